@@ -11,8 +11,15 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 fn init(args: Vec<String>) -> Result<(), String> {
     let base = match args.as_slice() {
         [] => 0,
-        [base] => base.parse().map_err(|_| format!("expected a number to count from, got {base:?}"))?,
-        more => return Err(format!("expected one number to count from, got {} arguments", more.len())),
+        [base] => base
+            .parse()
+            .map_err(|_| format!("expected a number to count from, got {base:?}"))?,
+        more => {
+            return Err(format!(
+                "expected one number to count from, got {} arguments",
+                more.len()
+            ));
+        }
     };
     COUNT.store(base, Ordering::Relaxed);
     Ok(())

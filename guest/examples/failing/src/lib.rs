@@ -1,5 +1,5 @@
 //! Fails in every way a guest can, as the start of the record says: `bad` is an error, `panic` a trap, `exit` ends the
-//! guest with exit code 3, `loop` never ends. Any other record comes back as it is.
+//! guest with exit code 3 (1 for the host: WASI 0.2 knows success and failure), `loop` never ends. Any other record comes back as it is.
 #![forbid(unsafe_code)]
 
 #[wpool_guest::task]

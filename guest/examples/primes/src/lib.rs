@@ -7,5 +7,7 @@ fn primes_below(limit: u64) -> usize {
 }
 
 fn is_prime(number: u64) -> bool {
-    (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+    (2..)
+        .take_while(|divisor| divisor * divisor <= number)
+        .all(|divisor| number % divisor != 0)
 }

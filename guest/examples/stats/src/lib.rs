@@ -29,7 +29,11 @@ fn stats(Sample { name, values }: Sample) -> Result<Stats, &'static str> {
     }
     let count = values.len();
     let mean = values.iter().sum::<f64>() / count as f64;
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count as f64;
+    let variance = values
+        .iter()
+        .map(|value| (value - mean).powi(2))
+        .sum::<f64>()
+        / count as f64;
     Ok(Stats {
         name,
         count,
