@@ -1,0 +1,238 @@
+//! Guests for wpool, which is Python's `multiprocessing` for code that nobody has to trust: a function of one record,
+//! compiled to a WebAssembly component, runs in a pool of sandboxed worker processes.
+//!
+//! ```
+//! use wpool_guest::process;
+//!
+//! #[wpool_guest::task]
+//! fn hello(name: String) -> String {
+//!     format!("hello {name} from {} (process {})", process::name(), process::id())
+//! }
+//! ```
+//!
+//! Build it as a `cdylib` for `wasm32-wasip2`, and map it over the lines of a file:
+//!
+//! ```text
+//! $ cargo build --release --target wasm32-wasip2
+//! $ wpool map target/wasm32-wasip2/release/hello.wasm names.txt -j 5
+//! hello Ada from PoolWorker-1 (process 4711)
+//! hello Grace from PoolWorker-2 (process 4712)
+//! ```
+//!
+//! # Records and results
+//!
+//! A task takes nothing or one value, which is read from the bytes of its record (for `wpool map`, one line without its
+//! line ending), and returns one, which is written as the result:
+//!
+//! | type | as the argument | as the result |
+//! |---|---|---|
+//! | [`String`], `&str` | the record, which must be UTF-8 | as it is |
+//! | `Vec<u8>`, `&[u8]`, `[u8; N]` | the record, whatever it is (of exactly N bytes) | as it is |
+//! | integers, floats, [`bool`], [`char`] | parsed from the record without the white space around it | as `{}` shows it |
+//! | `()` | | empty |
+//! | any other type that serde knows: structs, enums, tuples, `Vec<T>`, `Option<T>`, maps | JSON | JSON |
+//!
+//! A record that cannot be read as the argument's type is an error of that task, and the function is not called.
+//! A task may return `Result<U, E>` where `E` can be displayed: an `Err` is what raising an exception is in Python, the task
+//! fails with that message and the worker goes on with the next. So it does after a panic, whose message is written to stderr.
+//!
+//! ```
+//! #[derive(serde::Deserialize)]
+//! struct Shot { speed: f64, angle: f64 }
+//!
+//! #[derive(serde::Serialize)]
+//! struct Landing { distance: f64 }
+//!
+//! #[wpool_guest::task]
+//! fn shoot(shot: Shot) -> Result<Landing, String> {
+//!     if !(0.0..=90.0).contains(&shot.angle) {
+//!         return Err(format!("{}° is not an elevation", shot.angle));
+//!     }
+//!     Ok(Landing { distance: shot.speed.powi(2) * (2.0 * shot.angle.to_radians()).sin() / 9.81 })
+//! }
+//! ```
+//!
+//! # State
+//!
+//! By default each task gets a new instance of the component, so that no record can influence another's result. A guest
+//! whose state is the point says how to make it, as `initializer` and `initargs` do in Python:
+//!
+//! ```
+//! use std::sync::OnceLock;
+//!
+//! static GREETING: OnceLock<String> = OnceLock::new();
+//!
+//! /// Called once in each worker, before its first task.
+//! #[wpool_guest::init]
+//! fn init(args: Vec<String>) -> Result<(), &'static str> {
+//!     let greeting = args.into_iter().next().ok_or("the greeting is missing")?;
+//!     GREETING.set(greeting).map_err(|_| "init was called twice")
+//! }
+//!
+//! #[wpool_guest::task]
+//! fn greet(name: &str) -> String {
+//!     format!("{} {name}", GREETING.get().map_or("hello", String::as_str))
+//! }
+//!
+//! /// Called once before an instance that has run is retired in good order.
+//! #[wpool_guest::shutdown]
+//! fn shutdown() {
+//!     eprintln!("no more {}", GREETING.get().map_or("hello", String::as_str));
+//! }
+//! ```
+//!
+//! # Testing a guest
+//!
+//! The attributes leave the function as it is, and outside WebAssembly they export nothing, so an ordinary `cargo test` may
+//! call it; [`process`] then answers for the test's own process.
+//!
+//! # Features
+//!
+//! `json` (default): arguments and results of serde types. Without it a guest depends on no crate but the small runtime of
+//! its bindings.
+
+#[doc(hidden)]
+pub mod bindings;
+pub mod process;
+mod record;
+
+/// Makes a function the task of this component: exports it as `run` of the world `wpool:task/task`.
+///
+/// For `fn(T) -> U`, `fn() -> U`, and both with `Result<U, E>` where `E` can be displayed; the [crate's](crate) page has the
+/// types. A component has one task.
+///
+/// ```
+/// #[wpool_guest::task]
+/// fn count_words(line: &str) -> usize {
+///     line.split_whitespace().count()
+/// }
+/// ```
+///
+/// What cannot be a task does not compile:
+///
+/// ```compile_fail
+/// #[wpool_guest::task]
+/// async fn later(line: String) -> String { line }
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// #[wpool_guest::task]
+/// fn any<T: serde::Serialize>(line: String) -> T { unimplemented!() }
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// #[wpool_guest::task]
+/// fn two(a: u32, b: u32) -> u32 { a + b }
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// struct Unknown;
+/// #[wpool_guest::task]
+/// fn neither_bytes_nor_text_nor_serde(_: Unknown) {}
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// struct Unknown;
+/// #[wpool_guest::task]
+/// fn an_error_without_a_message() -> Result<(), Unknown> { Ok(()) }
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// struct Guest;
+/// impl Guest {
+///     #[wpool_guest::task]
+///     fn method(&self, line: String) -> String { line }
+/// }
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// mod a {
+///     #[wpool_guest::task]
+///     fn one() {}
+/// }
+/// mod b {
+///     #[wpool_guest::task]
+///     fn another() {}
+/// }
+/// # fn main() {}
+/// ```
+pub use wpool_guest_macro::task;
+
+/// Makes a function the initializer of this component: exports it as `init` of the world `wpool:task/init`.
+///
+/// For `fn(Vec<String>)` and `fn()`, both with or without `-> Result<(), E>` where `E` can be displayed. It is called once in
+/// each worker before its first task, with the arguments of `--init-arg`. An `Err` or a panic breaks the pool, once, with
+/// that message.
+///
+/// ```
+/// # use std::sync::atomic::{AtomicU32, Ordering};
+/// static BASE: AtomicU32 = AtomicU32::new(0);
+///
+/// #[wpool_guest::init]
+/// fn init(args: Vec<String>) -> Result<(), std::num::ParseIntError> {
+///     if let Some(base) = args.first() {
+///         BASE.store(base.parse()?, Ordering::Relaxed);
+///     }
+///     Ok(())
+/// }
+/// ```
+///
+/// ```compile_fail
+/// #[wpool_guest::init]
+/// fn init(base: u32) {}
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// #[wpool_guest::init]
+/// fn init() -> u32 { 1 }
+/// # fn main() {}
+/// ```
+pub use wpool_guest_macro::init;
+
+/// Makes a function the last one called: exports it as `shutdown` of the world `wpool:task/shutdown`.
+///
+/// For `fn()`. It is called once before an instance that has run is retired in good order, and not when a worker is
+/// terminated.
+///
+/// ```
+/// #[wpool_guest::shutdown]
+/// fn shutdown() {
+///     println!("done");
+/// }
+/// ```
+///
+/// ```compile_fail
+/// #[wpool_guest::shutdown]
+/// fn shutdown(reason: String) {}
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// #[wpool_guest::shutdown]
+/// fn shutdown() -> u32 { 1 }
+/// # fn main() {}
+/// ```
+pub use wpool_guest_macro::shutdown;
+
+/// What the attributes expand to. Not for anybody else.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::bindings;
+    pub use crate::record::{Argument, Hook, Outcome, Value};
+    #[cfg(feature = "json")]
+    pub use crate::record::{JsonArgument, JsonValue};
+    pub use crate::record::{OtherArgument, OtherValue, PlainOutcome, RecordArgument, RecordValue, ResultOutcome};
+
+    /// The traits whose methods the expansion calls, in scope at once.
+    pub mod traits {
+        #[cfg(feature = "json")]
+        pub use crate::record::{JsonArgument as _, JsonValue as _};
+        pub use crate::record::{
+            OtherArgument as _, OtherValue as _, PlainOutcome as _, RecordArgument as _, RecordValue as _,
+            ResultOutcome as _,
+        };
+    }
+
+    pub use std::result::Result;
+    pub use std::string::String;
+    pub use std::vec::Vec;
+}

@@ -1,0 +1,60 @@
+//! Python's `multiprocessing` for code you do not trust.
+//!
+//! A guest function, compiled from any language to WebAssembly, is run over many inputs by a pool of worker processes. Two walls stand
+//! between a task and the machine: the WebAssembly sandbox, and a confined operating system process per worker. A task that loops, traps, eats memory or takes its
+//! worker down costs exactly that task.
+//!
+//! ```text
+//!   your program ──exec──▶ compiler   once per module: machine code into the cache
+//!        │───────exec──▶ zygote      loads the machine code, runs no guest
+//!        │                  └─fork─▶ worker 1..n   run guests
+//!        └── one socket pair per worker
+//! ```
+//!
+//! ```no_run
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     wpool::init(); // this program is its own worker
+//!     let module = wpool::Module::load("module.wasm")?;
+//!     let pool = wpool::Pool::builder(&module).processes(5).build()?;
+//!     let run = pool.func::<String, String>("run")?;
+//!     for result in pool.imap(&run, (0..13).map(|n| n.to_string())) {
+//!         println!("{}", result?);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("wpool runs on Linux: its workers need pidfds, memory files and parent-death signals");
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+mod context;
+mod error;
+mod limits;
+mod module;
+mod pool;
+mod process;
+mod protocol;
+mod sandbox;
+mod sys;
+mod target;
+mod value;
+#[cfg(feature = "worker")]
+mod worker;
+
+pub use context::{Exit, StartMethod, init};
+pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
+pub use limits::{Isolation, Limit, Limits};
+pub use module::{Digest, Export, Grant, Import, Module, ModuleInfo, ModuleKind, ModuleLoader, Role, TargetError};
+pub use pool::{
+    AsyncResult, Func, Imap, ImapUnordered, Inputs, Outcome, Outcomes, Pool, PoolBuilder, WorkerInfo, WorkerState,
+};
+pub use process::{
+    AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo, active_children,
+    current_process,
+};
+pub use sandbox::{Status, Step};
+pub use target::{CommandInput, Format, Target};
+pub use value::{Args, FromValue, FuncType, IntoValue, Param, Ret, Type, Value};

@@ -1,0 +1,36 @@
+//! A guest with state: counts its calls, from the number that its initializer is given.
+//!
+//! With a new instance for each task every result is the same; with one instance for each worker they go up.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+#[wpool_guest::init]
+fn init(args: Vec<String>) -> Result<(), String> {
+    let base = match args.as_slice() {
+        [] => 0,
+        [base] => base
+            .parse()
+            .map_err(|_| format!("expected a number to count from, got {base:?}"))?,
+        more => {
+            return Err(format!(
+                "expected one number to count from, got {} arguments",
+                more.len()
+            ));
+        }
+    };
+    COUNT.store(base, Ordering::Relaxed);
+    Ok(())
+}
+
+#[wpool_guest::task]
+fn count() -> u64 {
+    COUNT.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+#[wpool_guest::shutdown]
+fn shutdown() {
+    println!("counted to {}", COUNT.load(Ordering::Relaxed));
+}

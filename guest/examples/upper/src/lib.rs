@@ -1,0 +1,8 @@
+//! Each record with its ASCII letters in upper case. Other bytes stay as they are, UTF-8 or not.
+#![forbid(unsafe_code)]
+
+#[wpool_guest::task]
+fn upper(mut record: Vec<u8>) -> Vec<u8> {
+    record.make_ascii_uppercase();
+    record
+}

@@ -1,0 +1,157 @@
+//! What the attributes add. Written as text and parsed: it is short, and what varies is a name and the places for messages.
+
+use proc_macro::{Group, Span, TokenStream, TokenTree};
+
+use crate::signature::Signature;
+
+/// `run`, from the record's bytes to the result's.
+pub(crate) fn task(signature: &Signature) -> TokenStream {
+    let name = TokenStream::from(TokenTree::Ident(signature.name.clone()));
+    let read = signature.arguments.first().map(|argument| {
+        at(
+            *argument,
+            "let __argument = match (&&&__wpool::Argument::of(__task)).decode(&mut __record) {
+                 __wpool::Result::Ok(argument) => argument,
+                 __wpool::Result::Err(message) => return __wpool::Result::Err(message),
+             };",
+        )
+    });
+    let call = match read {
+        Some(_) => "let __returned = __task(__argument);",
+        None => "let __returned = __task();",
+    };
+    let write = at(
+        signature.result.unwrap_or(signature.name.span()),
+        "match (&&__wpool::Outcome::of(&__returned)).split(__returned) {
+             __wpool::Result::Ok(value) => (&&&__wpool::Value::of(&value)).encode(value),
+             __wpool::Result::Err(message) => __wpool::Result::Err(message),
+         }",
+    );
+    let body = [read.unwrap_or_default(), here(call), write].into_iter().collect();
+    let export = template(
+        "fn __run(mut __record: __wpool::Vec<u8>) -> __wpool::Result<__wpool::Vec<u8>, __wpool::String> {
+             use __wpool::traits::*;
+             __body
+         }
+         #[cfg(target_arch = \"wasm32\")]
+         const _: () = {
+             struct Task;
+             impl __wpool::bindings::task::Guest for Task {
+                 fn run(input: __wpool::Vec<u8>) -> __wpool::Result<__wpool::Vec<u8>, __wpool::String> {
+                     __run(input)
+                 }
+             }
+             __wpool::bindings::task::export_task!(Task with_types_in __wpool::bindings::task);
+         };",
+        "__body",
+        body,
+    );
+    wrap(signature, "a_component_has_one_task", substitute(export, "__task", &name))
+}
+
+/// `init`, with the arguments or without.
+pub(crate) fn init(signature: &Signature) -> TokenStream {
+    let name = TokenStream::from(TokenTree::Ident(signature.name.clone()));
+    let call = match signature.arguments.first() {
+        Some(argument) => at(*argument, "let __returned = __init(__arguments);"),
+        None => here("let __returned = __init();"),
+    };
+    let result = at(signature.result.unwrap_or(signature.name.span()), "__wpool::Hook::outcome(__returned)");
+    let export = template(
+        "fn __run(__arguments: __wpool::Vec<__wpool::String>) -> __wpool::Result<(), __wpool::String> {
+             __body
+         }
+         #[cfg(target_arch = \"wasm32\")]
+         const _: () = {
+             struct Init;
+             impl __wpool::bindings::init::Guest for Init {
+                 fn init(args: __wpool::Vec<__wpool::String>) -> __wpool::Result<(), __wpool::String> {
+                     __run(args)
+                 }
+             }
+             __wpool::bindings::init::export_init!(Init with_types_in __wpool::bindings::init);
+         };",
+        "__body",
+        [call, result].into_iter().collect(),
+    );
+    wrap(signature, "a_component_has_one_initializer", substitute(export, "__init", &name))
+}
+
+/// `shutdown`.
+pub(crate) fn shutdown(signature: &Signature) -> TokenStream {
+    let name = TokenStream::from(TokenTree::Ident(signature.name.clone()));
+    let export = here(
+        "fn __run() {
+             __shutdown()
+         }
+         #[cfg(target_arch = \"wasm32\")]
+         const _: () = {
+             struct Shutdown;
+             impl __wpool::bindings::shutdown::Guest for Shutdown {
+                 fn shutdown() {
+                     __run()
+                 }
+             }
+             __wpool::bindings::shutdown::export_shutdown!(Shutdown with_types_in __wpool::bindings::shutdown);
+         };",
+    );
+    wrap(signature, "a_component_has_one_shutdown", substitute(export, "__shutdown", &name))
+}
+
+/// Around every export. The exported macro is never used: its name is taken in the whole crate, so that a second task in
+/// another module is an error that says so, rather than a duplicate symbol when the component is linked.
+fn wrap(signature: &Signature, once: &str, export: TokenStream) -> TokenStream {
+    let mut tokens = template(
+        "#[allow(dead_code, unused, clippy::all, clippy::pedantic)]
+         const _: () = {
+             use ::wpool_guest::__private as __wpool;
+             __export
+         };",
+        "__export",
+        export,
+    );
+    tokens.extend(at(
+        signature.name.span(),
+        &format!("#[doc(hidden)] #[allow(non_local_definitions)] #[macro_export] macro_rules! {once} {{ () => {{}} }}"),
+    ));
+    tokens
+}
+
+/// The tokens of this text, for errors that are nobody's fault but ours.
+fn here(text: &str) -> TokenStream {
+    text.parse().expect("the text is ours")
+}
+
+/// The tokens of this text; errors in them are shown at that place. Names still mean what they mean in the expansion.
+pub(crate) fn at(span: Span, text: &str) -> TokenStream {
+    respan(here(text), span.resolved_at(Span::call_site()))
+}
+
+fn respan(tokens: TokenStream, span: Span) -> TokenStream {
+    let each = tokens.into_iter().map(|mut token| {
+        if let TokenTree::Group(group) = &token {
+            token = Group::new(group.delimiter(), respan(group.stream(), span)).into();
+        }
+        token.set_span(span);
+        token
+    });
+    each.collect()
+}
+
+/// The tokens of this text, with others for one of its names.
+fn template(text: &str, name: &str, others: TokenStream) -> TokenStream {
+    substitute(here(text), name, &others)
+}
+
+fn substitute(tokens: TokenStream, name: &str, others: &TokenStream) -> TokenStream {
+    let each = tokens.into_iter().map(|token| match token {
+        TokenTree::Ident(ident) if ident.to_string() == name => others.clone(),
+        TokenTree::Group(group) => {
+            let mut inner = Group::new(group.delimiter(), substitute(group.stream(), name, others));
+            inner.set_span(group.span());
+            TokenTree::from(inner).into()
+        }
+        token => token.into(),
+    });
+    each.collect()
+}

@@ -1,0 +1,88 @@
+//! `forkserver`: a zygote that has the module loaded forks each worker.
+//!
+//! The zygote is a small process with one thread that runs no guest. Its workers are our children, not its own (see
+//! [`sys::fork_as_sibling`](crate::sys::fork_as_sibling)), so its death costs no worker. It answers requests in their order.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::spawn::start_with;
+use super::{Child, Program, ProgramRole};
+use crate::error::StartError;
+use crate::protocol::connection;
+use crate::protocol::frame::{self, Violation};
+use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
+use crate::sys::StatusPage;
+
+/// A running zygote, and what it has been asked for.
+pub(crate) struct Zygote {
+    child: Child,
+    socket: OwnedFd,
+    incoming: Vec<u8>,
+}
+
+/// What a worker that has been asked for will talk through. Its process id follows by the zygote's answer.
+pub(crate) struct Requested {
+    pub(crate) socket: OwnedFd,
+    pub(crate) page: StatusPage,
+}
+
+impl Zygote {
+    pub(crate) fn start(program: &Program, setup: Setup, artefact: BorrowedFd<'_>) -> Result<Zygote, StartError> {
+        let (socket, child) = start_with(program, ProgramRole::Zygote, setup, &[artefact])?;
+        Ok(Zygote { child, socket, incoming: Vec::new() })
+    }
+
+    /// Asks for a worker. The request waits in the socket while the zygote is still loading.
+    pub(crate) fn request(&self, identity: Identity) -> io::Result<Requested> {
+        let (page, page_fd) = StatusPage::create()?;
+        let (ours, theirs) = connection::pair()?;
+        let mut bytes = Vec::new();
+        message::write_control(&mut bytes, &ToWorker::Fork(identity));
+        let sent = connection::send_with_fds(&self.socket, &bytes, &[theirs.as_fd(), page_fd.as_fd()])?;
+        // A request is a hundred bytes; a stream socket takes that whole or not at all.
+        match sent == bytes.len() {
+            true => Ok(Requested { socket: ours, page }),
+            false => Err(io::Error::from(io::ErrorKind::WriteZero)),
+        }
+    }
+
+    /// Reads what has come, without blocking, and gives each message to `each`. `Ok(false)` at the end of the stream.
+    pub(crate) fn read(&mut self, mut each: impl FnMut(FromWorker)) -> Result<bool, Violation> {
+        let mut buf = [0; 4096];
+        let open = loop {
+            match rustix::net::recv(&self.socket, &mut buf, rustix::net::RecvFlags::DONTWAIT) {
+                Ok((0, _)) => break false,
+                Ok((len, _)) => self.incoming.extend_from_slice(&buf[..len]),
+                Err(rustix::io::Errno::AGAIN) => break true,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => break false,
+            }
+        };
+        let mut start = 0;
+        while let Some(frame) = frame::parse(&self.incoming[start..])? {
+            start += frame.len();
+            each(message::read_control(frame)?);
+        }
+        self.incoming.drain(..start);
+        Ok(open)
+    }
+
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
+    }
+}
+
+impl AsFd for Zygote {
+    /// Its socket: readable when an answer has come.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        self.child.kill();
+        self.child.wait();
+    }
+}

@@ -1,0 +1,117 @@
+//! Start methods: how worker processes come into being.
+//!
+//! Every one of them is the same program, executed again with a hidden first argument. [`Program::start`] executes it;
+//! [`forkserver`] asks a running zygote for a fork. After the start the two kinds of worker do the same.
+
+mod child;
+pub(crate) mod forkserver;
+pub(crate) mod spawn;
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(crate) use self::child::Child;
+pub use self::child::Exit;
+use crate::error::StartError;
+
+/// How the workers of a pool are started: Python's `context`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum StartMethod {
+    /// Workers are forked from a process that has the module loaded: about a third of a millisecond each. The default.
+    #[default]
+    Forkserver,
+    /// Each worker is a program executed anew, which loads the module itself.
+    Spawn,
+}
+
+/// The first argument of a worker process. No user types it.
+const ROLE_ARG: &str = "__wpool-worker";
+
+/// What a process of ours is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProgramRole {
+    Compiler,
+    Zygote,
+    Worker,
+}
+
+impl ProgramRole {
+    fn as_str(self) -> &'static str {
+        match self {
+            ProgramRole::Compiler => "compiler",
+            ProgramRole::Zygote => "zygote",
+            ProgramRole::Worker => "worker",
+        }
+    }
+
+    #[cfg(feature = "worker")]
+    fn parse(text: &OsStr) -> Option<ProgramRole> {
+        [ProgramRole::Compiler, ProgramRole::Zygote, ProgramRole::Worker].into_iter().find(|r| text == r.as_str())
+    }
+}
+
+static INIT_CALLED: AtomicBool = AtomicBool::new(false);
+
+/// Makes this program its own worker. Call it first thing in `main`, as Python's `multiprocessing.freeze_support()`: in a worker process it
+/// does not return.
+///
+/// Not needed if modules are loaded with [`ModuleLoader::program`](crate::ModuleLoader::program).
+pub fn init() {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().as_deref() == Some(OsStr::new(ROLE_ARG)) {
+        #[cfg(feature = "worker")]
+        {
+            let role = args.next().as_deref().and_then(ProgramRole::parse);
+            let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok());
+            crate::worker::main(role.zip(parent));
+        }
+        #[cfg(not(feature = "worker"))]
+        std::process::exit(70);
+    }
+    INIT_CALLED.store(true, Ordering::Relaxed);
+}
+
+/// The executable that worker processes run.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    path: PathBuf,
+}
+
+impl Program {
+    /// The given program, or this one. An error, before any process starts, if this one cannot be a worker.
+    pub(crate) fn choose(given: Option<&Path>) -> Result<Program, StartError> {
+        match given {
+            Some(path) => {
+                let missing = |source| StartError::Spawn { program: path.display().to_string(), source };
+                Ok(Program { path: std::fs::canonicalize(path).map_err(missing)? })
+            }
+            None if cfg!(not(feature = "worker")) => Err(StartError::NoWorker),
+            None if !INIT_CALLED.load(Ordering::Relaxed) => Err(StartError::InitNotCalled),
+            // Stays right when the file is replaced or removed while we run.
+            None => Ok(Program { path: "/proc/self/exe".into() }),
+        }
+    }
+
+    /// Executes the program in a role, with `socket` as its standard input: the one descriptor besides two times /dev/null that it inherits.
+    ///
+    /// The calling thread must live as long as the process is wanted: the kernel sends the death signal when that *thread* ends.
+    pub(crate) fn start(&self, role: ProgramRole, socket: OwnedFd) -> Result<Child, StartError> {
+        let spawned = Command::new(&self.path)
+            .args([ROLE_ARG, role.as_str(), &std::process::id().to_string()])
+            .env_clear()
+            // A worker must never symbolise a backtrace of its own: that opens files and takes locks.
+            .env("RUST_BACKTRACE", "0")
+            .current_dir("/")
+            .stdin(Stdio::from(socket))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let failed = |source| StartError::Spawn { program: self.path.display().to_string(), source };
+        let child = spawned.map_err(failed)?;
+        Child::open(i32::try_from(child.id()).expect("a process id is a positive i32")).map_err(failed)
+    }
+}

@@ -1,0 +1,59 @@
+//! `spawn`: each worker is executed and told what to load.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::{Child, Program, ProgramRole};
+use crate::error::StartError;
+use crate::protocol::connection;
+use crate::protocol::message::{self, Setup, ToWorker};
+use crate::sys::StatusPage;
+
+/// A started worker: its process, our end of its socket, and the page that we share.
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    pub(crate) socket: OwnedFd,
+    pub(crate) page: StatusPage,
+}
+
+/// Starts a worker with its own copy of the setup, identity included.
+pub(crate) fn start(program: &Program, setup: Setup, artefact: BorrowedFd<'_>) -> Result<Started, StartError> {
+    let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
+    let (page, page_fd) = StatusPage::create().map_err(failed)?;
+    let (socket, child) = start_with(program, ProgramRole::Worker, setup, &[artefact, page_fd.as_fd()])?;
+    Ok(Started { child, socket, page })
+}
+
+/// Starts a process in a role and sends its setup. A process that dies before it reads that is noticed by whoever listens to it.
+pub(super) fn start_with(
+    program: &Program,
+    role: ProgramRole,
+    setup: Setup,
+    fds: &[BorrowedFd<'_>],
+) -> Result<(OwnedFd, Child), StartError> {
+    let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
+    let (ours, theirs) = connection::pair().map_err(failed)?;
+    let child = program.start(role, theirs)?;
+    let mut bytes = Vec::new();
+    message::write_control(&mut bytes, &ToWorker::Setup(Box::new(setup)));
+    match send_all(&ours, &bytes, fds) {
+        Ok(()) => {}
+        Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+        Err(e) => {
+            child.kill();
+            child.wait();
+            return Err(failed(e));
+        }
+    }
+    Ok((ours, child))
+}
+
+/// Sends everything, the descriptors beside the first bytes. The socket blocks, and the new process reads at once or dies.
+fn send_all(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let sent = connection::send_with_fds(socket, bytes, fds)?;
+    let mut rest = &bytes[sent..];
+    while !rest.is_empty() {
+        rest = &rest[connection::send_with_fds(socket, rest, &[])?..];
+    }
+    Ok(())
+}

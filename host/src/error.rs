@@ -1,0 +1,282 @@
+//! Errors, by whose fault it is: the module's, the caller's, a task's, the pool's.
+
+use std::io;
+use std::path::Path;
+
+use crate::limits::Limit;
+use crate::module::TargetError;
+use crate::protocol::message::Failure;
+use crate::value::Type;
+
+/// A module cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModuleError {
+    /// The file cannot be read.
+    #[error("cannot read the module: {0}")]
+    Io(#[source] io::Error),
+    /// It is not WebAssembly.
+    #[error("not a WebAssembly module: {0}")]
+    NotWasm(String),
+    /// It is WebAssembly, but not valid, or uses a feature that is not enabled.
+    #[error("the module is refused: {0}")]
+    Invalid(String),
+    /// Compiling took more time, memory or nesting than is allowed.
+    #[error("compile limit exceeded: {0}")]
+    CompileLimit(String),
+    /// The compiler process could not be started.
+    #[error(transparent)]
+    Start(StartError),
+    /// The compiler process failed; this is wpool's fault, not the module's.
+    #[error("the compiler process failed: {0}")]
+    Compiler(String),
+    /// Any of the others, for the file at this path.
+    #[error("{path}: {source}")]
+    At {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: Box<ModuleError>,
+    },
+}
+
+impl ModuleError {
+    pub(crate) fn at(self, path: &Path) -> ModuleError {
+        match self {
+            ModuleError::Start(_) | ModuleError::At { .. } => self,
+            other => ModuleError::At { path: path.display().to_string(), source: Box::new(other) },
+        }
+    }
+}
+
+impl From<StartError> for ModuleError {
+    fn from(error: StartError) -> Self {
+        ModuleError::Start(error)
+    }
+}
+
+/// A worker process cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// This program would have to be its own worker, but never said so.
+    #[error(
+        "call wpool::init() first thing in main(), so that this program can be its own worker, or point to an installed `wpool` with ModuleLoader::program"
+    )]
+    InitNotCalled,
+    /// This program was built without the engine.
+    #[error(
+        "this program was built without the `worker` feature of wpool and cannot be its own worker: point to an installed `wpool` with ModuleLoader::program"
+    )]
+    NoWorker,
+    /// The operating system refused.
+    #[error("cannot start {program}: {source}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// [`Process::start`](crate::Process::start) was called twice.
+    #[error("the process has already been started")]
+    AlreadyStarted,
+}
+
+/// A [`Pool`](crate::Pool), [`Process`](crate::Process) or call cannot be built: found before anything starts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// There is no such function.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The module needs imports that no worker provides.
+    #[error("the module needs what is not granted: {}", .missing.join("; "))]
+    MissingImports {
+        /// Name and reason, for all of them.
+        missing: Vec<String>,
+    },
+    /// An argument that is the same for every task is not of its parameter's type.
+    #[error("argument {index} of {func}: {reason}")]
+    Argument {
+        /// The function.
+        func: String,
+        /// Position, or name.
+        index: String,
+        /// What was expected.
+        reason: String,
+    },
+    /// More arguments than parameters.
+    #[error("{func} takes {expected} arguments, {given} are given")]
+    TooManyArguments {
+        /// The function.
+        func: String,
+        /// How many parameters it has.
+        expected: usize,
+        /// How many were given.
+        given: usize,
+    },
+    /// Parameters that nothing fills.
+    #[error("{func} needs a value for {}", .missing.join(", "))]
+    MissingArguments {
+        /// The function.
+        func: String,
+        /// The parameters' names.
+        missing: Vec<String>,
+    },
+    /// The Rust types of a [`Func`](crate::Func) do not match the function.
+    #[error("{func} is {wit}, which does not take {rust}")]
+    Type {
+        /// The function.
+        func: String,
+        /// Its type.
+        wit: String,
+        /// The Rust type.
+        rust: &'static str,
+    },
+    /// An input or output format that does not go with the function.
+    #[error("{0}")]
+    Format(String),
+    /// The pool's own thread or files could not be made.
+    #[error("cannot set up the pool: {0}")]
+    Io(#[from] io::Error),
+    /// A worker could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Why a task has no result. Concerns this task only: others go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// The function returned `err(..)`: what an exception is in Python.
+    #[error("{message}")]
+    Failed {
+        /// The error value; text as it is, other types as WAVE.
+        message: String,
+    },
+    /// The guest trapped.
+    #[error("trap: {message}")]
+    Trap {
+        /// The engine's word for the trap.
+        message: String,
+        /// The guest's frames, innermost first.
+        backtrace: Vec<String>,
+    },
+    /// The task reached a limit of [`Limits`](crate::Limits).
+    #[error("{message}")]
+    Limit {
+        /// Which.
+        limit: Limit,
+        /// With the figure.
+        message: String,
+    },
+    /// The guest called `exit`.
+    #[error("exit: guest called exit({code})")]
+    Exited {
+        /// Its argument.
+        code: i32,
+    },
+    /// The record is not a value of the parameter's type.
+    #[error("bad input: {message}")]
+    BadRecord {
+        /// What was expected.
+        message: String,
+    },
+    /// The guest's result breaks the rules of its type, or is not of the type asked for.
+    #[error("bad result: {message}")]
+    BadResult {
+        /// How.
+        message: String,
+    },
+    /// The worker process died while it ran this task.
+    #[error("worker died: {reason}")]
+    WorkerLost {
+        /// As Python's `exitcode`: -N for signal N.
+        exitcode: Option<i32>,
+        /// In words.
+        reason: String,
+    },
+    /// The task was cancelled, or its pool terminated.
+    #[error("cancelled")]
+    Cancelled,
+    /// The pool cannot go on.
+    #[error("the pool is broken: {reason}")]
+    Broken {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<Failure> for TaskError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Failed { message } => TaskError::Failed { message },
+            Failure::Trap { message, backtrace } => TaskError::Trap { message, backtrace },
+            Failure::Limit { limit, message } => TaskError::Limit { limit, message },
+            Failure::Exited { code } => TaskError::Exited { code },
+            Failure::BadRecord { message } => TaskError::BadRecord { message },
+            Failure::BadResult { message } => TaskError::BadResult { message },
+            Failure::Lost { exitcode, reason } => TaskError::WorkerLost { exitcode, reason },
+            Failure::Cancelled => TaskError::Cancelled,
+            Failure::Broken { reason } => TaskError::Broken { reason },
+        }
+    }
+}
+
+impl TaskError {
+    /// One word for the kind of error, stable, for machines: `failed`, `trap`, `time`, `memory`, ...
+    pub fn kind(&self) -> &'static str {
+        match self {
+            TaskError::Failed { .. } => "failed",
+            TaskError::Trap { .. } => "trap",
+            TaskError::Limit { limit, .. } => match limit {
+                Limit::Time => "time",
+                Limit::Memory => "memory",
+                Limit::Stack => "stack",
+                Limit::Output => "output",
+            },
+            TaskError::Exited { .. } => "exit",
+            TaskError::BadRecord { .. } => "bad-input",
+            TaskError::BadResult { .. } => "bad-result",
+            TaskError::WorkerLost { .. } => "worker-lost",
+            TaskError::Cancelled => "cancelled",
+            TaskError::Broken { .. } => "broken",
+        }
+    }
+
+    pub(crate) fn wrong_result(result: Option<&Type>) -> TaskError {
+        let message = match result {
+            Some(ty) => format!("a value of type {ty} that does not fit the type asked for"),
+            None => "there is none".to_owned(),
+        };
+        TaskError::BadResult { message }
+    }
+}
+
+/// [`Pool::map`](crate::Pool::map) and [`Pool::starmap`](crate::Pool::starmap) found a task that failed. All tasks were run to their end (the source is CPython's
+/// `MapResult`, which raises the first exception); [`Pool::try_map`](crate::Pool::try_map) gives every outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("task {index}: {error}")]
+pub struct MapError {
+    /// Which task: the position of its input, from 0 on.
+    pub index: usize,
+    /// What happened to it.
+    pub error: TaskError,
+    /// How many tasks failed in all.
+    pub failed: usize,
+}
+
+/// An answer did not come in time. The task goes on; asking again later is fine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("timed out")]
+pub struct TimedOut;
+
+/// The pool takes no more tasks: it was closed or terminated, or it broke.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the pool is not running")]
+pub struct Closed;
+
+/// [`Pool::join`](crate::Pool::join) before [`close`](crate::Pool::close) or [`terminate`](crate::Pool::terminate).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the pool is still running")]
+pub struct StillRunning;

@@ -1,0 +1,79 @@
+//! What a task may use, and the state it finds.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Limits of one task. Every one of them has a default, so that no guest has the whole machine by oversight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The time that an attempt may take, counted from its start. `None`, the default: no limit.
+    pub time: Option<Duration>,
+    /// How long a guest that has reached its time limit may take to leave a host call before its worker is killed. Default 250 ms.
+    pub grace: Duration,
+    /// Bytes of linear memory, all memories of an instance together. Default [`Limits::MEMORY`].
+    pub memory: u64,
+    /// Bytes of the stack that guest code runs on. Default [`Limits::STACK`].
+    pub stack: usize,
+    /// Bytes of one result. Default [`Limits::OUTPUT`].
+    pub output: usize,
+    /// Bytes of one record. Default [`Limits::INPUT`].
+    pub input: usize,
+    /// Bytes kept of what a task writes to stdout and to stderr (each); a command's stdout is its result and has `output` as its limit.
+    /// Default [`Limits::STDOUT`].
+    pub stdout: usize,
+}
+
+impl Limits {
+    /// 256 MiB.
+    pub const MEMORY: u64 = 256 << 20;
+    /// 512 KiB.
+    pub const STACK: usize = 512 << 10;
+    /// 256 MiB.
+    pub const OUTPUT: usize = 256 << 20;
+    /// 256 MiB.
+    pub const INPUT: usize = 256 << 20;
+    /// 64 KiB.
+    pub const STDOUT: usize = 64 << 10;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            time: None,
+            grace: Duration::from_millis(250),
+            memory: Self::MEMORY,
+            stack: Self::STACK,
+            output: Self::OUTPUT,
+            input: Self::INPUT,
+            stdout: Self::STDOUT,
+        }
+    }
+}
+
+/// Which limit a task has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Limit {
+    /// [`Limits::time`].
+    Time,
+    /// [`Limits::memory`], or the number of memories, tables and instances.
+    Memory,
+    /// [`Limits::stack`].
+    Stack,
+    /// [`Limits::output`].
+    Output,
+}
+
+/// Which state a task finds in its guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// A new instance for each task: no input can influence another's result. The default.
+    Fresh,
+    /// One instance per worker, until it traps or its worker is retired: globals live on, as in Python's workers. The default with an
+    /// initializer, whose state is its point.
+    Reuse,
+}

@@ -1,0 +1,323 @@
+//! The artefact cache: machine code on disk that is executed later, so nothing in it is believed without proof.
+//!
+//! An entry is two files named by the module's digest and the engine's fingerprint: `NAME.cwasm`, the artefact, and `NAME.json`, what is
+//! known of the module and a MAC over everything. The MAC's key lies in the same directory, which only its owner may enter; it is
+//! what tells an entry that we wrote from one that was copied there, cut off or altered. Files are written under a temporary name and renamed.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{Digest, ModuleInfo};
+
+/// `$WPOOL_CACHE_DIR`, `$XDG_CACHE_HOME/wpool` or `~/.cache/wpool`; `None` if none of them is set to an absolute path.
+pub(super) fn default_dir() -> Option<PathBuf> {
+    if let Some(dir) = std::env::var_os("WPOOL_CACHE_DIR").filter(|d| !d.is_empty()) {
+        return Some(dir.into());
+    }
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    base.map(|base| base.join("wpool"))
+}
+
+pub(super) struct Cache {
+    dir: PathBuf,
+    key: [u8; 32],
+}
+
+pub(super) struct Hit {
+    pub(super) info: ModuleInfo,
+    pub(super) artefact: OwnedFd,
+    pub(super) path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    mac: String,
+    info: ModuleInfo,
+}
+
+impl Cache {
+    /// Opens the cache at `dir`, making it if absent. Refuses a directory that others may write to or read.
+    pub(super) fn open(dir: &Path) -> io::Result<Cache> {
+        if let Some(parent) = dir.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        let found = fs::symlink_metadata(dir)?;
+        let refuse = |why: &str| Err(io::Error::other(why.to_owned()));
+        if !found.is_dir() {
+            return refuse("it is not a directory");
+        }
+        if found.uid() != rustix::process::geteuid().as_raw() {
+            return refuse("it belongs to another user");
+        }
+        if found.mode() & 0o077 != 0 {
+            return refuse("others than its owner have access to it (chmod 700 mends that)");
+        }
+        Ok(Cache { dir: dir.to_owned(), key: open_key(&dir.join("key"))? })
+    }
+
+    /// The entry for a module, if there is a sound one. A damaged or foreign entry is a miss, and a warning.
+    pub(super) fn get(&self, digest: Digest, warnings: &mut Vec<String>) -> Option<Hit> {
+        let (artefact, entry) = self.paths(digest);
+        match self.read(digest, &artefact, &entry) {
+            Ok(hit) => Some(hit),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => {
+                warnings.push(format!("{} is not used and will be replaced: {e}", entry.display()));
+                None
+            }
+        }
+    }
+
+    fn read(&self, digest: Digest, artefact_path: &Path, entry_path: &Path) -> io::Result<Hit> {
+        let entry: Entry = serde_json::from_slice(&fs::read(entry_path)?)?;
+        let artefact = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(artefact_path)?;
+        let metadata = artefact.metadata()?;
+        if !metadata.is_file() || metadata.mode() & 0o222 != 0 {
+            return Err(io::Error::other("the artefact is not a read-only file"));
+        }
+        let mac = self.mac(digest, &entry.info, &artefact)?;
+        let given = unhex(&entry.mac).ok_or_else(|| io::Error::other("the entry is damaged"))?;
+        mac.verify_slice(&given)
+            .map_err(|_| io::Error::other("it was not written by this cache's owner, or it is damaged"))?;
+        Ok(Hit { info: entry.info, artefact: artefact.into(), path: artefact_path.to_owned() })
+    }
+
+    /// Adds an entry. Whoever reads at the same time sees all of it or nothing.
+    pub(super) fn put(&self, digest: Digest, info: &ModuleInfo, artefact: &OwnedFd) -> io::Result<PathBuf> {
+        let (artefact_path, entry_path) = self.paths(digest);
+        let artefact = File::from(artefact.try_clone()?);
+        let mac = self.mac(digest, info, &artefact)?;
+        let entry = Entry { mac: hex(&mac.finalize().into_bytes()), info: info.clone() };
+        // The artefact first: an entry without its artefact is a miss, an artefact without entry is nothing.
+        self.publish(&artefact_path, |file| for_each_block(&artefact, |block| file.write_all(block)))?;
+        self.publish(&entry_path, |file| file.write_all(&serde_json::to_vec(&entry)?))?;
+        Ok(artefact_path)
+    }
+
+    fn publish(&self, path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+        let temporary = Temporary::new(&self.dir);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary.path)?;
+        fill(&mut file)?;
+        file.set_permissions(Permissions::from_mode(0o444))?;
+        fs::rename(&temporary.path, path)
+    }
+
+    /// Over the entry's name, what is said of the module, and the artefact: an entry proves nothing under another name.
+    fn mac(&self, digest: Digest, info: &ModuleInfo, artefact: &File) -> io::Result<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
+        mac.update(entry_name(digest).as_bytes());
+        let info = serde_json::to_vec(info)?;
+        mac.update(&(info.len() as u64).to_le_bytes());
+        mac.update(&info);
+        for_each_block(artefact, |block| {
+            mac.update(block);
+            Ok(())
+        })?;
+        Ok(mac)
+    }
+
+    fn paths(&self, digest: Digest) -> (PathBuf, PathBuf) {
+        let name = entry_name(digest);
+        (self.dir.join(format!("{name}.cwasm")), self.dir.join(format!("{name}.json")))
+    }
+}
+
+/// A file name of our own that is removed again, unless it was renamed.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    fn new(dir: &Path) -> Temporary {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Temporary { path: dir.join(format!("tmp-{}-{count}", std::process::id())) }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Renamed away in the good case; in the other there is nobody to tell.
+        let _removed = fs::remove_file(&self.path);
+    }
+}
+
+fn open_key(path: &Path) -> io::Result<[u8; 32]> {
+    match read_key(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        found => return found,
+    }
+    let mut key = [0; 32];
+    rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
+    let temporary = Temporary::new(path.parent().unwrap_or(Path::new(".")));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary.path)?;
+    file.write_all(&key)?;
+    // A link, not a rename: of several processes at once the first one's key stands, and all take it.
+    match fs::hard_link(&temporary.path, path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => read_key(path),
+    }
+}
+
+fn read_key(path: &Path) -> io::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    file.read_exact(&mut key)?;
+    Ok(key)
+}
+
+fn for_each_block(file: &File, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut block = vec![0; 256 << 10];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut block, at)? {
+            0 => return Ok(()),
+            len => {
+                each(&block[..len])?;
+                at += len as u64;
+            }
+        }
+    }
+}
+
+fn entry_name(digest: Digest) -> String {
+    format!("{digest}-{}", fingerprint())
+}
+
+/// What an artefact depends on beside the module: our version (and with it the engine's version and settings) and the processor.
+/// The engine checks all of that again when it loads one.
+fn fingerprint() -> String {
+    let mut hash = Sha256::new();
+    hash.update(env!("CARGO_PKG_VERSION"));
+    hash.update(ENGINE);
+    hash.update(std::env::consts::ARCH);
+    hash.update(cpu_flags());
+    hex(&hash.finalize()[..8])
+}
+
+/// The engine's version and a count of the changes to its settings.
+const ENGINE: &str = "wasmtime 48.0.8, settings 1";
+
+/// The processor's features: a cache in a shared home directory serves machines of several kinds.
+fn cpu_flags() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features")).unwrap_or_default().to_owned()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    text.len().is_multiple_of(2).then(|| text.as_bytes().chunks(2).map(byte).collect()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ModuleKind;
+    use super::*;
+
+    fn artefact(bytes: &[u8]) -> OwnedFd {
+        let mut file: File = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into();
+        file.write_all(bytes).unwrap();
+        file.into()
+    }
+
+    fn info() -> ModuleInfo {
+        ModuleInfo { kind: ModuleKind::Core, imports: vec![], exports: vec![] }
+    }
+
+    const DIGEST: Digest = Digest([7; 32]);
+
+    fn filled() -> (tempfile::TempDir, Cache, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&dir.path().join("cache")).unwrap();
+        let path = cache.put(DIGEST, &info(), &artefact(b"machine code")).unwrap();
+        (dir, cache, path)
+    }
+
+    fn overwrite(path: &Path, bytes: &[u8]) {
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+        fs::write(path, bytes).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o444)).unwrap();
+    }
+
+    #[track_caller]
+    fn misses_with(cache: &Cache, digest: Digest, said: &str) {
+        let mut warnings = Vec::new();
+        assert!(cache.get(digest, &mut warnings).is_none());
+        assert!(warnings.iter().any(|w| w.contains(said)), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_was_put_is_found_by_a_second_opening() {
+        let (dir, _, path) = filled();
+        let hit = Cache::open(&dir.path().join("cache")).unwrap().get(DIGEST, &mut vec![]).unwrap();
+        assert_eq!((hit.info, hit.path), (info(), path));
+        let mut found = Vec::new();
+        File::from(hit.artefact).read_to_end(&mut found).unwrap();
+        assert_eq!(found, b"machine code");
+        assert!(
+            fs::read_dir(dir.path().join("cache")).unwrap().all(|e| !e
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with("tmp"))
+        );
+    }
+
+    #[test]
+    fn f39_a_cut_or_altered_artefact_is_a_miss() {
+        let (_dir, cache, path) = filled();
+        overwrite(&path, b"machine cod");
+        misses_with(&cache, DIGEST, "damaged");
+        overwrite(&path, b"machine c0de");
+        misses_with(&cache, DIGEST, "damaged");
+        cache.put(DIGEST, &info(), &artefact(b"machine code")).unwrap();
+        assert!(cache.get(DIGEST, &mut vec![]).is_some());
+    }
+
+    #[test]
+    fn f40_an_entry_of_another_cache_or_under_another_name_is_a_miss() {
+        let (_other_dir, other, _) = filled();
+        let (_dir, cache, _) = filled();
+        let (artefact, entry) = cache.paths(DIGEST);
+        let (foreign_artefact, foreign_entry) = other.paths(DIGEST);
+        fs::rename(foreign_artefact, artefact).unwrap();
+        fs::rename(foreign_entry, entry).unwrap();
+        misses_with(&cache, DIGEST, "not written by this cache's owner");
+
+        let (_dir, cache, _) = filled();
+        let renamed = Digest([8; 32]);
+        fs::rename(cache.paths(DIGEST).0, cache.paths(renamed).0).unwrap();
+        fs::rename(cache.paths(DIGEST).1, cache.paths(renamed).1).unwrap();
+        misses_with(&cache, renamed, "not written by this cache's owner");
+    }
+
+    #[test]
+    fn f41_a_directory_that_others_may_enter_or_a_link_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = dir.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+        assert!(Cache::open(&open).err().unwrap().to_string().contains("others"));
+        let link = dir.path().join("link");
+        fs::set_permissions(&open, Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink(&open, &link).unwrap();
+        assert!(Cache::open(&link).err().unwrap().to_string().contains("not a directory"));
+    }
+}

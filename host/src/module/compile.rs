@@ -1,0 +1,111 @@
+//! Compiling in a process of its own: a compile bomb, or a flaw of the compiler, ends there.
+
+use std::io::{Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{MemfdFlags, SealFlags};
+
+use super::ModuleInfo;
+use crate::context::{Exit, Program, ProgramRole};
+use crate::error::ModuleError;
+use crate::limits::Limits;
+use crate::protocol::connection::{self, Connection, RecvError};
+use crate::protocol::message::{self, FromWorker, ToWorker};
+
+/// How long a compilation may take by the wall clock. Its processor time, memory and output are limited in its own process.
+const WALL_MAX: Duration = Duration::from_secs(300);
+
+pub(super) struct Compiled {
+    pub(super) info: ModuleInfo,
+    /// A sealed memory file.
+    pub(super) artefact: OwnedFd,
+}
+
+/// Compiles `bytes` with `program` as the compiler.
+pub(super) fn compile(program: &Program, bytes: &[u8], text: bool) -> Result<Compiled, ModuleError> {
+    let source = memory_file("wpool-module", bytes).map_err(ModuleError::Io)?;
+    let artefact = rustix::fs::memfd_create("wpool-artefact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(|e| ModuleError::Io(e.into()))?;
+    let (ours, theirs) = connection::pair().map_err(ModuleError::Io)?;
+    let child = program.start(ProgramRole::Compiler, theirs).map_err(ModuleError::Start)?;
+
+    let mut request = Vec::new();
+    message::write_control(
+        &mut request,
+        &ToWorker::Compile { version: crate::protocol::VERSION, text, limits: Limits::default() },
+    );
+    // The request is small: it goes out whole, or the process is gone already, which is seen below.
+    let _sent = connection::send_with_fds(&ours, &request, &[source.as_fd(), artefact.as_fd()]);
+
+    let answer = await_answer(ours, Instant::now() + WALL_MAX);
+    child.kill();
+    let exit = child.wait();
+    match answer {
+        Ok(Some(FromWorker::Compiled(info))) => {
+            let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+            rustix::fs::fcntl_add_seals(&artefact, seals).map_err(|e| ModuleError::Io(e.into()))?;
+            Ok(Compiled { info: *info, artefact })
+        }
+        Ok(Some(FromWorker::Refused { reason })) => Err(ModuleError::Invalid(reason)),
+        Ok(Some(_)) => Err(ModuleError::Compiler("it gave an answer to a question that was not asked".to_owned())),
+        Ok(None) => Err(ModuleError::CompileLimit(format!("it took more than {} s", WALL_MAX.as_secs()))),
+        Err(RecvError::Closed) => Err(died(exit)),
+        Err(e) => Err(ModuleError::Compiler(e.to_string())),
+    }
+}
+
+/// `Ok(None)` when the time is up.
+fn await_answer(socket: OwnedFd, deadline: Instant) -> Result<Option<FromWorker>, RecvError> {
+    let mut connection = Connection::new(socket);
+    loop {
+        while connection.has_frame()? {
+            match message::read_control(connection.recv()?)? {
+                FromWorker::Hello { .. } => {}
+                answer => return Ok(Some(answer)),
+            }
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).expect("WALL_MAX fits a timespec");
+        let mut fds = [PollFd::new(connection.carrier(), PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&left)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {
+                if connection.fill()? == 0 {
+                    return Err(RecvError::Closed);
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(RecvError::Io(e.into())),
+        }
+    }
+}
+
+/// The compiler process ended without an answer: most likely one of its limits.
+fn died(exit: Exit) -> ModuleError {
+    match exit {
+        Exit::Signal(libc::SIGXCPU) => ModuleError::CompileLimit("it used too much processor time".to_owned()),
+        Exit::Signal(libc::SIGABRT) => ModuleError::CompileLimit("it used too much memory".to_owned()),
+        Exit::Signal(libc::SIGSEGV) => {
+            ModuleError::CompileLimit("it nests too deeply for the compiler's stack".to_owned())
+        }
+        Exit::Signal(libc::SIGXFSZ) => ModuleError::CompileLimit("its machine code is too large".to_owned()),
+        Exit::Code(code) => ModuleError::Compiler(format!(
+            "it exited with code {code} and without an answer (is it a `wpool` program?)"
+        )),
+        exit => ModuleError::Compiler(format!("it ended with {exit}")),
+    }
+}
+
+/// A sealed file in memory with these bytes.
+fn memory_file(name: &str, bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let mut file: std::fs::File =
+        rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?.into();
+    file.write_all(bytes)?;
+    // The reader shares our position.
+    file.rewind()?;
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
+    Ok(file.into())
+}

@@ -1,0 +1,245 @@
+//! What a module is, as its compiler process reported it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::value::FuncType;
+
+/// Which of the two binary formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModuleKind {
+    /// A component: typed functions by path.
+    Component,
+    /// A core module: numeric functions, or a WASI preview 1 command.
+    Core,
+}
+
+impl std::fmt::Display for ModuleKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ModuleKind::Component => "component",
+            ModuleKind::Core => "core module",
+        })
+    }
+}
+
+/// Something the module needs from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// `wasi:cli/stdout@0.2.6`, or `module name` for a core module.
+    pub name: String,
+    /// Whether a worker provides it.
+    pub grant: Grant,
+}
+
+/// How an import is met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grant {
+    /// Provided; the text says what it gives where that is less than the name promises.
+    Default(String),
+    /// Not provided: the module cannot run. The text says why or what to do.
+    Missing(String),
+}
+
+/// What an export is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// A function that can be a target.
+    Function,
+    /// `wasi:cli/run` or `_start`: takes arguments and stdin, gives stdout and an exit code.
+    Command,
+    /// `init` or `shutdown` of world `wpool:task/stateful-task`: callable by name, but never the default target.
+    Hook,
+    /// A function whose types cannot leave its instance (resources, streams), or a core function with reference types.
+    Uncallable,
+}
+
+/// An exported function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// The full path: `demo:math/ops@1.0.0#scale`, or the bare name.
+    pub path: String,
+    /// Its type.
+    pub ty: FuncType,
+    /// What it is for.
+    pub role: Role,
+}
+
+impl Export {
+    /// The function's own name, without its interface.
+    pub fn name(&self) -> &str {
+        self.path.rsplit_once('#').map_or(&self.path, |(_, name)| name)
+    }
+
+    /// The interface that the function belongs to, if it is in one.
+    pub fn interface(&self) -> Option<&str> {
+        self.path.rsplit_once('#').map(|(interface, _)| interface)
+    }
+
+    /// The function as WIT: `scale: func(x: f64) -> f64`.
+    pub fn wit(&self) -> String {
+        format!("{}: {}", self.name(), self.ty)
+    }
+}
+
+/// Everything about a module that can be known without running it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleInfo {
+    /// Component or core module.
+    pub kind: ModuleKind,
+    /// The imports.
+    pub imports: Vec<Import>,
+    /// The exported functions.
+    pub exports: Vec<Export>,
+}
+
+/// Why there is no such target. The variants' texts name the candidates.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// No export has that path or name.
+    #[error("no function {name:?} is exported; there is {}", list(.candidates))]
+    Unknown {
+        /// The name that was looked for.
+        name: String,
+        /// The functions that there are.
+        candidates: Vec<String>,
+    },
+    /// Several interfaces export a function of that name.
+    #[error("{name:?} is exported more than once; name one of {}", list(.candidates))]
+    Ambiguous {
+        /// The name that was looked for.
+        name: String,
+        /// The full paths.
+        candidates: Vec<String>,
+    },
+    /// No target was named, and the module has no obvious one.
+    #[error("no function `run` and no command is exported; name one of {}", list(.candidates))]
+    NoDefault {
+        /// The functions that there are.
+        candidates: Vec<String>,
+    },
+    /// The function's types cannot be passed between processes.
+    #[error("{path} cannot be called from outside: {wit}")]
+    Uncallable {
+        /// The function's path.
+        path: String,
+        /// Its type.
+        wit: String,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    match names.is_empty() {
+        true => "no exported function".to_owned(),
+        false => names.join(", "),
+    }
+}
+
+impl ModuleInfo {
+    /// Finds the function to call.
+    ///
+    /// With a name: the export with exactly that path, else the only one with that bare name (the path may leave out the version).
+    /// Without: the only function named `run`, else the command, else the only callable function.
+    pub fn target(&self, name: Option<&str>) -> Result<&Export, TargetError> {
+        let export = match name {
+            Some(name) => self.named(name)?,
+            None => self.default_target()?,
+        };
+        match export.role {
+            Role::Uncallable => Err(TargetError::Uncallable { path: export.path.clone(), wit: export.ty.to_string() }),
+            Role::Function | Role::Command | Role::Hook => Ok(export),
+        }
+    }
+
+    fn named(&self, name: &str) -> Result<&Export, TargetError> {
+        if let Some(export) = self.exports.iter().find(|e| e.path == name) {
+            return Ok(export);
+        }
+        let matches: Vec<&Export> =
+            self.exports.iter().filter(|e| e.name() == name || without_version(&e.path) == name).collect();
+        match matches[..] {
+            [export] => Ok(export),
+            [] => Err(TargetError::Unknown { name: name.to_owned(), candidates: self.callable() }),
+            _ => {
+                let candidates = matches.iter().map(|e| e.path.clone()).collect();
+                Err(TargetError::Ambiguous { name: name.to_owned(), candidates })
+            }
+        }
+    }
+
+    fn default_target(&self) -> Result<&Export, TargetError> {
+        let only = |wanted: &dyn Fn(&&Export) -> bool| {
+            let mut found = self.exports.iter().filter(wanted);
+            found.next().filter(|_| found.next().is_none())
+        };
+        only(&|e| e.role == Role::Function && e.name() == "run")
+            .or_else(|| only(&|e| e.role == Role::Command))
+            .or_else(|| only(&|e| e.role == Role::Function))
+            .ok_or_else(|| TargetError::NoDefault { candidates: self.callable() })
+    }
+
+    fn callable(&self) -> Vec<String> {
+        self.exports.iter().filter(|e| e.role != Role::Uncallable).map(|e| e.path.clone()).collect()
+    }
+
+    /// The imports that no worker provides.
+    pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.imports.iter().filter_map(|i| match &i.grant {
+            Grant::Missing(why) => Some((i.name.as_str(), why.as_str())),
+            Grant::Default(_) => None,
+        })
+    }
+}
+
+/// `demo:math/ops@1.0.0#scale` as `demo:math/ops#scale`.
+fn without_version(path: &str) -> String {
+    match (path.find('@'), path.find('#')) {
+        (Some(at), Some(hash)) if at < hash => format!("{}{}", &path[..at], &path[hash..]),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(paths: &[(&str, Role)]) -> ModuleInfo {
+        let export = |(path, role): &(&str, Role)| Export {
+            path: (*path).to_owned(),
+            ty: FuncType { params: vec![], result: None },
+            role: *role,
+        };
+        ModuleInfo { kind: ModuleKind::Component, imports: vec![], exports: paths.iter().map(export).collect() }
+    }
+
+    #[test]
+    fn a_target_is_found_by_path_bare_name_and_path_without_version() {
+        let info = info(&[("demo:math/ops@1.0.0#scale", Role::Function), ("other", Role::Function)]);
+        for name in ["demo:math/ops@1.0.0#scale", "demo:math/ops#scale", "scale"] {
+            assert_eq!(info.target(Some(name)).unwrap().path, "demo:math/ops@1.0.0#scale");
+        }
+        let error = info.target(Some("scal")).unwrap_err().to_string();
+        assert!(error.contains("demo:math/ops@1.0.0#scale, other"), "{error}");
+    }
+
+    #[test]
+    fn a_name_found_twice_is_ambiguous_and_both_are_named() {
+        let info = info(&[("a:a/a#f", Role::Function), ("b:b/b#f", Role::Function)]);
+        let error = info.target(Some("f")).unwrap_err().to_string();
+        assert!(error.contains("a:a/a#f, b:b/b#f"), "{error}");
+    }
+
+    #[test]
+    fn without_a_name_run_comes_before_the_command_and_the_only_function() {
+        use Role::*;
+        let default = |paths: &[(&str, Role)]| info(paths).target(None).map(|e| e.path.clone());
+        assert_eq!(default(&[("run", Function), ("wasi:cli/run@0.2.0#run", Command)]).unwrap(), "run");
+        assert_eq!(default(&[("x", Function), ("_start", Command)]).unwrap(), "_start");
+        assert_eq!(default(&[("init", Hook), ("x", Function)]).unwrap(), "x");
+        assert!(default(&[("x", Function), ("y", Function)]).unwrap_err().to_string().contains("x, y"));
+        assert!(default(&[]).is_err());
+    }
+}

@@ -1,0 +1,341 @@
+//! Modules: loading, and what is known of them.
+
+mod cache;
+mod compile;
+mod info;
+
+use std::fmt;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use self::cache::Cache;
+pub use self::info::{Export, Grant, Import, ModuleInfo, ModuleKind, Role, TargetError};
+use crate::context::Program;
+use crate::error::ModuleError;
+
+/// No module file is larger. It is read whole, and its compiler process gets a limited time and memory.
+const MODULE_LEN_MAX: u64 = 512 << 20;
+
+/// A module that has been compiled and can be run by any number of pools and processes. Cheap to clone.
+///
+/// ```no_run
+/// # fn main() -> Result<(), wpool::ModuleError> {
+/// wpool::init();
+/// let module = wpool::Module::load("module.wasm")?;
+/// for export in module.exports() {
+///     println!("{}", export.wit());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Module {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    digest: Digest,
+    size: u64,
+    info: ModuleInfo,
+    artefact: OwnedFd,
+    cached: Option<PathBuf>,
+    warnings: Vec<String>,
+    program: Program,
+}
+
+/// The SHA-256 of a module's file, as `sha256sum` prints it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module")
+            .field("digest", &self.inner.digest)
+            .field("kind", &self.inner.info.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Module {
+    /// Loads a component, a core module, or the `.wat` text of either.
+    ///
+    /// The file is compiled in a process of its own, unless the cache has it.
+    ///
+    /// # Errors
+    /// [`ModuleError`] if the file cannot be read, is not WebAssembly, or does not compile.
+    pub fn load(path: impl AsRef<Path>) -> Result<Module, ModuleError> {
+        Module::loader().load(path)
+    }
+
+    /// As [`Module::load`], from bytes in memory.
+    ///
+    /// # Errors
+    /// [`ModuleError`] if the bytes are not WebAssembly or do not compile.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Module, ModuleError> {
+        Module::loader().from_bytes(bytes)
+    }
+
+    /// A loader, to choose the cache and the worker program.
+    pub fn loader() -> ModuleLoader {
+        ModuleLoader { cache: CacheChoice::Default, program: None }
+    }
+
+    /// The digest of the bytes it was loaded from.
+    pub fn digest(&self) -> Digest {
+        self.inner.digest
+    }
+
+    /// The number of bytes it was loaded from.
+    pub fn size(&self) -> u64 {
+        self.inner.size
+    }
+
+    /// Component or core module.
+    pub fn kind(&self) -> ModuleKind {
+        self.inner.info.kind
+    }
+
+    /// The exported functions.
+    pub fn exports(&self) -> impl Iterator<Item = &Export> {
+        self.inner.info.exports.iter()
+    }
+
+    /// The imports, and how each is met.
+    pub fn imports(&self) -> impl Iterator<Item = &Import> {
+        self.inner.info.imports.iter()
+    }
+
+    /// Everything that is known of the module without running it.
+    pub fn info(&self) -> &ModuleInfo {
+        &self.inner.info
+    }
+
+    /// Where the compiled artefact lies in the cache; `None` if it is kept in memory only.
+    pub fn cached(&self) -> Option<&Path> {
+        self.inner.cached.as_deref()
+    }
+
+    /// Why the cache was not used or not filled, if it was wanted: the module works all the same.
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.warnings
+    }
+
+    pub(crate) fn artefact(&self) -> BorrowedFd<'_> {
+        self.inner.artefact.as_fd()
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.inner.program
+    }
+}
+
+#[derive(Debug, Clone)]
+enum CacheChoice {
+    Default,
+    Dir(PathBuf),
+    Off,
+}
+
+/// Loads modules with choices; made by [`Module::loader`].
+#[derive(Debug, Clone)]
+pub struct ModuleLoader {
+    cache: CacheChoice,
+    program: Option<PathBuf>,
+}
+
+impl ModuleLoader {
+    /// Keeps compiled artefacts in `dir` (made with mode 0700 if absent) instead of `$WPOOL_CACHE_DIR`, `$XDG_CACHE_HOME/wpool` or
+    /// `~/.cache/wpool`.
+    #[must_use]
+    pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.cache = CacheChoice::Dir(dir.into());
+        self
+    }
+
+    /// Compiles always, and keeps the artefact in memory only.
+    #[must_use]
+    pub fn no_cache(mut self) -> Self {
+        self.cache = CacheChoice::Off;
+        self
+    }
+
+    /// Runs `path`, an installed `wpool` program, as compiler and workers instead of this program itself. An application that does this
+    /// need not call [`init`](crate::init).
+    #[must_use]
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
+    /// Loads the module at `path`.
+    ///
+    /// # Errors
+    /// As [`Module::load`].
+    pub fn load(&self, path: impl AsRef<Path>) -> Result<Module, ModuleError> {
+        let path = path.as_ref();
+        let bytes = read_module(path).map_err(|e| e.at(path))?;
+        self.from_bytes(&bytes).map_err(|e| e.at(path))
+    }
+
+    /// Loads the module in `bytes`.
+    ///
+    /// # Errors
+    /// As [`Module::from_bytes`].
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "named after Module::from_bytes, of which it is the configurable form"
+    )]
+    pub fn from_bytes(&self, bytes: &[u8]) -> Result<Module, ModuleError> {
+        let text = is_text(bytes)?;
+        let program = Program::choose(self.program.as_deref())?;
+        let digest = Digest(Sha256::digest(bytes).into());
+        let mut warnings = Vec::new();
+        let cache = self.open_cache(&mut warnings);
+
+        if let Some(hit) = cache.as_ref().and_then(|cache| cache.get(digest, &mut warnings)) {
+            let cached = Some(hit.path);
+            return Ok(Module::new(digest, bytes, hit.info, hit.artefact, cached, warnings, program));
+        }
+        let compiled = compile::compile(&program, bytes, text)?;
+        let stored = cache.map(|cache| cache.put(digest, &compiled.info, &compiled.artefact));
+        let cached = match stored {
+            Some(Ok(path)) => Some(path),
+            Some(Err(e)) => {
+                warnings.push(format!("the module could not be cached: {e}"));
+                None
+            }
+            None => None,
+        };
+        Ok(Module::new(digest, bytes, compiled.info, compiled.artefact, cached, warnings, program))
+    }
+
+    fn open_cache(&self, warnings: &mut Vec<String>) -> Option<Cache> {
+        let dir = match &self.cache {
+            CacheChoice::Off => return None,
+            CacheChoice::Dir(dir) => dir.clone(),
+            CacheChoice::Default => cache::default_dir()?,
+        };
+        match Cache::open(&dir) {
+            Ok(cache) => Some(cache),
+            Err(e) => {
+                warnings.push(format!("the cache {} is not used: {e}", dir.display()));
+                None
+            }
+        }
+    }
+}
+
+impl Module {
+    fn new(
+        digest: Digest,
+        bytes: &[u8],
+        info: ModuleInfo,
+        artefact: OwnedFd,
+        cached: Option<PathBuf>,
+        warnings: Vec<String>,
+        program: Program,
+    ) -> Module {
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let size = bytes.len() as u64;
+        Module { inner: Arc::new(Inner { digest, size, info, artefact, cached, warnings, program }) }
+    }
+}
+
+/// Reads the file whole, after a look at what it is: no device, no pipe, nothing endless.
+fn read_module(path: &Path) -> Result<Vec<u8>, ModuleError> {
+    // Not blocking: a FIFO without a writer must be an error, not a wait.
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|e| ModuleError::Io(e.into()))?;
+    let file = std::fs::File::from(file);
+    let metadata = file.metadata().map_err(ModuleError::Io)?;
+    if metadata.is_dir() {
+        return Err(ModuleError::NotWasm("it is a directory".to_owned()));
+    }
+    if !metadata.is_file() {
+        return Err(ModuleError::NotWasm("it is not a regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(MODULE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(ModuleError::Io)?;
+    match bytes.len() as u64 > MODULE_LEN_MAX {
+        true => Err(ModuleError::NotWasm(format!("it is larger than {} MiB", MODULE_LEN_MAX >> 20))),
+        false => Ok(bytes),
+    }
+}
+
+/// Whether the bytes are the text format; an error if they are neither text nor binary WebAssembly.
+fn is_text(bytes: &[u8]) -> Result<bool, ModuleError> {
+    let not_wasm = |why: &str| Err(ModuleError::NotWasm(why.to_owned()));
+    match bytes {
+        [] => not_wasm("it is empty"),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] | [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(false),
+        [0, b'a', b's', b'm', ..] => not_wasm("it has the WebAssembly magic number, but no version known here follows"),
+        [0x7f, b'E', b'L', b'F', ..] => {
+            not_wasm("it is native code (a precompiled artefact is never loaded; give the .wasm)")
+        }
+        _ if starts_as_wat(bytes) => Ok(true),
+        _ => not_wasm("it is not a WebAssembly binary, and not the text of one"),
+    }
+}
+
+/// Whether the first thing that is not space or comment is `(module` or `(component`.
+fn starts_as_wat(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    loop {
+        rest = rest.trim_ascii_start();
+        if let Some(comment) = rest.strip_prefix(b";;") {
+            let Some(end) = memchr::memchr(b'\n', comment) else { return false };
+            rest = &comment[end..];
+        } else if let Some(comment) = rest.strip_prefix(b"(;") {
+            let Some(end) = memchr::memmem::find(comment, b";)") else { return false };
+            rest = &comment[end + 2..];
+        } else {
+            break;
+        }
+    }
+    let Some(inside) = rest.strip_prefix(b"(") else { return false };
+    let inside = inside.trim_ascii_start();
+    inside.starts_with(b"module") || inside.starts_with(b"component")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_magic_tells_binary_from_text_and_from_anything_else() {
+        assert!(!is_text(b"\0asm\x01\0\0\0").unwrap());
+        assert!(!is_text(b"\0asm\x0d\0\x01\0").unwrap());
+        assert!(is_text(b"(module)").unwrap());
+        assert!(is_text(b"  ;; a comment\n(; another ;) ( component)").unwrap());
+        for (bytes, said) in [
+            (&b""[..], "empty"),
+            (b"\0asm\x07\0\0\0", "version"),
+            (b"\0asm", "version"),
+            (b"\x7fELF\x02\x01", "native code"),
+            (b"#!/bin/sh\n(module)", "not a WebAssembly binary"),
+            (b";; only a comment", "not a WebAssembly binary"),
+            (b"\xff\xfe", "not a WebAssembly binary"),
+        ] {
+            let error = is_text(bytes).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Building a pool: everything that can be wrong is found here, before any process starts.
+
+use std::collections::HashMap;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::dispatcher::{Command, Dispatcher, Spec, Waker};
+use super::job::Window;
+use super::schedule::Config;
+use super::{Pool, Shared};
+use crate::context::StartMethod;
+use crate::error::BuildError;
+use crate::limits::{Isolation, Limits};
+use crate::module::{Module, ModuleInfo, Role};
+use crate::protocol::VERSION;
+use crate::protocol::message::{Call, Failure, Setup};
+use crate::target::{Target, resolve};
+use crate::value::{Type, Value};
+
+/// Configures a [`Pool`]; made by [`Pool::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder makes no pool until build is called"]
+pub struct PoolBuilder {
+    module: Module,
+    processes: usize,
+    initializer: Option<String>,
+    initargs: Vec<Value>,
+    max_tasks_per_child: Option<NonZeroU64>,
+    start_method: StartMethod,
+    isolation: Option<Isolation>,
+    limits: Limits,
+    retries: u32,
+    buffer: Option<NonZeroUsize>,
+    name: String,
+}
+
+impl PoolBuilder {
+    pub(super) fn new(module: &Module) -> PoolBuilder {
+        PoolBuilder {
+            module: module.clone(),
+            processes: num_cpus::get().max(1),
+            initializer: None,
+            initargs: Vec::new(),
+            max_tasks_per_child: None,
+            start_method: StartMethod::default(),
+            isolation: None,
+            limits: Limits::default(),
+            retries: 0,
+            buffer: None,
+            name: "PoolWorker".to_owned(),
+        }
+    }
+
+    /// How many workers there are at most: they are started as tasks come. Default: the processors that this process may use.
+    ///
+    /// # Panics
+    /// If it is 0.
+    pub fn processes(mut self, processes: usize) -> Self {
+        assert!(processes > 0, "a pool needs at least one process");
+        self.processes = processes;
+        self
+    }
+
+    /// An export that each worker calls once before its first task, with these arguments. With an initializer, tasks find the instance that
+    /// it was called in ([`Isolation::Reuse`]), unless [`isolation`](Self::isolation) says otherwise; then it is called in every instance.
+    ///
+    /// A function that takes one `list<string>`, as the SDK's `#[init]` does, gets all arguments in it. A module that exports `init` of world
+    /// `wpool:task/stateful-task` has it called without this.
+    ///
+    /// If it fails, the pool is broken, once, with the guest's message.
+    pub fn initializer<V: Into<Value>>(
+        mut self,
+        func: impl Into<String>,
+        initargs: impl IntoIterator<Item = V>,
+    ) -> Self {
+        self.initializer = Some(func.into());
+        self.initargs(initargs)
+    }
+
+    /// Arguments for the initializer.
+    pub fn initargs<V: Into<Value>>(mut self, initargs: impl IntoIterator<Item = V>) -> Self {
+        self.initargs = initargs.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Replaces a worker process after this many tasks. Default: never.
+    pub fn max_tasks_per_child(mut self, tasks: NonZeroU64) -> Self {
+        self.max_tasks_per_child = Some(tasks);
+        self
+    }
+
+    /// How workers are started.
+    pub fn start_method(mut self, start_method: StartMethod) -> Self {
+        self.start_method = start_method;
+        self
+    }
+
+    /// Which state a task finds. Default: [`Isolation::Fresh`], or [`Isolation::Reuse`] with an initializer.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = Some(isolation);
+        self
+    }
+
+    /// What a task may use.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The time that each attempt at a task may take: [`Limits::time`].
+    pub fn task_timeout(mut self, time: Duration) -> Self {
+        self.limits.time = Some(time);
+        self
+    }
+
+    /// How often a failed task is tried again. Records that are not of the parameter's type are not. Default 0.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// How many records are drawn ahead of the results that have been taken. Default: as many as short tasks need, at most 65,536 and
+    /// 16 MiB.
+    pub fn buffer(mut self, records: NonZeroUsize) -> Self {
+        self.buffer = Some(records);
+        self
+    }
+
+    /// The workers' names are this, a dash and their number. Default `PoolWorker`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Makes the pool. No process is started before the first task.
+    ///
+    /// # Errors
+    /// [`BuildError`] if the module's imports are not met, the initializer is unknown or its arguments do not fit.
+    pub fn build(self) -> Result<Pool, BuildError> {
+        let info = self.module.info().clone();
+        let missing: Vec<String> = info.missing().map(|(name, why)| format!("{name} ({why})")).collect();
+        if !missing.is_empty() {
+            return Err(BuildError::MissingImports { missing });
+        }
+        let initializer = initializer(self.initializer.as_deref(), &self.initargs, &info)?;
+        let default_isolation = if initializer.is_some() { Isolation::Reuse } else { Isolation::Fresh };
+        let setup = Setup {
+            version: VERSION,
+            info: info.clone(),
+            limits: self.limits.clone(),
+            isolation: self.isolation.unwrap_or(default_isolation),
+            initializer,
+            identity: None,
+            once: false,
+        };
+        let config = Config {
+            processes: self.processes,
+            max_tasks_per_child: self.max_tasks_per_child.map(NonZeroU64::get),
+            retries: self.retries,
+            kill_after: self.limits.time.map(|time| time.saturating_add(self.limits.grace)),
+        };
+        let spec = Spec {
+            module: self.module,
+            limits: self.limits.clone(),
+            start_method: self.start_method,
+            setup,
+            retry_on: if self.retries > 0 { is_worth_retrying } else { |_| false },
+            name: self.name,
+        };
+        let window = match self.buffer {
+            Some(records) => Window { records: records.get() as u64, ..Window::DEFAULT },
+            None => Window::DEFAULT,
+        };
+        start(spec, config, info, self.limits, window)
+    }
+}
+
+/// Starts the dispatcher's thread.
+fn start(spec: Spec, config: Config, info: ModuleInfo, limits: Limits, window: Window) -> Result<Pool, BuildError> {
+    let (commands, inbox) = crossbeam_channel::unbounded();
+    let waker = Waker::new()?;
+    let directory = Arc::new(Mutex::new(Vec::new()));
+    let dispatcher = Dispatcher::new(spec, config, waker.clone(), inbox.clone(), directory.clone())?;
+    let shared = Arc::new(Shared {
+        info,
+        limits,
+        window,
+        commands,
+        waker,
+        next_job: AtomicU64::new(1),
+        next_plan: AtomicU32::new(1),
+        plans: Mutex::new(HashMap::new()),
+        directory,
+        closed: AtomicBool::new(false),
+        over: Mutex::new(false),
+        is_over: Condvar::new(),
+    });
+    let of_thread = shared.clone();
+    std::thread::Builder::new().name("wpool-dispatcher".to_owned()).spawn(move || {
+        dispatcher.run();
+        let mut over = of_thread.over.lock().unwrap_or_else(PoisonError::into_inner);
+        *over = true;
+        of_thread.closed.store(true, Ordering::Release);
+        // Jobs that came too late for the dispatcher end here.
+        while let Ok(command) = inbox.try_recv() {
+            if let Command::Job { job, .. } = command {
+                job.finish();
+            }
+        }
+        drop(over);
+        of_thread.is_over.notify_all();
+    })?;
+    Ok(Pool { shared })
+}
+
+/// Finds the initializer and binds its arguments.
+fn initializer(name: Option<&str>, initargs: &[Value], info: &ModuleInfo) -> Result<Option<Call>, BuildError> {
+    let hook = info.exports.iter().any(|e| e.path == "init" && e.role == Role::Hook);
+    let name = match name {
+        Some(name) => name,
+        None if hook && is_init_hook(info) => "init",
+        None if initargs.is_empty() => return Ok(None),
+        None => {
+            return Err(BuildError::Format("arguments for an initializer are given, but no initializer".to_owned()));
+        }
+    };
+    let export = info.target(Some(name))?;
+    let target = match &export.ty.params[..] {
+        [only] if only.ty == strings() && initargs.iter().all(|v| matches!(v, Value::String(_))) => {
+            Target::func(name).arg(Value::List(initargs.to_vec()))
+        }
+        _ => initargs.iter().fold(Target::func(name), |target, value| target.arg(value.clone())),
+    };
+    Ok(Some(resolve(&target, info)?.complete()?.call))
+}
+
+/// `init: func(args: list<string>) -> result<_, string>` of world `wpool:task/stateful-task`.
+fn is_init_hook(info: &ModuleInfo) -> bool {
+    let init = info.exports.iter().find(|e| e.path == "init");
+    init.is_some_and(|e| matches!(&e.ty.params[..], [only] if only.ty == strings()))
+}
+
+fn strings() -> Type {
+    Type::List(Box::new(Type::String))
+}
+
+/// A record of the wrong type stays wrong; anything else may be different the next time.
+fn is_worth_retrying(failure: &Failure) -> bool {
+    match failure {
+        Failure::Failed { .. }
+        | Failure::Trap { .. }
+        | Failure::Limit { .. }
+        | Failure::Exited { .. }
+        | Failure::BadResult { .. }
+        | Failure::Lost { .. } => true,
+        Failure::BadRecord { .. } | Failure::Cancelled | Failure::Broken { .. } => false,
+    }
+}

@@ -1,0 +1,824 @@
+//! The pool's one thread: it owns the workers' sockets and processes, turns what happens into events, and carries out what the
+//! [`Schedule`] decides. It never blocks on a worker.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec};
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::job::{By, InputChunk, Job, ResultChunk};
+use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
+use super::{WorkerInfo, WorkerState};
+use crate::context::forkserver::Zygote;
+use crate::context::{Child, Exit, StartMethod, spawn};
+use crate::limits::{Limit, Limits};
+use crate::module::Module;
+use crate::protocol::frame::{self, Frame, Kind, Violation};
+use crate::protocol::message::{self, Batch, Call, Failure, FromWorker, Identity, Setup, ToWorker};
+use crate::sys::StatusPage;
+
+/// How much is read from a worker at once.
+const READ_LEN: usize = 256 << 10;
+/// How often in a row one worker is read before the others have their turn.
+const ROUNDS: usize = 8;
+/// No more input is taken from a job that has this many tasks queued: it waits on its own side, where its window bounds it.
+const QUEUE_LEN: u64 = 1 << 14;
+/// Bytes of memory a worker's read buffer keeps when it is empty.
+const BUFFER_KEPT: usize = 1 << 20;
+
+/// Wakes the dispatcher from any thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    pub(super) fn new() -> io::Result<Waker> {
+        Ok(Waker(Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+    }
+
+    pub(crate) fn wake(&self) {
+        // Full means that a wake-up is pending already.
+        let _pending = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+
+    fn clear(&self) {
+        let _empty = rustix::io::read(&*self.0, &mut [0; 8]);
+    }
+}
+
+/// What the pool's handle asks for.
+pub(super) enum Command {
+    Job { job: Arc<Job>, call: Option<Call> },
+    Close,
+    Terminate,
+}
+
+/// What every worker is started with.
+pub(super) struct Spec {
+    pub(super) module: Module,
+    pub(super) limits: Limits,
+    pub(super) start_method: StartMethod,
+    pub(super) setup: Setup,
+    pub(super) retry_on: fn(&Failure) -> bool,
+    pub(super) name: String,
+}
+
+/// A worker as the coordinator sees it.
+struct Link {
+    socket: OwnedFd,
+    page: StatusPage,
+    /// `None` until the zygote has said which process it is.
+    child: Option<Child>,
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+    /// How much of `outgoing` is sent.
+    sent: usize,
+    /// The socket is registered for writing.
+    wants_write: bool,
+    greeted: bool,
+    plans: Vec<u32>,
+    /// Why we ended it, if we did.
+    fault: Option<String>,
+}
+
+/// A job and the records that are still needed.
+struct OpenJob {
+    job: Arc<Job>,
+    chunks: VecDeque<InputChunk>,
+    ended: bool,
+    cancelled: bool,
+}
+
+pub(super) struct Dispatcher {
+    spec: Spec,
+    schedule: Schedule,
+    epoll: OwnedFd,
+    waker: Waker,
+    commands: Receiver<Command>,
+    epoch: Instant,
+    links: HashMap<WorkerId, Link>,
+    jobs: HashMap<JobId, OpenJob>,
+    plans: HashMap<u32, Call>,
+    zygote: Option<Zygote>,
+    /// Workers that the zygote has been asked for, in order.
+    forking: VecDeque<WorkerId>,
+    directory: Arc<Mutex<Vec<WorkerInfo>>>,
+    actions: Vec<Action>,
+    finished: bool,
+}
+
+const TOKEN_WAKER: u64 = 0;
+const TOKEN_ZYGOTE: u64 = 1;
+const TOKEN_WORKERS: u64 = 2;
+
+fn socket_token(worker: WorkerId) -> u64 {
+    TOKEN_WORKERS + u64::from(worker) * 2
+}
+
+fn child_token(worker: WorkerId) -> u64 {
+    socket_token(worker) + 1
+}
+
+impl Dispatcher {
+    pub(super) fn new(
+        spec: Spec,
+        config: Config,
+        waker: Waker,
+        commands: Receiver<Command>,
+        directory: Arc<Mutex<Vec<WorkerInfo>>>,
+    ) -> io::Result<Dispatcher> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &*waker.0, EventData::new_u64(TOKEN_WAKER), EventFlags::IN)?;
+        Ok(Dispatcher {
+            spec,
+            schedule: Schedule::new(config),
+            epoll,
+            waker,
+            commands,
+            epoch: Instant::now(),
+            links: HashMap::new(),
+            jobs: HashMap::new(),
+            plans: HashMap::new(),
+            zygote: None,
+            forking: VecDeque::new(),
+            directory,
+            actions: Vec::new(),
+            finished: false,
+        })
+    }
+
+    /// Runs until the pool is over and every worker is gone.
+    pub(super) fn run(mut self) {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        while !self.finished {
+            let timeout = self.schedule.next_tick().map(|due| due.saturating_sub(self.now()));
+            let timeout = timeout.map(|t| Timespec::try_from(t).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
+            events.clear();
+            // An interrupted or failed wait is a turn without events; the tick below is right in any case.
+            let _interrupted = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+            for event in &events {
+                self.dispatch(event.data.u64());
+            }
+            self.obey();
+            self.feed();
+            if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
+                self.tick();
+            }
+        }
+        // The zygote ends with its handle.
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn dispatch(&mut self, token: u64) {
+        match token {
+            TOKEN_WAKER => self.waker.clear(),
+            TOKEN_ZYGOTE => self.hear_zygote(),
+            token => {
+                let Ok(worker) = WorkerId::try_from((token - TOKEN_WORKERS) / 2) else { return };
+                match token == socket_token(worker) {
+                    true => self.serve_socket(worker, ROUNDS),
+                    false => self.bury(worker),
+                }
+            }
+        }
+    }
+
+    fn on(&mut self, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.schedule.on(self.now(), event, &mut actions);
+        for action in actions.drain(..) {
+            self.act(action);
+        }
+        self.actions = actions;
+    }
+
+    fn tick(&mut self) {
+        let busy: Vec<(WorkerId, u64)> = self
+            .links
+            .iter()
+            .filter(|(id, _)| self.schedule.is_busy(**id))
+            .map(|(id, link)| (*id, link.page.started()))
+            .collect();
+        for (worker, started) in busy {
+            self.on(Event::Progress { worker, started });
+        }
+        self.on(Event::Tick);
+    }
+
+    // What comes from the pool's users.
+
+    fn obey(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Job { job, call } => {
+                    if let Some(call) = call {
+                        self.plans.insert(job.plan, call);
+                    }
+                    let open = OpenJob { job: job.clone(), chunks: VecDeque::new(), ended: false, cancelled: false };
+                    self.jobs.insert(job.id, open);
+                }
+                Command::Close => self.on(Event::Close),
+                Command::Terminate => self.on(Event::Terminate),
+            }
+        }
+    }
+
+    /// Takes records from the jobs as far as there is use for them.
+    fn feed(&mut self) {
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            let Some(open) = self.jobs.get_mut(&id) else { continue };
+            if !open.cancelled && open.job.is_cancelled() {
+                open.cancelled = true;
+                self.take_from(id);
+                self.on(Event::Cancelled { job: id });
+            } else if self.schedule.queued(id) < QUEUE_LEN {
+                self.take_from(id);
+            }
+        }
+    }
+
+    fn take_from(&mut self, id: JobId) {
+        let Some(open) = self.jobs.get_mut(&id).filter(|open| !open.ended) else { return };
+        let taken = open.job.take_input();
+        open.ended = taken.ended;
+        let (mut count, mut bytes) = (0, 0);
+        for chunk in taken.chunks {
+            count += chunk.count();
+            bytes += chunk.bytes();
+            open.chunks.push_back(chunk);
+        }
+        if count > 0 {
+            self.on(Event::Submitted { job: id, count, bytes });
+        }
+        if taken.ended {
+            self.on(Event::InputEnded { job: id });
+        }
+    }
+
+    // What the schedule wants.
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Start { worker } => self.start(worker),
+            Action::Send { worker, job, first, count, attempt } => self.send(worker, job, first, count, attempt),
+            // Delivered by `read_results`, which has the results in hand.
+            Action::Deliver { .. } => {
+                unreachable!("only answers of a worker deliver, and they are handled where they are read")
+            }
+            Action::Retry { job, task, attempt } => {
+                tracing::debug!(job, task, attempt, "task will be tried again");
+            }
+            Action::Give { job, first, count, attempt, verdict } => {
+                let failure = self.failure(verdict);
+                let by = By { attempt, ..By::default() };
+                self.deliver(job, ResultChunk::failure(first, count, &failure, by));
+            }
+            Action::JobDone { job } => {
+                if let Some(open) = self.jobs.remove(&job) {
+                    open.job.finish();
+                }
+            }
+            Action::Retire { worker } => {
+                self.set_state(worker, WorkerState::Retiring);
+                self.tell(worker, &ToWorker::Shutdown);
+            }
+            Action::Kill { worker } => self.kill(worker),
+            Action::Finished => self.finished = true,
+        }
+    }
+
+    fn failure(&self, verdict: Verdict) -> Failure {
+        match verdict {
+            Verdict::Lost { exitcode, reason } => Failure::Lost { exitcode, reason },
+            Verdict::TimedOut => Failure::Limit {
+                limit: Limit::Time,
+                message: format!(
+                    "timeout after {:?} (in a call to the host; the worker was killed)",
+                    self.spec.limits.time.unwrap_or_default()
+                ),
+            },
+            Verdict::Cancelled => Failure::Cancelled,
+            Verdict::Broken { reason } => Failure::Broken { reason },
+        }
+    }
+
+    /// Hands outcomes to whoever waits, and drops the records that nobody needs any more.
+    fn deliver(&mut self, job: JobId, chunk: ResultChunk) {
+        let Some(open) = self.jobs.get_mut(&job) else { return };
+        let (mut first, mut left) = (chunk.first, chunk.count);
+        let mut released = 0;
+        while left > 0 {
+            let at = open.chunks.partition_point(|c| c.first + c.count() <= first);
+            let Some(input) = open.chunks.get_mut(at) else { break };
+            let part = left.min(input.first + input.count() - first);
+            input.open -= part;
+            (first, left) = (first + part, left - part);
+            if input.open == 0 {
+                released += input.bytes() - 4 * input.count();
+            }
+        }
+        while open.chunks.front().is_some_and(|c| c.open == 0) {
+            open.chunks.pop_front();
+        }
+        open.job.deliver(chunk, released);
+    }
+
+    // Starting and ending workers.
+
+    fn identity(&self, worker: WorkerId) -> Identity {
+        Identity { name: format!("{}-{worker}", self.spec.name), index: worker }
+    }
+
+    fn start(&mut self, worker: WorkerId) {
+        let started = match self.spec.start_method {
+            StartMethod::Forkserver => self.request_fork(worker),
+            StartMethod::Spawn => self.spawn(worker),
+        };
+        if let Err(reason) = started {
+            self.on(Event::Gone { worker, started: 0, exitcode: None, reason });
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId) -> Result<(), String> {
+        let mut setup = self.spec.setup.clone();
+        setup.identity = Some(self.identity(worker));
+        let module = &self.spec.module;
+        let started = spawn::start(module.program(), setup, module.artefact()).map_err(|e| e.to_string())?;
+        self.link(worker, started.socket, started.page)?;
+        self.adopt(worker, started.child);
+        Ok(())
+    }
+
+    fn request_fork(&mut self, worker: WorkerId) -> Result<(), String> {
+        if self.zygote.is_none() {
+            let module = &self.spec.module;
+            let zygote = Zygote::start(module.program(), self.spec.setup.clone(), module.artefact())
+                .map_err(|e| e.to_string())?;
+            epoll::add(&self.epoll, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)
+                .map_err(|e| e.to_string())?;
+            self.zygote = Some(zygote);
+        }
+        let Some(zygote) = &self.zygote else { return Err("the zygote is gone".to_owned()) };
+        // A zygote that has just died is noticed by its socket; the request then counts as lost.
+        let requested = zygote.request(self.identity(worker)).map_err(|e| format!("cannot ask for a fork: {e}"))?;
+        self.forking.push_back(worker);
+        self.link(worker, requested.socket, requested.page)
+    }
+
+    fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: StatusPage) -> Result<(), String> {
+        let register = || -> io::Result<()> {
+            rustix::io::ioctl_fionbio(&socket, true)?;
+            Ok(epoll::add(&self.epoll, &socket, EventData::new_u64(socket_token(worker)), EventFlags::IN)?)
+        };
+        register().map_err(|e| format!("cannot watch the worker: {e}"))?;
+        let link = Link {
+            socket,
+            page,
+            child: None,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            sent: 0,
+            wants_write: false,
+            greeted: false,
+            plans: Vec::new(),
+            fault: None,
+        };
+        self.links.insert(worker, link);
+        Ok(())
+    }
+
+    /// Takes charge of the process behind a worker.
+    fn adopt(&mut self, worker: WorkerId, child: Child) {
+        let Some(link) = self.links.get_mut(&worker) else {
+            child.kill();
+            child.wait();
+            return;
+        };
+        if epoll::add(&self.epoll, &child, EventData::new_u64(child_token(worker)), EventFlags::IN).is_err() {
+            child.kill();
+        }
+        if link.fault.is_some() {
+            child.kill();
+        }
+        let info = WorkerInfo { index: worker, pid: child.pid(), state: WorkerState::Starting };
+        link.child = Some(child);
+        self.directory().push(info);
+    }
+
+    fn hear_zygote(&mut self) {
+        let Some(zygote) = &mut self.zygote else { return };
+        let mut heard = Vec::new();
+        let open = zygote.read(|message| heard.push(message));
+        for message in heard {
+            match message {
+                FromWorker::Hello { .. } | FromWorker::Ready => {}
+                FromWorker::Forked { pid } => {
+                    let Some(worker) = self.forking.pop_front() else { continue };
+                    match Child::open(pid) {
+                        Ok(child) => self.adopt(worker, child),
+                        Err(e) => self.lose(worker, format!("it was gone at once: {e}")),
+                    }
+                }
+                FromWorker::NotForked { reason } => {
+                    if let Some(worker) = self.forking.pop_front() {
+                        self.lose(worker, format!("cannot fork: {reason}"));
+                    }
+                }
+                FromWorker::Refused { reason } => {
+                    self.on(Event::Broke { reason: format!("the module cannot be loaded: {reason}") })
+                }
+                FromWorker::Compiled(_) | FromWorker::InitFailed { .. } | FromWorker::Report(_) => {
+                    self.drop_zygote("it spoke out of turn")
+                }
+            }
+        }
+        if open != Ok(true) {
+            self.drop_zygote("it died");
+        }
+    }
+
+    /// The zygote is gone: what it was asked for will not come. The next need starts another.
+    fn drop_zygote(&mut self, why: &str) {
+        let Some(zygote) = self.zygote.take() else { return };
+        let _gone = epoll::delete(&self.epoll, &zygote);
+        zygote.child().kill();
+        let exit = zygote.child().wait();
+        for worker in std::mem::take(&mut self.forking) {
+            self.lose(worker, format!("the zygote is gone: {why} ({exit})"));
+        }
+    }
+
+    /// A worker that never had a process that we know of.
+    fn lose(&mut self, worker: WorkerId, reason: String) {
+        if let Some(link) = self.links.remove(&worker) {
+            let _gone = epoll::delete(&self.epoll, &link.socket);
+        }
+        self.on(Event::Gone { worker, started: 0, exitcode: None, reason });
+    }
+
+    fn kill(&mut self, worker: WorkerId) {
+        self.set_state(worker, WorkerState::Retiring);
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        link.fault.get_or_insert_with(|| "it was killed".to_owned());
+        link.page.ask_to_stop();
+        match &link.child {
+            Some(child) => child.kill(),
+            // Not forked yet, or we have not heard: `adopt` kills it, and the closed socket ends it even before that.
+            None => {
+                let _closed = rustix::net::shutdown(&link.socket, rustix::net::Shutdown::Both);
+            }
+        }
+    }
+
+    /// The worker's process has ended: what it managed to say still counts.
+    fn bury(&mut self, worker: WorkerId) {
+        let Some(exit) = self.links.get(&worker).and_then(|l| l.child.as_ref()).and_then(Child::try_wait) else {
+            return;
+        };
+        self.serve_socket(worker, usize::MAX);
+        let Some(link) = self.links.remove(&worker) else { return };
+        let _gone = epoll::delete(&self.epoll, &link.socket);
+        if let Some(child) = &link.child {
+            let _gone = epoll::delete(&self.epoll, child);
+        }
+        self.directory().retain(|w| w.index != worker);
+        let reason = match (link.fault, exit) {
+            (Some(fault), _) => fault,
+            (None, Exit::Signal(libc::SIGKILL)) => {
+                "SIGKILL (by someone else; perhaps the machine is out of memory)".to_owned()
+            }
+            (None, exit) => exit.to_string(),
+        };
+        self.on(Event::Gone { worker, started: link.page.started(), exitcode: exit.exitcode(), reason });
+    }
+
+    // Talking to workers.
+
+    fn send(&mut self, worker: WorkerId, job: JobId, first: u64, count: u64, attempt: u32) {
+        let (Some(link), Some(open)) = (self.links.get_mut(&worker), self.jobs.get(&job)) else { return };
+        let plan = open.job.plan;
+        if !link.plans.contains(&plan)
+            && let Some(call) = self.plans.get(&plan)
+        {
+            link.plans.push(plan);
+            message::write_control(&mut link.outgoing, &ToWorker::Plan { id: plan, call: call.clone() });
+        }
+        frame::write(&mut link.outgoing, Kind::Batch, |out| {
+            Batch::write_head(out, plan, attempt);
+            let (mut first, mut left) = (first, count);
+            while left > 0 {
+                let at = open.chunks.partition_point(|c| c.first + c.count() <= first);
+                let chunk = &open.chunks[at];
+                let part = left.min(chunk.first + chunk.count() - first);
+                out.extend_from_slice(chunk.records(first, part));
+                (first, left) = (first + part, left - part);
+            }
+        });
+        self.set_state(worker, WorkerState::Busy);
+        self.flush(worker);
+    }
+
+    fn tell(&mut self, worker: WorkerId, message: &ToWorker) {
+        if let Some(link) = self.links.get_mut(&worker) {
+            message::write_control(&mut link.outgoing, message);
+            self.flush(worker);
+        }
+    }
+
+    /// Writes as much as the socket takes; the rest when it is ready for more.
+    fn flush(&mut self, worker: WorkerId) {
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        while link.sent < link.outgoing.len() {
+            match rustix::net::send(
+                &link.socket,
+                &link.outgoing[link.sent..],
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            ) {
+                Ok(sent) => link.sent += sent,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                // It is dying; its process will tell.
+                Err(_) => {
+                    link.sent = link.outgoing.len();
+                }
+            }
+        }
+        if link.sent == link.outgoing.len() {
+            link.sent = 0;
+            link.outgoing.clear();
+            link.outgoing.shrink_to(BUFFER_KEPT);
+        }
+        let wants_write = !link.outgoing.is_empty();
+        if wants_write != link.wants_write {
+            link.wants_write = wants_write;
+            let flags = if wants_write { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+            let _gone = epoll::modify(&self.epoll, &link.socket, EventData::new_u64(socket_token(worker)), flags);
+        }
+    }
+
+    /// Reads up to `rounds` times, so that others have their turn too; what is left is reported again.
+    fn serve_socket(&mut self, worker: WorkerId, rounds: usize) {
+        self.flush(worker);
+        for _ in 0..rounds {
+            let Some(link) = self.links.get_mut(&worker) else { return };
+            link.incoming.reserve(READ_LEN);
+            let received = rustix::net::recv(
+                &link.socket,
+                rustix::buffer::spare_capacity(&mut link.incoming),
+                RecvFlags::DONTWAIT,
+            );
+            match received {
+                Ok((_, 0)) => return self.hung_up(worker),
+                Ok(_) => {
+                    if let Err(violation) = self.read(worker) {
+                        return self.punish(worker, &violation);
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(_) => return self.hung_up(worker),
+            }
+        }
+    }
+
+    /// The worker closed its socket. It is ending; if it should not, it is ended.
+    fn hung_up(&mut self, worker: WorkerId) {
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        let _gone = epoll::delete(&self.epoll, &link.socket);
+        // A process that is exiting already keeps its exit code.
+        if let Some(child) = &link.child {
+            child.kill();
+        }
+    }
+
+    /// The worker broke the protocol: it may be the attacker's by now.
+    fn punish(&mut self, worker: WorkerId, violation: &Violation) {
+        tracing::warn!(worker, %violation, "protocol error");
+        if let Some(link) = self.links.get_mut(&worker) {
+            let _gone = epoll::delete(&self.epoll, &link.socket);
+            link.incoming = Vec::new();
+            link.fault = Some(format!("protocol error: {violation}"));
+        }
+        self.kill(worker);
+    }
+
+    /// Handles the whole frames that have come from a worker.
+    fn read(&mut self, worker: WorkerId) -> Result<(), Violation> {
+        let Some(link) = self.links.get_mut(&worker) else { return Ok(()) };
+        let bytes = std::mem::take(&mut link.incoming);
+        let mut results = Results { from: 0, count: 0 };
+        let mut at = 0;
+        let read = loop {
+            let frame = match frame::parse(&bytes[at..]) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(violation) => break Err(violation),
+            };
+            let end = at + frame.len();
+            if let Err(violation) = self.handle(worker, frame, at, end, &bytes, &mut results) {
+                break Err(violation);
+            }
+            at = end;
+        };
+        // Whole results go on now; attachments whose result has not come wait for it.
+        let from = self.pass_on(worker, &bytes, &mut results);
+        let kept = if read.is_err() { bytes.len() } else { from };
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.incoming = bytes;
+            link.incoming.drain(..kept);
+            if link.incoming.is_empty() {
+                link.incoming.shrink_to(BUFFER_KEPT);
+            }
+        }
+        read
+    }
+
+    fn handle(
+        &mut self,
+        worker: WorkerId,
+        frame: Frame<'_>,
+        at: usize,
+        end: usize,
+        bytes: &[u8],
+        results: &mut Results,
+    ) -> Result<(), Violation> {
+        match frame.kind {
+            Kind::Returned => {
+                self.expect_answer(worker, results)?;
+                results.count += 1;
+                Ok(())
+            }
+            Kind::Failed => {
+                self.expect_answer(worker, results)?;
+                let failure = message::read_failure(frame.payload)?;
+                if (self.spec.retry_on)(&failure) {
+                    // May not be the last word, so that it goes its own way.
+                    self.pass_on(worker, &bytes[..at], results);
+                    let frames = &bytes[results.from..end];
+                    self.fail(worker, frames);
+                    results.from = end;
+                } else {
+                    results.count += 1;
+                }
+                Ok(())
+            }
+            Kind::Stdout | Kind::Stderr => Ok(()),
+            Kind::Took => match frame.payload.len() {
+                8 => Ok(()),
+                _ => Err(Violation::Malformed("a duration that is not 8 bytes".to_owned())),
+            },
+            Kind::BatchDone => {
+                let nanos = frame
+                    .payload
+                    .try_into()
+                    .map_err(|_| Violation::Malformed("a duration that is not 8 bytes".to_owned()))?;
+                self.pass_on(worker, &bytes[..at], results);
+                results.from = end;
+                self.on(Event::BatchDone { worker, busy: Duration::from_nanos(u64::from_le_bytes(nanos)) });
+                if !self.schedule.is_busy(worker) {
+                    self.set_state(worker, WorkerState::Idle);
+                }
+                Ok(())
+            }
+            Kind::Control => {
+                self.pass_on(worker, &bytes[..at], results);
+                results.from = end;
+                self.hear(worker, message::read_control(frame)?)
+            }
+            Kind::Batch => Err(Violation::Unexpected("a worker sent a batch")),
+        }
+    }
+
+    fn expect_answer(&self, worker: WorkerId, results: &Results) -> Result<(), Violation> {
+        match self.schedule.unanswered(worker) > results.count {
+            true => Ok(()),
+            false => Err(Violation::Unexpected("a result for a task that the worker does not hold")),
+        }
+    }
+
+    fn hear(&mut self, worker: WorkerId, message: FromWorker) -> Result<(), Violation> {
+        match message {
+            FromWorker::Hello { version } if version == crate::protocol::VERSION => {
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.greeted = true;
+                }
+                Ok(())
+            }
+            FromWorker::Hello { .. } => Err(Violation::Unexpected("the worker is of another version")),
+            FromWorker::Ready if self.links.get(&worker).is_some_and(|l| l.greeted) => {
+                self.set_state(worker, WorkerState::Idle);
+                self.on(Event::Ready { worker });
+                Ok(())
+            }
+            FromWorker::InitFailed { failure } => {
+                let error = crate::error::TaskError::from(failure);
+                self.on(Event::Broke { reason: format!("the initializer failed: {error}") });
+                Ok(())
+            }
+            FromWorker::Refused { reason } => {
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.fault = Some(reason);
+                }
+                Ok(())
+            }
+            FromWorker::Ready
+            | FromWorker::Compiled(_)
+            | FromWorker::Forked { .. }
+            | FromWorker::NotForked { .. }
+            | FromWorker::Report(_) => Err(Violation::Unexpected("the worker spoke out of turn")),
+        }
+    }
+
+    /// Passes the whole results in `bytes[results.from..]` on. Gives where attachments begin that have no result yet.
+    fn pass_on(&mut self, worker: WorkerId, bytes: &[u8], results: &mut Results) -> usize {
+        if results.count == 0 {
+            return results.from;
+        }
+        let by = self.by(worker);
+        let mut actions = std::mem::take(&mut self.actions);
+        self.schedule.on(self.now(), Event::Returned { worker, count: results.count }, &mut actions);
+        results.count = 0;
+        let mut at = results.from;
+        for action in actions.drain(..) {
+            match action {
+                Action::Deliver { job, first, count, attempt } => {
+                    let end = at + len_of_outcomes(&bytes[at..], count);
+                    let chunk = ResultChunk { first, count, frames: bytes[at..end].to_vec(), by: By { attempt, ..by } };
+                    at = end;
+                    self.deliver(job, chunk);
+                }
+                other => self.act(other),
+            }
+        }
+        self.actions = actions;
+        results.from = at;
+        at
+    }
+
+    /// A task failed in a way that may be worth another try.
+    fn fail(&mut self, worker: WorkerId, frames: &[u8]) {
+        let by = self.by(worker);
+        let mut actions = std::mem::take(&mut self.actions);
+        self.schedule.on(self.now(), Event::Failed { worker, retriable: true }, &mut actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Deliver { job, first, count, attempt } => {
+                    let by = By { attempt, ..by };
+                    self.deliver(job, ResultChunk { first, count, frames: frames.to_vec(), by });
+                }
+                other => self.act(other),
+            }
+        }
+        self.actions = actions;
+    }
+
+    fn by(&self, worker: WorkerId) -> By {
+        let pid = self.links.get(&worker).and_then(|l| l.child.as_ref()).map_or(0, Child::pid);
+        By { worker, pid, attempt: 1 }
+    }
+
+    fn directory(&self) -> std::sync::MutexGuard<'_, Vec<WorkerInfo>> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_state(&self, worker: WorkerId, state: WorkerState) {
+        if let Some(info) = self.directory().iter_mut().find(|w| w.index == worker) {
+            info.state = state;
+        }
+    }
+}
+
+/// A run of answers within the bytes being read.
+struct Results {
+    /// Where the run begins.
+    from: usize,
+    /// Whole results in it so far.
+    count: u64,
+}
+
+/// The bytes of the first `count` outcomes.
+fn len_of_outcomes(bytes: &[u8], count: u64) -> usize {
+    let mut at = 0;
+    let mut left = count;
+    while left > 0 {
+        let Ok(Some(frame)) = frame::parse(&bytes[at..]) else { break };
+        at += frame.len();
+        left -= u64::from(matches!(frame.kind, Kind::Returned | Kind::Failed));
+    }
+    at
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

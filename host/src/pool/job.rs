@@ -1,0 +1,323 @@
+//! One job: the records of a map, imap or apply on their way in, and their outcomes on their way out.
+//!
+//! Three parties meet here: whoever pushes records, the dispatcher, and whoever takes outcomes. Records and outcomes move in chunks;
+//! nothing is allocated or signalled per record. The window bounds what is under way, so that an endless input needs a bounded memory.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::dispatcher::Waker;
+use super::schedule::JobId;
+use crate::error::Closed;
+use crate::protocol::frame::{self, Kind};
+use crate::protocol::message::{self, Batch, Failure};
+
+/// How much of a job may be under way: pushed, but its outcome not yet taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Window {
+    /// Enough to keep workers busy with the shortest of tasks; a few megabytes of ordinary lines.
+    pub(crate) const DEFAULT: Window = Window { records: 1 << 16, bytes: 16 << 20 };
+}
+
+/// Records in the form that batches hold them, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct InputChunk {
+    /// The number of the first record.
+    pub(crate) first: u64,
+    data: Vec<u8>,
+    /// Where each record begins in `data`.
+    starts: Vec<u32>,
+    /// Records without an outcome yet.
+    pub(crate) open: u64,
+}
+
+/// A chunk grows to about this size, then a new one begins: positions in it are 32 bits wide.
+const CHUNK_LEN: usize = 256 << 10;
+
+impl InputChunk {
+    pub(crate) fn count(&self) -> u64 {
+        self.starts.len() as u64
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.data.len() as u64
+    }
+
+    /// The records `first..first + count`, which all lie in this chunk.
+    pub(crate) fn records(&self, first: u64, count: u64) -> &[u8] {
+        let at = |n: u64| usize::try_from(n - self.first).ok().and_then(|i| self.starts.get(i));
+        let from = at(first).map_or(self.data.len(), |p| *p as usize);
+        let to = at(first + count).map_or(self.data.len(), |p| *p as usize);
+        &self.data[from..to]
+    }
+}
+
+/// Outcomes of consecutive tasks: the worker's frames as they came, or what the coordinator says in the same form.
+#[derive(Debug)]
+pub(crate) struct ResultChunk {
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+    /// `Returned` and `Failed` frames, each behind its attachments.
+    pub(crate) frames: Vec<u8>,
+    pub(crate) by: By,
+}
+
+/// Who did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct By {
+    pub(crate) worker: u32,
+    pub(crate) pid: u32,
+    pub(crate) attempt: u32,
+}
+
+impl ResultChunk {
+    /// `count` times the same failure.
+    pub(crate) fn failure(first: u64, count: u64, failure: &Failure, by: By) -> ResultChunk {
+        let mut one = Vec::new();
+        message::write_failure(&mut one, failure);
+        let frames = one.repeat(usize::try_from(count).expect("a job's open tasks fit its window"));
+        ResultChunk { first, count, frames, by }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) plan: u32,
+    window: Window,
+    waker: Waker,
+    inner: Mutex<Inner>,
+    /// There is room for records, or the job is over.
+    room: Condvar,
+    /// There are outcomes, or the job is over.
+    ready: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    full: VecDeque<InputChunk>,
+    filling: InputChunk,
+    pushed: u64,
+    /// Of records under way and of outcomes not taken yet.
+    bytes: u64,
+    input_ended: bool,
+    /// The dispatcher waits for records.
+    hungry: bool,
+    outcomes: VecDeque<ResultChunk>,
+    taken: u64,
+    /// Every outcome is in `outcomes` or taken.
+    done: bool,
+    cancelled: bool,
+}
+
+/// What the dispatcher finds when it looks for records.
+pub(crate) struct Taken {
+    pub(crate) chunks: Vec<InputChunk>,
+    pub(crate) ended: bool,
+}
+
+impl Job {
+    pub(crate) fn new(id: JobId, plan: u32, window: Window, waker: Waker) -> Job {
+        let inner = Inner { hungry: true, ..Inner::default() };
+        Job { id, plan, window, waker, inner: Mutex::new(inner), room: Condvar::new(), ready: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_room(&self, inner: &Inner) -> bool {
+        let under_way = inner.pushed - inner.taken;
+        under_way < self.window.records && (inner.bytes < self.window.bytes || under_way == 0)
+    }
+
+    // For who pushes.
+
+    /// Adds records, waiting for room before each. `fill` is called with the room there is and pushes up to that many records.
+    pub(crate) fn push(&self, record: &[u8]) -> Result<(), Closed> {
+        let mut inner = self.lock();
+        while !inner.done && !inner.cancelled && !self.has_room(&inner) {
+            inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.add(&mut inner, record)
+    }
+
+    /// Adds a record if there is room now.
+    pub(crate) fn try_push(&self, record: &[u8]) -> Result<bool, Closed> {
+        let mut inner = self.lock();
+        match self.has_room(&inner) {
+            true => self.add(&mut inner, record).map(|()| true),
+            false => Ok(false),
+        }
+    }
+
+    /// Adds all of `records`, waiting for room now and then; one lock for many.
+    pub(crate) fn push_all<'r>(&self, records: impl Iterator<Item = &'r [u8]>) -> Result<(), Closed> {
+        let mut inner = self.lock();
+        for record in records {
+            while !inner.done && !inner.cancelled && !self.has_room(&inner) {
+                inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.add(&mut inner, record)?;
+        }
+        Ok(())
+    }
+
+    fn add(&self, inner: &mut Inner, record: &[u8]) -> Result<(), Closed> {
+        if inner.done || inner.cancelled || inner.input_ended {
+            return Err(Closed);
+        }
+        if inner.filling.data.len() + record.len() > CHUNK_LEN && !inner.filling.starts.is_empty() {
+            let next = InputChunk { first: inner.pushed, ..InputChunk::default() };
+            let full = std::mem::replace(&mut inner.filling, next);
+            inner.full.push_back(full);
+        }
+        let start = u32::try_from(inner.filling.data.len()).expect("a chunk begins anew after CHUNK_LEN bytes");
+        inner.filling.starts.push(start);
+        Batch::write_record(&mut inner.filling.data, record);
+        inner.pushed += 1;
+        inner.bytes += record.len() as u64;
+        if inner.hungry {
+            inner.hungry = false;
+            self.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// No more records will come.
+    pub(crate) fn end_input(&self) {
+        let mut inner = self.lock();
+        inner.input_ended = true;
+        drop(inner);
+        self.waker.wake();
+    }
+
+    // For the dispatcher.
+
+    /// Takes the records that have come. If there are none, the dispatcher is woken by the next one.
+    pub(crate) fn take_input(&self) -> Taken {
+        let mut inner = self.lock();
+        let mut chunks: Vec<InputChunk> = inner.full.drain(..).collect();
+        if !inner.filling.starts.is_empty() {
+            let next = InputChunk { first: inner.pushed, ..InputChunk::default() };
+            chunks.push(std::mem::replace(&mut inner.filling, next));
+        }
+        for chunk in &mut chunks {
+            chunk.open = chunk.count();
+        }
+        inner.hungry = chunks.is_empty();
+        Taken { chunks, ended: inner.input_ended }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
+    }
+
+    /// Passes outcomes on. `released`: the bytes of the records whose outcomes these are.
+    pub(crate) fn deliver(&self, chunk: ResultChunk, released: u64) {
+        let mut inner = self.lock();
+        inner.bytes = inner.bytes.saturating_sub(released);
+        if inner.cancelled {
+            inner.taken += chunk.count;
+            return;
+        }
+        inner.bytes += chunk.frames.len() as u64;
+        inner.outcomes.push_back(chunk);
+        drop(inner);
+        self.ready.notify_all();
+    }
+
+    /// Every outcome has been delivered.
+    pub(crate) fn finish(&self) {
+        self.lock().done = true;
+        self.ready.notify_all();
+        self.room.notify_all();
+    }
+
+    // For who takes.
+
+    /// The next outcomes, in the order of their arrival; `Ok(None)` at the end, `Err` when the time is up.
+    pub(crate) fn take(&self, deadline: Option<Instant>) -> Result<Option<ResultChunk>, crate::error::TimedOut> {
+        let mut inner = self.lock();
+        loop {
+            if let Some(chunk) = inner.outcomes.pop_front() {
+                return Ok(Some(chunk));
+            }
+            if inner.done {
+                return Ok(None);
+            }
+            inner = match deadline {
+                None => self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(crate::error::TimedOut);
+                    }
+                    self.ready.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Makes room for as many records as were in a chunk.
+    pub(crate) fn consumed(&self, count: u64, bytes: u64) {
+        let mut inner = self.lock();
+        inner.taken += count;
+        inner.bytes = inner.bytes.saturating_sub(bytes);
+        drop(inner);
+        self.room.notify_all();
+    }
+
+    /// Whether outcomes, or the end, are there to be taken.
+    pub(crate) fn is_ready(&self) -> bool {
+        let inner = self.lock();
+        inner.done || !inner.outcomes.is_empty()
+    }
+
+    /// Nobody wants the outcomes any more: what is queued is dropped.
+    pub(crate) fn cancel(&self) {
+        let mut inner = self.lock();
+        inner.cancelled = true;
+        inner.input_ended = true;
+        inner.outcomes.clear();
+        drop(inner);
+        self.room.notify_all();
+        self.waker.wake();
+    }
+}
+
+/// The frames of one outcome: what it is, and what came before it.
+pub(crate) struct Parsed<'c> {
+    pub(crate) kind: Kind,
+    pub(crate) payload: &'c [u8],
+    pub(crate) stdout: &'c [u8],
+    pub(crate) stderr: &'c [u8],
+    pub(crate) micros: Option<u64>,
+    /// The bytes of all its frames.
+    pub(crate) len: usize,
+}
+
+/// Reads the first outcome in `frames`, which the dispatcher has checked.
+pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
+    let (mut stdout, mut stderr, mut micros) = (&[][..], &[][..], None);
+    let mut at = 0;
+    loop {
+        let frame = frame::parse(&frames[at..]).ok().flatten()?;
+        at += frame.len();
+        match frame.kind {
+            Kind::Stdout => stdout = frame.payload,
+            Kind::Stderr => stderr = frame.payload,
+            Kind::Took => micros = frame.payload.try_into().ok().map(u64::from_le_bytes),
+            kind @ (Kind::Returned | Kind::Failed) => {
+                return Some(Parsed { kind, payload: frame.payload, stdout, stderr, micros, len: at });
+            }
+            Kind::Control | Kind::Batch | Kind::BatchDone => return None,
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Pools: many workers for one module, and tasks for them.
+//!
+//! ```text
+//!   map, imap, apply ... ──records──▶ Job ──▶ Dispatcher (one thread) ──batches──▶ socket ══▶ worker: serve loop ──▶ guest
+//!        (any thread)    ◀─outcomes── Job ◀──      │        ▲          ◀──results── socket ◀══
+//!                                                events   actions
+//!                                                  ▼        │
+//!                                                  Schedule (pure: what to do next)
+//! ```
+
+mod builder;
+mod dispatcher;
+mod job;
+mod result;
+mod schedule;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+pub use self::builder::PoolBuilder;
+use self::dispatcher::{Command, Waker};
+use self::job::{Job, Window};
+pub use self::result::{AsyncResult, Imap, ImapUnordered, Inputs, Outcome, Outcomes};
+use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
+use crate::limits::Limits;
+use crate::module::{Module, ModuleInfo};
+use crate::protocol::message::Call;
+use crate::target::{Resolved, Target, resolve};
+use crate::value::{Args, Ret, Type};
+
+/// A worker of a pool, as it is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// Its number, from 1 on; a replacement has a new one.
+    pub index: u32,
+    /// Its process.
+    pub pid: u32,
+    /// What it is doing.
+    pub state: WorkerState,
+}
+
+/// What a worker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Its process exists; the module is being loaded or the initializer runs.
+    Starting,
+    /// Waiting for tasks.
+    Idle,
+    /// Running tasks.
+    Busy,
+    /// Told to end.
+    Retiring,
+}
+
+/// A pool of worker processes that run the functions of one module: Python's `multiprocessing.Pool`.
+///
+/// It can be used from many threads at once. Dropping it terminates it, as leaving Python's `with` block does; [`Pool::scope`] waits
+/// for everything to be done instead.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// wpool::init();
+/// let module = wpool::Module::load("upper.wasm")?;
+/// let pool = wpool::Pool::builder(&module).processes(5).build()?;
+/// let upper = pool.func::<&str, String>("run")?;
+/// assert_eq!(pool.map(&upper, ["a", "b"])?, ["A", "B"]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+/// What the pool's handle, its jobs and the dispatcher's thread share.
+struct Shared {
+    info: ModuleInfo,
+    limits: Limits,
+    window: Window,
+    commands: Sender<Command>,
+    waker: Waker,
+    next_job: AtomicU64,
+    next_plan: AtomicU32,
+    /// The plans that workers have been or will be told of, so that equal calls share one.
+    plans: Mutex<HashMap<CallKey, u32>>,
+    directory: Arc<Mutex<Vec<WorkerInfo>>>,
+    closed: AtomicBool,
+    over: Mutex<bool>,
+    is_over: Condvar,
+}
+
+/// A call in a form that can be looked up.
+type CallKey = String;
+
+/// A function of a pool's module with its Rust types: looked up once, checked once, called many times. Made by [`Pool::func`].
+pub struct Func<A, R> {
+    resolved: Arc<Resolved>,
+    plan: u32,
+    call: Option<Call>,
+    types: PhantomData<fn(A) -> R>,
+}
+
+impl<A, R> fmt::Debug for Func<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Func({}: {})", self.resolved.call.path, self.resolved.ty)
+    }
+}
+
+impl<A, R> Clone for Func<A, R> {
+    fn clone(&self) -> Self {
+        Func { resolved: self.resolved.clone(), plan: self.plan, call: self.call.clone(), types: PhantomData }
+    }
+}
+
+impl<A, R> Func<A, R> {
+    fn decode(&self) -> Decode<R> {
+        Decode { resolved: self.resolved.clone(), types: PhantomData }
+    }
+}
+
+/// Turns results into `R`.
+struct Decode<R> {
+    resolved: Arc<Resolved>,
+    types: PhantomData<fn() -> R>,
+}
+
+impl<R: Ret> Decode<R> {
+    fn decode(&self, result: Result<&[u8], TaskError>) -> Result<R, TaskError> {
+        let ty = self.resolved.ty.ok_type();
+        R::decode(result?, ty).ok_or_else(|| TaskError::wrong_result(ty))
+    }
+}
+
+impl Pool {
+    /// A builder for a pool that runs functions of `module`.
+    pub fn builder(module: &Module) -> PoolBuilder {
+        PoolBuilder::new(module)
+    }
+
+    /// Finds a function and checks that it takes `A` and gives `R`.
+    ///
+    /// `A` is a value for a function of one parameter, a tuple for several; parameters that the target fixes do not count. `R` is what the function
+    /// gives when it succeeds: for `result<T, E>` that is `T`.
+    ///
+    /// # Errors
+    /// [`BuildError`] if there is no such function, a fixed argument does not fit, or the Rust types do not match.
+    pub fn func<A: Args, R: Ret>(&self, target: impl Into<Target>) -> Result<Func<A, R>, BuildError> {
+        // Typed calls choose their own form.
+        let target = target.into().input(crate::Format::Auto).output(crate::Format::Auto);
+        let resolved = resolve(&target, &self.shared.info)?;
+        let mismatch = |rust| BuildError::Type { func: resolved.call.path.clone(), wit: resolved.ty.to_string(), rust };
+        if !A::fits(&resolved.free()) {
+            return Err(mismatch(std::any::type_name::<A>()));
+        }
+        if !R::fits(resolved.ty.ok_type()) {
+            return Err(mismatch(std::any::type_name::<R>()));
+        }
+        let (plan, call) = self.plan(&resolved.call);
+        Ok(Func { resolved: Arc::new(resolved), plan, call, types: PhantomData })
+    }
+
+    /// The number under which workers know the call.
+    fn plan(&self, call: &Call) -> (u32, Option<Call>) {
+        let key = serde_json::to_string(call).expect("a call has a JSON form");
+        let mut plans = self.shared.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = *plans.entry(key).or_insert_with(|| self.shared.next_plan.fetch_add(1, Ordering::Relaxed));
+        (plan, Some(call.clone()))
+    }
+
+    fn job(&self, plan: u32, call: Option<Call>, window: Window) -> Result<Arc<Job>, Closed> {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(Closed);
+        }
+        let id = self.shared.next_job.fetch_add(1, Ordering::Relaxed);
+        let job = Arc::new(Job::new(id, plan, window, self.shared.waker.clone()));
+        self.shared.commands.send(Command::Job { job: job.clone(), call }).map_err(|_| Closed)?;
+        // A pool that is over has no dispatcher to end the job. Looking behind the message means that one of the two sees the other.
+        if *self.shared.over.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(Closed);
+        }
+        self.shared.waker.wake();
+        Ok(job)
+    }
+
+    /// Starts a stream of records: push them into [`Inputs`], take what becomes of them from [`Outcomes`], from the same thread or two.
+    /// The other methods are made of this one.
+    ///
+    /// # Errors
+    /// [`BuildError`] as for [`Pool::func`], and if the pool is not running.
+    pub fn stream(&self, target: &Target, ordered: bool) -> Result<(Inputs, Outcomes), BuildError> {
+        let resolved = resolve(target, &self.shared.info)?;
+        let (plan, call) = self.plan(&resolved.call);
+        let closed = |_| BuildError::Format("the pool is not running".to_owned());
+        let job = self.job(plan, call, self.shared.window).map_err(closed)?;
+        Ok((Inputs::new(job.clone(), self.shared.limits.input), Outcomes::new(job, ordered)))
+    }
+
+    /// Runs the function once and waits for its result: `Pool.apply`.
+    ///
+    /// # Errors
+    /// What became of the task, if not a result; [`TaskError::Cancelled`] if the pool is not running.
+    pub fn apply<A: Args, R: Ret>(&self, func: &Func<A, R>, args: A) -> Result<R, TaskError> {
+        self.apply_async(func, args).get()
+    }
+
+    /// Runs the function once, without waiting: `Pool.apply_async`.
+    pub fn apply_async<A: Args, R: Ret>(&self, func: &Func<A, R>, args: A) -> AsyncResult<R> {
+        let free = func.resolved.free();
+        let mut record = Vec::new();
+        if !args.encode(&free, &mut record) {
+            return AsyncResult::failed(does_not_fit(&free), func.decode());
+        }
+        let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
+            return AsyncResult::failed(TaskError::Cancelled, func.decode());
+        };
+        let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
+        // A pool that closes at this moment still gives the job an end, without an outcome: cancelled.
+        let _closed = inputs.push(&record);
+        drop(inputs);
+        AsyncResult::new(Outcomes::new(job, false), func.decode())
+    }
+
+    /// Runs the function for every item and gives the results in the items' order: `Pool.map`.
+    ///
+    /// The items are drawn as the work proceeds, never all at once; the results are collected.
+    ///
+    /// # Errors
+    /// The first failure, once every task has been run to its end.
+    pub fn map<A: Args, R: Ret>(
+        &self,
+        func: &Func<A, R>,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>, MapError> {
+        let (mut results, mut first, mut failed) = (Vec::new(), None, 0);
+        for (index, outcome) in self.try_map(func, items).into_iter().enumerate() {
+            match outcome {
+                Ok(result) => results.push(result),
+                Err(error) => {
+                    failed += 1;
+                    first.get_or_insert((index, error));
+                }
+            }
+        }
+        match first {
+            None => Ok(results),
+            Some((index, error)) => Err(MapError { index, error, failed }),
+        }
+    }
+
+    /// Runs the function for every item and gives each task's own outcome, in the items' order.
+    pub fn try_map<A: Args, R: Ret>(
+        &self,
+        func: &Func<A, R>,
+        items: impl IntoIterator<Item = A>,
+    ) -> Vec<Result<R, TaskError>> {
+        let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
+            return items.into_iter().map(|_| Err(TaskError::Cancelled)).collect();
+        };
+        let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
+        let mut outcomes = Outcomes::new(job, true);
+        let decode = func.decode();
+        let free = func.resolved.free();
+        let mut results = Vec::new();
+        let mut misfits = Vec::new();
+        let mut record = Vec::new();
+        let mut place = 0usize;
+        for args in items {
+            record.clear();
+            if !args.encode(&free, &mut record) {
+                misfits.push(place);
+                place += 1;
+                continue;
+            }
+            place += 1;
+            // With the window full, this same thread makes room.
+            while matches!(inputs.try_push(&record), Ok(false)) {
+                if !outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {
+                    break;
+                }
+            }
+        }
+        drop(inputs);
+        while outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {}
+        for place in misfits {
+            results.insert(place.min(results.len()), Err(does_not_fit(&free)));
+        }
+        // A pool that ended under our hands gave no outcome to what could not be pushed.
+        results.resize_with(place, || Err(TaskError::Cancelled));
+        results
+    }
+
+    /// As [`Pool::map`], for functions of several parameters: each item is a tuple, `Pool.starmap`.
+    ///
+    /// # Errors
+    /// As [`Pool::map`].
+    pub fn starmap<A: Args, R: Ret>(
+        &self,
+        func: &Func<A, R>,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>, MapError> {
+        self.map(func, items)
+    }
+
+    /// Runs the function for every item; the iterator gives each outcome in the items' order, as soon as it is there: `Pool.imap`.
+    ///
+    /// The items are drawn by a thread of its own, ahead of the results by no more than the pool's buffer. Dropping the iterator cancels what
+    /// is not running yet.
+    pub fn imap<A, R, I>(&self, func: &Func<A, R>, items: I) -> Imap<R>
+    where
+        A: Args,
+        R: Ret,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        Imap::new(self.feed(func, items, true), func.decode())
+    }
+
+    /// As [`Pool::imap`], but gives each outcome when it is there, with the position of its item: `Pool.imap_unordered`.
+    pub fn imap_unordered<A, R, I>(&self, func: &Func<A, R>, items: I) -> ImapUnordered<R>
+    where
+        A: Args,
+        R: Ret,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        ImapUnordered::new(self.feed(func, items, false), func.decode())
+    }
+
+    fn feed<A, R, I>(&self, func: &Func<A, R>, items: I, ordered: bool) -> Outcomes
+    where
+        A: Args,
+        R: Ret,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
+            return Outcomes::closed(self.shared.waker.clone());
+        };
+        let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
+        let resolved = func.resolved.clone();
+        let mut items = items.into_iter();
+        let feeder = move || {
+            let free = resolved.free();
+            let mut record = Vec::new();
+            for args in &mut items {
+                record.clear();
+                let pushed = match args.encode(&free, &mut record) {
+                    true => inputs.push(&record),
+                    false => inputs.push_misfit(),
+                };
+                if pushed.is_err() {
+                    break;
+                }
+            }
+        };
+        // Detached: an iterator that blocks for ever holds its own thread only. It ends with the job.
+        match std::thread::Builder::new().name("wpool-feeder".to_owned()).spawn(feeder) {
+            Ok(_detached) => Outcomes::new(job, ordered),
+            Err(_) => {
+                job.cancel();
+                Outcomes::closed(self.shared.waker.clone())
+            }
+        }
+    }
+
+    /// Takes no more tasks; those that were submitted are run to their end, then the workers end: `Pool.close`.
+    pub fn close(&self) {
+        self.shared.close(Command::Close);
+    }
+
+    /// Ends the workers at once; tasks that are not done have the outcome [`TaskError::Cancelled`]: `Pool.terminate`.
+    pub fn terminate(&self) {
+        self.shared.close(Command::Terminate);
+    }
+
+    /// Waits until every worker has ended: `Pool.join`.
+    ///
+    /// # Errors
+    /// [`StillRunning`] if the pool was neither closed nor terminated.
+    pub fn join(&self) -> Result<(), StillRunning> {
+        self.wait_over(None).map(|_| ())
+    }
+
+    /// As [`Pool::join`], for at most that long; whether every worker has ended.
+    ///
+    /// # Errors
+    /// [`StillRunning`] as for [`Pool::join`].
+    pub fn join_timeout(&self, timeout: Duration) -> Result<bool, StillRunning> {
+        self.wait_over(Some(Instant::now() + timeout))
+    }
+
+    fn wait_over(&self, deadline: Option<Instant>) -> Result<bool, StillRunning> {
+        if !self.shared.closed.load(Ordering::Acquire) {
+            return Err(StillRunning);
+        }
+        let mut over = self.shared.over.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*over {
+            over = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                None => self.shared.is_over.wait(over).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return Ok(false),
+                Some(left) => self.shared.is_over.wait_timeout(over, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+        Ok(true)
+    }
+
+    /// Calls `f` with the pool, then closes it and waits for everything to be done. (Python's `with` terminates; so does dropping a pool.)
+    pub fn scope<T>(self, f: impl FnOnce(&Pool) -> T) -> T {
+        let value = f(&self);
+        self.close();
+        self.join().expect("the pool was closed just now");
+        value
+    }
+
+    /// The workers as they are at the moment.
+    pub fn workers(&self) -> Vec<WorkerInfo> {
+        self.shared.directory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn does_not_fit(free: &[&Type]) -> TaskError {
+    let types: Vec<String> = free.iter().map(ToString::to_string).collect();
+    TaskError::BadRecord { message: format!("a value that does not fit {}", types.join(", ")) }
+}
+
+impl Shared {
+    fn close(&self, command: Command) {
+        self.closed.store(true, Ordering::Release);
+        // A dispatcher that is gone has closed already.
+        let _over = self.commands.send(command);
+        self.waker.wake();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("workers", &self.workers()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.terminate();
+        // Workers are killed, so that this is a matter of milliseconds.
+        let _closed_above = self.join();
+    }
+}

@@ -1,0 +1,187 @@
+//! Frames over a stream, with descriptors beside them where the stream is a socket.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
+};
+
+use super::frame::{self, Frame, Violation};
+
+/// The most descriptors that one message carries.
+const FDS_MAX: usize = 2;
+
+/// How much is asked of the kernel at once.
+const READ_LEN: usize = 64 * 1024;
+
+/// A connected pair of stream sockets: the coordinator's end and the worker's.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Sends bytes with descriptors beside them. At least one byte goes out with the descriptors; the number of bytes sent is returned.
+pub(crate) fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        assert!(beside.push(SendAncillaryMessage::ScmRights(fds)), "no message has more than FDS_MAX descriptors");
+    }
+    Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?)
+}
+
+/// Receives bytes into `buf` and descriptors into `fds`.
+fn recv_with_fds(socket: impl AsFd, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buf)], &mut beside, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
+        }
+    }
+    Ok(received.bytes)
+}
+
+/// What carries the frames: a socket, or memory in tests.
+pub(crate) trait Carrier {
+    /// Reads some bytes; 0 at the end. Descriptors that came beside them are appended to `fds`.
+    fn recv(&mut self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize>;
+    /// Writes all of `bytes`.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+impl Carrier for OwnedFd {
+    fn recv(&mut self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        recv_with_fds(self, buf, fds)
+    }
+
+    fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = rustix::io::retry_on_intr(|| rustix::net::send(&*self, bytes, SendFlags::NOSIGNAL))?;
+            bytes = &bytes[sent..];
+        }
+        Ok(())
+    }
+}
+
+/// Any reader and writer, for a connection in memory. No descriptors.
+#[derive(Debug)]
+pub(crate) struct InMemory<R, W>(pub(crate) R, pub(crate) W);
+
+impl<R: Read, W: Write> Carrier for InMemory<R, W> {
+    fn recv(&mut self, buf: &mut [u8], _fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.1.write_all(bytes)
+    }
+}
+
+/// Reads frames, blocking, from a side that is trusted not to flood us (a worker reads from its coordinator; the coordinator reads the
+/// few messages of a compiler). Pools read their workers' sockets without blocking, in the dispatcher.
+#[derive(Debug)]
+pub(crate) struct Connection<C> {
+    carrier: C,
+    buf: Vec<u8>,
+    /// Bytes of `buf` before this are consumed.
+    start: usize,
+    fds: Vec<OwnedFd>,
+}
+
+/// Why no frame came.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecvError {
+    #[error("the other side closed the connection")]
+    Closed,
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl<C: Carrier> Connection<C> {
+    pub(crate) fn new(carrier: C) -> Self {
+        Connection { carrier, buf: Vec::new(), start: 0, fds: Vec::new() }
+    }
+
+    /// The next frame. An end of the stream in the midst of a frame is [`RecvError::Closed`] too: half a frame is no frame.
+    pub(crate) fn recv(&mut self) -> Result<Frame<'_>, RecvError> {
+        while !self.has_frame()? {
+            if self.fill()? == 0 {
+                return Err(RecvError::Closed);
+            }
+        }
+        let frame = frame::parse(&self.buf[self.start..])?.expect("has_frame has just found it");
+        self.start += frame.len();
+        Ok(frame)
+    }
+
+    /// Whether a whole frame has already been read.
+    pub(crate) fn has_frame(&self) -> Result<bool, Violation> {
+        Ok(frame::parse(&self.buf[self.start..])?.is_some())
+    }
+
+    /// Reads once. The consumed part of the buffer is dropped first, so that a connection's memory follows its largest frame.
+    pub(crate) fn fill(&mut self) -> io::Result<usize> {
+        self.buf.drain(..self.start);
+        self.start = 0;
+        let filled = self.buf.len();
+        // A long frame is read in steps that grow with what has really arrived, never with what was announced.
+        self.buf.resize(filled + READ_LEN.max(filled), 0);
+        let read = self.carrier.recv(&mut self.buf[filled..], &mut self.fds);
+        self.buf.truncate(filled + *read.as_ref().unwrap_or(&0));
+        read
+    }
+
+    /// The descriptors that have come so far and were not taken yet.
+    pub(crate) fn take_fds(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fds)
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.carrier.send(bytes)
+    }
+
+    pub(crate) fn carrier(&self) -> &C {
+        &self.carrier
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::Kind;
+    use super::*;
+
+    #[test]
+    fn descriptors_travel_beside_frames() {
+        let (ours, theirs) = pair().unwrap();
+        let (probe, passed) = pair().unwrap();
+        let mut bytes = Vec::new();
+        frame::write(&mut bytes, Kind::Control, |out| out.extend_from_slice(b"{}"));
+        assert_eq!(send_with_fds(&ours, &bytes, &[passed.as_fd()]).unwrap(), bytes.len());
+        drop(passed);
+
+        let mut connection = Connection::new(theirs);
+        assert_eq!(connection.recv().unwrap().payload, b"{}");
+        let mut fds = connection.take_fds();
+        assert_eq!(fds.len(), 1);
+        fds[0].send(b"x").unwrap();
+        let mut buf = [0; 1];
+        let mut probe = probe;
+        assert_eq!(probe.recv(&mut buf, &mut Vec::new()).unwrap(), 1);
+    }
+
+    #[test]
+    fn an_end_within_a_frame_is_an_end() {
+        let mut bytes = Vec::new();
+        frame::write(&mut bytes, Kind::Control, |out| out.extend_from_slice(b"{}"));
+        let cut = InMemory(&bytes[..bytes.len() - 1], Vec::new());
+        assert!(matches!(Connection::new(cut).recv(), Err(RecvError::Closed)));
+    }
+}

@@ -1,0 +1,132 @@
+//! Frames: `length: u32 LE, kind: u8, payload`. The length counts the payload only.
+
+/// The bytes before a payload.
+pub(crate) const HEADER_LEN: usize = 5;
+
+/// No frame of either side is longer. A worker that announces more is lying or broken: nothing is allocated for it.
+pub(crate) const FRAME_LEN_MAX: usize = 1 << 30;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Both ways, JSON: everything that is not on the path of a task.
+    Control = 1,
+    /// To a worker: records to run.
+    Batch = 2,
+
+    /// From a worker: a task returned; the payload is its result.
+    Returned = 16,
+    /// From a worker: a task did not return; the payload is a [`super::message::Failure`] in JSON.
+    Failed = 17,
+    /// From a worker: what the guest wrote to stdout while the task ran whose result follows.
+    Stdout = 18,
+    /// From a worker: the same for stderr.
+    Stderr = 19,
+    /// From a worker: how long the task whose result follows took, `micros: u64 LE`.
+    Took = 20,
+    /// From a worker: a batch is finished; `busy: u64 LE` nanoseconds.
+    BatchDone = 21,
+}
+
+impl Kind {
+    pub(crate) fn from_byte(byte: u8) -> Option<Kind> {
+        Some(match byte {
+            1 => Kind::Control,
+            2 => Kind::Batch,
+            16 => Kind::Returned,
+            17 => Kind::Failed,
+            18 => Kind::Stdout,
+            19 => Kind::Stderr,
+            20 => Kind::Took,
+            21 => Kind::BatchDone,
+            _ => return None,
+        })
+    }
+}
+
+/// A frame, borrowed from the bytes it was found in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Frame<'b> {
+    pub(crate) kind: Kind,
+    pub(crate) payload: &'b [u8],
+}
+
+impl Frame<'_> {
+    /// The length of the frame, header included.
+    pub(crate) fn len(&self) -> usize {
+        HEADER_LEN + self.payload.len()
+    }
+}
+
+/// What the other side did wrong. Its bytes are not looked at any further.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Violation {
+    #[error("a frame of {len} bytes, more than the {FRAME_LEN_MAX} that are allowed")]
+    TooLong { len: usize },
+    #[error("a frame of unknown kind {kind}")]
+    UnknownKind { kind: u8 },
+    #[error("a message that cannot be read: {0}")]
+    Malformed(String),
+    #[error("{0}")]
+    Unexpected(&'static str),
+}
+
+/// Finds the frame at the head of `bytes`; `Ok(None)` if it is not complete yet.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>, Violation> {
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+        return Ok(None);
+    };
+    let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+    if len > FRAME_LEN_MAX {
+        return Err(Violation::TooLong { len });
+    }
+    let kind = Kind::from_byte(header[4]).ok_or(Violation::UnknownKind { kind: header[4] })?;
+    Ok(rest.get(..len).map(|payload| Frame { kind, payload }))
+}
+
+/// Appends a frame whose payload `fill` writes.
+///
+/// # Panics
+/// If `fill` writes more than [`FRAME_LEN_MAX`] bytes: what goes into a frame is checked before.
+pub(crate) fn write(out: &mut Vec<u8>, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0, 0, 0, 0, kind as u8]);
+    fill(out);
+    let len = out.len() - start - HEADER_LEN;
+    assert!(len <= FRAME_LEN_MAX, "a frame of {len} bytes was built");
+    let len = u32::try_from(len).expect("FRAME_LEN_MAX is less than u32::MAX");
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_frame_is_found_once_it_is_complete() {
+        let mut bytes = Vec::new();
+        write(&mut bytes, Kind::Returned, |out| out.extend_from_slice(b"hello"));
+        for len in 0..bytes.len() {
+            assert_eq!(parse(&bytes[..len]), Ok(None));
+        }
+        let frame = parse(&bytes).unwrap().unwrap();
+        assert_eq!((frame.kind, frame.payload, frame.len()), (Kind::Returned, &b"hello"[..], bytes.len()));
+    }
+
+    #[test]
+    fn an_announced_length_over_the_limit_is_a_violation_before_any_payload() {
+        assert_eq!(parse(&[0xff, 0xff, 0xff, 0xff, 16]), Err(Violation::TooLong { len: 0xffff_ffff }));
+        assert_eq!(parse(&[0, 0, 0, 0, 99]), Err(Violation::UnknownKind { kind: 99 }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(Some(frame)) = parse(&bytes) {
+                prop_assert!(frame.len() <= bytes.len());
+            }
+        }
+    }
+}

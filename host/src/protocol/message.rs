@@ -1,0 +1,262 @@
+//! What the frames mean.
+
+use serde::{Deserialize, Serialize};
+
+use super::frame::{self, Frame, Kind, Violation};
+use crate::limits::{Isolation, Limits};
+use crate::module::ModuleInfo;
+
+/// From the coordinator, in a [`Kind::Control`] frame.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToWorker {
+    /// To a compiler process; the module and the file for the artefact are the descriptors beside it.
+    Compile { version: u32, text: bool, limits: Limits },
+    /// To a zygote or a worker of its own, first of all; the artefact is the descriptor beside it.
+    Setup(Box<Setup>),
+    /// To a zygote: fork a worker. Beside it: the worker's socket and its status page.
+    Fork(Identity),
+    /// To a worker: how to run the records of plan `id`. Plans are never changed, only added.
+    Plan { id: u32, call: Call },
+    /// To a worker: end in good order. The guest's `shutdown` runs if there is an instance that has run.
+    Shutdown,
+    /// To a worker, only in answer to nothing: what does this process look like from inside?
+    Report,
+}
+
+/// From a compiler, zygote or worker, in a [`Kind::Control`] frame.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromWorker {
+    /// First of all.
+    Hello { version: u32 },
+    /// The compiler: done.
+    Compiled(Box<ModuleInfo>),
+    /// A zygote or worker is loaded; a worker has run its initializer.
+    Ready,
+    /// A zygote has forked the worker that was asked for.
+    Forked { pid: i32 },
+    /// A zygote could not fork. It lives on.
+    NotForked { reason: String },
+    /// The module cannot be compiled, loaded or linked. The process ends.
+    Refused { reason: String },
+    /// The initializer failed. The process ends.
+    InitFailed { failure: Failure },
+    /// The answer to `Report`.
+    Report(crate::sandbox::Status),
+}
+
+/// Who a worker is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    /// `PoolWorker-3`, `Process-1`.
+    pub(crate) name: String,
+    /// Number within the pool, from 1 on; 0 for a Process.
+    pub(crate) index: u32,
+}
+
+/// What a worker needs to know before its first task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    pub(crate) version: u32,
+    pub(crate) info: ModuleInfo,
+    pub(crate) limits: Limits,
+    pub(crate) isolation: Isolation,
+    pub(crate) initializer: Option<Call>,
+    /// A zygote gets its workers' identities with each fork.
+    pub(crate) identity: Option<Identity>,
+    /// A Process: the guest's output is passed on as it comes, and after its one task the process exits with the task's exit code.
+    pub(crate) once: bool,
+}
+
+/// How to call a function for each record of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// The export's path, exactly as in [`ModuleInfo`].
+    pub(crate) path: String,
+    pub(crate) input: Input,
+    pub(crate) output: Output,
+    /// The WAVE text of each parameter that is the same for every record, by position; the record fills the others.
+    pub(crate) fixed: Vec<Option<String>>,
+    /// For a command: the arguments that come before those of the record.
+    pub(crate) argv: Vec<String>,
+    /// Whether to report how long each task took.
+    pub(crate) timed: bool,
+}
+
+/// How a record becomes arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Input {
+    /// The bytes as they are, for the one parameter of type `list<u8>` or `string`.
+    Raw,
+    /// A WAVE value; for several parameters a WAVE tuple.
+    Wave,
+    /// A JSON value; for several parameters an array, or an object by parameter name.
+    Json,
+    /// For a command: on stdin.
+    Stdin,
+    /// For a command: as one more argument.
+    Arg,
+    /// For a command: as more arguments, split at white space.
+    Words,
+}
+
+/// How a result becomes bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Output {
+    /// `list<u8>` and `string` as they are; nothing for no result.
+    Raw,
+    Wave,
+    Json,
+    /// A command's stdout.
+    Stdout,
+}
+
+/// Why a task did not return, as a worker tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    /// The function returned its error value.
+    Failed {
+        message: String,
+    },
+    Trap {
+        message: String,
+        backtrace: Vec<String>,
+    },
+    Limit {
+        limit: crate::limits::Limit,
+        message: String,
+    },
+    /// The guest called `exit`.
+    Exited {
+        code: i32,
+    },
+    /// The record is not a value of the parameter's type.
+    BadRecord {
+        message: String,
+    },
+    /// The guest broke the rules of the component model: a result outside its memory, a string that is not UTF-8.
+    BadResult {
+        message: String,
+    },
+    // What only the coordinator can say, in the same form, so that every outcome takes the same way to whoever waits.
+    /// The worker died.
+    Lost {
+        exitcode: Option<i32>,
+        reason: String,
+    },
+    Cancelled,
+    Broken {
+        reason: String,
+    },
+}
+
+/// The records of one batch: `plan: u32, attempt: u32`, then for each record `length: u32` and its bytes.
+pub(crate) struct Batch<'b> {
+    pub(crate) plan: u32,
+    pub(crate) attempt: u32,
+    records: &'b [u8],
+}
+
+impl<'b> Batch<'b> {
+    pub(crate) fn parse(payload: &'b [u8]) -> Result<Batch<'b>, Violation> {
+        let short = || Violation::Malformed("a batch without its head".to_owned());
+        let (plan, rest) = payload.split_first_chunk().ok_or_else(short)?;
+        let (attempt, records) = rest.split_first_chunk().ok_or_else(short)?;
+        Ok(Batch { plan: u32::from_le_bytes(*plan), attempt: u32::from_le_bytes(*attempt), records })
+    }
+
+    /// The head of a batch frame's payload.
+    pub(crate) fn write_head(out: &mut Vec<u8>, plan: u32, attempt: u32) {
+        out.extend_from_slice(&plan.to_le_bytes());
+        out.extend_from_slice(&attempt.to_le_bytes());
+    }
+
+    /// Appends a record in the form that batches hold it.
+    ///
+    /// # Panics
+    /// If the record is longer than 4 GiB; the pool refuses such input before.
+    pub(crate) fn write_record(out: &mut Vec<u8>, record: &[u8]) {
+        let len = u32::try_from(record.len()).expect("records are checked against the input limit");
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(record);
+    }
+}
+
+impl<'b> Iterator for Batch<'b> {
+    type Item = Result<&'b [u8], Violation>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.records.is_empty() {
+            return None;
+        }
+        let record = self
+            .records
+            .split_first_chunk()
+            .and_then(|(len, rest)| rest.split_at_checked(u32::from_le_bytes(*len) as usize));
+        match record {
+            Some((record, rest)) => {
+                self.records = rest;
+                Some(Ok(record))
+            }
+            None => {
+                self.records = &[];
+                Some(Err(Violation::Malformed("a record longer than its batch".to_owned())))
+            }
+        }
+    }
+}
+
+/// Appends `message` as a control frame.
+pub(crate) fn write_control(out: &mut Vec<u8>, message: &impl Serialize) {
+    frame::write(out, Kind::Control, |out| {
+        serde_json::to_writer(out, message)
+            .expect("our own messages have a JSON form, and writing to a Vec does not fail");
+    });
+}
+
+/// Reads a control frame.
+pub(crate) fn read_control<'f, M: Deserialize<'f>>(frame: Frame<'f>) -> Result<M, Violation> {
+    match frame.kind {
+        Kind::Control => serde_json::from_slice(frame.payload).map_err(|e| Violation::Malformed(e.to_string())),
+        _ => Err(Violation::Unexpected("a control message was expected")),
+    }
+}
+
+/// Appends a [`Kind::Failed`] frame.
+pub(crate) fn write_failure(out: &mut Vec<u8>, failure: &Failure) {
+    frame::write(out, Kind::Failed, |out| {
+        serde_json::to_writer(out, failure).expect("a failure has a JSON form, and writing to a Vec does not fail");
+    });
+}
+
+/// Reads a [`Kind::Failed`] frame's payload.
+pub(crate) fn read_failure(payload: &[u8]) -> Result<Failure, Violation> {
+    serde_json::from_slice(payload).map_err(|e| Violation::Malformed(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_records_of_a_batch_come_out_as_they_went_in(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..9)) {
+            let mut payload = Vec::new();
+            Batch::write_head(&mut payload, 3, 2);
+            for record in &records {
+                Batch::write_record(&mut payload, record);
+            }
+            let batch = Batch::parse(&payload).unwrap();
+            prop_assert_eq!((batch.plan, batch.attempt), (3, 2));
+            let read: Result<Vec<&[u8]>, _> = batch.collect();
+            prop_assert_eq!(read.unwrap(), records);
+        }
+
+        #[test]
+        fn any_bytes_are_read_as_a_batch_without_panic(payload in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(batch) = Batch::parse(&payload) {
+                prop_assert!(batch.map(|r| r.map_or(0, <[u8]>::len)).sum::<usize>() <= payload.len());
+            }
+        }
+    }
+}

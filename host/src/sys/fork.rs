@@ -1,0 +1,35 @@
+//! Forking a worker off the zygote, as the coordinator's own child.
+
+use std::io;
+
+use rustix::process::Pid;
+
+/// Which side of the fork this is.
+pub(crate) enum Fork {
+    Child,
+    Parent(Pid),
+}
+
+/// Forks the calling process, but as a *sibling*: the new process is a child of our parent (`CLONE_PARENT`).
+///
+/// The coordinator thereby reaps every worker itself and its death signal reaches them directly, whether the zygote lives or
+/// not; the zygote keeps no table and can be killed and replaced without costing a single task.
+///
+/// Fails with `EBUSY` unless the process has exactly one thread: locks held by other threads would stay locked for ever.
+pub(crate) fn fork_as_sibling() -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM and with a null stack this is fork: the child continues here on a copy of the whole address space.
+    // The process is single-threaded (checked above), so no lock of libc or of ours is held by a thread that does not exist in
+    // the child. The pointers for thread ids and TLS are null, and their flags are not set.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            pid.map(Fork::Parent).ok_or_else(|| io::Error::other("clone returned no process id"))
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Every system call that `rustix` has no safe function for, one safe function each. The only home of `unsafe` beside the
+//! loading of an artefact in `worker/guest`.
+#![expect(unsafe_code, reason = "the room where unsafe lives; each block argues for itself")]
+
+mod fork;
+mod page;
+mod signals;
+#[cfg(feature = "worker")]
+mod tick;
+
+pub(crate) use self::fork::{Fork, fork_as_sibling};
+pub(crate) use self::page::StatusPage;
+pub(crate) use self::signals::reset_signals;
+#[cfg(feature = "worker")]
+pub(crate) use self::tick::{Ticker, is_hung_up, send_pending, while_pending};
+
+use std::io;
+
+/// Closes every descriptor from `first` on. What the embedding application forgot to mark close-on-exec ends here.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: close_range takes three integers and touches no memory of ours. The caller runs at the start of main of a
+    // fresh process that owns no descriptor object yet, so no OwnedFd is left dangling.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends the process at once: no destructor, no exit handler, nothing that a half-dead process could trip over.
+#[cfg(feature = "worker")]
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit is always safe to call and does not return.
+    unsafe { libc::_exit(code) }
+}

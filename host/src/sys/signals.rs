@@ -1,0 +1,31 @@
+//! The signal state of a fresh worker process.
+
+use std::io;
+
+/// Gives signals the meaning they have in a worker, whatever the embedding application had set: nothing blocked, `SIGTERM` kills
+/// (so that `terminate` gives exit code -15), `SIGINT` is ignored (Ctrl-C belongs to the coordinator), and so is `SIGPIPE` (a closed socket is an error value).
+pub(crate) fn reset_signals() -> io::Result<()> {
+    for (signal, action) in [
+        (libc::SIGTERM, libc::SIG_DFL),
+        (libc::SIGHUP, libc::SIG_DFL),
+        (libc::SIGCHLD, libc::SIG_DFL),
+        (libc::SIGINT, libc::SIG_IGN),
+        (libc::SIGQUIT, libc::SIG_IGN),
+        (libc::SIGPIPE, libc::SIG_IGN),
+    ] {
+        // SAFETY: SIG_DFL and SIG_IGN run no code of ours.
+        if unsafe { libc::signal(signal, action) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: an all-zero sigset_t is valid storage, sigemptyset initialises it before it is read, and the null pointer asks for no old mask.
+    let unblocked = unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut())
+    };
+    match unblocked {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,146 @@
+//! A timer whose ticks interrupt the worker's one thread, wherever it is.
+//!
+//! A worker runs guest code on its main thread and has no other thread to watch over it, so that it can be forked cheaply. The tick
+//! does what cannot wait for the guest: it advances the engine's epoch (deadlines), sends results that are ready, and notices that
+//! the coordinator is gone. It is a per-thread POSIX timer: the handler never runs beside the main thread, only in its midst.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What a tick does. It runs in a signal handler: atomics, `send` and `poll` only; no allocation, no lock.
+pub(crate) type OnTick = fn();
+
+static ON_TICK: OnceLock<OnTick> = OnceLock::new();
+
+/// The timer of this process. There is at most one.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    timer: libc::timer_t,
+    period: Duration,
+}
+
+extern "C" fn handle_tick(_signal: libc::c_int) {
+    if let Some(on_tick) = ON_TICK.get() {
+        // SAFETY: __errno_location gives this thread's errno, which the interrupted code may be about to read; it is put back
+        // as it was found.
+        unsafe {
+            let errno = *libc::__errno_location();
+            on_tick();
+            *libc::__errno_location() = errno;
+        }
+    }
+}
+
+impl Ticker {
+    /// Makes the timer, stopped. The thread that calls this is the one that ticks interrupt.
+    pub(crate) fn new(period: Duration, on_tick: OnTick) -> io::Result<Ticker> {
+        ON_TICK.get_or_init(|| on_tick);
+        // SAFETY: `action` is zeroed storage of a plain C struct, filled before use. `handle_tick` calls only what OnTick promises
+        // to be safe in a handler. SA_ONSTACK: wasmtime runs guests on this thread's stack and guards its end; SA_RESTART: our own reads and writes go on.
+        let installed = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handle_tick as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
+            libc::sigemptyset(&mut action.sa_mask);
+            libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut())
+        };
+        if installed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `event` is zeroed storage of a plain C struct, filled before use; `timer` is written by a successful call.
+        unsafe {
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGALRM;
+            event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+            let mut timer: libc::timer_t = std::ptr::null_mut();
+            match libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) {
+                0 => Ok(Ticker { timer, period }),
+                _ => Err(io::Error::last_os_error()),
+            }
+        }
+    }
+
+    /// The time between two ticks.
+    pub(crate) fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// Ticks from now on.
+    pub(crate) fn start(&self) {
+        self.set(self.period);
+    }
+
+    /// No more ticks: an idle worker uses no CPU.
+    pub(crate) fn stop(&self) {
+        self.set(Duration::ZERO);
+    }
+
+    fn set(&self, period: Duration) {
+        let period = libc::timespec {
+            tv_sec: libc::time_t::try_from(period.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(period.subsec_nanos()),
+        };
+        let spec = libc::itimerspec { it_interval: period, it_value: period };
+        // SAFETY: `timer` was made by timer_create and lives as long as the process; `spec` outlives the call; the old setting is not asked for.
+        let set = unsafe { libc::timer_settime(self.timer, 0, &spec, std::ptr::null_mut()) };
+        debug_assert_eq!(set, 0, "setting our own timer to a valid time cannot fail");
+    }
+}
+
+/// Bytes that a tick may send while the main thread is in guest code.
+struct Pending {
+    bytes: AtomicPtr<u8>,
+    len: AtomicUsize,
+    sent: AtomicUsize,
+}
+
+static PENDING: Pending =
+    Pending { bytes: AtomicPtr::new(std::ptr::null_mut()), len: AtomicUsize::new(0), sent: AtomicUsize::new(0) };
+
+/// Calls `run`; while it runs, each tick may send some of `bytes[sent..]`. Gives the result, and how much has been sent by now.
+pub(crate) fn while_pending<R>(bytes: &[u8], sent: usize, run: impl FnOnce() -> R) -> (R, usize) {
+    /// Takes the bytes back, also when `run` unwinds.
+    struct TakeBack;
+    impl Drop for TakeBack {
+        fn drop(&mut self) {
+            PENDING.len.store(0, Ordering::Release);
+        }
+    }
+    PENDING.bytes.store(bytes.as_ptr().cast_mut(), Ordering::Relaxed);
+    PENDING.sent.store(sent, Ordering::Relaxed);
+    let _take_back = TakeBack;
+    // Last: a tick looks at the length first. Both run on the same thread, so that a compiler fence is all that is needed; Release is one.
+    PENDING.len.store(bytes.len(), Ordering::Release);
+    let result = run();
+    PENDING.len.store(0, Ordering::Release);
+    (result, PENDING.sent.load(Ordering::Relaxed))
+}
+
+/// For the tick: sends what is pending, as far as the socket takes it at once.
+pub(crate) fn send_pending(socket: RawFd) {
+    let len = PENDING.len.load(Ordering::Acquire);
+    let sent = PENDING.sent.load(Ordering::Relaxed);
+    if len <= sent {
+        return;
+    }
+    let bytes = PENDING.bytes.load(Ordering::Relaxed);
+    // SAFETY: a length that is not zero is only seen while `while_pending` is on this very thread's stack (the timer signals
+    // that thread alone), where its `bytes` are borrowed, of that length, and not written to. `sent` is less than the length.
+    let now =
+        unsafe { libc::send(socket, bytes.add(sent).cast(), len - sent, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    if let Ok(now) = usize::try_from(now) {
+        PENDING.sent.store(sent + now, Ordering::Relaxed);
+    }
+}
+
+/// For the tick: whether the other end of the socket is closed.
+pub(crate) fn is_hung_up(socket: RawFd) -> bool {
+    let mut fd = libc::pollfd { fd: socket, events: 0, revents: 0 };
+    // SAFETY: one valid pollfd, for the time of a call that does not wait.
+    let ready = unsafe { libc::poll(&mut fd, 1, 0) };
+    ready > 0 && fd.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
+}

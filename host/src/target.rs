@@ -1,0 +1,324 @@
+//! What to call, and with what: a function's name, arguments that are the same for every task, and the form of records and results.
+
+use crate::error::BuildError;
+use crate::module::{Export, ModuleInfo, Role};
+use crate::protocol::message::{Call, Input, Output};
+use crate::value::{FuncType, Type, Value, free_types, parse_wave, to_wave};
+
+/// The form of a record or a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Format {
+    /// As they are for `list<u8>` and `string`, WAVE for everything else.
+    #[default]
+    Auto,
+    /// The bytes as they are: for `list<u8>` and `string` only.
+    Raw,
+    /// WAVE, the text form of component values. Several parameters are a tuple: `(1, "two")`.
+    Wave,
+    /// JSON. Several parameters are an array by position, or an object by name.
+    Json,
+}
+
+/// How a record reaches a command (`wasi:cli/run`, `_start`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum CommandInput {
+    /// On standard input.
+    #[default]
+    Stdin,
+    /// As the last argument.
+    Arg,
+    /// As the last arguments, split at white space.
+    Words,
+}
+
+/// An argument: a value, or its WAVE text as given on a command line.
+#[derive(Debug, Clone)]
+enum Arg {
+    Value(Value),
+    Wave(String),
+}
+
+/// A function to call, Python's `target`, with `args` and `kwargs` fixed beforehand (as `functools.partial` does). What is not fixed
+/// is filled by each task's record.
+///
+/// ```
+/// use wpool::{Format, Target};
+///
+/// let scale = Target::func("scale").arg(7).kwarg("factor", 2.5);
+/// let default = Target::default().input(Format::Json);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    name: Option<String>,
+    args: Vec<Arg>,
+    kwargs: Vec<(String, Arg)>,
+    input: Format,
+    output: Format,
+    argv: Vec<String>,
+    command_input: CommandInput,
+    timed: bool,
+}
+
+impl Target {
+    /// The function of that path (`ns:pkg/interface#func`) or, where it is unambiguous, that bare name.
+    ///
+    /// [`Target::default`] is the function `run`, else the command, else the only function that there is.
+    pub fn func(name: impl Into<String>) -> Target {
+        Target { name: Some(name.into()), ..Target::default() }
+    }
+
+    /// Fixes the next positional argument.
+    #[must_use]
+    pub fn arg(mut self, value: impl Into<Value>) -> Self {
+        self.args.push(Arg::Value(value.into()));
+        self
+    }
+
+    /// Fixes an argument by its parameter's name.
+    #[must_use]
+    pub fn kwarg(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.kwargs.push((name.into(), Arg::Value(value.into())));
+        self
+    }
+
+    /// Fixes the next positional argument, given as WAVE. For a `string` parameter, text that is not WAVE is taken as it is.
+    #[must_use]
+    pub fn arg_wave(mut self, text: impl Into<String>) -> Self {
+        self.args.push(Arg::Wave(text.into()));
+        self
+    }
+
+    /// Fixes an argument by name, given as WAVE.
+    #[must_use]
+    pub fn kwarg_wave(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.kwargs.push((name.into(), Arg::Wave(text.into())));
+        self
+    }
+
+    /// The form of records.
+    #[must_use]
+    pub fn input(mut self, format: Format) -> Self {
+        self.input = format;
+        self
+    }
+
+    /// The form of results.
+    #[must_use]
+    pub fn output(mut self, format: Format) -> Self {
+        self.output = format;
+        self
+    }
+
+    /// The arguments of a command, the program's name first.
+    #[must_use]
+    pub fn argv(mut self, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.argv = argv.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How a record reaches a command.
+    #[must_use]
+    pub fn command_input(mut self, input: CommandInput) -> Self {
+        self.command_input = input;
+        self
+    }
+
+    /// Measures each task's own time, for [`Outcome::took`](crate::Outcome::took).
+    #[must_use]
+    pub fn timed(mut self, timed: bool) -> Self {
+        self.timed = timed;
+        self
+    }
+}
+
+impl From<&str> for Target {
+    fn from(name: &str) -> Self {
+        Target::func(name)
+    }
+}
+
+/// A target that was found in a module, its arguments checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Resolved {
+    pub(crate) call: Call,
+    pub(crate) ty: FuncType,
+    fixed: Vec<Option<Value>>,
+}
+
+impl Resolved {
+    /// The types that a record fills.
+    pub(crate) fn free(&self) -> Vec<&Type> {
+        free_types(&self.ty, &self.fixed)
+    }
+
+    /// An error if the record of a single call would have anything to fill.
+    pub(crate) fn complete(self) -> Result<Resolved, BuildError> {
+        let unfilled = |(p, v): (&crate::value::Param, &Option<Value>)| match v {
+            Some(_) => None,
+            None => Some(p.name.clone().unwrap_or_else(|| p.ty.to_string())),
+        };
+        let missing: Vec<String> = self.ty.params.iter().zip(&self.fixed).filter_map(unfilled).collect();
+        match missing.is_empty() {
+            true => Ok(self),
+            false => Err(BuildError::MissingArguments { func: self.call.path, missing }),
+        }
+    }
+}
+
+/// Finds the target in a module and checks everything that the types alone can tell.
+pub(crate) fn resolve(target: &Target, info: &ModuleInfo) -> Result<Resolved, BuildError> {
+    let missing: Vec<String> = info.missing().map(|(name, why)| format!("{name} ({why})")).collect();
+    if !missing.is_empty() {
+        return Err(BuildError::MissingImports { missing });
+    }
+    let export = info.target(target.name.as_deref())?;
+    let fixed = bind(target, export)?;
+    let call = Call {
+        path: export.path.clone(),
+        input: input_form(target, export, &fixed)?,
+        output: output_form(target, export)?,
+        fixed: fixed.iter().map(|v| v.as_ref().map(to_wave)).collect(),
+        argv: if export.role == Role::Command { argv(target) } else { Vec::new() },
+        timed: target.timed,
+    };
+    Ok(Resolved { call, ty: export.ty.clone(), fixed })
+}
+
+/// A command always has a program name.
+fn argv(target: &Target) -> Vec<String> {
+    match target.argv.is_empty() {
+        true => vec!["module".to_owned()],
+        false => target.argv.clone(),
+    }
+}
+
+/// Python's rule: positional arguments first, names after; no name twice, none unknown.
+fn bind(target: &Target, export: &Export) -> Result<Vec<Option<Value>>, BuildError> {
+    let params = &export.ty.params;
+    if target.args.len() > params.len() {
+        let (expected, given) = (params.len(), target.args.len());
+        return Err(BuildError::TooManyArguments { func: export.path.clone(), expected, given });
+    }
+    let wrong = |index: String, reason: String| BuildError::Argument { func: export.path.clone(), index, reason };
+    let mut fixed = vec![None; params.len()];
+    for (i, arg) in target.args.iter().enumerate() {
+        fixed[i] = Some(value(arg, &params[i].ty).map_err(|reason| wrong((i + 1).to_string(), reason))?);
+    }
+    for (name, arg) in &target.kwargs {
+        let Some(i) = params.iter().position(|p| p.name.as_ref() == Some(name)) else {
+            let names: Vec<&str> = params.iter().filter_map(|p| p.name.as_deref()).collect();
+            let known = match names.is_empty() {
+                true => "its parameters have no names".to_owned(),
+                false => format!("there is {}", names.join(", ")),
+            };
+            return Err(wrong(name.clone(), format!("no parameter has that name; {known}")));
+        };
+        if fixed[i].is_some() {
+            return Err(wrong(name.clone(), "it is given twice".to_owned()));
+        }
+        fixed[i] = Some(value(arg, &params[i].ty).map_err(|reason| wrong(name.clone(), reason))?);
+    }
+    Ok(fixed)
+}
+
+fn value(arg: &Arg, ty: &Type) -> Result<Value, String> {
+    match arg {
+        Arg::Value(value) => value.clone().coerce(ty).ok_or_else(|| format!("expected {ty}, got {}", to_wave(value))),
+        Arg::Wave(text) => match (parse_wave(text, ty), ty) {
+            (Ok(value), _) => Ok(value),
+            (Err(_), Type::String) => Ok(Value::String(text.clone())),
+            (Err(_), ty) if ty.is_bytes() => Ok(Value::List(text.bytes().map(Value::U8).collect())),
+            (Err(reason), _) => Err(reason),
+        },
+    }
+}
+
+fn input_form(target: &Target, export: &Export, fixed: &[Option<Value>]) -> Result<Input, BuildError> {
+    if export.role == Role::Command {
+        return Ok(match target.command_input {
+            CommandInput::Stdin => Input::Stdin,
+            CommandInput::Arg => Input::Arg,
+            CommandInput::Words => Input::Words,
+        });
+    }
+    let free = free_types(&export.ty, fixed);
+    let takes_raw = matches!(free[..], []) || matches!(free[..], [ty] if ty.is_bytes_or_string());
+    match target.input {
+        Format::Auto if takes_raw => Ok(Input::Raw),
+        Format::Auto | Format::Wave => Ok(Input::Wave),
+        Format::Json => Ok(Input::Json),
+        Format::Raw if takes_raw => Ok(Input::Raw),
+        Format::Raw => Err(BuildError::Format(format!(
+            "{} is {}, which takes no raw bytes: use wave or json",
+            export.path, export.ty
+        ))),
+    }
+}
+
+fn output_form(target: &Target, export: &Export) -> Result<Output, BuildError> {
+    if export.role == Role::Command {
+        return Ok(Output::Stdout);
+    }
+    let gives_raw = export.ty.ok_type().is_none_or(Type::is_bytes_or_string);
+    match target.output {
+        Format::Auto if gives_raw => Ok(Output::Raw),
+        Format::Auto | Format::Wave => Ok(Output::Wave),
+        Format::Json => Ok(Output::Json),
+        Format::Raw if gives_raw => Ok(Output::Raw),
+        Format::Raw => Err(BuildError::Format(format!(
+            "{} is {}, which gives no raw bytes: use wave or json",
+            export.path, export.ty
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::module::ModuleKind;
+    use crate::value::Param;
+
+    fn info() -> ModuleInfo {
+        let param = |name: &str, ty| Param { name: Some(name.to_owned()), ty };
+        let ty = FuncType {
+            params: vec![param("line", Type::String), param("factor", Type::F64), param("n", Type::U8)],
+            result: Some(Type::U32),
+        };
+        ModuleInfo {
+            kind: ModuleKind::Component,
+            imports: vec![],
+            exports: vec![Export { path: "scale".to_owned(), ty, role: Role::Function }],
+        }
+    }
+
+    #[track_caller]
+    fn refused(target: Target, said: &str) {
+        let error = resolve(&target, &info()).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+
+    #[test]
+    fn arguments_are_bound_by_position_and_by_name() {
+        let resolved = resolve(&Target::func("scale").kwarg("factor", 2.5).kwarg_wave("n", "3"), &info()).unwrap();
+        assert_eq!(resolved.free(), [&Type::String]);
+        assert_eq!(resolved.call.fixed, [None, Some("2.5".to_owned()), Some("3".to_owned())]);
+        assert_eq!((resolved.call.input, resolved.call.output), (Input::Raw, Output::Wave));
+        let resolved = resolve(&Target::default().arg("x").arg(2).arg(3), &info()).unwrap();
+        assert_eq!(resolved.call.fixed, [Some("\"x\"".to_owned()), Some("2".to_owned()), Some("3".to_owned())]);
+        assert!(resolved.complete().is_ok());
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_with_the_parameters_type() {
+        refused(Target::default().kwarg("n", 300), "argument n of scale: expected u8, got 300");
+        refused(Target::default().kwarg_wave("n", "many"), "expected u8");
+        refused(Target::default().kwarg("m", 3), "there is line, factor, n");
+        refused(Target::default().arg("x").kwarg("line", "y"), "given twice");
+        refused(Target::default().arg(1).arg(2).arg(3).arg(4), "takes 3 arguments, 4 are given");
+        refused(Target::default().input(Format::Raw), "takes no raw bytes");
+        let incomplete = resolve(&Target::default().arg("x"), &info()).unwrap().complete().unwrap_err();
+        assert_eq!(incomplete.to_string(), "scale needs a value for factor, n");
+    }
+}

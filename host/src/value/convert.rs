@@ -1,0 +1,418 @@
+//! Rust types in and out of guest functions: [`Args`] and [`Ret`] for typed calls.
+//!
+//! Bytes and strings travel as they are; everything else by way of [`Value`] and its WAVE text.
+
+use super::{FuncType, Type, Value, parse_wave, to_wave};
+
+/// A Rust type that can be passed to a guest as a value of a matching component type.
+pub trait IntoValue {
+    /// Whether a parameter of type `ty` takes this Rust type.
+    fn fits(ty: &Type) -> bool;
+
+    /// The value, for a parameter of type `ty`. `None` if this very value does not fit (a number out of range).
+    fn into_value(self, ty: &Type) -> Option<Value>;
+
+    /// The bytes themselves, if this type is bytes or text.
+    fn as_raw(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// A Rust type that a guest's result can be turned into.
+pub trait FromValue: Sized {
+    /// Whether a result of type `ty` can be turned into this Rust type.
+    fn fits(ty: &Type) -> bool;
+
+    /// The Rust value. `None` if this very value does not fit.
+    fn from_value(value: Value) -> Option<Self>;
+
+    /// From the raw bytes of a `list<u8>` or `string` result, where this type is one of those.
+    fn from_raw(_bytes: &[u8]) -> Option<Self> {
+        None
+    }
+}
+
+macro_rules! integers {
+    ($($ty:ty),*) => {$(
+        impl IntoValue for $ty {
+            /// Any integer type: a value that is out of its range is an error of that task.
+            fn fits(ty: &Type) -> bool {
+                Value::integer(0, ty).is_some() || matches!(ty, Type::F64)
+            }
+
+            fn into_value(self, ty: &Type) -> Option<Value> {
+                match ty {
+                    #[expect(clippy::cast_precision_loss, clippy::allow_attributes, reason = "as Python passes an int for a float")]
+                    #[allow(clippy::cast_lossless, reason = "not lossless for every integer type of this macro")]
+                    Type::F64 => Some(Value::F64(self as f64)),
+                    _ => Value::integer(self as i128, ty),
+                }
+            }
+        }
+
+        impl FromValue for $ty {
+            fn fits(ty: &Type) -> bool {
+                Value::integer(0, ty).is_some()
+            }
+
+            fn from_value(value: Value) -> Option<Self> {
+                value.as_integer()?.try_into().ok()
+            }
+        }
+    )*};
+}
+integers!(i8, u8, i16, u16, i32, u32, i64, u64);
+
+macro_rules! scalars {
+    ($($ty:ty => $case:ident),*) => {$(
+        impl IntoValue for $ty {
+            fn fits(ty: &Type) -> bool {
+                matches!(ty, Type::$case)
+            }
+
+            fn into_value(self, ty: &Type) -> Option<Value> {
+                <Self as IntoValue>::fits(ty).then_some(Value::$case(self))
+            }
+        }
+
+        impl FromValue for $ty {
+            fn fits(ty: &Type) -> bool {
+                matches!(ty, Type::$case)
+            }
+
+            fn from_value(value: Value) -> Option<Self> {
+                match value {
+                    Value::$case(v) => Some(v),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+scalars!(bool => Bool, char => Char, f32 => F32, f64 => F64);
+
+/// Text fits `string`, and `list<u8>` as its UTF-8 bytes.
+macro_rules! texts {
+    ($($ty:ty),*) => {$(
+        impl IntoValue for $ty {
+            fn fits(ty: &Type) -> bool {
+                ty.is_bytes_or_string()
+            }
+
+            fn into_value(self, ty: &Type) -> Option<Value> {
+                match ty {
+                    Type::String => Some(Value::String(self.to_string())),
+                    _ => bytes_value(self.as_bytes(), ty),
+                }
+            }
+
+            fn as_raw(&self) -> Option<&[u8]> {
+                Some(self.as_bytes())
+            }
+        }
+    )*};
+}
+texts!(String, &str, &String, std::borrow::Cow<'_, str>);
+
+macro_rules! bytes {
+    ($([$($generics:tt)*] $ty:ty),*) => {$(
+        impl<$($generics)*> IntoValue for $ty {
+            fn fits(ty: &Type) -> bool {
+                ty.is_bytes_or_string()
+            }
+
+            fn into_value(self, ty: &Type) -> Option<Value> {
+                match ty {
+                    Type::String => Some(Value::String(std::str::from_utf8(self.as_ref()).ok()?.to_owned())),
+                    _ => bytes_value(self.as_ref(), ty),
+                }
+            }
+
+            fn as_raw(&self) -> Option<&[u8]> {
+                Some(self.as_ref())
+            }
+        }
+    )*};
+}
+bytes!([] &[u8], [const N: usize] &[u8; N], [] &Vec<u8>);
+
+fn bytes_value(bytes: &[u8], ty: &Type) -> Option<Value> {
+    ty.is_bytes().then(|| Value::List(bytes.iter().map(|b| Value::U8(*b)).collect()))
+}
+
+impl FromValue for String {
+    fn fits(ty: &Type) -> bool {
+        ty.is_bytes_or_string()
+    }
+
+    fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::String(s) => Some(s),
+            other => String::from_utf8(Vec::from_value(other)?).ok(),
+        }
+    }
+
+    fn from_raw(bytes: &[u8]) -> Option<Self> {
+        String::from_utf8(bytes.to_vec()).ok()
+    }
+}
+
+impl<T: IntoValue + 'static> IntoValue for Vec<T> {
+    fn fits(ty: &Type) -> bool {
+        match ty {
+            Type::List(t) | Type::FixedList(t, _) => T::fits(t),
+            Type::String => std::any::TypeId::of::<T>() == std::any::TypeId::of::<u8>(),
+            _ => false,
+        }
+    }
+
+    fn into_value(self, ty: &Type) -> Option<Value> {
+        let (Type::List(element) | Type::FixedList(element, _)) = ty else {
+            return self.as_raw().and_then(|bytes| bytes.into_value(ty));
+        };
+        let list = Value::List(self.into_iter().map(|v| v.into_value(element)).collect::<Option<_>>()?);
+        list.is_of(ty).then_some(list)
+    }
+
+    fn as_raw(&self) -> Option<&[u8]> {
+        (self as &dyn std::any::Any).downcast_ref::<Vec<u8>>().map(Vec::as_slice)
+    }
+}
+
+impl<T: FromValue + 'static> FromValue for Vec<T> {
+    fn fits(ty: &Type) -> bool {
+        match ty {
+            Type::List(t) | Type::FixedList(t, _) => T::fits(t),
+            Type::String => std::any::TypeId::of::<T>() == std::any::TypeId::of::<u8>(),
+            _ => false,
+        }
+    }
+
+    fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::List(items) => items.into_iter().map(T::from_value).collect(),
+            Value::String(s) => Self::from_raw(s.as_bytes()),
+            _ => None,
+        }
+    }
+
+    fn from_raw(bytes: &[u8]) -> Option<Self> {
+        let bytes: Box<dyn std::any::Any> = Box::new(bytes.to_vec());
+        bytes.downcast::<Self>().ok().map(|v| *v)
+    }
+}
+
+impl<T: IntoValue> IntoValue for Option<T> {
+    fn fits(ty: &Type) -> bool {
+        matches!(ty, Type::Option(t) if T::fits(t))
+    }
+
+    fn into_value(self, ty: &Type) -> Option<Value> {
+        let Type::Option(inner) = ty else { return None };
+        Some(Value::Option(match self {
+            Some(v) => Some(Box::new(v.into_value(inner)?)),
+            None => None,
+        }))
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn fits(ty: &Type) -> bool {
+        matches!(ty, Type::Option(t) if T::fits(t))
+    }
+
+    fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::Option(None) => Some(None),
+            Value::Option(Some(v)) => T::from_value(*v).map(Some),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for Value {
+    fn fits(ty: &Type) -> bool {
+        ty.is_supported()
+    }
+
+    fn into_value(self, ty: &Type) -> Option<Value> {
+        self.is_of(ty).then_some(self)
+    }
+}
+
+impl FromValue for Value {
+    fn fits(ty: &Type) -> bool {
+        ty.is_supported()
+    }
+
+    fn from_value(value: Value) -> Option<Self> {
+        Some(value)
+    }
+}
+
+/// The arguments of one task: a single value for a function of one free parameter, a tuple for several (`starmap`), `()` for none.
+pub trait Args {
+    /// Whether a function whose free parameters have these types takes these arguments.
+    fn fits(free: &[&Type]) -> bool;
+
+    /// Appends the record for these arguments: the bytes themselves for one `list<u8>` or `string` parameter, else WAVE.
+    /// `false` if a value does not fit; the record is then not to be used.
+    fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> bool;
+}
+
+impl<T: IntoValue> Args for T {
+    fn fits(free: &[&Type]) -> bool {
+        matches!(free, [ty] if T::fits(ty))
+    }
+
+    fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> bool {
+        let [ty] = free else { return false };
+        if ty.is_bytes_or_string()
+            && let Some(raw) = self.as_raw()
+        {
+            record.extend_from_slice(raw);
+            return true;
+        }
+        match self.into_value(ty) {
+            Some(Value::String(text)) => record.extend_from_slice(text.as_bytes()),
+            Some(Value::List(items)) if ty.is_bytes() => record.extend(items.iter().filter_map(byte)),
+            Some(value) => record.extend_from_slice(to_wave(&value).as_bytes()),
+            None => return false,
+        }
+        true
+    }
+}
+
+fn byte(value: &Value) -> Option<u8> {
+    match value {
+        Value::U8(byte) => Some(*byte),
+        _ => None,
+    }
+}
+
+/// No free parameter: every task runs the same call.
+impl Args for () {
+    fn fits(free: &[&Type]) -> bool {
+        free.is_empty()
+    }
+
+    fn encode(self, free: &[&Type], _record: &mut Vec<u8>) -> bool {
+        free.is_empty()
+    }
+}
+
+/// `(x,)`: as `x`.
+impl<A: IntoValue> Args for (A,) {
+    fn fits(free: &[&Type]) -> bool {
+        <A as Args>::fits(free)
+    }
+
+    fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> bool {
+        self.0.encode(free, record)
+    }
+}
+
+macro_rules! tuples {
+    ($(($($name:ident $index:tt),*))*) => {$(
+        impl<$($name: IntoValue),*> Args for ($($name,)*) {
+            fn fits(free: &[&Type]) -> bool {
+                let mut types = free.iter();
+                $(types.next().is_some_and(|ty| $name::fits(ty)) &&)* types.next().is_none()
+            }
+
+            fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> bool {
+                let values = [$(free.get($index).and_then(|ty| self.$index.into_value(ty))),*];
+                let Some(values) = values.into_iter().collect::<Option<Vec<_>>>() else { return false };
+                record.extend_from_slice(to_wave(&Value::Tuple(values)).as_bytes());
+                true
+            }
+        }
+    )*};
+}
+tuples!((A 0, B 1)(A 0, B 1, C 2)(A 0, B 1, C 2, D 3)(A 0, B 1, C 2, D 3, E 4)(A 0, B 1, C 2, D 3, E 4, F 5));
+
+/// What a task gives back: `()` for a function without a result (or when it does not matter), else a [`FromValue`].
+pub trait Ret: Sized {
+    /// Whether the result of a successful call can be turned into this type. `None`: the function has no result.
+    fn fits(result: Option<&Type>) -> bool;
+
+    /// Decodes a result: the bytes themselves for `list<u8>` and `string`, else WAVE.
+    fn decode(bytes: &[u8], result: Option<&Type>) -> Option<Self>;
+}
+
+impl Ret for () {
+    fn fits(_result: Option<&Type>) -> bool {
+        true
+    }
+
+    fn decode(_bytes: &[u8], _result: Option<&Type>) -> Option<Self> {
+        Some(())
+    }
+}
+
+impl<T: FromValue> Ret for T {
+    fn fits(result: Option<&Type>) -> bool {
+        result.is_some_and(T::fits)
+    }
+
+    fn decode(bytes: &[u8], result: Option<&Type>) -> Option<Self> {
+        let ty = result?;
+        if ty.is_bytes_or_string() {
+            return T::from_raw(bytes).or_else(|| {
+                T::from_value(match ty {
+                    Type::String => Value::String(String::from_utf8(bytes.to_vec()).ok()?),
+                    _ => bytes_value(bytes, ty)?,
+                })
+            });
+        }
+        T::from_value(parse_wave(std::str::from_utf8(bytes).ok()?, ty).ok()?)
+    }
+}
+
+/// The types of the parameters that are not fixed beforehand, which the arguments of each task fill.
+pub(crate) fn free_types<'t>(ty: &'t FuncType, fixed: &[Option<Value>]) -> Vec<&'t Type> {
+    let is_free = |(i, _): &(usize, _)| fixed.get(*i).is_none_or(Option::is_none);
+    ty.params.iter().enumerate().filter(is_free).map(|(_, p)| &p.ty).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(args: impl Args, free: &[&Type]) -> Option<String> {
+        let mut record = Vec::new();
+        args.encode(free, &mut record).then(|| String::from_utf8(record).unwrap())
+    }
+
+    #[test]
+    fn bytes_and_strings_travel_as_they_are() {
+        let bytes = Type::List(Box::new(Type::U8));
+        assert_eq!(encoded("a\"b", &[&Type::String]).unwrap(), "a\"b");
+        assert_eq!(encoded(b"ab".to_vec(), &[&bytes]).unwrap(), "ab");
+        assert_eq!(encoded("ab", &[&bytes]).unwrap(), "ab");
+        assert_eq!(encoded(Value::List(vec![Value::U8(97)]), &[&bytes]).unwrap(), "a");
+        assert_eq!(Vec::<u8>::decode(b"ab", Some(&Type::String)).unwrap(), b"ab");
+        assert_eq!(String::decode(b"ab", Some(&bytes)).unwrap(), "ab");
+    }
+
+    #[test]
+    fn several_arguments_are_a_tuple() {
+        assert_eq!(
+            encoded((7, "x", Some(true)), &[&Type::U8, &Type::String, &Type::Option(Box::new(Type::Bool))]).unwrap(),
+            "(7, \"x\", some(true))"
+        );
+        assert!(<(i32, &str)>::fits(&[&Type::S64, &Type::String]));
+        assert!(!<(i32, &str)>::fits(&[&Type::S64]));
+        assert!(!<i32 as Args>::fits(&[&Type::String]));
+        assert_eq!(encoded((7,), &[&Type::U64]).unwrap(), "7");
+        assert_eq!(encoded((), &[]).unwrap(), "");
+    }
+
+    #[test]
+    fn a_number_out_of_range_does_not_fit() {
+        assert_eq!(encoded(300, &[&Type::U8]), None);
+        assert_eq!(encoded(-1, &[&Type::U64]), None);
+        assert_eq!(i8::decode(b"300", Some(&Type::U16)), None);
+        assert_eq!(u64::decode(b"300", Some(&Type::U16)), Some(300));
+    }
+}

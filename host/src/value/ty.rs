@@ -1,0 +1,186 @@
+//! The types of parameters and results, as the compiler process reports them.
+//!
+//! They mirror the component model's value types. Named records and variants are shown structurally, because a component's
+//! binary does not carry the names of its types.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A value type of the component model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the variants are the component model's own names")]
+pub enum Type {
+    Bool,
+    S8,
+    U8,
+    S16,
+    U16,
+    S32,
+    U32,
+    S64,
+    U64,
+    F32,
+    F64,
+    Char,
+    String,
+    List(Box<Type>),
+    /// A list with exactly this many elements.
+    FixedList(Box<Type>, u32),
+    Record(Vec<(String, Type)>),
+    Tuple(Vec<Type>),
+    Variant(Vec<(String, Option<Type>)>),
+    Enum(Vec<String>),
+    Option(Box<Type>),
+    Result(Option<Box<Type>>, Option<Box<Type>>),
+    Flags(Vec<String>),
+    /// A resource handle, stream, future or map: such a value cannot leave its instance. The text names it.
+    Unsupported(String),
+}
+
+impl Type {
+    /// Whether a value of this type can be passed in and out of a process.
+    pub fn is_supported(&self) -> bool {
+        match self {
+            Type::Unsupported(_) => false,
+            Type::List(t) | Type::FixedList(t, _) | Type::Option(t) => t.is_supported(),
+            Type::Record(fields) => fields.iter().all(|(_, t)| t.is_supported()),
+            Type::Tuple(types) => types.iter().all(Type::is_supported),
+            Type::Variant(cases) => cases.iter().all(|(_, t)| t.as_ref().is_none_or(Type::is_supported)),
+            Type::Result(ok, err) => [ok, err].into_iter().flatten().all(|t| t.is_supported()),
+            _ => true,
+        }
+    }
+
+    /// `list<u8>`: passed as it is, without a text form.
+    pub fn is_bytes(&self) -> bool {
+        matches!(self, Type::List(t) if **t == Type::U8)
+    }
+
+    /// `list<u8>` or `string`.
+    pub fn is_bytes_or_string(&self) -> bool {
+        self.is_bytes() || *self == Type::String
+    }
+}
+
+/// A comma separated list, each element written by `each`.
+fn commas<T>(
+    f: &mut fmt::Formatter<'_>,
+    items: &[T],
+    each: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            f.write_str(", ")?;
+        }
+        each(f, item)?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Type {
+    /// As in WIT; records, variants, enums and flags are written in place.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Bool => f.write_str("bool"),
+            Type::S8 => f.write_str("s8"),
+            Type::U8 => f.write_str("u8"),
+            Type::S16 => f.write_str("s16"),
+            Type::U16 => f.write_str("u16"),
+            Type::S32 => f.write_str("s32"),
+            Type::U32 => f.write_str("u32"),
+            Type::S64 => f.write_str("s64"),
+            Type::U64 => f.write_str("u64"),
+            Type::F32 => f.write_str("f32"),
+            Type::F64 => f.write_str("f64"),
+            Type::Char => f.write_str("char"),
+            Type::String => f.write_str("string"),
+            Type::List(t) => write!(f, "list<{t}>"),
+            Type::FixedList(t, n) => write!(f, "list<{t}, {n}>"),
+            Type::Record(fields) => {
+                f.write_str("record { ")?;
+                commas(f, fields, |f, (name, ty)| write!(f, "{name}: {ty}"))?;
+                f.write_str(" }")
+            }
+            Type::Tuple(types) => {
+                f.write_str("tuple<")?;
+                commas(f, types, |f, ty| write!(f, "{ty}"))?;
+                f.write_str(">")
+            }
+            Type::Variant(cases) => {
+                f.write_str("variant { ")?;
+                commas(f, cases, |f, (name, ty)| match ty {
+                    Some(ty) => write!(f, "{name}({ty})"),
+                    None => f.write_str(name),
+                })?;
+                f.write_str(" }")
+            }
+            Type::Enum(names) => {
+                f.write_str("enum { ")?;
+                commas(f, names, |f, name| f.write_str(name))?;
+                f.write_str(" }")
+            }
+            Type::Option(t) => write!(f, "option<{t}>"),
+            Type::Result(None, None) => f.write_str("result"),
+            Type::Result(Some(ok), None) => write!(f, "result<{ok}>"),
+            Type::Result(None, Some(err)) => write!(f, "result<_, {err}>"),
+            Type::Result(Some(ok), Some(err)) => write!(f, "result<{ok}, {err}>"),
+            Type::Flags(names) => {
+                f.write_str("flags { ")?;
+                commas(f, names, |f, name| f.write_str(name))?;
+                f.write_str(" }")
+            }
+            Type::Unsupported(what) => f.write_str(what),
+        }
+    }
+}
+
+/// A parameter of a function. The functions of a core module have no parameter names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Param {
+    /// The parameter's name, for binding by keyword.
+    pub name: Option<String>,
+    /// Its type.
+    pub ty: Type,
+}
+
+/// The type of an exported function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FuncType {
+    /// The parameters, in order.
+    pub params: Vec<Param>,
+    /// The result, if there is one. Several results of a core function are a tuple.
+    pub result: Option<Type>,
+}
+
+impl FuncType {
+    /// What a successful call gives: the `ok` side where the result is a `result<..>`.
+    pub fn ok_type(&self) -> Option<&Type> {
+        match &self.result {
+            Some(Type::Result(ok, _)) => ok.as_deref(),
+            other => other.as_ref(),
+        }
+    }
+
+    /// Whether every parameter and the result can be passed between processes.
+    pub fn is_supported(&self) -> bool {
+        self.params.iter().all(|p| p.ty.is_supported()) && self.result.as_ref().is_none_or(Type::is_supported)
+    }
+}
+
+impl fmt::Display for FuncType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("func(")?;
+        commas(f, &self.params, |f, p| match &p.name {
+            Some(name) => write!(f, "{name}: {}", p.ty),
+            None => write!(f, "{}", p.ty),
+        })?;
+        f.write_str(")")?;
+        match &self.result {
+            Some(ty) => write!(f, " -> {ty}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The compiler process's work: machine code, and a description of the module.
+
+use wasmtime::component::Component;
+use wasmtime::component::types::{ComponentFunc, ComponentItem};
+use wasmtime::{CodeBuilder, Engine, ExternType, Module};
+
+use super::{core, engine, host, values};
+use crate::limits::Limits;
+use crate::module::{Export, Grant, Import, ModuleInfo, ModuleKind, Role};
+use crate::value::{FuncType, Param, Type};
+
+/// Compiles a component or core module, binary or text.
+pub(in crate::worker) fn compile(bytes: &[u8], text: bool, limits: &Limits) -> Result<(ModuleInfo, Vec<u8>), String> {
+    let engine = engine::compiling(limits)?;
+    let binary = match text {
+        true => wat::parse_bytes(bytes).map_err(|e| format!("the text is not valid: {}", one_line(&e.to_string())))?,
+        false => bytes.into(),
+    };
+    let refused = |e: wasmtime::Error| one_line(&format!("{e:#}"));
+    let mut builder = CodeBuilder::new(&engine);
+    builder.wasm_binary(&binary[..], None).map_err(refused)?;
+    // The fifth byte on is the version of a core module, or the layer of a component.
+    match binary.get(4..8) {
+        Some([1, 0, 0, 0]) => {
+            let module = builder.compile_module().map_err(refused)?;
+            Ok((describe_core(&module), module.serialize().map_err(refused)?))
+        }
+        _ => {
+            let component = builder.compile_component().map_err(refused)?;
+            Ok((describe_component(&engine, &component), component.serialize().map_err(refused)?))
+        }
+    }
+}
+
+/// The text parser shows the place in several lines; a message is one.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut line = words.join(" ");
+    line.truncate(line.floor_char_boundary(400));
+    line
+}
+
+fn describe_component(engine: &Engine, component: &Component) -> ModuleInfo {
+    let ty = component.component_type();
+    let imports = ty.imports(engine).map(|(name, _)| Import { name: name.to_owned(), grant: grant(name) }).collect();
+    let mut exports = Vec::new();
+    for (name, item) in ty.exports(engine) {
+        match item.ty {
+            ComponentItem::ComponentFunc(func) => exports.push(component_func(name.to_owned(), &func)),
+            ComponentItem::ComponentInstance(instance) => {
+                for (func_name, item) in instance.exports(engine) {
+                    if let ComponentItem::ComponentFunc(func) = item.ty {
+                        exports.push(component_func(format!("{name}#{func_name}"), &func));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    ModuleInfo { kind: ModuleKind::Component, imports, exports }
+}
+
+fn component_func(path: String, func: &ComponentFunc) -> Export {
+    let ty = FuncType { params: values::params(func), result: func.results().next().map(|t| values::ty(&t)) };
+    let role = match path.as_str() {
+        _ if func.async_() || !ty.is_supported() => Role::Uncallable,
+        "init" | "shutdown" => Role::Hook,
+        path if path.starts_with("wasi:cli/run@") => Role::Command,
+        _ => Role::Function,
+    };
+    Export { path, ty, role }
+}
+
+/// How a worker meets an import of a component.
+fn grant(name: &str) -> Grant {
+    let provided = |what: &str| Grant::Default(what.to_owned());
+    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    if interface == host::PROCESS {
+        return match version {
+            "0.1.0" => provided("the worker's name, index and state"),
+            _ => Grant::Missing("only version 0.1.0 is known".to_owned()),
+        };
+    }
+    let Some(wasi) = interface.strip_prefix("wasi:") else {
+        return Grant::Missing("no host interface of that name".to_owned());
+    };
+    if !version.starts_with("0.2.") {
+        return Grant::Missing("only WASI 0.2 is provided".to_owned());
+    }
+    let (package, _) = wasi.split_once('/').unwrap_or((wasi, ""));
+    match package {
+        "cli" => provided("no environment; arguments and stdin only for a command"),
+        "io" | "random" => provided(""),
+        "clocks" => provided("real clocks"),
+        "filesystem" => provided("no directory is opened"),
+        "sockets" => provided("every connection is refused"),
+        _ => Grant::Missing("not among the interfaces that workers provide".to_owned()),
+    }
+}
+
+fn describe_core(module: &Module) -> ModuleInfo {
+    let import = |i: wasmtime::ImportType<'_>| {
+        let grant = match i.module() == core::PREVIEW1 {
+            true => Grant::Default("WASI preview 1: no directory, no environment".to_owned()),
+            false => Grant::Missing("core modules can import WASI preview 1 only".to_owned()),
+        };
+        Import { name: format!("{} {}", i.module(), i.name()), grant }
+    };
+    let export = |e: wasmtime::ExportType<'_>| match e.ty() {
+        ExternType::Func(func) => Some(core_func(e.name(), &func)),
+        _ => None,
+    };
+    ModuleInfo {
+        kind: ModuleKind::Core,
+        imports: module.imports().map(import).collect(),
+        exports: module.exports().filter_map(export).collect(),
+    }
+}
+
+fn core_func(name: &str, func: &wasmtime::FuncType) -> Export {
+    let params = func.params().map(|t| Param { name: None, ty: values::core_ty(&t) }).collect();
+    let mut results: Vec<Type> = func.results().map(|t| values::core_ty(&t)).collect();
+    let result = match results.len() {
+        0 | 1 => results.pop(),
+        _ => Some(Type::Tuple(results)),
+    };
+    let ty = FuncType { params, result };
+    let role = match name {
+        _ if !ty.is_supported() => Role::Uncallable,
+        "_start" if ty.params.is_empty() && ty.result.is_none() => Role::Command,
+        // The canonical ABI's own plumbing is nobody's target.
+        "cabi_realloc" | "_initialize" => Role::Hook,
+        _ => Role::Function,
+    };
+    Export { path: name.to_owned(), ty, role }
+}

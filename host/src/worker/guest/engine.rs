@@ -1,0 +1,63 @@
+//! One place for the engine's settings: compiler and loader must agree on them.
+
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::limits::Limits;
+
+/// An epoch deadline that is never reached.
+pub(super) const NO_DEADLINE: u64 = u64::MAX / 2;
+
+/// What machine code depends on. A change here wants a new number in `module/cache.rs`.
+fn config(limits: &Limits) -> Config {
+    let mut config = Config::new();
+    // Deadlines, and a way out of any loop.
+    config.epoch_interruption(true);
+    // Guests are called synchronously: a third of the cost per call, and no fibers (measured; see the design notes).
+    config.concurrency_support(false);
+    config.max_wasm_stack(limits.stack);
+    // Frames by name are enough for a message; a module with thousands of frames of recursion is not.
+    config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16));
+    config
+}
+
+/// For the compiler process.
+pub(super) fn compiling(limits: &Limits) -> Result<Engine, String> {
+    let mut config = config(limits);
+    config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+    Engine::new(&config).map_err(|e| e.to_string())
+}
+
+/// For workers: a few slots, made once in the zygote. A fresh instance costs a few microseconds.
+pub(super) fn pooling(limits: &Limits) -> Result<Engine, String> {
+    let mut pool = PoolingAllocationConfig::default();
+    // One store at a time; a component may have several core instances, memories and tables.
+    pool.total_component_instances(1);
+    pool.total_core_instances(24);
+    pool.total_memories(8);
+    pool.total_tables(24);
+    pool.max_memories_per_component(8);
+    pool.max_tables_per_component(24);
+    pool.max_core_instances_per_component(24);
+    pool.max_memories_per_module(8);
+    pool.max_tables_per_module(24);
+    pool.table_elements(100_000);
+    // Synchronous calls need no fiber stacks.
+    pool.total_stacks(0);
+    let mut config = config(limits);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config).map_err(|e| e.to_string())
+}
+
+/// For workers whose module does not fit the pool.
+pub(super) fn on_demand(limits: &Limits) -> Result<Engine, String> {
+    Engine::new(&config(limits)).map_err(|e| e.to_string())
+}
+
+/// The deadline in ticks from now. One more than fits, because the first tick may come at once: never early.
+pub(super) fn deadline(time: Option<Duration>, tick: Duration) -> u64 {
+    let Some(time) = time else { return NO_DEADLINE };
+    let ticks = time.as_nanos().div_ceil(tick.as_nanos().max(1));
+    u64::try_from(ticks).unwrap_or(NO_DEADLINE).saturating_add(1).min(NO_DEADLINE)
+}

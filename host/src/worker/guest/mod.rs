@@ -1,0 +1,217 @@
+//! A loaded module and its instances: the one place that speaks wasmtime.
+
+mod capture;
+mod component;
+mod core;
+mod describe;
+mod engine;
+mod failure;
+mod host;
+mod plan;
+mod store;
+mod values;
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::Engine;
+
+use self::component::ComponentGuest;
+use self::core::CoreGuest;
+pub(super) use self::describe::compile;
+use self::plan::Plan;
+pub(super) use self::store::Me;
+use self::store::{Ctx, Output};
+use crate::limits::{Isolation, Limits};
+use crate::module::{ModuleInfo, ModuleKind};
+use crate::protocol::frame::{self, Kind};
+use crate::protocol::message::{Call, Failure, Setup};
+
+/// How a task ended, as an exit code.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) code: i32,
+}
+
+/// What the tick needs of the engine.
+pub(super) struct EngineTick(Engine);
+
+impl EngineTick {
+    /// Advances the epoch. Safe in a signal handler: it is one atomic addition.
+    pub(super) fn advance(&self) {
+        self.0.increment_epoch();
+    }
+}
+
+/// The module, loaded and linked; in reuse mode with its live instance.
+pub(super) struct Guest {
+    engine: Engine,
+    code: Code,
+    shared: Shared,
+    plans: HashMap<u32, Result<Plan, String>>,
+    initializer: Option<Call>,
+    once: bool,
+}
+
+/// The two binary formats.
+enum Code {
+    Component(ComponentGuest),
+    Core(CoreGuest),
+}
+
+/// What every new store is made from.
+struct Shared {
+    limits: Limits,
+    isolation: Isolation,
+    info: ModuleInfo,
+    me: Arc<Me>,
+    /// In ticks.
+    deadline: u64,
+    /// Where a Process's output goes as it comes.
+    stream: Option<Arc<OwnedFd>>,
+}
+
+impl Guest {
+    /// Loads the artefact behind `artefact` and links it. No guest code runs.
+    pub(super) fn load(setup: &Setup, artefact: &OwnedFd) -> Result<Guest, String> {
+        let path = format!("/proc/self/fd/{}", artefact.as_raw_fd());
+        let kind = setup.info.kind;
+        // The pooling allocator is several times faster for fresh instances, but has a fixed shape; a module that does not fit it gets memory on demand.
+        let (engine, code) = match Self::load_with(engine::pooling(&setup.limits)?, kind, &setup.info, &path) {
+            Ok(loaded) => loaded,
+            Err(_) => Self::load_with(engine::on_demand(&setup.limits)?, kind, &setup.info, &path)?,
+        };
+        Ok(Guest {
+            engine,
+            code,
+            shared: Shared {
+                limits: setup.limits.clone(),
+                isolation: setup.isolation,
+                info: setup.info.clone(),
+                me: Arc::new(Me::nobody()),
+                deadline: engine::NO_DEADLINE,
+                stream: None,
+            },
+            plans: HashMap::new(),
+            initializer: setup.initializer.clone(),
+            once: setup.once,
+        })
+    }
+
+    fn load_with(engine: Engine, kind: ModuleKind, info: &ModuleInfo, path: &str) -> Result<(Engine, Code), String> {
+        let code = match kind {
+            ModuleKind::Component => Code::Component(ComponentGuest::load(&engine, info, path)?),
+            ModuleKind::Core => Code::Core(CoreGuest::load(&engine, info, path)?),
+        };
+        Ok((engine, code))
+    }
+
+    /// Learns who it is, after the fork.
+    pub(super) fn enter(&mut self, me: Me, tick: Duration, stream: Option<OwnedFd>) {
+        self.shared.me = Arc::new(me);
+        self.shared.deadline = engine::deadline(self.shared.limits.time, tick);
+        self.shared.stream = stream.map(Arc::new);
+    }
+
+    pub(super) fn engine_tick(&self) -> EngineTick {
+        EngineTick(self.engine.clone())
+    }
+
+    /// A Process: one task, then the end.
+    pub(super) fn runs_once(&self) -> bool {
+        self.once
+    }
+
+    pub(super) fn add_plan(&mut self, id: u32, call: Call) {
+        let plan = self.prepare(call);
+        self.plans.insert(id, plan);
+    }
+
+    fn prepare(&self, call: Call) -> Result<Plan, String> {
+        let plan = Plan::new(call, &self.shared.info)?;
+        match &self.code {
+            Code::Component(guest) => guest.prepare(plan),
+            Code::Core(_) => Ok(plan),
+        }
+    }
+
+    pub(super) fn is_timed(&self, plan: u32) -> bool {
+        matches!(self.plans.get(&plan), Some(Ok(plan)) if plan.call.timed)
+    }
+
+    /// Says that a task starts now.
+    pub(super) fn start_one(&self) {
+        self.shared.me.start_one();
+    }
+
+    /// Runs the initializer in a first instance, which reuse mode keeps.
+    pub(super) fn initialize(&mut self) -> Result<(), Failure> {
+        let Some(call) = self.initializer.clone() else { return Ok(()) };
+        let plan = self.prepare(call).map_err(|message| Failure::BadRecord { message })?;
+        match &mut self.code {
+            Code::Component(guest) => guest.initialize(&self.engine, &self.shared, plan),
+            Code::Core(guest) => guest.initialize(&self.engine, &self.shared, plan),
+        }
+    }
+
+    /// Runs one record and appends its result to `out`: what the guest printed, then one `Returned` or `Failed` frame.
+    pub(super) fn run(&mut self, plan: u32, attempt: u32, record: &[u8], out: &mut Vec<u8>) -> Ended {
+        self.shared.me.set_attempt(attempt);
+        let result_at = out.len();
+        let outcome = match self.plans.get(&plan) {
+            _ if record.len() > self.shared.limits.input => Err(Failure::BadRecord {
+                message: format!("the record is over the limit of {} bytes", self.shared.limits.input),
+            }),
+            Some(Ok(plan)) => match &mut self.code {
+                Code::Component(guest) => guest.run(&self.engine, &self.shared, plan, record, out),
+                Code::Core(guest) => guest.run(&self.engine, &self.shared, plan, record, out),
+            },
+            Some(Err(message)) => Err(Failure::BadRecord { message: message.clone() }),
+            None => Err(Failure::BadRecord { message: "the coordinator named an unknown plan".to_owned() }),
+        };
+        let failure = match outcome {
+            Ok(()) => return Ended { code: 0 },
+            Err(failure) => failure,
+        };
+        // Whatever of a result was written before the failure is taken back; printed output stays, it explains.
+        drop_results(out, result_at);
+        let code = match &failure {
+            Failure::Exited { code } => code & 0xff,
+            _ => 1,
+        };
+        crate::protocol::message::write_failure(out, &failure);
+        Ended { code }
+    }
+
+    /// Runs the guest's `shutdown`, if there is a live instance that has one.
+    pub(super) fn shutdown(&mut self) {
+        if let Code::Component(guest) = &mut self.code {
+            guest.shutdown(&self.shared);
+        }
+    }
+}
+
+/// Removes a half-written result behind `from`, keeping the guest's own output.
+fn drop_results(out: &mut Vec<u8>, from: usize) {
+    let mut at = from;
+    while let Ok(Some(frame)) = frame::parse(&out[at..]) {
+        match frame.kind {
+            Kind::Stdout | Kind::Stderr => at += frame.len(),
+            _ => break,
+        }
+    }
+    out.truncate(at);
+}
+
+impl Shared {
+    /// The state of a new store.
+    fn ctx(&self, output: Output) -> Ctx {
+        Ctx::new(&self.limits, self.me.clone(), output)
+    }
+
+    fn output(&self) -> Output {
+        Output::new(self.limits.stdout, self.stream.clone())
+    }
+}

@@ -1,0 +1,174 @@
+//! How to call one function for each record: worked out once, followed many times.
+
+use wasmtime::component::ComponentExportIndex;
+
+use super::failure::{failed, output_limit};
+use crate::limits::Limits;
+use crate::module::{ModuleInfo, Role};
+use crate::protocol::frame::{self, Kind};
+use crate::protocol::message::{Call, Failure, Input, Output};
+use crate::value::{FuncType, Type, Value, from_json, parse_many, parse_wave, to_json, to_wave};
+
+/// A call, resolved against the module's types.
+pub(super) struct Plan {
+    pub(super) call: Call,
+    pub(super) ty: FuncType,
+    pub(super) is_command: bool,
+    /// The fixed values, by position.
+    fixed: Vec<Option<Value>>,
+    /// The types that the record fills.
+    free: Vec<Type>,
+    /// Bytes or a string in, bytes or a string out, nothing to convert.
+    pub(super) fast: Option<Fast>,
+    /// Where the function is in a component.
+    pub(super) index: Option<ComponentExportIndex>,
+}
+
+/// The shapes that have a typed call.
+#[derive(Clone, Copy)]
+pub(super) struct Fast {
+    pub(super) takes_string: bool,
+    pub(super) gives_string: bool,
+    /// `result<_, string>` around what it gives.
+    pub(super) fallible: bool,
+}
+
+impl Plan {
+    pub(super) fn new(call: Call, info: &ModuleInfo) -> Result<Plan, String> {
+        let export = info.exports.iter().find(|e| e.path == call.path).ok_or("the function is not exported")?;
+        let ty = export.ty.clone();
+        let fixed_value = |(i, p): (usize, &crate::value::Param)| match call.fixed.get(i).and_then(Option::as_ref) {
+            Some(text) => parse_wave(text, &p.ty).map(Some),
+            None => Ok(None),
+        };
+        let fixed: Vec<Option<Value>> = ty.params.iter().enumerate().map(fixed_value).collect::<Result<_, _>>()?;
+        let free = ty.params.iter().zip(&fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.ty.clone()).collect();
+        let fast = Fast::of(&call, &ty);
+        Ok(Plan { is_command: export.role == Role::Command, call, ty, fixed, free, fast, index: None })
+    }
+
+    /// The function's arguments for a record.
+    pub(super) fn arguments(&self, record: &[u8]) -> Result<Vec<Value>, Failure> {
+        let values = self.free_values(record).map_err(|message| Failure::BadRecord { message })?;
+        let mut free = values.into_iter();
+        let fill = |v: &Option<Value>| v.clone().or_else(|| free.next());
+        self.fixed
+            .iter()
+            .map(fill)
+            .collect::<Option<_>>()
+            .ok_or_else(|| Failure::BadRecord { message: "the record has too few values".to_owned() })
+    }
+
+    fn free_values(&self, record: &[u8]) -> Result<Vec<Value>, String> {
+        match (self.call.input, &self.free[..]) {
+            (_, []) => Ok(vec![]),
+            (Input::Raw, [Type::String]) => Ok(vec![Value::String(utf8(record)?.to_owned())]),
+            (Input::Raw, [ty]) if ty.is_bytes() => {
+                Ok(vec![Value::List(record.iter().map(|b| Value::U8(*b)).collect())])
+            }
+            (Input::Wave, [ty]) => Ok(vec![parse_wave(utf8(record)?, ty)?]),
+            (Input::Wave, types) => parse_many(utf8(record)?, types),
+            (Input::Json, types) => self.from_json(utf8(record)?, types),
+            _ => Err("its parameters cannot be filled from such a record".to_owned()),
+        }
+    }
+
+    fn from_json(&self, text: &str, types: &[Type]) -> Result<Vec<Value>, String> {
+        let json: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;
+        match (types, json) {
+            ([ty], json) => Ok(vec![from_json(&json, ty)?]),
+            (types, serde_json::Value::Array(items)) if items.len() == types.len() => {
+                items.iter().zip(types).map(|(json, ty)| from_json(json, ty)).collect()
+            }
+            (types, serde_json::Value::Object(mut fields)) => {
+                let names =
+                    self.ty.params.iter().zip(&self.fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.name.as_deref());
+                let by_name = |(name, ty): (Option<&str>, &Type)| {
+                    let name = name.ok_or("the function's parameters have no names")?;
+                    let json = fields.remove(name).unwrap_or(serde_json::Value::Null);
+                    from_json(&json, ty).map_err(|e| format!("{name}: {e}"))
+                };
+                let values = names.zip(types).map(by_name).collect::<Result<_, String>>()?;
+                match fields.keys().next() {
+                    Some(extra) => Err(format!("no parameter is named {extra:?}")),
+                    None => Ok(values),
+                }
+            }
+            (types, _) => Err(format!("expected an array of {} values, or an object by parameter name", types.len())),
+        }
+    }
+
+    /// A command's arguments and standard input for a record.
+    pub(super) fn command_input(&self, record: &[u8]) -> Result<(Vec<String>, Vec<u8>), Failure> {
+        let text = || utf8(record).map_err(|message| Failure::BadRecord { message });
+        let mut argv = self.call.argv.clone();
+        match self.call.input {
+            Input::Arg => argv.push(text()?.to_owned()),
+            Input::Words => argv.extend(text()?.split_whitespace().map(str::to_owned)),
+            Input::Raw | Input::Wave | Input::Json | Input::Stdin => return Ok((argv, record.to_vec())),
+        }
+        Ok((argv, Vec::new()))
+    }
+
+    /// Appends the frame for what a function returned. A `result`'s error is the task's failure.
+    pub(super) fn write_result(
+        &self,
+        result: Option<Value>,
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let value = match result {
+            Some(Value::Result(Err(None))) => return Err(failed("the function returned its error".to_owned())),
+            Some(Value::Result(Err(Some(error)))) => {
+                return Err(failed(match *error {
+                    Value::String(text) => text,
+                    other => to_wave(&other),
+                }));
+            }
+            Some(Value::Result(Ok(value))) => value.map(|v| *v),
+            other => other,
+        };
+        let encoded = match (value, self.call.output) {
+            (None, Output::Json) => b"null".to_vec(),
+            (None, _) => Vec::new(),
+            (Some(Value::String(text)), Output::Raw) => text.into_bytes(),
+            (Some(Value::List(items)), Output::Raw) if self.ty.ok_type().is_some_and(Type::is_bytes) => {
+                items.iter().filter_map(|v| if let Value::U8(b) = v { Some(*b) } else { None }).collect()
+            }
+            (Some(value), Output::Json) => to_json(&value).to_string().into_bytes(),
+            (Some(value), Output::Wave | Output::Raw | Output::Stdout) => to_wave(&value).into_bytes(),
+        };
+        write_returned(&encoded, limits, out)
+    }
+}
+
+/// Appends a `Returned` frame, if the result is not too long.
+pub(super) fn write_returned(result: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Result<(), Failure> {
+    if result.len() > limits.output {
+        return Err(output_limit(result.len(), limits));
+    }
+    frame::write(out, Kind::Returned, |out| out.extend_from_slice(result));
+    Ok(())
+}
+
+impl Fast {
+    fn of(call: &Call, ty: &FuncType) -> Option<Fast> {
+        let [param] = &ty.params[..] else { return None };
+        let (given, fallible) = match &ty.result {
+            Some(Type::Result(Some(ok), Some(err))) if **err == Type::String => (&**ok, true),
+            Some(other) => (other, false),
+            None => return None,
+        };
+        let as_they_are =
+            call.input == Input::Raw && call.output == Output::Raw && call.fixed.iter().all(Option::is_none);
+        (as_they_are && param.ty.is_bytes_or_string() && given.is_bytes_or_string()).then_some(Fast {
+            takes_string: param.ty == Type::String,
+            gives_string: *given == Type::String,
+            fallible,
+        })
+    }
+}
+
+pub(super) fn utf8(record: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(record).map_err(|e| format!("expected UTF-8 text, byte {} is not", e.valid_up_to() + 1))
+}

@@ -1,0 +1,205 @@
+//! What a guest's store holds: who it is, what it may use, where its output goes.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, ResourceLimiter, Store};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::pipe::MemoryInputPipe;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::Shared;
+use super::capture::Capture;
+use crate::limits::Limits;
+use crate::protocol::frame::{self, Kind};
+use crate::protocol::message::Identity;
+use crate::sys::StatusPage;
+
+/// Elements of all tables of a store.
+const TABLE_ELEMENTS_MAX: usize = 1_000_000;
+/// Instances, memories, tables of a store (each).
+const ITEMS_MAX: usize = 1_000;
+/// Handles that a guest may hold on the host's side.
+const RESOURCES_MAX: usize = 10_000;
+
+/// The process that a guest runs in, as `wpool:process/current` shows it.
+pub(in crate::worker) struct Me {
+    pub(super) name: String,
+    pub(super) index: u32,
+    attempt: AtomicU32,
+    page: Option<StatusPage>,
+}
+
+impl Me {
+    pub(in crate::worker) fn new(identity: Identity, page: StatusPage) -> Me {
+        Me { name: identity.name, index: identity.index, attempt: AtomicU32::new(1), page: Some(page) }
+    }
+
+    /// The zygote, which runs no guest.
+    pub(super) fn nobody() -> Me {
+        Me { name: String::new(), index: 0, attempt: AtomicU32::new(1), page: None }
+    }
+
+    pub(super) fn start_one(&self) {
+        if let Some(page) = &self.page {
+            page.start_one();
+        }
+    }
+
+    pub(super) fn should_stop(&self) -> bool {
+        self.page.as_ref().is_some_and(StatusPage::should_stop)
+    }
+
+    pub(super) fn attempt(&self) -> u32 {
+        self.attempt.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_attempt(&self, attempt: u32) {
+        self.attempt.store(attempt, Ordering::Relaxed);
+    }
+}
+
+/// A guest's two output streams.
+#[derive(Clone)]
+pub(super) struct Output {
+    pub(super) stdout: Capture,
+    pub(super) stderr: Capture,
+}
+
+impl Output {
+    /// Kept up to `max` bytes each, or passed on as they come.
+    pub(super) fn new(max: usize, stream: Option<Arc<OwnedFd>>) -> Output {
+        match stream {
+            Some(socket) => Output {
+                stdout: Capture::stream(socket.clone(), Kind::Stdout),
+                stderr: Capture::stream(socket, Kind::Stderr),
+            },
+            None => Output { stdout: Capture::keep(max), stderr: Capture::keep(max) },
+        }
+    }
+
+    /// Appends what was printed since the last time, as frames.
+    pub(super) fn report(&self, out: &mut Vec<u8>) {
+        for (kind, capture) in [(Kind::Stdout, &self.stdout), (Kind::Stderr, &self.stderr)] {
+            let (kept, dropped) = capture.take();
+            if kept.is_empty() && dropped == 0 {
+                continue;
+            }
+            frame::write(out, kind, |out| {
+                out.extend_from_slice(&kept);
+                if dropped > 0 {
+                    out.extend_from_slice(format!("\n... {dropped} bytes more were not kept\n").as_bytes());
+                }
+            });
+        }
+    }
+}
+
+/// The data of a store.
+pub(super) struct Ctx {
+    pub(super) me: Arc<Me>,
+    pub(super) limiter: Limiter,
+    pub(super) output: Output,
+    table: ResourceTable,
+    wasi: Option<WasiCtx>,
+    p1: Option<WasiP1Ctx>,
+}
+
+impl Ctx {
+    pub(super) fn new(limits: &Limits, me: Arc<Me>, output: Output) -> Ctx {
+        Ctx { me, limiter: Limiter::new(limits.memory), output, table: ResourceTable::new(), wasi: None, p1: None }
+    }
+
+    /// Gives the guest WASI preview 2 with nothing granted.
+    pub(super) fn with_wasi(mut self, args: &[String], stdin: Vec<u8>) -> Ctx {
+        self.table.set_max_capacity(RESOURCES_MAX);
+        self.wasi = Some(self.builder(args, stdin).build());
+        self
+    }
+
+    /// Gives the guest WASI preview 1 with nothing granted.
+    pub(super) fn with_p1(mut self, args: &[String], stdin: Vec<u8>) -> Ctx {
+        self.p1 = Some(self.builder(args, stdin).build_p1());
+        self
+    }
+
+    fn builder(&self, args: &[String], stdin: Vec<u8>) -> WasiCtxBuilder {
+        let mut builder = WasiCtxBuilder::new();
+        builder.args(args).stdout(self.output.stdout.clone()).stderr(self.output.stderr.clone());
+        if !stdin.is_empty() {
+            builder.stdin(MemoryInputPipe::new(stdin));
+        }
+        builder
+    }
+
+    pub(super) fn p1(&mut self) -> &mut WasiP1Ctx {
+        self.p1.as_mut().expect("preview 1 is linked only for modules whose stores are made with it")
+    }
+
+    /// A store with this state, its limits armed.
+    pub(super) fn store(self, engine: &Engine, shared: &Shared) -> Store<Ctx> {
+        let mut store = Store::new(engine, self);
+        store.limiter(|ctx| &mut ctx.limiter);
+        store.set_epoch_deadline(shared.deadline);
+        // Dynamic values take some tens of bytes per byte of a list; the result's own limit is checked beside this.
+        store.set_hostcall_fuel(shared.limits.output.saturating_add(shared.limits.input).saturating_mul(4));
+        store
+    }
+}
+
+impl WasiView for Ctx {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let ctx = self.wasi.as_mut().expect("preview 2 is linked only for components whose stores are made with it");
+        WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+/// Counts the memories and tables of a store together: the engine's own limits are per memory, which a guest with many gets around.
+pub(super) struct Limiter {
+    memory_max: u64,
+    memory: u64,
+    tables: usize,
+    /// The guest asked for more memory than it may have.
+    pub(super) refused: bool,
+}
+
+impl Limiter {
+    fn new(memory_max: u64) -> Limiter {
+        Limiter { memory_max, memory: 0, tables: 0, refused: false }
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory.saturating_add((desired - current) as u64);
+        self.refused |= total > self.memory_max;
+        if total > self.memory_max {
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.tables.saturating_add(desired - current);
+        if total > TABLE_ELEMENTS_MAX {
+            return Ok(false);
+        }
+        self.tables = total;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        ITEMS_MAX
+    }
+
+    fn tables(&self) -> usize {
+        ITEMS_MAX
+    }
+
+    fn memories(&self) -> usize {
+        ITEMS_MAX
+    }
+}

@@ -1,0 +1,156 @@
+//! The worker side: what runs in a compiler, zygote or worker process, and nowhere else (except the thread back end).
+//!
+//! [`main`] confines the process as far as it can before it reads anything, then plays its role. The only side that knows the engine.
+
+mod compiler;
+mod guest;
+mod serve;
+mod zygote;
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+
+use self::guest::{Guest, Me};
+use crate::context::ProgramRole;
+use crate::limits::Limits;
+use crate::protocol::connection::{Carrier, Connection};
+use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
+use crate::sandbox::{self, ProcessLimits, Status};
+use crate::sys::{self, StatusPage};
+
+/// The exit code of a worker that met an error of ours rather than of its guest (sysexits' EX_SOFTWARE).
+const EXIT_SOFTWARE: i32 = 70;
+
+/// The time between two ticks, unless a short time limit asks for more precision.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The whole life of a worker process. `None`: the arguments were not ours.
+pub(crate) fn main(role_and_parent: Option<(ProgramRole, u32)>) -> ! {
+    let Some((role, parent)) = role_and_parent else { sys::exit_now(EXIT_SOFTWARE) };
+    let status = sandbox::begin(parent);
+    // Nobody reads a worker's stderr: a panic is told to the coordinator as what ended this process.
+    std::panic::set_hook(Box::new(|_| {}));
+    let code = match take_socket() {
+        Ok(socket) => play(role, parent, status, Connection::new(socket)),
+        Err(_) => EXIT_SOFTWARE,
+    };
+    // No destructors: an engine with signal handlers and half-read sockets has nothing to say any more.
+    sys::exit_now(code)
+}
+
+/// Moves the socket from standard input out of a guest's way.
+fn take_socket() -> rustix::io::Result<OwnedFd> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(socket)
+}
+
+fn play(role: ProgramRole, parent: u32, status: Status, mut connection: Connection<OwnedFd>) -> i32 {
+    let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match role {
+        ProgramRole::Compiler => compiler::run(&mut connection, status),
+        ProgramRole::Zygote => zygote::run(&mut connection, parent, status),
+        ProgramRole::Worker => run_worker(&mut connection, status),
+    }));
+    match played {
+        Ok(code) => code,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            refuse(&mut connection, format!("it panicked: {}", text.unwrap_or("without a word")))
+        }
+    }
+}
+
+/// Says why this process gives up, and gives the exit code to end with.
+fn refuse(connection: &mut Connection<impl Carrier>, reason: String) -> i32 {
+    say(connection, &FromWorker::Refused { reason });
+    EXIT_SOFTWARE
+}
+
+/// Sends a message. A coordinator that is gone needs none.
+fn say(connection: &mut Connection<impl Carrier>, message: &FromWorker) {
+    let mut bytes = Vec::new();
+    message::write_control(&mut bytes, message);
+    let _gone = connection.send(&bytes);
+}
+
+fn hello(connection: &mut Connection<impl Carrier>) {
+    say(connection, &FromWorker::Hello { version: crate::protocol::VERSION });
+}
+
+/// The setup and the descriptors beside it, or the exit code to end with.
+fn receive_setup(connection: &mut Connection<OwnedFd>) -> Result<(Setup, Vec<OwnedFd>), i32> {
+    let Ok(frame) = connection.recv() else { return Err(0) };
+    match message::read_control(frame) {
+        Ok(ToWorker::Setup(setup)) if setup.version == crate::protocol::VERSION => {
+            let fds = connection.take_fds();
+            Ok((*setup, fds))
+        }
+        _ => Err(refuse(connection, "the worker program is of another version of wpool".to_owned())),
+    }
+}
+
+/// The limits of a process that runs guests. Generous: the store's own limits are the ones that a guest meets first.
+fn worker_limits(limits: &Limits) -> ProcessLimits {
+    let payloads = (limits.input as u64).saturating_add(limits.output as u64);
+    let data = limits.memory.saturating_mul(2).saturating_add(payloads.saturating_mul(3)).saturating_add(512 << 20);
+    ProcessLimits { data, cpu_secs: None, file: 0, files: 64 }
+}
+
+/// A worker that was executed for itself (start method `spawn`, and every Process).
+fn run_worker(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
+    hello(connection);
+    let (setup, fds) = match receive_setup(connection) {
+        Ok(received) => received,
+        Err(code) => return code,
+    };
+    let Ok([artefact, page]) = <[OwnedFd; 2]>::try_from(fds) else {
+        return refuse(connection, "the setup came without its descriptors".to_owned());
+    };
+    sandbox::limit(&mut status, worker_limits(&setup.limits));
+    let guest = match Guest::load(&setup, &artefact) {
+        Ok(guest) => guest,
+        Err(reason) => return refuse(connection, reason),
+    };
+    drop(artefact);
+    let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
+    become_worker(connection, guest, &setup, identity, page, status)
+}
+
+/// From here on a forked and an executed worker are the same.
+fn become_worker(
+    connection: &mut Connection<OwnedFd>,
+    mut guest: Guest,
+    setup: &Setup,
+    identity: Identity,
+    page: OwnedFd,
+    status: Status,
+) -> i32 {
+    name_thread(&identity.name);
+    let page = match StatusPage::open(&page) {
+        Ok(page) => page,
+        Err(e) => return refuse(connection, format!("cannot map the status page: {e}")),
+    };
+    let period = setup.limits.time.map_or(TICK, |time| (time / 20).clamp(Duration::from_millis(1), TICK));
+    let ticker = match serve::start_ticker(&guest, connection.carrier(), period) {
+        Ok(ticker) => ticker,
+        Err(e) => return refuse(connection, format!("cannot make a timer: {e}")),
+    };
+    let sender = match connection.carrier().try_clone() {
+        Ok(sender) => sender,
+        Err(e) => return refuse(connection, format!("cannot copy a descriptor: {e}")),
+    };
+    let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
+    guest.enter(Me::new(identity, page), ticker.period(), stream);
+    serve::serve(connection, sender, guest, Some(&ticker), setup.once, status)
+}
+
+/// Shown by `ps` and in `/proc/PID/comm`, 15 bytes of it.
+fn name_thread(name: &str) {
+    let short: Vec<u8> = name.bytes().filter(|b| *b != 0).take(15).collect();
+    if let Ok(name) = std::ffi::CString::new(short) {
+        let _only_cosmetic = rustix::thread::set_name(&name);
+    }
+}

@@ -1,0 +1,234 @@
+//! The serve loop: records in, results out, over any carrier.
+//!
+//! Results are collected in an outbox and sent when a batch ends or the outbox is full; the tick sends them earlier if the guest
+//! takes its time, so that a slow task never holds back finished ones.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::guest::{Ended, EngineTick, Guest};
+use super::say;
+use crate::protocol::connection::{Carrier, Connection, RecvError};
+use crate::protocol::frame::{self, Kind, Violation};
+use crate::protocol::message::{self, Batch, FromWorker, ToWorker};
+use crate::sandbox::Status;
+use crate::sys::{self, Ticker};
+
+/// Results are sent once this many bytes of them have come together.
+const OUTBOX_LEN: usize = 64 << 10;
+
+/// How a worker ends: in good order, or because the coordinator spoke nonsense or is gone.
+const EXIT_OK: i32 = 0;
+
+/// What the tick needs, of the one worker that this process is.
+static ENGINE: OnceLock<EngineTick> = OnceLock::new();
+static SOCKET: AtomicI32 = AtomicI32::new(-1);
+
+/// Makes the timer whose ticks advance the guest's epoch, send pending results, and end the process when the coordinator is gone.
+pub(super) fn start_ticker(guest: &Guest, socket: &OwnedFd, period: Duration) -> io::Result<Ticker> {
+    ENGINE.get_or_init(|| guest.engine_tick());
+    // The socket is never closed while the process lives.
+    SOCKET.store(socket.as_raw_fd(), Ordering::Relaxed);
+    Ticker::new(period, || {
+        if let Some(engine) = ENGINE.get() {
+            engine.advance();
+        }
+        let socket = SOCKET.load(Ordering::Relaxed);
+        sys::send_pending(socket);
+        if sys::is_hung_up(socket) {
+            sys::exit_now(EXIT_OK);
+        }
+    })
+}
+
+/// The results on their way to the coordinator.
+struct Outbox<S> {
+    sender: S,
+    ready: Vec<u8>,
+    /// How much of `ready` a tick has sent already.
+    sent: usize,
+}
+
+impl<S: Carrier> Outbox<S> {
+    fn flush(&mut self) -> io::Result<()> {
+        let sent = self.sender.send(&self.ready[self.sent..]);
+        self.ready.clear();
+        self.sent = 0;
+        sent
+    }
+}
+
+/// Why the loop ended, if not by `Shutdown`.
+enum Stop {
+    /// The coordinator is gone: so are we.
+    Gone,
+    Violation,
+    /// A Process has run its task.
+    Once(Ended),
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Stop::Gone
+    }
+}
+
+impl From<Violation> for Stop {
+    fn from(_: Violation) -> Self {
+        Stop::Violation
+    }
+}
+
+impl From<RecvError> for Stop {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Closed | RecvError::Io(_) => Stop::Gone,
+            RecvError::Violation(_) => Stop::Violation,
+        }
+    }
+}
+
+/// Initializes the guest and runs batches until told to stop; gives the exit code of the process.
+pub(super) fn serve<C: Carrier, S: Carrier>(
+    connection: &mut Connection<C>,
+    sender: S,
+    mut guest: Guest,
+    ticker: Option<&Ticker>,
+    once: bool,
+    status: Status,
+) -> i32 {
+    start(ticker);
+    let initialized = guest.initialize();
+    stop(ticker);
+    match initialized {
+        Ok(()) => say(connection, &FromWorker::Ready),
+        Err(failure) => {
+            say(connection, &FromWorker::InitFailed { failure });
+            return 1;
+        }
+    }
+    let mut outbox = Outbox { sender, ready: Vec::new(), sent: 0 };
+    loop {
+        let next = next(connection, &mut outbox, &mut guest, ticker, &status);
+        let ended = match next {
+            Ok(None) => continue,
+            Ok(Some(ended)) => ended,
+            Err(Stop::Gone) => return EXIT_OK,
+            Err(Stop::Violation) => return super::EXIT_SOFTWARE,
+            Err(Stop::Once(ended)) => ended,
+        };
+        if !once && ended.code != EXIT_OK {
+            continue;
+        }
+        start(ticker);
+        guest.shutdown();
+        return ended.code;
+    }
+}
+
+fn start(ticker: Option<&Ticker>) {
+    if let Some(ticker) = ticker {
+        ticker.start();
+    }
+}
+
+fn stop(ticker: Option<&Ticker>) {
+    if let Some(ticker) = ticker {
+        ticker.stop();
+    }
+}
+
+/// Handles one frame. `Ok(Some(_))` when it asked to shut down.
+fn next<C: Carrier, S: Carrier>(
+    connection: &mut Connection<C>,
+    outbox: &mut Outbox<S>,
+    guest: &mut Guest,
+    ticker: Option<&Ticker>,
+    status: &Status,
+) -> Result<Option<Ended>, Stop> {
+    if !connection.has_frame()? {
+        // An idle worker does not tick.
+        stop(ticker);
+    }
+    let frame = connection.recv()?;
+    match frame.kind {
+        Kind::Batch => {
+            start(ticker);
+            let ended = run_batch(Batch::parse(frame.payload)?, outbox, guest, ticker)?;
+            match guest.runs_once() {
+                true => Err(Stop::Once(ended)),
+                false => Ok(None),
+            }
+        }
+        Kind::Control => match message::read_control(frame)? {
+            ToWorker::Plan { id, call } => {
+                guest.add_plan(id, call);
+                Ok(None)
+            }
+            ToWorker::Shutdown => Ok(Some(Ended { code: EXIT_OK })),
+            ToWorker::Report => {
+                say(connection, &FromWorker::Report(status.clone()));
+                Ok(None)
+            }
+            ToWorker::Setup(_) | ToWorker::Fork(_) | ToWorker::Compile { .. } => Err(Stop::Violation),
+        },
+        _ => Err(Stop::Violation),
+    }
+}
+
+/// Runs the records of a batch in order; gives how the last one ended.
+fn run_batch<S: Carrier>(
+    batch: Batch<'_>,
+    outbox: &mut Outbox<S>,
+    guest: &mut Guest,
+    ticker: Option<&Ticker>,
+) -> Result<Ended, Stop> {
+    let (plan, attempt) = (batch.plan, batch.attempt);
+    let timed = guest.is_timed(plan);
+    let started = Instant::now();
+    let mut result = Vec::new();
+    let mut ended = Ended { code: EXIT_OK };
+    for record in batch {
+        let record = record?;
+        let task_started = timed.then(Instant::now);
+        guest.start_one();
+        let mut run = || guest.run(plan, attempt, record, &mut result);
+        ended = match ticker {
+            Some(_) if !outbox.ready.is_empty() => {
+                let (ended, sent) = sys::while_pending(&outbox.ready, outbox.sent, run);
+                outbox.sent = sent;
+                ended
+            }
+            _ => run(),
+        };
+        if let Some(task_started) = task_started {
+            let micros = u64::try_from(task_started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            frame::write(&mut outbox.ready, Kind::Took, |out| out.extend_from_slice(&micros.to_le_bytes()));
+        }
+        outbox.ready.append(&mut result);
+        if outbox.ready.len() >= OUTBOX_LEN {
+            outbox.flush()?;
+        }
+    }
+    let busy = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    frame::write(&mut outbox.ready, Kind::BatchDone, |out| out.extend_from_slice(&busy.to_le_bytes()));
+    outbox.flush()?;
+    Ok(ended)
+}
+
+/// Passes on what a guest writes while it writes it, for a Process.
+pub(super) fn send_now(socket: BorrowedFd<'_>, kind: Kind, bytes: &[u8]) {
+    let mut out = Vec::with_capacity(bytes.len() + frame::HEADER_LEN);
+    frame::write(&mut out, kind, |out| out.extend_from_slice(bytes));
+    let mut rest = &out[..];
+    while let Ok(sent) = rustix::io::retry_on_intr(|| rustix::net::send(socket, rest, rustix::net::SendFlags::NOSIGNAL))
+    {
+        rest = &rest[sent..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The zygote: loads the module, then forks a worker for each request. One thread, no guest code, for all its life.
+
+use std::os::fd::OwnedFd;
+
+use super::{Connection, Guest, become_worker, hello, receive_setup, refuse, say, worker_limits};
+use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
+use crate::sandbox::{self, Status};
+use crate::sys::{self, Fork};
+
+/// What a forked child needs to go on as a worker.
+struct Born {
+    identity: Identity,
+    socket: OwnedFd,
+    page: OwnedFd,
+}
+
+/// Serves until its coordinator is gone; in a forked child, becomes that worker.
+pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut status: Status) -> i32 {
+    hello(connection);
+    let (setup, fds) = match receive_setup(connection) {
+        Ok(received) => received,
+        Err(code) => return code,
+    };
+    let Ok([artefact]) = <[OwnedFd; 1]>::try_from(fds) else {
+        return refuse(connection, "the setup came without its descriptor".to_owned());
+    };
+    sandbox::limit(&mut status, worker_limits(&setup.limits));
+    let guest = match Guest::load(&setup, &artefact) {
+        Ok(guest) => guest,
+        Err(reason) => return refuse(connection, reason),
+    };
+    drop(artefact);
+    say(connection, &FromWorker::Ready);
+    match serve(connection) {
+        Err(code) => code,
+        Ok(born) => live(born, guest, &setup, parent, status),
+    }
+}
+
+/// Forks for each request. Returns in the child with what it is to be, in the zygote with an exit code.
+fn serve(connection: &mut Connection<OwnedFd>) -> Result<Born, i32> {
+    loop {
+        let Ok(frame) = connection.recv() else { return Err(0) };
+        let Ok(ToWorker::Fork(identity)) = message::read_control(frame) else {
+            return Err(refuse(connection, "a zygote was asked for something else than a fork".to_owned()));
+        };
+        let Ok([socket, page]) = <[OwnedFd; 2]>::try_from(connection.take_fds()) else {
+            return Err(refuse(connection, "a request for a fork came without its descriptors".to_owned()));
+        };
+        match sys::fork_as_sibling() {
+            Ok(Fork::Child) => return Ok(Born { identity, socket, page }),
+            Ok(Fork::Parent(pid)) => say(connection, &FromWorker::Forked { pid: pid.as_raw_nonzero().get() }),
+            Err(e) => say(connection, &FromWorker::NotForked { reason: e.to_string() }),
+        }
+    }
+}
+
+/// The forked child: its own worker from now on.
+fn live(born: Born, guest: Guest, setup: &Setup, parent: u32, mut status: Status) -> i32 {
+    let Born { identity, socket, page } = born;
+    // A fork does not inherit the wish to end with the parent. Its parent is ours, not the zygote.
+    if let Err(e) = sandbox::watch_parent(parent) {
+        status.steps.push(sandbox::Step { name: "ends with its parent".to_owned(), missing: Some(e.to_string()) });
+    }
+    let mut connection = Connection::new(socket);
+    hello(&mut connection);
+    become_worker(&mut connection, guest, setup, identity, page, status)
+}
