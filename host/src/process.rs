@@ -431,6 +431,7 @@ impl Process {
     ///
     /// # Errors
     /// The process itself, unharmed, if it is still alive.
+    #[expect(clippy::result_large_err, reason = "the error is the process, given back")]
     pub fn close(self) -> Result<(), Process> {
         match self.is_alive() {
             true => Err(self),

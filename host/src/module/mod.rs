@@ -197,10 +197,6 @@ impl ModuleLoader {
     ///
     /// # Errors
     /// As [`Module::from_bytes`].
-    #[expect(
-        clippy::wrong_self_convention,
-        reason = "named after Module::from_bytes, of which it is the configurable form"
-    )]
     pub fn from_bytes(&self, bytes: &[u8]) -> Result<Module, ModuleError> {
         let text = is_text(bytes)?;
         let program = Program::choose(self.program.as_deref())?;

@@ -42,8 +42,7 @@ macro_rules! integers {
 
             fn into_value(self, ty: &Type) -> Option<Value> {
                 match ty {
-                    #[expect(clippy::cast_precision_loss, clippy::allow_attributes, reason = "as Python passes an int for a float")]
-                    #[allow(clippy::cast_lossless, reason = "not lossless for every integer type of this macro")]
+                    // The nearest float, as Python passes an int for a float.
                     Type::F64 => Some(Value::F64(self as f64)),
                     _ => Value::integer(self as i128, ty),
                 }

@@ -127,9 +127,7 @@ impl Value {
         match (&self, ty) {
             #[expect(clippy::cast_possible_truncation, reason = "the nearest float, as for any literal")]
             (Value::F64(n), Type::F32) => Some(Value::F32(*n as f32)),
-            #[expect(clippy::cast_precision_loss, reason = "the nearest float, as Python passes an int for a float")]
             (_, Type::F64) => self.as_integer().map(|n| Value::F64(n as f64)),
-            #[expect(clippy::cast_precision_loss, reason = "the nearest float, as Python passes an int for a float")]
             (_, Type::F32) => self.as_integer().map(|n| Value::F32(n as f32)),
             (Value::String(text), ty) if ty.is_bytes() => Some(Value::List(text.bytes().map(Value::U8).collect())),
             _ => Value::integer(self.as_integer()?, ty),

@@ -18,7 +18,10 @@ pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
     let cause = error.root_cause().to_string();
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
     let Some(trap) = error.downcast_ref::<Trap>() else {
+        // The kernel's limit on the process, for a memory that is far too large at once.
+        let refused_by_kernel = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
         return match ctx.limiter.refused
+            || refused_by_kernel == Some(libc::ENOMEM)
             || cause.contains("exceeds memory limits")
             || cause.contains("memory minimum size")
         {

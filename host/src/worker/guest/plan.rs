@@ -68,12 +68,12 @@ impl Plan {
             }
             (Input::Wave, [ty]) => Ok(vec![parse_wave(utf8(record)?, ty)?]),
             (Input::Wave, types) => parse_many(utf8(record)?, types),
-            (Input::Json, types) => self.from_json(utf8(record)?, types),
+            (Input::Json, types) => self.json_values(utf8(record)?, types),
             _ => Err("its parameters cannot be filled from such a record".to_owned()),
         }
     }
 
-    fn from_json(&self, text: &str, types: &[Type]) -> Result<Vec<Value>, String> {
+    fn json_values(&self, text: &str, types: &[Type]) -> Result<Vec<Value>, String> {
         let json: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;
         match (types, json) {
             ([ty], json) => Ok(vec![from_json(&json, ty)?]),
