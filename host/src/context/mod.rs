@@ -69,8 +69,9 @@ pub fn init() {
             let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok());
             crate::worker::main(role.zip(parent));
         }
+        // Somebody started a program as a worker that cannot be one.
         #[cfg(not(feature = "worker"))]
-        std::process::exit(70);
+        std::process::abort();
     }
     INIT_CALLED.store(true, Ordering::Relaxed);
 }

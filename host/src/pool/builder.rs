@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
+
 use super::dispatcher::{Command, Dispatcher, Spec, Waker};
 use super::job::Window;
 use super::schedule::Config;
@@ -165,6 +167,7 @@ impl PoolBuilder {
             module: self.module,
             limits: self.limits.clone(),
             start_method: self.start_method,
+            processes: self.processes,
             setup,
             retry_on: if self.retries > 0 { is_worth_retrying } else { |_| false },
             name: self.name,
@@ -197,22 +200,35 @@ fn start(spec: Spec, config: Config, info: ModuleInfo, limits: Limits, window: W
         over: Mutex::new(false),
         is_over: Condvar::new(),
     });
-    let of_thread = shared.clone();
+    let end = End { shared: shared.clone(), inbox };
     std::thread::Builder::new().name("wpool-dispatcher".to_owned()).spawn(move || {
+        // Dropped after the dispatcher, however that ends.
+        let _end = end;
         dispatcher.run();
-        let mut over = of_thread.over.lock().unwrap_or_else(PoisonError::into_inner);
+    })?;
+    Ok(Pool { shared })
+}
+
+/// The end of the dispatcher's thread, told to whoever joins the pool.
+struct End {
+    shared: Arc<Shared>,
+    inbox: Receiver<Command>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut over = self.shared.over.lock().unwrap_or_else(PoisonError::into_inner);
         *over = true;
-        of_thread.closed.store(true, Ordering::Release);
+        self.shared.closed.store(true, Ordering::Release);
         // Jobs that came too late for the dispatcher end here.
-        while let Ok(command) = inbox.try_recv() {
+        while let Ok(command) = self.inbox.try_recv() {
             if let Command::Job { job, .. } = command {
                 job.finish();
             }
         }
         drop(over);
-        of_thread.is_over.notify_all();
-    })?;
-    Ok(Pool { shared })
+        self.shared.is_over.notify_all();
+    }
 }
 
 /// Finds the initializer and binds its arguments.

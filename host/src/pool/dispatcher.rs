@@ -29,6 +29,8 @@ const READ_LEN: usize = 256 << 10;
 const ROUNDS: usize = 8;
 /// No more input is taken from a job that has this many tasks queued: it waits on its own side, where its window bounds it.
 const QUEUE_LEN: u64 = 1 << 14;
+/// Queued tasks per worker with which no worker will be idle before the next look at the input.
+const PLENTY: u64 = 64;
 /// Bytes of memory a worker's read buffer keeps when it is empty.
 const BUFFER_KEPT: usize = 1 << 20;
 
@@ -63,6 +65,7 @@ pub(super) struct Spec {
     pub(super) module: Module,
     pub(super) limits: Limits,
     pub(super) start_method: StartMethod,
+    pub(super) processes: usize,
     pub(super) setup: Setup,
     pub(super) retry_on: fn(&Failure) -> bool,
     pub(super) name: String,
@@ -248,7 +251,9 @@ impl Dispatcher {
 
     fn take_from(&mut self, id: JobId) {
         let Some(open) = self.jobs.get_mut(&id).filter(|open| !open.ended) else { return };
-        let taken = open.job.take_input();
+        // Workers that answer bring the dispatcher back here, so that a queue of some length needs no waking.
+        let (queued, plenty) = (self.schedule.queued(id), PLENTY * self.spec.processes as u64);
+        let taken = open.job.take_input(|count| queued + count >= plenty);
         open.ended = taken.ended;
         let (mut count, mut bytes) = (0, 0);
         for chunk in taken.chunks {
@@ -793,6 +798,15 @@ impl Dispatcher {
     fn set_state(&self, worker: WorkerId, state: WorkerState) {
         if let Some(info) = self.directory().iter_mut().find(|w| w.index == worker) {
             info.state = state;
+        }
+    }
+}
+
+impl Drop for Dispatcher {
+    /// Nobody may wait for ever, whatever ended the dispatcher. (Closed sockets end the workers.)
+    fn drop(&mut self) {
+        for open in self.jobs.values() {
+            open.job.finish();
         }
     }
 }

@@ -107,7 +107,7 @@ struct Inner {
     /// Of records under way and of outcomes not taken yet.
     bytes: u64,
     input_ended: bool,
-    /// The dispatcher waits for records.
+    /// The dispatcher wants to be woken by the next record.
     hungry: bool,
     outcomes: VecDeque<ResultChunk>,
     taken: u64,
@@ -200,18 +200,20 @@ impl Job {
 
     // For the dispatcher.
 
-    /// Takes the records that have come. If there are none, the dispatcher is woken by the next one.
-    pub(crate) fn take_input(&self) -> Taken {
+    /// Takes the records that have come. Unless the dispatcher has `enough` with them, the next one wakes it.
+    pub(crate) fn take_input(&self, enough: impl FnOnce(u64) -> bool) -> Taken {
         let mut inner = self.lock();
         let mut chunks: Vec<InputChunk> = inner.full.drain(..).collect();
         if !inner.filling.starts.is_empty() {
             let next = InputChunk { first: inner.pushed, ..InputChunk::default() };
             chunks.push(std::mem::replace(&mut inner.filling, next));
         }
+        let mut count = 0;
         for chunk in &mut chunks {
             chunk.open = chunk.count();
+            count += chunk.open;
         }
-        inner.hungry = chunks.is_empty();
+        inner.hungry = !enough(count);
         Taken { chunks, ended: inner.input_ended }
     }
 

@@ -3,7 +3,6 @@
 //! A list of steps and a report. Each step is one function that says what was really enforced, and the report is what the process itself
 //! saw, never a guess. This is the first part of the wall; landlock, seccomp and namespaces take their place behind it.
 
-use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
 /// What is enforced in a process, step by step.
@@ -23,35 +22,34 @@ pub struct Step {
 }
 
 impl Status {
-    #[cfg_attr(not(feature = "worker"), expect(dead_code, reason = "only a worker confines itself"))]
+    #[cfg(feature = "worker")]
     fn note(&mut self, name: &str, done: Result<(), impl std::fmt::Display>) {
         self.steps.push(Step { name: name.to_owned(), missing: done.err().map(|e| e.to_string()) });
     }
 }
 
-/// Limits of the process, beyond those of its tasks.
-#[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "worker"), expect(dead_code, reason = "only a worker confines itself"))]
-pub(crate) struct ProcessLimits {
-    /// Bytes of private memory that can be written to.
-    pub(crate) data: u64,
-    /// Seconds of processor time; `None`: none (a worker runs task after task).
-    pub(crate) cpu_secs: Option<u64>,
-    /// Bytes of any file that is written.
-    pub(crate) file: u64,
-    /// Open descriptors.
-    pub(crate) files: u64,
-}
-
 #[cfg(feature = "worker")]
-pub(crate) use self::enter::{begin, limit, watch_parent};
+pub(crate) use self::enter::{ProcessLimits, begin, limit, watch_parent};
 
 #[cfg(feature = "worker")]
 mod enter {
     use super::*;
     use std::io;
 
-    use rustix::process::{Pid, Signal};
+    use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+    /// Limits of the process, beyond those of its tasks.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct ProcessLimits {
+        /// Bytes of private memory that can be written to.
+        pub(crate) data: u64,
+        /// Seconds of processor time; `None`: none (a worker runs task after task).
+        pub(crate) cpu_secs: Option<u64>,
+        /// Bytes of any file that is written.
+        pub(crate) file: u64,
+        /// Open descriptors.
+        pub(crate) files: u64,
+    }
 
     /// The first steps of a fresh process, before it reads a byte.
     pub(crate) fn begin(parent: u32) -> Status {

@@ -2,21 +2,27 @@
 //! loading of an artefact in `worker/guest`.
 #![expect(unsafe_code, reason = "the room where unsafe lives; each block argues for itself")]
 
+#[cfg(feature = "worker")]
 mod fork;
 mod page;
+#[cfg(feature = "worker")]
 mod signals;
 #[cfg(feature = "worker")]
 mod tick;
 
+#[cfg(feature = "worker")]
 pub(crate) use self::fork::{Fork, fork_as_sibling};
 pub(crate) use self::page::StatusPage;
+#[cfg(feature = "worker")]
 pub(crate) use self::signals::reset_signals;
 #[cfg(feature = "worker")]
 pub(crate) use self::tick::{Ticker, is_hung_up, send_pending, while_pending};
 
+#[cfg(feature = "worker")]
 use std::io;
 
 /// Closes every descriptor from `first` on. What the embedding application forgot to mark close-on-exec ends here.
+#[cfg(feature = "worker")]
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: close_range takes three integers and touches no memory of ours. The caller runs at the start of main of a
     // fresh process that owns no descriptor object yet, so no OwnedFd is left dangling.

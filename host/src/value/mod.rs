@@ -4,15 +4,19 @@
 //! value travels as WAVE text (the component model's own notation), except bytes and strings, which travel as they are.
 
 mod convert;
+#[cfg(feature = "worker")]
 mod json;
 mod ty;
 mod wave;
 
 pub(crate) use self::convert::free_types;
 pub use self::convert::{Args, FromValue, IntoValue, Ret};
+#[cfg(feature = "worker")]
 pub(crate) use self::json::{from_json, to_json};
 pub use self::ty::{FuncType, Param, Type};
-pub(crate) use self::wave::{parse_call, parse_many, parse_wave, to_wave};
+#[cfg(feature = "worker")]
+pub(crate) use self::wave::parse_many;
+pub(crate) use self::wave::{parse_call, parse_wave, to_wave};
 
 /// A value of the component model.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,6 +13,7 @@ pub(crate) fn parse_wave(text: &str, ty: &Type) -> Result<Value, String> {
     wasm_wave::from_str(ty, text).map_err(|e| err(&e))
 }
 
+#[cfg(feature = "worker")]
 /// Parses a record for several parameters: a WAVE tuple, `(1, "two")`, one element for each type.
 pub(crate) fn parse_many(text: &str, types: &[Type]) -> Result<Vec<Value>, String> {
     let wanted = Type::Tuple(types.to_vec());
