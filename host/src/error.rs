@@ -95,6 +95,14 @@ pub enum BuildError {
         /// Name and reason, for all of them.
         missing: Vec<String>,
     },
+    /// An instance would begin with more memory than a task may have.
+    #[error("the module asks for {} MiB of memory, the limit is {} MiB (--memory, Limits::memory)", .asked >> 20, .limit >> 20)]
+    Memory {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
     /// An argument that is the same for every task is not of its parameter's type.
     #[error("argument {index} of {func}: {reason}")]
     Argument {

@@ -21,7 +21,7 @@ use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Batch, FromWorker, Identity, Setup, ToWorker};
 use crate::sys::StatusPage;
-use crate::target::{Resolved, Target, resolve};
+use crate::target::{Resolved, Target, check_module, resolve};
 use crate::value::Ret;
 
 /// Bytes of a process's output that are kept when nobody takes them as they come.
@@ -130,6 +130,7 @@ impl ProcessBuilder {
     /// [`BuildError`] if there is no such function, or its arguments do not fit.
     pub fn build(self) -> Result<Process, BuildError> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
+        check_module(self.module.info(), &self.limits)?;
         let resolved = resolve(&self.target, self.module.info())?;
         let resolved = if self.input.is_empty() { resolved.complete()? } else { resolved };
         let name = self.name.unwrap_or_else(|| format!("Process-{}", COUNT.fetch_add(1, Ordering::Relaxed)));

@@ -1,6 +1,7 @@
 //! What to call, and with what: a function's name, arguments that are the same for every task, and the form of records and results.
 
 use crate::error::BuildError;
+use crate::limits::Limits;
 use crate::module::{Export, ModuleInfo, Role};
 use crate::protocol::message::{Call, Input, Output};
 use crate::value::{FuncType, Type, Value, free_types, parse_call, parse_wave, to_wave};
@@ -176,12 +177,20 @@ impl Resolved {
     }
 }
 
-/// Finds the target in a module and checks everything that the types alone can tell.
-pub(crate) fn resolve(target: &Target, info: &ModuleInfo) -> Result<Resolved, BuildError> {
+/// An error if no instance of the module can run under these limits.
+pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits) -> Result<(), BuildError> {
     let missing: Vec<String> = info.missing().map(|(name, why)| format!("{name} ({why})")).collect();
     if !missing.is_empty() {
         return Err(BuildError::MissingImports { missing });
     }
+    match info.memory_min {
+        Some(asked) if asked > limits.memory => Err(BuildError::Memory { asked, limit: limits.memory }),
+        _ => Ok(()),
+    }
+}
+
+/// Finds the target in a module and checks everything that the types alone can tell.
+pub(crate) fn resolve(target: &Target, info: &ModuleInfo) -> Result<Resolved, BuildError> {
     let export = info.target(target.name.as_deref())?;
     let fixed = bind(target, export)?;
     let call = Call {
@@ -299,6 +308,7 @@ mod tests {
             kind: ModuleKind::Component,
             imports: vec![],
             exports: vec![Export { path: "scale".to_owned(), ty, role: Role::Function }],
+            memory_min: None,
         }
     }
 

@@ -93,6 +93,8 @@ pub struct ModuleInfo {
     pub imports: Vec<Import>,
     /// The exported functions.
     pub exports: Vec<Export>,
+    /// Bytes of the largest memory that an instance begins with; `None` if that depends on other modules.
+    pub memory_min: Option<u64>,
 }
 
 /// Why there is no such target. The variants' texts name the candidates.
@@ -212,7 +214,12 @@ mod tests {
             ty: FuncType { params: vec![], result: None },
             role: *role,
         };
-        ModuleInfo { kind: ModuleKind::Component, imports: vec![], exports: paths.iter().map(export).collect() }
+        ModuleInfo {
+            kind: ModuleKind::Component,
+            imports: vec![],
+            exports: paths.iter().map(export).collect(),
+            memory_min: None,
+        }
     }
 
     #[test]

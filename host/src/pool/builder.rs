@@ -18,7 +18,7 @@ use crate::limits::{Isolation, Limits};
 use crate::module::{Module, ModuleInfo, Role};
 use crate::protocol::VERSION;
 use crate::protocol::message::{Call, Failure, Setup};
-use crate::target::{Target, resolve};
+use crate::target::{Target, check_module, resolve};
 use crate::value::{Type, Value};
 
 /// Configures a [`Pool`]; made by [`Pool::builder`].
@@ -142,10 +142,7 @@ impl PoolBuilder {
     /// [`BuildError`] if the module's imports are not met, the initializer is unknown or its arguments do not fit.
     pub fn build(self) -> Result<Pool, BuildError> {
         let info = self.module.info().clone();
-        let missing: Vec<String> = info.missing().map(|(name, why)| format!("{name} ({why})")).collect();
-        if !missing.is_empty() {
-            return Err(BuildError::MissingImports { missing });
-        }
+        check_module(&info, &self.limits)?;
         let initializer = initializer(self.initializer.as_deref(), &self.initargs, &info)?;
         let default_isolation = if initializer.is_some() { Isolation::Reuse } else { Isolation::Fresh };
         let setup = Setup {

@@ -30,6 +30,11 @@ const TICK: Duration = Duration::from_millis(10);
 pub(crate) fn main(role_and_parent: Option<(ProgramRole, u32)>) -> ! {
     let Some((role, parent)) = role_and_parent else { sys::exit_now(EXIT_SOFTWARE) };
     let status = sandbox::begin(parent);
+    name_thread(match role {
+        ProgramRole::Compiler => "wpool-compiler",
+        ProgramRole::Zygote => "wpool-zygote",
+        ProgramRole::Worker => "wpool-worker",
+    });
     // Nobody reads a worker's stderr: a panic is told to the coordinator as what ended this process.
     std::panic::set_hook(Box::new(|_| {}));
     let code = match take_socket() {

@@ -57,7 +57,8 @@ fn describe_component(engine: &Engine, component: &Component) -> ModuleInfo {
             _ => {}
         }
     }
-    ModuleInfo { kind: ModuleKind::Component, imports, exports }
+    let memory_min = component.resources_required().and_then(|r| r.max_initial_memory_size);
+    ModuleInfo { kind: ModuleKind::Component, imports, exports, memory_min }
 }
 
 fn component_func(path: String, func: &ComponentFunc) -> Export {
@@ -114,6 +115,7 @@ fn describe_core(module: &Module) -> ModuleInfo {
         kind: ModuleKind::Core,
         imports: module.imports().map(import).collect(),
         exports: module.exports().filter_map(export).collect(),
+        memory_min: module.resources_required().max_initial_memory_size,
     }
 }
 
