@@ -4,7 +4,7 @@ use crate::error::BuildError;
 use crate::limits::Limits;
 use crate::module::{Export, ModuleInfo, Role};
 use crate::protocol::message::{Call, Input, Output};
-use crate::value::{FuncType, Type, Value, free_types, parse_call, parse_wave, to_wave};
+use crate::value::{FuncType, Type, Value, free_types, parse_wave, to_wave};
 
 /// The form of a record or a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,15 +68,6 @@ impl Target {
     /// [`Target::default`] is the function `run`, else the command, else the only function that there is.
     pub fn func(name: impl Into<String>) -> Target {
         Target { name: Some(name.into()), ..Target::default() }
-    }
-
-    /// A call as one writes it, `scale(7, 2.5)`: the function's path or name, and WAVE values for all of its parameters.
-    ///
-    /// # Errors
-    /// A sentence about where the text is not such a call.
-    pub fn call(text: &str) -> Result<Target, String> {
-        let (name, args) = parse_call(text)?;
-        Ok(args.into_iter().fold(Target::func(name), Target::arg_wave))
     }
 
     /// Fixes the next positional argument.
