@@ -66,7 +66,10 @@ fn a_worker_inherits_no_descriptor_even_one_that_was_left_open_for_children() {
         assert!(!open.iter().any(|target| target == secret.path()), "{open:?}");
         let known = |target: &PathBuf| {
             let target = target.to_string_lossy();
-            target == "/dev/null" || target.starts_with("socket:") || target.starts_with("/memfd:") || target.ends_with(".cwasm")
+            target == "/dev/null"
+                || target.starts_with("socket:")
+                || target.starts_with("/memfd:")
+                || target.ends_with(".cwasm")
         };
         let strange: Vec<&PathBuf> = open.iter().filter(|target| !known(target)).collect();
         assert!(strange.is_empty(), "{strange:?}");
@@ -105,7 +108,9 @@ fn a_zygote_has_one_thread_and_is_named_for_what_it_is() {
     with_workers(StartMethod::Forkserver, |_| {
         let zygotes: Vec<u32> = workers_of(std::process::id())
             .into_iter()
-            .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "wpool-zygote"))
+            .filter(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "wpool-zygote")
+            })
             .collect();
         assert!(!zygotes.is_empty());
         for pid in zygotes {
