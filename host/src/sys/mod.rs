@@ -10,6 +10,8 @@ mod tick;
 
 pub(crate) use self::fork::{Fork, fork_as_sibling};
 pub(crate) use self::page::StatusPage;
+#[cfg(feature = "cli")]
+pub(crate) use self::signals::is_ignored;
 pub(crate) use self::signals::reset_signals;
 #[cfg(feature = "worker")]
 pub(crate) use self::tick::{Ticker, is_hung_up, send_pending, while_pending};

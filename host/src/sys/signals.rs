@@ -29,3 +29,13 @@ pub(crate) fn reset_signals() -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Whether this process ignores the signal, which it then inherited: `nohup` and background jobs do that.
+#[cfg(feature = "cli")]
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    // SAFETY: an all-zero sigaction is valid storage for the answer, and the null pointer asks for no change.
+    unsafe {
+        let mut current: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut current) == 0 && current.sa_sigaction == libc::SIG_IGN
+    }
+}
