@@ -55,6 +55,6 @@ pub use process::{
     AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo, active_children,
     current_process,
 };
-pub use sandbox::{Status, Step};
+pub use sandbox::{Status, Step, doctor};
 pub use target::{CommandInput, Format, Target};
 pub use value::{Args, FromValue, FuncType, IntoValue, Param, Ret, Type, Value};

@@ -4,7 +4,7 @@ use crate::error::BuildError;
 use crate::limits::Limits;
 use crate::module::{Export, ModuleInfo, Role};
 use crate::protocol::message::{Call, Input, Output};
-use crate::value::{FuncType, Type, Value, free_types, parse_wave, to_wave};
+use crate::value::{FuncType, Type, Value, free_types, parse_call, parse_wave, to_wave};
 
 /// The form of a record or a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +68,16 @@ impl Target {
     /// [`Target::default`] is the function `run`, else the command, else the only function that there is.
     pub fn func(name: impl Into<String>) -> Target {
         Target { name: Some(name.into()), ..Target::default() }
+    }
+
+    /// A function with all its arguments, as one writes a call: `scale(7, 2.5)`. The arguments are WAVE; a name alone has none.
+    ///
+    /// # Errors
+    /// [`BuildError::Format`] if it is not a call.
+    pub fn call(text: &str) -> Result<Target, BuildError> {
+        let wrong = |reason| BuildError::Format(format!("{text:?} is not a call such as `scale(7, 2.5)`: {reason}"));
+        let (name, args) = parse_call(text).map_err(wrong)?;
+        Ok(args.into_iter().fold(Target::func(name), Target::arg_wave))
     }
 
     /// Fixes the next positional argument.
@@ -235,12 +245,17 @@ fn bind(target: &Target, export: &Export) -> Result<Vec<Option<Value>>, BuildErr
 fn value(arg: &Arg, ty: &Type) -> Result<Value, String> {
     match arg {
         Arg::Value(value) => value.clone().coerce(ty).ok_or_else(|| format!("expected {ty}, got {}", to_wave(value))),
-        Arg::Wave(text) => match (parse_wave(text, ty), ty) {
-            (Ok(value), _) => Ok(value),
-            (Err(_), Type::String) => Ok(Value::String(text.clone())),
-            (Err(_), ty) if ty.is_bytes() => Ok(Value::List(text.bytes().map(Value::U8).collect())),
-            (Err(reason), _) => Err(reason),
-        },
+        Arg::Wave(text) => wave_or_text(text, ty),
+    }
+}
+
+/// An argument as it is given on a command line: WAVE, or where text is wanted, anything.
+pub(crate) fn wave_or_text(text: &str, ty: &Type) -> Result<Value, String> {
+    match (parse_wave(text, ty), ty) {
+        (Ok(value), _) => Ok(value),
+        (Err(_), Type::String) => Ok(Value::String(text.to_owned())),
+        (Err(_), ty) if ty.is_bytes() => Ok(Value::List(text.bytes().map(Value::U8).collect())),
+        (Err(reason), _) => Err(reason),
     }
 }
 
@@ -318,6 +333,15 @@ mod tests {
         let resolved = resolve(&Target::default().arg("x").arg(2).arg(3), &info()).unwrap();
         assert_eq!(resolved.call.fixed, [Some("\"x\"".to_owned()), Some("2".to_owned()), Some("3".to_owned())]);
         assert!(resolved.complete().is_ok());
+    }
+
+    #[test]
+    fn a_call_names_the_function_and_fixes_its_arguments() {
+        let resolved = resolve(&Target::call("scale(\"a, b\", 2.5, 3)").unwrap(), &info()).unwrap();
+        assert!(resolved.free().is_empty());
+        assert_eq!(resolved.call.fixed[0], Some("\"a, b\"".to_owned()));
+        assert_eq!(resolve(&Target::call("scale").unwrap(), &info()).unwrap().free().len(), 3);
+        assert!(Target::call("scale(1").unwrap_err().to_string().contains("is not a call"));
     }
 
     #[test]

@@ -1,33 +1,154 @@
-//! The command line.
-use std::io::Write;
-#[allow(missing_docs)]
-pub fn main() -> std::process::ExitCode {
-    let args: Vec<String> = std::env::args().collect();
-    let module = match crate::Module::load(&args[1]) {
-        Ok(m) => m,
-        Err(e) => {
-            eprintln!("{e}");
-            return 2.into();
+//! The command line: flags become settings, settings one library call, and its outcome text and an exit code.
+//!
+//! ```text
+//!   args ──▶ settings ──▶ map | call | run | inspect | compile | doctor ──▶ exit
+//!                          input ▲   ▼ output (stdout: data)   report (stderr: talk)
+//! ```
+//!
+//! Nothing here does what an embedder could not do with the library.
+
+mod args;
+mod call;
+mod compile;
+mod doctor;
+mod exit;
+mod input;
+mod inspect;
+mod labels;
+mod map;
+mod output;
+mod report;
+mod run;
+mod settings;
+mod signals;
+mod stdio;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
+
+use self::args::{Cli, Command, Generate};
+use self::exit::{Exit, Failure};
+use self::report::Report;
+
+/// The `wpool` program, after [`init`](crate::init).
+///
+/// Descriptors 0 to 2 are open here even if the caller had closed them: Rust's start-up code opens `/dev/null` in their place, so that no
+/// file or socket of ours is ever taken for the standard streams.
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = format!("wpool: internal error, please report it: {}\n", report::one_line(&panic.to_string()));
+        stdio::say(text.as_bytes());
+    }));
+    let exit = std::panic::catch_unwind(run).unwrap_or(Exit::Own);
+    match exit {
+        Exit::Signal(signal) => signals::die_of(signal),
+        exit => ExitCode::from(exit.code()),
+    }
+}
+
+fn run() -> Exit {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let color = color_choice(&args);
+    let matches = Cli::command().color(color).try_get_matches_from(&args);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(e) => return exit_of_clap(&e),
+    };
+    let report = Report::new(&cli.talk);
+    let done = match (cli.generate, cli.command) {
+        (Some(kind), _) => generate(kind),
+        (None, Some(command)) => dispatch(command, &report),
+        (None, None) => {
+            stdio::say(Cli::command().render_help().to_string().as_bytes());
+            return Exit::Usage;
         }
     };
-    let pool = crate::Pool::builder(&module)
-        .processes(args.get(3).map_or(2, |n| n.parse().unwrap()))
-        .isolation(if args.len() > 4 { crate::Isolation::Reuse } else { crate::Isolation::Fresh })
-        .build()
-        .unwrap();
-    let (mut inputs, mut outcomes) = pool.stream(&crate::Target::default(), true).unwrap();
-    let data = std::fs::read(&args[2]).unwrap();
-    std::thread::spawn(move || {
-        inputs.push_all(data.split(|b| *b == b'\n').filter(|l| !l.is_empty())).ok();
-    });
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    while outcomes.take_into(&mut |o| match o.result() {
-        Ok(b) => {
-            out.write_all(b).unwrap();
-            out.write_all(b"\n").unwrap()
+    done.unwrap_or_else(|Failure { exit, message }| {
+        if !message.is_empty() {
+            report.error(&message);
         }
-        Err(e) => eprintln!("{} {e}", o.index()),
-    }) {}
-    out.flush().unwrap();
-    0.into()
+        exit
+    })
+}
+
+fn dispatch(command: Command, report: &Report) -> Result<Exit, Failure> {
+    match command {
+        Command::Map(args) => map::run(&args, report),
+        Command::Call(args) => call::run(&args, report),
+        Command::Run(args) => run::run(&args, report),
+        Command::Inspect(args) => inspect::run(&args, report),
+        Command::Compile(args) => compile::run(&args, report),
+        Command::Doctor => doctor::run(),
+    }
+}
+
+/// Help and version go to stdout and are a success; a wrong command line is told on stderr.
+fn exit_of_clap(error: &clap::Error) -> Exit {
+    match (error.print(), error.exit_code()) {
+        (Err(e), 0) if e.kind() == std::io::ErrorKind::BrokenPipe => Exit::Signal(libc::SIGPIPE),
+        (Err(_), 0) => Exit::Io,
+        (Ok(()), 0) => Exit::Success,
+        _ => Exit::Usage,
+    }
+}
+
+/// clap needs to know before it parses. Its `Auto` heeds `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` and whether there is a terminal, as we do.
+fn color_choice(args: &[OsString]) -> ColorChoice {
+    let given = args.iter().zip(args.iter().skip(1)).filter(|(flag, _)| *flag == "--color").map(|(_, value)| value);
+    let given: Vec<&str> = given.filter_map(|v| v.to_str()).collect();
+    let joined = args.iter().filter_map(|a| a.to_str()?.strip_prefix("--color="));
+    match given.into_iter().chain(joined).last() {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
+/// Man pages and completions are made from the options themselves, so that they cannot lag behind.
+fn generate(kind: Generate) -> Result<Exit, Failure> {
+    let mut command = Cli::command();
+    let mut text = Vec::new();
+    match kind {
+        Generate::Man => man(command, &mut text)?,
+        Generate::CompleteBash => {
+            clap_complete::generate(clap_complete::Shell::Bash, &mut command, "wpool", &mut text);
+        }
+        Generate::CompleteZsh => clap_complete::generate(clap_complete::Shell::Zsh, &mut command, "wpool", &mut text),
+        Generate::CompleteFish => {
+            clap_complete::generate(clap_complete::Shell::Fish, &mut command, "wpool", &mut text);
+        }
+    }
+    output::print(&text)
+}
+
+/// One document: the program's page, then one for each subcommand.
+fn man(mut command: clap::Command, text: &mut Vec<u8>) -> Result<(), Failure> {
+    command.build();
+    let subcommands: Vec<clap::Command> =
+        command.get_subcommands().filter(|c| c.get_name() != "help").cloned().collect();
+    for page in std::iter::once(command).chain(subcommands) {
+        let name = page.get_display_name().unwrap_or(page.get_name()).to_owned();
+        clap_mangen::Man::new(page).title(name).render(text).map_err(Failure::output)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_color_choice_is_seen_before_the_options_are_parsed() {
+        let choice = |args: &[&str]| color_choice(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(choice(&["wpool", "map", "--color", "never"]), ColorChoice::Never);
+        assert_eq!(choice(&["wpool", "--color=always", "map"]), ColorChoice::Always);
+        assert_eq!(choice(&["wpool", "map", "--color"]), ColorChoice::Auto);
+    }
 }

@@ -167,16 +167,26 @@ impl Outcomes {
 
     /// Waits for outcomes and gives all that are there to `each`, in order if the stream is ordered. `false` at the end.
     pub fn take_into(&mut self, each: &mut dyn FnMut(Outcome<'_>)) -> bool {
-        match self.reading(None) {
-            Ok(true) => {
-                while let Some(outcome) = self.read_one() {
-                    each(outcome);
-                }
-                self.release();
-                true
-            }
-            _ => false,
+        self.take_until(None, each).unwrap_or(false)
+    }
+
+    /// As [`Outcomes::take_into`], but waits only until `deadline`: with the present moment it does not wait at all.
+    ///
+    /// # Errors
+    /// [`TimedOut`] if none came by `deadline`; the stream goes on.
+    pub fn take_until(
+        &mut self,
+        deadline: Option<Instant>,
+        each: &mut dyn FnMut(Outcome<'_>),
+    ) -> Result<bool, TimedOut> {
+        if !self.reading(deadline)? {
+            return Ok(false);
         }
+        while let Some(outcome) = self.read_one() {
+            each(outcome);
+        }
+        self.release();
+        Ok(true)
     }
 
     /// Waits for one outcome and gives it to `with`; `Ok(None)` at the end.

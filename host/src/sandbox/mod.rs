@@ -3,7 +3,18 @@
 //! A list of steps and a report. Each step is one function that says what was really enforced, and the report is what the process itself
 //! saw, never a guess. This is the first part of the wall; landlock, seccomp and namespaces take their place behind it.
 
+use std::io;
+use std::os::fd::OwnedFd;
+
 use serde::{Deserialize, Serialize};
+
+use crate::context::spawn;
+use crate::error::{ModuleError, StartError};
+use crate::limits::{Isolation, Limits};
+use crate::module::ModuleLoader;
+use crate::protocol::VERSION;
+use crate::protocol::connection::{Connection, RecvError};
+use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 
 /// What is enforced in a process, step by step.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,13 +39,54 @@ impl Status {
     }
 }
 
+/// Starts a worker, the program that `loader` names, and asks it what is enforced in it: what pools and processes on this machine can count on.
+///
+/// # Errors
+/// [`ModuleError`] if no worker can be started, or it ends before it has answered.
+pub fn doctor(loader: &ModuleLoader) -> Result<Status, ModuleError> {
+    let module = loader.clone().no_cache().from_bytes(b"(module)")?;
+    let setup = Setup {
+        version: VERSION,
+        info: module.info().clone(),
+        limits: Limits::default(),
+        isolation: Isolation::Fresh,
+        initializer: None,
+        identity: Some(Identity { name: "doctor".to_owned(), index: 0 }),
+        once: false,
+    };
+    let spawn::Started { child, socket, page: _kept } = spawn::start(module.program(), setup, module.artefact())?;
+    let answer = ask(socket);
+    child.kill();
+    let exit = child.wait();
+    let failed = |why: String| StartError::Spawn { program: "a worker".to_owned(), source: io::Error::other(why) };
+    answer.map_err(|why| match why {
+        RecvError::Closed => failed(format!("it ended with {exit} before it had answered")).into(),
+        why => failed(why.to_string()).into(),
+    })
+}
+
+fn ask(socket: OwnedFd) -> Result<Status, RecvError> {
+    let mut connection = Connection::new(socket);
+    loop {
+        match message::read_control(connection.recv()?)? {
+            FromWorker::Ready => {
+                let mut request = Vec::new();
+                message::write_control(&mut request, &ToWorker::Report);
+                connection.send(&request)?;
+            }
+            FromWorker::Report(status) => return Ok(status),
+            FromWorker::Refused { reason } => return Err(RecvError::Io(io::Error::other(reason))),
+            _ => {}
+        }
+    }
+}
+
 #[cfg(feature = "worker")]
 pub(crate) use self::enter::{ProcessLimits, begin, limit, watch_parent};
 
 #[cfg(feature = "worker")]
 mod enter {
     use super::*;
-    use std::io;
 
     use rustix::process::{Pid, Resource, Rlimit, Signal};
 

@@ -5,7 +5,7 @@
 #[cfg(feature = "worker")]
 mod fork;
 mod page;
-#[cfg(feature = "worker")]
+#[cfg(any(feature = "worker", feature = "cli"))]
 mod signals;
 #[cfg(feature = "worker")]
 mod tick;
@@ -13,6 +13,8 @@ mod tick;
 #[cfg(feature = "worker")]
 pub(crate) use self::fork::{Fork, fork_as_sibling};
 pub(crate) use self::page::StatusPage;
+#[cfg(feature = "cli")]
+pub(crate) use self::signals::is_ignored;
 #[cfg(feature = "worker")]
 pub(crate) use self::signals::reset_signals;
 #[cfg(feature = "worker")]

@@ -1,9 +1,11 @@
 //! The signal state of a fresh worker process.
 
+#[cfg(feature = "worker")]
 use std::io;
 
 /// Gives signals the meaning they have in a worker, whatever the embedding application had set: nothing blocked, `SIGTERM` kills
 /// (so that `terminate` gives exit code -15), `SIGINT` is ignored (Ctrl-C belongs to the coordinator), and so is `SIGPIPE` (a closed socket is an error value).
+#[cfg(feature = "worker")]
 pub(crate) fn reset_signals() -> io::Result<()> {
     for (signal, action) in [
         (libc::SIGTERM, libc::SIG_DFL),
@@ -27,5 +29,15 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     match unblocked {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether this process ignores the signal, which it then inherited: `nohup` and background jobs do that.
+#[cfg(feature = "cli")]
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    // SAFETY: an all-zero sigaction is valid storage for the answer, and the null pointer asks for no change.
+    unsafe {
+        let mut current: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut current) == 0 && current.sa_sigaction == libc::SIG_IGN
     }
 }

@@ -1,0 +1,596 @@
+//! The flags as they are typed. What they mean together is the business of `settings`.
+
+use std::ffi::OsString;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  wpool map module.wasm inputs.txt -j 5         each line through the module, five workers
+  wpool map module.wasm --items a b c           the same for three words
+  wpool call module.wasm 'scale(7, 2.5)'        one call
+  wpool run command.wasm one two                a command with two arguments
+  wpool inspect module.wasm                     what it imports and exports
+
+Exit codes: 0 all done, 1 some tasks failed, 2 nothing could be run, 3 the pool is broken, 4 input or output error.
+See `wpool map --help` and `wpool run --help` for the rest.";
+
+const MAP_EXAMPLES: &str = "\
+Examples:
+  wpool map module.wasm inputs.txt -j 5
+  generate | wpool map module.wasm > results.txt
+  find . -print0 | wpool map module.wasm -0 -z
+  wpool map module.wasm inputs.txt --func scale --kw factor=2.5
+  wpool map module.wasm inputs.txt --timeout 2s --retries 1 --format jsonl
+
+Tasks are numbered from 1 on; with one input of lines that is the line number.
+
+Exit codes:
+  0      every task succeeded (an empty input too, unless --no-input=fail)
+  1      some tasks failed; all other results were delivered
+  2      wrong usage, or nothing could be run: an input cannot be opened, the module is refused
+  3      the pool is broken: workers cannot be started, or the initializer failed
+  4      an input could not be read to its end, or output could not be written
+  5      stopped by --max-fail
+  125    an internal error
+  128+N  ended by signal N (130: Ctrl-C, 143: SIGTERM, 141: the reader of the results has left)
+
+Signals: the first Ctrl-C or SIGTERM ends the workers and writes out the results that there are; the second ends everything at once.
+SIGUSR1 prints what is going on.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  wpool run command.wasm one --two
+  wpool run command.wasm --input data.txt
+  wpool run module.wasm --func scale --arg 7 --arg 2.5
+
+Exit codes:
+  the guest's own code, if it ended by itself; 1 for a function that returned an error, or a limit other than time
+  124    the time limit
+  125    wpool's own failure
+  126    the module is refused
+  127    there is no such module file, or no such function
+  134    the guest trapped
+  128+N  signal N killed the process
+  2      wrong usage";
+
+/// Run untrusted WebAssembly functions in a pool of sandboxed worker processes.
+#[derive(Debug, Parser)]
+#[command(name = "wpool", version, arg_required_else_help = true, after_help = EXAMPLES, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) talk: Talk,
+
+    /// Print a man page or the completions for a shell
+    #[arg(long, value_enum, value_name = "KIND", exclusive = true)]
+    pub(super) generate: Option<Generate>,
+
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Generate {
+    Man,
+    CompleteBash,
+    CompleteZsh,
+    CompleteFish,
+}
+
+/// What is said on stderr, and how.
+#[derive(Debug, Args)]
+pub(super) struct Talk {
+    /// No summary, no progress, no warnings; failed tasks are still named
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+
+    /// Say more about what is done
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(super) verbose: bool,
+
+    /// Colour on stderr; auto: on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        env = "WPOOL_COLOR",
+        hide_env_values = true
+    )]
+    pub(super) color: When,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum When {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a function for every record of the inputs, by a pool of worker processes
+    #[command(after_long_help = MAP_EXAMPLES)]
+    Map(Box<MapArgs>),
+    /// Call a function once, with arguments in WAVE, and print its result
+    Call(CallArgs),
+    /// Run a command with arguments, or a function, in one worker process
+    #[command(after_long_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Show what a module imports and exports, without running it
+    Inspect(InspectArgs),
+    /// Compile modules into the cache and print where they are
+    Compile(CompileArgs),
+    /// Show what this machine offers and what is enforced in a worker
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CacheArgs {
+    /// Compile always, and keep the machine code in memory only
+    #[arg(long)]
+    pub(super) no_cache: bool,
+
+    /// Keep compiled modules in this directory [default: $XDG_CACHE_HOME/wpool or ~/.cache/wpool]
+    #[arg(long, value_name = "DIR", env = "WPOOL_CACHE_DIR", hide_env_values = true)]
+    pub(super) cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ModuleArgs {
+    /// The module: a component, a core module, or the .wat text of either
+    pub(super) module: PathBuf,
+
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
+}
+
+/// The function and the arguments that are the same for every task.
+#[derive(Debug, Args)]
+pub(super) struct TargetArgs {
+    /// The function, by its name or its path `ns:pkg/interface#name`
+    ///
+    /// Without this: the function `run`, else the command, else the only function that the module exports.
+    #[arg(long, visible_alias = "target", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) func: Option<String>,
+
+    /// The next positional argument, in WAVE; a string needs no quotes
+    ///
+    /// The same for every task; the record fills what is left. For a command: an argument that comes before the record's.
+    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
+    pub(super) args: Vec<String>,
+
+    /// An argument by its parameter's name, in WAVE
+    #[arg(long = "kw", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub(super) kwargs: Vec<(String, String)>,
+
+    /// The form of results
+    ///
+    /// auto: bytes and strings as they are, all other types in WAVE. raw: the bytes as they are. wave, json: those.
+    #[arg(long, value_enum, value_name = "FORM", default_value_t)]
+    pub(super) output_format: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Form {
+    #[default]
+    Auto,
+    Raw,
+    Wave,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LimitArgs {
+    /// The time that an attempt at a task may take: 2s, 500ms, 1m30s, or seconds; 0 for no limit
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "WPOOL_TIMEOUT", hide_env_values = true)]
+    pub(super) timeout: Option<Duration>,
+
+    /// How long a guest over its time limit may take to leave a host call before its process is killed [default: 250ms]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) grace: Option<Duration>,
+
+    /// Linear memory of a guest: 64M, 1G (K, M, G are powers of 1024) [default: 256M]
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "WPOOL_MEMORY", hide_env_values = true)]
+    pub(super) memory: Option<u64>,
+
+    /// Bytes of one result [default: 256M]
+    #[arg(long, value_name = "SIZE", value_parser = payload_size)]
+    pub(super) max_output: Option<usize>,
+
+    /// Bytes of one record [default: 256M]
+    #[arg(long, value_name = "SIZE", value_parser = payload_size)]
+    pub(super) max_input: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MapArgs {
+    #[command(flatten)]
+    pub(super) module: ModuleArgs,
+
+    /// Files of records, read one after the other; `-` is standard input
+    ///
+    /// A record is a line, without its newline; everything else passes unchanged, a carriage return and bytes that are no text included.
+    /// An empty line is a record, and a last line without a newline is one too. Without any file, standard input is read, unless it is a
+    /// terminal.
+    pub(super) inputs: Vec<PathBuf>,
+
+    /// These are the records, instead of files
+    #[arg(long, value_name = "ITEM", num_args = 1.., conflicts_with_all = ["inputs", "null", "delimiter"])]
+    pub(super) items: Option<Vec<OsString>>,
+
+    /// A NUL byte ends a record, instead of a newline
+    #[arg(short = '0', long, conflicts_with = "delimiter")]
+    pub(super) null: bool,
+
+    /// This character ends a record: one byte, or \t, \n, \0, \x1f
+    #[arg(short, long, value_name = "CHAR", value_parser = delimiter, allow_hyphen_values = true)]
+    pub(super) delimiter: Option<u8>,
+
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+
+    /// The form of records
+    ///
+    /// auto: as they are for a function of one string or list<u8>, else WAVE. wave: several parameters are a tuple. json: several
+    /// parameters are an array, or an object by name.
+    #[arg(long, value_enum, value_name = "FORM", default_value_t)]
+    pub(super) input_format: Form,
+
+    /// For a command: the record is its last argument, or with `=words` several, split at white space
+    ///
+    /// Without this, the record is the command's standard input.
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "one")]
+    pub(super) as_args: Option<AsArgs>,
+
+    /// How many workers: N, or by the processors N%, +N (so many more), -N (so many fewer); 0 for the default
+    ///
+    /// Workers are started as tasks come. Default: the number of processors that wpool may use.
+    #[arg(
+        short,
+        long,
+        short_alias = 'P',
+        value_name = "N",
+        default_value = "0",
+        allow_negative_numbers = true,
+        env = "WPOOL_JOBS",
+        hide_env_values = true
+    )]
+    pub(super) jobs: Jobs,
+
+    /// How often a failed task is tried again; a record of the wrong type is not
+    #[arg(long, value_name = "N", default_value_t = 0, env = "WPOOL_RETRIES", hide_env_values = true)]
+    pub(super) retries: u32,
+
+    /// Replace a worker process after this many tasks
+    #[arg(long, value_name = "N")]
+    pub(super) max_tasks_per_child: Option<NonZeroU64>,
+
+    /// A function that each worker calls once before its first task
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) init: Option<String>,
+
+    /// An argument for the initializer, in WAVE; a string needs no quotes
+    #[arg(long = "init-arg", value_name = "VALUE", allow_hyphen_values = true)]
+    pub(super) init_args: Vec<String>,
+
+    /// A new instance of the guest for each task (the default without an initializer)
+    #[arg(long, overrides_with = "reuse")]
+    pub(super) fresh: bool,
+
+    /// One instance per worker, whose state lives on from task to task (the default with an initializer)
+    #[arg(long, overrides_with = "fresh")]
+    pub(super) reuse: bool,
+
+    /// How workers are started
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t)]
+    pub(super) start_method: Start,
+
+    /// How many records are read ahead of the results that have been written
+    #[arg(long, value_name = "N")]
+    pub(super) buffer: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
+
+    /// Results in the order of the records (the default)
+    #[arg(short, long, overrides_with = "unordered")]
+    pub(super) keep_order: bool,
+
+    /// Results as they come
+    #[arg(long, overrides_with = "keep_order")]
+    pub(super) unordered: bool,
+
+    /// What stdout gets: the results as text, or one JSON object per task
+    ///
+    /// text: each result and a newline. A result that holds newlines itself is written as it is: use -z or jsonl where that matters. A
+    /// failed task has no result. jsonl: {seq, status, output | output_b64, error: {kind, message, trace}, ms, worker, pid, attempt,
+    /// stdout, stderr}; status is "ok" or the kind of error; what is absent is left out; output_b64 is for bytes that are not UTF-8.
+    #[arg(long, value_enum, value_name = "FORM", default_value_t)]
+    pub(super) format: OutputForm,
+
+    /// A NUL byte after each result, instead of a newline
+    #[arg(short = 'z', long)]
+    pub(super) print0: bool,
+
+    /// The record and a tab before each result
+    #[arg(long)]
+    pub(super) tag: bool,
+
+    /// When to show what guests print, for tasks that succeed (a command's stdout is its result)
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Show::Never)]
+    pub(super) success_output: Show,
+
+    /// When to show what guests print, for tasks that fail
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Show::Immediate)]
+    pub(super) failure_output: Show,
+
+    /// Stop when this many tasks have failed, with exit code 5
+    #[arg(long, value_name = "N")]
+    pub(super) max_fail: Option<NonZeroU64>,
+
+    /// What a failed task does to the exit code: 1 in any case, or the number of them, 101 for more than 100
+    #[arg(long, value_enum, value_name = "RULE", default_value_t)]
+    pub(super) exit_code: ExitRule,
+
+    /// Whether an input without any record is a success, or exit code 2
+    #[arg(long, value_enum, value_name = "VERDICT", default_value_t)]
+    pub(super) no_input: NoInput,
+
+    /// Progress on stderr, if that is a terminal; auto is bar
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, env = "WPOOL_PROGRESS", hide_env_values = true)]
+    pub(super) progress: ProgressForm,
+
+    /// Check the module, the function, its arguments and the inputs, and run nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum AsArgs {
+    One,
+    Words,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Start {
+    /// Fork them from a process that has the module loaded
+    #[default]
+    Forkserver,
+    /// Execute each anew
+    Spawn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum OutputForm {
+    #[default]
+    Text,
+    Jsonl,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Show {
+    Never,
+    Immediate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum ExitRule {
+    #[default]
+    Plain,
+    Count,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum NoInput {
+    #[default]
+    Ok,
+    Fail,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum ProgressForm {
+    #[default]
+    Auto,
+    Bar,
+    Counter,
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CallArgs {
+    #[command(flatten)]
+    pub(super) module: ModuleArgs,
+
+    /// The call, with arguments in WAVE: 'scale(7, 2.5)'; a name alone is a call without arguments
+    #[arg(conflicts_with = "func")]
+    pub(super) call: Option<String>,
+
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) module: ModuleArgs,
+
+    /// Arguments of the command; wpool's own options come before the module or before these
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) argv: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+
+    /// A file for the command's standard input, or the function's free parameter; `-` is standard input
+    ///
+    /// It is read to its end before the process starts. Without this, the guest's standard input is empty.
+    #[arg(long, value_name = "FILE")]
+    pub(super) input: Option<PathBuf>,
+
+    /// The process's name, which the guest can ask for [default: Process-1]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    #[command(flatten)]
+    pub(super) module: ModuleArgs,
+
+    /// Print one JSON object: {kind, digest, size, imports: [{name, granted, note}], exports: [{path, name, wit, role}]}
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompileArgs {
+    /// The modules
+    #[arg(required = true)]
+    pub(super) modules: Vec<PathBuf>,
+
+    /// Keep compiled modules in this directory [default: $XDG_CACHE_HOME/wpool or ~/.cache/wpool]
+    #[arg(long, value_name = "DIR", env = "WPOOL_CACHE_DIR", hide_env_values = true, action = ArgAction::Set)]
+    pub(super) cache_dir: Option<PathBuf>,
+}
+
+/// A number of workers, absolute or by the number of processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Jobs {
+    Default,
+    Exactly(usize),
+    Percent(usize),
+    More(usize),
+    Fewer(usize),
+}
+
+impl FromStr for Jobs {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) && !digits.is_empty() {
+            // More than a usize holds is more than any machine has: the cap comes later.
+            true => Ok(digits.parse().unwrap_or(usize::MAX)),
+            false => Err("expected a number N, N%, +N or -N"),
+        };
+        if let Some(percent) = text.strip_suffix('%') {
+            return number(percent).map(Jobs::Percent);
+        }
+        match text.as_bytes().first() {
+            Some(b'+') => number(&text[1..]).map(Jobs::More),
+            Some(b'-') => number(&text[1..]).map(Jobs::Fewer),
+            _ => number(text).map(|n| if n == 0 { Jobs::Default } else { Jobs::Exactly(n) }),
+        }
+    }
+}
+
+/// No time limit is longer: a thousand years, which every clock can count.
+const TIME_MAX: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+
+/// `2`, `0.5`, `500ms`, `1m30s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a time such as 2s, 500ms, 1m30s, or a number of seconds".to_owned();
+    let time = match text.parse::<f64>() {
+        Ok(secs) if secs.is_nan() || secs < 0.0 => return Err(wrong()),
+        Ok(secs) => Duration::try_from_secs_f64(secs).unwrap_or(TIME_MAX),
+        Err(_) => humantime::parse_duration(text).map_err(|_| wrong())?,
+    };
+    Ok(time.min(TIME_MAX))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let size = parse_size::Config::new().with_binary().parse_size(text);
+    size.map_err(|_| "expected a size such as 64M or 1G (K, M, G are powers of 1024)".to_owned())
+}
+
+/// Of a record or a result: they travel between processes whole, and no message is longer than 1 GiB.
+const PAYLOAD_MAX: u64 = 1000 << 20;
+
+fn payload_size(text: &str) -> Result<usize, String> {
+    let size = Some(size(text)?).filter(|size| *size <= PAYLOAD_MAX).and_then(|size| usize::try_from(size).ok());
+    size.ok_or_else(|| format!("the most is {}M", PAYLOAD_MAX >> 20))
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    let byte = match text.as_bytes() {
+        [byte] => Some(*byte),
+        b"\\t" => Some(b'\t'),
+        b"\\n" => Some(b'\n'),
+        b"\\r" => Some(b'\r'),
+        b"\\0" => Some(0),
+        [b'\\', b'x', _, _] => u8::from_str_radix(&text[2..], 16).ok(),
+        _ => None,
+    };
+    byte.ok_or_else(|| "expected one character of one byte, or \\t, \\n, \\0, \\x1f".to_owned())
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_a_number_or_relative_to_the_processors() {
+        let jobs = |text: &str| text.parse::<Jobs>();
+        assert_eq!(jobs("0"), Ok(Jobs::Default));
+        assert_eq!(jobs("5"), Ok(Jobs::Exactly(5)));
+        assert_eq!(jobs("50%"), Ok(Jobs::Percent(50)));
+        assert_eq!(jobs("+2"), Ok(Jobs::More(2)));
+        assert_eq!(jobs("-1"), Ok(Jobs::Fewer(1)));
+        assert_eq!(jobs("99999999999999999999999"), Ok(Jobs::Exactly(usize::MAX)));
+        for wrong in ["", "abc", "1.5", "%", "+", "-", "-5%", "--1", "5 ", "0x10"] {
+            assert!(jobs(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn times_have_units_or_are_seconds() {
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert_eq!(duration("1e18"), Ok(TIME_MAX));
+        assert_eq!(duration("inf"), Ok(TIME_MAX));
+        assert_eq!(duration("1e-9"), Ok(Duration::from_nanos(1)));
+        for wrong in ["", "NaN", "-1", "soon", "5 parsecs"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_binary() {
+        assert_eq!((size("64K"), size("1M"), size("100")), (Ok(64 << 10), Ok(1 << 20), Ok(100)));
+        assert!(size("much").is_err() && size("-1").is_err());
+        assert!(payload_size("4G").unwrap_err().contains("the most is"));
+    }
+
+    #[test]
+    fn a_delimiter_is_one_byte_or_an_escape() {
+        for (text, byte) in [(",", b','), ("\\t", b'\t'), ("\\0", 0), ("\\x1f", 0x1f), ("\\n", b'\n'), ("\\", b'\\')] {
+            assert_eq!(delimiter(text), Ok(byte), "{text:?}");
+        }
+        for wrong in ["", "ab", "\\q", "\\x", "\\xzz", "\\x100", "é"] {
+            assert!(delimiter(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `wpool call`: one task, in a pool of one worker.
+
+use super::args::CallArgs;
+use super::exit::{Exit, Failure};
+use super::output::{print, trace};
+use super::report::{Report, one_line};
+use super::{settings, signals};
+use crate::error::TaskError;
+use crate::pool::{Outcome, Pool};
+use crate::target::{Target, resolve};
+
+pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
+    let module = settings::load(&args.module, report)?;
+    let target = match &args.call {
+        Some(call) if args.target.args.is_empty() => {
+            let target = Target::call(call)?.output(settings::format(args.target.output_format));
+            args.target.kwargs.iter().fold(target, |target, (name, value)| target.kwarg_wave(name, value))
+        }
+        Some(_) => return Err(Failure::usage("the call has its arguments in it: --arg goes with --func")),
+        None => settings::target(&args.target, &module, &args.module.module, &[]),
+    };
+    // A task's record would fill what is not given; here there is none.
+    resolve(&target, module.info())?.complete()?;
+    let pool = Pool::builder(&module).processes(1).limits(settings::limits(&args.limits)).build()?;
+    let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
+    let received = watch(pool)?;
+    let _over = inputs.push(b"");
+    drop(inputs);
+
+    let done = outcomes.take_one(None, |outcome| tell(&outcome, report));
+    match (received.received.get(), done) {
+        (Some(signal), _) => Ok(Exit::Signal(signal)),
+        (None, Ok(Some(done))) => done,
+        (None, _) => Err(Failure::new(Exit::Broken, "the pool ended without an outcome")),
+    }
+    // Dropping the pool ends it.
+}
+
+/// The pool, and what a signal does to it.
+struct Watched {
+    received: signals::Received,
+    _pool: std::sync::Arc<Pool>,
+}
+
+fn watch(pool: Pool) -> Result<Watched, Failure> {
+    let pool = std::sync::Arc::new(pool);
+    let weak = std::sync::Arc::downgrade(&pool);
+    let end = move || {
+        if let Some(pool) = weak.upgrade() {
+            pool.terminate();
+        }
+    };
+    let failed = |e| Failure::new(Exit::Broken, format!("cannot watch for signals: {e}"));
+    Ok(Watched { received: signals::watch(end, || ()).map_err(failed)?, _pool: pool })
+}
+
+fn tell(outcome: &Outcome<'_>, report: &Report) -> Result<Exit, Failure> {
+    for (stream, bytes) in [("stdout", outcome.stdout()), ("stderr", outcome.stderr())] {
+        if !bytes.is_empty() {
+            report.guest_output(stream, bytes);
+        }
+    }
+    match outcome.result() {
+        Ok(bytes) => print(&[bytes, b"\n"].concat()),
+        Err(TaskError::Cancelled) => Ok(Exit::TasksFailed),
+        Err(error) => {
+            say(&error, report);
+            Ok(match error {
+                TaskError::Broken { .. } => Exit::Broken,
+                _ => Exit::TasksFailed,
+            })
+        }
+    }
+}
+
+/// Why there is no result, and the guest's frames.
+pub(super) fn say(error: &TaskError, report: &Report) {
+    report.error(&error.to_string());
+    for frame in trace(error) {
+        report.line(&format!("    {}", one_line(frame)));
+    }
+}

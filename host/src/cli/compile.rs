@@ -1,0 +1,31 @@
+//! `wpool compile`: fills the cache.
+
+use super::args::{CacheArgs, CompileArgs};
+use super::exit::{Exit, Failure};
+use super::output::print;
+use super::report::Report;
+use super::settings;
+
+pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> {
+    let loader = settings::loader(&CacheArgs { no_cache: false, cache_dir: args.cache_dir.clone() });
+    let mut exit = Exit::Success;
+    for path in &args.modules {
+        let module = loader.load(path)?;
+        for warning in module.warnings() {
+            report.warn(warning);
+        }
+        match module.cached() {
+            Some(place) => {
+                print(format!("{}: {}\n", path.display(), place.display()).as_bytes())?;
+            }
+            None => {
+                report.error(&format!(
+                    "{}: compiled, but not cached: there is no cache directory to use",
+                    path.display()
+                ));
+                exit = Exit::Io;
+            }
+        }
+    }
+    Ok(exit)
+}

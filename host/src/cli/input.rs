@@ -1,0 +1,316 @@
+//! Where records come from: files, standard input, or the command line; and how a stream of bytes is cut into records.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::{self, IsTerminal};
+use std::ops::Range;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::args::MapArgs;
+use super::exit::Failure;
+use super::stdio;
+
+/// How much is read at once.
+const READ_LEN: usize = 256 << 10;
+/// What a buffer that had to hold a long record may keep.
+const KEPT_LEN: usize = 8 << 20;
+/// So many files are held open from the start on; more are opened again when it is their turn.
+const OPEN_MAX: usize = 64;
+
+/// The records of a run, not read yet.
+#[derive(Debug)]
+pub(super) enum Source {
+    Streams(Vec<Stream>),
+    Items(Vec<Vec<u8>>),
+}
+
+#[derive(Debug)]
+pub(super) enum Stream {
+    Stdin,
+    File(PathBuf, File),
+    /// Could be opened when we looked, and will be again.
+    Later(PathBuf),
+}
+
+impl Source {
+    /// Opens everything, so that what cannot be read is known before anything runs.
+    pub(super) fn open(args: &MapArgs) -> Result<Source, Failure> {
+        if let Some(items) = &args.items {
+            return Ok(Source::Items(items.iter().cloned().map(OsString::into_vec).collect()));
+        }
+        if args.inputs.is_empty() {
+            if io::stdin().is_terminal() {
+                return Err(Failure::usage(
+                    "no input: name files of records, pipe them in, give them with --items, or type them with `-`",
+                ));
+            }
+            return Ok(Source::Streams(vec![stdin()?]));
+        }
+        let stdins = args.inputs.iter().filter(|path| is_stdin(path)).count();
+        if stdins > 1 {
+            return Err(Failure::usage("standard input, `-`, can be read only once"));
+        }
+        let streams = args.inputs.iter().enumerate().map(|(n, path)| match is_stdin(path) {
+            true => stdin(),
+            false => open(path, n < OPEN_MAX),
+        });
+        streams.collect::<Result<_, _>>().map(Source::Streams)
+    }
+}
+
+pub(super) fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn stdin() -> Result<Stream, Failure> {
+    let found = rustix::fs::fstat(rustix::stdio::stdin());
+    let kind = found.as_ref().map(|s| rustix::fs::FileType::from_raw_mode(s.st_mode));
+    match kind {
+        Ok(rustix::fs::FileType::Directory) => Err(Failure::usage("cannot read standard input: it is a directory")),
+        _ => {
+            if let Ok(found) = found {
+                refuse_output("standard input", (found.st_dev, found.st_ino), kind.is_ok_and(|k| k.is_file()))?;
+            }
+            Ok(Stream::Stdin)
+        }
+    }
+}
+
+fn open(path: &Path, keep: bool) -> Result<Stream, Failure> {
+    let cannot = |why: String| Failure::usage(format!("cannot read {}: {why}", path.display()));
+    let file = File::open(path).map_err(|e| cannot(stdio::words(&e)))?;
+    let metadata: Metadata = file.metadata().map_err(|e| cannot(stdio::words(&e)))?;
+    if metadata.is_dir() {
+        return Err(cannot("it is a directory".to_owned()));
+    }
+    refuse_output(&path.display().to_string(), (metadata.dev(), metadata.ino()), metadata.is_file())?;
+    // A pipe must not be opened twice.
+    Ok(match keep || !metadata.is_file() {
+        true => Stream::File(path.to_owned(), file),
+        false => Stream::Later(path.to_owned()),
+    })
+}
+
+/// A file that is read and written at the same time never ends.
+fn refuse_output(name: &str, input: (u64, u64), is_file: bool) -> Result<(), Failure> {
+    match rustix::fs::fstat(rustix::stdio::stdout()) {
+        Ok(output) if is_file && (output.st_dev, output.st_ino) == input => {
+            Err(Failure::usage(format!("{name} is both input and output")))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Stream {
+    pub(super) fn name(&self) -> String {
+        match self {
+            Stream::Stdin => "standard input".to_owned(),
+            Stream::File(path, _) | Stream::Later(path) => path.display().to_string(),
+        }
+    }
+
+    /// What reads it.
+    pub(super) fn reader(self) -> io::Result<impl FnMut(&mut [u8]) -> io::Result<usize>> {
+        let file = match self {
+            Stream::Stdin => None,
+            Stream::File(_, file) => Some(file),
+            Stream::Later(path) => Some(File::open(path)?),
+        };
+        Ok(move |buf: &mut [u8]| match &file {
+            Some(file) => stdio::read(file, buf),
+            None => stdio::read(rustix::stdio::stdin(), buf),
+        })
+    }
+}
+
+/// Gets records as they are found: they are the `bounds` of `bytes`. `Err` if there is no use for more.
+pub(super) trait Sink {
+    fn records(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), crate::error::Closed>;
+}
+
+/// Cuts a stream of bytes into records. All whole records of a read go on at once, so that a stalled stream holds nothing back.
+#[derive(Debug)]
+pub(super) struct Splitter {
+    delimiter: u8,
+    /// A longer record is cut off one byte behind this, and the rest of it is skipped.
+    record_max: usize,
+    buf: Vec<u8>,
+    /// How much of `buf` is the beginning of a record.
+    held: usize,
+    skipping: bool,
+    bounds: Vec<Range<usize>>,
+}
+
+/// Why a stream was not read to its end.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    Read(io::Error),
+    /// Nobody wants more records.
+    Closed,
+}
+
+impl From<crate::error::Closed> for Stopped {
+    fn from(_: crate::error::Closed) -> Self {
+        Stopped::Closed
+    }
+}
+
+impl Splitter {
+    pub(super) fn new(delimiter: u8, record_max: usize) -> Splitter {
+        Splitter { delimiter, record_max, buf: vec![0; READ_LEN], held: 0, skipping: false, bounds: Vec::new() }
+    }
+
+    /// Reads to the end. What follows the last delimiter is a record too, unless it is nothing.
+    pub(super) fn split(
+        &mut self,
+        mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+        sink: &mut impl Sink,
+    ) -> Result<(), Stopped> {
+        loop {
+            self.make_room();
+            match read(&mut self.buf[self.held..]) {
+                Ok(0) => return self.finish(sink),
+                Ok(len) => self.scan(self.held + len, sink)?,
+                Err(e) => {
+                    self.finish(sink)?;
+                    return Err(Stopped::Read(e));
+                }
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.held == self.buf.len() {
+            self.buf.resize(self.held * 2, 0);
+        } else if self.buf.len() > KEPT_LEN && self.held < READ_LEN {
+            self.buf.truncate(READ_LEN);
+            self.buf.shrink_to_fit();
+        }
+    }
+
+    /// Passes on the whole records in `buf[..filled]`, and keeps the rest.
+    fn scan(&mut self, filled: usize, sink: &mut impl Sink) -> Result<(), Stopped> {
+        let mut start = 0;
+        for end in memchr::memchr_iter(self.delimiter, &self.buf[self.held..filled]).map(|at| self.held + at) {
+            match std::mem::take(&mut self.skipping) {
+                true => {}
+                false => self.bounds.push(start..end),
+            }
+            start = end + 1;
+        }
+        if self.skipping {
+            start = filled;
+        } else if filled - start > self.record_max {
+            self.bounds.push(start..start + self.record_max + 1);
+            self.skipping = true;
+            start = filled;
+        }
+        let passed = match self.bounds.is_empty() {
+            true => Ok(()),
+            false => sink.records(&self.buf, &self.bounds),
+        };
+        self.bounds.clear();
+        self.buf.copy_within(start..filled, 0);
+        self.held = filled - start;
+        Ok(passed?)
+    }
+
+    fn finish(&mut self, sink: &mut impl Sink) -> Result<(), Stopped> {
+        let held = std::mem::take(&mut self.held);
+        match std::mem::take(&mut self.skipping) || held == 0 {
+            true => Ok(()),
+            false => Ok(sink.records(&self.buf, std::slice::from_ref(&(0..held)))?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Sink for Vec<Vec<u8>> {
+        fn records(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), crate::error::Closed> {
+            self.extend(bounds.iter().map(|b| bytes[b.clone()].to_vec()));
+            Ok(())
+        }
+    }
+
+    /// A reader that gives pieces of at most `piece` bytes.
+    fn pieces(bytes: &[u8], piece: usize) -> impl FnMut(&mut [u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        move |buf| {
+            let len = rest.len().min(piece).min(buf.len());
+            buf[..len].copy_from_slice(&rest[..len]);
+            rest = &rest[len..];
+            Ok(len)
+        }
+    }
+
+    fn split(bytes: &[u8], piece: usize, record_max: usize) -> Vec<Vec<u8>> {
+        let mut records = Vec::new();
+        Splitter::new(b'\n', record_max).split(pieces(bytes, piece), &mut records).unwrap();
+        records
+    }
+
+    #[test]
+    fn a_record_is_what_is_between_delimiters() {
+        for (text, records) in [
+            ("", &[][..]),
+            ("a", &["a"]),
+            ("a\n", &["a"]),
+            ("a\nb", &["a", "b"]),
+            ("\n\na\n\n", &["", "", "a", ""]),
+            ("a\r\n", &["a\r"]),
+        ] {
+            for piece in [1, 2, 100] {
+                assert_eq!(
+                    split(text.as_bytes(), piece, 100),
+                    records.iter().map(|r| r.as_bytes()).collect::<Vec<_>>()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_cut_and_those_behind_it_are_whole() {
+        for piece in [1, 3, 100] {
+            assert_eq!(split(b"abc\nabcdefgh\nabc\nabcd", piece, 3), [&b"abc"[..], b"abcd", b"abc", b"abcd"]);
+        }
+    }
+
+    #[test]
+    fn a_record_longer_than_a_read_is_put_together() {
+        let mut text = vec![b'x'; 3 * READ_LEN + 7];
+        text.extend_from_slice(b"\ny\n");
+        let records = split(&text, usize::MAX, usize::MAX - 1);
+        assert_eq!((records[0].len(), &records[1][..]), (3 * READ_LEN + 7, &b"y"[..]));
+    }
+
+    #[test]
+    fn what_came_before_a_read_error_is_passed_on() {
+        let mut text = pieces(b"a\nb", 2);
+        let mut records = Vec::new();
+        let read = |buf: &mut [u8]| match text(buf)? {
+            0 => Err(io::ErrorKind::InvalidData.into()),
+            len => Ok(len),
+        };
+        let stopped = Splitter::new(b'\n', 10).split(read, &mut records);
+        assert!(matches!(stopped, Err(Stopped::Read(_))));
+        assert_eq!(records, [b"a", b"b"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_give_the_same_records(text in proptest::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..60), piece in 1usize..70) {
+            let mut expected: Vec<Vec<u8>> = text.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+            if expected.last().is_some_and(Vec::is_empty) {
+                expected.pop();
+            }
+            prop_assert_eq!(split(&text, piece, 100), expected);
+        }
+    }
+}

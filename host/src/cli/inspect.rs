@@ -1,0 +1,101 @@
+//! `wpool inspect`: what a module is, from its compiler process's answer; the module is not run.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::args::InspectArgs;
+use super::exit::{Exit, Failure};
+use super::output::print;
+use super::report::{Report, one_line};
+use super::settings;
+use crate::module::{Export, Grant, Import, Module, ModuleKind, Role};
+
+#[derive(Serialize)]
+struct Description<'a> {
+    kind: ModuleKind,
+    digest: String,
+    size: u64,
+    imports: Vec<ImportFields<'a>>,
+    exports: Vec<ExportFields<'a>>,
+}
+
+#[derive(Serialize)]
+struct ImportFields<'a> {
+    name: &'a str,
+    granted: bool,
+    note: &'a str,
+}
+
+#[derive(Serialize)]
+struct ExportFields<'a> {
+    path: &'a str,
+    name: &'a str,
+    wit: String,
+    role: Role,
+}
+
+pub(super) fn run(args: &InspectArgs, report: &Report) -> Result<Exit, Failure> {
+    let module = settings::load(&args.module, report)?;
+    let text = if args.json { json(&module) } else { text(&module) };
+    print(text.as_bytes())
+}
+
+fn json(module: &Module) -> String {
+    let description = Description {
+        kind: module.kind(),
+        digest: module.digest().to_string(),
+        size: module.size(),
+        imports: module.imports().map(import_fields).collect(),
+        exports: module.exports().map(export_fields).collect(),
+    };
+    serde_json::to_string(&description).expect("strings and numbers have a JSON form") + "\n"
+}
+
+fn import_fields(import: &Import) -> ImportFields<'_> {
+    let name = &import.name;
+    match &import.grant {
+        Grant::Default(note) => ImportFields { name, granted: true, note },
+        Grant::Missing(note) => ImportFields { name, granted: false, note },
+    }
+}
+
+fn export_fields(export: &Export) -> ExportFields<'_> {
+    ExportFields { path: &export.path, name: export.name(), wit: export.wit(), role: export.role }
+}
+
+/// The names are the module's own choice, so that they are escaped.
+fn text(module: &Module) -> String {
+    let default = module.info().target(None).ok();
+    let mut text = format!("{}, {} bytes\nsha256 {}\n", module.kind(), module.size(), module.digest());
+    let mut line = |line: String| writeln!(text, "{line}").expect("writing to a String does not fail");
+    line(heading("imports", module.imports().count()));
+    for import in module.imports() {
+        let (mark, note) = match &import.grant {
+            Grant::Default(note) => ("granted", note),
+            Grant::Missing(note) => ("MISSING", note),
+        };
+        let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+        line(format!("  {}  {mark}{}", one_line(&import.name), one_line(&note)));
+    }
+    line(heading("exports", module.exports().count()));
+    for export in module.exports() {
+        let interface = export.interface().map_or(String::new(), |i| format!("{i}#"));
+        let role = match export.role {
+            Role::Function => "",
+            Role::Command => "  (command)",
+            Role::Hook => "  (hook)",
+            Role::Uncallable => "  (cannot be called from outside)",
+        };
+        let default = if default == Some(export) { "  (default)" } else { "" };
+        line(format!("  {}{role}{default}", one_line(&format!("{interface}{}", export.wit()))));
+    }
+    text
+}
+
+fn heading(what: &str, count: usize) -> String {
+    match count {
+        0 => format!("{what}: none"),
+        _ => format!("{what}:"),
+    }
+}

@@ -1,0 +1,125 @@
+//! The beginnings of the records that are under way, so that a failed task can be named by its input.
+//!
+//! Records come in blocks and outcomes in runs; nothing is allocated or locked per record. A block is dropped with its last outcome, so
+//! that what is kept follows what is under way, in order or not.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Bytes of a record that are enough to tell it from others.
+pub(super) const SHORT: usize = 48;
+
+#[derive(Debug)]
+pub(super) struct Labels {
+    /// Bytes kept of each record.
+    keep: usize,
+    /// By the number of their first record.
+    blocks: Mutex<BTreeMap<u64, Block>>,
+}
+
+#[derive(Debug, Default)]
+struct Block {
+    /// Records without an outcome.
+    open: u64,
+    text: Vec<u8>,
+    /// Where each record's text ends in `text`.
+    ends: Vec<usize>,
+    /// The records that were longer than what is kept, by their place in the block.
+    cut: Vec<usize>,
+}
+
+/// The beginning of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Label {
+    pub(super) text: Vec<u8>,
+    pub(super) is_cut: bool,
+}
+
+impl Labels {
+    pub(super) fn new(keep: usize) -> Labels {
+        Labels { keep, blocks: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Block>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the records `bounds` of `bytes`, of which `first` is the first one's number. Before they are on their way: an outcome can be fast.
+    pub(super) fn note(&self, first: u64, bytes: &[u8], bounds: &[Range<usize>]) {
+        let mut block = Block { open: bounds.len() as u64, ..Block::default() };
+        block.ends.reserve_exact(bounds.len());
+        for (at, bound) in bounds.iter().enumerate() {
+            let record = &bytes[bound.clone()];
+            if record.len() > self.keep {
+                block.cut.push(at);
+            }
+            block.text.extend_from_slice(&record[..record.len().min(self.keep)]);
+            block.ends.push(block.text.len());
+        }
+        block.text.shrink_to_fit();
+        self.lock().insert(first, block);
+    }
+
+    /// The label of a record whose outcome has not been released.
+    pub(super) fn get(&self, number: u64) -> Option<Label> {
+        let blocks = self.lock();
+        let (first, block) = blocks.range(..=number).next_back()?;
+        let at = usize::try_from(number - first).ok()?;
+        let end = *block.ends.get(at)?;
+        let start = at.checked_sub(1).map_or(0, |before| block.ends[before]);
+        Some(Label { text: block.text[start..end].to_vec(), is_cut: block.cut.binary_search(&at).is_ok() })
+    }
+
+    /// The outcomes of `count` records from `first` on have been dealt with.
+    pub(super) fn release(&self, first: u64, count: u64) {
+        let mut blocks = self.lock();
+        let (mut first, mut left) = (first, count);
+        while left > 0 {
+            let Some((start, block)) = blocks.range_mut(..=first).next_back() else { return };
+            let start = *start;
+            let part = left.min((start + block.ends.len() as u64).saturating_sub(first));
+            if part == 0 {
+                return;
+            }
+            block.open = block.open.saturating_sub(part);
+            if block.open == 0 {
+                blocks.remove(&start);
+            }
+            (first, left) = (first + part, left - part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(labels: &Labels, number: u64) -> String {
+        labels.get(number).map_or("-".to_owned(), |l| String::from_utf8(l.text).unwrap())
+    }
+
+    #[test]
+    fn a_record_is_found_until_the_last_of_its_block_is_released() {
+        let labels = Labels::new(3);
+        labels.note(0, b"ab,cdef,", &[0..2, 3..7, 8..8]);
+        labels.note(3, b"xyz", &[0..3]);
+        assert_eq!([0, 1, 2, 3, 4].map(|n| text(&labels, n)), ["ab", "cde", "", "xyz", "-"]);
+        assert_eq!([0, 1].map(|n| labels.get(n).unwrap().is_cut), [false, true]);
+        labels.release(1, 3);
+        assert_eq!([0, 3].map(|n| text(&labels, n)), ["ab", "-"]);
+        labels.release(0, 1);
+        assert!(labels.lock().is_empty());
+    }
+
+    #[test]
+    fn a_slow_first_record_does_not_keep_the_blocks_behind_it() {
+        let labels = Labels::new(SHORT);
+        for block in 0..100 {
+            labels.note(block * 2, b"ab", &[0..1, 1..2]);
+        }
+        labels.release(1, 199);
+        assert_eq!(labels.lock().len(), 1);
+        assert_eq!(text(&labels, 0), "a");
+    }
+}

@@ -1,0 +1,186 @@
+//! What goes to stdout: results as text, or one JSON object per task. Nothing else ever does.
+
+use std::io;
+
+use serde::Serialize;
+
+use super::args::{MapArgs, OutputForm};
+use super::exit::{Exit, Failure};
+use super::stdio;
+use crate::error::TaskError;
+use crate::pool::Outcome;
+
+/// Results are written out when so many bytes have come together, or when no more are there.
+const BUFFER_LEN: usize = 128 << 10;
+
+/// Writes outcomes in the form asked for.
+#[derive(Debug)]
+pub(super) struct Output {
+    form: OutputForm,
+    end: u8,
+    buffer: Vec<u8>,
+    error: Option<io::Error>,
+}
+
+/// One line of `--format jsonl`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    seq: u64,
+    status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_b64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ms: Option<f64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    worker: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    pid: u32,
+    attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorFields<'a> {
+    kind: &'a str,
+    message: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    trace: &'a [String],
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Output {
+    pub(super) fn new(args: &MapArgs) -> Output {
+        let end = if args.print0 { 0 } else { b'\n' };
+        Output { form: args.format, end, buffer: Vec::with_capacity(BUFFER_LEN), error: None }
+    }
+
+    /// Adds one outcome. `tag`: what stands before a result in text.
+    pub(super) fn add(&mut self, outcome: &Outcome<'_>, result: &Result<&[u8], TaskError>, tag: Option<&[u8]>) {
+        match (self.form, result) {
+            (OutputForm::Text, Ok(bytes)) => {
+                if let Some(tag) = tag {
+                    self.buffer.extend_from_slice(tag);
+                    self.buffer.push(b'\t');
+                }
+                self.buffer.extend_from_slice(bytes);
+                self.buffer.push(self.end);
+            }
+            (OutputForm::Text, Err(_)) => {}
+            (OutputForm::Jsonl, result) => {
+                let line = line(outcome, result);
+                serde_json::to_writer(&mut self.buffer, &line)
+                    .expect("strings and numbers have a JSON form, and writing to a Vec does not fail");
+                self.buffer.push(self.end);
+            }
+        }
+        if self.buffer.len() >= BUFFER_LEN {
+            self.flush();
+        }
+    }
+
+    /// Writes out what there is. After the first error nothing more is tried: it is kept for the end.
+    pub(super) fn flush(&mut self) {
+        if self.error.is_none() && !self.buffer.is_empty() {
+            self.error = stdio::write_all(rustix::stdio::stdout(), &self.buffer).err();
+        }
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_LEN * 8);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// Writes out the rest.
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        self.flush();
+        self.error.map_or(Ok(()), |e| Err(Failure::output(e)))
+    }
+}
+
+fn line<'a>(outcome: &Outcome<'_>, result: &'a Result<&[u8], TaskError>) -> Line<'a> {
+    let text = |bytes: &[u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
+    let (output, output_b64) = match result.as_ref().map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
+        Ok(Ok(text)) => (Some(text), None),
+        Ok(Err(bytes)) => (None, Some(base64(bytes))),
+        Err(_) => (None, None),
+    };
+    let error = result.as_ref().err();
+    Line {
+        seq: outcome.index() + 1,
+        status: error.map_or("ok", TaskError::kind),
+        output,
+        output_b64,
+        error: error.map(|e| ErrorFields { kind: e.kind(), message: e.to_string(), trace: trace(e) }),
+        ms: outcome.took().map(|took| took.as_micros() as f64 / 1000.0),
+        worker: outcome.worker(),
+        pid: outcome.pid(),
+        attempt: outcome.attempt(),
+        stdout: text(outcome.stdout()),
+        stderr: text(outcome.stderr()),
+    }
+}
+
+/// The guest's frames, where there are any.
+pub(super) fn trace(error: &TaskError) -> &[String] {
+    match error {
+        TaskError::Trap { backtrace, .. } => backtrace,
+        TaskError::Failed { .. }
+        | TaskError::Limit { .. }
+        | TaskError::Exited { .. }
+        | TaskError::BadRecord { .. }
+        | TaskError::BadResult { .. }
+        | TaskError::WorkerLost { .. }
+        | TaskError::Cancelled
+        | TaskError::Broken { .. } => &[],
+    }
+}
+
+/// Standard base64, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let value = (bits >> (18 - 6 * digit)) & 0x3f;
+            text.push(if digit <= group.len() { char::from(DIGITS[value as usize]) } else { '=' });
+        }
+    }
+    text
+}
+
+/// Prints something whole.
+pub(super) fn print(bytes: &[u8]) -> Result<Exit, Failure> {
+    match stdio::write_all(rustix::stdio::stdout(), bytes) {
+        Ok(()) => Ok(Exit::Success),
+        Err(e) => Err(Failure::output(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xff, 0xfe]), "//4=");
+    }
+}

@@ -1,0 +1,202 @@
+//! What is said on stderr: lines of ours, lines of guests, progress. Nothing that a guest or an input chose reaches the terminal unescaped.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::{ProgressForm, Talk, When};
+use super::labels::Label;
+use super::stdio;
+
+/// Characters of a message that are shown: a guest may send megabytes.
+const MESSAGE_MAX: usize = 1000;
+/// Characters of an input that are shown.
+const INPUT_MAX: usize = 40;
+
+/// Says things on stderr.
+#[derive(Debug, Clone)]
+pub(super) struct Report {
+    quiet: bool,
+    verbose: bool,
+    color: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Report {
+    pub(super) fn new(talk: &Talk) -> Report {
+        let color = match talk.color {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => wants_color(),
+        };
+        Report { quiet: talk.quiet, verbose: talk.verbose, color, bar: None }
+    }
+
+    /// What went wrong.
+    pub(super) fn error(&self, text: &str) {
+        self.say("31", text);
+    }
+
+    /// What may be wrong.
+    pub(super) fn warn(&self, text: &str) {
+        if !self.quiet {
+            self.say("33", &format!("warning: {text}"));
+        }
+    }
+
+    /// What was asked for, or is of interest to everybody.
+    pub(super) fn note(&self, text: &str) {
+        if !self.quiet {
+            self.line(text);
+        }
+    }
+
+    /// What is of interest to the curious.
+    pub(super) fn detail(&self, text: &str) {
+        if self.verbose {
+            self.say("2", text);
+        }
+    }
+
+    /// The program's name, then the text on one line.
+    fn say(&self, color: &str, text: &str) {
+        match self.color {
+            true => self.line(&format!("\x1b[{color}mwpool:\x1b[0m {}", one_line(text))),
+            false => self.line(&format!("wpool: {}", one_line(text))),
+        }
+    }
+
+    /// Lines as they are, in one write: those of several threads do not mix.
+    pub(super) fn line(&self, text: &str) {
+        let text = format!("{text}\n");
+        match &self.bar {
+            Some(bar) => bar.suspend(|| stdio::say(text.as_bytes())),
+            None => stdio::say(text.as_bytes()),
+        }
+    }
+
+    /// What a guest has printed, each line marked with its task.
+    pub(super) fn guest_output(&self, mark: &str, bytes: &[u8]) {
+        let mut text = String::new();
+        for line in String::from_utf8_lossy(bytes).lines() {
+            let _to_a_string = writeln!(text, "[{mark}] {}", one_line(line));
+        }
+        if let Some(text) = text.strip_suffix('\n') {
+            self.line(text);
+        }
+    }
+
+    /// Begins to show progress, if somebody can see it.
+    pub(super) fn start_progress(&mut self, form: ProgressForm) {
+        let style = match form {
+            ProgressForm::None => return,
+            ProgressForm::Auto | ProgressForm::Bar => "{spinner} {pos} done{msg} [{elapsed}, {per_sec}]",
+            ProgressForm::Counter => "{pos} done{msg} [{elapsed}]",
+        };
+        if self.quiet || !std::io::stderr().is_terminal() || is_dumb() {
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(ProgressStyle::with_template(style).expect("the template is ours"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.bar = Some(bar);
+    }
+
+    /// Shows how far things are. `total` as soon as it is known: the input is never read ahead for it.
+    pub(super) fn progress(&self, form: ProgressForm, done: u64, failed: u64, total: Option<u64>) {
+        let Some(bar) = &self.bar else { return };
+        if let (Some(total), None, ProgressForm::Auto | ProgressForm::Bar) = (total, bar.length(), form) {
+            let template = "[{bar:30}] {pos}/{len}{msg} [{elapsed}, {per_sec}, {eta} left]";
+            bar.set_style(ProgressStyle::with_template(template).expect("the template is ours").progress_chars("=> "));
+            bar.set_length(total);
+        }
+        bar.set_position(done);
+        if failed > 0 {
+            bar.set_message(format!(", {failed} failed"));
+        }
+    }
+
+    pub(super) fn end_progress(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn wants_color() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let forced = std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
+    !set("NO_COLOR") && (forced || (std::io::stderr().is_terminal() && !is_dumb()))
+}
+
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty())
+}
+
+/// Text that somebody else chose, on one line and without power over a terminal, cut off where it gets long.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(MESSAGE_MAX));
+    for (count, c) in text.trim_end().chars().enumerate() {
+        if count == MESSAGE_MAX {
+            line.push('…');
+            break;
+        }
+        match c {
+            // Quotes and backslashes have no power, and read better as they are.
+            '"' | '\'' | '\\' => line.push(c),
+            c => line.extend(c.escape_debug()),
+        }
+    }
+    line
+}
+
+/// A record, quoted and shortened: `"abc…"`.
+pub(super) fn quoted(label: &Label) -> String {
+    let mut text = String::from("\"");
+    let mut shown = 0;
+    let mut is_cut = label.is_cut;
+    'chunks: for chunk in label.text.utf8_chunks() {
+        let valid = chunk.valid().chars().map(|c| c.escape_debug().to_string());
+        // The end of a cut record may be half a character.
+        let half = label.is_cut && chunk.invalid().len() < 4 && label.text.ends_with(chunk.invalid());
+        let invalid = chunk.invalid().iter().filter(|_| !half).map(|byte| format!("\\x{byte:02x}"));
+        for piece in valid.chain(invalid) {
+            if shown == INPUT_MAX {
+                is_cut = true;
+                break 'chunks;
+            }
+            text.push_str(&piece);
+            shown += 1;
+        }
+    }
+    if is_cut {
+        text.push('…');
+    }
+    text.push('"');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_has_no_power_over_the_terminal() {
+        assert_eq!(one_line("a\x1b[31mb\r\nc\u{202e}d\n"), "a\\u{1b}[31mb\\r\\nc\\u{202e}d");
+        assert_eq!(one_line("it's \"größe\" \\"), "it's \"größe\" \\");
+        assert_eq!(one_line(&"x".repeat(5000)).chars().count(), MESSAGE_MAX + 1);
+    }
+
+    #[test]
+    fn inputs_are_quoted_escaped_and_shortened() {
+        let label = |text: &[u8], is_cut| Label { text: text.to_vec(), is_cut };
+        assert_eq!(quoted(&label(b"abc", false)), "\"abc\"");
+        assert_eq!(quoted(&label(b"abc", true)), "\"abc…\"");
+        assert_eq!(quoted(&label(b"a\"\t\xff\x00", false)), "\"a\\\"\\t\\xff\\0\"");
+        assert_eq!(quoted(&label("é".repeat(48).as_bytes(), false)), format!("\"{}…\"", "é".repeat(40)));
+        assert_eq!(quoted(&label(&"é".as_bytes()[..1], true)), "\"…\"");
+        assert_eq!(quoted(&label(b"", false)), "\"\"");
+    }
+}

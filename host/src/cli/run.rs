@@ -1,0 +1,150 @@
+//! `wpool run`: one process. Its output goes where ours goes, as it comes; its exit code is ours.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::pipe::PipeFlags;
+
+use super::args::RunArgs;
+use super::call::say;
+use super::exit::{self, Exit, Failure};
+use super::report::Report;
+use super::{input, output, settings, signals, stdio};
+use crate::error::TaskError;
+use crate::limits::Limits;
+use crate::process::{ExitReason, ExitStatus, Process};
+
+/// How long a process that was told to end may keep us: its output may be stuck in a pipe.
+const END_TIME: Duration = Duration::from_secs(2);
+
+pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
+    let module = settings::load(&args.module, report)
+        .map_err(|e| Failure::new(exit::of_module_error_in_run(&e), e.to_string()))?;
+    let is_command = settings::is_command(args.target.func.as_deref(), &module);
+    if !is_command && !args.argv.is_empty() && module.info().target(args.target.func.as_deref()).is_ok() {
+        let message = "the module has no command that could take arguments: a function's are given with --arg or --kw";
+        return Err(Failure::new(Exit::Own, message));
+    }
+    let limits = settings::limits(&args.limits);
+    let target = settings::target(&args.target, &module, &args.module.module, &args.argv);
+    let events = Arc::new(Events::new().map_err(own)?);
+    let mut builder = Process::builder(&module).target(target).input(read_input(args, &limits)?).limits(limits);
+    builder = args.name.iter().fold(builder, |builder, name| builder.name(name));
+    let (to_stdout, to_stderr) = (events.clone(), events.clone());
+    let builder = builder
+        .daemon(true)
+        .on_stdout(move |bytes| to_stdout.pass(rustix::stdio::stdout(), bytes))
+        .on_stderr(move |bytes| to_stderr.pass(rustix::stdio::stderr(), bytes));
+    let mut process = builder.build().map_err(|e| Failure::new(exit::of_build_error_in_run(&e), e.to_string()))?;
+
+    let to_wake = events.clone();
+    let received = signals::watch(move || to_wake.wake(), || ()).map_err(own)?;
+    process.start().map_err(|e| Failure::new(Exit::Own, e.to_string()))?;
+    let status = supervise(&mut process, &events, &received);
+    if let Some(signal) = received.get() {
+        return Ok(Exit::Signal(signal));
+    }
+    if let Some(error) = events.failed() {
+        return Err(Failure::output(error));
+    }
+    let Some(status) = status else { return Err(Failure::new(Exit::Own, "the process does not end")) };
+    if let (ExitReason::Returned, false, Some(result)) = (&status.reason, is_command, process.result_bytes()) {
+        output::print(&[&result, &b"\n"[..]].concat())?;
+    }
+    Ok(end(&status, report))
+}
+
+fn own(error: impl Into<std::io::Error>) -> Failure {
+    Failure::new(Exit::Own, format!("cannot run the process: {}", stdio::words(&error.into())))
+}
+
+/// Waits for the end, which a signal or a closed output brings about. `None` if even that does not.
+fn supervise(process: &mut Process, events: &Events, received: &signals::Received) -> Option<ExitStatus> {
+    loop {
+        let sentinel = process.sentinel().expect("the process has been started");
+        let mut fds = [PollFd::new(&sentinel, PollFlags::IN), PollFd::new(&events.woken, PollFlags::IN)];
+        // An interrupted wait is a turn like any other.
+        let _interrupted = rustix::event::poll(&mut fds, None);
+        if !fds[0].revents().is_empty() {
+            return process.join().ok();
+        }
+        if received.get().is_some() || events.has_failed() {
+            let _ended_meanwhile = process.terminate();
+            return process.join_timeout(END_TIME).ok().flatten();
+        }
+    }
+}
+
+/// What the process's and the signals' threads tell the main thread.
+struct Events {
+    woken: OwnedFd,
+    waker: OwnedFd,
+    failed: Mutex<Option<std::io::Error>>,
+}
+
+impl Events {
+    fn new() -> rustix::io::Result<Events> {
+        let (woken, waker) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Events { woken, waker, failed: Mutex::new(None) })
+    }
+
+    fn wake(&self) {
+        // Full means that a wake-up is pending already.
+        let _pending = rustix::io::write(&self.waker, b"!");
+    }
+
+    /// Writes what the guest has written. The first error ends the process.
+    fn pass(&self, fd: BorrowedFd<'_>, bytes: &[u8]) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_none()
+            && let Err(e) = stdio::write_all(fd, bytes)
+        {
+            *failed = Some(e);
+            self.wake();
+        }
+    }
+
+    /// Never waits: the lock is held while a write is stuck.
+    fn has_failed(&self) -> bool {
+        self.failed.try_lock().is_ok_and(|failed| failed.is_some())
+    }
+
+    fn failed(&self) -> Option<std::io::Error> {
+        self.failed.try_lock().ok()?.take()
+    }
+}
+
+/// The whole input: it is sent with the task.
+fn read_input(args: &RunArgs, limits: &Limits) -> Result<Vec<u8>, Failure> {
+    let Some(path) = &args.input else { return Ok(Vec::new()) };
+    let name = if input::is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() };
+    let cannot = |e: std::io::Error| Failure::new(Exit::Own, format!("cannot read {name}: {}", stdio::words(&e)));
+    let most = limits.input as u64;
+    let mut bytes = Vec::new();
+    let read = match input::is_stdin(path) {
+        true => std::io::stdin().lock().take(most + 1).read_to_end(&mut bytes),
+        false => File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)),
+    };
+    read.map_err(cannot)?;
+    match bytes.len() as u64 > most {
+        true => Err(Failure::new(Exit::Own, format!("{name} is over the limit of {most} bytes (--max-input)"))),
+        false => Ok(bytes),
+    }
+}
+
+/// Says what the guest has not said itself.
+fn end(status: &ExitStatus, report: &Report) -> Exit {
+    match &status.reason {
+        ExitReason::Returned | ExitReason::Failed(TaskError::Exited { .. }) => {}
+        ExitReason::Failed(error) => say(error, report),
+        ExitReason::Signaled(signal) => {
+            report.error(&format!("the process was ended by {}", crate::Exit::Signal(*signal)))
+        }
+        ExitReason::Exited(code) => report.error(&format!("the process ended without a word, with exit code {code}")),
+    }
+    exit::of_process(status)
+}

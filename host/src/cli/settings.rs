@@ -1,0 +1,182 @@
+//! What the flags mean together: everything resolved, with the library's own types.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::args::{AsArgs, CacheArgs, Form, Jobs, LimitArgs, MapArgs, ModuleArgs, Start, TargetArgs};
+use super::exit::Failure;
+use super::report::Report;
+use crate::context::StartMethod;
+use crate::error::{BuildError, ModuleError};
+use crate::limits::{Isolation, Limits};
+use crate::module::{Module, ModuleLoader, Role};
+use crate::pool::{Pool, PoolBuilder};
+use crate::target::{CommandInput, Format, Target, wave_or_text};
+use crate::value::{Type, Value};
+
+/// More workers than this help nobody; a typing error should not fill the process table.
+const JOBS_MAX: usize = 1024;
+/// Descriptors that a worker costs us, and those for everything else.
+const FDS_PER_WORKER: u64 = 4;
+const FDS_OF_OURS: u64 = 32;
+
+/// Loads the module, and passes on what its cache had to say.
+pub(super) fn load(args: &ModuleArgs, report: &Report) -> Result<Module, ModuleError> {
+    let module = loader(&args.cache).load(&args.module)?;
+    for warning in module.warnings() {
+        report.warn(warning);
+    }
+    let place = match module.cached() {
+        Some(path) => format!("compiled at {}", path.display()),
+        None => "compiled, not cached".to_owned(),
+    };
+    report.detail(&format!("{}: {}, sha256 {}, {place}", args.module.display(), module.kind(), module.digest()));
+    Ok(module)
+}
+
+pub(super) fn loader(args: &CacheArgs) -> ModuleLoader {
+    let loader = Module::loader();
+    match &args.cache_dir {
+        _ if args.no_cache => loader.no_cache(),
+        Some(dir) if !dir.as_os_str().is_empty() => loader.cache_dir(dir),
+        _ => loader,
+    }
+}
+
+/// The function with its fixed arguments. `argv`: those of a command that come before `--arg`.
+pub(super) fn target(args: &TargetArgs, module: &Module, path: &std::path::Path, argv: &[String]) -> Target {
+    let target = args.func.as_ref().map_or_else(Target::default, Target::func).output(format(args.output_format));
+    let target = args.kwargs.iter().fold(target, |target, (name, value)| target.kwarg_wave(name, value));
+    if is_command(args.func.as_deref(), module) {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        return target.argv([name].iter().chain(argv).chain(&args.args));
+    }
+    args.args.iter().fold(target, Target::arg_wave)
+}
+
+/// Whether the function is a command, which has arguments of another kind. A function that does not exist is found out later.
+pub(super) fn is_command(func: Option<&str>, module: &Module) -> bool {
+    module.info().target(func).is_ok_and(|export| export.role == Role::Command)
+}
+
+pub(super) fn format(form: Form) -> Format {
+    match form {
+        Form::Auto => Format::Auto,
+        Form::Raw => Format::Raw,
+        Form::Wave => Format::Wave,
+        Form::Json => Format::Json,
+    }
+}
+
+pub(super) fn limits(args: &LimitArgs) -> Limits {
+    let mut limits = Limits::default();
+    limits.time = args.timeout.filter(|time| !time.is_zero());
+    limits.grace = args.grace.unwrap_or(limits.grace);
+    limits.memory = args.memory.unwrap_or(limits.memory);
+    limits.output = args.max_output.unwrap_or(limits.output);
+    limits.input = args.max_input.unwrap_or(limits.input);
+    limits
+}
+
+/// The target of `map`.
+pub(super) fn map_target(args: &MapArgs, module: &Module) -> Result<Target, Failure> {
+    let target = target(&args.target, module, &args.module.module, &[]).input(format(args.input_format));
+    let Some(how) = args.as_args else { return Ok(target) };
+    if !is_command(args.target.func.as_deref(), module) && module.info().target(args.target.func.as_deref()).is_ok() {
+        return Err(Failure::usage("--as-args is for commands; a function's parameters are filled from the record"));
+    }
+    Ok(target.command_input(match how {
+        AsArgs::One => CommandInput::Arg,
+        AsArgs::Words => CommandInput::Words,
+    }))
+}
+
+/// The pool of `map`, not started yet.
+pub(super) fn pool(args: &MapArgs, module: &Module, processes: usize) -> Result<PoolBuilder, BuildError> {
+    let mut builder = Pool::builder(module).processes(processes).limits(limits(&args.limits)).retries(args.retries);
+    builder = builder.start_method(match args.start_method {
+        Start::Forkserver => StartMethod::Forkserver,
+        Start::Spawn => StartMethod::Spawn,
+    });
+    builder = match (args.fresh, args.reuse) {
+        (true, _) => builder.isolation(Isolation::Fresh),
+        (_, true) => builder.isolation(Isolation::Reuse),
+        _ => builder,
+    };
+    builder = args.max_tasks_per_child.into_iter().fold(builder, PoolBuilder::max_tasks_per_child);
+    builder = args.buffer.into_iter().fold(builder, PoolBuilder::buffer);
+    let initargs = initargs(args, module)?;
+    Ok(match &args.init {
+        Some(func) => builder.initializer(func, initargs),
+        None => builder.initargs(initargs),
+    })
+}
+
+/// The initializer's arguments, by its parameters: a function of one `list<string>` gets all of them in it.
+fn initargs(args: &MapArgs, module: &Module) -> Result<Vec<Value>, BuildError> {
+    let texts = || args.init_args.iter().cloned().map(Value::String).collect();
+    let Some(func) = &args.init else { return Ok(texts()) };
+    let export = module.info().target(Some(func))?;
+    match &export.ty.params[..] {
+        [only] if only.ty == Type::List(Box::new(Type::String)) => return Ok(texts()),
+        params if params.len() < args.init_args.len() => {
+            let (expected, given) = (params.len(), args.init_args.len());
+            return Err(BuildError::TooManyArguments { func: export.path.clone(), expected, given });
+        }
+        _ => {}
+    }
+    let typed = export.ty.params.iter().zip(&args.init_args).enumerate().map(|(i, (param, text))| {
+        let wrong = |reason| BuildError::Argument { func: export.path.clone(), index: (i + 1).to_string(), reason };
+        wave_or_text(text, &param.ty).map_err(wrong)
+    });
+    typed.collect()
+}
+
+/// The number of workers, within what the machine allows.
+pub(super) fn processes(jobs: Jobs, report: &Report) -> usize {
+    let wanted = resolve_jobs(jobs, num_cpus::get());
+    let by_files = usize::try_from(raise_files().saturating_sub(FDS_OF_OURS) / FDS_PER_WORKER).unwrap_or(usize::MAX);
+    let (most, why) = match by_files < JOBS_MAX {
+        true => (by_files.max(1), "the limit on open files (ulimit -n) allows no more"),
+        false => (JOBS_MAX, "more are of no use"),
+    };
+    if wanted > most {
+        report.warn(&format!("{most} workers instead of {wanted}: {why}"));
+    }
+    wanted.min(most)
+}
+
+fn resolve_jobs(jobs: Jobs, processors: usize) -> usize {
+    let wanted = match jobs {
+        Jobs::Default => processors,
+        Jobs::Exactly(n) => n,
+        Jobs::Percent(percent) => processors.saturating_mul(percent) / 100,
+        Jobs::More(n) => processors.saturating_add(n),
+        Jobs::Fewer(n) => processors.saturating_sub(n),
+    };
+    wanted.max(1)
+}
+
+/// Takes as many descriptors as we may have, and gives their number.
+fn raise_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
+        Err(_) => limit.current.unwrap_or(u64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_follow_the_processors_and_are_never_none() {
+        let of = |jobs| resolve_jobs(jobs, 4);
+        assert_eq!(of(Jobs::Default), 4);
+        assert_eq!(of(Jobs::Exactly(7)), 7);
+        assert_eq!((of(Jobs::Percent(50)), of(Jobs::Percent(1))), (2, 1));
+        assert_eq!((of(Jobs::More(2)), of(Jobs::More(usize::MAX))), (6, usize::MAX));
+        assert_eq!((of(Jobs::Fewer(1)), of(Jobs::Fewer(9))), (3, 1));
+    }
+}

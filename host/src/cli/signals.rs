@@ -1,0 +1,74 @@
+//! Signals, as calls in a thread of their own.
+//!
+//! The first `SIGINT`, `SIGTERM` or `SIGHUP` is passed on, so that work can be ended in good order; the second, or a good order that takes
+//! too long, ends this program at once. Its workers never outlive it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use crate::sys;
+
+/// How long the end in good order may take: output that is stuck in a pipe must not keep a terminated program alive.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The signal that has come, for whoever is about to end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Received(Arc<AtomicI32>);
+
+impl Received {
+    pub(super) fn get(&self) -> Option<i32> {
+        Some(self.0.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
+    }
+}
+
+/// Begins to watch. `on_end` is called for the first signal that asks for an end, `on_status` for each `SIGUSR1`.
+///
+/// `SIGINT` and `SIGHUP` that were ignored when we were started stay ignored: `nohup`, and jobs in the background.
+pub(super) fn watch(
+    on_end: impl FnOnce() + Send + 'static,
+    on_status: impl Fn() + Send + 'static,
+) -> io::Result<Received> {
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1];
+    let heard = wanted.into_iter().filter(|s| !(matches!(*s, SIGINT | SIGHUP) && sys::is_ignored(*s)));
+    let mut signals = Signals::new(heard)?;
+    let received = Received::default();
+    let stored = received.clone();
+    std::thread::Builder::new().name("wpool-signals".to_owned()).spawn(move || {
+        let mut on_end = Some(on_end);
+        for signal in signals.forever() {
+            match (signal, on_end.take()) {
+                (SIGUSR1, waiting) => {
+                    on_end = waiting;
+                    on_status();
+                }
+                (signal, Some(on_end)) => {
+                    stored.0.store(signal, Ordering::SeqCst);
+                    end_later(signal);
+                    on_end();
+                }
+                (signal, None) => die_of(signal),
+            }
+        }
+    })?;
+    Ok(received)
+}
+
+fn end_later(signal: i32) {
+    let end = move || {
+        std::thread::sleep(GRACE);
+        die_of(signal);
+    };
+    // Without a thread, the second signal still ends us.
+    let _second_signal = std::thread::Builder::new().name("wpool-end".to_owned()).spawn(end);
+}
+
+/// Ends this program by the signal's default action, so that its parent sees what happened.
+pub(super) fn die_of(signal: i32) -> ! {
+    let _does_not_return = signal_hook::low_level::emulate_default_handler(signal);
+    std::process::exit(i32::from(super::exit::Exit::Signal(signal).code()))
+}

@@ -1,0 +1,55 @@
+//! The three standard streams, by their descriptors: no locks, no buffers behind our back, no panics.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+/// Writes all of `bytes`. A stream that somebody has made non-blocking is waited for.
+pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(e) => retry(fd, PollFlags::OUT, e)?,
+        }
+    }
+    Ok(())
+}
+
+/// Reads some bytes; 0 at the end.
+pub(super) fn read(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match rustix::io::read(fd.as_fd(), &mut *buf) {
+            Ok(read) => return Ok(read),
+            Err(e) => retry(fd.as_fd(), PollFlags::IN, e)?,
+        }
+    }
+}
+
+fn retry(fd: BorrowedFd<'_>, wanted: PollFlags, error: Errno) -> io::Result<()> {
+    match error {
+        Errno::INTR => Ok(()),
+        Errno::AGAIN => {
+            // Whatever the wait says, the next attempt knows better.
+            let _tried_again = rustix::event::poll(&mut [PollFd::new(&fd, wanted)], None);
+            Ok(())
+        }
+        error => Err(error.into()),
+    }
+}
+
+/// Writes to stderr. If that is closed or full, there is nobody left to tell.
+pub(super) fn say(bytes: &[u8]) {
+    let _nobody_to_tell = write_all(rustix::stdio::stderr(), bytes);
+}
+
+/// The system's words for an error, without its number.
+pub(super) fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
