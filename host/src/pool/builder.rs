@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::dispatcher::{Command, Dispatcher, Spec, Waker};
@@ -194,19 +194,22 @@ fn start(spec: Spec, config: Config, info: ModuleInfo, limits: Limits, window: W
         plans: Mutex::new(HashMap::new()),
         directory,
         closed: AtomicBool::new(false),
+        broken: OnceLock::new(),
         over: Mutex::new(false),
         is_over: Condvar::new(),
     });
     let of_thread = shared.clone();
     std::thread::Builder::new().name("wpool-dispatcher".to_owned()).spawn(move || {
-        dispatcher.run();
+        if let Some(reason) = dispatcher.run() {
+            of_thread.broken.get_or_init(|| reason);
+        }
         let mut over = of_thread.over.lock().unwrap_or_else(PoisonError::into_inner);
         *over = true;
         of_thread.closed.store(true, Ordering::Release);
         // Jobs that came too late for the dispatcher end here.
         while let Ok(command) = inbox.try_recv() {
             if let Command::Job { job, .. } = command {
-                job.finish();
+                job.finish(&of_thread.refusal());
             }
         }
         drop(over);
