@@ -517,7 +517,15 @@ impl Supervisor {
 
         let record = std::mem::take(&mut pending.input);
         let mut listener = Listener { shared: &shared, sinks: pending.sinks, outcome: None, reason: None };
-        let timed_out = listener.listen(socket, &child, &resolved, &record, &pending.limits);
+        let listened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            listener.listen(socket, &child, &resolved, &record, &pending.limits)
+        }));
+        let timed_out = listened.unwrap_or_else(|_| {
+            // Whoever joins must see an end.
+            listener.reason = Some("the function that takes its output panicked".to_owned());
+            child.kill();
+            false
+        });
         let exit = child.wait();
         let status = listener.status(exit, timed_out.then_some(pending.limits.time).flatten());
         let mut state = shared.lock();
@@ -564,7 +572,10 @@ impl Listener<'_> {
         let mut deadline = None;
         loop {
             match self.hear(&mut connection) {
-                Ok(true) => deadline = limits.time.map(|time| Instant::now() + time + limits.grace),
+                Ok(true) => {
+                    let allowed = limits.time.map(|time| time.saturating_add(limits.grace));
+                    deadline = allowed.and_then(|time| Instant::now().checked_add(time));
+                }
                 Ok(false) => {}
                 Err(RecvError::Closed | RecvError::Io(_)) => return false,
                 Err(RecvError::Violation(violation)) => {

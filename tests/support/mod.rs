@@ -58,3 +58,86 @@ pub fn wait_until(what: &str, at_most: Duration, mut holds: impl FnMut() -> bool
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// While it lives, the test has a minute. A test that hangs must not hang the suite, and must say what it hung on.
+pub struct TimeBound {
+    _ended: std::sync::mpsc::Sender<()>,
+}
+
+/// Ends the test program with a report if the test takes more than a minute.
+pub fn time_bound() -> TimeBound {
+    time_bound_of(Duration::from_secs(60))
+}
+
+/// As [`time_bound`], for tests that are long.
+pub fn time_bound_of(at_most: Duration) -> TimeBound {
+    let (ended, end) = std::sync::mpsc::channel::<()>();
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    std::thread::spawn(move || {
+        if end.recv_timeout(at_most) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("{test} takes more than {at_most:?}; the threads of this program, and its workers:");
+            for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+                eprintln!("  {}", state_of(&task.path()));
+            }
+            for pid in workers_of(std::process::id()) {
+                eprintln!("  worker {pid} {}", state_of(Path::new(&format!("/proc/{pid}"))));
+            }
+            std::process::abort();
+        }
+    });
+    TimeBound { _ended: ended }
+}
+
+/// Name, state and place in the kernel of a process or thread.
+fn state_of(proc: &Path) -> String {
+    let read = |file: &str| std::fs::read_to_string(proc.join(file)).unwrap_or_default().trim().to_owned();
+    let status = read("status");
+    let state = status.lines().find(|line| line.starts_with("State")).unwrap_or_default();
+    format!("{}: {state} in {}", read("comm"), read("wchan"))
+}
+
+/// The state letter of a process in `/proc`; `None` if it does not exist.
+pub fn proc_state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Waits until the processes are gone, zombies too.
+#[track_caller]
+pub fn assert_gone(pids: &[u32]) {
+    wait_until("the processes are gone", Duration::from_secs(2), || pids.iter().all(|pid| proc_state(*pid).is_none()));
+}
+
+/// Sends a signal to a process that is known to live, or to be unreaped.
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    // It may have been reaped a moment ago.
+    let _gone = rustix::process::kill_process(pid, signal);
+}
+
+/// A program that was built from `host/examples` or `tests/support`.
+pub fn example(name: &str) -> PathBuf {
+    let path = program().with_file_name("examples").join(name);
+    assert!(
+        path.exists(),
+        "{} is not built: run `cargo test`, or `cargo build --release --examples` first",
+        path.display()
+    );
+    path
+}
+
+/// A directory for one test, removed with its handle.
+pub fn temp_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// Writes an executable shell script. It is run with an empty environment, as workers are.
+pub fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    // Another process writes it: were it open for writing in this one, a worker forked at that moment would inherit that, and the
+    // script could not be executed ("text file busy").
+    let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$2" && chmod 755 "$2""#;
+    let done = std::process::Command::new("sh").args(["-c", write, "sh", text]).arg(&path).status().unwrap();
+    assert!(done.success());
+    path
+}

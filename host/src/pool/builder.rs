@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -164,7 +164,6 @@ impl PoolBuilder {
             module: self.module,
             limits: self.limits.clone(),
             start_method: self.start_method,
-            processes: self.processes,
             setup,
             retry_on: if self.retries > 0 { is_worth_retrying } else { |_| false },
             name: self.name,
@@ -194,14 +193,17 @@ fn start(spec: Spec, config: Config, info: ModuleInfo, limits: Limits, window: W
         plans: Mutex::new(HashMap::new()),
         directory,
         closed: AtomicBool::new(false),
+        broken: OnceLock::new(),
         over: Mutex::new(false),
         is_over: Condvar::new(),
     });
     let end = End { shared: shared.clone(), inbox };
     std::thread::Builder::new().name("wpool-dispatcher".to_owned()).spawn(move || {
-        // Dropped after the dispatcher, however that ends.
-        let _end = end;
-        dispatcher.run();
+        // Told at the end, also if the dispatcher panics.
+        let end = end;
+        if let Some(reason) = dispatcher.run() {
+            end.shared.broken.get_or_init(|| reason);
+        }
     })?;
     Ok(Pool { shared })
 }
@@ -220,7 +222,7 @@ impl Drop for End {
         // Jobs that came too late for the dispatcher end here.
         while let Ok(command) = self.inbox.try_recv() {
             if let Command::Job { job, .. } = command {
-                job.finish();
+                job.finish(&self.shared.refusal());
             }
         }
         drop(over);

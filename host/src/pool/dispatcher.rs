@@ -29,8 +29,10 @@ const READ_LEN: usize = 256 << 10;
 const ROUNDS: usize = 8;
 /// No more input is taken from a job that has this many tasks queued: it waits on its own side, where its window bounds it.
 const QUEUE_LEN: u64 = 1 << 14;
-/// Queued tasks per worker with which no worker will be idle before the next look at the input.
-const PLENTY: u64 = 64;
+/// Bytes of any message of a worker's but a result, beside the output that it may hold. A failure's message is cut by the worker long before.
+const MESSAGE_LEN_MAX: usize = 1 << 20;
+/// What comes before a result: stdout, stderr and the time. A worker that sends them without end would fill our memory.
+const ATTACHMENTS_MAX: usize = 3;
 /// Bytes of memory a worker's read buffer keeps when it is empty.
 const BUFFER_KEPT: usize = 1 << 20;
 
@@ -65,7 +67,6 @@ pub(super) struct Spec {
     pub(super) module: Module,
     pub(super) limits: Limits,
     pub(super) start_method: StartMethod,
-    pub(super) processes: usize,
     pub(super) setup: Setup,
     pub(super) retry_on: fn(&Failure) -> bool,
     pub(super) name: String,
@@ -83,10 +84,20 @@ struct Link {
     sent: usize,
     /// The socket is registered for writing.
     wants_write: bool,
-    greeted: bool,
+    stage: Stage,
     plans: Vec<u32>,
     /// Why we ended it, if we did.
     fault: Option<String>,
+    /// It broke the protocol: what it says is not listened to any more.
+    distrusted: bool,
+}
+
+/// How far a worker's start has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Silent,
+    Greeted,
+    Ready,
 }
 
 /// A job and the records that are still needed.
@@ -95,6 +106,13 @@ struct OpenJob {
     chunks: VecDeque<InputChunk>,
     ended: bool,
     cancelled: bool,
+}
+
+impl Drop for OpenJob {
+    /// Whatever becomes of the dispatcher, nobody waits for ever.
+    fn drop(&mut self) {
+        self.job.finish(&Failure::Cancelled);
+    }
 }
 
 pub(super) struct Dispatcher {
@@ -155,8 +173,8 @@ impl Dispatcher {
         })
     }
 
-    /// Runs until the pool is over and every worker is gone.
-    pub(super) fn run(mut self) {
+    /// Runs until the pool is over and every worker is gone. Gives the reason if it broke.
+    pub(super) fn run(mut self) -> Option<String> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
         while !self.finished {
             let timeout = self.schedule.next_tick().map(|due| due.saturating_sub(self.now()));
@@ -172,6 +190,16 @@ impl Dispatcher {
             if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
                 self.tick();
             }
+        }
+        // Jobs whose input never ended have records left that came too late even for the schedule.
+        let verdict = self.schedule.verdict();
+        let failure = self.failure(verdict.clone());
+        for (_, open) in self.jobs.drain() {
+            open.job.finish(&failure);
+        }
+        match verdict {
+            Verdict::Broken { reason } => Some(reason),
+            Verdict::Lost { .. } | Verdict::TimedOut | Verdict::Cancelled => None,
         }
         // The zygote ends with its handle.
     }
@@ -227,6 +255,8 @@ impl Dispatcher {
                     }
                     let open = OpenJob { job: job.clone(), chunks: VecDeque::new(), ended: false, cancelled: false };
                     self.jobs.insert(job.id, open);
+                    // Before any `Close` that was asked for after it.
+                    self.on(Event::Opened { job: job.id });
                 }
                 Command::Close => self.on(Event::Close),
                 Command::Terminate => self.on(Event::Terminate),
@@ -245,15 +275,17 @@ impl Dispatcher {
                 self.on(Event::Cancelled { job: id });
             } else if self.schedule.queued(id) < QUEUE_LEN {
                 self.take_from(id);
+                // While tasks are queued, the end of a running one brings us here again. Otherwise the next record has to.
+                while self.schedule.queued(id) == 0 && self.jobs.get(&id).is_some_and(|open| !open.job.await_input()) {
+                    self.take_from(id);
+                }
             }
         }
     }
 
     fn take_from(&mut self, id: JobId) {
         let Some(open) = self.jobs.get_mut(&id).filter(|open| !open.ended) else { return };
-        // Workers that answer bring the dispatcher back here, so that a queue of some length needs no waking.
-        let (queued, plenty) = (self.schedule.queued(id), PLENTY * self.spec.processes as u64);
-        let taken = open.job.take_input(|count| queued + count >= plenty);
+        let taken = open.job.take_input();
         open.ended = taken.ended;
         let (mut count, mut bytes) = (0, 0);
         for chunk in taken.chunks {
@@ -288,9 +320,8 @@ impl Dispatcher {
                 self.deliver(job, ResultChunk::failure(first, count, &failure, by));
             }
             Action::JobDone { job } => {
-                if let Some(open) = self.jobs.remove(&job) {
-                    open.job.finish();
-                }
+                // Dropped, and thereby finished.
+                self.jobs.remove(&job);
             }
             Action::Retire { worker } => {
                 self.set_state(worker, WorkerState::Retiring);
@@ -349,7 +380,7 @@ impl Dispatcher {
             StartMethod::Spawn => self.spawn(worker),
         };
         if let Err(reason) = started {
-            self.on(Event::Gone { worker, started: 0, exitcode: None, reason });
+            self.lose(vec![worker], reason);
         }
     }
 
@@ -364,19 +395,28 @@ impl Dispatcher {
     }
 
     fn request_fork(&mut self, worker: WorkerId) -> Result<(), String> {
-        if self.zygote.is_none() {
-            let module = &self.spec.module;
-            let zygote = Zygote::start(module.program(), self.spec.setup.clone(), module.artefact())
-                .map_err(|e| e.to_string())?;
-            epoll::add(&self.epoll, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)
-                .map_err(|e| e.to_string())?;
-            self.zygote = Some(zygote);
-        }
-        let Some(zygote) = &self.zygote else { return Err("the zygote is gone".to_owned()) };
-        // A zygote that has just died is noticed by its socket; the request then counts as lost.
-        let requested = zygote.request(self.identity(worker)).map_err(|e| format!("cannot ask for a fork: {e}"))?;
+        let identity = self.identity(worker);
+        let asked = self.zygote.as_ref().and_then(|zygote| zygote.request(identity.clone()).ok());
+        let requested = match asked {
+            Some(requested) => requested,
+            None => {
+                // One that does not listen any more has died this moment: that costs no try.
+                self.drop_zygote("it died");
+                let zygote = self.start_zygote()?;
+                zygote.request(identity).map_err(|e| format!("cannot ask for a fork: {e}"))?
+            }
+        };
         self.forking.push_back(worker);
         self.link(worker, requested.socket, requested.page)
+    }
+
+    fn start_zygote(&mut self) -> Result<&Zygote, String> {
+        let module = &self.spec.module;
+        let zygote =
+            Zygote::start(module.program(), self.spec.setup.clone(), module.artefact()).map_err(|e| e.to_string())?;
+        epoll::add(&self.epoll, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)
+            .map_err(|e| e.to_string())?;
+        Ok(self.zygote.insert(zygote))
     }
 
     fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: StatusPage) -> Result<(), String> {
@@ -393,9 +433,10 @@ impl Dispatcher {
             outgoing: Vec::new(),
             sent: 0,
             wants_write: false,
-            greeted: false,
+            stage: Stage::Silent,
             plans: Vec::new(),
             fault: None,
+            distrusted: false,
         };
         self.links.insert(worker, link);
         Ok(())
@@ -423,6 +464,13 @@ impl Dispatcher {
         let Some(zygote) = &mut self.zygote else { return };
         let mut heard = Vec::new();
         let open = zygote.read(|message| heard.push(message));
+        self.heed(heard);
+        if open != Ok(true) {
+            self.drop_zygote("it died");
+        }
+    }
+
+    fn heed(&mut self, heard: Vec<FromWorker>) {
         for message in heard {
             match message {
                 FromWorker::Hello { .. } | FromWorker::Ready => {}
@@ -430,12 +478,12 @@ impl Dispatcher {
                     let Some(worker) = self.forking.pop_front() else { continue };
                     match Child::open(pid) {
                         Ok(child) => self.adopt(worker, child),
-                        Err(e) => self.lose(worker, format!("it was gone at once: {e}")),
+                        Err(e) => self.lose(vec![worker], format!("it was gone at once: {e}")),
                     }
                 }
                 FromWorker::NotForked { reason } => {
                     if let Some(worker) = self.forking.pop_front() {
-                        self.lose(worker, format!("cannot fork: {reason}"));
+                        self.lose(vec![worker], format!("cannot fork: {reason}"));
                     }
                 }
                 FromWorker::Refused { reason } => {
@@ -446,28 +494,33 @@ impl Dispatcher {
                 }
             }
         }
-        if open != Ok(true) {
-            self.drop_zygote("it died");
-        }
     }
 
     /// The zygote is gone: what it was asked for will not come. The next need starts another.
     fn drop_zygote(&mut self, why: &str) {
-        let Some(zygote) = self.zygote.take() else { return };
+        let Some(mut zygote) = self.zygote.take() else { return };
         let _gone = epoll::delete(&self.epoll, &zygote);
         zygote.child().kill();
         let exit = zygote.child().wait();
-        for worker in std::mem::take(&mut self.forking) {
-            self.lose(worker, format!("the zygote is gone: {why} ({exit})"));
+        // Workers that it had forked already are ours to reap.
+        let mut heard = Vec::new();
+        let _last_words = zygote.read(|message| heard.push(message));
+        heard.retain(|message| matches!(message, FromWorker::Forked { .. } | FromWorker::NotForked { .. }));
+        self.heed(heard);
+        let lost = Vec::from(std::mem::take(&mut self.forking));
+        if !lost.is_empty() {
+            self.lose(lost, format!("the zygote is gone: {why} ({exit})"));
         }
     }
 
-    /// A worker that never had a process that we know of.
-    fn lose(&mut self, worker: WorkerId, reason: String) {
-        if let Some(link) = self.links.remove(&worker) {
-            let _gone = epoll::delete(&self.epoll, &link.socket);
+    /// Workers that never had a process that we know of.
+    fn lose(&mut self, workers: Vec<WorkerId>, reason: String) {
+        for worker in &workers {
+            if let Some(link) = self.links.remove(worker) {
+                let _gone = epoll::delete(&self.epoll, &link.socket);
+            }
         }
-        self.on(Event::Gone { worker, started: 0, exitcode: None, reason });
+        self.on(Event::NotStarted { workers, reason });
     }
 
     fn kill(&mut self, worker: WorkerId) {
@@ -477,10 +530,8 @@ impl Dispatcher {
         link.page.ask_to_stop();
         match &link.child {
             Some(child) => child.kill(),
-            // Not forked yet, or we have not heard: `adopt` kills it, and the closed socket ends it even before that.
-            None => {
-                let _closed = rustix::net::shutdown(&link.socket, rustix::net::Shutdown::Both);
-            }
+            // Not forked yet, or we have not heard. A zygote that is loading, or hangs, is not waited for.
+            None => self.drop_zygote("its workers are not wanted"),
         }
     }
 
@@ -575,6 +626,11 @@ impl Dispatcher {
         self.flush(worker);
         for _ in 0..rounds {
             let Some(link) = self.links.get_mut(&worker) else { return };
+            if link.distrusted || self.schedule.is_terminated() {
+                // It has been killed. What it has still to say counts for nothing.
+                let _gone = epoll::delete(&self.epoll, &link.socket);
+                return;
+            }
             link.incoming.reserve(READ_LEN);
             let received = rustix::net::recv(
                 &link.socket,
@@ -612,6 +668,7 @@ impl Dispatcher {
             let _gone = epoll::delete(&self.epoll, &link.socket);
             link.incoming = Vec::new();
             link.fault = Some(format!("protocol error: {violation}"));
+            link.distrusted = true;
         }
         self.kill(worker);
     }
@@ -620,9 +677,12 @@ impl Dispatcher {
     fn read(&mut self, worker: WorkerId) -> Result<(), Violation> {
         let Some(link) = self.links.get_mut(&worker) else { return Ok(()) };
         let bytes = std::mem::take(&mut link.incoming);
-        let mut results = Results { from: 0, count: 0 };
+        let mut results = Results { from: 0, count: 0, attached: 0 };
         let mut at = 0;
         let read = loop {
+            if let Err(violation) = self.check_len(&bytes[at..]) {
+                break Err(violation);
+            }
             let frame = match frame::parse(&bytes[at..]) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break Ok(()),
@@ -647,6 +707,17 @@ impl Dispatcher {
         read
     }
 
+    /// Refuses a frame that is longer than any that our own worker would send, as soon as it is announced.
+    fn check_len(&self, bytes: &[u8]) -> Result<(), Violation> {
+        let limits = &self.spec.limits;
+        match frame::head(bytes)? {
+            Some((Kind::Returned, len)) if len > limits.output => Err(Violation::TooLong { len }),
+            Some((Kind::Returned, _)) | None => Ok(()),
+            Some((_, len)) if len > limits.stdout.saturating_add(MESSAGE_LEN_MAX) => Err(Violation::TooLong { len }),
+            Some(_) => Ok(()),
+        }
+    }
+
     fn handle(
         &mut self,
         worker: WorkerId,
@@ -660,10 +731,12 @@ impl Dispatcher {
             Kind::Returned => {
                 self.expect_answer(worker, results)?;
                 results.count += 1;
+                results.attached = 0;
                 Ok(())
             }
             Kind::Failed => {
                 self.expect_answer(worker, results)?;
+                results.attached = 0;
                 let failure = message::read_failure(frame.payload)?;
                 if (self.spec.retry_on)(&failure) {
                     // May not be the last word, so that it goes its own way.
@@ -676,11 +749,16 @@ impl Dispatcher {
                 }
                 Ok(())
             }
-            Kind::Stdout | Kind::Stderr => Ok(()),
-            Kind::Took => match frame.payload.len() {
-                8 => Ok(()),
-                _ => Err(Violation::Malformed("a duration that is not 8 bytes".to_owned())),
-            },
+            Kind::Took if frame.payload.len() != 8 => {
+                Err(Violation::Malformed("a duration that is not 8 bytes".to_owned()))
+            }
+            Kind::Stdout | Kind::Stderr | Kind::Took => {
+                results.attached += 1;
+                match results.attached > ATTACHMENTS_MAX {
+                    true => Err(Violation::Unexpected("more output than a task has streams")),
+                    false => Ok(()),
+                }
+            }
             Kind::BatchDone => {
                 let nanos = frame
                     .payload
@@ -713,18 +791,17 @@ impl Dispatcher {
     fn hear(&mut self, worker: WorkerId, message: FromWorker) -> Result<(), Violation> {
         match message {
             FromWorker::Hello { version } if version == crate::protocol::VERSION => {
-                if let Some(link) = self.links.get_mut(&worker) {
-                    link.greeted = true;
-                }
-                Ok(())
+                self.set_stage(worker, Stage::Silent, Stage::Greeted)
             }
             FromWorker::Hello { .. } => Err(Violation::Unexpected("the worker is of another version")),
-            FromWorker::Ready if self.links.get(&worker).is_some_and(|l| l.greeted) => {
+            FromWorker::Ready => {
+                self.set_stage(worker, Stage::Greeted, Stage::Ready)?;
                 self.set_state(worker, WorkerState::Idle);
                 self.on(Event::Ready { worker });
                 Ok(())
             }
             FromWorker::InitFailed { failure } => {
+                self.set_stage(worker, Stage::Greeted, Stage::Greeted)?;
                 let error = crate::error::TaskError::from(failure);
                 self.on(Event::Broke { reason: format!("the initializer failed: {error}") });
                 Ok(())
@@ -735,11 +812,22 @@ impl Dispatcher {
                 }
                 Ok(())
             }
-            FromWorker::Ready
-            | FromWorker::Compiled(_)
+            FromWorker::Compiled(_)
             | FromWorker::Forked { .. }
             | FromWorker::NotForked { .. }
             | FromWorker::Report(_) => Err(Violation::Unexpected("the worker spoke out of turn")),
+        }
+    }
+
+    /// A worker's start goes step by step, once.
+    fn set_stage(&mut self, worker: WorkerId, from: Stage, to: Stage) -> Result<(), Violation> {
+        match self.links.get_mut(&worker) {
+            Some(link) if link.stage != from => Err(Violation::Unexpected("the worker spoke out of turn")),
+            Some(link) => {
+                link.stage = to;
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -802,21 +890,14 @@ impl Dispatcher {
     }
 }
 
-impl Drop for Dispatcher {
-    /// Nobody may wait for ever, whatever ended the dispatcher. (Closed sockets end the workers.)
-    fn drop(&mut self) {
-        for open in self.jobs.values() {
-            open.job.finish();
-        }
-    }
-}
-
 /// A run of answers within the bytes being read.
 struct Results {
     /// Where the run begins.
     from: usize,
     /// Whole results in it so far.
     count: u64,
+    /// Frames since the last result that belong to the next.
+    attached: usize,
 }
 
 /// The bytes of the first `count` outcomes.

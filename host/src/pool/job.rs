@@ -104,15 +104,19 @@ struct Inner {
     full: VecDeque<InputChunk>,
     filling: InputChunk,
     pushed: u64,
+    /// The first record that the dispatcher has not taken.
+    first_left: u64,
     /// Of records under way and of outcomes not taken yet.
     bytes: u64,
     input_ended: bool,
-    /// The dispatcher wants to be woken by the next record.
+    /// The dispatcher waits for records.
     hungry: bool,
     outcomes: VecDeque<ResultChunk>,
     taken: u64,
     /// Every outcome is in `outcomes` or taken.
     done: bool,
+    /// Why the input did not come to its own end.
+    cut_short: Option<Failure>,
     cancelled: bool,
 }
 
@@ -139,12 +143,34 @@ impl Job {
 
     // For who pushes.
 
-    /// Adds records, waiting for room before each. `fill` is called with the room there is and pushes up to that many records.
-    pub(crate) fn push(&self, record: &[u8]) -> Result<(), Closed> {
-        let mut inner = self.lock();
+    /// Whether one more record fits now. One that is pushed by the same thread then finds room.
+    pub(crate) fn room(&self) -> Result<bool, Closed> {
+        let inner = self.lock();
+        match inner.done || inner.cancelled {
+            true => Err(Closed),
+            false => Ok(self.has_room(&inner)),
+        }
+    }
+
+    /// Waits until one more record fits.
+    pub(crate) fn wait_room(&self) -> Result<(), Closed> {
+        let inner = self.wait_for_room(self.lock());
+        match inner.done || inner.cancelled {
+            true => Err(Closed),
+            false => Ok(()),
+        }
+    }
+
+    fn wait_for_room<'j>(&'j self, mut inner: MutexGuard<'j, Inner>) -> MutexGuard<'j, Inner> {
         while !inner.done && !inner.cancelled && !self.has_room(&inner) {
             inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
+        inner
+    }
+
+    /// Adds a record, waiting for room before.
+    pub(crate) fn push(&self, record: &[u8]) -> Result<(), Closed> {
+        let mut inner = self.wait_for_room(self.lock());
         self.add(&mut inner, record)
     }
 
@@ -161,9 +187,7 @@ impl Job {
     pub(crate) fn push_all<'r>(&self, records: impl Iterator<Item = &'r [u8]>) -> Result<(), Closed> {
         let mut inner = self.lock();
         for record in records {
-            while !inner.done && !inner.cancelled && !self.has_room(&inner) {
-                inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
-            }
+            inner = self.wait_for_room(inner);
             self.add(&mut inner, record)?;
         }
         Ok(())
@@ -190,6 +214,12 @@ impl Job {
         Ok(())
     }
 
+    /// No more records will come, though there should have been more.
+    pub(crate) fn break_input(&self) {
+        self.lock().cut_short.get_or_insert(Failure::Cancelled);
+        self.end_input();
+    }
+
     /// No more records will come.
     pub(crate) fn end_input(&self) {
         let mut inner = self.lock();
@@ -200,21 +230,26 @@ impl Job {
 
     // For the dispatcher.
 
-    /// Takes the records that have come. Unless the dispatcher has `enough` with them, the next one wakes it.
-    pub(crate) fn take_input(&self, enough: impl FnOnce(u64) -> bool) -> Taken {
+    /// Takes the records that have come.
+    pub(crate) fn take_input(&self) -> Taken {
         let mut inner = self.lock();
         let mut chunks: Vec<InputChunk> = inner.full.drain(..).collect();
         if !inner.filling.starts.is_empty() {
             let next = InputChunk { first: inner.pushed, ..InputChunk::default() };
             chunks.push(std::mem::replace(&mut inner.filling, next));
         }
-        let mut count = 0;
         for chunk in &mut chunks {
             chunk.open = chunk.count();
-            count += chunk.open;
         }
-        inner.hungry = !enough(count);
+        inner.first_left = inner.pushed;
         Taken { chunks, ended: inner.input_ended }
+    }
+
+    /// From now on the dispatcher is woken by the next record. `false` if there are records, or the end of them, already.
+    pub(crate) fn await_input(&self) -> bool {
+        let mut inner = self.lock();
+        inner.hungry = inner.full.is_empty() && inner.filling.starts.is_empty();
+        inner.hungry
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -235,11 +270,29 @@ impl Job {
         self.ready.notify_all();
     }
 
-    /// Every outcome has been delivered.
-    pub(crate) fn finish(&self) {
-        self.lock().done = true;
+    /// Every outcome has been delivered that will be. Records that the dispatcher has not taken have `left` as theirs.
+    pub(crate) fn finish(&self, left: &Failure) {
+        let mut inner = self.lock();
+        if !inner.done {
+            inner.done = true;
+            if !inner.input_ended {
+                inner.cut_short.get_or_insert_with(|| left.clone());
+            }
+            inner.full.clear();
+            inner.filling = InputChunk::default();
+            let (first, count) = (inner.first_left, inner.pushed - inner.first_left);
+            if count > 0 && !inner.cancelled {
+                inner.outcomes.push_back(ResultChunk::failure(first, count, left, By::default()));
+            }
+        }
+        drop(inner);
         self.ready.notify_all();
         self.room.notify_all();
+    }
+
+    /// Why there are fewer outcomes than there should have been: the pool ended, or the input broke, while more records were to come.
+    pub(crate) fn cut_short(&self) -> Option<Failure> {
+        self.lock().cut_short.clone()
     }
 
     // For who takes.

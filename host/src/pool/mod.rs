@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -30,7 +30,7 @@ pub use self::result::{AsyncResult, Imap, ImapUnordered, Inputs, Outcome, Outcom
 use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
 use crate::limits::Limits;
 use crate::module::{Module, ModuleInfo};
-use crate::protocol::message::Call;
+use crate::protocol::message::{Call, Failure};
 use crate::target::{Resolved, Target, resolve};
 use crate::value::{Args, Ret, Type};
 
@@ -90,6 +90,8 @@ struct Shared {
     plans: Mutex<HashMap<CallKey, u32>>,
     directory: Arc<Mutex<Vec<WorkerInfo>>>,
     closed: AtomicBool,
+    /// Why the pool broke, if it did.
+    broken: OnceLock<String>,
     over: Mutex<bool>,
     is_over: Condvar,
 }
@@ -216,7 +218,7 @@ impl Pool {
             return AsyncResult::failed(does_not_fit(&free), func.decode());
         }
         let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
-            return AsyncResult::failed(TaskError::Cancelled, func.decode());
+            return AsyncResult::failed(self.shared.refusal().into(), func.decode());
         };
         let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
         // A pool that closes at this moment still gives the job an end, without an outcome: cancelled.
@@ -259,7 +261,7 @@ impl Pool {
         items: impl IntoIterator<Item = A>,
     ) -> Vec<Result<R, TaskError>> {
         let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
-            return items.into_iter().map(|_| Err(TaskError::Cancelled)).collect();
+            return items.into_iter().map(|_| Err(self.shared.refusal().into())).collect();
         };
         let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
         let mut outcomes = Outcomes::new(job, true);
@@ -269,20 +271,22 @@ impl Pool {
         let mut misfits = Vec::new();
         let mut record = Vec::new();
         let mut place = 0usize;
-        for args in items {
-            record.clear();
-            if !args.encode(&free, &mut record) {
-                misfits.push(place);
-                place += 1;
-                continue;
-            }
-            place += 1;
+        let mut items = items.into_iter();
+        loop {
             // With the window full, this same thread makes room.
-            while matches!(inputs.try_push(&record), Ok(false)) {
+            while matches!(inputs.room(), Ok(false)) {
                 if !outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {
                     break;
                 }
             }
+            let Some(args) = items.next() else { break };
+            record.clear();
+            match args.encode(&free, &mut record) {
+                // There is room, or the pool is over; that is seen below.
+                true => drop(inputs.try_push(&record)),
+                false => misfits.push(place),
+            }
+            place += 1;
         }
         drop(inputs);
         while outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {}
@@ -290,7 +294,7 @@ impl Pool {
             results.insert(place.min(results.len()), Err(does_not_fit(&free)));
         }
         // A pool that ended under our hands gave no outcome to what could not be pushed.
-        results.resize_with(place, || Err(TaskError::Cancelled));
+        results.resize_with(place, || Err(self.shared.refusal().into()));
         results
     }
 
@@ -339,7 +343,7 @@ impl Pool {
         I::IntoIter: Send + 'static,
     {
         let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
-            return Outcomes::closed(self.shared.waker.clone());
+            return Outcomes::refused(self.shared.waker.clone(), &self.shared.refusal());
         };
         let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
         let resolved = func.resolved.clone();
@@ -347,7 +351,9 @@ impl Pool {
         let feeder = move || {
             let free = resolved.free();
             let mut record = Vec::new();
-            for args in &mut items {
+            // Room first: no item is drawn before its turn.
+            while inputs.wait_room().is_ok() {
+                let Some(args) = items.next() else { break };
                 record.clear();
                 let pushed = match args.encode(&free, &mut record) {
                     true => inputs.push(&record),
@@ -363,7 +369,7 @@ impl Pool {
             Ok(_detached) => Outcomes::new(job, ordered),
             Err(_) => {
                 job.cancel();
-                Outcomes::closed(self.shared.waker.clone())
+                Outcomes::refused(self.shared.waker.clone(), &Failure::Cancelled)
             }
         }
     }
@@ -391,7 +397,7 @@ impl Pool {
     /// # Errors
     /// [`StillRunning`] as for [`Pool::join`].
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool, StillRunning> {
-        self.wait_over(Some(Instant::now() + timeout))
+        self.wait_over(Instant::now().checked_add(timeout))
     }
 
     fn wait_over(&self, deadline: Option<Instant>) -> Result<bool, StillRunning> {
@@ -434,6 +440,14 @@ impl Shared {
         // A dispatcher that is gone has closed already.
         let _over = self.commands.send(command);
         self.waker.wake();
+    }
+
+    /// What a task is told that comes when the pool takes no more.
+    fn refusal(&self) -> Failure {
+        match self.broken.get() {
+            Some(reason) => Failure::Broken { reason: reason.clone() },
+            None => Failure::Cancelled,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::dispatcher::Waker;
 use super::job::{By, Job, Parsed, ResultChunk, Window, parse_outcome};
 use crate::error::{Closed, TaskError, TimedOut};
 use crate::protocol::frame::Kind;
-use crate::protocol::message::read_failure;
+use crate::protocol::message::{Failure, read_failure};
 use crate::value::Ret;
 
 /// Where the records of a [`Pool::stream`](super::Pool::stream) go in. Dropping it ends the input.
@@ -57,6 +57,16 @@ impl Inputs {
         &record[..record.len().min(self.record_max.saturating_add(1))]
     }
 
+    /// Waits until there is room for a record, so that no item is drawn before.
+    pub(super) fn wait_room(&self) -> Result<(), Closed> {
+        self.job.wait_room()
+    }
+
+    /// Whether there is room for a record.
+    pub(super) fn room(&self) -> Result<bool, Closed> {
+        self.job.room()
+    }
+
     /// A place for an item that has no record, so that the others keep theirs: no text is a WAVE value of any type.
     pub(super) fn push_misfit(&mut self) -> Result<(), Closed> {
         self.job.push(b"\xff")
@@ -65,7 +75,10 @@ impl Inputs {
 
 impl Drop for Inputs {
     fn drop(&mut self) {
-        self.job.end_input();
+        match std::thread::panicking() {
+            true => self.job.break_input(),
+            false => self.job.end_input(),
+        }
     }
 }
 
@@ -144,6 +157,8 @@ pub struct Outcomes {
     early: BTreeMap<u64, ResultChunk>,
     next: u64,
     over: bool,
+    /// An iterator has said that it was cut short.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -155,14 +170,20 @@ struct Reading {
 
 impl Outcomes {
     pub(super) fn new(job: Arc<Job>, ordered: bool) -> Outcomes {
-        Outcomes { job, ordered, current: None, early: BTreeMap::new(), next: 0, over: false }
+        Outcomes { job, ordered, current: None, early: BTreeMap::new(), next: 0, over: false, told: false }
     }
 
-    /// Of a pool that takes no more tasks: nothing.
-    pub(super) fn closed(waker: Waker) -> Outcomes {
+    /// Of a pool that takes no more tasks: cut short before the first.
+    pub(super) fn refused(waker: Waker, why: &Failure) -> Outcomes {
         let job = Arc::new(Job::new(0, 0, Window::DEFAULT, waker));
-        job.finish();
+        job.finish(why);
         Outcomes::new(job, false)
+    }
+
+    /// At the end: why it came before that of the input. Once.
+    fn cut_short(&mut self) -> Option<TaskError> {
+        let told = std::mem::replace(&mut self.told, true);
+        self.job.cut_short().filter(|_| !told).map(TaskError::from)
     }
 
     /// Waits for outcomes and gives all that are there to `each`, in order if the stream is ordered. `false` at the end.
@@ -332,7 +353,7 @@ impl<R: Ret> AsyncResult<R> {
     /// # Errors
     /// [`TimedOut`]: the task goes on, and asking again is fine.
     pub fn get_timeout(&mut self, timeout: Duration) -> Result<Result<R, TaskError>, TimedOut> {
-        self.settle(Some(Instant::now() + timeout))?;
+        self.settle(Instant::now().checked_add(timeout))?;
         match std::mem::replace(&mut self.state, State::Taken) {
             State::Ready(result) => Ok(result),
             State::Pending(_) | State::Taken => Ok(Err(TaskError::Cancelled)),
@@ -341,7 +362,7 @@ impl<R: Ret> AsyncResult<R> {
 
     /// Waits until the task is done, for at most that long; whether it is.
     pub fn wait(&mut self, timeout: Option<Duration>) -> bool {
-        self.settle(timeout.map(|t| Instant::now() + t)).is_ok()
+        self.settle(timeout.and_then(|t| Instant::now().checked_add(t))).is_ok()
     }
 
     /// Whether the task returned; `None` while it is not done.
@@ -364,15 +385,21 @@ impl<R: Ret> AsyncResult<R> {
 }
 
 /// Results in the order of their items; made by [`Pool::imap`](super::Pool::imap).
+///
+/// If the pool ends before the items do, the last of its own items is the error that says so.
 pub struct Imap<R> {
     outcomes: Outcomes,
     decode: Decode<R>,
 }
 
 /// Results as they come, each with the position of its item; made by [`Pool::imap_unordered`](super::Pool::imap_unordered).
+///
+/// If the pool ends before the items do, the last of its own items is the error that says so, at the position of an item that was not drawn.
 pub struct ImapUnordered<R> {
     outcomes: Outcomes,
     decode: Decode<R>,
+    /// One more than the last position that was given.
+    seen: u64,
 }
 
 impl<R> fmt::Debug for Imap<R> {
@@ -397,8 +424,13 @@ impl<R: Ret> Imap<R> {
     /// # Errors
     /// [`TimedOut`]: the iterator goes on.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Result<R, TaskError>>, TimedOut> {
+        self.next_until(Instant::now().checked_add(timeout))
+    }
+
+    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<Result<R, TaskError>>, TimedOut> {
         let decode = &self.decode;
-        self.outcomes.take_one(Some(Instant::now() + timeout), |outcome| decode.decode(outcome.result()))
+        let next = self.outcomes.take_one(deadline, |outcome| decode.decode(outcome.result()))?;
+        Ok(next.or_else(|| self.outcomes.cut_short().map(Err)))
     }
 }
 
@@ -406,8 +438,7 @@ impl<R: Ret> Iterator for Imap<R> {
     type Item = Result<R, TaskError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let decode = &self.decode;
-        self.outcomes.take_one(None, |outcome| decode.decode(outcome.result())).ok().flatten()
+        self.next_until(None).ok().flatten()
     }
 }
 
@@ -415,7 +446,7 @@ impl<R: Ret> std::iter::FusedIterator for Imap<R> {}
 
 impl<R: Ret> ImapUnordered<R> {
     pub(super) fn new(outcomes: Outcomes, decode: Decode<R>) -> ImapUnordered<R> {
-        ImapUnordered { outcomes, decode }
+        ImapUnordered { outcomes, decode, seen: 0 }
     }
 
     /// The next outcome, if it comes within that time; `Ok(None)` at the end.
@@ -424,9 +455,16 @@ impl<R: Ret> ImapUnordered<R> {
     /// [`TimedOut`]: the iterator goes on.
     #[expect(clippy::type_complexity, reason = "the item of this iterator, in the same wrapping as Imap's")]
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
+        self.next_until(Instant::now().checked_add(timeout))
+    }
+
+    #[expect(clippy::type_complexity, reason = "as above")]
+    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
         let decode = &self.decode;
-        let deadline = Some(Instant::now() + timeout);
-        self.outcomes.take_one(deadline, |outcome| (outcome.index(), decode.decode(outcome.result())))
+        let next = self.outcomes.take_one(deadline, |outcome| (outcome.index(), decode.decode(outcome.result())))?;
+        Ok(next.or_else(|| self.outcomes.cut_short().map(|error| (self.seen, Err(error)))).inspect(|(index, _)| {
+            self.seen = self.seen.max(index + 1);
+        }))
     }
 }
 
@@ -434,8 +472,7 @@ impl<R: Ret> Iterator for ImapUnordered<R> {
     type Item = (u64, Result<R, TaskError>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let decode = &self.decode;
-        self.outcomes.take_one(None, |outcome| (outcome.index(), decode.decode(outcome.result()))).ok().flatten()
+        self.next_until(None).ok().flatten()
     }
 }
 

@@ -48,7 +48,11 @@ pub(crate) struct Config {
 /// Something has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// `count` more tasks of a job, with `bytes` of records. The first event that names a job makes it known.
+    /// There is a job. A pool that is closing waits for it from now on.
+    Opened {
+        job: JobId,
+    },
+    /// `count` more tasks of a job, with `bytes` of records.
     Submitted {
         job: JobId,
         count: u64,
@@ -86,7 +90,12 @@ pub(crate) enum Event {
         worker: WorkerId,
         started: u64,
     },
-    /// The worker's process is gone, or never came to be. `started` as in `Progress`, the last word of it.
+    /// These workers never came to be, all for one reason: it is one failed try, however many had been asked for.
+    NotStarted {
+        workers: Vec<WorkerId>,
+        reason: String,
+    },
+    /// The worker's process is gone. `started` as in `Progress`, the last word of it.
     Gone {
         worker: WorkerId,
         started: u64,
@@ -195,6 +204,8 @@ struct Job {
     done: u64,
     bytes: u64,
     input_ended: bool,
+    /// Nobody wants what is not done yet.
+    cancelled: bool,
     /// The measured time of a task; `None` before the first batch.
     cost: Option<Duration>,
     last_len: u64,
@@ -220,7 +231,8 @@ struct Worker {
     running_since: Duration,
     /// Sizes of the batches under way, oldest first.
     batches: VecDeque<(JobId, u64)>,
-    timed_out: bool,
+    /// The task that it was killed for, counted as `started` is.
+    timed_out: Option<u64>,
     killed: bool,
 }
 
@@ -246,6 +258,8 @@ pub(crate) struct Schedule {
     /// The job served last, for taking turns.
     last_job: JobId,
     futile_deaths: u32,
+    /// When time limits were last looked at.
+    watched: Duration,
 }
 
 impl Schedule {
@@ -259,12 +273,16 @@ impl Schedule {
             next_worker: 1,
             last_job: 0,
             futile_deaths: 0,
+            watched: Duration::ZERO,
         }
     }
 
     /// Takes an event at time `now` (any clock that does not go back) and appends what is to be done.
     pub(crate) fn on(&mut self, now: Duration, event: Event, actions: &mut Vec<Action>) {
         match event {
+            Event::Opened { job } => {
+                self.jobs.entry(job).or_insert_with(Job::new);
+            }
             Event::Submitted { job, count, bytes } => self.submitted(job, count, bytes, actions),
             Event::InputEnded { job } => self.input_ended(job, actions),
             Event::Cancelled { job } => self.cancelled(job, actions),
@@ -273,6 +291,7 @@ impl Schedule {
             Event::Failed { worker, retriable } => self.failed(now, worker, retriable, actions),
             Event::BatchDone { worker, busy } => self.batch_done(worker, busy),
             Event::Progress { worker, started } => self.progress(now, worker, started),
+            Event::NotStarted { workers, reason } => self.not_started(&workers, reason, actions),
             Event::Gone { worker, started, exitcode, reason } => self.gone(worker, started, exitcode, reason, actions),
             Event::Broke { reason } => self.breaks(reason, actions),
             Event::Tick => self.tick(now, actions),
@@ -302,20 +321,42 @@ impl Schedule {
         self.unanswered(worker) > 0
     }
 
-    /// When a `Tick` is due at the latest.
+    /// Whether every task has had its outcome and every worker has been killed: nothing that a worker says counts any more.
+    pub(crate) fn is_terminated(&self) -> bool {
+        matches!(self.state, PoolState::Terminate | PoolState::Finished)
+    }
+
+    /// What a task is told that comes or remains after the end.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match &self.broken {
+            Some(reason) => Verdict::Broken { reason: reason.clone() },
+            None => Verdict::Cancelled,
+        }
+    }
+
+    /// When a `Tick` is due at the latest. After a `Tick`, later than that.
     pub(crate) fn next_tick(&self) -> Option<Duration> {
+        let look = |w: &Worker| w.running_since.max(self.watched).saturating_add(WATCH_PERIOD);
         let due = |w: &Worker| match w.phase {
             _ if w.killed => None,
-            Phase::Starting { since } => Some(since + self.start_time()),
-            Phase::Retiring { since } => Some(since + RETIRE_TIME),
             Phase::Serving if w.held.is_empty() => None,
-            Phase::Serving => self.config.kill_after.map(|limit| w.running_since + limit.min(WATCH_PERIOD)),
+            Phase::Serving => self.deadline(w).map(|deadline| deadline.min(look(w))),
+            Phase::Starting { .. } | Phase::Retiring { .. } => self.deadline(w),
         };
         self.workers.values().filter_map(due).min()
     }
 
-    fn start_time(&self) -> Duration {
-        START_TIME + self.config.kill_after.unwrap_or_default()
+    /// When the worker has taken too long at what it is doing.
+    fn deadline(&self, worker: &Worker) -> Option<Duration> {
+        let kill_after = self.config.kill_after;
+        match worker.phase {
+            Phase::Starting { since } => {
+                Some(since.saturating_add(START_TIME).saturating_add(kill_after.unwrap_or_default()))
+            }
+            Phase::Retiring { since } => Some(since.saturating_add(RETIRE_TIME)),
+            Phase::Serving if worker.held.is_empty() => None,
+            Phase::Serving => kill_after.map(|limit| worker.running_since.saturating_add(limit)),
+        }
     }
 
     // What happens to tasks.
@@ -327,8 +368,9 @@ impl Schedule {
         job.bytes += bytes;
         let span = Span { first, count, attempt: 1 };
         match self.state {
-            PoolState::Run | PoolState::Close => job.push_back(span),
+            PoolState::Run | PoolState::Close if !job.cancelled => job.push_back(span),
             // Too late: an outcome all the same.
+            PoolState::Run | PoolState::Close => self.give(id, span, Verdict::Cancelled, actions),
             PoolState::Terminate | PoolState::Finished => {
                 let verdict = self.verdict();
                 self.give(id, span, verdict, actions);
@@ -344,6 +386,7 @@ impl Schedule {
     /// What is queued is given up. What workers hold runs to its end; nobody waits for it.
     fn cancelled(&mut self, id: JobId, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.cancelled = true;
         job.queued = 0;
         let spans = std::mem::take(&mut job.queue);
         for span in spans {
@@ -381,7 +424,8 @@ impl Schedule {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some((job, span)) = worker.held.front_mut() else { return };
         let (job, attempt, task) = (*job, span.attempt, span.first);
-        if !retriable || attempt > self.config.retries || !self.jobs.contains_key(&job) {
+        let wanted = self.jobs.get(&job).is_some_and(|job| !job.cancelled);
+        if !retriable || attempt > self.config.retries || !wanted {
             return self.answered(now, id, 1, actions);
         }
         span.first += 1;
@@ -393,7 +437,7 @@ impl Schedule {
         worker.running_since = now;
         self.futile_deaths = 0;
         actions.push(Action::Retry { job, task, attempt });
-        self.requeue(job, Span { first: task, count: 1, attempt: attempt + 1 });
+        self.requeue(job, Span { first: task, count: 1, attempt: attempt + 1 }, actions);
     }
 
     fn give(&mut self, job: JobId, span: Span, verdict: Verdict, actions: &mut Vec<Action>) {
@@ -415,18 +459,14 @@ impl Schedule {
         }
     }
 
-    fn requeue(&mut self, job: JobId, span: Span) {
-        if let Some(job) = self.jobs.get_mut(&job) {
-            job.queued += span.count;
-            job.queue.push_front(span);
-        }
-    }
-
-    /// What tasks are told that come or remain after the end.
-    fn verdict(&self) -> Verdict {
-        match &self.broken {
-            Some(reason) => Verdict::Broken { reason: reason.clone() },
-            None => Verdict::Cancelled,
+    fn requeue(&mut self, id: JobId, span: Span, actions: &mut Vec<Action>) {
+        match self.jobs.get_mut(&id) {
+            Some(job) if job.cancelled => self.give(id, span, Verdict::Cancelled, actions),
+            Some(job) => {
+                job.queued += span.count;
+                job.queue.push_front(span);
+            }
+            None => {}
         }
     }
 
@@ -450,10 +490,11 @@ impl Schedule {
     }
 
     fn progress(&mut self, now: Duration, id: WorkerId, started: u64) {
+        // It can only go up, and to no more than it was sent: nobody gets more time by counting on.
         if let Some(worker) = self.workers.get_mut(&id)
-            && worker.started != started
+            && worker.started < started.min(worker.sent)
         {
-            worker.started = started;
+            worker.started = started.min(worker.sent);
             worker.running_since = now;
         }
     }
@@ -463,47 +504,60 @@ impl Schedule {
     fn gone(&mut self, id: WorkerId, started: u64, exitcode: Option<i32>, reason: String, actions: &mut Vec<Action>) {
         let Some(mut worker) = self.workers.remove(&id) else { return };
         let unanswered = worker.sent - worker.answered;
-        // The count is the worker's own word: whatever it says, only a task that it holds is charged.
-        let running = started.saturating_sub(worker.answered).min(unanswered);
-        let futile =
-            running == 0 && worker.answered == 0 && matches!(worker.phase, Phase::Starting { .. } | Phase::Serving);
+        let charged = match worker.timed_out {
+            // What it may have begun since it was found to take too long is innocent.
+            Some(task) => task.saturating_sub(worker.answered),
+            // The count is the worker's own word: whatever it says, only a task that it holds is charged.
+            None => started.saturating_sub(worker.answered).min(unanswered),
+        };
+        let verdict = match worker.timed_out {
+            Some(_) => Verdict::TimedOut,
+            None => Verdict::Lost { exitcode, reason: reason.clone() },
+        };
         // From the back, so that the queue's head ends up in the old order.
         let mut position = unanswered;
         while let Some((job, span)) = worker.held.pop_back() {
             position -= span.count;
-            if running > position && running <= position + span.count {
-                let at = running - position - 1;
-                self.requeue_part(job, span, at + 1, span.count);
+            if charged > position && charged <= position + span.count {
+                let at = charged - position - 1;
+                self.requeue_part(job, span, at + 1, span.count, actions);
                 let task = Span { first: span.first + at, count: 1, attempt: span.attempt };
-                let verdict = match worker.timed_out {
-                    true => Verdict::TimedOut,
-                    false => Verdict::Lost { exitcode, reason: reason.clone() },
-                };
-                self.charge(job, task, verdict, actions);
-                self.requeue_part(job, span, 0, at);
+                self.charge(job, task, verdict.clone(), actions);
+                self.requeue_part(job, span, 0, at, actions);
             } else {
-                self.requeue_part(job, span, 0, span.count);
+                self.requeue_part(job, span, 0, span.count, actions);
             }
         }
-        match futile && !worker.timed_out {
-            true => self.futile_death(reason, actions),
-            false => self.futile_deaths = 0,
+        let progress = charged > 0 || worker.answered > 0;
+        match worker.phase {
+            _ if progress => self.futile_deaths = 0,
+            Phase::Starting { .. } => self.futile_death(reason, actions),
+            Phase::Serving if unanswered > 0 => self.futile_death(reason, actions),
+            // It could have worked, had there been anything to do.
+            Phase::Serving | Phase::Retiring { .. } => {}
         }
     }
 
-    fn requeue_part(&mut self, job: JobId, span: Span, from: u64, to: u64) {
+    fn not_started(&mut self, ids: &[WorkerId], reason: String, actions: &mut Vec<Action>) {
+        let known = ids.iter().filter(|id| self.workers.remove(id).is_some()).count();
+        if known > 0 {
+            self.futile_death(reason, actions);
+        }
+    }
+
+    fn requeue_part(&mut self, job: JobId, span: Span, from: u64, to: u64, actions: &mut Vec<Action>) {
         if from < to {
-            self.requeue(job, Span { first: span.first + from, count: to - from, attempt: span.attempt });
+            self.requeue(job, Span { first: span.first + from, count: to - from, ..span }, actions);
         }
     }
 
     /// The task that was running when its worker died.
     fn charge(&mut self, job: JobId, task: Span, verdict: Verdict, actions: &mut Vec<Action>) {
-        let live = matches!(self.state, PoolState::Run | PoolState::Close);
-        match live && task.attempt <= self.config.retries {
+        let wanted = self.jobs.get(&job).is_some_and(|job| !job.cancelled);
+        match wanted && !self.is_terminated() && task.attempt <= self.config.retries {
             true => {
                 actions.push(Action::Retry { job, task: task.first, attempt: task.attempt });
-                self.requeue(job, Span { attempt: task.attempt + 1, ..task });
+                self.requeue(job, Span { attempt: task.attempt + 1, ..task }, actions);
             }
             false => self.give(job, task, verdict, actions),
         }
@@ -511,6 +565,9 @@ impl Schedule {
 
     /// Workers that die without ever beginning a task will not do better the next time.
     fn futile_death(&mut self, reason: String, actions: &mut Vec<Action>) {
+        if self.is_over() {
+            return;
+        }
         self.futile_deaths += 1;
         if self.futile_deaths >= FUTILE_DEATHS {
             let tries = self.futile_deaths;
@@ -519,20 +576,16 @@ impl Schedule {
     }
 
     fn tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let start_time = self.start_time();
-        let kill_after = self.config.kill_after;
-        for (&id, worker) in self.workers.iter_mut().filter(|(_, w)| !w.killed) {
-            let too_long = match worker.phase {
-                Phase::Starting { since } => now >= since + start_time,
-                Phase::Retiring { since } => now >= since + RETIRE_TIME,
-                Phase::Serving if worker.held.is_empty() => false,
-                Phase::Serving => kill_after.is_some_and(|limit| now >= worker.running_since + limit),
-            };
-            if too_long {
-                worker.killed = true;
-                worker.timed_out = worker.phase == Phase::Serving;
-                actions.push(Action::Kill { worker: id });
+        self.watched = now;
+        let late = |w: &Worker| !w.killed && self.deadline(w).is_some_and(|deadline| now >= deadline);
+        let late: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| late(w)).map(|(id, _)| *id).collect();
+        for id in late {
+            let Some(worker) = self.workers.get_mut(&id) else { continue };
+            worker.killed = true;
+            if worker.phase == Phase::Serving {
+                worker.timed_out = Some(worker.started.max(worker.answered + 1));
             }
+            actions.push(Action::Kill { worker: id });
         }
     }
 
@@ -553,7 +606,7 @@ impl Schedule {
 
     /// Every task that is not done is cancelled, now; every worker is killed.
     fn terminate(&mut self, actions: &mut Vec<Action>) {
-        if matches!(self.state, PoolState::Terminate | PoolState::Finished) {
+        if self.is_terminated() {
             return;
         }
         self.state = PoolState::Terminate;
@@ -577,14 +630,18 @@ impl Schedule {
     }
 
     fn finish(&mut self, actions: &mut Vec<Action>) {
-        let drained = match self.state {
-            PoolState::Run | PoolState::Finished => false,
-            PoolState::Close => self.jobs.is_empty(),
-            PoolState::Terminate => true,
-        };
-        if drained && self.workers.is_empty() {
+        if self.is_over() && self.workers.is_empty() && self.state != PoolState::Finished {
             self.state = PoolState::Finished;
             actions.push(Action::Finished);
+        }
+    }
+
+    /// Nothing is to be done any more but to see the workers off.
+    fn is_over(&self) -> bool {
+        match self.state {
+            PoolState::Run => false,
+            PoolState::Close => self.jobs.is_empty(),
+            PoolState::Terminate | PoolState::Finished => true,
         }
     }
 
@@ -639,14 +696,17 @@ impl Schedule {
         actions.push(Action::Send { worker: id, job: job_id, first, count, attempt });
     }
 
-    /// Starts as many workers as there are tasks that nobody holds, up to the pool's size.
+    /// Starts as many workers as there are tasks that nobody holds, up to the pool's size. A worker that is on its way out does not
+    /// hold up its replacement, but no more of them gather than the pool has places: their guests may take their time.
     fn hire(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let queued: u64 = self.jobs.values().map(|job| job.queued).sum();
         let hired = self.workers.values().filter(|w| w.is_hired()).count();
         let starting =
             self.workers.values().filter(|w| w.is_hired() && matches!(w.phase, Phase::Starting { .. })).count();
         let wanted = usize::try_from(queued).unwrap_or(usize::MAX).saturating_sub(starting);
-        for _ in 0..wanted.min(self.config.processes.saturating_sub(hired)) {
+        let places = self.config.processes.saturating_sub(hired);
+        let room = self.config.processes.saturating_mul(2).saturating_sub(self.workers.len());
+        for _ in 0..wanted.min(places).min(room) {
             let worker = self.next_worker;
             self.next_worker += 1;
             self.workers.insert(worker, Worker::new(now));
@@ -656,7 +716,7 @@ impl Schedule {
 
     /// Ends workers that have done their share, and all of them once a closed pool has drained.
     fn retire(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let over = self.state == PoolState::Close && self.jobs.is_empty();
+        let over = self.is_over();
         let max = self.config.max_tasks_per_child.unwrap_or(u64::MAX);
         for (&id, worker) in &mut self.workers {
             let through = worker.is_serving() && worker.held.is_empty();
@@ -680,6 +740,7 @@ impl Job {
             done: 0,
             bytes: 0,
             input_ended: false,
+            cancelled: false,
             cost: None,
             last_len: 1,
         }
@@ -729,7 +790,7 @@ impl Worker {
             started: 0,
             running_since: now,
             batches: VecDeque::new(),
-            timed_out: false,
+            timed_out: None,
             killed: false,
         }
     }

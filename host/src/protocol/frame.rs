@@ -62,7 +62,7 @@ impl Frame<'_> {
 /// What the other side did wrong. Its bytes are not looked at any further.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Violation {
-    #[error("a frame of {len} bytes, more than the {FRAME_LEN_MAX} that are allowed")]
+    #[error("a frame of {len} bytes, more than are allowed")]
     TooLong { len: usize },
     #[error("a frame of unknown kind {kind}")]
     UnknownKind { kind: u8 },
@@ -72,9 +72,9 @@ pub(crate) enum Violation {
     Unexpected(&'static str),
 }
 
-/// Finds the frame at the head of `bytes`; `Ok(None)` if it is not complete yet.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>, Violation> {
-    let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+/// What the frame at the head of `bytes` announces: its kind and the length of its payload. `Ok(None)` if not even that has come.
+pub(crate) fn head(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Violation> {
+    let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
         return Ok(None);
     };
     let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
@@ -82,7 +82,13 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>, Violation> {
         return Err(Violation::TooLong { len });
     }
     let kind = Kind::from_byte(header[4]).ok_or(Violation::UnknownKind { kind: header[4] })?;
-    Ok(rest.get(..len).map(|payload| Frame { kind, payload }))
+    Ok(Some((kind, len)))
+}
+
+/// Finds the frame at the head of `bytes`; `Ok(None)` if it is not complete yet.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>, Violation> {
+    let Some((kind, len)) = head(bytes)? else { return Ok(None) };
+    Ok(bytes[HEADER_LEN..].get(..len).map(|payload| Frame { kind, payload }))
 }
 
 /// Appends a frame whose payload `fill` writes.

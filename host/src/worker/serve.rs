@@ -232,3 +232,6 @@ pub(super) fn send_now(socket: BorrowedFd<'_>, kind: Kind, bytes: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,764 @@
+//! A model drives the schedule through anything that can happen, in any order, and checks what must always hold.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// How a task stands, by the actions alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Queued { attempt: u32 },
+    Held { attempt: u32 },
+    Done,
+}
+
+#[derive(Debug, Default)]
+struct ModelJob {
+    tasks: Vec<Task>,
+    ended: bool,
+    cancelled: bool,
+    over: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ModelPhase {
+    Starting,
+    Serving,
+    Retiring,
+}
+
+/// A worker process: it holds what it was sent, in order.
+#[derive(Debug)]
+struct ModelWorker {
+    phase: ModelPhase,
+    killed: bool,
+    inbox: VecDeque<(JobId, u64, u32)>,
+    batches: VecDeque<u64>,
+    sent: u64,
+    answered: u64,
+    /// Tasks it has truly begun.
+    started: u64,
+    /// What the coordinator was told of that.
+    told: u64,
+    /// The task it was killed for, by its place in the worker's life.
+    late: Option<u64>,
+}
+
+struct Model {
+    schedule: Schedule,
+    config: Config,
+    now: Duration,
+    jobs: BTreeMap<JobId, ModelJob>,
+    workers: BTreeMap<WorkerId, ModelWorker>,
+    starts: u64,
+    closed: bool,
+    over: bool,
+    finished: bool,
+}
+
+/// What may happen to the pool. Workers and jobs are chosen by number among those that can meet it.
+#[derive(Debug, Clone)]
+enum Op {
+    Submit { job: u64, count: u64, bytes: u64 },
+    EndInput { job: u64 },
+    Cancel { job: u64 },
+    Ready { worker: usize },
+    Begin { worker: usize, count: u64 },
+    Return { worker: usize, count: u64 },
+    Fail { worker: usize, retriable: bool },
+    BatchDone { worker: usize, micros: u64 },
+    RogueBatchDone { worker: usize, nanos: u64 },
+    Progress { worker: usize, lie: Option<u64> },
+    Die { worker: usize, lie: Option<u64>, code: Option<i32> },
+    NotStarted { count: usize },
+    Pass { millis: u64 },
+    Close,
+    Terminate,
+    Break,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let worker = || 0usize..6;
+    let lie = || prop_oneof![4 => Just(None), 1 => any::<u64>().prop_map(Some), 1 => (0u64..8).prop_map(Some)];
+    prop_oneof![
+        12 => (1u64..4, 1u64..30, 0u64..100_000).prop_map(|(job, count, bytes)| Op::Submit { job, count, bytes }),
+        3 => (1u64..4).prop_map(|job| Op::EndInput { job }),
+        1 => (1u64..4).prop_map(|job| Op::Cancel { job }),
+        14 => worker().prop_map(|worker| Op::Ready { worker }),
+        16 => (worker(), 1u64..5).prop_map(|(worker, count)| Op::Begin { worker, count }),
+        20 => (worker(), 1u64..12).prop_map(|(worker, count)| Op::Return { worker, count }),
+        6 => (worker(), any::<bool>()).prop_map(|(worker, retriable)| Op::Fail { worker, retriable }),
+        14 => (worker(), 0u64..3000).prop_map(|(worker, micros)| Op::BatchDone { worker, micros }),
+        1 => (worker(), any::<u64>()).prop_map(|(worker, nanos)| Op::RogueBatchDone { worker, nanos }),
+        6 => (worker(), lie()).prop_map(|(worker, lie)| Op::Progress { worker, lie }),
+        8 => (worker(), lie(), proptest::option::of(-9i32..3)).prop_map(|(worker, lie, code)| Op::Die { worker, lie, code }),
+        1 => (1usize..4).prop_map(|count| Op::NotStarted { count }),
+        6 => prop_oneof![0u64..200, 900u64..70_000].prop_map(|millis| Op::Pass { millis }),
+        1 => Just(Op::Close),
+        1 => Just(Op::Terminate),
+        1 => Just(Op::Break),
+    ]
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let kill_after =
+        prop_oneof![Just(None), Just(Some(Duration::MAX)), (1u64..2000).prop_map(|ms| Some(Duration::from_millis(ms)))];
+    (1usize..5, proptest::option::of(1u64..9), 0u32..3, kill_after).prop_map(
+        |(processes, max_tasks_per_child, retries, kill_after)| Config {
+            processes,
+            max_tasks_per_child,
+            retries,
+            kill_after,
+        },
+    )
+}
+
+impl Model {
+    fn new(config: Config) -> Model {
+        Model {
+            schedule: Schedule::new(config.clone()),
+            config,
+            now: Duration::ZERO,
+            jobs: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            starts: 0,
+            closed: false,
+            over: false,
+            finished: false,
+        }
+    }
+
+    /// The n-th worker of those that `can`.
+    fn worker(&self, n: usize, can: impl Fn(&ModelWorker) -> bool) -> Option<WorkerId> {
+        let able: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| can(w)).map(|(id, _)| *id).collect();
+        able.get(n.checked_rem(able.len())?).copied()
+    }
+
+    fn apply(&mut self, op: &Op) {
+        if self.finished {
+            return;
+        }
+        let holding = |w: &ModelWorker| !w.inbox.is_empty();
+        match *op {
+            Op::Submit { job, count, bytes } => {
+                if self.jobs.get(&job).is_some_and(|j| j.ended) {
+                    return;
+                }
+                if !self.jobs.contains_key(&job) {
+                    self.jobs.insert(job, ModelJob::default());
+                    self.event(Event::Opened { job });
+                }
+                let tasks = &mut self.jobs.get_mut(&job).unwrap().tasks;
+                tasks.resize(tasks.len() + usize::try_from(count).unwrap(), Task::Queued { attempt: 1 });
+                self.event(Event::Submitted { job, count, bytes });
+            }
+            Op::EndInput { job } => self.end_input(job),
+            Op::Cancel { job } => {
+                let Some(model) = self.jobs.get_mut(&job).filter(|j| !j.over) else { return };
+                model.cancelled = true;
+                self.event(Event::Cancelled { job });
+                self.end_input(job);
+            }
+            Op::Ready { worker } => {
+                let Some(worker) = self.worker(worker, |w| w.phase == ModelPhase::Starting) else { return };
+                let model = self.workers.get_mut(&worker).unwrap();
+                if !model.killed {
+                    model.phase = ModelPhase::Serving;
+                }
+                self.event(Event::Ready { worker });
+            }
+            Op::Begin { worker, count } => {
+                let Some(worker) = self.worker(worker, holding) else { return };
+                let model = self.workers.get_mut(&worker).unwrap();
+                model.started = (model.started.max(model.answered) + count).min(model.sent);
+            }
+            Op::Return { worker, count } => {
+                let Some(worker) = self.worker(worker, holding) else { return };
+                let model = self.workers.get_mut(&worker).unwrap();
+                let count = count.min(model.inbox.len() as u64);
+                model.started = model.started.max(model.answered + count);
+                self.event(Event::Returned { worker, count });
+            }
+            Op::Fail { worker, retriable } => {
+                let Some(worker) = self.worker(worker, holding) else { return };
+                let model = self.workers.get_mut(&worker).unwrap();
+                model.started = model.started.max(model.answered + 1);
+                self.event(Event::Failed { worker, retriable });
+            }
+            Op::BatchDone { worker, micros } => {
+                let Some(worker) = self.worker(worker, |w| w.batches.front() == Some(&0)) else { return };
+                self.workers.get_mut(&worker).unwrap().batches.pop_front();
+                self.event(Event::BatchDone { worker, busy: Duration::from_micros(micros) });
+            }
+            Op::RogueBatchDone { worker, nanos } => {
+                let Some(worker) = self.worker(worker, |_| true) else { return };
+                self.event(Event::BatchDone { worker, busy: Duration::from_nanos(nanos) });
+            }
+            Op::Progress { worker, lie } => {
+                let Some(worker) = self.worker(worker, holding) else { return };
+                self.progress(worker, lie);
+            }
+            Op::Die { worker, lie, code } => {
+                let Some(worker) = self.worker(worker, |_| true) else { return };
+                self.die(worker, lie, code);
+            }
+            Op::NotStarted { count } => {
+                let starting = self.workers.iter().filter(|(_, w)| w.phase == ModelPhase::Starting);
+                let workers: Vec<WorkerId> = starting.map(|(id, _)| *id).take(count).collect();
+                self.workers.retain(|id, _| !workers.contains(id));
+                self.event(Event::NotStarted { workers, reason: "no more processes".to_owned() });
+            }
+            Op::Pass { millis } => {
+                self.now += Duration::from_millis(millis);
+                let busy: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| holding(w)).map(|(id, _)| *id).collect();
+                for worker in busy {
+                    self.progress(worker, None);
+                }
+                self.event(Event::Tick);
+                if let Some(due) = self.schedule.next_tick() {
+                    assert!(due > self.now, "a tick that is due again at once would spin");
+                }
+            }
+            Op::Close => {
+                self.closed = true;
+                self.event(Event::Close);
+            }
+            Op::Terminate => {
+                self.over = true;
+                self.event(Event::Terminate);
+            }
+            Op::Break => {
+                self.over = true;
+                self.event(Event::Broke { reason: "broken".to_owned() });
+            }
+        }
+    }
+
+    fn end_input(&mut self, job: JobId) {
+        let Some(model) = self.jobs.get_mut(&job).filter(|j| !j.ended) else { return };
+        model.ended = true;
+        self.event(Event::InputEnded { job });
+    }
+
+    fn progress(&mut self, worker: WorkerId, lie: Option<u64>) {
+        let model = self.workers.get_mut(&worker).unwrap();
+        let started = lie.unwrap_or(model.started);
+        model.told = model.told.max(started.min(model.sent));
+        self.event(Event::Progress { worker, started });
+    }
+
+    fn die(&mut self, id: WorkerId, lie: Option<u64>, exitcode: Option<i32>) {
+        let worker = self.workers.remove(&id).unwrap();
+        // Back in the queue, each as it was, unless an action says otherwise below.
+        for (job, task, attempt) in &worker.inbox {
+            *self.task(*job, *task) = Task::Queued { attempt: *attempt };
+        }
+        let started = lie.unwrap_or(worker.started);
+        let event = Event::Gone { worker: id, started, exitcode, reason: "died".to_owned() };
+        let actions = self.event(event);
+        // Who pays: the task that it was killed for, else the one that it says it was running, if it holds that.
+        let guilty = match worker.late {
+            Some(late) => late.checked_sub(worker.answered + 1),
+            None => started.min(worker.sent).checked_sub(worker.answered + 1),
+        };
+        let guilty = guilty.and_then(|at| worker.inbox.get(usize::try_from(at).unwrap())).map(|(j, t, _)| (*j, *t));
+        let charged: Vec<(JobId, u64)> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Retry { job, task, .. } => Some((*job, *task)),
+                Action::Give { job, first, verdict: Verdict::Lost { .. } | Verdict::TimedOut, .. } => {
+                    Some((*job, *first))
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(charged, Vec::from_iter(guilty), "exactly the guilty task is charged");
+    }
+
+    fn task(&mut self, job: JobId, task: u64) -> &mut Task {
+        &mut self.jobs.get_mut(&job).unwrap().tasks[usize::try_from(task).unwrap()]
+    }
+
+    /// Passes an event on, and checks and follows every action.
+    fn event(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.schedule.on(self.now, event.clone(), &mut actions);
+        for action in &actions {
+            self.follow(&event, action);
+        }
+        for (id, worker) in &self.workers {
+            assert_eq!(self.schedule.unanswered(*id), worker.inbox.len() as u64, "worker {id}");
+        }
+        let live = self.workers.values().filter(|w| !w.killed && w.phase != ModelPhase::Retiring).count();
+        assert!(live <= self.config.processes, "{live} workers at work");
+        assert!(self.workers.len() <= 2 * self.config.processes, "{} processes", self.workers.len());
+        actions
+    }
+
+    fn follow(&mut self, event: &Event, action: &Action) {
+        assert!(!self.finished, "{action:?} after the end");
+        match action.clone() {
+            Action::Start { worker } => {
+                assert!(!self.over, "a worker is started after the end");
+                self.starts += 1;
+                let new = ModelWorker {
+                    phase: ModelPhase::Starting,
+                    killed: false,
+                    inbox: VecDeque::new(),
+                    batches: VecDeque::new(),
+                    sent: 0,
+                    answered: 0,
+                    started: 0,
+                    told: 0,
+                    late: None,
+                };
+                assert!(self.workers.insert(worker, new).is_none(), "a worker's number is used twice");
+            }
+            Action::Send { worker, job, first, count, attempt } => {
+                assert!(count > 0);
+                for task in first..first + count {
+                    let task = self.task(job, task);
+                    assert_eq!(*task, Task::Queued { attempt });
+                    *task = Task::Held { attempt };
+                }
+                let worker = self.workers.get_mut(&worker).expect("tasks go to a living worker");
+                assert!(worker.phase == ModelPhase::Serving && !worker.killed);
+                worker.inbox.extend((first..first + count).map(|task| (job, task, attempt)));
+                worker.batches.push_back(count);
+                worker.sent += count;
+                assert!(worker.sent <= self.config.max_tasks_per_child.unwrap_or(u64::MAX));
+            }
+            Action::Deliver { job, first, count, attempt } => {
+                let (Event::Returned { worker, .. } | Event::Failed { worker, .. }) = *event else {
+                    panic!("only answers deliver");
+                };
+                for task in first..first + count {
+                    assert_eq!(self.answer(worker), (job, task, attempt), "answers are for what was sent, in order");
+                    self.done(job, task, &[Task::Held { attempt }]);
+                }
+            }
+            Action::Retry { job, task, attempt } => {
+                assert!(attempt <= self.config.retries, "attempt {} of {task}", attempt + 1);
+                if let Event::Failed { worker, .. } = *event {
+                    assert_eq!(self.answer(worker), (job, task, attempt));
+                    *self.task(job, task) = Task::Queued { attempt };
+                }
+                let task = self.task(job, task);
+                assert_eq!(*task, Task::Queued { attempt });
+                *task = Task::Queued { attempt: attempt + 1 };
+            }
+            Action::Give { job, first, count, attempt, verdict } => {
+                match verdict {
+                    Verdict::Lost { .. } | Verdict::TimedOut => {
+                        assert!(matches!(event, Event::Gone { .. }) && count == 1);
+                        let cancelled = self.jobs[&job].cancelled;
+                        assert!(attempt == self.config.retries + 1 || cancelled, "it has tries left");
+                    }
+                    Verdict::Cancelled => assert!(self.over || self.jobs[&job].cancelled),
+                    Verdict::Broken { .. } => self.over = true,
+                }
+                for task in first..first + count {
+                    self.done(job, task, &[Task::Queued { attempt }, Task::Held { attempt }]);
+                }
+            }
+            Action::JobDone { job } => {
+                let job = self.jobs.get_mut(&job).unwrap();
+                assert!(!job.over && job.ended && job.tasks.iter().all(|t| *t == Task::Done));
+                job.over = true;
+            }
+            Action::Retire { worker } => {
+                let worker = self.workers.get_mut(&worker).expect("a living worker is retired");
+                assert!(worker.phase == ModelPhase::Serving && !worker.killed && worker.inbox.is_empty());
+                worker.phase = ModelPhase::Retiring;
+            }
+            Action::Kill { worker } => {
+                let by_tick = *event == Event::Tick;
+                let worker = self.workers.get_mut(&worker).expect("a living worker is killed");
+                assert!(!worker.killed, "killed twice");
+                worker.killed = true;
+                match by_tick {
+                    true if worker.phase == ModelPhase::Serving => {
+                        worker.late = Some(worker.told.max(worker.answered + 1));
+                    }
+                    true => {}
+                    // The end of the pool: everything held has its outcome.
+                    false => {
+                        self.over |= !self.closed || !worker.inbox.is_empty();
+                        worker.answered += worker.inbox.len() as u64;
+                        worker.inbox.clear();
+                        worker.late = None;
+                    }
+                }
+            }
+            Action::Finished => {
+                assert!(self.workers.is_empty() && (self.closed || self.over));
+                self.finished = true;
+            }
+        }
+        // A terminated pool gives up what its workers hold, also those that it had killed before.
+        if self.over && self.schedule.is_terminated() {
+            for worker in self.workers.values_mut() {
+                worker.answered += worker.inbox.len() as u64;
+                worker.inbox.clear();
+                worker.late = None;
+            }
+        }
+    }
+
+    fn answer(&mut self, worker: WorkerId) -> (JobId, u64, u32) {
+        let worker = self.workers.get_mut(&worker).expect("a living worker answers");
+        worker.answered += 1;
+        let batch = worker.batches.iter_mut().find(|left| **left > 0).expect("an answer is part of a batch");
+        *batch -= 1;
+        worker.inbox.pop_front().expect("an answer is for something held")
+    }
+
+    fn done(&mut self, job: JobId, task: u64, from: &[Task]) {
+        let task = self.task(job, task);
+        assert!(from.contains(task), "{task:?} has a second outcome");
+        *task = Task::Done;
+    }
+
+    /// From here on all is well: workers start, work and end as they should, and the pool drains.
+    fn drain(&mut self) {
+        let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
+        for job in jobs {
+            self.end_input(job);
+        }
+        self.settle();
+        assert!(self.jobs.values().all(|job| job.over), "the pool did not drain");
+        self.apply(&Op::Close);
+        self.settle();
+        assert!(self.finished, "the pool did not end");
+        let tasks: BTreeSet<bool> = self.jobs.values().flat_map(|j| &j.tasks).map(|t| *t == Task::Done).collect();
+        assert!(!tasks.contains(&false), "a task was lost");
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let Some((&id, worker)) =
+                self.workers.iter().find(|(_, w)| !(w.phase == ModelPhase::Serving && w.inbox.is_empty() && !w.killed))
+            else {
+                return;
+            };
+            match worker.phase {
+                _ if worker.killed => self.die(id, None, Some(-9)),
+                ModelPhase::Starting => {
+                    self.workers.get_mut(&id).unwrap().phase = ModelPhase::Serving;
+                    self.event(Event::Ready { worker: id });
+                }
+                ModelPhase::Serving => {
+                    let count = worker.inbox.len() as u64;
+                    self.workers.get_mut(&id).unwrap().started = worker.sent;
+                    self.event(Event::Returned { worker: id, count });
+                    let batches = &mut self.workers.get_mut(&id).unwrap().batches;
+                    while batches.front() == Some(&0) {
+                        batches.pop_front();
+                    }
+                    self.event(Event::BatchDone { worker: id, busy: Duration::from_micros(50) });
+                }
+                ModelPhase::Retiring => self.die(id, None, Some(0)),
+            }
+        }
+        panic!("it goes on for ever: {:?}", self.schedule);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// One outcome per task, nothing lost or doubled, no attempt charged to a bystander, no worker too many; the pool drains.
+    #[test]
+    fn whatever_happens_every_task_has_one_outcome(config in config(), ops in proptest::collection::vec(op(), 0..120)) {
+        let mut model = Model::new(config);
+        for op in &ops {
+            model.apply(op);
+        }
+        if !model.finished {
+            model.drain();
+        }
+    }
+}
+
+// Examples, to be read.
+
+/// A pool whose actions are written down.
+struct Pool {
+    schedule: Schedule,
+    now: Duration,
+}
+
+const ONE: Config = Config { processes: 1, max_tasks_per_child: None, retries: 0, kill_after: None };
+
+impl Pool {
+    fn new(config: Config) -> Pool {
+        Pool { schedule: Schedule::new(config), now: Duration::ZERO }
+    }
+
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.schedule.on(self.now, event, &mut actions);
+        actions
+    }
+
+    fn submit(&mut self, count: u64) -> Vec<Action> {
+        self.on(Event::Submitted { job: 1, count, bytes: count })
+    }
+
+    /// The worker returns everything that it holds; the length of the batch that it gets then.
+    fn batch_after(&mut self, busy: Duration) -> u64 {
+        let count = self.schedule.unanswered(1);
+        let mut actions = self.on(Event::Returned { worker: 1, count });
+        actions.extend(self.on(Event::BatchDone { worker: 1, busy }));
+        actions.iter().filter_map(|a| if let Action::Send { count, .. } = a { Some(*count) } else { None }).sum()
+    }
+}
+
+fn gone(worker: WorkerId, started: u64) -> Event {
+    Event::Gone { worker, started, exitcode: Some(-9), reason: "SIGKILL".to_owned() }
+}
+
+fn send(worker: WorkerId, first: u64, count: u64, attempt: u32) -> Action {
+    Action::Send { worker, job: 1, first, count, attempt }
+}
+
+fn lost() -> Verdict {
+    Verdict::Lost { exitcode: Some(-9), reason: "SIGKILL".to_owned() }
+}
+
+#[test]
+fn workers_are_started_as_tasks_come() {
+    let mut pool = Pool::new(Config { processes: 3, ..ONE });
+    assert_eq!(pool.submit(2), [Action::Start { worker: 1 }, Action::Start { worker: 2 }]);
+    assert_eq!(pool.submit(9), [Action::Start { worker: 3 }]);
+    assert_eq!(pool.on(Event::Ready { worker: 2 }), [send(2, 0, 1, 1)]);
+}
+
+#[test]
+fn batches_grow_with_fast_tasks_and_stay_single_with_slow_ones() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(100_000);
+    assert_eq!(pool.on(Event::Ready { worker: 1 }), [send(1, 0, 1, 1)]);
+    let micros = Duration::from_micros;
+    let lens: Vec<u64> = (0..6).map(|_| pool.batch_after(micros(1))).collect();
+    assert!(lens.is_sorted() && lens[5] > 50, "{lens:?}");
+    // Two batches are under way, each at most four times the one before.
+    assert!(lens.windows(2).all(|pair| pair[1] <= pair[0] * 16), "{lens:?}");
+
+    let mut pool = Pool::new(ONE);
+    pool.submit(1000);
+    pool.on(Event::Ready { worker: 1 });
+    assert!((0..6).all(|_| pool.batch_after(Duration::from_millis(5)) == 1));
+}
+
+#[test]
+fn a_second_batch_waits_at_a_worker_only_if_the_first_is_short() {
+    for (busy, held) in [(Duration::from_micros(100), 2), (Duration::from_millis(10), 1)] {
+        let mut pool = Pool::new(ONE);
+        pool.submit(1000);
+        pool.on(Event::Ready { worker: 1 });
+        pool.on(Event::Returned { worker: 1, count: 1 });
+        pool.on(Event::BatchDone { worker: 1, busy });
+        assert_eq!(pool.schedule.workers[&1].held.len(), held, "{busy:?}");
+    }
+}
+
+#[test]
+fn o44_a_death_is_charged_to_the_task_that_was_running_and_the_rest_goes_back() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(100);
+    pool.on(Event::Ready { worker: 1 });
+    for _ in 0..3 {
+        pool.batch_after(Duration::from_micros(1));
+    }
+    let (answered, held) = (pool.schedule.workers[&1].answered, pool.schedule.unanswered(1));
+    assert!(held > 3);
+    // Two more have been finished, but their results went down with the worker: they are run again. The third was running.
+    let actions = pool.on(gone(1, answered + 3));
+    let given = Action::Give { job: 1, first: answered + 2, count: 1, attempt: 1, verdict: lost() };
+    assert_eq!(actions, [given, Action::Start { worker: 2 }]);
+    assert_eq!(pool.on(Event::Ready { worker: 2 })[0], send(2, answered, 2, 1));
+}
+
+#[test]
+fn a_charged_task_is_tried_again_as_often_as_was_asked_for() {
+    let mut pool = Pool::new(Config { retries: 1, ..ONE });
+    pool.submit(1);
+    pool.on(Event::Ready { worker: 1 });
+    assert_eq!(pool.on(gone(1, 1)), [Action::Retry { job: 1, task: 0, attempt: 1 }, Action::Start { worker: 2 }]);
+    assert_eq!(pool.on(Event::Ready { worker: 2 }), [send(2, 0, 1, 2)]);
+    let given = Action::Give { job: 1, first: 0, count: 1, attempt: 2, verdict: lost() };
+    assert_eq!(pool.on(gone(2, 1)), [given]);
+}
+
+#[test]
+fn f54_five_deaths_without_a_task_begun_break_the_pool() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(3);
+    for worker in 1..5 {
+        assert_eq!(pool.on(gone(worker, 0)), [Action::Start { worker: worker + 1 }]);
+    }
+    let reason = "workers cannot run: SIGKILL (5 tries)".to_owned();
+    let verdict = Verdict::Broken { reason };
+    let given = Action::Give { job: 1, first: 0, count: 3, attempt: 1, verdict };
+    assert_eq!(pool.on(gone(5, 0)), [given, Action::Finished]);
+}
+
+#[test]
+fn p46_workers_that_were_lost_together_are_one_failed_try() {
+    let mut pool = Pool::new(Config { processes: 8, ..ONE });
+    pool.submit(8);
+    let reason = "the zygote died".to_owned();
+    let actions = pool.on(Event::NotStarted { workers: (1..9).collect(), reason });
+    assert_eq!(actions.len(), 8);
+    assert!(actions.iter().all(|a| matches!(a, Action::Start { worker: 9.. })));
+}
+
+#[test]
+fn f45_idle_workers_that_are_killed_do_not_break_the_pool() {
+    let mut pool = Pool::new(Config { processes: 8, ..ONE });
+    pool.submit(8);
+    pool.on(Event::Ready { worker: 1 });
+    for task in 0..8 {
+        assert_eq!(
+            pool.on(Event::Returned { worker: 1, count: 1 })[0],
+            Action::Deliver { job: 1, first: task, count: 1, attempt: 1 }
+        );
+    }
+    for worker in 2..9 {
+        assert_eq!(pool.on(Event::Ready { worker }), []);
+    }
+    for worker in 2..9 {
+        assert_eq!(pool.on(gone(worker, 0)), []);
+    }
+    assert_eq!(pool.submit(1), [send(1, 8, 1, 1)]);
+}
+
+#[test]
+fn f12_a_worker_that_takes_too_long_is_killed_and_its_task_told_why() {
+    let mut pool = Pool::new(Config { kill_after: Some(Duration::from_millis(500)), ..ONE });
+    pool.submit(2);
+    pool.on(Event::Ready { worker: 1 });
+    // Looked at every 50 ms, and never twice at once.
+    for millis in (50..500).step_by(50) {
+        assert_eq!(pool.schedule.next_tick(), Some(Duration::from_millis(millis)));
+        pool.now = Duration::from_millis(millis);
+        assert_eq!(pool.on(Event::Tick), []);
+    }
+    pool.now = Duration::from_millis(500);
+    assert_eq!(pool.on(Event::Tick), [Action::Kill { worker: 1 }, Action::Start { worker: 2 }]);
+    let given = Action::Give { job: 1, first: 0, count: 1, attempt: 1, verdict: Verdict::TimedOut };
+    assert_eq!(pool.on(gone(1, 1)), [given]);
+}
+
+#[test]
+fn a_task_begun_while_its_worker_was_being_killed_for_another_is_not_charged() {
+    let mut pool = Pool::new(Config { kill_after: Some(Duration::from_secs(1)), ..ONE });
+    pool.submit(100);
+    pool.on(Event::Ready { worker: 1 });
+    for _ in 0..3 {
+        pool.batch_after(Duration::from_micros(1));
+    }
+    let answered = pool.schedule.workers[&1].answered;
+    pool.now = Duration::from_secs(1);
+    assert_eq!(pool.on(Event::Tick)[0], Action::Kill { worker: 1 });
+    // It came through at the last moment, and the next one began.
+    pool.on(Event::Returned { worker: 1, count: 1 });
+    assert_eq!(pool.on(gone(1, answered + 2)), []);
+}
+
+#[test]
+fn a_worker_gets_no_more_time_by_counting_on() {
+    let mut pool = Pool::new(Config { kill_after: Some(Duration::from_millis(100)), ..ONE });
+    pool.submit(1);
+    pool.on(Event::Ready { worker: 1 });
+    pool.on(Event::Progress { worker: 1, started: 1 });
+    for started in 2..40 {
+        pool.now = Duration::from_millis(started * 5);
+        pool.on(Event::Progress { worker: 1, started });
+    }
+    assert_eq!(pool.on(Event::Tick)[0], Action::Kill { worker: 1 });
+}
+
+#[test]
+fn o40_a_worker_is_retired_after_its_share() {
+    let mut pool = Pool::new(Config { max_tasks_per_child: Some(2), ..ONE });
+    pool.submit(3);
+    assert_eq!(pool.on(Event::Ready { worker: 1 }), [send(1, 0, 1, 1)]);
+    assert_eq!(pool.on(Event::Returned { worker: 1, count: 1 })[1..], [send(1, 1, 1, 1)]);
+    let actions = pool.on(Event::Returned { worker: 1, count: 1 });
+    assert_eq!(actions[1..], [Action::Retire { worker: 1 }]);
+    assert_eq!(pool.on(Event::Tick), [Action::Start { worker: 2 }]);
+    assert_eq!(pool.on(Event::Ready { worker: 2 }), [send(2, 2, 1, 1)]);
+}
+
+#[test]
+fn workers_that_will_not_end_do_not_gather() {
+    let mut pool = Pool::new(Config { processes: 2, max_tasks_per_child: Some(1), ..ONE });
+    pool.submit(100);
+    let mut started = 2;
+    for worker in 1..20 {
+        let mut actions = pool.on(Event::Ready { worker });
+        actions.extend(pool.on(Event::Returned { worker, count: 1 }));
+        actions.extend(pool.on(Event::Tick));
+        started += actions.iter().filter(|a| matches!(a, Action::Start { .. })).count();
+    }
+    assert_eq!(started, 4);
+    pool.now = RETIRE_TIME;
+    assert_eq!(pool.on(Event::Tick).len(), 4);
+}
+
+#[test]
+fn o30_a_closed_pool_finishes_what_was_opened_before() {
+    let mut pool = Pool::new(ONE);
+    assert_eq!(pool.on(Event::Opened { job: 1 }), []);
+    assert_eq!(pool.on(Event::Close), []);
+    assert_eq!(pool.submit(1), [Action::Start { worker: 1 }]);
+    assert_eq!(pool.on(Event::InputEnded { job: 1 }), []);
+    pool.on(Event::Ready { worker: 1 });
+    let delivered = Action::Deliver { job: 1, first: 0, count: 1, attempt: 1 };
+    let rest = [delivered, Action::JobDone { job: 1 }, Action::Retire { worker: 1 }];
+    assert_eq!(pool.on(Event::Returned { worker: 1, count: 1 }), rest);
+    assert_eq!(pool.on(gone(1, 1)), [Action::Finished]);
+}
+
+#[test]
+fn o52_a_cancelled_task_is_not_tried_again() {
+    let mut pool = Pool::new(Config { retries: 5, ..ONE });
+    pool.submit(2);
+    pool.on(Event::Ready { worker: 1 });
+    let cancelled = Action::Give { job: 1, first: 1, count: 1, attempt: 1, verdict: Verdict::Cancelled };
+    assert_eq!(pool.on(Event::Cancelled { job: 1 }), [cancelled]);
+    let delivered = Action::Deliver { job: 1, first: 0, count: 1, attempt: 1 };
+    assert_eq!(pool.on(Event::Failed { worker: 1, retriable: true }), [delivered]);
+    let late = Action::Give { job: 1, first: 2, count: 1, attempt: 1, verdict: Verdict::Cancelled };
+    assert_eq!(pool.submit(1), [late]);
+}
+
+#[test]
+fn o33_terminate_gives_every_task_its_outcome_at_once() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(10_000);
+    pool.on(Event::Ready { worker: 1 });
+    let actions = pool.on(Event::Terminate);
+    let given: u64 =
+        actions.iter().filter_map(|a| if let Action::Give { count, .. } = a { Some(*count) } else { None }).sum();
+    assert_eq!((given, actions.contains(&Action::Kill { worker: 1 })), (10_000, true));
+    assert_eq!(pool.on(gone(1, 1)), [Action::Finished]);
+}
+
+#[test]
+fn jobs_take_turns() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(10);
+    pool.on(Event::Submitted { job: 2, count: 10, bytes: 10 });
+    let mut jobs = Vec::new();
+    let mut actions = pool.on(Event::Ready { worker: 1 });
+    for _ in 0..4 {
+        jobs.extend(actions.iter().filter_map(|a| if let Action::Send { job, .. } = a { Some(*job) } else { None }));
+        actions = pool.on(Event::Returned { worker: 1, count: 1 });
+    }
+    assert_eq!(jobs, [1, 2, 1, 2]);
+}

@@ -69,14 +69,28 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     backtrace.frames().iter().map(name).collect()
 }
 
-/// A guest's error value as a failure; a long message is cut, with its length.
-pub(super) fn failed(mut message: String) -> Failure {
-    if message.len() > MESSAGE_LEN_MAX {
-        let len = message.len();
-        message.truncate(message.floor_char_boundary(MESSAGE_LEN_MAX));
-        message.push_str(&format!("... ({len} bytes)"));
-    }
+/// A guest's error value as a failure.
+pub(super) fn failed(message: String) -> Failure {
     Failure::Failed { message }
+}
+
+/// The failure with its message cut, if that is long: the guest's own words, or a record that is quoted.
+pub(super) fn shortened(mut failure: Failure) -> Failure {
+    match &mut failure {
+        Failure::Failed { message }
+        | Failure::Trap { message, .. }
+        | Failure::Limit { message, .. }
+        | Failure::BadRecord { message }
+        | Failure::BadResult { message }
+            if message.len() > MESSAGE_LEN_MAX =>
+        {
+            let len = message.len();
+            message.truncate(message.floor_char_boundary(MESSAGE_LEN_MAX));
+            message.push_str(&format!("... ({len} bytes)"));
+        }
+        _ => {}
+    }
+    failure
 }
 
 /// The result is longer than it may be.

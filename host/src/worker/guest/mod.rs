@@ -150,10 +150,11 @@ impl Guest {
     pub(super) fn initialize(&mut self) -> Result<(), Failure> {
         let Some(call) = self.initializer.clone() else { return Ok(()) };
         let plan = self.prepare(call).map_err(|message| Failure::BadRecord { message })?;
-        match &mut self.code {
+        let initialized = match &mut self.code {
             Code::Component(guest) => guest.initialize(&self.engine, &self.shared, plan),
             Code::Core(guest) => guest.initialize(&self.engine, &self.shared, plan),
-        }
+        };
+        initialized.map_err(failure::shortened)
     }
 
     /// Runs one record and appends its result to `out`: what the guest printed, then one `Returned` or `Failed` frame.
@@ -173,7 +174,7 @@ impl Guest {
         };
         let failure = match outcome {
             Ok(()) => return Ended { code: 0 },
-            Err(failure) => failure,
+            Err(failure) => failure::shortened(failure),
         };
         // Whatever of a result was written before the failure is taken back; printed output stays, it explains.
         drop_results(out, result_at);
