@@ -118,7 +118,7 @@ pub enum TargetError {
         candidates: Vec<String>,
     },
     /// No target was named, and the module has no obvious one.
-    #[error("no function `run` and no command is exported; name one of {}", list(.candidates))]
+    #[error("{}", no_default(.candidates))]
     NoDefault {
         /// The functions that there are.
         candidates: Vec<String>,
@@ -137,6 +137,13 @@ fn list(names: &[String]) -> String {
     match names.is_empty() {
         true => "no exported function".to_owned(),
         false => names.join(", "),
+    }
+}
+
+fn no_default(candidates: &[String]) -> String {
+    match candidates.is_empty() {
+        true => "the module exports no function".to_owned(),
+        false => format!("no function `run` and no command is exported; name one of {}", list(candidates)),
     }
 }
 

@@ -57,8 +57,13 @@ fn describe_component(engine: &Engine, component: &Component) -> ModuleInfo {
             _ => {}
         }
     }
-    let memory_min = component.resources_required().and_then(|r| r.max_initial_memory_size);
+    let memory_min = component.resources_required().and_then(|r| bytes(r.max_initial_memory_size));
     ModuleInfo { kind: ModuleKind::Component, imports, exports, memory_min }
+}
+
+/// The engine counts pages.
+fn bytes(pages: Option<u64>) -> Option<u64> {
+    pages.map(|pages| pages.saturating_mul(64 << 10))
 }
 
 fn component_func(path: String, func: &ComponentFunc) -> Export {
@@ -115,7 +120,7 @@ fn describe_core(module: &Module) -> ModuleInfo {
         kind: ModuleKind::Core,
         imports: module.imports().map(import).collect(),
         exports: module.exports().filter_map(export).collect(),
-        memory_min: module.resources_required().max_initial_memory_size,
+        memory_min: bytes(module.resources_required().max_initial_memory_size),
     }
 }
 
