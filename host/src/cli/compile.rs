@@ -19,7 +19,10 @@ pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> 
                 print(format!("{}: {}\n", path.display(), place.display()).as_bytes())?;
             }
             None => {
-                report.error(&format!("{}: compiled, but not cached: there is no cache directory to use", path.display()));
+                report.error(&format!(
+                    "{}: compiled, but not cached: there is no cache directory to use",
+                    path.display()
+                ));
                 exit = Exit::Io;
             }
         }

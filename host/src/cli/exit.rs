@@ -141,9 +141,9 @@ pub(super) fn of_module_error_in_run(error: &ModuleError) -> Exit {
 /// For `run`.
 pub(super) fn of_build_error_in_run(error: &BuildError) -> Exit {
     match error {
-        BuildError::Target(TargetError::Unknown { .. } | TargetError::Ambiguous { .. } | TargetError::NoDefault { .. }) => {
-            Exit::NotFound
-        }
+        BuildError::Target(
+            TargetError::Unknown { .. } | TargetError::Ambiguous { .. } | TargetError::NoDefault { .. },
+        ) => Exit::NotFound,
         BuildError::Target(TargetError::Uncallable { .. }) | BuildError::MissingImports { .. } => Exit::Refused,
         BuildError::Argument { .. }
         | BuildError::TooManyArguments { .. }

@@ -267,7 +267,10 @@ mod tests {
             ("a\r\n", &["a\r"]),
         ] {
             for piece in [1, 2, 100] {
-                assert_eq!(split(text.as_bytes(), piece, 100), records.iter().map(|r| r.as_bytes()).collect::<Vec<_>>());
+                assert_eq!(
+                    split(text.as_bytes(), piece, 100),
+                    records.iter().map(|r| r.as_bytes()).collect::<Vec<_>>()
+                );
             }
         }
     }

@@ -331,10 +331,8 @@ impl Map<'_> {
             return Ok(Exit::Signal(signal));
         }
         written?;
-        let input = std::mem::replace(
-            &mut *self.shared.input.lock().unwrap_or_else(PoisonError::into_inner),
-            Input::Reading,
-        );
+        let input =
+            std::mem::replace(&mut *self.shared.input.lock().unwrap_or_else(PoisonError::into_inner), Input::Reading);
         if let Input::Failed(why) = &input {
             self.report.error(why);
         }

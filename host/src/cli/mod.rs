@@ -126,7 +126,8 @@ fn generate(kind: Generate) -> Result<Exit, Failure> {
 /// One document: the program's page, then one for each subcommand.
 fn man(mut command: clap::Command, text: &mut Vec<u8>) -> Result<(), Failure> {
     command.build();
-    let subcommands: Vec<clap::Command> = command.get_subcommands().filter(|c| c.get_name() != "help").cloned().collect();
+    let subcommands: Vec<clap::Command> =
+        command.get_subcommands().filter(|c| c.get_name() != "help").cloned().collect();
     for page in std::iter::once(command).chain(subcommands) {
         let name = page.get_display_name().unwrap_or(page.get_name()).to_owned();
         clap_mangen::Man::new(page).title(name).render(text).map_err(Failure::output)?;

@@ -141,7 +141,9 @@ fn end(status: &ExitStatus, report: &Report) -> Exit {
     match &status.reason {
         ExitReason::Returned | ExitReason::Failed(TaskError::Exited { .. }) => {}
         ExitReason::Failed(error) => say(error, report),
-        ExitReason::Signaled(signal) => report.error(&format!("the process was ended by {}", crate::Exit::Signal(*signal))),
+        ExitReason::Signaled(signal) => {
+            report.error(&format!("the process was ended by {}", crate::Exit::Signal(*signal)))
+        }
         ExitReason::Exited(code) => report.error(&format!("the process ended without a word, with exit code {code}")),
     }
     exit::of_process(status)
