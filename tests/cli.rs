@@ -1,1 +1,866 @@
-//! Integration tests: cli.
+//! The command line, through the real binary with real processes.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use support::{assert_no_workers, program, repo, wait_until, workers_of};
+
+/// Longer than anything here takes on a loaded machine.
+const LONG: Duration = Duration::from_secs(60);
+
+fn prebuilt(name: &str) -> String {
+    path_text(&repo(&format!("guest/prebuilt/{name}.wasm")))
+}
+
+fn example(name: &str) -> String {
+    path_text(&repo(&format!("guest/examples/wat/{name}.wat")))
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// The program, in an environment of our own.
+fn wpool<A: AsRef<str>>(args: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(program());
+    command.args(args.into_iter().map(|a| a.as_ref().to_owned()));
+    prepare(&mut command);
+    command
+}
+
+fn prepare(command: &mut Command) {
+    for name in ["WPOOL_JOBS", "WPOOL_TIMEOUT", "WPOOL_MEMORY", "WPOOL_RETRIES", "WPOOL_COLOR", "WPOOL_PROGRESS"] {
+        command.env_remove(name);
+    }
+    command.env("WPOOL_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    command.env_remove("CLICOLOR_FORCE").stdin(Stdio::null());
+    // A test runner in the background may ignore these, and children inherit that.
+    // SAFETY: signal() is async-signal-safe, and SIG_DFL runs no code of ours.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGTERM, libc::SIGPIPE] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
+}
+
+fn args<'a>(first: &'a [&'a str], rest: &'a [&'a str]) -> Vec<&'a str> {
+    [first, rest].concat()
+}
+
+/// Runs to the end with `input` on stdin.
+#[track_caller]
+fn with_input(mut command: Command, input: &[u8]) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // A program that does not read all of it is fine.
+    let feeder = std::thread::spawn(move || {
+        let _closed = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    assert_no_workers(pid);
+    output
+}
+
+#[track_caller]
+fn run(command: Command) -> Output {
+    with_input(command, b"")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The exit code, and what stderr must contain.
+#[track_caller]
+fn ends(output: &Output, code: i32, said: &str) {
+    let stderr = err(output);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(stderr.contains(said), "no {said:?} in {stderr}");
+    assert!(!stderr.contains("panicked") && !stderr.contains("internal error"), "{stderr}");
+}
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn file(dir: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = dir.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+/// A program that is running, killed with the test.
+struct Running {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Running { child, lines }
+    }
+
+    /// Waits for a line of stdout.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end_matches('\n').to_owned()
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        // SAFETY: kill() takes two integers; the child has not been waited for, so that the number is its own.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
+    /// Waits for the end; gives the status and what was said on stderr.
+    #[track_caller]
+    fn end(mut self) -> (ExitStatus, String) {
+        let pid = self.child.id();
+        let mut rest = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        drop(self.lines);
+        stderr.read_to_string(&mut rest).unwrap();
+        let status = self.child.wait().unwrap();
+        assert_no_workers(pid);
+        (status, rest)
+    }
+}
+
+// The main job.
+
+#[test]
+fn the_first_use_gives_every_result_in_order_from_several_processes() {
+    let dir = scratch();
+    let inputs = file(&dir, "inputs.txt", (0..13).map(|n| format!("{n}\n")).collect::<String>());
+    let output = run(wpool(["map", &prebuilt("hello"), &path_text(&inputs), "-j", "5"]));
+    ends(&output, 0, "13 tasks: 13 ok, 0 failed in ");
+    let stdout = out(&output);
+    let names: Vec<&str> = stdout.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(names, (0..13).map(|n| n.to_string()).collect::<Vec<_>>());
+    let pids: BTreeSet<&str> = stdout.lines().map(|line| line.rsplit("(process ").next().unwrap()).collect();
+    assert!(pids.len() >= 2, "{stdout}");
+    assert!(err(&output).contains(&format!("({} workers)", pids.len())), "{}", err(&output));
+}
+
+/// Lines as they come in life: empty, long, with carriage returns, without a newline at the end.
+fn corpus() -> Vec<u8> {
+    let mut text = Vec::new();
+    for n in 0..20_000u32 {
+        let word = Sha256::digest(n.to_le_bytes()).iter().map(|b| format!("{b:02x} ")).collect::<String>();
+        text.extend_from_slice(&word.as_bytes()[..n as usize % 97]);
+        text.extend_from_slice(if n % 7 == 0 { b"\tgr\xc3\xb6\xc3\x9fe\r\n" } else { b"\n" });
+    }
+    text.extend_from_slice(b"the last line");
+    text
+}
+
+fn natively(each: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let lines = corpus();
+    let results = lines.split(|b| *b == b'\n').map(|line| [&each(line)[..], b"\n"].concat());
+    results.collect::<Vec<_>>().concat()
+}
+
+#[track_caller]
+fn same_as_native(guest: &str, each: impl Fn(&[u8]) -> Vec<u8>) {
+    for extra in [&["--fresh"][..], &["--reuse", "-j", "3"]] {
+        let output = with_input(wpool(args(&["map", &prebuilt(guest), "-"], extra)), &corpus());
+        ends(&output, 0, "20001 tasks: 20001 ok");
+        assert!(output.stdout == natively(&each), "{guest} {extra:?} differs from the native result");
+    }
+}
+
+#[test]
+fn upper_casing_is_the_same_as_natively() {
+    same_as_native("upper", <[u8]>::to_ascii_uppercase);
+}
+
+#[test]
+fn counting_words_is_the_same_as_natively() {
+    same_as_native("wordcount", |line| {
+        std::str::from_utf8(line).unwrap().split_whitespace().count().to_string().into_bytes()
+    });
+}
+
+#[test]
+fn hashing_is_the_same_as_natively() {
+    same_as_native("sha256", |line| {
+        Sha256::digest(line).iter().map(|b| format!("{b:02x}")).collect::<String>().into_bytes()
+    });
+}
+
+#[test]
+fn every_kind_of_module_runs_by_the_same_command() {
+    for (module, extra, record, result) in [
+        (example("echo"), &[][..], "a component without imports", "a component without imports"),
+        (prebuilt("upper"), &[], "of wasip2", "OF WASIP2"),
+        (example("add"), &["--func", "add"], "(3, 4)", "7"),
+        (example("upper-p1"), &[], "a command of preview 1", "A COMMAND OF PREVIEW 1"),
+        (prebuilt("args"), &["--as-args"], "one more", "one more"),
+        (prebuilt("args"), &["--as-args=words", "--arg", "0"], "two more", "0\ntwo\nmore"),
+        (
+            prebuilt("stats"),
+            &[],
+            r#"{"values": [4.5]}"#,
+            r#"{"count":1,"min":4.5,"max":4.5,"mean":4.5,"deviation":0.0}"#,
+        ),
+    ] {
+        let output = with_input(wpool(args(&["map", &module], extra)), record.as_bytes());
+        ends(&output, 0, "1 task: 1 ok");
+        assert_eq!(out(&output).trim_end(), result, "{module}");
+    }
+}
+
+#[test]
+fn arguments_that_are_fixed_leave_the_rest_to_the_record() {
+    let output = with_input(wpool(["map", &example("add"), "--func", "add", "--arg", "-5"]), b"7\n5\n");
+    ends(&output, 0, "");
+    assert_eq!(out(&output), "2\n0\n");
+    let output = with_input(wpool(["map", &example("add"), "--func", "add", "--input-format", "json"]), b"[1, 2]\n");
+    assert_eq!(out(&output), "3\n");
+}
+
+#[test]
+fn an_initializer_and_its_arguments_reach_every_worker() {
+    let output = run(wpool(["map", &prebuilt("counter"), "--items", "a", "b", "-j", "1", "--init-arg", "40"]));
+    ends(&output, 0, "");
+    assert_eq!(out(&output), "41\n42\n");
+    let output = run(wpool(["map", &prebuilt("counter"), "--items", "a", "b", "-j", "1", "--init-arg", "many"]));
+    ends(&output, 3, "wpool: the pool is broken: the initializer failed: expected a number");
+    assert_eq!(err(&output).matches("broken").count(), 1, "{}", err(&output));
+}
+
+// Input.
+
+#[test]
+fn files_are_read_one_after_the_other_and_a_dash_is_stdin() {
+    let dir = scratch();
+    let (a, b) = (file(&dir, "a", "1\n2"), file(&dir, "b", "4\n"));
+    let output = with_input(wpool(["map", &prebuilt("upper"), &path_text(&a), "-", &path_text(&b)]), b"\nx\r\n");
+    ends(&output, 0, "5 tasks");
+    assert_eq!(output.stdout, b"1\n2\n\nX\r\n4\n");
+}
+
+#[test]
+fn records_end_where_they_are_told_to() {
+    let output = with_input(wpool(["map", &prebuilt("upper"), "-0", "-z"]), b"a\nb\0\0c");
+    assert_eq!(output.stdout, b"A\nB\0\0C\0");
+    let output = with_input(wpool(["map", &prebuilt("upper"), "-d", "\\t"]), b"a\tb\n\t");
+    assert_eq!(output.stdout, b"A\nB\n\n");
+}
+
+#[test]
+fn an_empty_input_is_a_success_unless_it_must_not_be() {
+    let output = run(wpool(["map", &prebuilt("upper")]));
+    ends(&output, 0, "0 tasks: 0 ok, 0 failed");
+    assert!(output.stdout.is_empty());
+    ends(&run(wpool(["map", &prebuilt("upper"), "--no-input=fail"])), 2, "0 tasks");
+}
+
+#[test]
+fn a_record_over_the_limit_fails_and_its_neighbours_do_not() {
+    let mut input = b"before\n".to_vec();
+    input.extend(std::iter::repeat_n(b'x', 1 << 20));
+    input.extend_from_slice(b"\nafter\n");
+    let output = with_input(wpool(["map", &prebuilt("upper"), "--max-input", "1K"]), &input);
+    ends(&output, 1, "wpool: task 2: bad input: the record is over the limit of 1024 bytes (input \"xxxx");
+    assert_eq!(out(&output), "BEFORE\nAFTER\n");
+}
+
+#[test]
+fn results_appear_while_the_input_stalls() {
+    let mut command = wpool(["map", &prebuilt("upper"), "--format", "jsonl"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    for record in ["one", "two"] {
+        writeln!(stdin, "{record}").unwrap();
+        assert!(running.line().contains(&record.to_uppercase()));
+    }
+    drop(stdin);
+    assert!(running.end().0.success());
+}
+
+#[test]
+fn a_file_that_is_input_and_output_is_refused() {
+    let dir = scratch();
+    let both = file(&dir, "both", "a\n");
+    let mut command = wpool(["map", &prebuilt("upper"), &path_text(&both)]);
+    let append = File::options().append(true).open(&both).unwrap();
+    let child = command.stdout(append).stderr(Stdio::piped()).spawn().unwrap();
+    ends(&child.wait_with_output().unwrap(), 2, "is both input and output");
+    assert_eq!(std::fs::read(&both).unwrap(), b"a\n");
+}
+
+// Bad input: one clear line, the documented code, nothing run.
+
+#[test]
+fn what_cannot_be_run_is_told_in_one_line() {
+    let dir = scratch();
+    let inputs = path_text(&file(&dir, "inputs", "a\n"));
+    let upper = prebuilt("upper");
+    let empty = path_text(&file(&dir, "empty.wasm", ""));
+    let random = path_text(&file(&dir, "random.wasm", Sha256::digest(b"random")));
+    let import = path_text(&file(&dir, "import.wat", r#"(module (import "env" "f" (func)) (func (export "run")))"#));
+    let missing = path_text(&dir.path().join("missing"));
+    let directory = path_text(dir.path());
+    let add = example("add");
+    for (args, said) in [
+        (&["map", &missing, &inputs][..], "cannot read the module: No such file or directory"),
+        (&["map", &directory, &inputs], "it is a directory"),
+        (&["map", &empty, &inputs], "it is empty"),
+        (&["map", &random, &inputs], "not a WebAssembly module"),
+        (&["map", &import, &inputs], "the module needs what is not granted: env f"),
+        (&["map", &upper, &missing], "cannot read"),
+        (&["map", &upper, &directory], "it is a directory"),
+        (&["map", &upper, &inputs, "--func", "nope"], "no function \"nope\" is exported; there is run"),
+        (&["map", &add, &inputs], "no function `run` and no command is exported; name one of add, square, fib"),
+        (&["map", &add, &inputs, "--func", "add", "--arg", "x"], "argument 1 of add: expected s32"),
+        (&["map", &add, &inputs, "--func", "add", "--kw", "a=1"], "no parameter has that name"),
+        (&["map", &add, &inputs, "--func", "add", "--input-format", "raw"], "takes no raw bytes"),
+        (&["map", &upper, &inputs, "--as-args"], "--as-args is for commands"),
+        (&["map", &upper, &inputs, "--init", "nope"], "no function \"nope\" is exported"),
+        (&["call", &add, "add(1)"], "add needs a value for s32"),
+        (&["call", &add, "add(1"], "is not a call"),
+        (&["call", &add, "add(1, 2, 3)"], "add takes 2 arguments, 3 are given"),
+        (&["inspect", &empty], "it is empty"),
+        (&["compile", &random], "not a WebAssembly module"),
+    ] {
+        let output = run(wpool(args));
+        ends(&output, 2, said);
+        assert!(output.stdout.is_empty(), "{args:?}");
+        let stderr = err(&output);
+        assert!(stderr.starts_with("wpool: ") && stderr.trim_end().lines().count() == 1, "{stderr}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_told_with_a_hint() {
+    for (args, said) in [
+        (&["map", "-j", "abc", "m.wasm"][..], "invalid value 'abc' for '--jobs <N>'"),
+        (&["map", "-j", "-5%", "m.wasm"], "--jobs"),
+        (&["map", "m.wasm", "--unorderd"], "--unordered"),
+        (&["mapp", "m.wasm"], "'map'"),
+        (&["map"], "<MODULE>"),
+        (&["map", "m.wasm", "--timeout", "NaN"], "expected a time"),
+        (&["map", "m.wasm", "--max-input", "4G"], "the most is 1000M"),
+        (&["map", "m.wasm", "-d", "ab"], "expected one character"),
+        (&["map", "m.wasm", "--kw", "x"], "expected NAME=VALUE"),
+        (&[], "Usage: wpool"),
+    ] {
+        ends(&run(wpool(args)), 2, said);
+    }
+}
+
+#[test]
+fn help_version_and_generated_files_go_to_stdout() {
+    for (args, said) in [
+        (&["--version"][..], "wpool "),
+        (&["-h"], "Usage: wpool"),
+        (&["map", "--help"], "Exit codes:"),
+        (&["--generate", "man"], "wpool\\-map"),
+        (&["--generate", "complete-bash"], "_wpool"),
+        (&["--generate", "complete-zsh"], "#compdef wpool"),
+        (&["--generate", "complete-fish"], "complete -c wpool"),
+    ] {
+        let output = run(wpool(args));
+        ends(&output, 0, "");
+        assert!(out(&output).contains(said), "no {said:?} in what {args:?} prints");
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_used_is_a_warning() {
+    let dir = scratch();
+    let cache = dir.path().join("cache");
+    std::fs::create_dir(&cache).unwrap();
+    std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let cache = path_text(&cache);
+    let call = ["map", &prebuilt("upper"), "--items", "a", "--cache-dir", &cache];
+    let output = run(wpool(call));
+    ends(&output, 0, "warning: the cache ");
+    assert_eq!(out(&output), "A\n");
+    assert!(err(&run(wpool(args(&call, &["--quiet"])))).is_empty());
+    assert!(!err(&run(wpool(args(&call, &["--no-cache"])))).contains("warning"));
+}
+
+#[test]
+fn zero_jobs_are_the_default_and_too_many_are_cut() {
+    for jobs in ["0", "50%", "+1", "-1", "-1000"] {
+        ends(&run(wpool(["map", &prebuilt("upper"), "--items", "a", "-j", jobs])), 0, "1 ok");
+    }
+    let output = run(wpool(["map", &prebuilt("upper"), "--items", "a", "-j", "1000000000000"]));
+    ends(&output, 0, "warning: ");
+    ends(&output, 0, "instead of 1000000000000");
+}
+
+#[test]
+fn a_dry_run_checks_and_runs_nothing() {
+    let output = run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run"]));
+    ends(&output, 0, "would call run: func");
+    assert!(output.stdout.is_empty());
+    ends(&run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run", "--func", "x"])), 2, "no function");
+}
+
+// Failed tasks.
+
+#[test]
+fn a_failed_task_is_named_with_its_input_and_the_others_are_delivered() {
+    let items = ["good", "bad \x1b[31m luck", "panic", "exit", "fine"];
+    let output = run(wpool(args(&["map", &prebuilt("failing"), "--items"], &items)));
+    ends(&output, 1, "5 tasks: 2 ok, 3 failed");
+    assert_eq!(out(&output), "good\nfine\n");
+    let stderr = err(&output);
+    for said in [
+        "wpool: task 2: bad \\u{1b}[31m luck is bad (input \"bad \\u{1b}[31m luck\")\n",
+        "wpool: task 3: trap: unreachable (input \"panic\")\n    ",
+        "[task 3 stderr] panic, as told\n",
+        "wpool: task 4: exit: guest called exit(",
+    ] {
+        assert!(stderr.contains(said), "no {said:?} in {stderr}");
+    }
+    assert!(!stderr.contains('\x1b'), "{stderr}");
+}
+
+#[test]
+fn exit_codes_count_failures_if_asked_to() {
+    let call = ["map", &prebuilt("failing"), "--items", "bad", "bad", "good", "bad"];
+    ends(&run(wpool(args(&call, &["--exit-code=count"]))), 3, "3 failed");
+    ends(&run(wpool(args(&call, &["--exit-code=plain"]))), 1, "3 failed");
+    let many = with_input(wpool(["map", &prebuilt("failing"), "--exit-code=count", "-q"]), &b"bad\n".repeat(120));
+    ends(&many, 101, "wpool: task 120: bad is bad (input \"bad\")");
+}
+
+#[test]
+fn a_task_that_takes_too_long_is_stopped_and_the_pool_goes_on() {
+    let items = ["loop", "good"];
+    let output = run(wpool(args(&["map", &prebuilt("failing"), "--timeout", "200ms", "-j", "1", "--items"], &items)));
+    ends(&output, 1, "wpool: task 1: timeout after 200ms (input \"loop\")");
+    assert_eq!(out(&output), "good\n");
+}
+
+#[test]
+fn retries_are_counted_and_told() {
+    let output = run(wpool(["map", &prebuilt("failing"), "--retries", "2", "--items", "bad", "good"]));
+    ends(&output, 1, "wpool: task 1: bad is bad (input \"bad\", attempt 3)");
+    assert_eq!(out(&output), "good\n");
+}
+
+#[test]
+fn enough_failures_stop_the_run() {
+    let mut command = wpool(["map", &prebuilt("failing"), "--max-fail", "2", "-j", "1"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    stdin.write_all(b"good\nbad\nbad\n").unwrap();
+    // The input is still open.
+    let (status, stderr) = running.end();
+    drop(stdin);
+    assert_eq!(status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("stopped after 2 failed tasks"), "{stderr}");
+}
+
+#[test]
+fn unordered_results_come_when_they_are_there_and_are_named_right() {
+    let mut command = wpool(["map", &prebuilt("hello"), "-j", "2", "--unordered", "--tag"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    stdin.write_all(b"slow:2000\nfast:0\nbroken:x\n").unwrap();
+    drop(stdin);
+    assert!(running.line().starts_with("fast:0\thello fast"), "the slow one must not come first");
+    assert!(running.line().starts_with("slow:2000\thello slow"));
+    let (status, stderr) = running.end();
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains("wpool: task 3: ") && stderr.contains("(input \"broken:x\")"), "{stderr}");
+}
+
+#[test]
+fn jsonl_has_one_object_for_each_task() {
+    let output = with_input(wpool(["map", &prebuilt("failing"), "--format", "jsonl"]), b"good\nbad\npanic\n");
+    ends(&output, 1, "");
+    let lines: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|l| l["seq"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(lines.iter().map(|l| l["status"].as_str().unwrap()).collect::<Vec<_>>(), ["ok", "failed", "trap"]);
+    assert_eq!((&lines[0]["output"], &lines[0]["attempt"]), (&Value::from("good"), &Value::from(1)));
+    assert!(lines[0]["ms"].is_number() && lines[0]["pid"].is_u64() && lines[0]["worker"].is_u64());
+    assert_eq!(lines[1]["error"]["message"], "bad is bad");
+    assert!(lines[2]["error"]["trace"].as_array().is_some_and(|t| !t.is_empty()));
+    assert!(lines[2]["stderr"].as_str().unwrap().contains("panic, as told"));
+
+    let output = with_input(wpool(["map", &prebuilt("upper"), "--format", "jsonl"]), b"\xff\xfe");
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["output_b64"], "//4=");
+}
+
+#[test]
+fn what_guests_print_is_shown_when_asked_for_and_never_mixes_with_results() {
+    let call = ["map", &prebuilt("hello"), "--items", "a:0"];
+    let output = run(wpool(args(&call, &["--success-output=immediate"])));
+    ends(&output, 0, "[task 1 stdout] PoolWorker-1 (process ");
+    assert!(out(&output).starts_with("hello a from ") && out(&output).lines().count() == 1);
+    assert!(!err(&run(wpool(call))).contains("stdout"));
+}
+
+// Processes that die, output that cannot be written, signals.
+
+/// The workers of `pid` that run tasks: not its zygote.
+fn task_workers(pid: u32) -> Vec<u32> {
+    let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    workers_of(pid).into_iter().filter(|pid| name(pid).starts_with("PoolWorker")).collect()
+}
+
+/// Maps 120 records while workers are killed; gives the outcomes by record, and the end.
+fn map_while_workers_are_killed(extra: &[&str]) -> (Vec<Value>, ExitStatus, String) {
+    let mut command = wpool(args(&["map", &prebuilt("hello"), "-j", "4", "--unordered", "--format", "jsonl"], extra));
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let records: String = (1..=120).map(|n| format!("{n}:25\n")).collect();
+    running.child.stdin.take().unwrap().write_all(records.as_bytes()).unwrap();
+    let mut lines: Vec<Value> = Vec::new();
+    for count in 1..=120 {
+        lines.push(serde_json::from_str(&running.line()).unwrap());
+        if count % 20 == 0 && count < 100 {
+            // Not always the same one, and not the one that has just answered.
+            let workers = task_workers(running.child.id());
+            let victim = workers[count % workers.len()];
+            // SAFETY: kill() takes two integers, of which the first is a worker of our own child.
+            unsafe { libc::kill(i32::try_from(victim).unwrap(), libc::SIGKILL) };
+        }
+    }
+    assert_eq!(running.line(), "", "more outcomes than records");
+    let (status, stderr) = running.end();
+    lines.sort_by_key(|line| line["seq"].as_u64());
+    assert_eq!(lines.iter().map(|l| l["seq"].as_u64().unwrap()).collect::<Vec<_>>(), (1..=120).collect::<Vec<_>>());
+    (lines, status, stderr)
+}
+
+#[test]
+fn a_killed_worker_costs_its_task_only_and_that_is_named() {
+    let (lines, status, stderr) = map_while_workers_are_killed(&[]);
+    let lost: Vec<&Value> = lines.iter().filter(|l| l["status"] == "worker-lost").collect();
+    let ok = lines.iter().filter(|l| l["status"] == "ok").count();
+    assert!((1..=4).contains(&lost.len()) && ok + lost.len() == 120, "{stderr}");
+    assert_eq!(status.code(), Some(1));
+    for line in lost {
+        let named = format!("wpool: task {}: worker died: SIGKILL", line["seq"]);
+        assert!(stderr.contains(&named), "no {named:?} in {stderr}");
+        assert!(stderr.contains(&format!("(input \"{}:25\"", line["seq"])), "{stderr}");
+    }
+}
+
+#[test]
+fn with_retries_a_killed_worker_costs_nothing() {
+    let (lines, status, stderr) = map_while_workers_are_killed(&["--retries", "3"]);
+    assert!(lines.iter().all(|l| l["status"] == "ok"), "{stderr}");
+    assert!(status.success(), "{stderr}");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_run_quietly() {
+    let dir = scratch();
+    let inputs = file(&dir, "inputs", b"some line of text\n".repeat(300_000));
+    let mut running = Running::start(wpool(["map", &prebuilt("upper"), &path_text(&inputs), "--reuse"]));
+    assert_eq!(running.line(), "SOME LINE OF TEXT");
+    let (status, stderr) = running.end();
+    assert_eq!(status.signal(), Some(libc::SIGPIPE), "{stderr}");
+    assert_eq!(stderr, "");
+}
+
+#[test]
+fn a_full_disk_is_an_error_with_its_own_code() {
+    for call in [
+        &["map", &prebuilt("upper"), "--items", "a"][..],
+        &["call", &example("add"), "add(1, 2)"],
+        &["inspect", &example("add")],
+        &["--generate", "man"],
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let child = wpool(call).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        ends(&child.wait_with_output().unwrap(), 4, "wpool: cannot write output: No space left on device\n");
+    }
+}
+
+/// The program started by a shell that has done something to its descriptors or signals first.
+fn by_shell(script: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &format!("{script}")]).arg(program()).args(args);
+    prepare(&mut command);
+    command
+}
+
+#[test]
+fn closed_descriptors_change_nothing() {
+    let prebuilt = prebuilt("failing");
+    let call = ["map", &prebuilt, "--items", "good", "panic"];
+    let output = run(by_shell("exec \"$0\" \"$@\" 2>&-", &call));
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b"good\n"[..]));
+    let output = run(by_shell("exec \"$0\" \"$@\" 2>/dev/full", &call));
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b"good\n"[..]));
+    let output = run(by_shell("exec \"$0\" \"$@\" <&-", &call));
+    ends(&output, 1, "1 ok, 1 failed");
+    let output = run(by_shell("exec \"$0\" \"$@\" >&-", &call));
+    ends(&output, 1, "1 ok, 1 failed");
+    ends(&run(by_shell("exec \"$0\" \"$@\" <&- >&- 2>&-", &call)), 1, "");
+}
+
+/// One finished task, one that takes a minute, and an input that is still open.
+fn busy() -> (Running, std::process::ChildStdin) {
+    let mut command = wpool(["map", &prebuilt("hello"), "-j", "2"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    stdin.write_all(b"first:0\nsecond:60000\n").unwrap();
+    assert!(running.line().starts_with("hello first"));
+    (running, stdin)
+}
+
+#[test]
+fn a_signal_ends_the_run_with_what_is_done() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let (running, _stdin) = busy();
+        let started = Instant::now();
+        running.signal(signal);
+        let (status, stderr) = running.end();
+        assert_eq!(status.signal(), Some(signal), "{stderr}");
+        assert!(stderr.contains("wpool: interrupted: 1 done, 1 not\n"), "{stderr}");
+        assert!(started.elapsed() < LONG / 2, "it waited for the running task");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    // The output is stuck: nobody reads it.
+    let dir = scratch();
+    let inputs = file(&dir, "inputs", b"some line of text\n".repeat(300_000));
+    let mut running = Running::start(wpool(["map", &prebuilt("upper"), &path_text(&inputs), "--reuse"]));
+    running.line();
+    running.signal(libc::SIGINT);
+    running.signal(libc::SIGINT);
+    let pid = running.child.id();
+    let status = running.child.wait().unwrap();
+    assert_eq!(status.signal(), Some(libc::SIGINT));
+    assert_no_workers(pid);
+}
+
+#[test]
+fn output_that_is_stuck_does_not_keep_a_terminated_run() {
+    let dir = scratch();
+    let inputs = file(&dir, "inputs", b"some line of text\n".repeat(300_000));
+    let mut running = Running::start(wpool(["map", &prebuilt("upper"), &path_text(&inputs), "--reuse"]));
+    running.line();
+    running.signal(libc::SIGTERM);
+    let pid = running.child.id();
+    assert_eq!(running.child.wait().unwrap().signal(), Some(libc::SIGTERM));
+    assert_no_workers(pid);
+}
+
+#[test]
+fn signals_that_were_ignored_at_the_start_stay_ignored() {
+    let hello = prebuilt("hello");
+    let mut command = by_shell("trap '' INT HUP; exec \"$0\" \"$@\"", &["map", &hello, "-j", "1"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    stdin.write_all(b"first:0\n").unwrap();
+    running.line();
+    running.signal(libc::SIGINT);
+    running.signal(libc::SIGHUP);
+    stdin.write_all(b"second:0\n").unwrap();
+    assert!(running.line().starts_with("hello second"));
+    drop(stdin);
+    assert!(running.end().0.success());
+}
+
+#[test]
+fn sigusr1_tells_how_things_are() {
+    let (mut running, _stdin) = busy();
+    running.signal(libc::SIGUSR1);
+    let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("busy") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    assert!(said.contains("wpool: 1 done, 0 failed, 1 under way\n  worker "), "{said}");
+    running.child.stderr = Some(stderr.into_inner());
+    running.signal(libc::SIGTERM);
+    running.end();
+}
+
+#[test]
+fn the_workers_end_with_a_killed_program() {
+    let (running, _stdin) = busy();
+    wait_until("there are workers", LONG, || !task_workers(running.child.id()).is_empty());
+    running.signal(libc::SIGKILL);
+    assert_eq!(running.end().0.signal(), Some(libc::SIGKILL));
+}
+
+// The other subcommands.
+
+#[test]
+fn a_call_prints_its_result() {
+    let call = |args: &[&str]| {
+        let output = run(wpool(args));
+        ends(&output, 0, "");
+        out(&output)
+    };
+    let add = example("add");
+    assert_eq!(call(&["call", &add, "add(3, -4)"]), "-1\n");
+    assert_eq!(call(&["call", &add, "--func", "square", "--arg", "1.5"]), "2.25\n");
+    assert_eq!(call(&["call", &prebuilt("upper"), "run(\"abc\")"]), "ABC\n");
+    assert_eq!(call(&["call", &add, "add(3, -4)", "--output-format", "json"]), "-1\n");
+    let output = run(wpool(["call", &prebuilt("failing"), "run(\"bad\")"]));
+    ends(&output, 1, "wpool: bad is bad\n");
+    ends(&run(wpool(["call", &prebuilt("failing"), "run(\"loop\")", "--timeout", "0.2"])), 1, "timeout after 200ms");
+}
+
+#[test]
+fn a_command_runs_with_arguments_input_and_its_own_exit_code() {
+    let dir = scratch();
+    let input = path_text(&file(&dir, "input", "from a file\n"));
+    let args_guest = prebuilt("args");
+    let output = run(wpool(["run", "--input", &input, &args_guest, "7", "--two", "-j"]));
+    ends(&output, 7, "");
+    assert_eq!(out(&output), "7\n--two\n-j\nfrom a file\n");
+    let output = with_input(wpool(["run", "--input", "-", &example("upper-p1")]), b"typed\n");
+    ends(&output, 0, "");
+    assert_eq!(out(&output), "TYPED\n");
+    assert_eq!(out(&run(wpool(["run", &args_guest, "--", "0", "--help"]))), "0\n--help\n");
+}
+
+#[test]
+fn a_process_ends_with_documented_codes() {
+    let dir = scratch();
+    let wat = |name: &str, text: &str| path_text(&file(&dir, name, text));
+    let trap = wat("trap.wat", r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#);
+    let endless = wat("loop.wat", r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#);
+    let import = wat("import.wat", r#"(module (import "env" "f" (func)) (func (export "_start")))"#);
+    let broken = wat("broken.wat", "(module (func (export \"run\") (result i32)))");
+    let missing = path_text(&dir.path().join("missing"));
+    let failing = prebuilt("failing");
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["run", &failing, "--func", "run", "--arg", "good"], 0, ""),
+        (&["run", &failing, "--func", "run", "--arg", "bad"], 1, "wpool: bad is bad"),
+        (&["run", &trap], 134, "trap: unreachable"),
+        (&["run", "--timeout", "200ms", &endless], 124, "timeout after 200ms"),
+        (&["run", &import], 126, "not granted"),
+        (&["run", &broken], 126, "the module is refused"),
+        (&["run", &missing], 127, "No such file"),
+        (&["run", "--func", "nope", &trap], 127, "no function \"nope\""),
+        (&["run", "--input", &missing, &trap], 125, "cannot read"),
+        (&["run", &failing, "an", "argument"], 125, "given with --arg"),
+    ];
+    for (args, code, said) in cases {
+        ends(&run(wpool(*args)), *code, said);
+    }
+}
+
+#[test]
+fn a_process_streams_its_output_and_ends_with_signals() {
+    let endless = r#"(module
+      (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 0) "\08\00\00\00\03\00\00\00hi\0a")
+      (func (export "_start")
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+        (loop (br 0))))"#;
+    let dir = scratch();
+    let endless = path_text(&file(&dir, "endless.wat", endless));
+    let start = || {
+        let mut running = Running::start(wpool(["run", &endless]));
+        assert_eq!(running.line(), "hi");
+        running
+    };
+    let running = start();
+    running.signal(libc::SIGINT);
+    assert_eq!(running.end().0.signal(), Some(libc::SIGINT));
+
+    let running = start();
+    let workers = workers_of(running.child.id());
+    // SAFETY: kill() takes two integers, of which the first is a worker of our own child.
+    unsafe { libc::kill(i32::try_from(workers[0]).unwrap(), libc::SIGKILL) };
+    let (status, stderr) = running.end();
+    assert_eq!(status.code(), Some(137), "{stderr}");
+    assert!(stderr.contains("ended by SIGKILL"), "{stderr}");
+}
+
+#[test]
+fn inspect_describes_a_module() {
+    let output = run(wpool(["inspect", &prebuilt("hello")]));
+    ends(&output, 0, "");
+    for said in ["component, ", "sha256 ", "wasi:cli/stdout@", "granted", "run: func(input: list<u8>)", "(default)"] {
+        assert!(out(&output).contains(said), "no {said:?} in {}", out(&output));
+    }
+    let output = run(wpool(["inspect", &example("add"), "--json"]));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let bytes = std::fs::read(example("add")).unwrap();
+    let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!((&json["kind"], &json["size"]), (&Value::from("core"), &Value::from(bytes.len())));
+    assert_eq!(json["digest"], digest);
+    assert_eq!(json["exports"][0]["name"], "add");
+    assert_eq!(json["exports"][0]["wit"], "add: func(s32, s32) -> s32");
+    assert_eq!(json["exports"][0]["role"], "function");
+    let dir = scratch();
+    let import = file(&dir, "import.wat", r#"(module (import "env" "f" (func)))"#);
+    let output = run(wpool(["inspect", &path_text(&import), "--json"]));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["imports"][0]["name"], &json["imports"][0]["granted"]), (&"env f".into(), &false.into()));
+}
+
+#[test]
+fn compile_fills_the_cache_and_says_where() {
+    let dir = scratch();
+    let cache = path_text(&dir.path().join("new"));
+    let output = run(wpool(["compile", "--cache-dir", &cache, &example("add"), &example("echo")]));
+    ends(&output, 0, "");
+    let places: Vec<String> = out(&output).lines().map(|l| l.rsplit(": ").next().unwrap().to_owned()).collect();
+    assert_eq!(places.len(), 2);
+    assert!(places.iter().all(|place| place.starts_with(&cache) && Path::new(place).exists()));
+    std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o755)).unwrap();
+    ends(&run(wpool(["compile", "--cache-dir", &cache, &example("add")])), 4, "compiled, but not cached");
+}
+
+#[test]
+fn doctor_tells_what_is_enforced() {
+    let output = run(wpool(["doctor"]));
+    ends(&output, 0, "");
+    for said in ["kernel: Linux ", "in a worker process:", "no new privileges: enforced", "all steps are enforced"] {
+        assert!(out(&output).contains(said), "no {said:?} in {}", out(&output));
+    }
+    let status = support::loader().from_bytes(b"(module)").map(|_| ());
+    assert!(status.is_ok());
+}
+
+#[test]
+fn colour_is_used_only_where_it_is_wanted() {
+    let call = ["map", &prebuilt("failing"), "--items", "bad"];
+    assert!(!err(&run(wpool(call))).contains('\x1b'));
+    assert!(err(&run(wpool(args(&call, &["--color", "always"])))).contains("\x1b[31mwpool:\x1b[0m task 1"));
+    let mut forced = wpool(call);
+    forced.env("CLICOLOR_FORCE", "1");
+    assert!(err(&run(forced)).contains('\x1b'));
+    let mut refused = wpool(call);
+    refused.env("CLICOLOR_FORCE", "1").env("NO_COLOR", "1");
+    assert!(!err(&run(refused)).contains('\x1b'));
+}

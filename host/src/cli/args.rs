@@ -86,11 +86,11 @@ pub(super) enum Generate {
 #[derive(Debug, Args)]
 pub(super) struct Talk {
     /// No summary, no progress, no warnings; failed tasks are still named
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Messages")]
     pub(super) quiet: bool,
 
     /// Say more about what is done
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, conflicts_with = "quiet", help_heading = "Messages")]
     pub(super) verbose: bool,
 
     /// Colour on stderr; auto: on a terminal, unless NO_COLOR is set
@@ -101,7 +101,8 @@ pub(super) struct Talk {
         value_name = "WHEN",
         default_value_t,
         env = "WPOOL_COLOR",
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = "Messages"
     )]
     pub(super) color: When,
 }
@@ -135,11 +136,11 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct CacheArgs {
     /// Compile always, and keep the machine code in memory only
-    #[arg(long)]
+    #[arg(long, help_heading = "Module cache")]
     pub(super) no_cache: bool,
 
     /// Keep compiled modules in this directory [default: $XDG_CACHE_HOME/wpool or ~/.cache/wpool]
-    #[arg(long, value_name = "DIR", env = "WPOOL_CACHE_DIR", hide_env_values = true)]
+    #[arg(long, value_name = "DIR", env = "WPOOL_CACHE_DIR", hide_env_values = true, help_heading = "Module cache")]
     pub(super) cache_dir: Option<PathBuf>,
 }
 
@@ -152,29 +153,29 @@ pub(super) struct ModuleArgs {
     pub(super) cache: CacheArgs,
 }
 
-/// The function and the arguments that are the same for every task.
+// The function and the arguments that are the same for every task.
 #[derive(Debug, Args)]
 pub(super) struct TargetArgs {
     /// The function, by its name or its path `ns:pkg/interface#name`
     ///
     /// Without this: the function `run`, else the command, else the only function that the module exports.
-    #[arg(long, visible_alias = "target", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, visible_alias = "target", value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = "What to run")]
     pub(super) func: Option<String>,
 
     /// The next positional argument, in WAVE; a string needs no quotes
     ///
     /// The same for every task; the record fills what is left. For a command: an argument that comes before the record's.
-    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
+    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true, help_heading = "What to run")]
     pub(super) args: Vec<String>,
 
     /// An argument by its parameter's name, in WAVE
-    #[arg(long = "kw", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    #[arg(long = "kw", value_name = "NAME=VALUE", value_parser = name_and_value, help_heading = "What to run")]
     pub(super) kwargs: Vec<(String, String)>,
 
     /// The form of results
     ///
     /// auto: bytes and strings as they are, all other types in WAVE. raw: the bytes as they are. wave, json: those.
-    #[arg(long, value_enum, value_name = "FORM", default_value_t)]
+    #[arg(long, value_enum, value_name = "FORM", default_value_t, help_heading = "What to run")]
     pub(super) output_format: Form,
 }
 
@@ -190,23 +191,23 @@ pub(super) enum Form {
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
     /// The time that an attempt at a task may take: 2s, 500ms, 1m30s, or seconds; 0 for no limit
-    #[arg(long, value_name = "TIME", value_parser = duration, env = "WPOOL_TIMEOUT", hide_env_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "WPOOL_TIMEOUT", hide_env_values = true, help_heading = "Limits of a task")]
     pub(super) timeout: Option<Duration>,
 
     /// How long a guest over its time limit may take to leave a host call before its process is killed [default: 250ms]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits of a task")]
     pub(super) grace: Option<Duration>,
 
     /// Linear memory of a guest: 64M, 1G (K, M, G are powers of 1024) [default: 256M]
-    #[arg(long, value_name = "SIZE", value_parser = size, env = "WPOOL_MEMORY", hide_env_values = true)]
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "WPOOL_MEMORY", hide_env_values = true, help_heading = "Limits of a task")]
     pub(super) memory: Option<u64>,
 
     /// Bytes of one result [default: 256M]
-    #[arg(long, value_name = "SIZE", value_parser = payload_size)]
+    #[arg(long, value_name = "SIZE", value_parser = payload_size, help_heading = "Limits of a task")]
     pub(super) max_output: Option<usize>,
 
     /// Bytes of one record [default: 256M]
-    #[arg(long, value_name = "SIZE", value_parser = payload_size)]
+    #[arg(long, value_name = "SIZE", value_parser = payload_size, help_heading = "Limits of a task")]
     pub(super) max_input: Option<usize>,
 }
 
@@ -223,15 +224,15 @@ pub(super) struct MapArgs {
     pub(super) inputs: Vec<PathBuf>,
 
     /// These are the records, instead of files
-    #[arg(long, value_name = "ITEM", num_args = 1.., conflicts_with_all = ["inputs", "null", "delimiter"])]
+    #[arg(long, value_name = "ITEM", num_args = 1.., conflicts_with_all = ["inputs", "null", "delimiter"], help_heading = "Input")]
     pub(super) items: Option<Vec<OsString>>,
 
     /// A NUL byte ends a record, instead of a newline
-    #[arg(short = '0', long, conflicts_with = "delimiter")]
+    #[arg(short = '0', long, conflicts_with = "delimiter", help_heading = "Input")]
     pub(super) null: bool,
 
     /// This character ends a record: one byte, or \t, \n, \0, \x1f
-    #[arg(short, long, value_name = "CHAR", value_parser = delimiter, allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "CHAR", value_parser = delimiter, allow_hyphen_values = true, help_heading = "Input")]
     pub(super) delimiter: Option<u8>,
 
     #[command(flatten)]
@@ -241,13 +242,13 @@ pub(super) struct MapArgs {
     ///
     /// auto: as they are for a function of one string or list<u8>, else WAVE. wave: several parameters are a tuple. json: several
     /// parameters are an array, or an object by name.
-    #[arg(long, value_enum, value_name = "FORM", default_value_t)]
+    #[arg(long, value_enum, value_name = "FORM", default_value_t, help_heading = "Input")]
     pub(super) input_format: Form,
 
     /// For a command: the record is its last argument, or with `=words` several, split at white space
     ///
     /// Without this, the record is the command's standard input.
-    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "one")]
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "one", help_heading = "What to run")]
     pub(super) as_args: Option<AsArgs>,
 
     /// How many workers: N, or by the processors N%, +N (so many more), -N (so many fewer); 0 for the default
@@ -261,51 +262,59 @@ pub(super) struct MapArgs {
         default_value = "0",
         allow_negative_numbers = true,
         env = "WPOOL_JOBS",
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = "Workers"
     )]
     pub(super) jobs: Jobs,
 
     /// How often a failed task is tried again; a record of the wrong type is not
-    #[arg(long, value_name = "N", default_value_t = 0, env = "WPOOL_RETRIES", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        env = "WPOOL_RETRIES",
+        hide_env_values = true,
+        help_heading = "Workers"
+    )]
     pub(super) retries: u32,
 
     /// Replace a worker process after this many tasks
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Workers")]
     pub(super) max_tasks_per_child: Option<NonZeroU64>,
 
     /// A function that each worker calls once before its first task
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = "What to run")]
     pub(super) init: Option<String>,
 
     /// An argument for the initializer, in WAVE; a string needs no quotes
-    #[arg(long = "init-arg", value_name = "VALUE", allow_hyphen_values = true)]
+    #[arg(long = "init-arg", value_name = "VALUE", allow_hyphen_values = true, help_heading = "What to run")]
     pub(super) init_args: Vec<String>,
 
     /// A new instance of the guest for each task (the default without an initializer)
-    #[arg(long, overrides_with = "reuse")]
+    #[arg(long, overrides_with = "reuse", help_heading = "What to run")]
     pub(super) fresh: bool,
 
     /// One instance per worker, whose state lives on from task to task (the default with an initializer)
-    #[arg(long, overrides_with = "fresh")]
+    #[arg(long, overrides_with = "fresh", help_heading = "What to run")]
     pub(super) reuse: bool,
 
     /// How workers are started
-    #[arg(long, value_enum, value_name = "METHOD", default_value_t)]
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t, help_heading = "Workers")]
     pub(super) start_method: Start,
 
     /// How many records are read ahead of the results that have been written
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Input")]
     pub(super) buffer: Option<NonZeroUsize>,
 
     #[command(flatten)]
     pub(super) limits: LimitArgs,
 
     /// Results in the order of the records (the default)
-    #[arg(short, long, overrides_with = "unordered")]
+    #[arg(short, long, overrides_with = "unordered", help_heading = "Output")]
     pub(super) keep_order: bool,
 
     /// Results as they come
-    #[arg(long, overrides_with = "keep_order")]
+    #[arg(long, overrides_with = "keep_order", help_heading = "Output")]
     pub(super) unordered: bool,
 
     /// What stdout gets: the results as text, or one JSON object per task
@@ -313,43 +322,51 @@ pub(super) struct MapArgs {
     /// text: each result and a newline. A result that holds newlines itself is written as it is: use -z or jsonl where that matters. A
     /// failed task has no result. jsonl: {seq, status, output | output_b64, error: {kind, message, trace}, ms, worker, pid, attempt,
     /// stdout, stderr}; status is "ok" or the kind of error; what is absent is left out; output_b64 is for bytes that are not UTF-8.
-    #[arg(long, value_enum, value_name = "FORM", default_value_t)]
+    #[arg(long, value_enum, value_name = "FORM", default_value_t, help_heading = "Output")]
     pub(super) format: OutputForm,
 
     /// A NUL byte after each result, instead of a newline
-    #[arg(short = 'z', long)]
+    #[arg(short = 'z', long, help_heading = "Output")]
     pub(super) print0: bool,
 
     /// The record and a tab before each result
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub(super) tag: bool,
 
     /// When to show what guests print, for tasks that succeed (a command's stdout is its result)
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Show::Never)]
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Show::Never, help_heading = "Output")]
     pub(super) success_output: Show,
 
     /// When to show what guests print, for tasks that fail
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Show::Immediate)]
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Show::Immediate, help_heading = "Output")]
     pub(super) failure_output: Show,
 
     /// Stop when this many tasks have failed, with exit code 5
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Workers")]
     pub(super) max_fail: Option<NonZeroU64>,
 
     /// What a failed task does to the exit code: 1 in any case, or the number of them, 101 for more than 100
-    #[arg(long, value_enum, value_name = "RULE", default_value_t)]
+    #[arg(long, value_enum, value_name = "RULE", default_value_t, help_heading = "Workers")]
     pub(super) exit_code: ExitRule,
 
     /// Whether an input without any record is a success, or exit code 2
-    #[arg(long, value_enum, value_name = "VERDICT", default_value_t)]
+    #[arg(long, value_enum, value_name = "VERDICT", default_value_t, help_heading = "Input")]
     pub(super) no_input: NoInput,
 
     /// Progress on stderr, if that is a terminal; auto is bar
-    #[arg(long, value_enum, value_name = "HOW", default_value_t, env = "WPOOL_PROGRESS", hide_env_values = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value_t,
+        env = "WPOOL_PROGRESS",
+        hide_env_values = true,
+        help_heading = "Messages"
+    )]
     pub(super) progress: ProgressForm,
 
     /// Check the module, the function, its arguments and the inputs, and run nothing
-    #[arg(long)]
+    #[arg(long, help_heading = "What to run")]
     pub(super) dry_run: bool,
 }
 

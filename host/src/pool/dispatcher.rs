@@ -360,10 +360,9 @@ impl Dispatcher {
             (first, left) = (first + part, left - part);
             if input.open == 0 {
                 released += input.bytes() - 4 * input.count();
+                // Wherever it is: one slow task at the front must not keep all that has been done behind it.
+                open.chunks.remove(at);
             }
-        }
-        while open.chunks.front().is_some_and(|c| c.open == 0) {
-            open.chunks.pop_front();
         }
         open.job.deliver(chunk, released);
     }
