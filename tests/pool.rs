@@ -847,7 +847,10 @@ fn p44_a_worker_inherits_no_descriptors() {
         for pid in pids(&pool) {
             let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
             let fds: Vec<_> = fds.map(|fd| std::fs::read_link(fd.path()).unwrap_or_default()).collect();
-            assert!(fds.len() <= 8, "{method:?}: {fds:?}");
+            // Its socket, its page, the module, and the engine's own event loop.
+            let mut sockets: Vec<_> = fds.iter().filter(|fd| fd.to_string_lossy().starts_with("socket:")).collect();
+            sockets.dedup();
+            assert!(fds.len() <= 10 && sockets.iter().all(|socket| *socket == sockets[0]), "{method:?}: {fds:?}");
             assert_eq!(std::fs::read(format!("/proc/{pid}/environ")).unwrap(), b"RUST_BACKTRACE=0\0");
         }
     }

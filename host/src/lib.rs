@@ -24,6 +24,15 @@
 //! }
 //! ```
 
+// Beside the workspace's lints, what concerns the product but not its tests and benchmarks.
+#![warn(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    clippy::cast_possible_truncation
+)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("wpool runs on Linux: its workers need pidfds, memory files and parent-death signals");
 

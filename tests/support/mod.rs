@@ -7,32 +7,32 @@ use std::time::{Duration, Instant};
 use wpool::{Module, ModuleLoader};
 
 /// The program under test, which is also the worker of every pool here.
-pub fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_wpool"))
 }
 
 /// A file of the repository.
-pub fn repo(path: &str) -> PathBuf {
+pub(crate) fn repo(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// A loader with the program under test as worker, and a cache of the build's own.
-pub fn loader() -> ModuleLoader {
+pub(crate) fn loader() -> ModuleLoader {
     Module::loader().program(program()).cache_dir(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
 }
 
 /// A prebuilt guest.
-pub fn guest(name: &str) -> Module {
+pub(crate) fn guest(name: &str) -> Module {
     loader().load(repo(&format!("guest/prebuilt/{name}.wasm"))).unwrap()
 }
 
 /// A module from its text.
-pub fn wat(text: &str) -> Module {
+pub(crate) fn wat(text: &str) -> Module {
     loader().from_bytes(text.as_bytes()).unwrap()
 }
 
 /// The worker processes (zygotes and compilers too) that `parent` has started and that have not ended. A worker's command line names its parent.
-pub fn workers_of(parent: u32) -> Vec<u32> {
+pub(crate) fn workers_of(parent: u32) -> Vec<u32> {
     let parent = parent.to_string();
     let is_worker = |pid: &u32| {
         let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -45,13 +45,13 @@ pub fn workers_of(parent: u32) -> Vec<u32> {
 
 /// Fails unless every worker process of `parent` is gone within two seconds.
 #[track_caller]
-pub fn assert_no_workers(parent: u32) {
+pub(crate) fn assert_no_workers(parent: u32) {
     wait_until("no worker process is left", Duration::from_secs(2), || workers_of(parent).is_empty());
 }
 
 /// Waits for a condition that no event announces.
 #[track_caller]
-pub fn wait_until(what: &str, at_most: Duration, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, at_most: Duration, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + at_most;
     while !holds() {
         assert!(Instant::now() < end, "not within {at_most:?}: {what}");
@@ -60,17 +60,17 @@ pub fn wait_until(what: &str, at_most: Duration, mut holds: impl FnMut() -> bool
 }
 
 /// While it lives, the test has a minute. A test that hangs must not hang the suite, and must say what it hung on.
-pub struct TimeBound {
+pub(crate) struct TimeBound {
     _ended: std::sync::mpsc::Sender<()>,
 }
 
 /// Ends the test program with a report if the test takes more than a minute.
-pub fn time_bound() -> TimeBound {
+pub(crate) fn time_bound() -> TimeBound {
     time_bound_of(Duration::from_secs(60))
 }
 
 /// As [`time_bound`], for tests that are long.
-pub fn time_bound_of(at_most: Duration) -> TimeBound {
+pub(crate) fn time_bound_of(at_most: Duration) -> TimeBound {
     let (ended, end) = std::sync::mpsc::channel::<()>();
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     std::thread::spawn(move || {
@@ -97,26 +97,26 @@ fn state_of(proc: &Path) -> String {
 }
 
 /// The state letter of a process in `/proc`; `None` if it does not exist.
-pub fn proc_state(pid: u32) -> Option<char> {
+pub(crate) fn proc_state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// Waits until the processes are gone, zombies too.
 #[track_caller]
-pub fn assert_gone(pids: &[u32]) {
+pub(crate) fn assert_gone(pids: &[u32]) {
     wait_until("the processes are gone", Duration::from_secs(2), || pids.iter().all(|pid| proc_state(*pid).is_none()));
 }
 
 /// Sends a signal to a process that is known to live, or to be unreaped.
-pub fn signal(pid: u32, signal: rustix::process::Signal) {
+pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     // It may have been reaped a moment ago.
     let _gone = rustix::process::kill_process(pid, signal);
 }
 
 /// A program that was built from `host/examples` or `tests/support`.
-pub fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let path = program().with_file_name("examples").join(name);
     assert!(
         path.exists(),
@@ -127,12 +127,12 @@ pub fn example(name: &str) -> PathBuf {
 }
 
 /// A directory for one test, removed with its handle.
-pub fn temp_dir() -> tempfile::TempDir {
+pub(crate) fn temp_dir() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
 /// Writes an executable shell script. It is run with an empty environment, as workers are.
-pub fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
+pub(crate) fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
     let path = dir.join(name);
     // Another process writes it: were it open for writing in this one, a worker forked at that moment would inherit that, and the
     // script could not be executed ("text file busy").

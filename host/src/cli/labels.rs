@@ -103,6 +103,7 @@ mod tests {
     fn a_record_is_found_until_the_last_of_its_block_is_released() {
         let labels = Labels::new(3);
         labels.note(0, b"ab,cdef,", &[0..2, 3..7, 8..8]);
+        #[expect(clippy::single_range_in_vec_init, reason = "a batch of one record")]
         labels.note(3, b"xyz", &[0..3]);
         assert_eq!([0, 1, 2, 3, 4].map(|n| text(&labels, n)), ["ab", "cde", "", "xyz", "-"]);
         assert_eq!([0, 1].map(|n| labels.get(n).unwrap().is_cut), [false, true]);

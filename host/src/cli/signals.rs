@@ -69,6 +69,7 @@ fn end_later(signal: i32) {
 
 /// Ends this program by the signal's default action, so that its parent sees what happened.
 pub(super) fn die_of(signal: i32) -> ! {
+    #![expect(clippy::exit, reason = "only if the default action did not end us")]
     let _does_not_return = signal_hook::low_level::emulate_default_handler(signal);
     std::process::exit(i32::from(super::exit::Exit::Signal(signal).code()))
 }

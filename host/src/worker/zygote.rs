@@ -33,7 +33,7 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut status:
     say(connection, &FromWorker::Ready);
     match serve(connection) {
         Err(code) => code,
-        Ok(born) => live(born, guest, &setup, parent, status),
+        Ok(born) => live(connection, born, guest, &setup, parent, status),
     }
 }
 
@@ -56,13 +56,21 @@ fn serve(connection: &mut Connection<OwnedFd>) -> Result<Born, i32> {
 }
 
 /// The forked child: its own worker from now on.
-fn live(born: Born, guest: Guest, setup: &Setup, parent: u32, mut status: Status) -> i32 {
+fn live(
+    connection: &mut Connection<OwnedFd>,
+    born: Born,
+    guest: Guest,
+    setup: &Setup,
+    parent: u32,
+    mut status: Status,
+) -> i32 {
     let Born { identity, socket, page } = born;
+    // The zygote's own socket is closed here: who held it could ask for siblings, or lie about them, and would hide the zygote's death.
+    *connection = Connection::new(socket);
     // A fork does not inherit the wish to end with the parent. Its parent is ours, not the zygote.
     if let Err(e) = sandbox::watch_parent(parent) {
         status.steps.push(sandbox::Step { name: "ends with its parent".to_owned(), missing: Some(e.to_string()) });
     }
-    let mut connection = Connection::new(socket);
-    hello(&mut connection);
-    become_worker(&mut connection, guest, setup, identity, page, status)
+    hello(connection);
+    become_worker(connection, guest, setup, identity, page, status)
 }

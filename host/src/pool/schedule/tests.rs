@@ -1,5 +1,6 @@
 //! A model drives the schedule through anything that can happen, in any order, and checks what must always hold.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -146,8 +147,8 @@ impl Model {
                 if self.jobs.get(&job).is_some_and(|j| j.ended) {
                     return;
                 }
-                if !self.jobs.contains_key(&job) {
-                    self.jobs.insert(job, ModelJob::default());
+                if let Entry::Vacant(new) = self.jobs.entry(job) {
+                    new.insert(ModelJob::default());
                     self.event(Event::Opened { job });
                 }
                 let tasks = &mut self.jobs.get_mut(&job).unwrap().tasks;

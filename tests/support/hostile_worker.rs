@@ -1,0 +1,118 @@
+//! A test program: a worker that its attacker has taken over.
+//!
+//! The first process that is started as a worker does what the program's own file name says; all later ones are the real program, whose
+//! path is in the file `real` beside it.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+fn main() {
+    let program = PathBuf::from(std::env::args_os().next().expect("a program has a name"));
+    let dir = program.parent().expect("a program lies in a directory");
+    let first = std::fs::File::create_new(dir.join("taken")).is_ok();
+    if !first {
+        let real = std::fs::read_to_string(dir.join("real")).expect("the file that names the real program");
+        let error = std::process::Command::new(real).args(std::env::args_os().skip(1)).exec();
+        panic!("{error}");
+    }
+    let deed = program.file_name().and_then(|name| name.to_str()).expect("a deed").to_owned();
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a socket as standard input");
+    let mut socket = std::fs::File::from(socket);
+    commit(&deed, &mut socket);
+    // Now it would be quiet for ever.
+    let _socket = socket;
+    std::thread::sleep(Duration::from_secs(3600));
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).expect("short payloads");
+    [&len.to_le_bytes()[..], &[kind], payload].concat()
+}
+
+const CONTROL: u8 = 1;
+const BATCH: u8 = 2;
+const RETURNED: u8 = 16;
+const FAILED: u8 = 17;
+const STDOUT: u8 = 18;
+const TOOK: u8 = 20;
+const BATCH_DONE: u8 = 21;
+
+fn commit(deed: &str, socket: &mut std::fs::File) {
+    let mut say = |bytes: &[u8]| socket.write_all(bytes).is_ok();
+    if deed == "garbage-before-hello" {
+        say(b"HTTP/1.1 200 OK\r\n\r\n");
+        return;
+    }
+    if deed == "ready-before-hello" {
+        say(&frame(CONTROL, b"\"Ready\""));
+        return;
+    }
+    if deed == "other-version" {
+        say(&frame(CONTROL, br#"{"Hello":{"version":999}}"#));
+        return;
+    }
+    say(&frame(CONTROL, br#"{"Hello":{"version":1}}"#));
+    if deed == "result-before-ready" {
+        say(&frame(RETURNED, b"forged"));
+        return;
+    }
+    say(&frame(CONTROL, b"\"Ready\""));
+    if deed == "never-reads" {
+        return;
+    }
+    wait_for_batch(socket);
+    let mut say = |bytes: &[u8]| socket.write_all(bytes).is_ok();
+    match deed {
+        "too-long" => drop(say(&[0xff, 0xff, 0xff, 0xff, RETURNED])),
+        "longer-than-the-limit" => drop(say(&[0, 0, 0, 0x3f, RETURNED])),
+        "unknown-kind" => drop(say(&frame(99, b"x"))),
+        "a-batch" => drop(say(&frame(BATCH, b"x"))),
+        "result-twice" => drop(say(&frame(RETURNED, b"FIRST").repeat(2))),
+        "result-of-nothing" => {
+            say(&frame(RETURNED, b"FIRST"));
+            say(&frame(BATCH_DONE, &[0; 8]));
+            say(&frame(RETURNED, b"forged").repeat(100));
+        }
+        "failure-of-garbage" => drop(say(&frame(FAILED, b"\xff\xfe"))),
+        "control-of-garbage" => drop(say(&frame(CONTROL, b"{}"))),
+        "short-time" => drop(say(&frame(TOOK, b"x"))),
+        "short-batch-done" => drop(say(&frame(BATCH_DONE, b"x"))),
+        "init-failed-late" => drop(say(&frame(CONTROL, br#"{"InitFailed":{"failure":"Cancelled"}}"#))),
+        "forked" => drop(say(&frame(CONTROL, br#"{"Forked":{"pid":1}}"#))),
+        "endless-output" => while say(&frame(STDOUT, b"tiny")) {},
+        "endless-frame" => {
+            say(&[0, 0, 0, 0x0f, STDOUT]);
+            while say(&[b'x'; 4096]) {}
+        }
+        "closes" => {
+            rustix::net::shutdown(&*socket, rustix::net::Shutdown::Both).expect("an open socket");
+        }
+        "one-byte-a-time" => {
+            for byte in frame(99, b"slowly") {
+                say(&[byte]);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        other => panic!("there is no deed {other}"),
+    }
+}
+
+/// Reads up to the first batch.
+fn wait_for_batch(socket: &mut std::fs::File) {
+    let mut read = |len: usize| {
+        let mut bytes = vec![0; len];
+        socket.read_exact(&mut bytes).expect("the coordinator speaks");
+        bytes
+    };
+    loop {
+        let head = read(5);
+        let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        let _payload = read(usize::try_from(len).expect("short payloads"));
+        if head[4] == BATCH {
+            return;
+        }
+    }
+}
