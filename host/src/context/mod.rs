@@ -32,6 +32,9 @@ pub enum StartMethod {
 /// The first argument of a worker process. No user types it.
 const ROLE_ARG: &str = "__wpool-worker";
 
+/// Has the text parser take the older way to write a component's core items too, which most existing texts use.
+const LENIENT_TEXT: (&str, &str) = ("WAST_STRICT_COMPONENT_INDICES", "0");
+
 /// What a process of ours is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProgramRole {
@@ -108,8 +111,7 @@ impl Program {
             .env_clear()
             // A worker must never symbolise a backtrace of its own: that opens files and takes locks.
             .env("RUST_BACKTRACE", "0")
-            // The text parser takes the older way to write a component's core items too, which most existing texts use.
-            .env("WAST_STRICT_COMPONENT_INDICES", "0")
+            .envs((role == ProgramRole::Compiler).then_some(LENIENT_TEXT))
             .current_dir("/")
             .stdin(Stdio::from(socket))
             .stdout(Stdio::null())
