@@ -1,6 +1,6 @@
 //! Frames over a stream, with descriptors beside them where the stream is a socket.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -70,10 +70,12 @@ impl Carrier for OwnedFd {
 }
 
 /// Any reader and writer, for a connection in memory. No descriptors.
+#[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct InMemory<R, W>(pub(crate) R, pub(crate) W);
 
-impl<R: Read, W: Write> Carrier for InMemory<R, W> {
+#[cfg(test)]
+impl<R: std::io::Read, W: std::io::Write> Carrier for InMemory<R, W> {
     fn recv(&mut self, buf: &mut [u8], _fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
         self.0.read(buf)
     }
