@@ -105,7 +105,16 @@ pub(crate) fn proc_state(pid: u32) -> Option<char> {
 /// Waits until the processes are gone, zombies too.
 #[track_caller]
 pub(crate) fn assert_gone(pids: &[u32]) {
-    wait_until("the processes are gone", Duration::from_secs(2), || pids.iter().all(|pid| proc_state(*pid).is_none()));
+    let end = Instant::now() + Duration::from_secs(2);
+    loop {
+        let left: Vec<u32> = pids.iter().copied().filter(|pid| proc_state(*pid).is_some()).collect();
+        if left.is_empty() {
+            return;
+        }
+        let states: Vec<String> = left.iter().map(|pid| state_of(Path::new(&format!("/proc/{pid}")))).collect();
+        assert!(Instant::now() < end, "not gone after two seconds: {left:?}, {states:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Sends a signal to a process that is known to live, or to be unreaped.

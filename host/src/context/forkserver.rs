@@ -3,11 +3,12 @@
 //! The zygote is a small process with one thread that runs no guest. Its workers are our children, not its own (see
 //! [`sys::fork_as_sibling`](crate::sys::fork_as_sibling)), so its death costs no worker. It answers requests in their order.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::spawn::start_with;
-use super::{Child, Program, ProgramRole};
+use super::{Child, Exit, Program, ProgramRole};
 use crate::error::StartError;
 use crate::protocol::connection;
 use crate::protocol::frame::{self, Violation};
@@ -19,6 +20,24 @@ pub(crate) struct Zygote {
     child: Child,
     socket: OwnedFd,
     incoming: Vec<u8>,
+    /// The indices of the workers it has been asked for and has not answered for, in order.
+    asked: VecDeque<u32>,
+}
+
+/// What became of a request.
+pub(crate) enum Answer {
+    Forked {
+        worker: u32,
+        pid: i32,
+    },
+    NotForked {
+        worker: u32,
+        reason: String,
+    },
+    /// The module cannot be loaded.
+    Refused {
+        reason: String,
+    },
 }
 
 /// What a worker that has been asked for will talk through. Its process id follows by the zygote's answer.
@@ -30,11 +49,12 @@ pub(crate) struct Requested {
 impl Zygote {
     pub(crate) fn start(program: &Program, setup: Setup, artefact: BorrowedFd<'_>) -> Result<Zygote, StartError> {
         let (socket, child) = start_with(program, ProgramRole::Zygote, setup, &[artefact])?;
-        Ok(Zygote { child, socket, incoming: Vec::new() })
+        Ok(Zygote { child, socket, incoming: Vec::new(), asked: VecDeque::new() })
     }
 
     /// Asks for a worker. The request waits in the socket while the zygote is still loading.
-    pub(crate) fn request(&self, identity: Identity) -> io::Result<Requested> {
+    pub(crate) fn request(&mut self, identity: Identity) -> io::Result<Requested> {
+        let worker = identity.index;
         let (page, page_fd) = StatusPage::create()?;
         let (ours, theirs) = connection::pair()?;
         let mut bytes = Vec::new();
@@ -42,13 +62,16 @@ impl Zygote {
         let sent = connection::send_with_fds(&self.socket, &bytes, &[theirs.as_fd(), page_fd.as_fd()])?;
         // A request is a hundred bytes; a stream socket takes that whole or not at all.
         match sent == bytes.len() {
-            true => Ok(Requested { socket: ours, page }),
+            true => {
+                self.asked.push_back(worker);
+                Ok(Requested { socket: ours, page })
+            }
             false => Err(io::Error::from(io::ErrorKind::WriteZero)),
         }
     }
 
-    /// Reads what has come, without blocking, and gives each message to `each`. `Ok(false)` at the end of the stream.
-    pub(crate) fn read(&mut self, mut each: impl FnMut(FromWorker)) -> Result<bool, Violation> {
+    /// Reads what has come, without blocking, and gives each answer to `each`. `Ok(false)` at the end of the stream.
+    pub(crate) fn read(&mut self, mut each: impl FnMut(Answer)) -> Result<bool, Violation> {
         let mut buf = [0; 4096];
         let open = loop {
             match rustix::net::recv(&self.socket, &mut buf, rustix::net::RecvFlags::DONTWAIT) {
@@ -62,14 +85,28 @@ impl Zygote {
         let mut start = 0;
         while let Some(frame) = frame::parse(&self.incoming[start..])? {
             start += frame.len();
-            each(message::read_control(frame)?);
+            let unasked = Violation::Unexpected("the zygote answered what it was not asked");
+            each(match message::read_control(frame)? {
+                FromWorker::Hello { .. } | FromWorker::Ready => continue,
+                FromWorker::Forked { pid } => Answer::Forked { worker: self.asked.pop_front().ok_or(unasked)?, pid },
+                FromWorker::NotForked { reason } => {
+                    Answer::NotForked { worker: self.asked.pop_front().ok_or(unasked)?, reason }
+                }
+                FromWorker::Refused { reason } => Answer::Refused { reason },
+                FromWorker::Compiled(_) | FromWorker::InitFailed { .. } | FromWorker::Report(_) => return Err(unasked),
+            });
         }
         self.incoming.drain(..start);
         Ok(open)
     }
 
-    pub(crate) fn child(&self) -> &Child {
-        &self.child
+    /// Ends it. Gives its last answers, the workers that it will not fork any more, and how it ended.
+    pub(crate) fn end(mut self) -> (Vec<Answer>, Vec<u32>, Exit) {
+        self.child.kill();
+        let exit = self.child.wait();
+        let mut answers = Vec::new();
+        let _broken = self.read(|answer| answers.push(answer));
+        (answers, std::mem::take(&mut self.asked).into(), exit)
     }
 }
 

@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::job::{By, InputChunk, Job, ResultChunk};
 use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
 use super::{WorkerInfo, WorkerState};
-use crate::context::forkserver::Zygote;
+use crate::context::forkserver::{Answer, Zygote};
 use crate::context::{Child, Exit, StartMethod, spawn};
 use crate::limits::{Limit, Limits};
 use crate::module::Module;
@@ -126,10 +126,11 @@ pub(super) struct Dispatcher {
     jobs: HashMap<JobId, OpenJob>,
     plans: HashMap<u32, Call>,
     zygote: Option<Zygote>,
-    /// Workers that the zygote has been asked for, in order.
-    forking: VecDeque<WorkerId>,
     directory: Arc<Mutex<Vec<WorkerInfo>>>,
     actions: Vec<Action>,
+    /// What has happened while actions were being carried out. It waits: the actions at hand were decided without it.
+    events: VecDeque<Event>,
+    acting: bool,
     finished: bool,
 }
 
@@ -166,9 +167,10 @@ impl Dispatcher {
             jobs: HashMap::new(),
             plans: HashMap::new(),
             zygote: None,
-            forking: VecDeque::new(),
             directory,
             actions: Vec::new(),
+            events: VecDeque::new(),
+            acting: false,
             finished: false,
         })
     }
@@ -223,12 +225,36 @@ impl Dispatcher {
     }
 
     fn on(&mut self, event: Event) {
+        self.events.push_back(event);
+        if self.acting {
+            return;
+        }
+        while let Some(event) = self.events.pop_front() {
+            self.decide(event, Self::act);
+        }
+    }
+
+    /// Asks the schedule about one event and carries out each action with `act`.
+    fn decide(&mut self, event: Event, mut act: impl FnMut(&mut Self, Action)) {
         let mut actions = std::mem::take(&mut self.actions);
         self.schedule.on(self.now(), event, &mut actions);
+        self.acting = true;
         for action in actions.drain(..) {
-            self.act(action);
+            act(self, action);
         }
+        self.acting = false;
         self.actions = actions;
+    }
+
+    /// As [`Dispatcher::on`], for answers: `deliver` gets what the schedule assigns to them.
+    fn on_answer(&mut self, event: Event, mut deliver: impl FnMut(&mut Self, JobId, u64, u64, u32)) {
+        self.decide(event, |this, action| match action {
+            Action::Deliver { job, first, count, attempt } => deliver(this, job, first, count, attempt),
+            other => this.act(other),
+        });
+        while let Some(event) = self.events.pop_front() {
+            self.decide(event, Self::act);
+        }
     }
 
     fn tick(&mut self) {
@@ -307,9 +333,8 @@ impl Dispatcher {
         match action {
             Action::Start { worker } => self.start(worker),
             Action::Send { worker, job, first, count, attempt } => self.send(worker, job, first, count, attempt),
-            // Delivered by `read_results`, which has the results in hand.
             Action::Deliver { .. } => {
-                unreachable!("only answers of a worker deliver, and they are handled where they are read")
+                unreachable!("only answers of a worker deliver, and they go through on_answer")
             }
             Action::Retry { job, task, attempt } => {
                 tracing::debug!(job, task, attempt, "task will be tried again");
@@ -395,27 +420,26 @@ impl Dispatcher {
 
     fn request_fork(&mut self, worker: WorkerId) -> Result<(), String> {
         let identity = self.identity(worker);
-        let asked = self.zygote.as_ref().and_then(|zygote| zygote.request(identity.clone()).ok());
+        let asked = self.zygote.as_mut().and_then(|zygote| zygote.request(identity.clone()).ok());
         let requested = match asked {
             Some(requested) => requested,
             None => {
-                // One that does not listen any more has died this moment: that costs no try.
+                // One that does not listen any more has died this moment: that costs this worker no try.
                 self.drop_zygote("it died");
-                let zygote = self.start_zygote()?;
+                let zygote = self.zygote.insert(self.start_zygote()?);
                 zygote.request(identity).map_err(|e| format!("cannot ask for a fork: {e}"))?
             }
         };
-        self.forking.push_back(worker);
         self.link(worker, requested.socket, requested.page)
     }
 
-    fn start_zygote(&mut self) -> Result<&Zygote, String> {
+    fn start_zygote(&self) -> Result<Zygote, String> {
         let module = &self.spec.module;
         let zygote =
             Zygote::start(module.program(), self.spec.setup.clone(), module.artefact()).map_err(|e| e.to_string())?;
         epoll::add(&self.epoll, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)
             .map_err(|e| e.to_string())?;
-        Ok(self.zygote.insert(zygote))
+        Ok(zygote)
     }
 
     fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: StatusPage) -> Result<(), String> {
@@ -461,35 +485,24 @@ impl Dispatcher {
 
     fn hear_zygote(&mut self) {
         let Some(zygote) = &mut self.zygote else { return };
-        let mut heard = Vec::new();
-        let open = zygote.read(|message| heard.push(message));
-        self.heed(heard);
+        let mut answers = Vec::new();
+        let open = zygote.read(|answer| answers.push(answer));
+        self.heed(answers);
         if open != Ok(true) {
             self.drop_zygote("it died");
         }
     }
 
-    fn heed(&mut self, heard: Vec<FromWorker>) {
-        for message in heard {
-            match message {
-                FromWorker::Hello { .. } | FromWorker::Ready => {}
-                FromWorker::Forked { pid } => {
-                    let Some(worker) = self.forking.pop_front() else { continue };
-                    match Child::open(pid) {
-                        Ok(child) => self.adopt(worker, child),
-                        Err(e) => self.lose(vec![worker], format!("it was gone at once: {e}")),
-                    }
-                }
-                FromWorker::NotForked { reason } => {
-                    if let Some(worker) = self.forking.pop_front() {
-                        self.lose(vec![worker], format!("cannot fork: {reason}"));
-                    }
-                }
-                FromWorker::Refused { reason } => {
+    fn heed(&mut self, answers: Vec<Answer>) {
+        for answer in answers {
+            match answer {
+                Answer::Forked { worker, pid } => match Child::open(pid) {
+                    Ok(child) => self.adopt(worker, child),
+                    Err(e) => self.lose(vec![worker], format!("it was gone at once: {e}")),
+                },
+                Answer::NotForked { worker, reason } => self.lose(vec![worker], format!("cannot fork: {reason}")),
+                Answer::Refused { reason } => {
                     self.on(Event::Broke { reason: format!("the module cannot be loaded: {reason}") })
-                }
-                FromWorker::Compiled(_) | FromWorker::InitFailed { .. } | FromWorker::Report(_) => {
-                    self.drop_zygote("it spoke out of turn")
                 }
             }
         }
@@ -497,16 +510,11 @@ impl Dispatcher {
 
     /// The zygote is gone: what it was asked for will not come. The next need starts another.
     fn drop_zygote(&mut self, why: &str) {
-        let Some(mut zygote) = self.zygote.take() else { return };
+        let Some(zygote) = self.zygote.take() else { return };
         let _gone = epoll::delete(&self.epoll, &zygote);
-        zygote.child().kill();
-        let exit = zygote.child().wait();
         // Workers that it had forked already are ours to reap.
-        let mut heard = Vec::new();
-        let _last_words = zygote.read(|message| heard.push(message));
-        heard.retain(|message| matches!(message, FromWorker::Forked { .. } | FromWorker::NotForked { .. }));
-        self.heed(heard);
-        let lost = Vec::from(std::mem::take(&mut self.forking));
+        let (answers, lost, exit) = zygote.end();
+        self.heed(answers);
         if !lost.is_empty() {
             self.lose(lost, format!("the zygote is gone: {why} ({exit})"));
         }
@@ -836,22 +844,14 @@ impl Dispatcher {
             return results.from;
         }
         let by = self.by(worker);
-        let mut actions = std::mem::take(&mut self.actions);
-        self.schedule.on(self.now(), Event::Returned { worker, count: results.count }, &mut actions);
-        results.count = 0;
         let mut at = results.from;
-        for action in actions.drain(..) {
-            match action {
-                Action::Deliver { job, first, count, attempt } => {
-                    let end = at + len_of_outcomes(&bytes[at..], count);
-                    let chunk = ResultChunk { first, count, frames: bytes[at..end].to_vec(), by: By { attempt, ..by } };
-                    at = end;
-                    self.deliver(job, chunk);
-                }
-                other => self.act(other),
-            }
-        }
-        self.actions = actions;
+        self.on_answer(Event::Returned { worker, count: results.count }, |this, job, first, count, attempt| {
+            let end = at + len_of_outcomes(&bytes[at..], count);
+            let chunk = ResultChunk { first, count, frames: bytes[at..end].to_vec(), by: By { attempt, ..by } };
+            at = end;
+            this.deliver(job, chunk);
+        });
+        results.count = 0;
         results.from = at;
         at
     }
@@ -859,18 +859,10 @@ impl Dispatcher {
     /// A task failed in a way that may be worth another try.
     fn fail(&mut self, worker: WorkerId, frames: &[u8]) {
         let by = self.by(worker);
-        let mut actions = std::mem::take(&mut self.actions);
-        self.schedule.on(self.now(), Event::Failed { worker, retriable: true }, &mut actions);
-        for action in actions.drain(..) {
-            match action {
-                Action::Deliver { job, first, count, attempt } => {
-                    let by = By { attempt, ..by };
-                    self.deliver(job, ResultChunk { first, count, frames: frames.to_vec(), by });
-                }
-                other => self.act(other),
-            }
-        }
-        self.actions = actions;
+        self.on_answer(Event::Failed { worker, retriable: true }, |this, job, first, count, attempt| {
+            let by = By { attempt, ..by };
+            this.deliver(job, ResultChunk { first, count, frames: frames.to_vec(), by });
+        });
     }
 
     fn by(&self, worker: WorkerId) -> By {

@@ -221,6 +221,8 @@ enum Phase {
 #[derive(Debug)]
 struct Worker {
     phase: Phase,
+    /// How many tries had failed when it was hired.
+    tries_before: u32,
     /// What it holds, in the order in which it will answer.
     held: VecDeque<(JobId, Span)>,
     /// Tasks of the batch it works at that have been answered, for the cost.
@@ -532,7 +534,10 @@ impl Schedule {
         match worker.phase {
             _ if progress => self.futile_deaths = 0,
             Phase::Starting { .. } => self.futile_death(reason, actions),
-            Phase::Serving if unanswered > 0 => self.futile_death(reason, actions),
+            // Only if it was hired since the last try failed: several that died unnoticed while they were idle are one.
+            Phase::Serving if unanswered > 0 && worker.tries_before == self.futile_deaths => {
+                self.futile_death(reason, actions)
+            }
             // It could have worked, had there been anything to do.
             Phase::Serving | Phase::Retiring { .. } => {}
         }
@@ -709,7 +714,7 @@ impl Schedule {
         for _ in 0..wanted.min(places).min(room) {
             let worker = self.next_worker;
             self.next_worker += 1;
-            self.workers.insert(worker, Worker::new(now));
+            self.workers.insert(worker, Worker::new(now, self.futile_deaths));
             actions.push(Action::Start { worker });
         }
     }
@@ -781,8 +786,9 @@ impl Job {
 }
 
 impl Worker {
-    fn new(now: Duration) -> Worker {
+    fn new(now: Duration, tries_before: u32) -> Worker {
         Worker {
+            tries_before,
             phase: Phase::Starting { since: now },
             held: VecDeque::new(),
             sent: 0,

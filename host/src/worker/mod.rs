@@ -149,7 +149,7 @@ fn become_worker(
     };
     let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
     guest.enter(Me::new(identity, page), ticker.period(), stream);
-    serve::serve(connection, sender, guest, Some(&ticker), setup.once, status)
+    serve::serve(connection, sender, guest, Some(&ticker), status)
 }
 
 /// Shown by `ps` and in `/proc/PID/comm`, 15 bytes of it.

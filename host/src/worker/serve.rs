@@ -61,13 +61,18 @@ impl<S: Carrier> Outbox<S> {
     }
 }
 
-/// Why the loop ended, if not by `Shutdown`.
+/// What follows a frame that was in order.
+enum Next {
+    GoOn,
+    /// Told to shut down, or a Process has run its task.
+    Over(Ended),
+}
+
+/// What ends the loop out of order.
 enum Stop {
     /// The coordinator is gone: so are we.
     Gone,
     Violation,
-    /// A Process has run its task.
-    Once(Ended),
 }
 
 impl From<io::Error> for Stop {
@@ -97,7 +102,6 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
     sender: S,
     mut guest: Guest,
     ticker: Option<&Ticker>,
-    once: bool,
     status: Status,
 ) -> i32 {
     start(ticker);
@@ -112,20 +116,16 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
     }
     let mut outbox = Outbox { sender, ready: Vec::new(), sent: 0 };
     loop {
-        let next = next(connection, &mut outbox, &mut guest, ticker, &status);
-        let ended = match next {
-            Ok(None) => continue,
-            Ok(Some(ended)) => ended,
+        match next(connection, &mut outbox, &mut guest, ticker, &status) {
+            Ok(Next::GoOn) => {}
+            Ok(Next::Over(ended)) => {
+                start(ticker);
+                guest.shutdown();
+                return ended.code;
+            }
             Err(Stop::Gone) => return EXIT_OK,
             Err(Stop::Violation) => return super::EXIT_SOFTWARE,
-            Err(Stop::Once(ended)) => ended,
-        };
-        if !once && ended.code != EXIT_OK {
-            continue;
         }
-        start(ticker);
-        guest.shutdown();
-        return ended.code;
     }
 }
 
@@ -141,14 +141,14 @@ fn stop(ticker: Option<&Ticker>) {
     }
 }
 
-/// Handles one frame. `Ok(Some(_))` when it asked to shut down.
+/// Handles one frame.
 fn next<C: Carrier, S: Carrier>(
     connection: &mut Connection<C>,
     outbox: &mut Outbox<S>,
     guest: &mut Guest,
     ticker: Option<&Ticker>,
     status: &Status,
-) -> Result<Option<Ended>, Stop> {
+) -> Result<Next, Stop> {
     if !connection.has_frame()? {
         // An idle worker does not tick.
         stop(ticker);
@@ -159,19 +159,19 @@ fn next<C: Carrier, S: Carrier>(
             start(ticker);
             let ended = run_batch(Batch::parse(frame.payload)?, outbox, guest, ticker)?;
             match guest.runs_once() {
-                true => Err(Stop::Once(ended)),
-                false => Ok(None),
+                true => Ok(Next::Over(ended)),
+                false => Ok(Next::GoOn),
             }
         }
         Kind::Control => match message::read_control(frame)? {
             ToWorker::Plan { id, call } => {
                 guest.add_plan(id, call);
-                Ok(None)
+                Ok(Next::GoOn)
             }
-            ToWorker::Shutdown => Ok(Some(Ended { code: EXIT_OK })),
+            ToWorker::Shutdown => Ok(Next::Over(Ended { code: EXIT_OK })),
             ToWorker::Report => {
                 say(connection, &FromWorker::Report(status.clone()));
-                Ok(None)
+                Ok(Next::GoOn)
             }
             ToWorker::Setup(_) | ToWorker::Fork(_) | ToWorker::Compile { .. } => Err(Stop::Violation),
         },

@@ -1,6 +1,5 @@
 //! A model drives the schedule through anything that can happen, in any order, and checks what must always hold.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -147,11 +146,9 @@ impl Model {
                 if self.jobs.get(&job).is_some_and(|j| j.ended) {
                     return;
                 }
-                if let Entry::Vacant(new) = self.jobs.entry(job) {
-                    new.insert(ModelJob::default());
-                    self.event(Event::Opened { job });
-                }
-                let tasks = &mut self.jobs.get_mut(&job).unwrap().tasks;
+                // An event too many changes nothing.
+                self.event(Event::Opened { job });
+                let tasks = &mut self.jobs.entry(job).or_default().tasks;
                 tasks.resize(tasks.len() + usize::try_from(count).unwrap(), Task::Queued { attempt: 1 });
                 self.event(Event::Submitted { job, count, bytes });
             }
@@ -635,6 +632,18 @@ fn f45_idle_workers_that_are_killed_do_not_break_the_pool() {
         assert_eq!(pool.on(gone(worker, 0)), []);
     }
     assert_eq!(pool.submit(1), [send(1, 8, 1, 1)]);
+}
+
+#[test]
+fn f45_workers_that_died_before_it_was_noticed_are_one_failed_try() {
+    let mut pool = Pool::new(Config { processes: 8, ..ONE });
+    pool.submit(8);
+    for worker in 1..9 {
+        assert_eq!(pool.on(Event::Ready { worker }).len(), 1);
+    }
+    // They had been idle, and dead, when the tasks were sent to them.
+    let starts: Vec<Action> = (1..9).flat_map(|worker| pool.on(gone(worker, 0))).collect();
+    assert_eq!(starts, (9..17).map(|worker| Action::Start { worker }).collect::<Vec<_>>());
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Script {
         let said = Said::default();
         let mut connection = Connection::new(InMemory(&self.0[..], said.clone()));
         let sender = InMemory(io::empty(), said.clone());
-        let code = serve(&mut connection, sender, guest(once), None, once, Status::default());
+        let code = serve(&mut connection, sender, guest(once), None, Status::default());
         let bytes = said.0.take();
         (code, words(&bytes))
     }
