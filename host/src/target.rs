@@ -251,11 +251,12 @@ fn value(arg: &Arg, ty: &Type) -> Result<Value, String> {
 
 /// An argument as it is given on a command line: WAVE, or where text is wanted, anything.
 pub(crate) fn wave_or_text(text: &str, ty: &Type) -> Result<Value, String> {
+    // Bytes are written as a string, with or without quotes, or as a list of numbers.
+    let as_string = || parse_wave(text, &Type::String).unwrap_or_else(|_| Value::String(text.to_owned()));
     match (parse_wave(text, ty), ty) {
         (Ok(value), _) => Ok(value),
-        (Err(_), Type::String) => Ok(Value::String(text.to_owned())),
-        (Err(_), ty) if ty.is_bytes() => Ok(Value::List(text.bytes().map(Value::U8).collect())),
-        (Err(reason), _) => Err(reason),
+        (Err(_), Type::String) => Ok(as_string()),
+        (Err(reason), ty) => as_string().coerce(ty).filter(|_| ty.is_bytes()).ok_or(reason),
     }
 }
 
@@ -342,6 +343,15 @@ mod tests {
         assert_eq!(resolved.call.fixed[0], Some("\"a, b\"".to_owned()));
         assert_eq!(resolve(&Target::call("scale").unwrap(), &info()).unwrap().free().len(), 3);
         assert!(Target::call("scale(1").unwrap_err().to_string().contains("is not a call"));
+    }
+
+    #[test]
+    fn bytes_are_written_as_a_string_or_as_a_list() {
+        let bytes = Type::List(Box::new(Type::U8));
+        for text in ["abc", "\"abc\"", "[97, 98, 99]"] {
+            assert_eq!(to_wave(&wave_or_text(text, &bytes).unwrap()), "[97, 98, 99]");
+        }
+        assert!(wave_or_text("abc", &Type::U8).is_err());
     }
 
     #[test]

@@ -192,18 +192,19 @@ impl Splitter {
 
     /// Passes on the whole records in `buf[..filled]`, and keeps the rest.
     fn scan(&mut self, filled: usize, sink: &mut impl Sink) -> Result<(), Stopped> {
+        let most = self.record_max.saturating_add(1);
         let mut start = 0;
         for end in memchr::memchr_iter(self.delimiter, &self.buf[self.held..filled]).map(|at| self.held + at) {
             match std::mem::take(&mut self.skipping) {
                 true => {}
-                false => self.bounds.push(start..end),
+                false => self.bounds.push(start..end.min(start.saturating_add(most))),
             }
             start = end + 1;
         }
         if self.skipping {
             start = filled;
         } else if filled - start > self.record_max {
-            self.bounds.push(start..start + self.record_max + 1);
+            self.bounds.push(start..start + most);
             self.skipping = true;
             start = filled;
         }
