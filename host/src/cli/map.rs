@@ -223,7 +223,7 @@ impl Map<'_> {
             let more = match outcomes.take_until(Some(Instant::now()), &mut |outcome| self.on(&outcome)) {
                 Ok(more) => more,
                 Err(crate::TimedOut) => {
-                    self.output.flush();
+                    self.flush();
                     self.check();
                     outcomes.take_into(&mut |outcome| self.on(&outcome))
                 }
@@ -259,7 +259,14 @@ impl Map<'_> {
         }
         let tag = self.args.tag.then(|| self.shared.labels.get(outcome.index()).unwrap_or_default().text);
         self.output.add(outcome, &result, tag.as_deref());
+        if self.output.is_full() {
+            self.flush();
+        }
         self.show_guest(outcome, result.is_ok());
+    }
+
+    fn flush(&mut self) {
+        self.report.beside_progress(|| self.output.flush());
     }
 
     fn say_failed(&self, outcome: &Outcome<'_>, error: &TaskError) {
@@ -316,6 +323,7 @@ impl Map<'_> {
     }
 
     fn end(mut self) -> Result<Exit, Failure> {
+        self.flush();
         let written = self.output.finish();
         if written.is_ok() && self.received.get().is_none() {
             // Workers end in good order: their guests' `shutdown` runs.

@@ -65,7 +65,7 @@ impl Output {
         Output { form: args.format, end, buffer: Vec::with_capacity(BUFFER_LEN), error: None }
     }
 
-    /// Adds one outcome. `tag`: what stands before a result in text.
+    /// Adds one outcome, to be written out by [`Output::flush`]. `tag`: what stands before a result in text.
     pub(super) fn add(&mut self, outcome: &Outcome<'_>, result: &Result<&[u8], TaskError>, tag: Option<&[u8]>) {
         match (self.form, result) {
             (OutputForm::Text, Ok(bytes)) => {
@@ -84,9 +84,11 @@ impl Output {
                 self.buffer.push(self.end);
             }
         }
-        if self.buffer.len() >= BUFFER_LEN {
-            self.flush();
-        }
+    }
+
+    /// Whether enough has come together to be written out.
+    pub(super) fn is_full(&self) -> bool {
+        self.buffer.len() >= BUFFER_LEN
     }
 
     /// Writes out what there is. After the first error nothing more is tried: it is kept for the end.

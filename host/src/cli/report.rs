@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::args::{ProgressForm, Talk, When};
 use super::labels::Label;
@@ -92,14 +92,14 @@ impl Report {
     pub(super) fn start_progress(&mut self, form: ProgressForm) {
         let style = match form {
             ProgressForm::None => return,
-            ProgressForm::Auto | ProgressForm::Bar => "{spinner} {pos} done{msg} [{elapsed}, {per_sec}]",
+            ProgressForm::Auto | ProgressForm::Bar => "{spinner} {pos} done{msg} [{elapsed}, {rate}]",
             ProgressForm::Counter => "{pos} done{msg} [{elapsed}]",
         };
         if self.quiet || !std::io::stderr().is_terminal() || is_dumb() {
             return;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::with_template(style).expect("the template is ours"));
+        bar.set_style(bar_style(style));
         bar.enable_steady_tick(Duration::from_millis(200));
         self.bar = Some(bar);
     }
@@ -108,8 +108,7 @@ impl Report {
     pub(super) fn progress(&self, form: ProgressForm, done: u64, failed: u64, total: Option<u64>) {
         let Some(bar) = &self.bar else { return };
         if let (Some(total), None, ProgressForm::Auto | ProgressForm::Bar) = (total, bar.length(), form) {
-            let template = "[{bar:30}] {pos}/{len}{msg} [{elapsed}, {per_sec}, {eta} left]";
-            bar.set_style(ProgressStyle::with_template(template).expect("the template is ours").progress_chars("=> "));
+            bar.set_style(bar_style("[{bar:30}] {pos}/{len}{msg} [{elapsed}, {rate}, {eta} left]"));
             bar.set_length(total);
         }
         bar.set_position(done);
@@ -118,11 +117,26 @@ impl Report {
         }
     }
 
+    /// Calls `write`, which may write to the terminal that the progress is on.
+    pub(super) fn beside_progress(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) if std::io::stdout().is_terminal() => bar.suspend(write),
+            _ => write(),
+        }
+    }
+
     pub(super) fn end_progress(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }
+}
+
+fn bar_style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).expect("the template is ours").progress_chars("=> ");
+    style.with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
+        let _shown_or_not = write!(text, "{:.0}/s", state.per_sec());
+    })
 }
 
 fn wants_color() -> bool {

@@ -140,7 +140,7 @@ pub(super) fn processes(jobs: Jobs, report: &Report) -> usize {
         false => (JOBS_MAX, "more are of no use"),
     };
     if wanted > most {
-        report.warn(&format!("{most} workers instead of {wanted}: {why}"));
+        report.warn(&format!("at most {most} at a time instead of {wanted} workers: {why}"));
     }
     wanted.min(most)
 }
