@@ -9,7 +9,6 @@ pub(crate) mod spawn;
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,7 +105,6 @@ impl Program {
     /// The calling thread must live as long as the process is wanted: the kernel sends the death signal when that *thread* ends.
     pub(crate) fn start(&self, role: ProgramRole, socket: OwnedFd) -> Result<Child, StartError> {
         let spawned = Command::new(&self.path)
-            .arg0("wpool")
             .args([ROLE_ARG, role.as_str(), &std::process::id().to_string()])
             .env_clear()
             // A worker must never symbolise a backtrace of its own: that opens files and takes locks.
