@@ -57,6 +57,8 @@ fn describe_component(engine: &Engine, component: &Component) -> ModuleInfo {
             _ => {}
         }
     }
+    // The order in a binary is its linker's whim.
+    exports.sort_by(|a, b| a.path.cmp(&b.path));
     let memory_min = component.resources_required().and_then(|r| bytes(r.max_initial_memory_size));
     ModuleInfo { kind: ModuleKind::Component, imports, exports, memory_min }
 }
