@@ -236,12 +236,13 @@ fn p46_a_killed_zygote_is_replaced_on_the_next_need() {
         let workers = pids(&pool);
         let mine = running(&program);
         let zygotes: Vec<u32> = mine.into_iter().filter(|pid| !workers.contains(pid)).collect();
-        assert!(zygotes.len() == 1 || round > 0, "{zygotes:?}");
+        assert!(!zygotes.is_empty() || round > 0);
         zygotes.iter().for_each(|zygote| signal(*zygote, Signal::KILL));
         if round % 2 == 0 {
             // Its workers live on.
             assert_eq!(pool.map(&run, ["a".to_owned()]).unwrap(), ["a"]);
-            assert_gone(&zygotes);
+            let died = || !running(&program).iter().any(|pid| zygotes.contains(pid));
+            wait_until("it is dead", Duration::from_secs(2), died);
         }
         workers.iter().for_each(|worker| signal(*worker, Signal::KILL));
     }

@@ -426,8 +426,18 @@ impl Dispatcher {
             None => {
                 // One that does not listen any more has died this moment: that costs this worker no try.
                 self.drop_zygote("it died");
-                let zygote = self.zygote.insert(self.start_zygote()?);
-                zygote.request(identity).map_err(|e| format!("cannot ask for a fork: {e}"))?
+                let mut zygote = self.start_zygote()?;
+                let requested = zygote.request(identity);
+                match requested {
+                    Ok(requested) => {
+                        self.zygote = Some(zygote);
+                        requested
+                    }
+                    Err(e) => {
+                        let (_, _, exit) = zygote.end();
+                        return Err(format!("the zygote is gone: {e} ({exit})"));
+                    }
+                }
             }
         };
         self.link(worker, requested.socket, requested.page)
@@ -443,11 +453,7 @@ impl Dispatcher {
     }
 
     fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: StatusPage) -> Result<(), String> {
-        let register = || -> io::Result<()> {
-            rustix::io::ioctl_fionbio(&socket, true)?;
-            Ok(epoll::add(&self.epoll, &socket, EventData::new_u64(socket_token(worker)), EventFlags::IN)?)
-        };
-        register().map_err(|e| format!("cannot watch the worker: {e}"))?;
+        rustix::io::ioctl_fionbio(&socket, true).map_err(|e| format!("cannot watch the worker: {e}"))?;
         let link = Link {
             socket,
             page,
@@ -465,17 +471,17 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Takes charge of the process behind a worker.
+    /// Takes charge of the process behind a worker, which is not listened to before.
     fn adopt(&mut self, worker: WorkerId, child: Child) {
         let Some(link) = self.links.get_mut(&worker) else {
             child.kill();
             child.wait();
             return;
         };
-        if epoll::add(&self.epoll, &child, EventData::new_u64(child_token(worker)), EventFlags::IN).is_err() {
-            child.kill();
-        }
-        if link.fault.is_some() {
+        let socket_token = EventData::new_u64(socket_token(worker));
+        let watched = epoll::add(&self.epoll, &child, EventData::new_u64(child_token(worker)), EventFlags::IN)
+            .and_then(|()| epoll::add(&self.epoll, &link.socket, socket_token, EventFlags::IN));
+        if watched.is_err() || link.fault.is_some() {
             child.kill();
         }
         let info = WorkerInfo { index: worker, pid: child.pid(), state: WorkerState::Starting };

@@ -283,7 +283,10 @@ impl Model {
     fn event(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         self.schedule.on(self.now, event.clone(), &mut actions);
+        // It may break when there is nobody left to be told.
+        let broke = self.schedule.broken.is_some();
         for action in &actions {
+            self.over |= broke && *action == Action::Finished;
             self.follow(&event, action);
         }
         for (id, worker) in &self.workers {
