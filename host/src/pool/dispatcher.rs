@@ -487,16 +487,6 @@ impl Dispatcher {
         let info = WorkerInfo { index: worker, pid: child.pid(), state: WorkerState::Starting };
         link.child = Some(child);
         self.directory().push(info);
-        self.begin(worker);
-    }
-
-    /// A worker gets tasks once it is ready *and* we know its process. A forked worker may be quicker than the zygote's word of it.
-    fn begin(&mut self, worker: WorkerId) {
-        let Some(link) = self.links.get(&worker) else { return };
-        if link.stage == Stage::Ready && link.child.is_some() && link.fault.is_none() {
-            self.set_state(worker, WorkerState::Idle);
-            self.on(Event::Ready { worker });
-        }
     }
 
     fn hear_zygote(&mut self) {
@@ -819,7 +809,8 @@ impl Dispatcher {
             FromWorker::Hello { .. } => Err(Violation::Unexpected("the worker is of another version")),
             FromWorker::Ready => {
                 self.set_stage(worker, Stage::Greeted, Stage::Ready)?;
-                self.begin(worker);
+                self.set_state(worker, WorkerState::Idle);
+                self.on(Event::Ready { worker });
                 Ok(())
             }
             FromWorker::InitFailed { failure } => {
