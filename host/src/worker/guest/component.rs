@@ -1,34 +1,25 @@
-//! Components: linking, instances, typed and untyped calls.
+//! Components: linking, typed and untyped calls.
 
 use wasmtime::component::{Component, Func, Instance, InstancePre, Lift, Linker, Lower, Val};
 use wasmtime::{Engine, Store};
 
-use super::capture::Capture;
-use super::failure::{classify, failed, output_limit};
+use super::failure::{classify, failed};
+use super::instances::{Format, Live};
 use super::plan::{Fast, Plan, utf8, write_returned};
-use super::store::{Ctx, Output};
+use super::store::Ctx;
 use super::{Shared, host, values};
-use crate::limits::Isolation;
 use crate::module::ModuleInfo;
 use crate::protocol::message::Failure;
 use crate::value::Value;
 
-pub(super) struct ComponentGuest {
+pub(super) struct ComponentFormat {
     component: Component,
     pre: InstancePre<Ctx>,
     needs_wasi: bool,
-    initializer: Option<Plan>,
-    live: Option<Live>,
 }
 
-/// An instance and its store.
-struct Live {
-    store: Store<Ctx>,
-    instance: Instance,
-}
-
-impl ComponentGuest {
-    pub(super) fn load(engine: &Engine, info: &ModuleInfo, path: &str) -> Result<ComponentGuest, String> {
+impl ComponentFormat {
+    pub(super) fn load(engine: &Engine, info: &ModuleInfo, path: &str) -> Result<ComponentFormat, String> {
         // SAFETY: the bytes behind `path` were written by our own compiler process into a sealed memory file, or come from the cache with
         // a MAC that only its owner could make, into a file opened read-only in a directory that only its owner may enter. The engine
         // checks version, target and settings.
@@ -44,7 +35,7 @@ impl ComponentGuest {
             host::add_to_linker(&mut linker).map_err(linked)?;
         }
         let pre = linker.instantiate_pre(&component).map_err(linked)?;
-        Ok(ComponentGuest { component, pre, needs_wasi, initializer: None, live: None })
+        Ok(ComponentFormat { component, pre, needs_wasi })
     }
 
     /// Finds the function's place once.
@@ -60,159 +51,42 @@ impl ComponentGuest {
         plan.index = Some(index.ok_or_else(|| format!("{path} is not exported"))?);
         Ok(plan)
     }
+}
 
-    pub(super) fn initialize(&mut self, engine: &Engine, shared: &Shared, plan: Plan) -> Result<(), Failure> {
-        self.initializer = Some(plan);
-        let live = self.instantiate(engine, shared, &[], Vec::new(), shared.output())?;
-        if shared.isolation == Isolation::Reuse {
-            self.live = Some(live);
+impl Format for ComponentFormat {
+    type Instance = Instance;
+
+    fn provide(&self, ctx: Ctx, args: &[String], stdin: Vec<u8>) -> Ctx {
+        match self.needs_wasi {
+            true => ctx.with_wasi(args, stdin),
+            // A store without WASI is a good part cheaper.
+            false => ctx,
         }
-        Ok(())
     }
 
-    /// A new instance, its initializer run.
-    fn instantiate(
+    fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Instance> {
+        self.pre.instantiate(store)
+    }
+
+    fn call(
         &self,
-        engine: &Engine,
-        shared: &Shared,
-        args: &[String],
-        stdin: Vec<u8>,
-        output: Output,
-    ) -> Result<Live, Failure> {
-        let mut ctx = shared.ctx(output);
-        if self.needs_wasi {
-            ctx = ctx.with_wasi(args, stdin);
-        }
-        let mut store = ctx.store(engine, shared);
-        let instance = self.pre.instantiate(&mut store).map_err(|e| classify(&e, store.data(), &shared.limits))?;
-        let mut live = Live { store, instance };
-        if let Some(plan) = &self.initializer {
-            let mut ignored = Vec::new();
-            live.call(plan, &[], shared, &mut ignored)?;
-        }
-        Ok(live)
-    }
-
-    pub(super) fn run(
-        &mut self,
-        engine: &Engine,
-        shared: &Shared,
+        live: &mut Live<Instance>,
         plan: &Plan,
         record: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), Failure> {
-        if plan.is_command {
-            return self.run_command(engine, shared, plan, record, out);
-        }
-        let mut live = match self.live.take() {
-            Some(mut live) => {
-                live.store.set_epoch_deadline(shared.deadline);
-                live
-            }
-            None => {
-                let output = shared.output();
-                match self.instantiate(engine, shared, &[], Vec::new(), output.clone()) {
-                    Ok(live) => live,
-                    Err(failure) => {
-                        output.report(out);
-                        return Err(failure);
-                    }
-                }
-            }
-        };
-        let result_at = out.len();
-        let called = live.call(plan, record, shared, out);
-        if self.needs_wasi {
-            report_before(&live.store.data().output, out, result_at);
-        }
-        // A function that returned, even its error, leaves a sound instance; after a trap or a limit the store is dead.
-        let sound = matches!(called, Ok(()) | Err(Failure::Failed { .. } | Failure::BadRecord { .. }));
-        if sound && shared.isolation == Isolation::Reuse {
-            self.live = Some(live);
-        }
-        called
-    }
-
-    /// A command: an instance of its own, the record as input, stdout as the result.
-    fn run_command(
-        &self,
-        engine: &Engine,
         shared: &Shared,
-        plan: &Plan,
-        record: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        let (args, stdin) = plan.command_input(record)?;
-        let mut output = shared.output();
-        let result = match shared.stream {
-            Some(_) => None,
-            None => {
-                output.stdout = Capture::keep_or_close(shared.limits.output);
-                Some(output.stdout.clone())
-            }
-        };
-        let ended = self.instantiate(engine, shared, &args, stdin, output.clone()).and_then(|mut live| {
-            let mut ignored = Vec::new();
-            live.call(plan, &[], shared, &mut ignored)
-        });
-        finish_command(ended, result.as_ref(), &output, shared, out)
+        live.call(plan, record, shared, out)
     }
 
-    pub(super) fn shutdown(&mut self, shared: &Shared) {
-        let Some(mut live) = self.live.take() else { return };
-        live.store.set_epoch_deadline(shared.deadline);
+    fn shutdown(&self, live: &mut Live<Instance>) {
         if let Some(func) = live.instance.get_func(&mut live.store, "shutdown") {
-            // It has no way to report: the worker is retired whatever it says.
             let _ignored = func.call(&mut live.store, &[], &mut []);
         }
     }
 }
 
-/// What ended a command, as its outcome. `exit(0)` is a command's ordinary end.
-pub(super) fn finish_command(
-    ended: Result<(), Failure>,
-    result: Option<&Capture>,
-    output: &Output,
-    shared: &Shared,
-    out: &mut Vec<u8>,
-) -> Result<(), Failure> {
-    let (stdout, dropped) = result.map(Capture::take).unwrap_or_default();
-    if dropped > 0 {
-        output.report(out);
-        return Err(output_limit(
-            usize::try_from(dropped).unwrap_or(usize::MAX).saturating_add(stdout.len()),
-            &shared.limits,
-        ));
-    }
-    match ended {
-        Ok(()) | Err(Failure::Exited { code: 0 }) => {
-            output.report(out);
-            write_returned(&stdout, &shared.limits, out)
-        }
-        Err(failure) => {
-            // The output of a command that failed is not its result, but it may say why.
-            if !stdout.is_empty() {
-                let kept = &stdout[..stdout.len().min(shared.limits.stdout)];
-                crate::protocol::frame::write(out, crate::protocol::frame::Kind::Stdout, |out| {
-                    out.extend_from_slice(kept)
-                });
-            }
-            output.report(out);
-            Err(failure)
-        }
-    }
-}
-
-/// Puts what was printed before the result that was written at `result_at`: attachments precede their result.
-fn report_before(output: &Output, out: &mut Vec<u8>, result_at: usize) {
-    let end = out.len();
-    output.report(out);
-    if out.len() > end {
-        out[result_at..].rotate_left(end - result_at);
-    }
-}
-
-impl Live {
+impl Live<Instance> {
     fn call(&mut self, plan: &Plan, record: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Result<(), Failure> {
         let index = plan.index.expect("the plan of a component was prepared");
         let func = self

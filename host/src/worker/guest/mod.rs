@@ -7,6 +7,7 @@ mod describe;
 mod engine;
 mod failure;
 mod host;
+mod instances;
 mod plan;
 mod store;
 mod values;
@@ -18,9 +19,10 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-use self::component::ComponentGuest;
-use self::core::CoreGuest;
+use self::component::ComponentFormat;
+use self::core::CoreFormat;
 pub(super) use self::describe::compile;
+use self::instances::Instances;
 use self::plan::Plan;
 pub(super) use self::store::Me;
 use self::store::{Ctx, Output};
@@ -57,8 +59,8 @@ pub(super) struct Guest {
 
 /// The two binary formats.
 enum Code {
-    Component(ComponentGuest),
-    Core(CoreGuest),
+    Component(Instances<ComponentFormat>),
+    Core(Instances<CoreFormat>),
 }
 
 /// What every new store is made from.
@@ -102,8 +104,8 @@ impl Guest {
 
     fn load_with(engine: Engine, kind: ModuleKind, info: &ModuleInfo, path: &str) -> Result<(Engine, Code), String> {
         let code = match kind {
-            ModuleKind::Component => Code::Component(ComponentGuest::load(&engine, info, path)?),
-            ModuleKind::Core => Code::Core(CoreGuest::load(&engine, info, path)?),
+            ModuleKind::Component => Code::Component(Instances::new(ComponentFormat::load(&engine, info, path)?)),
+            ModuleKind::Core => Code::Core(Instances::new(CoreFormat::load(&engine, info, path)?)),
         };
         Ok((engine, code))
     }
@@ -132,7 +134,7 @@ impl Guest {
     fn prepare(&self, call: Call) -> Result<Plan, String> {
         let plan = Plan::new(call, &self.shared.info)?;
         match &self.code {
-            Code::Component(guest) => guest.prepare(plan),
+            Code::Component(instances) => instances.format.prepare(plan),
             Code::Core(_) => Ok(plan),
         }
     }
@@ -188,8 +190,9 @@ impl Guest {
 
     /// Runs the guest's `shutdown`, if there is a live instance that has one.
     pub(super) fn shutdown(&mut self) {
-        if let Code::Component(guest) = &mut self.code {
-            guest.shutdown(&self.shared);
+        match &mut self.code {
+            Code::Component(guest) => guest.shutdown(&self.shared),
+            Code::Core(guest) => guest.shutdown(&self.shared),
         }
     }
 }
@@ -212,7 +215,11 @@ impl Shared {
         Ctx::new(&self.limits, self.me.clone(), output)
     }
 
+    /// Where a new store's output goes. A module that imports nothing can print nothing.
     fn output(&self) -> Output {
-        Output::new(self.limits.stdout, self.stream.clone())
+        match self.info.imports.is_empty() {
+            true => Output::default(),
+            false => Output::new(self.limits.stdout, self.stream.clone()),
+        }
     }
 }

@@ -61,29 +61,27 @@ impl Me {
     }
 }
 
-/// A guest's two output streams.
-#[derive(Clone)]
+/// A guest's two output streams, where it can print at all.
+#[derive(Clone, Default)]
 pub(super) struct Output {
-    pub(super) stdout: Capture,
-    pub(super) stderr: Capture,
+    pub(super) stdout: Option<Capture>,
+    pub(super) stderr: Option<Capture>,
 }
 
 impl Output {
     /// Kept up to `max` bytes each, or passed on as they come.
     pub(super) fn new(max: usize, stream: Option<Arc<OwnedFd>>) -> Output {
-        match stream {
-            Some(socket) => Output {
-                stdout: Capture::stream(socket.clone(), Kind::Stdout),
-                stderr: Capture::stream(socket, Kind::Stderr),
-            },
-            None => Output { stdout: Capture::keep(max), stderr: Capture::keep(max) },
-        }
+        let (stdout, stderr) = match stream {
+            Some(socket) => (Capture::stream(socket.clone(), Kind::Stdout), Capture::stream(socket, Kind::Stderr)),
+            None => (Capture::keep(max), Capture::keep(max)),
+        };
+        Output { stdout: Some(stdout), stderr: Some(stderr) }
     }
 
     /// Appends what was printed since the last time, as frames.
     pub(super) fn report(&self, out: &mut Vec<u8>) {
         for (kind, capture) in [(Kind::Stdout, &self.stdout), (Kind::Stderr, &self.stderr)] {
-            let (kept, dropped) = capture.take();
+            let (kept, dropped) = capture.as_ref().map(Capture::take).unwrap_or_default();
             if kept.is_empty() && dropped == 0 {
                 continue;
             }
@@ -127,7 +125,13 @@ impl Ctx {
 
     fn builder(&self, args: &[String], stdin: Vec<u8>) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
-        builder.args(args).stdout(self.output.stdout.clone()).stderr(self.output.stderr.clone());
+        builder.args(args);
+        if let Some(stdout) = &self.output.stdout {
+            builder.stdout(stdout.clone());
+        }
+        if let Some(stderr) = &self.output.stderr {
+            builder.stderr(stderr.clone());
+        }
         if !stdin.is_empty() {
             builder.stdin(MemoryInputPipe::new(stdin));
         }

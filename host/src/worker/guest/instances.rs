@@ -1,0 +1,175 @@
+//! Instances of a module, whichever its binary format: made fresh for each task or kept for the next, initialized, run, thrown away.
+
+use wasmtime::{Engine, Store};
+
+use super::Shared;
+use super::capture::Capture;
+use super::failure::{classify, output_limit};
+use super::plan::{Plan, write_returned};
+use super::store::{Ctx, Output};
+use crate::limits::Isolation;
+use crate::protocol::frame::{self, Kind};
+use crate::protocol::message::Failure;
+
+/// A binary format: what a linked module of it can do.
+pub(super) trait Format {
+    type Instance;
+
+    /// Gives a store what the module's imports need.
+    fn provide(&self, ctx: Ctx, args: &[String], stdin: Vec<u8>) -> Ctx;
+
+    fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Self::Instance>;
+
+    /// Calls the plan's function with a record and appends its result to `out`.
+    fn call(
+        &self,
+        live: &mut Live<Self::Instance>,
+        plan: &Plan,
+        record: &[u8],
+        shared: &Shared,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure>;
+
+    /// Calls the guest's `shutdown`, if it has one. It has no way to report: the worker is retired whatever it says.
+    fn shutdown(&self, live: &mut Live<Self::Instance>);
+}
+
+/// An instance and its store.
+pub(super) struct Live<I> {
+    pub(super) store: Store<Ctx>,
+    pub(super) instance: I,
+}
+
+/// A linked module and, in reuse mode, its live instance.
+pub(super) struct Instances<F: Format> {
+    pub(super) format: F,
+    initializer: Option<Plan>,
+    live: Option<Live<F::Instance>>,
+}
+
+impl<F: Format> Instances<F> {
+    pub(super) fn new(format: F) -> Instances<F> {
+        Instances { format, initializer: None, live: None }
+    }
+
+    /// Runs the initializer in a first instance, so that its failure is known before any task.
+    pub(super) fn initialize(&mut self, engine: &Engine, shared: &Shared, plan: Plan) -> Result<(), Failure> {
+        self.initializer = Some(plan);
+        let live = self.instantiate(engine, shared, &[], Vec::new(), shared.output())?;
+        if shared.isolation == Isolation::Reuse {
+            self.live = Some(live);
+        }
+        Ok(())
+    }
+
+    /// A new instance, its initializer run.
+    fn instantiate(
+        &self,
+        engine: &Engine,
+        shared: &Shared,
+        args: &[String],
+        stdin: Vec<u8>,
+        output: Output,
+    ) -> Result<Live<F::Instance>, Failure> {
+        let ctx = self.format.provide(shared.ctx(output), args, stdin);
+        let mut store = ctx.store(engine, shared);
+        let instance = self.format.instantiate(&mut store).map_err(|e| classify(&e, store.data(), &shared.limits))?;
+        let mut live = Live { store, instance };
+        if let Some(plan) = &self.initializer {
+            self.format.call(&mut live, plan, &[], shared, &mut Vec::new())?;
+        }
+        Ok(live)
+    }
+
+    /// Runs one record: appends what the guest printed and, if it returned, its result.
+    pub(super) fn run(
+        &mut self,
+        engine: &Engine,
+        shared: &Shared,
+        plan: &Plan,
+        record: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        if plan.is_command {
+            return self.run_command(engine, shared, plan, record, out);
+        }
+        let mut live = match self.live.take() {
+            Some(mut live) => {
+                live.store.set_epoch_deadline(shared.deadline);
+                live
+            }
+            None => {
+                let output = shared.output();
+                self.instantiate(engine, shared, &[], Vec::new(), output.clone()).inspect_err(|_| output.report(out))?
+            }
+        };
+        let result_at = out.len();
+        let called = self.format.call(&mut live, plan, record, shared, out);
+        report_before(&live.store.data().output, out, result_at);
+        // A function that returned, even its error, leaves a sound instance; after a trap or a limit the store is dead.
+        let sound = matches!(called, Ok(()) | Err(Failure::Failed { .. } | Failure::BadRecord { .. }));
+        if sound && shared.isolation == Isolation::Reuse {
+            self.live = Some(live);
+        }
+        called
+    }
+
+    /// A command: an instance of its own, the record as input, stdout as the result.
+    fn run_command(
+        &self,
+        engine: &Engine,
+        shared: &Shared,
+        plan: &Plan,
+        record: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let (args, stdin) = plan.command_input(record)?;
+        let mut output = shared.output();
+        // A Process passes stdout on as it comes.
+        let result = shared.stream.is_none().then(|| Capture::keep_or_close(shared.limits.output));
+        if let Some(result) = &result {
+            output.stdout = Some(result.clone());
+        }
+        let instance = self.instantiate(engine, shared, &args, stdin, output.clone());
+        let ended = instance.and_then(|mut live| self.format.call(&mut live, plan, &[], shared, &mut Vec::new()));
+
+        let (stdout, dropped) = result.as_ref().map(Capture::take).unwrap_or_default();
+        if dropped > 0 {
+            output.report(out);
+            let len = usize::try_from(dropped).unwrap_or(usize::MAX).saturating_add(stdout.len());
+            return Err(output_limit(len, &shared.limits));
+        }
+        match ended {
+            // `exit(0)` is a command's ordinary end.
+            Ok(()) | Err(Failure::Exited { code: 0 }) => {
+                output.report(out);
+                write_returned(&stdout, &shared.limits, out)
+            }
+            Err(failure) => {
+                // The output of a command that failed is not its result, but it may say why.
+                if !stdout.is_empty() {
+                    let kept = &stdout[..stdout.len().min(shared.limits.stdout)];
+                    frame::write(out, Kind::Stdout, |out| out.extend_from_slice(kept));
+                }
+                output.report(out);
+                Err(failure)
+            }
+        }
+    }
+
+    pub(super) fn shutdown(&mut self, shared: &Shared) {
+        if let Some(mut live) = self.live.take() {
+            live.store.set_epoch_deadline(shared.deadline);
+            self.format.shutdown(&mut live);
+        }
+    }
+}
+
+/// Puts what was printed before the result that was written at `result_at`: attachments precede their result.
+fn report_before(output: &Output, out: &mut Vec<u8>, result_at: usize) {
+    let end = out.len();
+    output.report(out);
+    if out.len() > end {
+        out[result_at..].rotate_left(end - result_at);
+    }
+}
