@@ -431,6 +431,7 @@ impl Process {
     ///
     /// # Errors
     /// The process itself, unharmed, if it is still alive.
+    #[expect(clippy::result_large_err, reason = "it gives back what it was given; this is no hot path")]
     pub fn close(self) -> Result<(), Process> {
         match self.is_alive() {
             true => Err(self),
