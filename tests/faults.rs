@@ -417,8 +417,9 @@ fn f60_p45_no_worker_outlives_a_killed_parent() {
             let mut line = String::new();
             BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
             assert_eq!(line, "ready\n");
+            // Two workers and a process. (One that has just been executed has no command line yet.)
+            wait_until("all are there", Duration::from_secs(9), || support::workers_of(parent.id()).len() >= 3);
             let workers = support::workers_of(parent.id());
-            assert!(workers.len() >= 3, "{workers:?}");
             signal(parent.id(), sent);
             parent.wait().unwrap();
             assert_no_workers(parent.id());

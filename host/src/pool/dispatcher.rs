@@ -292,7 +292,9 @@ impl Dispatcher {
 
     /// Takes records from the jobs as far as there is use for them.
     fn feed(&mut self) {
-        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        // Of a thousand jobs most have given all they have, and are not to be looked into.
+        let wants = |open: &OpenJob| !open.ended || (!open.cancelled && open.job.is_cancelled());
+        let ids: Vec<JobId> = self.jobs.iter().filter(|(_, open)| wants(open)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(open) = self.jobs.get_mut(&id) else { continue };
             if !open.cancelled && open.job.is_cancelled() {

@@ -4,6 +4,7 @@
 //! nothing is allocated or signalled per record. The window bounds what is under way, so that an endless input needs a bounded memory.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -92,6 +93,8 @@ pub(crate) struct Job {
     pub(crate) plan: u32,
     window: Window,
     waker: Waker,
+    /// As in `inner`, for a look without the lock.
+    cancelled: AtomicBool,
     inner: Mutex<Inner>,
     /// There is room for records, or the job is over.
     room: Condvar,
@@ -129,7 +132,16 @@ pub(crate) struct Taken {
 impl Job {
     pub(crate) fn new(id: JobId, plan: u32, window: Window, waker: Waker) -> Job {
         let inner = Inner { hungry: true, ..Inner::default() };
-        Job { id, plan, window, waker, inner: Mutex::new(inner), room: Condvar::new(), ready: Condvar::new() }
+        Job {
+            id,
+            plan,
+            window,
+            waker,
+            cancelled: AtomicBool::new(false),
+            inner: Mutex::new(inner),
+            room: Condvar::new(),
+            ready: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -253,7 +265,7 @@ impl Job {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.lock().cancelled
+        self.cancelled.load(Ordering::Acquire)
     }
 
     /// Passes outcomes on. `released`: the bytes of the records whose outcomes these are.
@@ -342,6 +354,7 @@ impl Job {
         inner.input_ended = true;
         inner.outcomes.clear();
         drop(inner);
+        self.cancelled.store(true, Ordering::Release);
         self.room.notify_all();
         self.waker.wake();
     }

@@ -255,6 +255,8 @@ pub(crate) struct Schedule {
     state: PoolState,
     broken: Option<String>,
     jobs: BTreeMap<JobId, Job>,
+    /// Tasks in the queues of all jobs: there may be thousands of jobs, and every event asks.
+    queued: u64,
     workers: BTreeMap<WorkerId, Worker>,
     next_worker: WorkerId,
     /// The job served last, for taking turns.
@@ -271,6 +273,7 @@ impl Schedule {
             state: PoolState::Run,
             broken: None,
             jobs: BTreeMap::new(),
+            queued: 0,
             workers: BTreeMap::new(),
             next_worker: 1,
             last_job: 0,
@@ -370,7 +373,10 @@ impl Schedule {
         job.bytes += bytes;
         let span = Span { first, count, attempt: 1 };
         match self.state {
-            PoolState::Run | PoolState::Close if !job.cancelled => job.push_back(span),
+            PoolState::Run | PoolState::Close if !job.cancelled => {
+                job.push_back(span);
+                self.queued += count;
+            }
             // Too late: an outcome all the same.
             PoolState::Run | PoolState::Close => self.give(id, span, Verdict::Cancelled, actions),
             PoolState::Terminate | PoolState::Finished => {
@@ -389,7 +395,7 @@ impl Schedule {
     fn cancelled(&mut self, id: JobId, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.cancelled = true;
-        job.queued = 0;
+        self.queued -= std::mem::take(&mut job.queued);
         let spans = std::mem::take(&mut job.queue);
         for span in spans {
             self.give(id, span, Verdict::Cancelled, actions);
@@ -467,6 +473,7 @@ impl Schedule {
             Some(job) => {
                 job.queued += span.count;
                 job.queue.push_front(span);
+                self.queued += span.count;
             }
             None => {}
         }
@@ -616,6 +623,7 @@ impl Schedule {
         }
         self.state = PoolState::Terminate;
         let mut open: Vec<(JobId, Span)> = Vec::new();
+        self.queued = 0;
         for (&id, job) in &mut self.jobs {
             job.queued = 0;
             open.extend(std::mem::take(&mut job.queue).into_iter().map(|span| (id, span)));
@@ -655,7 +663,7 @@ impl Schedule {
     /// Hands out queued tasks: first to workers that hold nothing, then one batch ahead to those that will soon be through.
     fn assign(&mut self, now: Duration, actions: &mut Vec<Action>) {
         for ahead in [0, 1] {
-            if self.jobs.values().all(|job| job.queued == 0) {
+            if self.queued == 0 {
                 return;
             }
             let ids: Vec<WorkerId> = self
@@ -689,6 +697,7 @@ impl Schedule {
         let Some(job) = self.jobs.get_mut(&job_id).filter(|_| quota > 0) else { return };
         let len = job.batch_len(processes).min(quota);
         let Some(span) = job.pop_front(len) else { return };
+        self.queued -= span.count;
         job.last_len = span.count;
         self.last_job = job_id;
         if worker.held.is_empty() {
@@ -704,11 +713,10 @@ impl Schedule {
     /// Starts as many workers as there are tasks that nobody holds, up to the pool's size. A worker that is on its way out does not
     /// hold up its replacement, but no more of them gather than the pool has places: their guests may take their time.
     fn hire(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let queued: u64 = self.jobs.values().map(|job| job.queued).sum();
         let hired = self.workers.values().filter(|w| w.is_hired()).count();
         let starting =
             self.workers.values().filter(|w| w.is_hired() && matches!(w.phase, Phase::Starting { .. })).count();
-        let wanted = usize::try_from(queued).unwrap_or(usize::MAX).saturating_sub(starting);
+        let wanted = usize::try_from(self.queued).unwrap_or(usize::MAX).saturating_sub(starting);
         let places = self.config.processes.saturating_sub(hired);
         let room = self.config.processes.saturating_mul(2).saturating_sub(self.workers.len());
         for _ in 0..wanted.min(places).min(room) {

@@ -289,6 +289,7 @@ impl Model {
             self.over |= broke && *action == Action::Finished;
             self.follow(&event, action);
         }
+        assert_eq!(self.schedule.queued, self.schedule.jobs.values().map(|job| job.queued).sum::<u64>());
         for (id, worker) in &self.workers {
             assert_eq!(self.schedule.unanswered(*id), worker.inbox.len() as u64, "worker {id}");
         }
