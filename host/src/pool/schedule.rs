@@ -30,8 +30,10 @@ const PREFETCH_TIME: Duration = Duration::from_millis(2);
 const START_TIME: Duration = Duration::from_secs(60);
 /// A retiring worker has this long for its guest's `shutdown`.
 const RETIRE_TIME: Duration = Duration::from_secs(5);
-/// Workers that may die one after the other without a task begun, before the pool gives up.
+/// Workers that may die without a task begun, and no task done in between, before the pool gives up.
 const FUTILE_DEATHS: u32 = 5;
+/// So many of them must have been hired one after another's death: that somebody killed all workers at once proves nothing.
+const FUTILE_ROUNDS: u32 = 2;
 /// How often a time limit is looked at from outside.
 const WATCH_PERIOD: Duration = Duration::from_millis(50);
 
@@ -221,8 +223,8 @@ enum Phase {
 #[derive(Debug)]
 struct Worker {
     phase: Phase,
-    /// How many tries had failed when it was hired.
-    tries_before: u32,
+    /// The futile rounds before it was hired.
+    rounds_before: u32,
     /// What it holds, in the order in which it will answer.
     held: VecDeque<(JobId, Span)>,
     /// Tasks of the batch it works at that have been answered, for the cost.
@@ -262,6 +264,8 @@ pub(crate) struct Schedule {
     /// The job served last, for taking turns.
     last_job: JobId,
     futile_deaths: u32,
+    /// The longest chain of workers among them that were each hired after the death of the one before.
+    futile_rounds: u32,
     /// When time limits were last looked at.
     watched: Duration,
 }
@@ -278,6 +282,7 @@ impl Schedule {
             next_worker: 1,
             last_job: 0,
             futile_deaths: 0,
+            futile_rounds: 0,
             watched: Duration::ZERO,
         }
     }
@@ -422,7 +427,7 @@ impl Schedule {
         }
         worker.answered += count - left;
         worker.running_since = now;
-        self.futile_deaths = 0;
+        self.progressed();
         for (job, part) in touched {
             self.done(job, part, actions);
         }
@@ -443,7 +448,7 @@ impl Schedule {
         }
         worker.answered += 1;
         worker.running_since = now;
-        self.futile_deaths = 0;
+        self.progressed();
         actions.push(Action::Retry { job, task, attempt });
         self.requeue(job, Span { first: task, count: 1, attempt: attempt + 1 }, actions);
     }
@@ -539,21 +544,18 @@ impl Schedule {
         }
         let progress = charged > 0 || worker.answered > 0;
         match worker.phase {
-            _ if progress => self.futile_deaths = 0,
-            Phase::Starting { .. } => self.futile_death(reason, actions),
-            // Only if it was hired since the last try failed: several that died unnoticed while they were idle are one.
-            Phase::Serving if unanswered > 0 && worker.tries_before == self.futile_deaths => {
-                self.futile_death(reason, actions)
-            }
+            _ if progress => self.progressed(),
+            Phase::Starting { .. } => self.futile_death(worker.rounds_before, reason, actions),
+            Phase::Serving if unanswered > 0 => self.futile_death(worker.rounds_before, reason, actions),
             // It could have worked, had there been anything to do.
             Phase::Serving | Phase::Retiring { .. } => {}
         }
     }
 
     fn not_started(&mut self, ids: &[WorkerId], reason: String, actions: &mut Vec<Action>) {
-        let known = ids.iter().filter(|id| self.workers.remove(id).is_some()).count();
-        if known > 0 {
-            self.futile_death(reason, actions);
+        let gone: Vec<Worker> = ids.iter().filter_map(|id| self.workers.remove(id)).collect();
+        if let Some(latest) = gone.iter().map(|worker| worker.rounds_before).max() {
+            self.futile_death(latest, reason, actions);
         }
     }
 
@@ -575,13 +577,19 @@ impl Schedule {
         }
     }
 
+    fn progressed(&mut self) {
+        self.futile_deaths = 0;
+        self.futile_rounds = 0;
+    }
+
     /// Workers that die without ever beginning a task will not do better the next time.
-    fn futile_death(&mut self, reason: String, actions: &mut Vec<Action>) {
+    fn futile_death(&mut self, rounds_before: u32, reason: String, actions: &mut Vec<Action>) {
         if self.is_over() {
             return;
         }
         self.futile_deaths += 1;
-        if self.futile_deaths >= FUTILE_DEATHS {
+        self.futile_rounds += u32::from(rounds_before == self.futile_rounds);
+        if self.futile_deaths >= FUTILE_DEATHS && self.futile_rounds >= FUTILE_ROUNDS {
             let tries = self.futile_deaths;
             self.breaks(format!("workers cannot run: {reason} ({tries} tries)"), actions);
         }
@@ -722,7 +730,7 @@ impl Schedule {
         for _ in 0..wanted.min(places).min(room) {
             let worker = self.next_worker;
             self.next_worker += 1;
-            self.workers.insert(worker, Worker::new(now, self.futile_deaths));
+            self.workers.insert(worker, Worker::new(now, self.futile_rounds));
             actions.push(Action::Start { worker });
         }
     }
@@ -794,9 +802,9 @@ impl Job {
 }
 
 impl Worker {
-    fn new(now: Duration, tries_before: u32) -> Worker {
+    fn new(now: Duration, rounds_before: u32) -> Worker {
         Worker {
-            tries_before,
+            rounds_before,
             phase: Phase::Starting { since: now },
             held: VecDeque::new(),
             sent: 0,

@@ -639,7 +639,7 @@ fn f45_idle_workers_that_are_killed_do_not_break_the_pool() {
 }
 
 #[test]
-fn f45_workers_that_died_before_it_was_noticed_are_one_failed_try() {
+fn f45_workers_that_are_all_killed_at_once_do_not_break_the_pool() {
     let mut pool = Pool::new(Config { processes: 8, ..ONE });
     pool.submit(8);
     for worker in 1..9 {
