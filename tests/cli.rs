@@ -814,7 +814,7 @@ fn a_process_ends_with_documented_codes() {
         (&["run", &missing], 127, "No such file"),
         (&["run", "--func", "nope", &trap], 127, "no function \"nope\""),
         (&["run", "--input", &missing, &trap], 125, "cannot read"),
-        (&["run", &failing, "an", "argument"], 125, "given with --arg"),
+        (&["run", &failing, "an", "argument"], 2, "given with --arg"),
     ];
     for (args, code, said) in cases {
         ends(&run(wpool(*args)), *code, said);
@@ -907,4 +907,54 @@ fn colour_is_used_only_where_it_is_wanted() {
     let mut refused = wpool(call);
     refused.env("CLICOLOR_FORCE", "1").env("NO_COLOR", "1");
     assert!(!err(&run(refused)).contains('\x1b'));
+}
+
+#[test]
+fn wrong_arguments_of_a_process_are_wrong_usage() {
+    let add = example("add");
+    for (given, said) in [
+        (&["--arg", "x", "--arg", "1"][..], "expected s32"),
+        (&["--arg", "1"], "needs a value"),
+        (&["--arg", "1", "--arg", "2", "--arg", "3"], "takes 2 arguments, 3 are given"),
+        (&["--kw", "zz=2"], "no parameter has that name"),
+    ] {
+        let output =
+            run(wpool(args(&["run", "--func", "add", &add], &[]).iter().take(3).chain(given).chain(&[&add[..]])));
+        ends(&output, 2, said);
+    }
+}
+
+#[test]
+fn a_process_whose_result_cannot_be_written_ends_with_wpools_own_code() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = wpool(["run", "--func", "add", "--arg", "1", "--arg", "2", &example("add")]);
+    let output = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    ends(&output, 125, "cannot write output: No space left on device");
+}
+
+#[test]
+fn an_empty_cache_directory_in_the_environment_is_none() {
+    let home = scratch();
+    let mut command = wpool(["compile", &example("add")]);
+    command.env("WPOOL_CACHE_DIR", "").env_remove("XDG_CACHE_HOME").env("HOME", home.path());
+    let output = run(command);
+    ends(&output, 0, "");
+    assert!(out(&output).contains(".cache/wpool/"), "{}", out(&output));
+}
+
+#[test]
+fn a_damaged_cache_key_is_named_and_nothing_else_goes_wrong() {
+    let home = scratch();
+    let cached = || {
+        let mut command = wpool(["call", &example("add"), "add(1, 2)"]);
+        command.env("WPOOL_CACHE_DIR", home.path().join("cache"));
+        run(command)
+    };
+    ends(&cached(), 0, "");
+    let key = home.path().join("cache/key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&key, "short").unwrap();
+    let output = cached();
+    ends(&output, 0, "its key is damaged (remove ");
+    assert_eq!(out(&output), "3\n");
 }

@@ -633,7 +633,7 @@ impl Listener<'_> {
         let reason = match (self.outcome, timed_out, self.reason, exit) {
             (_, Some(time), _, _) => ExitReason::Failed(TaskError::Limit {
                 limit: Limit::Time,
-                message: format!("timeout after {time:?} (in a call to the host; the worker was killed)"),
+                message: format!("timeout after {time:?} (it did not stop by itself: the process was killed)"),
             }),
             (_, None, Some(reason), _) => ExitReason::Failed(TaskError::Broken { reason }),
             (Some(Ok(())), ..) => ExitReason::Returned,

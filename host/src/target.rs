@@ -256,6 +256,8 @@ pub(crate) fn wave_or_text(text: &str, ty: &Type) -> Result<Value, String> {
     match (parse_wave(text, ty), ty) {
         (Ok(value), _) => Ok(value),
         (Err(_), Type::String) => Ok(as_string()),
+        // What begins as a list was meant as one.
+        (Err(reason), _) if text.trim_start().starts_with('[') => Err(reason),
         (Err(reason), ty) => as_string().coerce(ty).filter(|_| ty.is_bytes()).ok_or(reason),
     }
 }
@@ -362,6 +364,9 @@ mod tests {
         refused(Target::default().arg("x").kwarg("line", "y"), "given twice");
         refused(Target::default().arg(1).arg(2).arg(3).arg(4), "takes 3 arguments, 4 are given");
         refused(Target::default().input(Format::Raw), "takes no raw bytes");
+        let bytes = Type::List(Box::new(Type::U8));
+        assert!(wave_or_text("[1, 2, 300]", &bytes).is_err());
+        assert_eq!(wave_or_text("ab", &bytes).unwrap(), Value::from(vec![97u8, 98]));
         let incomplete = resolve(&Target::default().arg("x"), &info()).unwrap().complete().unwrap_err();
         assert_eq!(incomplete.to_string(), "scale needs a value for factor, n");
     }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
@@ -133,6 +134,11 @@ pub(super) enum Command {
     Doctor,
 }
 
+/// A path from the environment may be empty, which means that it is not set.
+fn maybe_empty_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 #[derive(Debug, Args)]
 pub(super) struct CacheArgs {
     /// Compile always, and keep the machine code in memory only
@@ -140,7 +146,7 @@ pub(super) struct CacheArgs {
     pub(super) no_cache: bool,
 
     /// Keep compiled modules in this directory [default: $XDG_CACHE_HOME/wpool or ~/.cache/wpool]
-    #[arg(long, value_name = "DIR", env = "WPOOL_CACHE_DIR", hide_env_values = true, help_heading = "Module cache")]
+    #[arg(long, value_name = "DIR", value_parser = maybe_empty_path(), env = "WPOOL_CACHE_DIR", hide_env_values = true, help_heading = "Module cache")]
     pub(super) cache_dir: Option<PathBuf>,
 }
 
@@ -240,7 +246,7 @@ pub(super) struct MapArgs {
 
     /// The form of records
     ///
-    /// auto: as they are for a function of one string or list<u8>, else WAVE. wave: several parameters are a tuple. json: several
+    /// auto: as they are for a function of one string or byte list, else WAVE. wave: several parameters are a tuple. json: several
     /// parameters are an array, or an object by name.
     #[arg(long, value_enum, value_name = "FORM", default_value_t, help_heading = "Input")]
     pub(super) input_format: Form,
@@ -365,7 +371,7 @@ pub(super) struct MapArgs {
     )]
     pub(super) progress: ProgressForm,
 
-    /// Check the module, the function, its arguments and the inputs, and run nothing
+    /// Check the module, the function and its arguments, and that the inputs can be opened; run nothing
     #[arg(long, help_heading = "What to run")]
     pub(super) dry_run: bool,
 }
@@ -480,7 +486,7 @@ pub(super) struct CompileArgs {
     pub(super) modules: Vec<PathBuf>,
 
     /// Keep compiled modules in this directory [default: $XDG_CACHE_HOME/wpool or ~/.cache/wpool]
-    #[arg(long, value_name = "DIR", env = "WPOOL_CACHE_DIR", hide_env_values = true, action = ArgAction::Set)]
+    #[arg(long, value_name = "DIR", value_parser = maybe_empty_path(), env = "WPOOL_CACHE_DIR", hide_env_values = true, action = ArgAction::Set)]
     pub(super) cache_dir: Option<PathBuf>,
 }
 

@@ -19,10 +19,8 @@ pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> 
                 print(format!("{}: {}\n", path.display(), place.display()).as_bytes())?;
             }
             None => {
-                report.error(&format!(
-                    "{}: compiled, but not cached: there is no cache directory to use",
-                    path.display()
-                ));
+                let why = if module.warnings().is_empty() { ": no cache directory is known (--cache-dir)" } else { "" };
+                report.error(&format!("{}: compiled, but not cached{why}", path.display()));
                 exit = Exit::Io;
             }
         }

@@ -152,9 +152,8 @@ pub(super) fn of_build_error_in_run(error: &BuildError) -> Exit {
         | BuildError::TooManyArguments { .. }
         | BuildError::MissingArguments { .. }
         | BuildError::Type { .. }
-        | BuildError::Format(_)
-        | BuildError::Io(_)
-        | BuildError::Start(_) => Exit::Own,
+        | BuildError::Format(_) => Exit::Usage,
+        BuildError::Io(_) | BuildError::Start(_) => Exit::Own,
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
     let is_command = settings::is_command(args.target.func.as_deref(), &module);
     if !is_command && !args.argv.is_empty() && module.info().target(args.target.func.as_deref()).is_ok() {
         let message = "the module has no command that could take arguments: a function's are given with --arg or --kw";
-        return Err(Failure::new(Exit::Own, message));
+        return Err(Failure::usage(message));
     }
     let limits = settings::limits(&args.limits);
     let target = settings::target(&args.target, &module, &args.module.module, &args.argv);
@@ -49,13 +49,21 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
         return Ok(Exit::Signal(signal));
     }
     if let Some(error) = events.failed() {
-        return Err(Failure::output(error));
+        return Err(no_output(Failure::output(error)));
     }
     let Some(status) = status else { return Err(Failure::new(Exit::Own, "the process does not end")) };
     if let (ExitReason::Returned, false, Some(result)) = (&status.reason, is_command, process.result_bytes()) {
-        output::print(&[&result, &b"\n"[..]].concat())?;
+        output::print(&[&result, &b"\n"[..]].concat()).map_err(no_output)?;
     }
     Ok(end(&status, report))
+}
+
+/// An exit code of `map` would look like the guest's own here.
+fn no_output(failure: Failure) -> Failure {
+    match failure.exit {
+        Exit::Io => Failure { exit: Exit::Own, ..failure },
+        _ => failure,
+    }
 }
 
 fn own(error: impl Into<std::io::Error>) -> Failure {

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Digest, ModuleInfo};
 
-/// `$WPOOL_CACHE_DIR`, `$XDG_CACHE_HOME/wpool` or `~/.cache/wpool`; `None` if none of them is set to an absolute path.
+/// No file takes so long to write.
+const STALE_AFTER: Duration = Duration::from_secs(3600);
+
+/// `$WPOOL_CACHE_DIR`, `$XDG_CACHE_HOME/wpool` or `~/.cache/wpool`; `None` if none of them is set (the last two to an absolute path).
 pub(super) fn default_dir() -> Option<PathBuf> {
     if let Some(dir) = std::env::var_os("WPOOL_CACHE_DIR").filter(|d| !d.is_empty()) {
         return Some(dir.into());
@@ -101,6 +104,7 @@ impl Cache {
         let artefact = File::from(artefact.try_clone()?);
         let mac = self.mac(digest, info, &artefact)?;
         let entry = Entry { mac: hex(&mac.finalize().into_bytes()), info: info.clone() };
+        sweep(&self.dir);
         // The artefact first: an entry without its artefact is a miss, an artefact without entry is nothing.
         self.publish(&artefact_path, |file| for_each_block(&artefact, |block| file.write_all(block)))?;
         self.publish(&entry_path, |file| file.write_all(&serde_json::to_vec(&entry)?))?;
@@ -108,10 +112,9 @@ impl Cache {
     }
 
     fn publish(&self, path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-        let temporary = Temporary::new(&self.dir);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary.path)?;
-        fill(&mut file)?;
-        file.set_permissions(Permissions::from_mode(0o444))?;
+        let mut temporary = Temporary::create(&self.dir)?;
+        fill(&mut temporary.file)?;
+        temporary.file.set_permissions(Permissions::from_mode(0o444))?;
         fs::rename(&temporary.path, path)
     }
 
@@ -135,16 +138,20 @@ impl Cache {
     }
 }
 
-/// A file name of our own that is removed again, unless it was renamed.
+/// A new file under a name of our own, removed again unless it was renamed.
 struct Temporary {
     path: PathBuf,
+    file: File,
 }
 
 impl Temporary {
-    fn new(dir: &Path) -> Temporary {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Temporary { path: dir.join(format!("tmp-{}-{count}", std::process::id())) }
+    fn create(dir: &Path) -> io::Result<Temporary> {
+        // Random: processes of several containers may share the directory, and have the same process id.
+        let mut random = [0; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+        let path = dir.join(format!("tmp-{}", hex(&random)));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(Temporary { path, file })
     }
 }
 
@@ -155,6 +162,17 @@ impl Drop for Temporary {
     }
 }
 
+/// Removes what processes left that were killed while they wrote.
+fn sweep(dir: &Path) {
+    let is_stale = |entry: &fs::DirEntry| {
+        let age = entry.metadata().and_then(|m| m.modified()).map(|m| m.elapsed().unwrap_or_default());
+        entry.file_name().to_string_lossy().starts_with("tmp-") && age.is_ok_and(|age| age > STALE_AFTER)
+    };
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten().filter(is_stale) {
+        let _someone_else_was_quicker = fs::remove_file(entry.path());
+    }
+}
+
 fn open_key(path: &Path) -> io::Result<[u8; 32]> {
     match read_key(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -162,9 +180,8 @@ fn open_key(path: &Path) -> io::Result<[u8; 32]> {
     }
     let mut key = [0; 32];
     rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
-    let temporary = Temporary::new(path.parent().unwrap_or(Path::new(".")));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary.path)?;
-    file.write_all(&key)?;
+    let mut temporary = Temporary::create(path.parent().unwrap_or(Path::new(".")))?;
+    temporary.file.write_all(&key)?;
     // A link, not a rename: of several processes at once the first one's key stands, and all take it.
     match fs::hard_link(&temporary.path, path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
@@ -175,8 +192,12 @@ fn open_key(path: &Path) -> io::Result<[u8; 32]> {
 fn read_key(path: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-    file.read_exact(&mut key)?;
-    Ok(key)
+    match file.read_exact(&mut key) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(io::Error::other(format!("its key is damaged (remove {})", path.display())))
+        }
+        read => read.map(|()| key),
+    }
 }
 
 fn for_each_block(file: &File, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

@@ -67,6 +67,9 @@ fn await_answer(socket: OwnedFd, deadline: Instant) -> Result<Option<FromWorker>
             }
         }
         let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
         let left = Timespec::try_from(left).expect("WALL_MAX fits a timespec");
         let mut fds = [PollFd::new(connection.carrier(), PollFlags::IN)];
         match rustix::event::poll(&mut fds, Some(&left)) {

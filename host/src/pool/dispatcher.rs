@@ -1,5 +1,5 @@
 //! The pool's one thread: it owns the workers' sockets and processes, turns what happens into events, and carries out what the
-//! [`Schedule`] decides. It never blocks on a worker.
+//! [`Schedule`] decides. It never blocks on a worker; a request to the zygote is small enough for its socket.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -27,6 +27,9 @@ use crate::sys::StatusPage;
 const READ_LEN: usize = 256 << 10;
 /// How often in a row one worker is read before the others have their turn.
 const ROUNDS: usize = 8;
+/// How often a worker is read whose process has ended. Its socket held a few hundred KiB at most; whoever writes more is a process that it
+/// left behind, and not listened to.
+const LAST_ROUNDS: usize = 64;
 /// No more input is taken from a job that has this many tasks queued: it waits on its own side, where its window bounds it.
 const QUEUE_LEN: u64 = 1 << 14;
 /// Bytes of any message of a worker's but a result, beside the output that it may hold. A failure's message is cut by the worker long before.
@@ -365,7 +368,7 @@ impl Dispatcher {
             Verdict::TimedOut => Failure::Limit {
                 limit: Limit::Time,
                 message: format!(
-                    "timeout after {:?} (in a call to the host; the worker was killed)",
+                    "timeout after {:?} (it did not stop by itself: its worker was killed)",
                     self.spec.limits.time.unwrap_or_default()
                 ),
             },
@@ -555,7 +558,7 @@ impl Dispatcher {
         let Some(exit) = self.links.get(&worker).and_then(|l| l.child.as_ref()).and_then(Child::try_wait) else {
             return;
         };
-        self.serve_socket(worker, usize::MAX);
+        self.serve_socket(worker, LAST_ROUNDS);
         let Some(link) = self.links.remove(&worker) else { return };
         let _gone = epoll::delete(&self.epoll, &link.socket);
         if let Some(child) = &link.child {
@@ -822,8 +825,10 @@ impl Dispatcher {
                 Ok(())
             }
             FromWorker::Refused { reason } => {
-                if let Some(link) = self.links.get_mut(&worker) {
-                    link.fault = Some(reason);
+                if let Some(link) = self.links.get_mut(&worker)
+                    && link.fault.replace(reason).is_some()
+                {
+                    return Err(Violation::Unexpected("the worker gave up twice"));
                 }
                 Ok(())
             }

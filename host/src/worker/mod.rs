@@ -1,4 +1,4 @@
-//! The worker side: what runs in a compiler, zygote or worker process, and nowhere else (except the thread back end).
+//! The worker side: what runs in a compiler, zygote or worker process, and nowhere else.
 //!
 //! [`main`] confines the process as far as it can before it reads anything, then plays its role. The only side that knows the engine.
 

@@ -85,8 +85,11 @@ impl Plan {
                     self.ty.params.iter().zip(&self.fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.name.as_deref());
                 let by_name = |(name, ty): (Option<&str>, &Type)| {
                     let name = name.ok_or("the function's parameters have no names")?;
-                    let json = fields.remove(name).unwrap_or(serde_json::Value::Null);
-                    from_json(&json, ty).map_err(|e| format!("{name}: {e}"))
+                    match fields.remove(name) {
+                        Some(json) => from_json(&json, ty).map_err(|e| format!("{name}: {e}")),
+                        None if matches!(ty, Type::Option(_)) => Ok(Value::Option(None)),
+                        None => Err(format!("{name} is missing: expected {ty}")),
+                    }
                 };
                 let values = names.zip(types).map(by_name).collect::<Result<_, String>>()?;
                 match fields.keys().next() {
