@@ -223,8 +223,8 @@ enum Phase {
 #[derive(Debug)]
 struct Worker {
     phase: Phase,
-    /// The futile rounds before it was hired.
-    rounds_before: u32,
+    /// The round that it was hired in.
+    round: u64,
     /// What it holds, in the order in which it will answer.
     held: VecDeque<(JobId, Span)>,
     /// Tasks of the batch it works at that have been answered, for the cost.
@@ -266,6 +266,8 @@ pub(crate) struct Schedule {
     futile_deaths: u32,
     /// The longest chain of workers among them that were each hired after the death of the one before.
     futile_rounds: u32,
+    /// Ends with the first futile death of a worker that was hired in it. Only goes up, so that workers of old rounds never count again.
+    round: u64,
     /// When time limits were last looked at.
     watched: Duration,
 }
@@ -283,6 +285,7 @@ impl Schedule {
             last_job: 0,
             futile_deaths: 0,
             futile_rounds: 0,
+            round: 0,
             watched: Duration::ZERO,
         }
     }
@@ -545,8 +548,8 @@ impl Schedule {
         let progress = charged > 0 || worker.answered > 0;
         match worker.phase {
             _ if progress => self.progressed(),
-            Phase::Starting { .. } => self.futile_death(worker.rounds_before, reason, actions),
-            Phase::Serving if unanswered > 0 => self.futile_death(worker.rounds_before, reason, actions),
+            Phase::Starting { .. } => self.futile_death(worker.round, reason, actions),
+            Phase::Serving if unanswered > 0 => self.futile_death(worker.round, reason, actions),
             // It could have worked, had there been anything to do.
             Phase::Serving | Phase::Retiring { .. } => {}
         }
@@ -554,7 +557,7 @@ impl Schedule {
 
     fn not_started(&mut self, ids: &[WorkerId], reason: String, actions: &mut Vec<Action>) {
         let gone: Vec<Worker> = ids.iter().filter_map(|id| self.workers.remove(id)).collect();
-        if let Some(latest) = gone.iter().map(|worker| worker.rounds_before).max() {
+        if let Some(latest) = gone.iter().map(|worker| worker.round).max() {
             self.futile_death(latest, reason, actions);
         }
     }
@@ -583,12 +586,15 @@ impl Schedule {
     }
 
     /// Workers that die without ever beginning a task will not do better the next time.
-    fn futile_death(&mut self, rounds_before: u32, reason: String, actions: &mut Vec<Action>) {
+    fn futile_death(&mut self, round: u64, reason: String, actions: &mut Vec<Action>) {
         if self.is_over() {
             return;
         }
         self.futile_deaths += 1;
-        self.futile_rounds += u32::from(rounds_before == self.futile_rounds);
+        if round == self.round {
+            self.round += 1;
+            self.futile_rounds += 1;
+        }
         if self.futile_deaths >= FUTILE_DEATHS && self.futile_rounds >= FUTILE_ROUNDS {
             let tries = self.futile_deaths;
             self.breaks(format!("workers cannot run: {reason} ({tries} tries)"), actions);
@@ -730,7 +736,7 @@ impl Schedule {
         for _ in 0..wanted.min(places).min(room) {
             let worker = self.next_worker;
             self.next_worker += 1;
-            self.workers.insert(worker, Worker::new(now, self.futile_rounds));
+            self.workers.insert(worker, Worker::new(now, self.round));
             actions.push(Action::Start { worker });
         }
     }
@@ -802,9 +808,9 @@ impl Job {
 }
 
 impl Worker {
-    fn new(now: Duration, rounds_before: u32) -> Worker {
+    fn new(now: Duration, round: u64) -> Worker {
         Worker {
-            rounds_before,
+            round,
             phase: Phase::Starting { since: now },
             held: VecDeque::new(),
             sent: 0,

@@ -651,6 +651,19 @@ fn f45_workers_that_are_all_killed_at_once_do_not_break_the_pool() {
 }
 
 #[test]
+fn f45_workers_of_an_earlier_round_do_not_count_as_a_second_one() {
+    let mut pool = Pool::new(Config { processes: 8, ..ONE });
+    pool.submit(100);
+    // The first dies, and its replacement is of another round than the others. Then there is progress.
+    assert_eq!(pool.on(gone(1, 0)), [Action::Start { worker: 9 }]);
+    pool.on(Event::Ready { worker: 2 });
+    pool.on(Event::Returned { worker: 2, count: 1 });
+    // All that are starting are killed: no replacement is among them.
+    let starts: Vec<Action> = [9, 3, 4, 5, 6, 7, 8].into_iter().flat_map(|worker| pool.on(gone(worker, 0))).collect();
+    assert_eq!(starts, (10..17).map(|worker| Action::Start { worker }).collect::<Vec<_>>());
+}
+
+#[test]
 fn f12_a_worker_that_takes_too_long_is_killed_and_its_task_told_why() {
     let mut pool = Pool::new(Config { kill_after: Some(Duration::from_millis(500)), ..ONE });
     pool.submit(2);
