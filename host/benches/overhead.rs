@@ -237,9 +237,11 @@ def main():
             sys.stdout.write("\n".join(p.map(f, open(sys.argv[4]).read().splitlines()))); return
     with Pool(w) as p:
         p.map(f, ["warm"] * (16 * w))
+        # All different: pickle sends an object that it has sent before as a reference.
+        items = ["%016d" % i for i in range(n)]
         t = time.perf_counter()
-        if what == "map": p.map(f, ["sixteen bytes ok"] * n)
-        elif what == "chunk1": p.map(f, ["sixteen bytes ok"] * n, chunksize=1)
+        if what == "map": p.map(f, items)
+        elif what == "chunk1": p.map(f, items, chunksize=1)
         elif what == "apply":
             for _ in range(n): p.apply(f, ("sixteen bytes ok",))
         elif what == "mega":
