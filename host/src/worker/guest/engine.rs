@@ -10,8 +10,8 @@ use crate::limits::Limits;
 pub(super) const NO_DEADLINE: u64 = u64::MAX / 2;
 
 /// Of each memory, so many bytes are set to zero for the next instance instead of being given back to the kernel, which would cost two or three
-/// page faults a task. Twice the 64 KiB that a small guest begins with; more costs more than it saves (measured: half the CPU time per fresh task
-/// at 128 KiB, less at 64 and at 256).
+/// page faults a task. Twice the 64 KiB that a small guest begins with. Tried once on a shared machine, best of three: about half the CPU time
+/// per fresh task; 64 KiB gains less, 256 KiB about as much for an empty guest and a little less for larger ones.
 const KEEP_RESIDENT: usize = 128 << 10;
 /// The same for tables.
 const TABLE_KEEP_RESIDENT: usize = 4 << 10;
