@@ -1,7 +1,7 @@
 //! The status page: one page shared by the coordinator and one worker.
 //!
 //! The worker says how many tasks it has started, so that a death is charged to the one that was running and to no other;
-//! the coordinator says that it wants the worker to stop. The worker's side is not trusted: its count is only ever clamped
+//! the coordinator says which of them nobody wants any more, and that it wants the guest to stop. The worker's side is not trusted: its count is only ever clamped
 //! to the tasks that the worker really holds.
 
 use std::io;
@@ -15,6 +15,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 #[repr(C)]
 struct Layout {
     started: AtomicU64,
+    cancelled: AtomicU64,
     stop: AtomicU32,
 }
 
@@ -81,6 +82,18 @@ impl StatusPage {
         started.store(started.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 
+    /// The coordinator: nobody wants the first `tasks` tasks of the worker's life any more. Their number only goes up; `u64::MAX` is all of them.
+    pub(crate) fn cancel_until(&self, tasks: u64) {
+        self.layout().cancelled.fetch_max(tasks, Ordering::AcqRel);
+    }
+
+    /// The worker: whether nobody wants the task that was started last. Before the first: whether nobody wants any.
+    #[cfg(feature = "worker")]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        let cancelled = self.layout().cancelled.load(Ordering::Acquire);
+        cancelled != 0 && self.layout().started.load(Ordering::Relaxed) <= cancelled
+    }
+
     /// The coordinator asks the worker's guest to stop, at its own convenience.
     pub(crate) fn ask_to_stop(&self) {
         self.layout().stop.store(1, Ordering::Release);
@@ -89,7 +102,7 @@ impl StatusPage {
     /// Whether the guest was asked to stop.
     #[cfg(feature = "worker")]
     pub(crate) fn should_stop(&self) -> bool {
-        self.layout().stop.load(Ordering::Acquire) != 0
+        self.layout().stop.load(Ordering::Acquire) != 0 || self.is_cancelled()
     }
 }
 
@@ -115,6 +128,12 @@ mod tests {
             worker.start_one();
             worker.start_one();
             assert_eq!(coordinator.started(), 2);
+            coordinator.cancel_until(1);
+            assert!(!worker.is_cancelled() && !worker.should_stop());
+            coordinator.cancel_until(2);
+            assert!(worker.is_cancelled() && worker.should_stop());
+            worker.start_one();
+            assert!(!worker.is_cancelled());
             coordinator.ask_to_stop();
             assert!(worker.should_stop());
         }

@@ -64,11 +64,6 @@ impl Ticker {
         }
     }
 
-    /// The time between two ticks.
-    pub(crate) fn period(&self) -> Duration {
-        self.period
-    }
-
     /// Ticks from now on.
     pub(crate) fn start(&self) {
         self.set(self.period);

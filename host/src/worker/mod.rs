@@ -148,7 +148,7 @@ fn become_worker(
         Err(e) => return refuse(connection, format!("cannot copy a descriptor: {e}")),
     };
     let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
-    guest.enter(Me::new(identity, page), ticker.period(), stream);
+    guest.enter(Me::new(identity, page), stream);
     serve::serve(connection, sender, guest, Some(&ticker), status)
 }
 

@@ -13,7 +13,7 @@ use super::guest::{Ended, EngineTick, Guest};
 use super::say;
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
-use crate::protocol::message::{self, Batch, FromWorker, ToWorker};
+use crate::protocol::message::{self, Batch, Failure, FromWorker, ToWorker};
 use crate::sandbox::Status;
 use crate::sys::{self, Ticker};
 
@@ -194,7 +194,11 @@ fn run_batch<S: Carrier>(
     for record in batch {
         let record = record?;
         let task_started = timed.then(Instant::now);
-        guest.start_one();
+        if !guest.start_one() {
+            message::write_failure(&mut outbox.ready, &Failure::Cancelled);
+            ended = Ended { code: 1 };
+            continue;
+        }
         let mut run = || guest.run(plan, attempt, record, &mut result);
         ended = match ticker {
             Some(_) if !outbox.ready.is_empty() => {

@@ -1,13 +1,8 @@
 //! One place for the engine's settings: compiler and loader must agree on them.
 
-use std::time::Duration;
-
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::limits::Limits;
-
-/// An epoch deadline that is never reached.
-pub(super) const NO_DEADLINE: u64 = u64::MAX / 2;
 
 /// Of each memory, so many bytes are set to zero for the next instance instead of being given back to the kernel, which would cost two or three
 /// page faults a task. Twice the 64 KiB that a small guest begins with. Tried once on a shared machine, best of three: about half the CPU time
@@ -62,11 +57,4 @@ pub(super) fn pooling(limits: &Limits) -> Result<Engine, String> {
 /// For workers whose module does not fit the pool.
 pub(super) fn on_demand(limits: &Limits) -> Result<Engine, String> {
     Engine::new(&config(limits)).map_err(|e| e.to_string())
-}
-
-/// The deadline in ticks from now. One more than fits, because the first tick may come at once: never early.
-pub(super) fn deadline(time: Option<Duration>, tick: Duration) -> u64 {
-    let Some(time) = time else { return NO_DEADLINE };
-    let ticks = time.as_nanos().div_ceil(tick.as_nanos().max(1));
-    u64::try_from(ticks).unwrap_or(NO_DEADLINE).saturating_add(1).min(NO_DEADLINE)
 }

@@ -3,7 +3,7 @@
 use wasmtime::{Error, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::store::Ctx;
+use super::store::{Cancelled, Ctx};
 use crate::limits::{Limit, Limits};
 use crate::protocol::message::Failure;
 
@@ -14,6 +14,9 @@ const MESSAGE_LEN_MAX: usize = 64 << 10;
 pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
     if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
         return Failure::Exited { code: *code };
+    }
+    if error.downcast_ref::<Cancelled>().is_some() {
+        return Failure::Cancelled;
     }
     let cause = error.root_cause().to_string();
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();

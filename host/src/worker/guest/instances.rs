@@ -95,7 +95,7 @@ impl<F: Format> Instances<F> {
         }
         let mut live = match self.live.take() {
             Some(mut live) => {
-                live.store.set_epoch_deadline(shared.deadline);
+                live.store.data_mut().begin(&shared.limits);
                 live
             }
             None => {
@@ -159,7 +159,7 @@ impl<F: Format> Instances<F> {
 
     pub(super) fn shutdown(&mut self, shared: &Shared) {
         if let Some(mut live) = self.live.take() {
-            live.store.set_epoch_deadline(shared.deadline);
+            live.store.data_mut().begin(&shared.limits);
             self.format.shutdown(&mut live);
         }
     }

@@ -15,7 +15,6 @@ mod values;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use wasmtime::Engine;
 
@@ -69,8 +68,6 @@ struct Shared {
     isolation: Isolation,
     info: ModuleInfo,
     me: Arc<Me>,
-    /// In ticks.
-    deadline: u64,
     /// Where a Process's output goes as it comes.
     stream: Option<Arc<OwnedFd>>,
 }
@@ -93,7 +90,6 @@ impl Guest {
                 isolation: setup.isolation,
                 info: setup.info.clone(),
                 me: Arc::new(Me::nobody()),
-                deadline: engine::NO_DEADLINE,
                 stream: None,
             },
             plans: HashMap::new(),
@@ -111,9 +107,8 @@ impl Guest {
     }
 
     /// Learns who it is, after the fork.
-    pub(super) fn enter(&mut self, me: Me, tick: Duration, stream: Option<OwnedFd>) {
+    pub(super) fn enter(&mut self, me: Me, stream: Option<OwnedFd>) {
         self.shared.me = Arc::new(me);
-        self.shared.deadline = engine::deadline(self.shared.limits.time, tick);
         self.shared.stream = stream.map(Arc::new);
     }
 
@@ -143,9 +138,10 @@ impl Guest {
         matches!(self.plans.get(&plan), Some(Ok(plan)) if plan.call.timed)
     }
 
-    /// Says that a task starts now.
-    pub(super) fn start_one(&self) {
+    /// Says that a task starts now. `false`: nobody wants it any more.
+    pub(super) fn start_one(&self) -> bool {
         self.shared.me.start_one();
+        !self.shared.me.is_cancelled()
     }
 
     /// Runs the initializer in a first instance, which reuse mode keeps.
@@ -190,6 +186,8 @@ impl Guest {
 
     /// Runs the guest's `shutdown`, if there is a live instance that has one.
     pub(super) fn shutdown(&mut self) {
+        // Counts as one more task, lest the cancel of the last one ends it.
+        self.start_one();
         match &mut self.code {
             Code::Component(guest) => guest.shutdown(&self.shared),
             Code::Core(guest) => guest.shutdown(&self.shared),

@@ -3,9 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, ResourceLimiter, Store};
+use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -48,6 +49,11 @@ impl Me {
         }
     }
 
+    /// Nobody wants the task that was started last.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.page.as_ref().is_some_and(StatusPage::is_cancelled)
+    }
+
     pub(super) fn should_stop(&self) -> bool {
         self.page.as_ref().is_some_and(StatusPage::should_stop)
     }
@@ -60,6 +66,11 @@ impl Me {
         self.attempt.store(attempt, Ordering::Relaxed);
     }
 }
+
+/// What ends a guest whose task nobody wants any more.
+#[derive(Debug, thiserror::Error)]
+#[error("cancelled")]
+pub(super) struct Cancelled;
 
 /// A guest's two output streams, where it can print at all.
 #[derive(Clone, Default)]
@@ -100,6 +111,8 @@ pub(super) struct Ctx {
     pub(super) me: Arc<Me>,
     pub(super) limiter: Limiter,
     pub(super) output: Output,
+    /// When the task has taken too long.
+    deadline: Option<Instant>,
     table: ResourceTable,
     wasi: Option<WasiCtx>,
     p1: Option<WasiP1Ctx>,
@@ -107,7 +120,22 @@ pub(super) struct Ctx {
 
 impl Ctx {
     pub(super) fn new(limits: &Limits, me: Arc<Me>, output: Output) -> Ctx {
-        Ctx { me, limiter: Limiter::new(limits.memory), output, table: ResourceTable::new(), wasi: None, p1: None }
+        let limiter = Limiter::new(limits.memory);
+        Ctx { me, limiter, output, deadline: None, table: ResourceTable::new(), wasi: None, p1: None }
+    }
+
+    /// A task begins: its time runs from now.
+    pub(super) fn begin(&mut self, limits: &Limits) {
+        self.deadline = limits.time.and_then(|time| Instant::now().checked_add(time));
+    }
+
+    /// Whether the guest may go on. Asked at every tick that finds it in its own code.
+    fn go_on(&self) -> wasmtime::Result<UpdateDeadline> {
+        match self.deadline {
+            _ if self.me.is_cancelled() => Err(wasmtime::Error::new(Cancelled)),
+            Some(deadline) if Instant::now() >= deadline => Err(wasmtime::Error::new(Trap::Interrupt)),
+            _ => Ok(UpdateDeadline::Continue(1)),
+        }
     }
 
     /// Gives the guest WASI preview 2 with nothing granted.
@@ -143,10 +171,12 @@ impl Ctx {
     }
 
     /// A store with this state, its limits armed.
-    pub(super) fn store(self, engine: &Engine, shared: &Shared) -> Store<Ctx> {
+    pub(super) fn store(mut self, engine: &Engine, shared: &Shared) -> Store<Ctx> {
+        self.begin(&shared.limits);
         let mut store = Store::new(engine, self);
         store.limiter(|ctx| &mut ctx.limiter);
-        store.set_epoch_deadline(shared.deadline);
+        store.epoch_deadline_callback(|store| store.data().go_on());
+        store.set_epoch_deadline(1);
         // Dynamic values take some tens of bytes per byte of a list; the result's own limit is checked beside this.
         store.set_hostcall_fuel(shared.limits.output.saturating_add(shared.limits.input).saturating_mul(4));
         store
