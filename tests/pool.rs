@@ -3,6 +3,7 @@
 mod support;
 
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -857,14 +858,21 @@ fn p44_a_worker_inherits_no_descriptors() {
 }
 
 #[test]
-fn o21_an_iterator_that_panics_does_not_look_like_the_end() {
+fn o21_an_iterator_that_panics_passes_the_panic_on_after_the_results_before_it() {
     let _bound = time_bound();
     let pool = Pool::builder(&guest("upper")).processes(1).build().unwrap();
     let upper = pool.func::<String, String>("run").unwrap();
-    let items = (0..5).map(|n| if n < 3 { n.to_string() } else { panic!("no more (this panic is part of a test)") });
-    let results: Vec<_> = pool.imap(&upper, items).collect();
-    assert_eq!(results.len(), 4);
-    assert!(results[..3].iter().all(Result::is_ok));
-    assert_eq!(results[3], Err(TaskError::Cancelled));
+    let items = || (0..5).map(|n| if n < 3 { n.to_string() } else { panic!("no more (this panic is part of a test)") });
+    let caught = |call: Box<dyn FnOnce() + '_>| {
+        let payload = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&"no more (this panic is part of a test)"));
+    };
+    let mut results = pool.imap(&upper, items());
+    assert!((0..3).all(|n| results.next() == Some(Ok(n.to_string()))));
+    caught(Box::new(|| drop(results.next())));
+    assert_eq!(results.next(), None);
+    caught(Box::new(|| drop(pool.imap_unordered(&upper, items()).count())));
+    caught(Box::new(|| drop(pool.map(&upper, items()))));
+    caught(Box::new(|| drop(pool.map_async(&upper, items()).get())));
     assert_eq!(pool.apply(&upper, "on".to_owned()).unwrap(), "ON");
 }

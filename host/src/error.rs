@@ -150,6 +150,12 @@ pub enum BuildError {
     /// A worker could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The pool was to have its workers at once, and they cannot run: [`PoolBuilder::lazy`](crate::PoolBuilder::lazy).
+    #[error("the pool is broken: {reason}")]
+    Broken {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Why a task has no result. Concerns this task only: others go on.

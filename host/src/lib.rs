@@ -58,7 +58,8 @@ pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunn
 pub use limits::{Isolation, Limit, Limits};
 pub use module::{Digest, Export, Grant, Import, Module, ModuleInfo, ModuleKind, ModuleLoader, Role, TargetError};
 pub use pool::{
-    AsyncResult, Func, Imap, ImapUnordered, Inputs, Outcome, Outcomes, Pool, PoolBuilder, WorkerInfo, WorkerState,
+    AsyncResult, Backoff, Func, Halt, HaltError, HaltOn, HaltWhen, Imap, ImapUnordered, Inputs, Outcome, Outcomes,
+    Pool, PoolBuilder, PoolEvent, Recycle, WorkerInfo, WorkerState,
 };
 pub use process::{
     AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo, active_children,

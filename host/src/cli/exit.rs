@@ -125,7 +125,7 @@ fn of_build_error(error: &BuildError) -> Exit {
         | BuildError::MissingArguments { .. }
         | BuildError::Type { .. }
         | BuildError::Format(_) => Exit::Usage,
-        BuildError::Io(_) | BuildError::Start(_) => Exit::Broken,
+        BuildError::Io(_) | BuildError::Start(_) | BuildError::Broken { .. } => Exit::Broken,
     }
 }
 
@@ -153,7 +153,7 @@ pub(super) fn of_build_error_in_run(error: &BuildError) -> Exit {
         | BuildError::MissingArguments { .. }
         | BuildError::Type { .. }
         | BuildError::Format(_) => Exit::Usage,
-        BuildError::Io(_) | BuildError::Start(_) => Exit::Own,
+        BuildError::Io(_) | BuildError::Start(_) | BuildError::Broken { .. } => Exit::Own,
     }
 }
 

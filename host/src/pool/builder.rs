@@ -1,23 +1,27 @@
 //! Building a pool: everything that can be wrong is found here, before any process starts.
 
 use std::collections::HashMap;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::dispatcher::{Command, Dispatcher, Spec, Waker};
+use super::callbacks::Callbacks;
+use super::dispatcher::{self, Command, Dispatcher, Spec, Waker, timeout_message};
+use super::events::{PoolEvent, Sink};
 use super::job::Window;
+use super::policy::{Backoff, Halt};
 use super::schedule::Config;
 use super::{Pool, Shared};
 use crate::context::StartMethod;
-use crate::error::BuildError;
-use crate::limits::{Isolation, Limits};
+use crate::error::{BuildError, TaskError};
+use crate::limits::{Isolation, Limit, Limits};
 use crate::module::{Module, ModuleInfo, Role};
 use crate::protocol::VERSION;
-use crate::protocol::message::{Call, Failure, Setup};
+use crate::protocol::message::{Call, Setup};
 use crate::target::{Target, check_module, resolve};
 use crate::value::{Type, Value};
 
@@ -34,9 +38,34 @@ pub struct PoolBuilder {
     isolation: Option<Isolation>,
     limits: Limits,
     retries: u32,
+    retry_delay: Duration,
+    backoff: Backoff,
+    retry_on: RetryOn,
+    poison_limit: NonZeroU32,
+    halt: Option<Halt>,
+    max_memory_per_child: Option<u64>,
+    idle_timeout: Option<Duration>,
+    start_timeout: Duration,
+    lazy: bool,
     buffer: Option<NonZeroUsize>,
     name: String,
+    sink: Sink,
 }
+
+/// Made for one purpose, and useless to print: which failures are worth another attempt.
+#[derive(Clone)]
+struct RetryOn(dispatcher::RetryOn);
+
+impl fmt::Debug for RetryOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a function")
+    }
+}
+
+/// How many workers a task may take down before it is not tried again (the source is Dask's `allowed-failures`).
+const POISON_LIMIT: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
+/// How long a worker may take to load its module.
+const START_TIME: Duration = Duration::from_secs(60);
 
 impl PoolBuilder {
     pub(super) fn new(module: &Module) -> PoolBuilder {
@@ -50,8 +79,18 @@ impl PoolBuilder {
             isolation: None,
             limits: Limits::default(),
             retries: 0,
+            retry_delay: Duration::ZERO,
+            backoff: Backoff::default(),
+            retry_on: RetryOn(Arc::new(is_worth_retrying)),
+            poison_limit: POISON_LIMIT,
+            halt: None,
+            max_memory_per_child: None,
+            idle_timeout: None,
+            start_timeout: START_TIME,
+            lazy: true,
             buffer: None,
             name: "PoolWorker".to_owned(),
+            sink: Sink::default(),
         }
     }
 
@@ -117,9 +156,80 @@ impl PoolBuilder {
         self
     }
 
-    /// How often a failed task is tried again. Records that are not of the parameter's type are not. Default 0.
+    /// How often a failed task is tried again: after an error, a trap, a limit, an `exit` or its worker's death, unless
+    /// [`retry_on`](Self::retry_on) says otherwise. Default 0.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
+        self
+    }
+
+    /// The pause before a task is tried again; other tasks go on meanwhile. Default: none.
+    pub fn retry_delay(mut self, delay: Duration) -> Self {
+        self.retry_delay = delay;
+        self
+    }
+
+    /// How the pauses grow. Default: they do not.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Which outcomes are worth another attempt. It is asked on the pool's own thread and should be quick. Default: all that may be different the next time, that is all
+    /// but [`TaskError::BadRecord`], which is never tried again.
+    ///
+    /// ```
+    /// # use wpool::TaskError;
+    /// // Only what was not the task's own fault.
+    /// let lost = |error: &TaskError| matches!(error, TaskError::WorkerLost { .. });
+    /// # assert!(!lost(&TaskError::Cancelled));
+    /// ```
+    pub fn retry_on(mut self, retry_on: impl Fn(&TaskError) -> bool + Send + Sync + 'static) -> Self {
+        self.retry_on = RetryOn(Arc::new(move |error| is_worth_retrying(error) && retry_on(error)));
+        self
+    }
+
+    /// A task that has taken down so many workers is not tried again, however many retries are left. Default 3.
+    pub fn poison_limit(mut self, workers: NonZeroU32) -> Self {
+        self.poison_limit = workers;
+        self
+    }
+
+    /// When a job stops before its end. Each `map`, `imap` or stream counts for itself. Default: never.
+    pub fn halt(mut self, halt: Halt) -> Self {
+        self.halt = Some(halt);
+        self
+    }
+
+    /// Replaces a worker process that uses more than so many bytes of memory of its own, between two batches of tasks. Default: never.
+    ///
+    /// This is for memory that grows over many tasks. What a single task may use is [`Limits::memory`].
+    pub fn max_memory_per_child(mut self, bytes: u64) -> Self {
+        self.max_memory_per_child = Some(bytes);
+        self
+    }
+
+    /// Ends workers that have had nothing to do for this long; they are started again as tasks come. Default: never.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a worker may take until it is ready, beside its initializer's time limit; then it is killed. Default 60 s.
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// `false`: all workers are started by [`build`](Self::build), which waits until they are ready, as CPython's `Pool` does. `true`, the default: as tasks come.
+    pub fn lazy(mut self, lazy: bool) -> Self {
+        self.lazy = lazy;
+        self
+    }
+
+    /// A function that is called with each [`PoolEvent`], in their order, on the pool's own thread: it should be quick. If it panics, it is not called again.
+    pub fn on_event(mut self, on_event: impl Fn(&PoolEvent) + Send + Sync + 'static) -> Self {
+        self.sink = Sink::new(on_event);
         self
     }
 
@@ -136,10 +246,11 @@ impl PoolBuilder {
         self
     }
 
-    /// Makes the pool. No process is started before the first task.
+    /// Makes the pool. No process is started before the first task, unless [`lazy`](Self::lazy) says otherwise.
     ///
     /// # Errors
-    /// [`BuildError`] if the module's imports are not met, the initializer is unknown or its arguments do not fit.
+    /// [`BuildError`] if the module's imports are not met, the initializer is unknown or its arguments do not fit; if the pool is not lazy, also
+    /// [`BuildError::Broken`] if its workers cannot run.
     pub fn build(self) -> Result<Pool, BuildError> {
         let info = self.module.info().clone();
         check_module(&info, &self.limits)?;
@@ -154,10 +265,20 @@ impl PoolBuilder {
             identity: None,
             once: false,
         };
+        let timeout = TaskError::Limit { limit: Limit::Time, message: timeout_message(&self.limits) };
         let config = Config {
             processes: self.processes,
             max_tasks_per_child: self.max_tasks_per_child.map(NonZeroU64::get),
             retries: self.retries,
+            delay: self.retry_delay,
+            backoff: self.backoff,
+            retry_timeouts: self.retries > 0 && (self.retry_on.0)(&timeout),
+            poison_limit: self.poison_limit.get(),
+            halt: self.halt,
+            grace: self.limits.grace,
+            start_time: self.start_timeout,
+            idle_time: self.idle_timeout,
+            eager: !self.lazy,
             kill_after: self.limits.time.map(|time| time.saturating_add(self.limits.grace)),
         };
         let spec = Spec {
@@ -165,8 +286,11 @@ impl PoolBuilder {
             limits: self.limits.clone(),
             start_method: self.start_method,
             setup,
-            retry_on: if self.retries > 0 { is_worth_retrying } else { |_| false },
+            retry_on: (self.retries > 0).then_some(self.retry_on.0),
             name: self.name,
+            memory_max: self.max_memory_per_child,
+            sink: self.sink,
+            awaited: None,
         };
         let window = match self.buffer {
             Some(records) => Window { records: records.get() as u64, ..Window::DEFAULT },
@@ -177,8 +301,13 @@ impl PoolBuilder {
 }
 
 /// Starts the dispatcher's thread.
-fn start(spec: Spec, config: Config, info: ModuleInfo, limits: Limits, window: Window) -> Result<Pool, BuildError> {
+fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, window: Window) -> Result<Pool, BuildError> {
     let (commands, inbox) = crossbeam_channel::unbounded();
+    let complete = config.eager.then(|| {
+        let (complete, is_complete) = crossbeam_channel::bounded(1);
+        spec.awaited = Some((config.processes, complete));
+        is_complete
+    });
     let waker = Waker::new()?;
     let directory = Arc::new(Mutex::new(Vec::new()));
     let dispatcher = Dispatcher::new(spec, config, waker.clone(), inbox.clone(), directory.clone())?;
@@ -193,6 +322,7 @@ fn start(spec: Spec, config: Config, info: ModuleInfo, limits: Limits, window: W
         plans: Mutex::new(HashMap::new()),
         directory,
         closed: AtomicBool::new(false),
+        callbacks: Callbacks::default(),
         broken: OnceLock::new(),
         over: Mutex::new(false),
         is_over: Condvar::new(),
@@ -205,7 +335,16 @@ fn start(spec: Spec, config: Config, info: ModuleInfo, limits: Limits, window: W
             end.shared.broken.get_or_init(|| reason);
         }
     })?;
-    Ok(Pool { shared })
+    let pool = Pool { shared };
+    if let Some(complete) = complete
+        && complete.recv().is_err()
+    {
+        // The dispatcher is through, or about to be: it says why.
+        pool.shared.wait_over(None);
+        let reason = pool.shared.broken.get().cloned().unwrap_or_else(|| "its thread ended".to_owned());
+        return Err(BuildError::Broken { reason });
+    }
+    Ok(pool)
 }
 
 /// The end of the dispatcher's thread, told to whoever joins the pool.
@@ -262,14 +401,14 @@ fn strings() -> Type {
 }
 
 /// A record of the wrong type stays wrong; anything else may be different the next time.
-fn is_worth_retrying(failure: &Failure) -> bool {
-    match failure {
-        Failure::Failed { .. }
-        | Failure::Trap { .. }
-        | Failure::Limit { .. }
-        | Failure::Exited { .. }
-        | Failure::BadResult { .. }
-        | Failure::Lost { .. } => true,
-        Failure::BadRecord { .. } | Failure::Cancelled | Failure::Broken { .. } => false,
+fn is_worth_retrying(error: &TaskError) -> bool {
+    match error {
+        TaskError::Failed { .. }
+        | TaskError::Trap { .. }
+        | TaskError::Limit { .. }
+        | TaskError::Exited { .. }
+        | TaskError::BadResult { .. }
+        | TaskError::WorkerLost { .. } => true,
+        TaskError::BadRecord { .. } | TaskError::Cancelled | TaskError::Broken { .. } => false,
     }
 }

@@ -3,16 +3,17 @@
 //! Three parties meet here: whoever pushes records, the dispatcher, and whoever takes outcomes. Records and outcomes move in chunks;
 //! nothing is allocated or signalled per record. The window bounds what is under way, so that an endless input needs a bounded memory.
 
+use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::dispatcher::Waker;
 use super::schedule::JobId;
 use crate::error::Closed;
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{self, Batch, Failure};
+use crate::protocol::message::{self, Batch, Failure, Record};
 
 /// How much of a job may be under way: pushed, but its outcome not yet taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +94,6 @@ pub(crate) struct Job {
     pub(crate) plan: u32,
     window: Window,
     waker: Waker,
-    /// As in `inner`, for a look without the lock.
-    cancelled: AtomicBool,
     inner: Mutex<Inner>,
     /// There is room for records, or the job is over.
     room: Condvar,
@@ -120,7 +119,30 @@ struct Inner {
     done: bool,
     /// Why the input did not come to its own end.
     cut_short: Option<Failure>,
+    /// The pool's policy says that enough is done.
+    halted: bool,
+    /// What the iterator that records were drawn from panicked with.
+    panic: Option<Panic>,
     cancelled: bool,
+    /// To be called once every outcome is there.
+    when_done: Option<WhenDone>,
+}
+
+/// What a thread panicked with, on its way to whoever should know.
+pub(crate) struct Panic(pub(crate) Box<dyn Any + Send>);
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a panic")
+    }
+}
+
+struct WhenDone(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for WhenDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a call")
+    }
 }
 
 /// What the dispatcher finds when it looks for records.
@@ -129,19 +151,27 @@ pub(crate) struct Taken {
     pub(crate) ended: bool,
 }
 
+impl Inner {
+    fn takes_no_more(&self) -> bool {
+        self.done || self.cancelled || self.input_ended
+    }
+
+    fn is_ready(&self) -> bool {
+        self.done || self.cancelled || !self.outcomes.is_empty()
+    }
+}
+
 impl Job {
     pub(crate) fn new(id: JobId, plan: u32, window: Window, waker: Waker) -> Job {
         let inner = Inner { hungry: true, ..Inner::default() };
-        Job {
-            id,
-            plan,
-            window,
-            waker,
-            cancelled: AtomicBool::new(false),
-            inner: Mutex::new(inner),
-            room: Condvar::new(),
-            ready: Condvar::new(),
-        }
+        Job { id, plan, window, waker, inner: Mutex::new(inner), room: Condvar::new(), ready: Condvar::new() }
+    }
+
+    /// Of a pool that takes no more tasks: over before it begins.
+    pub(crate) fn refused(waker: Waker, why: &Failure) -> Arc<Job> {
+        let job = Job::new(0, 0, Window::DEFAULT, waker);
+        job.finish(why);
+        Arc::new(job)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -158,7 +188,7 @@ impl Job {
     /// Whether one more record fits now. One that is pushed by the same thread then finds room.
     pub(crate) fn room(&self) -> Result<bool, Closed> {
         let inner = self.lock();
-        match inner.done || inner.cancelled {
+        match inner.takes_no_more() {
             true => Err(Closed),
             false => Ok(self.has_room(&inner)),
         }
@@ -167,29 +197,29 @@ impl Job {
     /// Waits until one more record fits.
     pub(crate) fn wait_room(&self) -> Result<(), Closed> {
         let inner = self.wait_for_room(self.lock());
-        match inner.done || inner.cancelled {
+        match inner.takes_no_more() {
             true => Err(Closed),
             false => Ok(()),
         }
     }
 
     fn wait_for_room<'j>(&'j self, mut inner: MutexGuard<'j, Inner>) -> MutexGuard<'j, Inner> {
-        while !inner.done && !inner.cancelled && !self.has_room(&inner) {
+        while !inner.takes_no_more() && !self.has_room(&inner) {
             inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         inner
     }
 
     /// Adds a record, waiting for room before.
-    pub(crate) fn push(&self, record: &[u8]) -> Result<(), Closed> {
+    pub(crate) fn push(&self, record: Record<'_>) -> Result<(), Closed> {
         let mut inner = self.wait_for_room(self.lock());
         self.add(&mut inner, record)
     }
 
     /// Adds a record if there is room now.
-    pub(crate) fn try_push(&self, record: &[u8]) -> Result<bool, Closed> {
+    pub(crate) fn try_push(&self, record: Record<'_>) -> Result<bool, Closed> {
         let mut inner = self.lock();
-        match self.has_room(&inner) {
+        match self.has_room(&inner) || inner.takes_no_more() {
             true => self.add(&mut inner, record).map(|()| true),
             false => Ok(false),
         }
@@ -200,25 +230,31 @@ impl Job {
         let mut inner = self.lock();
         for record in records {
             inner = self.wait_for_room(inner);
-            self.add(&mut inner, record)?;
+            self.add(&mut inner, Record::Bytes(record))?;
         }
         Ok(())
     }
 
-    fn add(&self, inner: &mut Inner, record: &[u8]) -> Result<(), Closed> {
-        if inner.done || inner.cancelled || inner.input_ended {
+    fn add(&self, inner: &mut Inner, record: Record<'_>) -> Result<(), Closed> {
+        if inner.takes_no_more() {
             return Err(Closed);
         }
-        if inner.filling.data.len() + record.len() > CHUNK_LEN && !inner.filling.starts.is_empty() {
+        let len = match record {
+            Record::Bytes(bytes) | Record::Misfit(bytes) => bytes.len(),
+        };
+        if inner.filling.data.len() + len > CHUNK_LEN && !inner.filling.starts.is_empty() {
             let next = InputChunk { first: inner.pushed, ..InputChunk::default() };
             let full = std::mem::replace(&mut inner.filling, next);
             inner.full.push_back(full);
         }
         let start = u32::try_from(inner.filling.data.len()).expect("a chunk begins anew after CHUNK_LEN bytes");
         inner.filling.starts.push(start);
-        Batch::write_record(&mut inner.filling.data, record);
+        match record {
+            Record::Bytes(bytes) => Batch::write_record(&mut inner.filling.data, bytes),
+            Record::Misfit(reason) => Batch::write_misfit(&mut inner.filling.data, &String::from_utf8_lossy(reason)),
+        }
         inner.pushed += 1;
-        inner.bytes += record.len() as u64;
+        inner.bytes += len as u64;
         if inner.hungry {
             inner.hungry = false;
             self.waker.wake();
@@ -226,9 +262,12 @@ impl Job {
         Ok(())
     }
 
-    /// No more records will come, though there should have been more.
-    pub(crate) fn break_input(&self) {
-        self.lock().cut_short.get_or_insert(Failure::Cancelled);
+    /// No more records will come, though there should have been more: whoever draws them panicked, perhaps with this.
+    pub(crate) fn break_input(&self, panic: Option<Panic>) {
+        let mut inner = self.lock();
+        inner.cut_short.get_or_insert(Failure::Cancelled);
+        inner.panic = panic;
+        drop(inner);
         self.end_input();
     }
 
@@ -241,6 +280,19 @@ impl Job {
     }
 
     // For the dispatcher.
+
+    /// No more records are taken: enough is done.
+    pub(crate) fn halt(&self) {
+        let mut inner = self.lock();
+        inner.halted = true;
+        if !inner.input_ended {
+            inner.input_ended = true;
+            inner.cut_short.get_or_insert(Failure::Cancelled);
+        }
+        drop(inner);
+        self.room.notify_all();
+        self.waker.wake();
+    }
 
     /// Takes the records that have come.
     pub(crate) fn take_input(&self) -> Taken {
@@ -262,10 +314,6 @@ impl Job {
         let mut inner = self.lock();
         inner.hungry = inner.full.is_empty() && inner.filling.starts.is_empty();
         inner.hungry
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
     }
 
     /// Passes outcomes on. `released`: the bytes of the records whose outcomes these are.
@@ -297,9 +345,33 @@ impl Job {
                 inner.outcomes.push_back(ResultChunk::failure(first, count, left, By::default()));
             }
         }
+        let when_done = inner.when_done.take();
         drop(inner);
         self.ready.notify_all();
         self.room.notify_all();
+        if let Some(WhenDone(call)) = when_done {
+            call();
+        }
+    }
+
+    /// Has `call` made once every outcome is there; at once, if they are. It must not block.
+    pub(crate) fn when_done(&self, call: impl FnOnce() + Send + 'static) {
+        let mut inner = self.lock();
+        if !inner.done {
+            inner.when_done = Some(WhenDone(Box::new(call)));
+            return;
+        }
+        drop(inner);
+        call();
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        self.lock().halted
+    }
+
+    /// What the iterator panicked with, if it did. Once.
+    pub(crate) fn take_panic(&self) -> Option<Panic> {
+        self.lock().panic.take()
     }
 
     /// Why there are fewer outcomes than there should have been: the pool ended, or the input broke, while more records were to come.
@@ -311,25 +383,10 @@ impl Job {
 
     /// The next outcomes, in the order of their arrival; `Ok(None)` at the end, `Err` when the time is up.
     pub(crate) fn take(&self, deadline: Option<Instant>) -> Result<Option<ResultChunk>, crate::error::TimedOut> {
-        let mut inner = self.lock();
-        loop {
-            if let Some(chunk) = inner.outcomes.pop_front() {
-                return Ok(Some(chunk));
-            }
-            if inner.done {
-                return Ok(None);
-            }
-            inner = match deadline {
-                None => self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(crate::error::TimedOut);
-                    }
-                    self.ready.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+        if !self.wait_ready(deadline) {
+            return Err(crate::error::TimedOut);
         }
+        Ok(self.lock().outcomes.pop_front())
     }
 
     /// Makes room for as many records as were in a chunk.
@@ -343,8 +400,7 @@ impl Job {
 
     /// Whether outcomes, or the end, are there to be taken.
     pub(crate) fn is_ready(&self) -> bool {
-        let inner = self.lock();
-        inner.done || !inner.outcomes.is_empty()
+        self.lock().is_ready()
     }
 
     /// Nobody wants the outcomes any more: what is queued is dropped.
@@ -353,10 +409,26 @@ impl Job {
         inner.cancelled = true;
         inner.input_ended = true;
         inner.outcomes.clear();
+        let is_over = inner.done;
         drop(inner);
-        self.cancelled.store(true, Ordering::Release);
         self.room.notify_all();
-        self.waker.wake();
+        self.ready.notify_all();
+        if !is_over {
+            self.waker.cancel(self.id);
+        }
+    }
+
+    /// Waits until outcomes, or the end, are there to be taken; whether they are.
+    pub(crate) fn wait_ready(&self, deadline: Option<Instant>) -> bool {
+        let mut inner = self.lock();
+        while !inner.is_ready() {
+            inner = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                None => self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return false,
+                Some(left) => self.ready.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+        true
     }
 }
 

@@ -8,31 +8,42 @@
 //!                                                  Schedule (pure: what to do next)
 //! ```
 
+mod async_result;
 mod builder;
+mod callbacks;
 mod dispatcher;
+mod events;
+mod imap;
 mod job;
-mod result;
+mod policy;
 mod schedule;
+mod stream;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+pub use self::async_result::AsyncResult;
 pub use self::builder::PoolBuilder;
+use self::callbacks::Callbacks;
 use self::dispatcher::{Command, Waker};
-use self::job::{Job, Window};
-pub use self::result::{AsyncResult, Imap, ImapUnordered, Inputs, Outcome, Outcomes};
+pub use self::events::{PoolEvent, Recycle};
+pub use self::imap::{Imap, ImapUnordered};
+use self::job::{Job, Panic, Window};
+pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
+pub use self::stream::{Inputs, Outcome, Outcomes};
 use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
 use crate::limits::Limits;
 use crate::module::{Module, ModuleInfo};
 use crate::protocol::message::{Call, Failure};
 use crate::target::{Resolved, Target, resolve};
-use crate::value::{Args, Ret, Type};
+use crate::value::{Args, Ret};
 
 /// A worker of a pool, as it is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +103,7 @@ struct Shared {
     closed: AtomicBool,
     /// Why the pool broke, if it did.
     broken: OnceLock<String>,
+    callbacks: Callbacks,
     over: Mutex<bool>,
     is_over: Condvar,
 }
@@ -206,25 +218,41 @@ impl Pool {
     ///
     /// # Errors
     /// What became of the task, if not a result; [`TaskError::Cancelled`] if the pool is not running.
-    pub fn apply<A: Args, R: Ret>(&self, func: &Func<A, R>, args: A) -> Result<R, TaskError> {
+    pub fn apply<A: Args, R: Ret + Send + 'static>(&self, func: &Func<A, R>, args: A) -> Result<R, TaskError> {
         self.apply_async(func, args).get()
     }
 
-    /// Runs the function once, without waiting: `Pool.apply_async`.
-    pub fn apply_async<A: Args, R: Ret>(&self, func: &Func<A, R>, args: A) -> AsyncResult<R> {
-        let free = func.resolved.free();
-        let mut record = Vec::new();
-        if !args.encode(&free, &mut record) {
-            return AsyncResult::failed(does_not_fit(&free), func.decode());
-        }
-        let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
-            return AsyncResult::failed(self.shared.refusal().into(), func.decode());
+    /// Runs the function once, without waiting: `Pool.apply_async`. Its result can be waited for, cancelled, or passed to callbacks.
+    ///
+    /// ```no_run
+    /// # fn f(pool: &wpool::Pool, upper: &wpool::Func<&str, String>) {
+    /// let later = pool.apply_async(upper, "a").error_callback(|error| eprintln!("{error}"));
+    /// assert_eq!(later.get().as_deref(), Ok("A"));
+    /// # }
+    /// ```
+    pub fn apply_async<A: Args, R: Ret + Send + 'static>(&self, func: &Func<A, R>, args: A) -> AsyncResult<R> {
+        let callbacks = self.shared.callbacks.clone();
+        let job = match self.job(func.plan, func.call.clone(), self.shared.window) {
+            Ok(job) => job,
+            Err(Closed) => {
+                let refusal = self.shared.refusal();
+                let job = Job::refused(self.shared.waker.clone(), &refusal);
+                return AsyncResult::done(Err(refusal.into()), job, callbacks);
+            }
         };
         let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
+        let mut record = Vec::new();
+        let encoded = args.encode(&func.resolved.free(), &mut record);
         // A pool that closes at this moment still gives the job an end, without an outcome: cancelled.
-        let _closed = inputs.push(&record);
+        let _closed = inputs.push_item(encoded.map(|()| &record[..]));
         drop(inputs);
-        AsyncResult::new(Outcomes::new(job, false), func.decode())
+        let mut outcomes = Outcomes::new(job.clone(), false).detached();
+        let decode = func.decode();
+        AsyncResult::lazy(job, callbacks, move || {
+            let result = outcomes.take_one(Some(Instant::now()), |outcome| decode.decode(outcome.result()));
+            // It is asked for when it is there, or will never be.
+            result.ok().flatten().unwrap_or(Err(TaskError::Cancelled))
+        })
     }
 
     /// Runs the function for every item and gives the results in the items' order: `Pool.map`.
@@ -238,20 +266,7 @@ impl Pool {
         func: &Func<A, R>,
         items: impl IntoIterator<Item = A>,
     ) -> Result<Vec<R>, MapError> {
-        let (mut results, mut first, mut failed) = (Vec::new(), None, 0);
-        for (index, outcome) in self.try_map(func, items).into_iter().enumerate() {
-            match outcome {
-                Ok(result) => results.push(result),
-                Err(error) => {
-                    failed += 1;
-                    first.get_or_insert((index, error));
-                }
-            }
-        }
-        match first {
-            None => Ok(results),
-            Some((index, error)) => Err(MapError { index, error, failed }),
-        }
+        all_or_first(self.try_map(func, items))
     }
 
     /// Runs the function for every item and gives each task's own outcome, in the items' order.
@@ -263,39 +278,54 @@ impl Pool {
         let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
             return items.into_iter().map(|_| Err(self.shared.refusal().into())).collect();
         };
-        let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
-        let mut outcomes = Outcomes::new(job, true);
-        let decode = func.decode();
-        let free = func.resolved.free();
-        let mut results = Vec::new();
-        let mut misfits = Vec::new();
-        let mut record = Vec::new();
-        let mut place = 0usize;
-        let mut items = items.into_iter();
-        loop {
-            // With the window full, this same thread makes room.
-            while matches!(inputs.room(), Ok(false)) {
-                if !outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {
-                    break;
-                }
+        collect(&self.shared, job, func, items.into_iter())
+    }
+
+    /// As [`Pool::map`], without waiting: `Pool.map_async`. The items are drawn, and the results collected, by a thread of its own.
+    pub fn map_async<A, R, I>(&self, func: &Func<A, R>, items: I) -> AsyncResult<Vec<R>, MapError>
+    where
+        A: Args + 'static,
+        R: Ret + Send + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let callbacks = self.shared.callbacks.clone();
+        let refused = |refusal: Failure, callbacks| {
+            let job = Job::refused(self.shared.waker.clone(), &refusal);
+            AsyncResult::done(Err(MapError { index: 0, error: refusal.into(), failed: 0 }), job, callbacks)
+        };
+        let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
+            return refused(self.shared.refusal(), callbacks);
+        };
+        let (result, bringer) = AsyncResult::coming(job.clone(), callbacks.clone());
+        let (shared, func, items, cancel) = (self.shared.clone(), func.clone(), items.into_iter(), job.clone());
+        let work = move || {
+            let collected = catch_unwind(AssertUnwindSafe(|| all_or_first(collect(&shared, job, &func, items))));
+            // The pool must not outlive its handle for this thread's sake.
+            drop((shared, func));
+            match collected {
+                Ok(collected) => bringer.bring(collected),
+                Err(payload) => bringer.panicked(Panic(payload)),
             }
-            let Some(args) = items.next() else { break };
-            record.clear();
-            match args.encode(&free, &mut record) {
-                // There is room, or the pool is over; that is seen below.
-                true => drop(inputs.try_push(&record)),
-                false => misfits.push(place),
+        };
+        match std::thread::Builder::new().name("wpool-map".to_owned()).spawn(work) {
+            Ok(_detached) => result,
+            Err(_) => {
+                cancel.cancel();
+                refused(Failure::Cancelled, callbacks)
             }
-            place += 1;
         }
-        drop(inputs);
-        while outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {}
-        for place in misfits {
-            results.insert(place.min(results.len()), Err(does_not_fit(&free)));
-        }
-        // A pool that ended under our hands gave no outcome to what could not be pushed.
-        results.resize_with(place, || Err(self.shared.refusal().into()));
-        results
+    }
+
+    /// As [`Pool::map_async`], for functions of several parameters: each item is a tuple, `Pool.starmap_async`.
+    pub fn starmap_async<A, R, I>(&self, func: &Func<A, R>, items: I) -> AsyncResult<Vec<R>, MapError>
+    where
+        A: Args + 'static,
+        R: Ret + Send + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.map_async(func, items)
     }
 
     /// As [`Pool::map`], for functions of several parameters: each item is a tuple, `Pool.starmap`.
@@ -351,17 +381,19 @@ impl Pool {
         let feeder = move || {
             let free = resolved.free();
             let mut record = Vec::new();
-            // Room first: no item is drawn before its turn.
-            while inputs.wait_room().is_ok() {
-                let Some(args) = items.next() else { break };
-                record.clear();
-                let pushed = match args.encode(&free, &mut record) {
-                    true => inputs.push(&record),
-                    false => inputs.push_misfit(),
-                };
-                if pushed.is_err() {
-                    break;
+            let fed = catch_unwind(AssertUnwindSafe(|| {
+                // Room first: no item is drawn before its turn.
+                while inputs.wait_room().is_ok() {
+                    let Some(args) = items.next() else { break };
+                    record.clear();
+                    let encoded = args.encode(&free, &mut record);
+                    if inputs.push_item(encoded.map(|()| &record[..])).is_err() {
+                        break;
+                    }
                 }
+            }));
+            if let Err(payload) = fed {
+                inputs.panicked(payload);
             }
         };
         // Detached: an iterator that blocks for ever holds its own thread only. It ends with the job.
@@ -372,6 +404,17 @@ impl Pool {
                 Outcomes::refused(self.shared.waker.clone(), &Failure::Cancelled)
             }
         }
+    }
+
+    /// Sets how many workers there are at most, from now on. What is running ends before its worker leaves.
+    ///
+    /// # Panics
+    /// If it is 0.
+    pub fn resize(&self, processes: usize) {
+        assert!(processes > 0, "a pool needs at least one process");
+        // A dispatcher that is gone has no workers left.
+        let _over = self.shared.commands.send(Command::Resize(processes));
+        self.shared.waker.wake();
     }
 
     /// Takes no more tasks; those that were submitted are run to their end, then the workers end: `Pool.close`.
@@ -404,15 +447,7 @@ impl Pool {
         if !self.shared.closed.load(Ordering::Acquire) {
             return Err(StillRunning);
         }
-        let mut over = self.shared.over.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*over {
-            over = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                None => self.shared.is_over.wait(over).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Ok(false),
-                Some(left) => self.shared.is_over.wait_timeout(over, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
-        Ok(true)
+        Ok(self.shared.wait_over(deadline) && self.shared.callbacks.wait(deadline))
     }
 
     /// Calls `f` with the pool, then closes it and waits for everything to be done. (Python's `with` terminates; so does dropping a pool.)
@@ -429,9 +464,56 @@ impl Pool {
     }
 }
 
-fn does_not_fit(free: &[&Type]) -> TaskError {
-    let types: Vec<String> = free.iter().map(ToString::to_string).collect();
-    TaskError::BadRecord { message: format!("a value that does not fit {}", types.join(", ")) }
+/// Runs all items through a job: this thread pushes records and, when the window is full, makes room.
+fn collect<A: Args, R: Ret>(
+    shared: &Shared,
+    job: Arc<Job>,
+    func: &Func<A, R>,
+    mut items: impl Iterator<Item = A>,
+) -> Vec<Result<R, TaskError>> {
+    let mut inputs = Inputs::new(job.clone(), shared.limits.input);
+    let mut outcomes = Outcomes::new(job, true);
+    let decode = func.decode();
+    let free = func.resolved.free();
+    let mut results = Vec::new();
+    let mut record = Vec::new();
+    let mut drawn = 0;
+    loop {
+        while matches!(inputs.room(), Ok(false)) {
+            if !outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {
+                break;
+            }
+        }
+        let Some(args) = items.next() else { break };
+        drawn += 1;
+        record.clear();
+        let encoded = args.encode(&free, &mut record);
+        // There is room, or the job is over; then the item has its outcome below.
+        let _over = inputs.push_item(encoded.map(|()| &record[..]));
+    }
+    drop(inputs);
+    while outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {}
+    // A job that ended under our hands gave no outcome to what could not be pushed.
+    results.resize_with(drawn, || Err(shared.refusal().into()));
+    results
+}
+
+/// All results, or the first failure.
+fn all_or_first<R>(outcomes: Vec<Result<R, TaskError>>) -> Result<Vec<R>, MapError> {
+    let (mut results, mut first, mut failed) = (Vec::with_capacity(outcomes.len()), None, 0);
+    for (index, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
+            Ok(result) => results.push(result),
+            Err(error) => {
+                failed += 1;
+                first.get_or_insert((index, error));
+            }
+        }
+    }
+    match first {
+        None => Ok(results),
+        Some((index, error)) => Err(MapError { index, error, failed }),
+    }
 }
 
 impl Shared {
@@ -440,6 +522,19 @@ impl Shared {
         // A dispatcher that is gone has closed already.
         let _over = self.commands.send(command);
         self.waker.wake();
+    }
+
+    /// Waits until the dispatcher's thread is through; whether it is.
+    fn wait_over(&self, deadline: Option<Instant>) -> bool {
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*over {
+            over = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                None => self.is_over.wait(over).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return false,
+                Some(left) => self.is_over.wait_timeout(over, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+        true
     }
 
     /// What a task is told that comes when the pool takes no more.

@@ -149,7 +149,23 @@ pub(crate) enum Failure {
     },
 }
 
-/// The records of one batch: `plan: u32, attempt: u32`, then for each record `length: u32` and its bytes.
+impl Failure {
+    /// Whether a worker may say this of a task. The others are the coordinator's words.
+    pub(crate) fn is_of_a_task(&self) -> bool {
+        match self {
+            Failure::Failed { .. }
+            | Failure::Trap { .. }
+            | Failure::Limit { .. }
+            | Failure::Exited { .. }
+            | Failure::BadRecord { .. }
+            | Failure::BadResult { .. } => true,
+            Failure::Lost { .. } | Failure::Cancelled | Failure::Broken { .. } => false,
+        }
+    }
+}
+
+/// The records of one batch: `plan: u32, attempt: u32`, then for each record `length: u32` and its bytes. The topmost bit of the length says
+/// that it is no record but the reason why there is none.
 pub(crate) struct Batch<'b> {
     pub(crate) plan: u32,
     pub(crate) attempt: u32,
@@ -173,25 +189,47 @@ impl<'b> Batch<'b> {
     /// Appends a record in the form that batches hold it.
     ///
     /// # Panics
-    /// If the record is longer than 4 GiB; the pool refuses such input before.
+    /// If the record is 2 GiB long; the pool refuses such input before.
     pub(crate) fn write_record(out: &mut Vec<u8>, record: &[u8]) {
-        let len = u32::try_from(record.len()).expect("records are checked against the input limit");
-        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&Self::len_of(record).to_le_bytes());
         out.extend_from_slice(record);
+    }
+
+    /// Appends why there is no record, for a task that has its place in the batch and fails with this reason.
+    pub(crate) fn write_misfit(out: &mut Vec<u8>, reason: &str) {
+        out.extend_from_slice(&(Self::len_of(reason.as_bytes()) | MISFIT).to_le_bytes());
+        out.extend_from_slice(reason.as_bytes());
+    }
+
+    fn len_of(record: &[u8]) -> u32 {
+        let len = u32::try_from(record.len()).ok().filter(|len| len & MISFIT == 0);
+        len.expect("records are checked against the input limit")
     }
 }
 
+/// The bit of a record's length that says that there is none.
+const MISFIT: u32 = 1 << 31;
+
+/// What a batch holds for one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Record<'b> {
+    Bytes(&'b [u8]),
+    /// The item was not of the parameter's type: why.
+    Misfit(&'b [u8]),
+}
+
 impl<'b> Iterator for Batch<'b> {
-    type Item = Result<&'b [u8], Violation>;
+    type Item = Result<Record<'b>, Violation>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.records.is_empty() {
             return None;
         }
-        let record = self
-            .records
-            .split_first_chunk()
-            .and_then(|(len, rest)| rest.split_at_checked(u32::from_le_bytes(*len) as usize));
+        let record = self.records.split_first_chunk().and_then(|(len, rest)| {
+            let len = u32::from_le_bytes(*len);
+            let (bytes, rest) = rest.split_at_checked((len & !MISFIT) as usize)?;
+            Some((if len & MISFIT == 0 { Record::Bytes(bytes) } else { Record::Misfit(bytes) }, rest))
+        });
         match record {
             Some((record, rest)) => {
                 self.records = rest;
@@ -245,17 +283,23 @@ mod tests {
             Batch::write_head(&mut payload, 3, 2);
             for record in &records {
                 Batch::write_record(&mut payload, record);
+                Batch::write_misfit(&mut payload, "why");
             }
             let batch = Batch::parse(&payload).unwrap();
             prop_assert_eq!((batch.plan, batch.attempt), (3, 2));
-            let read: Result<Vec<&[u8]>, _> = batch.collect();
-            prop_assert_eq!(read.unwrap(), records);
+            let read: Result<Vec<Record>, _> = batch.collect();
+            let written: Vec<Record> = records.iter().flat_map(|r| [Record::Bytes(r), Record::Misfit(b"why")]).collect();
+            prop_assert_eq!(read.unwrap(), written);
         }
 
         #[test]
         fn any_bytes_are_read_as_a_batch_without_panic(payload in proptest::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(batch) = Batch::parse(&payload) {
-                prop_assert!(batch.map(|r| r.map_or(0, <[u8]>::len)).sum::<usize>() <= payload.len());
+                let len = |record| match record {
+                    Ok(Record::Bytes(bytes) | Record::Misfit(bytes)) => bytes.len(),
+                    Err(_) => 0,
+                };
+                prop_assert!(batch.map(len).sum::<usize>() <= payload.len());
             }
         }
     }

@@ -255,8 +255,10 @@ pub trait Args {
     fn fits(free: &[&Type]) -> bool;
 
     /// Appends the record for these arguments: the bytes themselves for one `list<u8>` or `string` parameter, else WAVE.
-    /// `false` if a value does not fit; the record is then not to be used.
-    fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> bool;
+    ///
+    /// # Errors
+    /// Why there are none: a value does not fit its parameter, or the item was an error. The record is then not to be used.
+    fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> Result<(), String>;
 }
 
 impl<T: IntoValue> Args for T {
@@ -264,21 +266,37 @@ impl<T: IntoValue> Args for T {
         matches!(free, [ty] if T::fits(ty))
     }
 
-    fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> bool {
-        let [ty] = free else { return false };
+    fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> Result<(), String> {
+        let [ty] = free else { return Err(does_not_fit(free)) };
         if ty.is_bytes_or_string()
             && let Some(raw) = self.as_raw()
         {
             record.extend_from_slice(raw);
-            return true;
+            return Ok(());
         }
         match self.into_value(ty) {
             Some(Value::String(text)) => record.extend_from_slice(text.as_bytes()),
             Some(Value::List(items)) if ty.is_bytes() => record.extend(items.iter().filter_map(byte)),
             Some(value) => record.extend_from_slice(to_wave(&value).as_bytes()),
-            None => return false,
+            None => return Err(does_not_fit(free)),
         }
-        true
+        Ok(())
+    }
+}
+
+fn does_not_fit(free: &[&Type]) -> String {
+    let types: Vec<String> = free.iter().map(ToString::to_string).collect();
+    format!("a value that does not fit {}", types.join(", "))
+}
+
+/// An item that may be an error: then that is its task's outcome, [`TaskError::BadRecord`](crate::TaskError::BadRecord) with the error's text.
+impl<A: Args, E: std::fmt::Display> Args for Result<A, E> {
+    fn fits(free: &[&Type]) -> bool {
+        A::fits(free)
+    }
+
+    fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> Result<(), String> {
+        self.map_err(|e| e.to_string())?.encode(free, record)
     }
 }
 
@@ -295,8 +313,11 @@ impl Args for () {
         free.is_empty()
     }
 
-    fn encode(self, free: &[&Type], _record: &mut Vec<u8>) -> bool {
-        free.is_empty()
+    fn encode(self, free: &[&Type], _record: &mut Vec<u8>) -> Result<(), String> {
+        match free {
+            [] => Ok(()),
+            _ => Err(does_not_fit(free)),
+        }
     }
 }
 
@@ -306,7 +327,7 @@ impl<A: IntoValue> Args for (A,) {
         <A as Args>::fits(free)
     }
 
-    fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> bool {
+    fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> Result<(), String> {
         self.0.encode(free, record)
     }
 }
@@ -319,11 +340,13 @@ macro_rules! tuples {
                 $(types.next().is_some_and(|ty| $name::fits(ty)) &&)* types.next().is_none()
             }
 
-            fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> bool {
+            fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> Result<(), String> {
                 let values = [$(free.get($index).and_then(|ty| self.$index.into_value(ty))),*];
-                let Some(values) = values.into_iter().collect::<Option<Vec<_>>>() else { return false };
+                let Some(values) = values.into_iter().collect::<Option<Vec<_>>>() else {
+                    return Err(does_not_fit(free));
+                };
                 record.extend_from_slice(to_wave(&Value::Tuple(values)).as_bytes());
-                true
+                Ok(())
             }
         }
     )*};
@@ -380,7 +403,7 @@ mod tests {
 
     fn encoded(args: impl Args, free: &[&Type]) -> Option<String> {
         let mut record = Vec::new();
-        args.encode(free, &mut record).then(|| String::from_utf8(record).unwrap())
+        args.encode(free, &mut record).is_ok().then(|| String::from_utf8(record).unwrap())
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::guest::{Ended, EngineTick, Guest};
 use super::say;
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
-use crate::protocol::message::{self, Batch, Failure, FromWorker, ToWorker};
+use crate::protocol::message::{self, Batch, Failure, FromWorker, Record, ToWorker};
 use crate::sandbox::Status;
 use crate::sys::{self, Ticker};
 
@@ -192,7 +192,16 @@ fn run_batch<S: Carrier>(
     let mut result = Vec::new();
     let mut ended = Ended { code: EXIT_OK };
     for record in batch {
-        let record = record?;
+        let record = match record? {
+            Record::Bytes(record) => record,
+            Record::Misfit(reason) => {
+                guest.start_one();
+                let message = String::from_utf8_lossy(reason).into_owned();
+                message::write_failure(&mut outbox.ready, &Failure::BadRecord { message });
+                ended = Ended { code: 1 };
+                continue;
+            }
+        };
         let task_started = timed.then(Instant::now);
         if !guest.start_one() {
             message::write_failure(&mut outbox.ready, &Failure::Cancelled);

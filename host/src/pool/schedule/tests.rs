@@ -5,12 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::pool::policy::{HaltOn, HaltWhen};
 
 /// How a task stands, by the actions alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
-    Queued { attempt: u32 },
-    Held { attempt: u32 },
+    /// Or waiting for the end of its pause, which is at `due`.
+    Queued {
+        attempt: u32,
+    },
+    Held {
+        attempt: u32,
+    },
     Done,
 }
 
@@ -19,7 +25,14 @@ struct ModelJob {
     tasks: Vec<Task>,
     ended: bool,
     cancelled: bool,
+    halted: bool,
     over: bool,
+    ok: u64,
+    failed: u64,
+    /// Workers that have died over a task.
+    deaths: BTreeMap<u64, u32>,
+    /// When the pause before a task's next attempt is over.
+    due: BTreeMap<u64, Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +57,11 @@ struct ModelWorker {
     told: u64,
     /// The task it was killed for, by its place in the worker's life.
     late: Option<u64>,
+    /// It was told that nobody wants the first so many tasks of its life; since when.
+    dropped: u64,
+    dropping_since: Option<Duration>,
+    /// It was killed because it would not drop them, or because the pool has become smaller.
+    innocent: bool,
 }
 
 struct Model {
@@ -53,6 +71,10 @@ struct Model {
     jobs: BTreeMap<JobId, ModelJob>,
     workers: BTreeMap<WorkerId, ModelWorker>,
     starts: u64,
+    /// The largest size that the pool has had.
+    most: usize,
+    /// Failures in the event at hand that no answer has been told to be yet: the first are.
+    failures: u64,
     closed: bool,
     over: bool,
     finished: bool,
@@ -66,12 +88,14 @@ enum Op {
     Cancel { job: u64 },
     Ready { worker: usize },
     Begin { worker: usize, count: u64 },
-    Return { worker: usize, count: u64 },
+    Return { worker: usize, count: u64, failed: u64 },
     Fail { worker: usize, retriable: bool },
     BatchDone { worker: usize, micros: u64 },
     RogueBatchDone { worker: usize, nanos: u64 },
     Progress { worker: usize, lie: Option<u64> },
-    Die { worker: usize, lie: Option<u64>, code: Option<i32> },
+    Die { worker: usize, lie: Option<u64>, code: Option<i32>, retriable: bool },
+    Oversize { worker: usize },
+    Resize { processes: usize },
     NotStarted { count: usize },
     Pass { millis: u64 },
     Close,
@@ -88,12 +112,15 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1u64..4).prop_map(|job| Op::Cancel { job }),
         14 => worker().prop_map(|worker| Op::Ready { worker }),
         16 => (worker(), 1u64..5).prop_map(|(worker, count)| Op::Begin { worker, count }),
-        20 => (worker(), 1u64..12).prop_map(|(worker, count)| Op::Return { worker, count }),
+        20 => (worker(), 1u64..12, 0u64..4).prop_map(|(worker, count, failed)| Op::Return { worker, count, failed }),
         6 => (worker(), any::<bool>()).prop_map(|(worker, retriable)| Op::Fail { worker, retriable }),
         14 => (worker(), 0u64..3000).prop_map(|(worker, micros)| Op::BatchDone { worker, micros }),
         1 => (worker(), any::<u64>()).prop_map(|(worker, nanos)| Op::RogueBatchDone { worker, nanos }),
         6 => (worker(), lie()).prop_map(|(worker, lie)| Op::Progress { worker, lie }),
-        8 => (worker(), lie(), proptest::option::of(-9i32..3)).prop_map(|(worker, lie, code)| Op::Die { worker, lie, code }),
+        8 => (worker(), lie(), proptest::option::of(-9i32..3), proptest::bool::weighted(0.8))
+            .prop_map(|(worker, lie, code, retriable)| Op::Die { worker, lie, code, retriable }),
+        2 => worker().prop_map(|worker| Op::Oversize { worker }),
+        2 => (1usize..5).prop_map(|processes| Op::Resize { processes }),
         1 => (1usize..4).prop_map(|count| Op::NotStarted { count }),
         6 => prop_oneof![0u64..200, 900u64..70_000].prop_map(|millis| Op::Pass { millis }),
         1 => Just(Op::Close),
@@ -103,26 +130,51 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    let kill_after =
-        prop_oneof![Just(None), Just(Some(Duration::MAX)), (1u64..2000).prop_map(|ms| Some(Duration::from_millis(ms)))];
-    (1usize..5, proptest::option::of(1u64..9), 0u32..3, kill_after).prop_map(
-        |(processes, max_tasks_per_child, retries, kill_after)| Config {
+    let millis = |range: std::ops::Range<u64>| range.prop_map(Duration::from_millis);
+    let kill_after = prop_oneof![Just(None), Just(Some(Duration::MAX)), millis(1..2000).prop_map(Some)];
+    let delay = prop_oneof![2 => Just(Duration::ZERO), 1 => millis(1..300)];
+    let backoff = prop_oneof![Just(Backoff::Fixed), millis(0..900).prop_map(|max| Backoff::Exponential { max })];
+    let on = prop_oneof![
+        (1u64..20).prop_map(|n| HaltOn::Failures(n.try_into().unwrap())),
+        (1u8..101).prop_map(|n| HaltOn::FailureShare(n.try_into().unwrap())),
+        (1u64..20).prop_map(|n| HaltOn::Successes(n.try_into().unwrap())),
+        (1u64..20).prop_map(|n| HaltOn::Done(n.try_into().unwrap())),
+    ];
+    let when = prop_oneof![Just(HaltWhen::Now), Just(HaltWhen::Soon)];
+    let halt = proptest::option::weighted(0.3, (when, on).prop_map(|(when, on)| Halt { when, on }));
+    let staff = (1usize..5, proptest::option::of(1u64..9), proptest::option::of(millis(1..2000)), any::<bool>());
+    let again = (0u32..4, delay, backoff, any::<bool>(), 1u32..4);
+    (staff, again, kill_after, millis(0..300), halt).prop_map(|(staff, again, kill_after, grace, halt)| {
+        let (processes, max_tasks_per_child, idle_time, eager) = staff;
+        let (retries, delay, backoff, retry_timeouts, poison_limit) = again;
+        Config {
             processes,
             max_tasks_per_child,
             retries,
+            delay,
+            backoff,
+            retry_timeouts,
+            poison_limit,
+            halt,
             kill_after,
-        },
-    )
+            grace,
+            start_time: Duration::from_secs(60),
+            idle_time,
+            eager,
+        }
+    })
 }
 
 impl Model {
     fn new(config: Config) -> Model {
         Model {
             schedule: Schedule::new(config.clone()),
+            most: config.processes,
             config,
             now: Duration::ZERO,
             jobs: BTreeMap::new(),
             workers: BTreeMap::new(),
+            failures: 0,
             starts: 0,
             closed: false,
             over: false,
@@ -172,12 +224,12 @@ impl Model {
                 let model = self.workers.get_mut(&worker).unwrap();
                 model.started = (model.started.max(model.answered) + count).min(model.sent);
             }
-            Op::Return { worker, count } => {
+            Op::Return { worker, count, failed } => {
                 let Some(worker) = self.worker(worker, holding) else { return };
                 let model = self.workers.get_mut(&worker).unwrap();
                 let count = count.min(model.inbox.len() as u64);
                 model.started = model.started.max(model.answered + count);
-                self.event(Event::Returned { worker, count });
+                self.event(Event::Returned { worker, count, failed: failed.min(count) });
             }
             Op::Fail { worker, retriable } => {
                 let Some(worker) = self.worker(worker, holding) else { return };
@@ -198,9 +250,18 @@ impl Model {
                 let Some(worker) = self.worker(worker, holding) else { return };
                 self.progress(worker, lie);
             }
-            Op::Die { worker, lie, code } => {
+            Op::Die { worker, lie, code, retriable } => {
                 let Some(worker) = self.worker(worker, |_| true) else { return };
-                self.die(worker, lie, code);
+                self.die(worker, lie, code, retriable);
+            }
+            Op::Oversize { worker } => {
+                let Some(worker) = self.worker(worker, |_| true) else { return };
+                self.event(Event::Oversized { worker });
+            }
+            Op::Resize { processes } => {
+                self.config.processes = processes;
+                self.most = self.most.max(processes);
+                self.event(Event::Resized { processes });
             }
             Op::NotStarted { count } => {
                 let starting = self.workers.iter().filter(|(_, w)| w.phase == ModelPhase::Starting);
@@ -247,21 +308,25 @@ impl Model {
         self.event(Event::Progress { worker, started });
     }
 
-    fn die(&mut self, id: WorkerId, lie: Option<u64>, exitcode: Option<i32>) {
+    fn die(&mut self, id: WorkerId, lie: Option<u64>, exitcode: Option<i32>, retriable: bool) {
         let worker = self.workers.remove(&id).unwrap();
         // Back in the queue, each as it was, unless an action says otherwise below.
         for (job, task, attempt) in &worker.inbox {
             *self.task(*job, *task) = Task::Queued { attempt: *attempt };
         }
         let started = lie.unwrap_or(worker.started);
-        let event = Event::Gone { worker: id, started, exitcode, reason: "died".to_owned() };
-        let actions = self.event(event);
         // Who pays: the task that it was killed for, else the one that it says it was running, if it holds that.
         let guilty = match worker.late {
+            _ if worker.innocent => None,
             Some(late) => late.checked_sub(worker.answered + 1),
             None => started.min(worker.sent).checked_sub(worker.answered + 1),
         };
         let guilty = guilty.and_then(|at| worker.inbox.get(usize::try_from(at).unwrap())).map(|(j, t, _)| (*j, *t));
+        if let (Some((job, task)), None) = (guilty, worker.late) {
+            *self.jobs.get_mut(&job).unwrap().deaths.entry(task).or_default() += 1;
+        }
+        let event = Event::Gone { worker: id, started, retriable, exitcode, reason: "died".to_owned() };
+        let actions = self.event(event);
         let charged: Vec<(JobId, u64)> = actions
             .iter()
             .filter_map(|action| match action {
@@ -283,6 +348,11 @@ impl Model {
     fn event(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         self.schedule.on(self.now, event.clone(), &mut actions);
+        self.failures = match event {
+            Event::Returned { failed, .. } => failed,
+            Event::Failed { .. } => 1,
+            _ => 0,
+        };
         // It may break when there is nobody left to be told.
         let broke = self.schedule.broken.is_some();
         for action in &actions {
@@ -294,9 +364,22 @@ impl Model {
             assert_eq!(self.schedule.unanswered(*id), worker.inbox.len() as u64, "worker {id}");
         }
         let live = self.workers.values().filter(|w| !w.killed && w.phase != ModelPhase::Retiring).count();
-        assert!(live <= self.config.processes, "{live} workers at work");
-        assert!(self.workers.len() <= 2 * self.config.processes, "{} processes", self.workers.len());
+        // Those that are too many after a resize end with what they hold.
+        let leaving = self.schedule.workers.values().filter(|w| w.is_hired() && w.leaving.is_some()).count();
+        assert!(live <= self.config.processes + leaving && live <= self.most, "{live} workers at work");
+        assert!(self.workers.len() <= 2 * self.most, "{} processes", self.workers.len());
+        self.check_time();
         actions
+    }
+
+    /// Whatever is due is announced: nothing waits for an event that may never come.
+    fn check_time(&self) {
+        let next = self.schedule.next_tick();
+        let is_announced = |due: Option<Duration>| due.is_none_or(|due| next.is_some_and(|next| next <= due));
+        assert!(self.over || is_announced(self.schedule.delayed.keys().next().map(|(due, _)| *due)));
+        for worker in self.workers.values().filter(|w| !w.killed) {
+            assert!(is_announced(worker.dropping_since.map(|since| since + self.config.grace)));
+        }
     }
 
     fn follow(&mut self, event: &Event, action: &Action) {
@@ -315,13 +398,19 @@ impl Model {
                     started: 0,
                     told: 0,
                     late: None,
+                    dropped: 0,
+                    dropping_since: None,
+                    innocent: false,
                 };
                 assert!(self.workers.insert(worker, new).is_none(), "a worker's number is used twice");
             }
             Action::Send { worker, job, first, count, attempt } => {
                 assert!(count > 0);
+                let model = self.jobs.get_mut(&job).unwrap();
+                assert!(!model.cancelled && !model.halted, "a task is begun that nobody wants");
                 for task in first..first + count {
-                    let task = self.task(job, task);
+                    assert!(model.due.remove(&task).is_none_or(|due| due <= self.now), "its pause is not over");
+                    let task = &mut model.tasks[usize::try_from(task).unwrap()];
                     assert_eq!(*task, Task::Queued { attempt });
                     *task = Task::Held { attempt };
                 }
@@ -336,13 +425,29 @@ impl Model {
                 let (Event::Returned { worker, .. } | Event::Failed { worker, .. }) = *event else {
                     panic!("only answers deliver");
                 };
+                let failed = self.failures.min(count);
+                self.failures -= failed;
+                let model = self.jobs.get_mut(&job).unwrap();
+                model.failed += failed;
+                model.ok += count - failed;
                 for task in first..first + count {
                     assert_eq!(self.answer(worker), (job, task, attempt), "answers are for what was sent, in order");
                     self.done(job, task, &[Task::Held { attempt }]);
                 }
             }
-            Action::Retry { job, task, attempt } => {
+            Action::Retry { job, task, attempt, delay, verdict } => {
                 assert!(attempt <= self.config.retries, "attempt {} of {task}", attempt + 1);
+                let model = self.jobs.get_mut(&job).unwrap();
+                assert!(!model.cancelled && !model.halted, "nobody wants another attempt");
+                match (event, &verdict) {
+                    (Event::Failed { retriable, .. }, None) => assert!(retriable),
+                    (Event::Gone { retriable, .. }, Some(Verdict::Lost { .. })) => {
+                        assert!(*retriable && model.deaths[&task] < self.config.poison_limit);
+                    }
+                    (Event::Gone { .. }, Some(Verdict::TimedOut)) => assert!(self.config.retry_timeouts),
+                    other => panic!("no reason to try again: {other:?}"),
+                }
+                model.due.insert(task, self.now.saturating_add(delay));
                 if let Event::Failed { worker, .. } = *event {
                     assert_eq!(self.answer(worker), (job, task, attempt));
                     *self.task(job, task) = Task::Queued { attempt };
@@ -354,23 +459,62 @@ impl Model {
             Action::Give { job, first, count, attempt, verdict } => {
                 match verdict {
                     Verdict::Lost { .. } | Verdict::TimedOut => {
-                        assert!(matches!(event, Event::Gone { .. }) && count == 1);
-                        let cancelled = self.jobs[&job].cancelled;
-                        assert!(attempt == self.config.retries + 1 || cancelled, "it has tries left");
+                        let Event::Gone { retriable, .. } = *event else { panic!("nobody has died") };
+                        let model = self.jobs.get_mut(&job).unwrap();
+                        let unwanted = model.cancelled || model.halted;
+                        let hopeless = match verdict {
+                            Verdict::TimedOut => !self.config.retry_timeouts,
+                            _ => !retriable || model.deaths[&first] >= self.config.poison_limit,
+                        };
+                        assert!(count == 1);
+                        assert!(attempt == self.config.retries + 1 || unwanted || hopeless, "it has tries left");
+                        model.failed += 1;
                     }
-                    Verdict::Cancelled => assert!(self.over || self.jobs[&job].cancelled),
+                    Verdict::Cancelled => {
+                        let model = &self.jobs[&job];
+                        assert!(self.over || model.cancelled || model.halted);
+                    }
                     Verdict::Broken { .. } => self.over = true,
                 }
                 for task in first..first + count {
                     self.done(job, task, &[Task::Queued { attempt }, Task::Held { attempt }]);
                 }
             }
+            Action::Halted { job } => {
+                let model = self.jobs.get_mut(&job).unwrap();
+                assert!(!model.halted && !model.cancelled);
+                model.halted = true;
+                let halt = self.config.halt.expect("only a policy halts");
+                let enough = match halt.on {
+                    HaltOn::Failures(n) => model.failed >= n.get(),
+                    HaltOn::Successes(n) => model.ok >= n.get(),
+                    HaltOn::Done(n) => model.ok + model.failed >= n.get(),
+                    HaltOn::FailureShare(percent) => {
+                        model.failed * 100 >= u64::from(percent.get()) * (model.ok + model.failed)
+                    }
+                };
+                assert!(enough, "it was halted too early");
+            }
+            Action::Drop { worker, until } => {
+                let model = self.workers.get_mut(&worker).expect("a living worker is told");
+                assert!(!model.killed && until > model.answered && until > model.dropped && until <= model.sent);
+                let run = model.inbox.iter().take(usize::try_from(until - model.answered).unwrap());
+                let unwanted = |job: &JobId| {
+                    let job = &self.jobs[job];
+                    job.cancelled || (job.halted && self.config.halt.is_some_and(|h| h.when == HaltWhen::Now))
+                };
+                assert!(run.map(|(job, ..)| job).all(unwanted), "somebody wants it");
+                model.dropped = until;
+                model.dropping_since.get_or_insert(self.now);
+            }
             Action::JobDone { job } => {
                 let job = self.jobs.get_mut(&job).unwrap();
                 assert!(!job.over && job.ended && job.tasks.iter().all(|t| *t == Task::Done));
                 job.over = true;
             }
-            Action::Retire { worker } => {
+            Action::Retire { worker, why } => {
+                let idle_time = self.config.idle_time;
+                assert!(why != Some(Recycle::Idle) || idle_time.is_some() && !self.config.eager);
                 let worker = self.workers.get_mut(&worker).expect("a living worker is retired");
                 assert!(worker.phase == ModelPhase::Serving && !worker.killed && worker.inbox.is_empty());
                 worker.phase = ModelPhase::Retiring;
@@ -380,11 +524,15 @@ impl Model {
                 let worker = self.workers.get_mut(&worker).expect("a living worker is killed");
                 assert!(!worker.killed, "killed twice");
                 worker.killed = true;
+                let grace_is_over = worker.dropping_since.is_some_and(|t| self.now >= t + self.config.grace);
                 match by_tick {
+                    true if worker.phase == ModelPhase::Serving && grace_is_over => worker.innocent = true,
                     true if worker.phase == ModelPhase::Serving => {
                         worker.late = Some(worker.told.max(worker.answered + 1));
                     }
                     true => {}
+                    // One that is not needed any more, before it has begun.
+                    false if worker.phase == ModelPhase::Starting && !self.schedule.is_over() => worker.innocent = true,
                     // The end of the pool: everything held has its outcome.
                     false => {
                         self.over |= !self.closed || !worker.inbox.is_empty();
@@ -412,6 +560,9 @@ impl Model {
     fn answer(&mut self, worker: WorkerId) -> (JobId, u64, u32) {
         let worker = self.workers.get_mut(&worker).expect("a living worker answers");
         worker.answered += 1;
+        if worker.answered >= worker.dropped {
+            worker.dropping_since = None;
+        }
         let batch = worker.batches.iter_mut().find(|left| **left > 0).expect("an answer is part of a batch");
         *batch -= 1;
         worker.inbox.pop_front().expect("an answer is for something held")
@@ -443,10 +594,19 @@ impl Model {
             let Some((&id, worker)) =
                 self.workers.iter().find(|(_, w)| !(w.phase == ModelPhase::Serving && w.inbox.is_empty() && !w.killed))
             else {
-                return;
+                // Nobody is at work; pauses may still be running.
+                match self.schedule.delayed.keys().next() {
+                    Some((due, _)) => {
+                        assert!(self.schedule.next_tick().is_some_and(|tick| tick <= *due), "a pause is forgotten");
+                        self.now = self.now.max(*due);
+                        self.event(Event::Tick);
+                        continue;
+                    }
+                    None => return,
+                }
             };
             match worker.phase {
-                _ if worker.killed => self.die(id, None, Some(-9)),
+                _ if worker.killed => self.die(id, None, Some(-9), true),
                 ModelPhase::Starting => {
                     self.workers.get_mut(&id).unwrap().phase = ModelPhase::Serving;
                     self.event(Event::Ready { worker: id });
@@ -454,14 +614,14 @@ impl Model {
                 ModelPhase::Serving => {
                     let count = worker.inbox.len() as u64;
                     self.workers.get_mut(&id).unwrap().started = worker.sent;
-                    self.event(Event::Returned { worker: id, count });
+                    self.event(Event::Returned { worker: id, count, failed: 0 });
                     let batches = &mut self.workers.get_mut(&id).unwrap().batches;
                     while batches.front() == Some(&0) {
                         batches.pop_front();
                     }
                     self.event(Event::BatchDone { worker: id, busy: Duration::from_micros(50) });
                 }
-                ModelPhase::Retiring => self.die(id, None, Some(0)),
+                ModelPhase::Retiring => self.die(id, None, Some(0), true),
             }
         }
         panic!("it goes on for ever: {:?}", self.schedule);
@@ -492,7 +652,21 @@ struct Pool {
     now: Duration,
 }
 
-const ONE: Config = Config { processes: 1, max_tasks_per_child: None, retries: 0, kill_after: None };
+const ONE: Config = Config {
+    processes: 1,
+    max_tasks_per_child: None,
+    retries: 0,
+    delay: Duration::ZERO,
+    backoff: Backoff::Fixed,
+    retry_timeouts: true,
+    poison_limit: 3,
+    halt: None,
+    kill_after: None,
+    grace: Duration::from_millis(250),
+    start_time: Duration::from_secs(60),
+    idle_time: None,
+    eager: false,
+};
 
 impl Pool {
     fn new(config: Config) -> Pool {
@@ -512,14 +686,26 @@ impl Pool {
     /// The worker returns everything that it holds; the length of the batch that it gets then.
     fn batch_after(&mut self, busy: Duration) -> u64 {
         let count = self.schedule.unanswered(1);
-        let mut actions = self.on(Event::Returned { worker: 1, count });
+        let mut actions = self.on(returned(1, count));
         actions.extend(self.on(Event::BatchDone { worker: 1, busy }));
         actions.iter().filter_map(|a| if let Action::Send { count, .. } = a { Some(*count) } else { None }).sum()
     }
 }
 
 fn gone(worker: WorkerId, started: u64) -> Event {
-    Event::Gone { worker, started, exitcode: Some(-9), reason: "SIGKILL".to_owned() }
+    Event::Gone { worker, started, retriable: true, exitcode: Some(-9), reason: "SIGKILL".to_owned() }
+}
+
+fn returned(worker: WorkerId, count: u64) -> Event {
+    Event::Returned { worker, count, failed: 0 }
+}
+
+fn retry(task: u64, attempt: u32, millis: u64, verdict: Option<Verdict>) -> Action {
+    Action::Retry { job: 1, task, attempt, delay: Duration::from_millis(millis), verdict }
+}
+
+fn give(first: u64, count: u64, attempt: u32, verdict: Verdict) -> Action {
+    Action::Give { job: 1, first, count, attempt, verdict }
 }
 
 fn send(worker: WorkerId, first: u64, count: u64, attempt: u32) -> Action {
@@ -561,7 +747,7 @@ fn a_second_batch_waits_at_a_worker_only_if_the_first_is_short() {
         let mut pool = Pool::new(ONE);
         pool.submit(1000);
         pool.on(Event::Ready { worker: 1 });
-        pool.on(Event::Returned { worker: 1, count: 1 });
+        pool.on(returned(1, 1));
         pool.on(Event::BatchDone { worker: 1, busy });
         assert_eq!(pool.schedule.workers[&1].held.len(), held, "{busy:?}");
     }
@@ -589,7 +775,7 @@ fn a_charged_task_is_tried_again_as_often_as_was_asked_for() {
     let mut pool = Pool::new(Config { retries: 1, ..ONE });
     pool.submit(1);
     pool.on(Event::Ready { worker: 1 });
-    assert_eq!(pool.on(gone(1, 1)), [Action::Retry { job: 1, task: 0, attempt: 1 }, Action::Start { worker: 2 }]);
+    assert_eq!(pool.on(gone(1, 1)), [retry(0, 1, 0, Some(lost())), Action::Start { worker: 2 }]);
     assert_eq!(pool.on(Event::Ready { worker: 2 }), [send(2, 0, 1, 2)]);
     let given = Action::Give { job: 1, first: 0, count: 1, attempt: 2, verdict: lost() };
     assert_eq!(pool.on(gone(2, 1)), [given]);
@@ -624,10 +810,7 @@ fn f45_idle_workers_that_are_killed_do_not_break_the_pool() {
     pool.submit(8);
     pool.on(Event::Ready { worker: 1 });
     for task in 0..8 {
-        assert_eq!(
-            pool.on(Event::Returned { worker: 1, count: 1 })[0],
-            Action::Deliver { job: 1, first: task, count: 1, attempt: 1 }
-        );
+        assert_eq!(pool.on(returned(1, 1))[0], Action::Deliver { job: 1, first: task, count: 1, attempt: 1 });
     }
     for worker in 2..9 {
         assert_eq!(pool.on(Event::Ready { worker }), []);
@@ -657,7 +840,7 @@ fn f45_workers_of_an_earlier_round_do_not_count_as_a_second_one() {
     // The first dies, and its replacement is of another round than the others. Then there is progress.
     assert_eq!(pool.on(gone(1, 0)), [Action::Start { worker: 9 }]);
     pool.on(Event::Ready { worker: 2 });
-    pool.on(Event::Returned { worker: 2, count: 1 });
+    pool.on(returned(2, 1));
     // All that are starting are killed: no replacement is among them.
     let starts: Vec<Action> = [9, 3, 4, 5, 6, 7, 8].into_iter().flat_map(|worker| pool.on(gone(worker, 0))).collect();
     assert_eq!(starts, (10..17).map(|worker| Action::Start { worker }).collect::<Vec<_>>());
@@ -692,7 +875,7 @@ fn a_task_begun_while_its_worker_was_being_killed_for_another_is_not_charged() {
     pool.now = Duration::from_secs(1);
     assert_eq!(pool.on(Event::Tick)[0], Action::Kill { worker: 1 });
     // It came through at the last moment, and the next one began.
-    pool.on(Event::Returned { worker: 1, count: 1 });
+    pool.on(returned(1, 1));
     assert_eq!(pool.on(gone(1, answered + 2)), []);
 }
 
@@ -714,9 +897,9 @@ fn o40_a_worker_is_retired_after_its_share() {
     let mut pool = Pool::new(Config { max_tasks_per_child: Some(2), ..ONE });
     pool.submit(3);
     assert_eq!(pool.on(Event::Ready { worker: 1 }), [send(1, 0, 1, 1)]);
-    assert_eq!(pool.on(Event::Returned { worker: 1, count: 1 })[1..], [send(1, 1, 1, 1)]);
-    let actions = pool.on(Event::Returned { worker: 1, count: 1 });
-    assert_eq!(actions[1..], [Action::Retire { worker: 1 }]);
+    assert_eq!(pool.on(returned(1, 1))[1..], [send(1, 1, 1, 1)]);
+    let actions = pool.on(returned(1, 1));
+    assert_eq!(actions[1..], [Action::Retire { worker: 1, why: Some(Recycle::Quota) }]);
     assert_eq!(pool.on(Event::Tick), [Action::Start { worker: 2 }]);
     assert_eq!(pool.on(Event::Ready { worker: 2 }), [send(2, 2, 1, 1)]);
 }
@@ -728,7 +911,7 @@ fn workers_that_will_not_end_do_not_gather() {
     let mut started = 2;
     for worker in 1..20 {
         let mut actions = pool.on(Event::Ready { worker });
-        actions.extend(pool.on(Event::Returned { worker, count: 1 }));
+        actions.extend(pool.on(returned(worker, 1)));
         actions.extend(pool.on(Event::Tick));
         started += actions.iter().filter(|a| matches!(a, Action::Start { .. })).count();
     }
@@ -746,8 +929,8 @@ fn o30_a_closed_pool_finishes_what_was_opened_before() {
     assert_eq!(pool.on(Event::InputEnded { job: 1 }), []);
     pool.on(Event::Ready { worker: 1 });
     let delivered = Action::Deliver { job: 1, first: 0, count: 1, attempt: 1 };
-    let rest = [delivered, Action::JobDone { job: 1 }, Action::Retire { worker: 1 }];
-    assert_eq!(pool.on(Event::Returned { worker: 1, count: 1 }), rest);
+    let rest = [delivered, Action::JobDone { job: 1 }, Action::Retire { worker: 1, why: None }];
+    assert_eq!(pool.on(returned(1, 1)), rest);
     assert_eq!(pool.on(gone(1, 1)), [Action::Finished]);
 }
 
@@ -756,8 +939,8 @@ fn o52_a_cancelled_task_is_not_tried_again() {
     let mut pool = Pool::new(Config { retries: 5, ..ONE });
     pool.submit(2);
     pool.on(Event::Ready { worker: 1 });
-    let cancelled = Action::Give { job: 1, first: 1, count: 1, attempt: 1, verdict: Verdict::Cancelled };
-    assert_eq!(pool.on(Event::Cancelled { job: 1 }), [cancelled]);
+    let cancelled = give(1, 1, 1, Verdict::Cancelled);
+    assert_eq!(pool.on(Event::Cancelled { job: 1 }), [cancelled, Action::Drop { worker: 1, until: 1 }]);
     let delivered = Action::Deliver { job: 1, first: 0, count: 1, attempt: 1 };
     assert_eq!(pool.on(Event::Failed { worker: 1, retriable: true }), [delivered]);
     let late = Action::Give { job: 1, first: 2, count: 1, attempt: 1, verdict: Verdict::Cancelled };
@@ -785,7 +968,130 @@ fn jobs_take_turns() {
     let mut actions = pool.on(Event::Ready { worker: 1 });
     for _ in 0..4 {
         jobs.extend(actions.iter().filter_map(|a| if let Action::Send { job, .. } = a { Some(*job) } else { None }));
-        actions = pool.on(Event::Returned { worker: 1, count: 1 });
+        actions = pool.on(returned(1, 1));
     }
     assert_eq!(jobs, [1, 2, 1, 2]);
+}
+
+#[test]
+fn a_worker_that_does_not_drop_what_nobody_wants_is_killed_and_nobody_is_charged() {
+    let mut pool = Pool::new(Config { retries: 1, ..ONE });
+    pool.submit(1);
+    pool.on(Event::Submitted { job: 2, count: 1, bytes: 1 });
+    pool.on(Event::Ready { worker: 1 });
+    let told = [Action::Drop { worker: 1, until: 1 }];
+    assert_eq!(pool.on(Event::Cancelled { job: 1 }), told);
+    assert_eq!(pool.schedule.next_tick(), Some(ONE.grace));
+    pool.now = ONE.grace;
+    assert_eq!(pool.on(Event::Tick)[0], Action::Kill { worker: 1 });
+    assert_eq!(pool.on(gone(1, 1)), [give(0, 1, 1, Verdict::Cancelled)]);
+    assert_eq!(
+        pool.on(Event::Ready { worker: 2 }),
+        [Action::Send { worker: 2, job: 2, first: 0, count: 1, attempt: 1 }]
+    );
+}
+
+#[test]
+fn a_failed_task_waits_for_the_end_of_its_pause_while_others_go_on() {
+    let millis = Duration::from_millis;
+    let backoff = Backoff::Exponential { max: millis(500) };
+    let mut pool = Pool::new(Config { retries: 2, delay: millis(100), backoff, ..ONE });
+    pool.submit(2);
+    pool.on(Event::Ready { worker: 1 });
+    let failed = Event::Failed { worker: 1, retriable: true };
+    assert_eq!(pool.on(failed.clone()), [retry(0, 1, 100, None), send(1, 1, 1, 1)]);
+    assert_eq!(pool.on(returned(1, 1)).len(), 1);
+    assert_eq!(pool.schedule.next_tick(), Some(millis(100)));
+    pool.now = millis(100);
+    assert_eq!(pool.on(Event::Tick), [send(1, 0, 1, 2)]);
+    assert_eq!(pool.on(failed), [retry(0, 2, 200, None)]);
+    assert_eq!(pool.on(Event::Cancelled { job: 1 }), [give(0, 1, 3, Verdict::Cancelled)]);
+    assert_eq!(pool.schedule.next_tick(), None);
+}
+
+#[test]
+fn a_task_that_has_taken_down_three_workers_is_not_tried_a_fourth_time() {
+    let mut pool = Pool::new(Config { retries: 99, ..ONE });
+    pool.submit(1);
+    for worker in 1..3 {
+        pool.on(Event::Ready { worker });
+        assert_eq!(pool.on(gone(worker, 1))[0], retry(0, worker, 0, Some(lost())));
+    }
+    pool.on(Event::Ready { worker: 3 });
+    let actions = pool.on(gone(3, 1));
+    let [Action::Give { verdict: Verdict::Lost { reason, .. }, attempt: 3, .. }] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(reason, "SIGKILL; not tried again, for it has taken down 3 workers");
+}
+
+#[test]
+fn a_job_is_halted_when_enough_has_failed_and_what_is_running_ends() {
+    for (policy, told) in [("soon,fail=2", vec![]), ("now,fail=2", vec![Action::Drop { worker: 2, until: 1 }])] {
+        let mut pool = Pool::new(Config { processes: 2, halt: Some(policy.parse().unwrap()), ..ONE });
+        pool.submit(10);
+        pool.on(Event::Ready { worker: 1 });
+        pool.on(Event::Ready { worker: 2 });
+        pool.on(Event::Failed { worker: 1, retriable: false });
+        let actions = pool.on(Event::Failed { worker: 1, retriable: false });
+        let mut expected = vec![Action::Deliver { job: 1, first: 2, count: 1, attempt: 1 }, Action::Halted { job: 1 }];
+        expected.push(give(3, 7, 1, Verdict::Cancelled));
+        expected.extend(told);
+        assert_eq!(actions, expected, "{policy}");
+        // What comes too late has an outcome too.
+        assert_eq!(pool.submit(1), [give(10, 1, 1, Verdict::Cancelled)]);
+        pool.on(returned(2, 1));
+        assert_eq!(pool.on(Event::InputEnded { job: 1 }), [Action::JobDone { job: 1 }]);
+    }
+}
+
+#[test]
+fn idle_workers_leave_after_a_while_and_come_back_when_needed() {
+    let mut pool = Pool::new(Config { idle_time: Some(Duration::from_secs(5)), ..ONE });
+    pool.submit(1);
+    pool.on(Event::Ready { worker: 1 });
+    pool.now = Duration::from_secs(1);
+    pool.on(returned(1, 1));
+    assert_eq!(pool.schedule.next_tick(), Some(Duration::from_secs(6)));
+    pool.now = Duration::from_secs(6);
+    assert_eq!(pool.on(Event::Tick), [Action::Retire { worker: 1, why: Some(Recycle::Idle) }]);
+    assert_eq!(pool.on(gone(1, 1)), []);
+    assert_eq!(pool.submit(1), [Action::Start { worker: 2 }]);
+}
+
+#[test]
+fn a_pool_grows_and_shrinks_while_it_runs() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(10);
+    pool.on(Event::Ready { worker: 1 });
+    let started = [2, 3].map(|worker| Action::Start { worker });
+    assert_eq!(pool.on(Event::Resized { processes: 3 }), started);
+    pool.on(Event::Ready { worker: 2 });
+    // The one that has not begun is not needed; of the others one leaves when it is through.
+    assert_eq!(pool.on(Event::Resized { processes: 1 }), [Action::Kill { worker: 3 }]);
+    let through = pool.on(returned(1, 1));
+    assert_eq!(through[1..], [Action::Retire { worker: 1, why: Some(Recycle::Resize) }]);
+    assert_eq!(pool.on(gone(3, 0)), []);
+    assert_eq!(pool.on(gone(1, 1)), []);
+    assert_eq!(pool.on(returned(2, 1))[1..], [send(2, 2, 1, 1)]);
+}
+
+#[test]
+fn a_worker_that_has_grown_too_large_is_replaced_once_it_is_through() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(2);
+    pool.on(Event::Ready { worker: 1 });
+    assert_eq!(pool.on(Event::Oversized { worker: 1 }), []);
+    assert_eq!(pool.on(returned(1, 1))[1..], [Action::Retire { worker: 1, why: Some(Recycle::Memory) }]);
+    assert_eq!(pool.on(Event::Tick), [Action::Start { worker: 2 }]);
+}
+
+#[test]
+fn o2_an_eager_pool_has_all_its_workers_at_once() {
+    let mut pool = Pool::new(Config { processes: 3, eager: true, idle_time: Some(Duration::from_secs(1)), ..ONE });
+    assert_eq!(pool.on(Event::Tick), [1, 2, 3].map(|worker| Action::Start { worker }));
+    pool.on(Event::Ready { worker: 2 });
+    assert_eq!(pool.on(gone(2, 0)), [Action::Start { worker: 4 }]);
+    pool.now = Duration::from_secs(9);
+    assert_eq!(pool.on(Event::Tick), []);
 }

@@ -1,17 +1,16 @@
-//! What becomes of tasks, for whoever waits: streams, iterators, single results.
+//! Streams: records in, and what becomes of them out. Everything else that a pool offers is made of this.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Decode;
 use super::dispatcher::Waker;
-use super::job::{By, Job, Parsed, ResultChunk, Window, parse_outcome};
+use super::job::{By, Job, Panic, Parsed, ResultChunk, parse_outcome};
 use crate::error::{Closed, TaskError, TimedOut};
 use crate::protocol::frame::Kind;
-use crate::protocol::message::{Failure, read_failure};
-use crate::value::Ret;
+use crate::protocol::message::{Failure, Record, read_failure};
 
 /// Where the records of a [`Pool::stream`](super::Pool::stream) go in. Dropping it ends the input.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ impl Inputs {
     /// # Errors
     /// [`Closed`] once the stream was cancelled or the pool is over: nobody will look at more records.
     pub fn push(&mut self, record: &[u8]) -> Result<(), Closed> {
-        self.job.push(self.cut(record))
+        self.job.push(Record::Bytes(self.cut(record)))
     }
 
     /// Adds a record if there is room; whether there was.
@@ -40,7 +39,7 @@ impl Inputs {
     /// # Errors
     /// As [`Inputs::push`].
     pub fn try_push(&mut self, record: &[u8]) -> Result<bool, Closed> {
-        self.job.try_push(self.cut(record))
+        self.job.try_push(Record::Bytes(self.cut(record)))
     }
 
     /// Adds many records at the price of one, waiting for room as [`Inputs::push`] does.
@@ -67,16 +66,24 @@ impl Inputs {
         self.job.room()
     }
 
-    /// A place for an item that has no record, so that the others keep theirs: no text is a WAVE value of any type.
-    pub(super) fn push_misfit(&mut self) -> Result<(), Closed> {
-        self.job.push(b"\xff")
+    /// Adds an item's record, or why it has none: its task fails with that, in its place. Waits for room.
+    pub(super) fn push_item(&mut self, encoded: Result<&[u8], String>) -> Result<(), Closed> {
+        match encoded {
+            Ok(record) => self.push(record),
+            Err(reason) => self.job.push(Record::Misfit(reason.as_bytes())),
+        }
+    }
+
+    /// The iterator that records were drawn from panicked: whoever takes the outcomes shall know.
+    pub(super) fn panicked(self, payload: Box<dyn Any + Send>) {
+        self.job.break_input(Some(Panic(payload)));
     }
 }
 
 impl Drop for Inputs {
     fn drop(&mut self) {
         match std::thread::panicking() {
-            true => self.job.break_input(),
+            true => self.job.break_input(None),
             false => self.job.end_input(),
         }
     }
@@ -146,7 +153,7 @@ impl<'c> Outcome<'c> {
     }
 }
 
-/// Where the outcomes of a [`Pool::stream`](super::Pool::stream) come out. Dropping it cancels what is not running yet.
+/// Where the outcomes of a [`Pool::stream`](super::Pool::stream) come out. Dropping it cancels the rest: what is queued, and what is running.
 #[derive(Debug)]
 pub struct Outcomes {
     job: Arc<Job>,
@@ -159,6 +166,8 @@ pub struct Outcomes {
     over: bool,
     /// An iterator has said that it was cut short.
     told: bool,
+    /// The tasks go on when nobody looks any more.
+    detached: bool,
 }
 
 #[derive(Debug)]
@@ -170,18 +179,34 @@ struct Reading {
 
 impl Outcomes {
     pub(super) fn new(job: Arc<Job>, ordered: bool) -> Outcomes {
-        Outcomes { job, ordered, current: None, early: BTreeMap::new(), next: 0, over: false, told: false }
+        Outcomes {
+            job,
+            ordered,
+            current: None,
+            early: BTreeMap::new(),
+            next: 0,
+            over: false,
+            told: false,
+            detached: false,
+        }
+    }
+
+    /// Dropping it does not cancel anything.
+    pub(super) fn detached(mut self) -> Outcomes {
+        self.detached = true;
+        self
     }
 
     /// Of a pool that takes no more tasks: cut short before the first.
     pub(super) fn refused(waker: Waker, why: &Failure) -> Outcomes {
-        let job = Arc::new(Job::new(0, 0, Window::DEFAULT, waker));
-        job.finish(why);
-        Outcomes::new(job, false)
+        Outcomes::new(Job::refused(waker, why), false)
     }
 
-    /// At the end: why it came before that of the input. Once.
-    fn cut_short(&mut self) -> Option<TaskError> {
+    /// At the end: why it came before that of the input. Once. The panic of the iterator that the input came from goes on here.
+    pub(super) fn cut_short(&mut self) -> Option<TaskError> {
+        if let Some(Panic(payload)) = self.job.take_panic() {
+            std::panic::resume_unwind(payload);
+        }
         let told = std::mem::replace(&mut self.told, true);
         self.job.cut_short().filter(|_| !told).map(TaskError::from)
     }
@@ -229,12 +254,17 @@ impl Outcomes {
         Ok(value)
     }
 
+    /// Whether the pool's policy has ended the stream early: [`PoolBuilder::halt`](crate::PoolBuilder::halt).
+    pub fn is_halted(&self) -> bool {
+        self.job.is_halted()
+    }
+
     /// Whether an outcome, or the end, is there without waiting. In an ordered stream it may be that of a later task.
     pub fn is_ready(&self) -> bool {
         self.current.is_some() || self.over || self.job.is_ready()
     }
 
-    /// Cancels what is not running yet; the outcomes of what is running are not wanted either.
+    /// Cancels the rest: what is queued is given up, what is running is stopped. There are no more outcomes.
     pub fn cancel(&self) {
         self.job.cancel();
     }
@@ -287,193 +317,8 @@ impl Outcomes {
 
 impl Drop for Outcomes {
     fn drop(&mut self) {
-        self.job.cancel();
-    }
-}
-
-/// The result of one task that is under way: `multiprocessing.pool.AsyncResult`. Dropping it cancels the task if it is not running yet.
-pub struct AsyncResult<R> {
-    state: State<R>,
-    decode: Decode<R>,
-}
-
-enum State<R> {
-    Pending(Outcomes),
-    Ready(Result<R, TaskError>),
-    /// `get_timeout` gave it away.
-    Taken,
-}
-
-impl<R> fmt::Debug for AsyncResult<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsyncResult").field("ready", &self.ready()).finish()
-    }
-}
-
-impl<R> AsyncResult<R> {
-    /// Whether the task is done.
-    pub fn ready(&self) -> bool {
-        match &self.state {
-            State::Pending(outcomes) => outcomes.is_ready(),
-            State::Ready(_) | State::Taken => true,
-        }
-    }
-
-    /// Cancels the task if it is not running yet; its outcome is then [`TaskError::Cancelled`].
-    pub fn cancel(&self) {
-        if let State::Pending(outcomes) = &self.state {
-            outcomes.cancel();
+        if !self.detached {
+            self.job.cancel();
         }
     }
 }
-
-impl<R: Ret> AsyncResult<R> {
-    pub(super) fn new(outcomes: Outcomes, decode: Decode<R>) -> AsyncResult<R> {
-        AsyncResult { state: State::Pending(outcomes), decode }
-    }
-
-    pub(super) fn failed(error: TaskError, decode: Decode<R>) -> AsyncResult<R> {
-        AsyncResult { state: State::Ready(Err(error)), decode }
-    }
-
-    /// Waits for the result.
-    ///
-    /// # Errors
-    /// What happened to the task.
-    pub fn get(mut self) -> Result<R, TaskError> {
-        let _settled = self.settle(None);
-        match self.state {
-            State::Ready(result) => result,
-            State::Pending(_) | State::Taken => Err(TaskError::Cancelled),
-        }
-    }
-
-    /// Waits for the result, for at most that long. A result is given once.
-    ///
-    /// # Errors
-    /// [`TimedOut`]: the task goes on, and asking again is fine.
-    pub fn get_timeout(&mut self, timeout: Duration) -> Result<Result<R, TaskError>, TimedOut> {
-        self.settle(Instant::now().checked_add(timeout))?;
-        match std::mem::replace(&mut self.state, State::Taken) {
-            State::Ready(result) => Ok(result),
-            State::Pending(_) | State::Taken => Ok(Err(TaskError::Cancelled)),
-        }
-    }
-
-    /// Waits until the task is done, for at most that long; whether it is.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> bool {
-        self.settle(timeout.and_then(|t| Instant::now().checked_add(t))).is_ok()
-    }
-
-    /// Whether the task returned; `None` while it is not done.
-    pub fn successful(&mut self) -> Option<bool> {
-        if !self.ready() {
-            return None;
-        }
-        self.settle(None).ok()?;
-        Some(matches!(self.state, State::Ready(Ok(_))))
-    }
-
-    fn settle(&mut self, deadline: Option<Instant>) -> Result<(), TimedOut> {
-        if let State::Pending(outcomes) = &mut self.state {
-            let decode = &self.decode;
-            let result = outcomes.take_one(deadline, |outcome| decode.decode(outcome.result()))?;
-            self.state = State::Ready(result.unwrap_or(Err(TaskError::Cancelled)));
-        }
-        Ok(())
-    }
-}
-
-/// Results in the order of their items; made by [`Pool::imap`](super::Pool::imap).
-///
-/// If the pool ends before the items do, the last of its own items is the error that says so.
-pub struct Imap<R> {
-    outcomes: Outcomes,
-    decode: Decode<R>,
-}
-
-/// Results as they come, each with the position of its item; made by [`Pool::imap_unordered`](super::Pool::imap_unordered).
-///
-/// If the pool ends before the items do, the last of its own items is the error that says so, at the position of an item that was not drawn.
-pub struct ImapUnordered<R> {
-    outcomes: Outcomes,
-    decode: Decode<R>,
-    /// One more than the last position that was given.
-    seen: u64,
-}
-
-impl<R> fmt::Debug for Imap<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Imap").field(&self.outcomes).finish()
-    }
-}
-
-impl<R> fmt::Debug for ImapUnordered<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ImapUnordered").field(&self.outcomes).finish()
-    }
-}
-
-impl<R: Ret> Imap<R> {
-    pub(super) fn new(outcomes: Outcomes, decode: Decode<R>) -> Imap<R> {
-        Imap { outcomes, decode }
-    }
-
-    /// The next outcome, if it comes within that time; `Ok(None)` at the end.
-    ///
-    /// # Errors
-    /// [`TimedOut`]: the iterator goes on.
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Result<R, TaskError>>, TimedOut> {
-        self.next_until(Instant::now().checked_add(timeout))
-    }
-
-    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<Result<R, TaskError>>, TimedOut> {
-        let decode = &self.decode;
-        let next = self.outcomes.take_one(deadline, |outcome| decode.decode(outcome.result()))?;
-        Ok(next.or_else(|| self.outcomes.cut_short().map(Err)))
-    }
-}
-
-impl<R: Ret> Iterator for Imap<R> {
-    type Item = Result<R, TaskError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.next_until(None).ok().flatten()
-    }
-}
-
-impl<R: Ret> std::iter::FusedIterator for Imap<R> {}
-
-impl<R: Ret> ImapUnordered<R> {
-    pub(super) fn new(outcomes: Outcomes, decode: Decode<R>) -> ImapUnordered<R> {
-        ImapUnordered { outcomes, decode, seen: 0 }
-    }
-
-    /// The next outcome, if it comes within that time; `Ok(None)` at the end.
-    ///
-    /// # Errors
-    /// [`TimedOut`]: the iterator goes on.
-    #[expect(clippy::type_complexity, reason = "the item of this iterator, in the same wrapping as Imap's")]
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
-        self.next_until(Instant::now().checked_add(timeout))
-    }
-
-    #[expect(clippy::type_complexity, reason = "as above")]
-    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
-        let decode = &self.decode;
-        let next = self.outcomes.take_one(deadline, |outcome| (outcome.index(), decode.decode(outcome.result())))?;
-        Ok(next.or_else(|| self.outcomes.cut_short().map(|error| (self.seen, Err(error)))).inspect(|(index, _)| {
-            self.seen = self.seen.max(index + 1);
-        }))
-    }
-}
-
-impl<R: Ret> Iterator for ImapUnordered<R> {
-    type Item = (u64, Result<R, TaskError>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.next_until(None).ok().flatten()
-    }
-}
-
-impl<R: Ret> std::iter::FusedIterator for ImapUnordered<R> {}

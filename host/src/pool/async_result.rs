@@ -1,0 +1,275 @@
+//! A result that will be there some day: `apply_async`, `map_async`.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::callbacks::{Callbacks, Promise};
+use super::job::{Job, Panic};
+use crate::error::{TaskError, TimedOut};
+
+/// A result that is under way: `multiprocessing.pool.AsyncResult`. That of [`Pool::apply_async`](crate::Pool::apply_async) is a `T` or a
+/// [`TaskError`], that of [`Pool::map_async`](crate::Pool::map_async) a `Vec` or a [`MapError`](crate::MapError).
+///
+/// Dropping it lets the task go on, as in Python; [`cancel`](AsyncResult::cancel) ends it. Results that nobody waits for are dropped.
+pub struct AsyncResult<T, E = TaskError> {
+    slot: Arc<Slot<T, E>>,
+    job: Arc<Job>,
+    callbacks: Callbacks,
+}
+
+/// Where the result will be.
+pub(super) struct Slot<T, E> {
+    state: Mutex<State<T, E>>,
+    changed: Condvar,
+}
+
+enum State<T, E> {
+    /// It is made by whoever asks first, once the job is ready.
+    Lazy(Settle<T, E>),
+    /// Another thread will bring it, and call these first.
+    Coming(Vec<(Callback<T, E>, Promise)>),
+    Ready(Result<T, E>),
+    /// The iterator that the items came from panicked: so does whoever asks.
+    Panicked(Panic),
+    Taken,
+}
+
+type Settle<T, E> = Box<dyn FnOnce() -> Result<T, E> + Send>;
+type Callback<T, E> = Box<dyn FnOnce(&Result<T, E>) + Send>;
+
+impl<T, E> Slot<T, E> {
+    fn lock(&self) -> MutexGuard<'_, State<T, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls the callbacks, then lets everybody see the result, as CPython does.
+    fn complete(&self, result: Result<T, E>) {
+        loop {
+            let mut state = self.lock();
+            let callbacks = match &mut *state {
+                State::Coming(callbacks) => std::mem::take(callbacks),
+                _ => Vec::new(),
+            };
+            if callbacks.is_empty() {
+                *state = State::Ready(result);
+                break;
+            }
+            drop(state);
+            let result = &result;
+            for (callback, _promise) in callbacks {
+                // The promise is kept, and dropped, also if it panics.
+                let call = std::panic::AssertUnwindSafe(|| callback(result));
+                if std::panic::catch_unwind(call).is_err() {
+                    tracing::error!(target: "wpool::pool", "a callback panicked");
+                }
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn has_callbacks(&self) -> bool {
+        matches!(&*self.lock(), State::Coming(callbacks) if !callbacks.is_empty())
+    }
+
+    fn panicked(&self, panic: Panic) {
+        *self.lock() = State::Panicked(panic);
+        self.changed.notify_all();
+    }
+}
+
+/// The other end of an [`AsyncResult`] that a thread of its own works for.
+pub(super) struct Bringer<T, E> {
+    slot: Arc<Slot<T, E>>,
+    callbacks: Callbacks,
+}
+
+impl<T: Send + 'static, E: Send + 'static> Bringer<T, E> {
+    pub(super) fn bring(self, result: Result<T, E>) {
+        match self.slot.has_callbacks() {
+            true => self.callbacks.run(move || self.slot.complete(result)),
+            false => self.slot.complete(result),
+        }
+    }
+
+    pub(super) fn panicked(self, panic: Panic) {
+        self.slot.panicked(panic);
+    }
+}
+
+impl<T, E> AsyncResult<T, E> {
+    fn with(state: State<T, E>, job: Arc<Job>, callbacks: Callbacks) -> AsyncResult<T, E> {
+        AsyncResult { slot: Arc::new(Slot { state: Mutex::new(state), changed: Condvar::new() }), job, callbacks }
+    }
+
+    /// That `settle` makes, without waiting, once the job is ready.
+    pub(super) fn lazy(
+        job: Arc<Job>,
+        callbacks: Callbacks,
+        settle: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> AsyncResult<T, E> {
+        Self::with(State::Lazy(Box::new(settle)), job, callbacks)
+    }
+
+    /// That somebody else will bring.
+    pub(super) fn coming(job: Arc<Job>, callbacks: Callbacks) -> (AsyncResult<T, E>, Bringer<T, E>) {
+        let result = Self::with(State::Coming(Vec::new()), job, callbacks);
+        let bringer = Bringer { slot: result.slot.clone(), callbacks: result.callbacks.clone() };
+        (result, bringer)
+    }
+
+    /// That is there already.
+    pub(super) fn done(result: Result<T, E>, job: Arc<Job>, callbacks: Callbacks) -> AsyncResult<T, E> {
+        Self::with(State::Ready(result), job, callbacks)
+    }
+
+    /// Whether the result is there.
+    pub fn ready(&self) -> bool {
+        self.wait_until(Some(Instant::now()))
+    }
+
+    /// Waits until the result is there, for at most that long; whether it is. Never fails.
+    pub fn wait(&self, timeout: Option<Duration>) -> bool {
+        self.wait_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.slot.lock();
+        loop {
+            match &*state {
+                State::Ready(_) | State::Panicked(_) | State::Taken => return true,
+                State::Lazy(_) => {
+                    drop(state);
+                    if !self.job.wait_ready(deadline) {
+                        return false;
+                    }
+                    state = self.slot.lock();
+                    // Unless somebody else was faster.
+                    if let State::Lazy(_) = &*state
+                        && let State::Lazy(settle) = std::mem::replace(&mut *state, State::Taken)
+                    {
+                        *state = State::Ready(settle());
+                    }
+                }
+                State::Coming(_) => {
+                    state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                        None => self.slot.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                        Some(left) if left.is_zero() => return false,
+                        Some(left) => {
+                            self.slot.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the call returned a result; `None` while it is not done (CPython raises `ValueError` then).
+    pub fn successful(&self) -> Option<bool> {
+        let is_ready = self.ready();
+        is_ready.then(|| matches!(&*self.slot.lock(), State::Ready(Ok(_))))
+    }
+
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// What happened to the task.
+    ///
+    /// # Panics
+    /// If [`get_timeout`](Self::get_timeout) has given the result away before; with the panic of the items' iterator, if that panicked.
+    pub fn get(self) -> Result<T, E> {
+        self.wait_until(None);
+        self.take()
+    }
+
+    /// Waits for the result, for at most that long, and gives it away.
+    ///
+    /// # Errors
+    /// [`TimedOut`]: the task goes on, and asking again is fine.
+    ///
+    /// # Panics
+    /// As [`get`](Self::get).
+    pub fn get_timeout(&mut self, timeout: Duration) -> Result<Result<T, E>, TimedOut> {
+        match self.wait(Some(timeout)) {
+            true => Ok(self.take()),
+            false => Err(TimedOut),
+        }
+    }
+
+    fn take(&self) -> Result<T, E> {
+        let state = std::mem::replace(&mut *self.slot.lock(), State::Taken);
+        match state {
+            State::Ready(result) => result,
+            State::Panicked(Panic(payload)) => std::panic::resume_unwind(payload),
+            State::Taken | State::Lazy(_) | State::Coming(_) => panic!("the result was taken before"),
+        }
+    }
+
+    /// Cancels what is not done yet: what is queued is given up, what is running is stopped. The outcome is then
+    /// [`TaskError::Cancelled`], unless it came first. Whether there was anything to cancel.
+    pub fn cancel(&self) -> bool {
+        let was_ready = self.ready();
+        if !was_ready {
+            self.job.cancel();
+        }
+        !was_ready
+    }
+}
+
+impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
+    /// Calls `callback` with the result when it is there, if it is one. It runs on the pool's own thread for callbacks, before anybody who waits
+    /// sees the result. Joining the pool waits for it.
+    ///
+    /// A callback must not wait for another result of this pool that has a callback itself: there is one thread for all of them.
+    #[must_use = "without a variable of its own nothing is lost: the task goes on (`let _ = ..` says so)"]
+    pub fn callback(self, callback: impl FnOnce(&T) + Send + 'static) -> Self {
+        self.when_ready(|result| {
+            if let Ok(value) = result {
+                callback(value);
+            }
+        })
+    }
+
+    /// Calls `callback` with the error when it is there, if it is one; otherwise as [`callback`](Self::callback).
+    #[must_use = "without a variable of its own nothing is lost: the task goes on (`let _ = ..` says so)"]
+    pub fn error_callback(self, callback: impl FnOnce(&E) + Send + 'static) -> Self {
+        self.when_ready(|result| {
+            if let Err(error) = result {
+                callback(error);
+            }
+        })
+    }
+
+    fn when_ready(self, callback: impl FnOnce(&Result<T, E>) + Send + 'static) -> Self {
+        let promise = self.callbacks.promise();
+        let callback: (Callback<T, E>, Promise) = (Box::new(callback), promise);
+        let mut state = self.slot.lock();
+        if let State::Coming(callbacks) = &mut *state {
+            callbacks.push(callback);
+            drop(state);
+            return self;
+        }
+        let before = match std::mem::replace(&mut *state, State::Coming(vec![callback])) {
+            // Nothing to call with.
+            over @ (State::Panicked(_) | State::Taken) => std::mem::replace(&mut *state, over),
+            before => before,
+        };
+        drop(state);
+        let slot = self.slot.clone();
+        match before {
+            State::Lazy(settle) => {
+                let callbacks = self.callbacks.clone();
+                self.job.when_done(move || callbacks.run(move || slot.complete(settle())));
+            }
+            State::Ready(result) => self.callbacks.run(move || slot.complete(result)),
+            State::Panicked(_) | State::Taken | State::Coming(_) => {}
+        }
+        self
+    }
+}
+
+impl<T, E> fmt::Debug for AsyncResult<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncResult").field("ready", &self.ready()).finish()
+    }
+}

@@ -1,0 +1,97 @@
+//! The thread that a pool's callbacks run on: a slow one holds up other callbacks, but no result.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+type Call = Box<dyn FnOnce() + Send>;
+
+/// A handle to the thread, which is started with the first call and ends with the last handle.
+#[derive(Clone, Default)]
+pub(super) struct Callbacks(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    none_left: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    thread: Option<(Sender<Call>, ThreadId)>,
+    /// Callbacks that have been promised and have not run.
+    promised: usize,
+}
+
+/// A callback that will run some day: joining the pool waits for it.
+pub(super) struct Promise(Callbacks);
+
+impl Callbacks {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn promise(&self) -> Promise {
+        self.lock().promised += 1;
+        Promise(self.clone())
+    }
+
+    /// Runs `call` on the thread.
+    pub(super) fn run(&self, call: impl FnOnce() + Send + 'static) {
+        let mut state = self.lock();
+        if state.thread.is_none() {
+            let (sender, calls) = crossbeam_channel::unbounded::<Call>();
+            let run = move || calls.iter().for_each(guarded);
+            // Detached: whoever needs it waits for its promises.
+            let started = std::thread::Builder::new().name("wpool-callbacks".to_owned()).spawn(run);
+            state.thread = started.ok().map(|thread| (sender, thread.thread().id()));
+        }
+        let sender = state.thread.as_ref().map(|(sender, _)| sender.clone());
+        drop(state);
+        match sender {
+            Some(sender) => drop(sender.send(Box::new(call))),
+            // A machine without a thread to spare: late is better than never.
+            None => guarded(Box::new(call)),
+        }
+    }
+
+    /// Waits until every promised callback has run; whether they have. A callback itself does not wait.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.lock();
+        if state.thread.as_ref().is_some_and(|(_, id)| *id == std::thread::current().id()) {
+            return true;
+        }
+        while state.promised > 0 {
+            state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                None => self.0.none_left.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return false,
+                Some(left) => self.0.none_left.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+        true
+    }
+}
+
+/// A callback that panics ends itself only; there is nobody to pass the panic to.
+fn guarded(call: Call) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        tracing::error!(target: "wpool::pool", "a callback panicked");
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.lock().promised -= 1;
+        self.0.0.none_left.notify_all();
+    }
+}
+
+impl fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Callbacks({} promised)", self.lock().promised)
+    }
+}

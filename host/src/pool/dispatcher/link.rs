@@ -1,0 +1,473 @@
+//! Talking to workers: batches out, results in, and nothing of what they say believed unchecked.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::{Dispatcher, socket_token};
+use crate::context::Child;
+use crate::error::TaskError;
+use crate::pool::WorkerState;
+use crate::pool::events::PoolEvent;
+use crate::pool::job::{By, ResultChunk};
+use crate::pool::schedule::{Action, Event, JobId, WorkerId};
+use crate::protocol::frame::{self, Frame, Kind, Violation};
+use crate::protocol::message::{self, Batch, Failure, FromWorker, ToWorker};
+use crate::sys::StatusPage;
+
+/// How much is read from a worker at once.
+const READ_LEN: usize = 256 << 10;
+/// How often in a row one worker is read before the others have their turn.
+pub(super) const ROUNDS: usize = 8;
+/// How often a worker is read whose process has ended. Its socket held a few hundred KiB at most; whoever writes more is a process that it
+/// left behind, and not listened to.
+pub(super) const LAST_ROUNDS: usize = 64;
+/// Bytes of any message of a worker's but a result, beside the output that it may hold. A failure's message is cut by the worker long before.
+const MESSAGE_LEN_MAX: usize = 1 << 20;
+/// What comes before a result: stdout, stderr and the time. A worker that sends them without end would fill our memory.
+const ATTACHMENTS_MAX: usize = 3;
+/// Bytes of memory a worker's read buffer keeps when it is empty.
+const BUFFER_KEPT: usize = 1 << 20;
+
+/// A worker's memory is looked at no more often than this.
+const WEIGH_PERIOD: Duration = Duration::from_millis(100);
+
+/// A worker as the coordinator sees it.
+pub(super) struct Link {
+    pub(super) socket: OwnedFd,
+    pub(super) page: StatusPage,
+    /// `None` until the zygote has said which process it is.
+    pub(super) child: Option<Child>,
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+    /// How much of `outgoing` is sent.
+    sent: usize,
+    /// The socket is registered for writing.
+    wants_write: bool,
+    stage: Stage,
+    plans: Vec<u32>,
+    /// It was told that some of its tasks are not wanted any more, and may answer that it has dropped them.
+    pub(super) is_dropping: bool,
+    /// When its memory was looked at last.
+    weighed: Instant,
+    /// Why we ended it, if we did.
+    pub(super) fault: Option<String>,
+    /// It broke the protocol: what it says is not listened to any more.
+    distrusted: bool,
+}
+
+/// How far a worker's start has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Silent,
+    Greeted,
+    Ready,
+}
+
+impl Link {
+    pub(super) fn new(socket: OwnedFd, page: StatusPage) -> Link {
+        Link {
+            socket,
+            page,
+            child: None,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            sent: 0,
+            wants_write: false,
+            stage: Stage::Silent,
+            plans: Vec::new(),
+            is_dropping: false,
+            weighed: Instant::now(),
+            fault: None,
+            distrusted: false,
+        }
+    }
+
+    /// Bytes of memory that the worker shares with nobody. `None`: it is gone, or no process of its own.
+    fn private_memory(&self) -> Option<u64> {
+        let pid = self.child.as_ref()?.pid();
+        let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        let mut pages = pages.split(' ').skip(1).map(str::parse::<u64>);
+        let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
+        Some(resident.saturating_sub(shared).saturating_mul(rustix::param::page_size() as u64))
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn send(&mut self, worker: WorkerId, job: JobId, first: u64, count: u64, attempt: u32) {
+        let (Some(link), Some(open)) = (self.links.get_mut(&worker), self.jobs.get(&job)) else { return };
+        let plan = open.job.plan;
+        if !link.plans.contains(&plan)
+            && let Some(call) = self.plans.get(&plan)
+        {
+            link.plans.push(plan);
+            message::write_control(&mut link.outgoing, &ToWorker::Plan { id: plan, call: call.clone() });
+        }
+        frame::write(&mut link.outgoing, Kind::Batch, |out| {
+            Batch::write_head(out, plan, attempt);
+            let (mut first, mut left) = (first, count);
+            while left > 0 {
+                let at = open.chunks.partition_point(|c| c.first + c.count() <= first);
+                let chunk = &open.chunks[at];
+                let part = left.min(chunk.first + chunk.count() - first);
+                out.extend_from_slice(chunk.records(first, part));
+                (first, left) = (first + part, left - part);
+            }
+        });
+        self.tell(|| PoolEvent::TasksStarted { job, tasks: first..first + count, attempt, worker });
+        self.set_state(worker, WorkerState::Busy);
+        self.flush(worker);
+    }
+
+    pub(super) fn say(&mut self, worker: WorkerId, message: &ToWorker) {
+        if let Some(link) = self.links.get_mut(&worker) {
+            message::write_control(&mut link.outgoing, message);
+            self.flush(worker);
+        }
+    }
+
+    /// Writes as much as the socket takes; the rest when it is ready for more.
+    fn flush(&mut self, worker: WorkerId) {
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        while link.sent < link.outgoing.len() {
+            match rustix::net::send(
+                &link.socket,
+                &link.outgoing[link.sent..],
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            ) {
+                Ok(sent) => link.sent += sent,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                // It is dying; its process will tell.
+                Err(_) => {
+                    link.sent = link.outgoing.len();
+                }
+            }
+        }
+        if link.sent == link.outgoing.len() {
+            link.sent = 0;
+            link.outgoing.clear();
+            link.outgoing.shrink_to(BUFFER_KEPT);
+        }
+        let wants_write = !link.outgoing.is_empty();
+        if wants_write != link.wants_write {
+            link.wants_write = wants_write;
+            let flags = if wants_write { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+            let _gone = epoll::modify(&self.epoll, &link.socket, EventData::new_u64(socket_token(worker)), flags);
+        }
+    }
+
+    /// Reads up to `rounds` times, so that others have their turn too; what is left is reported again.
+    pub(super) fn serve_socket(&mut self, worker: WorkerId, rounds: usize) {
+        self.flush(worker);
+        for _ in 0..rounds {
+            let Some(link) = self.links.get_mut(&worker) else { return };
+            if link.distrusted || self.schedule.is_terminated() {
+                // It has been killed. What it has still to say counts for nothing.
+                let _gone = epoll::delete(&self.epoll, &link.socket);
+                return;
+            }
+            link.incoming.reserve(READ_LEN);
+            let received = rustix::net::recv(
+                &link.socket,
+                rustix::buffer::spare_capacity(&mut link.incoming),
+                RecvFlags::DONTWAIT,
+            );
+            match received {
+                Ok((_, 0)) => return self.hung_up(worker),
+                Ok(_) => {
+                    if let Err(violation) = self.read(worker) {
+                        return self.punish(worker, &violation);
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(_) => return self.hung_up(worker),
+            }
+        }
+    }
+
+    /// The worker closed its socket. It is ending; if it should not, it is ended.
+    fn hung_up(&mut self, worker: WorkerId) {
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        let _gone = epoll::delete(&self.epoll, &link.socket);
+        // A process that is exiting already keeps its exit code.
+        if let Some(child) = &link.child {
+            child.kill();
+        }
+    }
+
+    /// The worker broke the protocol: it may be the attacker's by now.
+    fn punish(&mut self, worker: WorkerId, violation: &Violation) {
+        tracing::warn!(worker, %violation, "protocol error");
+        if let Some(link) = self.links.get_mut(&worker) {
+            let _gone = epoll::delete(&self.epoll, &link.socket);
+            link.incoming = Vec::new();
+            link.fault = Some(format!("protocol error: {violation}"));
+            link.distrusted = true;
+        }
+        self.kill(worker);
+    }
+
+    /// Handles the whole frames that have come from a worker.
+    fn read(&mut self, worker: WorkerId) -> Result<(), Violation> {
+        let Some(link) = self.links.get_mut(&worker) else { return Ok(()) };
+        let bytes = std::mem::take(&mut link.incoming);
+        let mut results = Results { from: 0, count: 0, failed: 0, attached: 0 };
+        let mut at = 0;
+        let read = loop {
+            if let Err(violation) = self.check_len(&bytes[at..]) {
+                break Err(violation);
+            }
+            let frame = match frame::parse(&bytes[at..]) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(violation) => break Err(violation),
+            };
+            let end = at + frame.len();
+            if let Err(violation) = self.handle(worker, frame, at, end, &bytes, &mut results) {
+                break Err(violation);
+            }
+            at = end;
+        };
+        // Whole results go on now; attachments whose result has not come wait for it.
+        let from = self.pass_on(worker, &bytes, &mut results);
+        let kept = if read.is_err() { bytes.len() } else { from };
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.incoming = bytes;
+            link.incoming.drain(..kept);
+            if link.incoming.is_empty() {
+                link.incoming.shrink_to(BUFFER_KEPT);
+            }
+        }
+        read
+    }
+
+    /// Refuses a frame that is longer than any that our own worker would send, as soon as it is announced.
+    fn check_len(&self, bytes: &[u8]) -> Result<(), Violation> {
+        let limits = &self.spec.limits;
+        match frame::head(bytes)? {
+            Some((Kind::Returned, len)) if len > limits.output => Err(Violation::TooLong { len }),
+            Some((Kind::Returned, _)) | None => Ok(()),
+            Some((_, len)) if len > limits.stdout.saturating_add(MESSAGE_LEN_MAX) => Err(Violation::TooLong { len }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn handle(
+        &mut self,
+        worker: WorkerId,
+        frame: Frame<'_>,
+        at: usize,
+        end: usize,
+        bytes: &[u8],
+        results: &mut Results,
+    ) -> Result<(), Violation> {
+        match frame.kind {
+            Kind::Returned => {
+                self.expect_answer(worker, results)?;
+                results.count += 1;
+                results.attached = 0;
+                Ok(())
+            }
+            Kind::Failed => {
+                self.expect_answer(worker, results)?;
+                results.attached = 0;
+                let failure = message::read_failure(frame.payload)?;
+                let is_dropping = self.links.get(&worker).is_some_and(|link| link.is_dropping);
+                let may_say = failure.is_of_a_task() || (failure == Failure::Cancelled && is_dropping);
+                if !may_say {
+                    return Err(Violation::Unexpected("a failure that is not a worker's to tell"));
+                }
+                if self.spec.retry_on.is_some() && self.is_worth_retrying(failure.clone()) {
+                    // May not be the last word, so that it goes its own way.
+                    self.pass_on(worker, &bytes[..at], results);
+                    let frames = &bytes[results.from..end];
+                    self.fail(worker, frames, failure);
+                    results.from = end;
+                } else {
+                    results.count += 1;
+                    results.failed += 1;
+                }
+                Ok(())
+            }
+            Kind::Took if frame.payload.len() != 8 => {
+                Err(Violation::Malformed("a duration that is not 8 bytes".to_owned()))
+            }
+            Kind::Stdout | Kind::Stderr | Kind::Took => {
+                results.attached += 1;
+                match results.attached > ATTACHMENTS_MAX {
+                    true => Err(Violation::Unexpected("more output than a task has streams")),
+                    false => Ok(()),
+                }
+            }
+            Kind::BatchDone => {
+                let nanos = frame
+                    .payload
+                    .try_into()
+                    .map_err(|_| Violation::Malformed("a duration that is not 8 bytes".to_owned()))?;
+                self.pass_on(worker, &bytes[..at], results);
+                results.from = end;
+                self.on(Event::BatchDone { worker, busy: Duration::from_nanos(u64::from_le_bytes(nanos)) });
+                if !self.schedule.is_busy(worker) {
+                    self.set_state(worker, WorkerState::Idle);
+                }
+                self.weigh(worker);
+                Ok(())
+            }
+            Kind::Control => {
+                self.pass_on(worker, &bytes[..at], results);
+                results.from = end;
+                self.hear(worker, message::read_control(frame)?)
+            }
+            Kind::Batch => Err(Violation::Unexpected("a worker sent a batch")),
+        }
+    }
+
+    fn expect_answer(&self, worker: WorkerId, results: &Results) -> Result<(), Violation> {
+        match self.schedule.unanswered(worker) > results.count {
+            true => Ok(()),
+            false => Err(Violation::Unexpected("a result for a task that the worker does not hold")),
+        }
+    }
+
+    fn hear(&mut self, worker: WorkerId, message: FromWorker) -> Result<(), Violation> {
+        match message {
+            FromWorker::Hello { version } if version == crate::protocol::VERSION => {
+                self.set_stage(worker, Stage::Silent, Stage::Greeted)
+            }
+            FromWorker::Hello { .. } => Err(Violation::Unexpected("the worker is of another version")),
+            FromWorker::Ready => {
+                self.set_stage(worker, Stage::Greeted, Stage::Ready)?;
+                self.set_state(worker, WorkerState::Idle);
+                self.tell(|| PoolEvent::WorkerReady { worker });
+                self.on(Event::Ready { worker });
+                self.count_ready();
+                Ok(())
+            }
+            FromWorker::InitFailed { failure } => {
+                self.set_stage(worker, Stage::Greeted, Stage::Greeted)?;
+                let error = crate::error::TaskError::from(failure);
+                self.on(Event::Broke { reason: format!("the initializer failed: {error}") });
+                Ok(())
+            }
+            FromWorker::Refused { reason } => {
+                if let Some(link) = self.links.get_mut(&worker)
+                    && link.fault.replace(reason).is_some()
+                {
+                    return Err(Violation::Unexpected("the worker gave up twice"));
+                }
+                Ok(())
+            }
+            FromWorker::Compiled(_)
+            | FromWorker::Forked { .. }
+            | FromWorker::NotForked { .. }
+            | FromWorker::Report(_) => Err(Violation::Unexpected("the worker spoke out of turn")),
+        }
+    }
+
+    /// A worker's start goes step by step, once.
+    fn set_stage(&mut self, worker: WorkerId, from: Stage, to: Stage) -> Result<(), Violation> {
+        match self.links.get_mut(&worker) {
+            Some(link) if link.stage != from => Err(Violation::Unexpected("the worker spoke out of turn")),
+            Some(link) => {
+                link.stage = to;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Passes the whole results in `bytes[results.from..]` on. Gives where attachments begin that have no result yet.
+    fn pass_on(&mut self, worker: WorkerId, bytes: &[u8], results: &mut Results) -> usize {
+        if results.count == 0 {
+            return results.from;
+        }
+        let by = self.by(worker);
+        let mut at = results.from;
+        let (count, mut failures) = (results.count, results.failed);
+        self.on_answer(Event::Returned { worker, count, failed: failures }, |this, job, first, count, attempt| {
+            let end = at + len_of_outcomes(&bytes[at..], count);
+            let chunk = ResultChunk { first, count, frames: bytes[at..end].to_vec(), by: By { attempt, ..by } };
+            at = end;
+            let failed = failures.min(count);
+            failures -= failed;
+            this.deliver(job, chunk, failed);
+        });
+        results.count = 0;
+        results.failed = 0;
+        results.from = at;
+        at
+    }
+
+    /// A task failed in a way that may be worth another try.
+    fn fail(&mut self, worker: WorkerId, frames: &[u8], failure: Failure) {
+        let by = self.by(worker);
+        self.decide(Event::Failed { worker, retriable: true }, |this, action| match action {
+            Action::Deliver { job, first, count, attempt } => {
+                let by = By { attempt, ..by };
+                this.deliver(job, ResultChunk { first, count, frames: frames.to_vec(), by }, count);
+            }
+            Action::Retry { job, task, attempt, delay, verdict: None } => {
+                this.tell_retried(job, task, attempt, delay, || TaskError::from(failure.clone()));
+            }
+            other => this.act(other),
+        });
+        self.catch_up();
+    }
+
+    /// Looks at what a worker uses, if that is limited: between its batches, when no task's memory is in the way.
+    fn weigh(&mut self, worker: WorkerId) {
+        let Some(max) = self.spec.memory_max else { return };
+        let Some(link) = self.links.get_mut(&worker).filter(|link| link.weighed.elapsed() >= WEIGH_PERIOD) else {
+            return;
+        };
+        link.weighed = Instant::now();
+        if link.private_memory().is_some_and(|bytes| bytes > max) {
+            self.on(Event::Oversized { worker });
+        }
+    }
+
+    /// Tells whoever waits for the pool to be complete.
+    fn count_ready(&mut self) {
+        if let Some((awaited, _)) = &mut self.spec.awaited {
+            *awaited -= 1;
+            if *awaited == 0
+                && let Some((_, complete)) = self.spec.awaited.take()
+            {
+                let _nobody_waits = complete.send(());
+            }
+        }
+    }
+
+    fn by(&self, worker: WorkerId) -> By {
+        let pid = self.links.get(&worker).and_then(|l| l.child.as_ref()).map_or(0, Child::pid);
+        By { worker, pid, attempt: 1 }
+    }
+}
+
+/// A run of answers within the bytes being read.
+struct Results {
+    /// Where the run begins.
+    from: usize,
+    /// Whole results in it so far.
+    count: u64,
+    /// Those of them that are failures.
+    failed: u64,
+    /// Frames since the last result that belong to the next.
+    attached: usize,
+}
+
+/// The bytes of the first `count` outcomes.
+fn len_of_outcomes(bytes: &[u8], count: u64) -> usize {
+    let mut at = 0;
+    let mut left = count;
+    while left > 0 {
+        let Ok(Some(frame)) = frame::parse(&bytes[at..]) else { break };
+        at += frame.len();
+        left -= u64::from(matches!(frame.kind, Kind::Returned | Kind::Failed));
+    }
+    at
+}

@@ -1,0 +1,509 @@
+//! The pool's one thread: it owns the workers' sockets and processes, turns what happens into events, and carries out what the
+//! [`Schedule`] decides. It never blocks on a worker; a request to the zygote is small enough for its socket.
+
+mod link;
+mod staff;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec};
+
+use self::link::{Link, ROUNDS};
+use super::events::{PoolEvent, Sink};
+use super::job::{By, InputChunk, Job, ResultChunk, parse_outcome};
+use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
+use super::{WorkerInfo, WorkerState};
+use crate::context::StartMethod;
+use crate::context::forkserver::Zygote;
+use crate::error::TaskError;
+use crate::limits::{Limit, Limits};
+use crate::module::Module;
+use crate::protocol::frame::Kind;
+use crate::protocol::message::{Call, Failure, Setup, ToWorker, read_failure};
+
+/// No more input is taken from a job that has this many tasks queued: it waits on its own side, where its window bounds it.
+const QUEUE_LEN: u64 = 1 << 14;
+/// Wakes the dispatcher from any thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Waker(Arc<Wake>);
+
+#[derive(Debug)]
+struct Wake {
+    eventfd: OwnedFd,
+    /// Jobs whose outcomes nobody wants any more.
+    cancelled: Mutex<Vec<JobId>>,
+}
+
+impl Waker {
+    pub(super) fn new() -> io::Result<Waker> {
+        let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Waker(Arc::new(Wake { eventfd, cancelled: Mutex::default() })))
+    }
+
+    pub(crate) fn wake(&self) {
+        // Full means that a wake-up is pending already.
+        let _pending = rustix::io::write(&self.0.eventfd, &1u64.to_ne_bytes());
+    }
+
+    /// Nobody wants the outcomes of this job any more.
+    pub(crate) fn cancel(&self, job: JobId) {
+        self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+        self.wake();
+    }
+
+    fn take_cancelled(&self) -> Vec<JobId> {
+        std::mem::take(&mut *self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn clear(&self) {
+        let _empty = rustix::io::read(&self.0.eventfd, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.eventfd.as_fd()
+    }
+}
+
+/// What the pool's handle asks for.
+pub(super) enum Command {
+    Job { job: Arc<Job>, call: Option<Call> },
+    Resize(usize),
+    Close,
+    Terminate,
+}
+
+/// What every worker is started with.
+pub(super) struct Spec {
+    pub(super) module: Module,
+    pub(super) limits: Limits,
+    pub(super) start_method: StartMethod,
+    pub(super) setup: Setup,
+    /// Which failures are worth another attempt, if there are to be any.
+    pub(super) retry_on: Option<RetryOn>,
+    pub(super) name: String,
+    /// A worker with more private memory than this is replaced.
+    pub(super) memory_max: Option<u64>,
+    pub(super) sink: Sink,
+    /// Told once that so many workers are ready.
+    pub(super) awaited: Option<(usize, Sender<()>)>,
+}
+
+/// What a task is told whose worker had to be killed for its time limit.
+pub(super) fn timeout_message(limits: &Limits) -> String {
+    let time = limits.time.unwrap_or_default();
+    format!("timeout after {time:?} (it did not stop by itself: its worker was killed)")
+}
+
+pub(super) type RetryOn = Arc<dyn Fn(&TaskError) -> bool + Send + Sync>;
+
+/// A job and the records that are still needed.
+struct OpenJob {
+    job: Arc<Job>,
+    chunks: VecDeque<InputChunk>,
+}
+
+impl Drop for OpenJob {
+    /// Whatever becomes of the dispatcher, nobody waits for ever.
+    fn drop(&mut self) {
+        self.job.finish(&Failure::Cancelled);
+    }
+}
+
+pub(super) struct Dispatcher {
+    spec: Spec,
+    schedule: Schedule,
+    epoll: OwnedFd,
+    waker: Waker,
+    commands: Receiver<Command>,
+    epoch: Instant,
+    links: HashMap<WorkerId, Link>,
+    jobs: HashMap<JobId, OpenJob>,
+    /// Those that may still get records. Of a thousand jobs most have given all they have, and are not to be looked into.
+    open: HashSet<JobId>,
+    plans: HashMap<u32, Call>,
+    zygote: Option<Zygote>,
+    directory: Arc<Mutex<Vec<WorkerInfo>>>,
+    actions: Vec<Action>,
+    /// What has happened while actions were being carried out. It waits: the actions at hand were decided without it.
+    events: VecDeque<Event>,
+    acting: bool,
+    told_broken: bool,
+    finished: bool,
+}
+
+const TOKEN_WAKER: u64 = 0;
+const TOKEN_ZYGOTE: u64 = 1;
+const TOKEN_WORKERS: u64 = 2;
+
+fn socket_token(worker: WorkerId) -> u64 {
+    TOKEN_WORKERS + u64::from(worker) * 2
+}
+
+fn child_token(worker: WorkerId) -> u64 {
+    socket_token(worker) + 1
+}
+
+impl Dispatcher {
+    pub(super) fn new(
+        spec: Spec,
+        config: Config,
+        waker: Waker,
+        commands: Receiver<Command>,
+        directory: Arc<Mutex<Vec<WorkerInfo>>>,
+    ) -> io::Result<Dispatcher> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &waker, EventData::new_u64(TOKEN_WAKER), EventFlags::IN)?;
+        Ok(Dispatcher {
+            spec,
+            schedule: Schedule::new(config),
+            epoll,
+            waker,
+            commands,
+            epoch: Instant::now(),
+            links: HashMap::new(),
+            jobs: HashMap::new(),
+            open: HashSet::new(),
+            plans: HashMap::new(),
+            zygote: None,
+            directory,
+            actions: Vec::new(),
+            events: VecDeque::new(),
+            acting: false,
+            told_broken: false,
+            finished: false,
+        })
+    }
+
+    /// Runs until the pool is over and every worker is gone. Gives the reason if it broke.
+    pub(super) fn run(mut self) -> Option<String> {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        // An eager pool begins without being asked.
+        self.tick();
+        while !self.finished {
+            let timeout = self.schedule.next_tick().map(|due| due.saturating_sub(self.now()));
+            let timeout = timeout.map(|t| Timespec::try_from(t).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
+            events.clear();
+            // An interrupted or failed wait is a turn without events; the tick below is right in any case.
+            let _interrupted = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+            for event in &events {
+                self.dispatch(event.data.u64());
+            }
+            self.obey();
+            self.feed();
+            if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
+                self.tick();
+            }
+        }
+        // Jobs whose input never ended have records left that came too late even for the schedule.
+        let verdict = self.schedule.verdict();
+        let failure = self.failure(verdict.clone());
+        for (_, open) in self.jobs.drain() {
+            open.job.finish(&failure);
+        }
+        match verdict {
+            Verdict::Broken { reason } => Some(reason),
+            Verdict::Lost { .. } | Verdict::TimedOut | Verdict::Cancelled => None,
+        }
+        // The zygote ends with its handle.
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Tells of an event, which is made only if somebody listens.
+    fn tell(&self, event: impl FnOnce() -> PoolEvent) {
+        if self.spec.sink.is_heard() {
+            self.spec.sink.tell(&event());
+        }
+    }
+
+    fn dispatch(&mut self, token: u64) {
+        match token {
+            TOKEN_WAKER => self.waker.clear(),
+            TOKEN_ZYGOTE => self.hear_zygote(),
+            token => {
+                let Ok(worker) = WorkerId::try_from((token - TOKEN_WORKERS) / 2) else { return };
+                match token == socket_token(worker) {
+                    true => self.serve_socket(worker, ROUNDS),
+                    false => self.bury(worker),
+                }
+            }
+        }
+    }
+
+    fn on(&mut self, event: Event) {
+        self.events.push_back(event);
+        if self.acting {
+            return;
+        }
+        self.catch_up();
+    }
+
+    /// Takes the events that have come while actions were carried out.
+    fn catch_up(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            self.decide(event, Self::act);
+        }
+    }
+
+    /// Asks the schedule about one event and carries out each action with `act`.
+    fn decide(&mut self, event: Event, mut act: impl FnMut(&mut Self, Action)) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.schedule.on(self.now(), event, &mut actions);
+        self.tell_broken();
+        self.acting = true;
+        for action in actions.drain(..) {
+            act(self, action);
+        }
+        self.acting = false;
+        self.actions = actions;
+    }
+
+    /// As [`Dispatcher::on`], for answers: `deliver` gets what the schedule assigns to them.
+    fn on_answer(&mut self, event: Event, mut deliver: impl FnMut(&mut Self, JobId, u64, u64, u32)) {
+        self.decide(event, |this, action| match action {
+            Action::Deliver { job, first, count, attempt } => deliver(this, job, first, count, attempt),
+            other => this.act(other),
+        });
+        self.catch_up();
+    }
+
+    fn tick(&mut self) {
+        let busy: Vec<(WorkerId, u64)> = self
+            .links
+            .iter()
+            .filter(|(id, _)| self.schedule.is_busy(**id))
+            .map(|(id, link)| (*id, link.page.started()))
+            .collect();
+        for (worker, started) in busy {
+            self.on(Event::Progress { worker, started });
+        }
+        self.on(Event::Tick);
+    }
+
+    // What comes from the pool's users.
+
+    fn obey(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Job { job, call } => {
+                    if let Some(call) = call {
+                        self.plans.insert(job.plan, call);
+                    }
+                    self.open.insert(job.id);
+                    self.jobs.insert(job.id, OpenJob { job: job.clone(), chunks: VecDeque::new() });
+                    // Before any `Close` that was asked for after it.
+                    self.on(Event::Opened { job: job.id });
+                }
+                Command::Resize(processes) => self.on(Event::Resized { processes }),
+                Command::Close => self.on(Event::Close),
+                Command::Terminate => self.on(Event::Terminate),
+            }
+        }
+    }
+
+    /// Takes records from the jobs as far as there is use for them, and gives up jobs that nobody wants.
+    fn feed(&mut self) {
+        for id in self.waker.take_cancelled() {
+            // What was pushed before still has an outcome.
+            self.take_from(id);
+            self.on(Event::Cancelled { job: id });
+        }
+        let ids: Vec<JobId> = self.open.iter().copied().collect();
+        for id in ids {
+            if self.schedule.queued(id) < QUEUE_LEN {
+                self.take_from(id);
+                // While tasks are queued, the end of a running one brings us here again. Otherwise the next record has to.
+                while self.schedule.queued(id) == 0 && self.is_fed(id) {
+                    self.take_from(id);
+                }
+            }
+        }
+    }
+
+    /// Whether records have come to an open job since they were taken. If not, the next one wakes us.
+    fn is_fed(&self, id: JobId) -> bool {
+        self.open.contains(&id) && self.jobs.get(&id).is_some_and(|open| !open.job.await_input())
+    }
+
+    fn take_from(&mut self, id: JobId) {
+        if !self.open.contains(&id) {
+            return;
+        }
+        let Some(open) = self.jobs.get_mut(&id) else { return };
+        let taken = open.job.take_input();
+        let (mut count, mut bytes) = (0, 0);
+        for chunk in taken.chunks {
+            count += chunk.count();
+            bytes += chunk.bytes();
+            open.chunks.push_back(chunk);
+        }
+        if taken.ended {
+            self.open.remove(&id);
+        }
+        if count > 0 {
+            self.on(Event::Submitted { job: id, count, bytes });
+        }
+        if taken.ended {
+            self.on(Event::InputEnded { job: id });
+        }
+    }
+
+    // What the schedule wants.
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Start { worker } => self.start(worker),
+            Action::Send { worker, job, first, count, attempt } => self.send(worker, job, first, count, attempt),
+            Action::Deliver { .. } => {
+                unreachable!("only answers of a worker deliver, and they go through on_answer")
+            }
+            Action::Retry { job, task, attempt, delay, verdict } => {
+                // Without a verdict the failure is in the hand of whoever asked.
+                if let Some(verdict) = verdict {
+                    let error = || TaskError::from(self.failure(verdict));
+                    self.tell_retried(job, task, attempt, delay, error);
+                }
+            }
+            Action::Give { job, first, count, attempt, verdict } => {
+                let failure = self.failure(verdict);
+                let by = By { attempt, ..By::default() };
+                self.deliver(job, ResultChunk::failure(first, count, &failure, by), count);
+            }
+            Action::Halted { job } => {
+                self.tell(|| PoolEvent::Halted { job });
+                if let Some(open) = self.jobs.get(&job) {
+                    open.job.halt();
+                }
+            }
+            Action::JobDone { job } => {
+                // Dropped, and thereby finished.
+                self.jobs.remove(&job);
+                self.open.remove(&job);
+            }
+            Action::Drop { worker, until } => {
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.is_dropping = true;
+                    link.page.cancel_until(until);
+                }
+            }
+            Action::Retire { worker, why } => {
+                if let Some(why) = why {
+                    self.tell(|| PoolEvent::WorkerRecycled { worker, why });
+                }
+                self.set_state(worker, WorkerState::Retiring);
+                self.say(worker, &ToWorker::Shutdown);
+            }
+            Action::Kill { worker } => self.kill(worker),
+            Action::Finished => self.finished = true,
+        }
+    }
+
+    fn failure(&self, verdict: Verdict) -> Failure {
+        match verdict {
+            Verdict::Lost { exitcode, reason } => Failure::Lost { exitcode, reason },
+            Verdict::TimedOut => {
+                let message = timeout_message(&self.spec.limits);
+                Failure::Limit { limit: Limit::Time, message }
+            }
+            Verdict::Cancelled => Failure::Cancelled,
+            Verdict::Broken { reason } => Failure::Broken { reason },
+        }
+    }
+
+    /// Hands outcomes to whoever waits, and drops the records that nobody needs any more. `failed`: how many of them are errors.
+    fn deliver(&mut self, job: JobId, chunk: ResultChunk, failed: u64) {
+        if self.spec.sink.is_heard() {
+            self.tell_finished(job, &chunk, failed);
+        }
+        let Some(open) = self.jobs.get_mut(&job) else { return };
+        let (mut first, mut left) = (chunk.first, chunk.count);
+        let mut released = 0;
+        while left > 0 {
+            let at = open.chunks.partition_point(|c| c.first + c.count() <= first);
+            let Some(input) = open.chunks.get_mut(at) else { break };
+            let part = left.min(input.first + input.count() - first);
+            input.open -= part;
+            (first, left) = (first + part, left - part);
+            if input.open == 0 {
+                released += input.bytes() - 4 * input.count();
+                // Wherever it is: one slow task at the front must not keep all that has been done behind it.
+                open.chunks.remove(at);
+            }
+        }
+        open.job.deliver(chunk, released);
+    }
+
+    // What is told to listeners.
+
+    fn tell_broken(&mut self) {
+        if !self.told_broken
+            && let Some(reason) = self.schedule.broken()
+        {
+            self.told_broken = true;
+            self.tell(|| PoolEvent::Broken { reason: reason.to_owned() });
+        }
+    }
+
+    fn tell_finished(&self, job: JobId, chunk: &ResultChunk, failed: u64) {
+        let By { worker, attempt, .. } = chunk.by;
+        let (mut at, mut task) = (0, chunk.first);
+        // Failures are rare; without any, nothing is looked at.
+        while failed > 0
+            && let Some(outcome) = parse_outcome(&chunk.frames[at..])
+        {
+            if outcome.kind == Kind::Failed
+                && let Ok(failure) = read_failure(outcome.payload)
+            {
+                let error = TaskError::from(failure);
+                if let TaskError::Limit { limit: Limit::Time, .. } = error {
+                    self.tell(|| PoolEvent::TaskTimedOut { job, task, attempt });
+                }
+                self.tell(|| PoolEvent::TaskFailed { job, task, attempt, error });
+            }
+            at += outcome.len;
+            task += 1;
+        }
+        let tasks = chunk.first..chunk.first + chunk.count;
+        self.tell(|| PoolEvent::TasksFinished { job, tasks, failed, attempt, worker });
+    }
+
+    fn tell_retried(&self, job: JobId, task: u64, attempt: u32, delay: Duration, error: impl FnOnce() -> TaskError) {
+        if !self.spec.sink.is_heard() {
+            return;
+        }
+        let error = error();
+        if let TaskError::Limit { limit: Limit::Time, .. } = error {
+            self.tell(|| PoolEvent::TaskTimedOut { job, task, attempt });
+        }
+        self.tell(|| PoolEvent::TaskRetried { job, task, attempt, delay, error });
+    }
+
+    /// Whether a failure of this kind is worth another attempt.
+    fn is_worth_retrying(&self, failure: Failure) -> bool {
+        let Some(retry_on) = &self.spec.retry_on else { return false };
+        let error = TaskError::from(failure);
+        // A bug in the application's function must not end the pool.
+        catch_unwind(AssertUnwindSafe(|| retry_on(&error))).unwrap_or(false)
+    }
+
+    fn directory(&self) -> std::sync::MutexGuard<'_, Vec<WorkerInfo>> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_state(&self, worker: WorkerId, state: WorkerState) {
+        if let Some(info) = self.directory().iter_mut().find(|w| w.index == worker) {
+            info.state = state;
+        }
+    }
+}

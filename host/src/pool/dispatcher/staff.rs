@@ -1,0 +1,184 @@
+//! Starting and ending workers.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use super::link::{LAST_ROUNDS, Link};
+use super::{Dispatcher, TOKEN_ZYGOTE, child_token, socket_token};
+use crate::context::forkserver::{Answer, Zygote};
+use crate::context::{Child, Exit, StartMethod, spawn};
+use crate::pool::events::PoolEvent;
+use crate::pool::schedule::{Event, WorkerId};
+use crate::pool::{WorkerInfo, WorkerState};
+use crate::protocol::message::{Failure, Identity};
+use crate::sys::StatusPage;
+
+impl Dispatcher {
+    fn identity(&self, worker: WorkerId) -> Identity {
+        Identity { name: format!("{}-{worker}", self.spec.name), index: worker }
+    }
+
+    pub(super) fn start(&mut self, worker: WorkerId) {
+        let started = match self.spec.start_method {
+            StartMethod::Forkserver => self.request_fork(worker),
+            StartMethod::Spawn => self.spawn(worker),
+        };
+        if let Err(reason) = started {
+            self.lose(vec![worker], reason);
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId) -> Result<(), String> {
+        let mut setup = self.spec.setup.clone();
+        setup.identity = Some(self.identity(worker));
+        let module = &self.spec.module;
+        let started = spawn::start(module.program(), setup, module.artefact()).map_err(|e| e.to_string())?;
+        self.link(worker, started.socket, started.page)?;
+        self.adopt(worker, started.child);
+        Ok(())
+    }
+
+    fn request_fork(&mut self, worker: WorkerId) -> Result<(), String> {
+        let identity = self.identity(worker);
+        let asked = self.zygote.as_mut().and_then(|zygote| zygote.request(identity.clone()).ok());
+        let requested = match asked {
+            Some(requested) => requested,
+            None => {
+                // One that does not listen any more has died this moment: that costs this worker no try.
+                self.drop_zygote("it died");
+                let mut zygote = self.start_zygote()?;
+                let requested = zygote.request(identity);
+                match requested {
+                    Ok(requested) => {
+                        self.zygote = Some(zygote);
+                        requested
+                    }
+                    Err(e) => {
+                        let (_, _, exit) = zygote.end();
+                        return Err(format!("the zygote is gone: {e} ({exit})"));
+                    }
+                }
+            }
+        };
+        self.link(worker, requested.socket, requested.page)
+    }
+
+    fn start_zygote(&self) -> Result<Zygote, String> {
+        let module = &self.spec.module;
+        let zygote =
+            Zygote::start(module.program(), self.spec.setup.clone(), module.artefact()).map_err(|e| e.to_string())?;
+        epoll::add(&self.epoll, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)
+            .map_err(|e| e.to_string())?;
+        Ok(zygote)
+    }
+
+    fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: StatusPage) -> Result<(), String> {
+        rustix::io::ioctl_fionbio(&socket, true).map_err(|e| format!("cannot watch the worker: {e}"))?;
+        self.links.insert(worker, Link::new(socket, page));
+        Ok(())
+    }
+
+    /// Takes charge of the process behind a worker, which is not listened to before.
+    fn adopt(&mut self, worker: WorkerId, child: Child) {
+        let Some(link) = self.links.get_mut(&worker) else {
+            child.kill();
+            child.wait();
+            return;
+        };
+        let socket_token = EventData::new_u64(socket_token(worker));
+        let watched = epoll::add(&self.epoll, &child, EventData::new_u64(child_token(worker)), EventFlags::IN)
+            .and_then(|()| epoll::add(&self.epoll, &link.socket, socket_token, EventFlags::IN));
+        if watched.is_err() || link.fault.is_some() {
+            child.kill();
+        }
+        let info = WorkerInfo { index: worker, pid: child.pid(), state: WorkerState::Starting };
+        link.child = Some(child);
+        self.directory().push(info);
+        self.tell(|| PoolEvent::WorkerStarted { worker, pid: info.pid });
+    }
+
+    pub(super) fn hear_zygote(&mut self) {
+        let Some(zygote) = &mut self.zygote else { return };
+        let mut answers = Vec::new();
+        let open = zygote.read(|answer| answers.push(answer));
+        self.heed(answers);
+        if open != Ok(true) {
+            self.drop_zygote("it died");
+        }
+    }
+
+    fn heed(&mut self, answers: Vec<Answer>) {
+        for answer in answers {
+            match answer {
+                Answer::Forked { worker, pid } => match Child::open(pid) {
+                    Ok(child) => self.adopt(worker, child),
+                    Err(e) => self.lose(vec![worker], format!("it was gone at once: {e}")),
+                },
+                Answer::NotForked { worker, reason } => self.lose(vec![worker], format!("cannot fork: {reason}")),
+                Answer::Refused { reason } => {
+                    self.on(Event::Broke { reason: format!("the module cannot be loaded: {reason}") })
+                }
+            }
+        }
+    }
+
+    /// The zygote is gone: what it was asked for will not come. The next need starts another.
+    fn drop_zygote(&mut self, why: &str) {
+        let Some(zygote) = self.zygote.take() else { return };
+        let _gone = epoll::delete(&self.epoll, &zygote);
+        // Workers that it had forked already are ours to reap.
+        let (answers, lost, exit) = zygote.end();
+        self.heed(answers);
+        if !lost.is_empty() {
+            self.lose(lost, format!("the zygote is gone: {why} ({exit})"));
+        }
+    }
+
+    /// Workers that never had a process that we know of.
+    fn lose(&mut self, workers: Vec<WorkerId>, reason: String) {
+        for worker in &workers {
+            if let Some(link) = self.links.remove(worker) {
+                let _gone = epoll::delete(&self.epoll, &link.socket);
+            }
+        }
+        self.on(Event::NotStarted { workers, reason });
+    }
+
+    pub(super) fn kill(&mut self, worker: WorkerId) {
+        self.set_state(worker, WorkerState::Retiring);
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        link.fault.get_or_insert_with(|| "it was killed".to_owned());
+        link.page.ask_to_stop();
+        match &link.child {
+            Some(child) => child.kill(),
+            // Not forked yet, or we have not heard. A zygote that is loading, or hangs, is not waited for.
+            None => self.drop_zygote("its workers are not wanted"),
+        }
+    }
+
+    /// The worker's process has ended: what it managed to say still counts.
+    pub(super) fn bury(&mut self, worker: WorkerId) {
+        let Some(exit) = self.links.get(&worker).and_then(|l| l.child.as_ref()).and_then(Child::try_wait) else {
+            return;
+        };
+        self.serve_socket(worker, LAST_ROUNDS);
+        let Some(link) = self.links.remove(&worker) else { return };
+        let _gone = epoll::delete(&self.epoll, &link.socket);
+        if let Some(child) = &link.child {
+            let _gone = epoll::delete(&self.epoll, child);
+        }
+        self.directory().retain(|w| w.index != worker);
+        let reason = match (link.fault, exit) {
+            (Some(fault), _) => fault,
+            (None, Exit::Signal(libc::SIGKILL)) => {
+                "SIGKILL (by someone else; perhaps the machine is out of memory)".to_owned()
+            }
+            (None, exit) => exit.to_string(),
+        };
+        let (pid, exitcode) = (link.child.as_ref().map_or(0, Child::pid), exit.exitcode());
+        self.tell(|| PoolEvent::WorkerExited { worker, pid, exitcode, reason: reason.clone() });
+        let retriable = self.is_worth_retrying(Failure::Lost { exitcode, reason: reason.clone() });
+        self.on(Event::Gone { worker, started: link.page.started(), retriable, exitcode, reason });
+    }
+}

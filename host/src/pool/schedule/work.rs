@@ -1,0 +1,281 @@
+//! What happens to tasks: who gets them, and how they end.
+
+use std::time::Duration;
+
+use super::{Action, Job, JobId, PREFETCH_TIME, PoolState, Schedule, Span, Verdict, Wanted, WorkerId};
+use crate::pool::policy::HaltWhen;
+
+impl Schedule {
+    pub(super) fn submitted(&mut self, id: JobId, count: u64, bytes: u64, actions: &mut Vec<Action>) {
+        let job = self.jobs.entry(id).or_insert_with(Job::new);
+        let first = job.submitted;
+        job.submitted += count;
+        job.bytes += bytes;
+        let span = Span { first, count, attempt: 1, deaths: 0 };
+        match self.state {
+            PoolState::Run | PoolState::Close if job.wanted == Wanted::Yes => {
+                job.push_back(span);
+                self.queued += count;
+            }
+            // Too late: an outcome all the same.
+            PoolState::Run | PoolState::Close => self.give(id, span, Verdict::Cancelled, actions),
+            PoolState::Terminate | PoolState::Finished => {
+                let verdict = self.verdict();
+                self.give(id, span, verdict, actions);
+            }
+        }
+    }
+
+    pub(super) fn input_ended(&mut self, id: JobId, actions: &mut Vec<Action>) {
+        self.jobs.entry(id).or_insert_with(Job::new).input_ended = true;
+        self.job_done(id, actions);
+    }
+
+    /// What is queued is given up. What workers hold runs to its end, or is dropped by them (see `drop_unwanted`).
+    pub(super) fn unwant(&mut self, id: JobId, wanted: Wanted, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.wanted != Wanted::No) else { return };
+        job.wanted = wanted;
+        self.unwanted += usize::from(wanted == Wanted::No);
+        self.queued -= std::mem::take(&mut job.queued);
+        let queued = std::mem::take(&mut job.queue);
+        let delayed: Vec<Span> = self.delayed.values().filter(|(job, _)| *job == id).map(|(_, span)| *span).collect();
+        self.delayed.retain(|_, (job, _)| *job != id);
+        for span in queued.into_iter().chain(delayed) {
+            self.give(id, span, Verdict::Cancelled, actions);
+        }
+        self.job_done(id, actions);
+    }
+
+    /// Tells workers of the tasks at the head of what they hold that nobody wants.
+    pub(super) fn drop_unwanted(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.unwanted == 0 {
+            return;
+        }
+        for (&id, worker) in self.workers.iter_mut().filter(|(_, w)| w.is_serving()) {
+            let is_unwanted = |job: &JobId| self.jobs.get(job).is_some_and(|job| job.wanted == Wanted::No);
+            let run = worker.held.iter().take_while(|(job, _)| is_unwanted(job)).map(|(_, span)| span.count);
+            let until = worker.answered + run.sum::<u64>();
+            if until > worker.answered && until > worker.dropped {
+                worker.dropped = until;
+                worker.dropping_since.get_or_insert(now);
+                actions.push(Action::Drop { worker: id, until });
+            }
+        }
+    }
+
+    /// Takes `count` answered tasks from the head of what the worker holds.
+    pub(super) fn answered(
+        &mut self,
+        now: Duration,
+        id: WorkerId,
+        count: u64,
+        mut failed: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let mut left = count;
+        let mut touched = Vec::new();
+        while left > 0 {
+            let Some((job, span)) = worker.held.front_mut() else { break };
+            let part = left.min(span.count);
+            actions.push(Action::Deliver { job: *job, first: span.first, count: part, attempt: span.attempt });
+            touched.push((*job, part));
+            span.first += part;
+            span.count -= part;
+            left -= part;
+            if span.count == 0 {
+                worker.held.pop_front();
+            }
+        }
+        worker.has_answered(now, count - left);
+        self.progressed();
+        for (job, part) in &touched {
+            let failures = failed.min(*part);
+            failed -= failures;
+            if let Some(job) = self.jobs.get_mut(job) {
+                job.ok += part - failures;
+                job.failed += failures;
+            }
+        }
+        for (job, part) in touched {
+            self.done(job, part, actions);
+        }
+    }
+
+    pub(super) fn failed(&mut self, now: Duration, id: WorkerId, retriable: bool, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some((job, span)) = worker.held.front_mut() else { return };
+        let (job, task) = (*job, Span { count: 1, ..*span });
+        let wanted = self.jobs.get(&job).is_some_and(|job| job.wanted == Wanted::Yes);
+        if !retriable || task.attempt > self.config.retries || !wanted {
+            return self.answered(now, id, 1, 1, actions);
+        }
+        span.first += 1;
+        span.count -= 1;
+        if span.count == 0 {
+            worker.held.pop_front();
+        }
+        worker.has_answered(now, 1);
+        self.progressed();
+        self.retry(now, job, task, None, actions);
+    }
+
+    /// One more attempt, after a pause.
+    fn retry(&mut self, now: Duration, job: JobId, task: Span, verdict: Option<Verdict>, actions: &mut Vec<Action>) {
+        let delay = self.config.backoff.delay(self.config.delay, task.attempt);
+        actions.push(Action::Retry { job, task: task.first, attempt: task.attempt, delay, verdict });
+        let task = Span { attempt: task.attempt + 1, ..task };
+        if delay.is_zero() {
+            return self.requeue(job, task, actions);
+        }
+        self.delays += 1;
+        self.delayed.insert((now.saturating_add(delay), self.delays), (job, task));
+    }
+
+    /// Queues the tasks whose pause is over.
+    pub(super) fn release(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        while let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now) {
+            let (job, task) = first.remove();
+            self.requeue(job, task, actions);
+        }
+    }
+
+    /// The task that was running when its worker died.
+    pub(super) fn charge(
+        &mut self,
+        now: Duration,
+        job: JobId,
+        mut task: Span,
+        verdict: Verdict,
+        retriable: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let mut verdict = verdict;
+        let wanted = self.jobs.get(&job).is_some_and(|job| job.wanted == Wanted::Yes);
+        let may = wanted && !self.is_terminated() && retriable && task.attempt <= self.config.retries;
+        let mut poisonous = false;
+        if let Verdict::Lost { reason, .. } = &mut verdict {
+            task.deaths += 1;
+            poisonous = task.deaths >= self.config.poison_limit;
+            if may && poisonous {
+                reason.push_str(&format!("; not tried again, for it has taken down {} workers", task.deaths));
+            }
+        }
+        match may && !poisonous {
+            true => self.retry(now, job, task, Some(verdict), actions),
+            false => self.give(job, task, verdict, actions),
+        }
+    }
+
+    pub(super) fn give(&mut self, job: JobId, span: Span, verdict: Verdict, actions: &mut Vec<Action>) {
+        if matches!(verdict, Verdict::Lost { .. } | Verdict::TimedOut)
+            && let Some(job) = self.jobs.get_mut(&job)
+        {
+            job.failed += span.count;
+        }
+        actions.push(Action::Give { job, first: span.first, count: span.count, attempt: span.attempt, verdict });
+        self.done(job, span.count, actions);
+    }
+
+    fn done(&mut self, id: JobId, count: u64, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.done += count;
+        if let Some(when) = job.halts(self.config.halt) {
+            actions.push(Action::Halted { job: id });
+            self.unwant(id, when.into(), actions);
+        }
+        self.job_done(id, actions);
+    }
+
+    fn job_done(&mut self, id: JobId, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.input_ended && job.done == job.submitted) else { return };
+        self.unwanted -= usize::from(job.wanted == Wanted::No);
+        self.jobs.remove(&id);
+        actions.push(Action::JobDone { job: id });
+    }
+
+    fn requeue(&mut self, id: JobId, span: Span, actions: &mut Vec<Action>) {
+        match self.jobs.get_mut(&id) {
+            Some(job) if job.wanted != Wanted::Yes => self.give(id, span, Verdict::Cancelled, actions),
+            Some(job) => {
+                job.push_front(span);
+                self.queued += span.count;
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn requeue_part(&mut self, job: JobId, span: Span, from: u64, to: u64, actions: &mut Vec<Action>) {
+        if from < to {
+            self.requeue(job, Span { first: span.first + from, count: to - from, ..span }, actions);
+        }
+    }
+
+    /// What a batch has cost tells how long the next one should be.
+    pub(super) fn batch_done(&mut self, id: WorkerId, busy: Duration) {
+        let Some((job, count)) = self.workers.get_mut(&id).and_then(|w| w.batches.pop_front()) else { return };
+        let Some(job) = self.jobs.get_mut(&job) else { return };
+        let cost = busy / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        // The mean of the old and the new: follows a change within a few batches, and one outlier does not rule.
+        job.cost = Some(job.cost.map_or(cost, |old| (old + cost) / 2));
+    }
+
+    /// Hands out queued tasks: first to workers that hold nothing, then one batch ahead to those that will soon be through.
+    pub(super) fn assign(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        for ahead in [0, 1] {
+            if self.queued == 0 {
+                return;
+            }
+            let ids: Vec<WorkerId> = self
+                .workers
+                .iter()
+                .filter(|(_, w)| w.takes_tasks() && w.held.len() == ahead)
+                .map(|(id, _)| *id)
+                .collect();
+            for id in ids {
+                if ahead == 1 && !self.soon_through(id) {
+                    continue;
+                }
+                self.assign_to(now, id, actions);
+            }
+        }
+    }
+
+    fn soon_through(&self, id: WorkerId) -> bool {
+        let Some((job, span)) = self.workers.get(&id).and_then(|w| w.held.front()) else { return false };
+        let cost = self.jobs.get(job).and_then(|job| job.cost);
+        cost.is_some_and(|cost| cost.saturating_mul(u32::try_from(span.count).unwrap_or(u32::MAX)) <= PREFETCH_TIME)
+    }
+
+    fn assign_to(&mut self, now: Duration, id: WorkerId, actions: &mut Vec<Action>) {
+        let processes = self.config.processes as u64;
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let quota = self.config.max_tasks_per_child.map_or(u64::MAX, |max| max.saturating_sub(worker.sent));
+        // Jobs take turns.
+        let after = self.jobs.range(self.last_job + 1..).chain(self.jobs.range(..=self.last_job));
+        let Some(job_id) = after.filter(|(_, job)| job.queued > 0).map(|(id, _)| *id).next() else { return };
+        let Some(job) = self.jobs.get_mut(&job_id).filter(|_| quota > 0) else { return };
+        let len = job.batch_len(processes).min(quota);
+        let Some(span) = job.pop_front(len) else { return };
+        self.queued -= span.count;
+        job.last_len = span.count;
+        self.last_job = job_id;
+        if worker.held.is_empty() {
+            worker.running_since = now;
+        }
+        worker.sent += span.count;
+        worker.held.push_back((job_id, span));
+        worker.batches.push_back((job_id, span.count));
+        let Span { first, count, attempt, .. } = span;
+        actions.push(Action::Send { worker: id, job: job_id, first, count, attempt });
+    }
+}
+
+impl From<HaltWhen> for Wanted {
+    fn from(when: HaltWhen) -> Wanted {
+        match when {
+            HaltWhen::Now => Wanted::No,
+            HaltWhen::Soon => Wanted::Running,
+        }
+    }
+}
