@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::{
-    assert_gone, assert_no_workers, example, guest, loader, proc_state, repo, script, signal, temp_dir, time_bound,
-    wait_until,
+    assert_gone, assert_no_workers, cpu_ticks, example, guest, loader, pids, proc_state, repo, script, signal,
+    temp_dir, time_bound, wait_until,
 };
 use wpool::{Isolation, Limits, Module, Pool, PoolBuilder, StartMethod, Target, TaskError, WorkerState};
 
@@ -21,10 +21,6 @@ const METHODS: [StartMethod; 2] = [StartMethod::Forkserver, StartMethod::Spawn];
 
 fn builder(module: &str, method: StartMethod) -> PoolBuilder {
     Pool::builder(&guest(module)).processes(2).start_method(method)
-}
-
-fn pids(pool: &Pool) -> Vec<u32> {
-    pool.workers().iter().map(|w| w.pid).collect()
 }
 
 /// Waits until a worker runs a task, and gives its process.
@@ -39,13 +35,6 @@ fn computing(pool: &Pool) -> u32 {
     let pid = busy(pool);
     wait_until("it computes", Duration::from_secs(20), || cpu_ticks(pid) >= 5);
     pid
-}
-
-/// Hundredths of a second that a process has computed.
-fn cpu_ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap_or_default().1.split(' ').collect();
-    fields.get(11..13).map_or(0, |times| times.iter().map(|t| t.parse::<u64>().unwrap_or(0)).sum())
 }
 
 fn lost(signal: i32, reason: &str) -> TaskError {

@@ -150,3 +150,25 @@ pub(crate) fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
     assert!(done.success());
     path
 }
+
+/// Two workers, started in this way.
+pub(crate) fn builder(module: &Module, method: wpool::StartMethod) -> wpool::PoolBuilder {
+    wpool::Pool::builder(module).start_method(method).processes(2)
+}
+
+/// Two workers for a prebuilt guest.
+pub(crate) fn pool(module: &str, method: wpool::StartMethod) -> wpool::Pool {
+    builder(&guest(module), method).build().unwrap()
+}
+
+/// The workers' processes.
+pub(crate) fn pids(pool: &wpool::Pool) -> Vec<u32> {
+    pool.workers().iter().map(|w| w.pid).collect()
+}
+
+/// Hundredths of a second that a process has computed.
+pub(crate) fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap_or_default().1.split(' ').collect();
+    fields.get(11..13).map_or(0, |times| times.iter().map(|t| t.parse::<u64>().unwrap_or(0)).sum())
+}

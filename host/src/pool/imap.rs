@@ -48,10 +48,18 @@ impl<R: Ret> Imap<R> {
     /// # Errors
     /// [`TimedOut`]: the iterator goes on.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Result<R, TaskError>>, TimedOut> {
-        self.next_until(Instant::now().checked_add(timeout))
+        self.next_by(Instant::now().checked_add(timeout))
     }
 
-    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<Result<R, TaskError>>, TimedOut> {
+    /// As [`next_timeout`](Self::next_timeout), up to a moment: one moment for all results is what the `timeout` of `Executor.map` is.
+    ///
+    /// # Errors
+    /// As [`next_timeout`](Self::next_timeout).
+    pub fn next_until(&mut self, deadline: Instant) -> Result<Option<Result<R, TaskError>>, TimedOut> {
+        self.next_by(Some(deadline))
+    }
+
+    fn next_by(&mut self, deadline: Option<Instant>) -> Result<Option<Result<R, TaskError>>, TimedOut> {
         let decode = &self.decode;
         let next = self.outcomes.take_one(deadline, |outcome| decode.decode(outcome.result()))?;
         Ok(next.or_else(|| self.outcomes.cut_short().map(Err)))
@@ -62,7 +70,7 @@ impl<R: Ret> Iterator for Imap<R> {
     type Item = Result<R, TaskError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_until(None).ok().flatten()
+        self.next_by(None).ok().flatten()
     }
 }
 
@@ -79,11 +87,20 @@ impl<R: Ret> ImapUnordered<R> {
     /// [`TimedOut`]: the iterator goes on.
     #[expect(clippy::type_complexity, reason = "the item of this iterator, in the same wrapping as Imap's")]
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
-        self.next_until(Instant::now().checked_add(timeout))
+        self.next_by(Instant::now().checked_add(timeout))
+    }
+
+    /// As [`next_timeout`](Self::next_timeout), up to a moment.
+    ///
+    /// # Errors
+    /// As [`next_timeout`](Self::next_timeout).
+    #[expect(clippy::type_complexity, reason = "as above")]
+    pub fn next_until(&mut self, deadline: Instant) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
+        self.next_by(Some(deadline))
     }
 
     #[expect(clippy::type_complexity, reason = "as above")]
-    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
+    fn next_by(&mut self, deadline: Option<Instant>) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
         let decode = &self.decode;
         let next = self.outcomes.take_one(deadline, |outcome| (outcome.index(), decode.decode(outcome.result())))?;
         Ok(next.or_else(|| self.outcomes.cut_short().map(|error| (self.seen, Err(error)))).inspect(|(index, _)| {
@@ -96,7 +113,7 @@ impl<R: Ret> Iterator for ImapUnordered<R> {
     type Item = (u64, Result<R, TaskError>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_until(None).ok().flatten()
+        self.next_by(None).ok().flatten()
     }
 }
 

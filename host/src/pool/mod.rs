@@ -422,6 +422,12 @@ impl Pool {
         self.shared.close(Command::Close);
     }
 
+    /// As [`Pool::close`]; with `cancel_futures` what is not running yet is given up, with the outcome [`TaskError::Cancelled`]:
+    /// `concurrent.futures.Executor.shutdown`. It does not wait.
+    pub fn shutdown(&self, cancel_futures: bool) {
+        self.shared.close(if cancel_futures { Command::CloseQueued } else { Command::Close });
+    }
+
     /// Ends the workers at once; tasks that are not done have the outcome [`TaskError::Cancelled`]: `Pool.terminate`.
     pub fn terminate(&self) {
         self.shared.close(Command::Terminate);

@@ -205,6 +205,7 @@ impl Outcomes {
     /// At the end: why it came before that of the input. Once. The panic of the iterator that the input came from goes on here.
     pub(super) fn cut_short(&mut self) -> Option<TaskError> {
         if let Some(Panic(payload)) = self.job.take_panic() {
+            self.told = true;
             std::panic::resume_unwind(payload);
         }
         let told = std::mem::replace(&mut self.told, true);

@@ -38,7 +38,13 @@ pub(crate) fn main(role_and_parent: Option<(ProgramRole, u32)>) -> ! {
     // Nobody reads a worker's stderr: a panic is told to the coordinator as what ended this process.
     std::panic::set_hook(Box::new(|_| {}));
     let code = match take_socket() {
-        Ok(socket) => play(role, parent, status, Connection::new(socket)),
+        Ok(socket) => {
+            let mut connection = Connection::new(socket);
+            let code = play(role, parent, status, &mut connection);
+            // Open to the last: a coordinator that sees it closed makes sure that the process ends, and takes its exit code from it.
+            std::mem::forget(connection);
+            code
+        }
         Err(_) => EXIT_SOFTWARE,
     };
     // No destructors: an engine with signal handlers and half-read sockets has nothing to say any more.
@@ -53,17 +59,17 @@ fn take_socket() -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn play(role: ProgramRole, parent: u32, status: Status, mut connection: Connection<OwnedFd>) -> i32 {
+fn play(role: ProgramRole, parent: u32, status: Status, connection: &mut Connection<OwnedFd>) -> i32 {
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match role {
-        ProgramRole::Compiler => compiler::run(&mut connection, status),
-        ProgramRole::Zygote => zygote::run(&mut connection, parent, status),
-        ProgramRole::Worker => run_worker(&mut connection, status),
+        ProgramRole::Compiler => compiler::run(connection, status),
+        ProgramRole::Zygote => zygote::run(connection, parent, status),
+        ProgramRole::Worker => run_worker(connection, status),
     }));
     match played {
         Ok(code) => code,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            refuse(&mut connection, format!("it panicked: {}", text.unwrap_or("without a word")))
+            refuse(connection, format!("it panicked: {}", text.unwrap_or("without a word")))
         }
     }
 }

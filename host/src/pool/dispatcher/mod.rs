@@ -78,6 +78,7 @@ pub(super) enum Command {
     Job { job: Arc<Job>, call: Option<Call> },
     Resize(usize),
     Close,
+    CloseQueued,
     Terminate,
 }
 
@@ -307,6 +308,7 @@ impl Dispatcher {
                 }
                 Command::Resize(processes) => self.on(Event::Resized { processes }),
                 Command::Close => self.on(Event::Close),
+                Command::CloseQueued => self.on(Event::CloseQueued),
                 Command::Terminate => self.on(Event::Terminate),
             }
         }

@@ -142,6 +142,8 @@ pub(crate) enum Event {
     /// Time has passed.
     Tick,
     Close,
+    /// As `Close`, and what is queued is given up.
+    CloseQueued,
     Terminate,
 }
 
@@ -366,6 +368,13 @@ impl Schedule {
             Event::Broke { reason } => self.breaks(reason, actions),
             Event::Tick => self.tick(now, actions),
             Event::Close => self.close(),
+            Event::CloseQueued => {
+                self.close();
+                for job in self.jobs.keys().copied().collect::<Vec<_>>() {
+                    actions.push(Action::Halted { job });
+                    self.unwant(job, Wanted::Running, actions);
+                }
+            }
             Event::Terminate => self.terminate(actions),
         }
         if matches!(self.state, PoolState::Run | PoolState::Close) {

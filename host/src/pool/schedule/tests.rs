@@ -99,6 +99,7 @@ enum Op {
     NotStarted { count: usize },
     Pass { millis: u64 },
     Close,
+    CloseQueued,
     Terminate,
     Break,
 }
@@ -124,6 +125,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1usize..4).prop_map(|count| Op::NotStarted { count }),
         6 => prop_oneof![0u64..200, 900u64..70_000].prop_map(|millis| Op::Pass { millis }),
         1 => Just(Op::Close),
+        1 => Just(Op::CloseQueued),
         1 => Just(Op::Terminate),
         1 => Just(Op::Break),
     ]
@@ -283,6 +285,10 @@ impl Model {
             Op::Close => {
                 self.closed = true;
                 self.event(Event::Close);
+            }
+            Op::CloseQueued => {
+                self.closed = true;
+                self.event(Event::CloseQueued);
             }
             Op::Terminate => {
                 self.over = true;
@@ -482,8 +488,11 @@ impl Model {
             }
             Action::Halted { job } => {
                 let model = self.jobs.get_mut(&job).unwrap();
-                assert!(!model.halted && !model.cancelled);
-                model.halted = true;
+                let was_halted = std::mem::replace(&mut model.halted, true);
+                if *event == Event::CloseQueued {
+                    return;
+                }
+                assert!(!was_halted && !model.cancelled);
                 let halt = self.config.halt.expect("only a policy halts");
                 let enough = match halt.on {
                     HaltOn::Failures(n) => model.failed >= n.get(),
