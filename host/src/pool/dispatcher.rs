@@ -16,7 +16,7 @@ use super::job::{By, InputChunk, Job, ResultChunk};
 use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
 use super::{WorkerInfo, WorkerState};
 use crate::context::forkserver::{Answer, Zygote};
-use crate::context::{Child, Exit, StartMethod, spawn};
+use crate::context::{Child, Exit, StartMethod, spawn, thread};
 use crate::limits::{Limit, Limits};
 use crate::module::Module;
 use crate::protocol::frame::{self, Frame, Kind, Violation};
@@ -368,8 +368,9 @@ impl Dispatcher {
             Verdict::TimedOut => Failure::Limit {
                 limit: Limit::Time,
                 message: format!(
-                    "timeout after {:?} (it did not stop by itself: its worker was killed)",
-                    self.spec.limits.time.unwrap_or_default()
+                    "timeout after {:?} (it did not stop by itself: its worker was {})",
+                    self.spec.limits.time.unwrap_or_default(),
+                    self.spec.start_method.last_resort()
                 ),
             },
             Verdict::Cancelled => Failure::Cancelled,
@@ -406,7 +407,7 @@ impl Dispatcher {
     fn start(&mut self, worker: WorkerId) {
         let started = match self.spec.start_method {
             StartMethod::Forkserver => self.request_fork(worker),
-            StartMethod::Spawn => self.spawn(worker),
+            StartMethod::Spawn | StartMethod::Thread => self.spawn(worker),
         };
         if let Err(reason) = started {
             self.lose(vec![worker], reason);
@@ -417,7 +418,11 @@ impl Dispatcher {
         let mut setup = self.spec.setup.clone();
         setup.identity = Some(self.identity(worker));
         let module = &self.spec.module;
-        let started = spawn::start(module.program(), setup, module.artefact()).map_err(|e| e.to_string())?;
+        let started = match self.spec.start_method {
+            StartMethod::Thread => thread::start(module, setup),
+            StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module.program(), setup, module.artefact()),
+        };
+        let started = started.map_err(|e| e.to_string())?;
         self.link(worker, started.socket, started.page)?;
         self.adopt(worker, started.child);
         Ok(())
