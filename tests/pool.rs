@@ -14,6 +14,9 @@ use wpool::{
 };
 
 /// Makes a test of each function, once for each start method: worker processes of both kinds, and threads (`multiprocessing.dummy`).
+///
+/// What only processes have is tested with those alone, further down and in the suites `faults` and `sandbox`: a name, descriptors and an
+/// environment of their own, and a death that somebody else brings about.
 macro_rules! over_all_start_methods {
     ($($name:ident)*) => {
         mod forkserver {
@@ -858,6 +861,7 @@ fn o5_workers_are_named_after_the_pool() {
 #[test]
 fn p44_a_worker_inherits_no_descriptors() {
     let _bound = time_bound();
+    // Threads have all that is this program's.
     for method in [StartMethod::Forkserver, StartMethod::Spawn] {
         let pool = builder(&guest("hello"), method).processes(3).build().unwrap();
         let hello = pool.func::<String, String>("run").unwrap();

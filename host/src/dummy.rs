@@ -11,8 +11,8 @@
 //! # }
 //! ```
 //!
-//! A worker is a thread with an engine of its own: it starts faster than a process and shows up in this program's own profiles. For
-//! tests, for guests that you trust, and where no processes can be had. (Modules are compiled in a process of its own all the same.)
+//! A worker is a thread with an engine of its own; debuggers and profilers see its guests in this program. For tests, for guests that you
+//! trust, and where no worker processes can be had. It is no faster. (Modules are compiled in a process of its own all the same.)
 //!
 //! # What is different from processes
 //!
