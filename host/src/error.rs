@@ -69,6 +69,9 @@ pub enum StartError {
         "this program was built without the `worker` feature of wpool and cannot be its own worker: point to an installed `wpool` with ModuleLoader::program"
     )]
     NoWorker,
+    /// A worker was to be a thread of this program.
+    #[error("this program was built without the `worker` feature of wpool and cannot run guests in its own threads")]
+    NoThreads,
     /// The operating system refused.
     #[error("cannot start {program}: {source}")]
     Spawn {

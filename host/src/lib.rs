@@ -40,6 +40,8 @@ compile_error!("wpool runs on Linux: its workers need pidfds, memory files and p
 #[doc(hidden)]
 pub mod cli;
 mod context;
+#[cfg(feature = "worker")]
+pub mod dummy;
 mod error;
 mod limits;
 mod module;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
-use crate::context::{Child, Exit, spawn};
+use crate::context::{Child, Exit, StartMethod, spawn, thread};
 use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Isolation, Limit, Limits};
 use crate::module::Module;
@@ -69,6 +69,7 @@ pub struct ProcessBuilder {
     target: Target,
     name: Option<String>,
     daemon: bool,
+    start_method: StartMethod,
     limits: Limits,
     input: Vec<u8>,
     stdout: Option<Sink>,
@@ -97,6 +98,12 @@ impl ProcessBuilder {
     /// Whether dropping the [`Process`] kills it (`true`) or waits for it (`false`, the default). Either way it dies with this program.
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.daemon = daemon;
+        self
+    }
+
+    /// How it is started.
+    pub fn start_method(mut self, start_method: StartMethod) -> Self {
+        self.start_method = start_method;
         self
     }
 
@@ -143,6 +150,7 @@ impl ProcessBuilder {
         Ok(Process {
             pending: Some(Pending {
                 module: self.module,
+                start_method: self.start_method,
                 limits: self.limits,
                 input: self.input,
                 sinks: Sinks { stdout: self.stdout, stderr: self.stderr },
@@ -183,6 +191,7 @@ pub struct Process {
 /// What only the start needs; gone after it.
 struct Pending {
     module: Module,
+    start_method: StartMethod,
     limits: Limits,
     input: Vec<u8>,
     sinks: Sinks,
@@ -262,6 +271,7 @@ impl Process {
             target: Target::default(),
             name: None,
             daemon: false,
+            start_method: StartMethod::Spawn,
             limits: Limits::default(),
             input: Vec::new(),
             stdout: None,
@@ -527,7 +537,8 @@ impl Supervisor {
             false
         });
         let exit = child.wait();
-        let status = listener.status(exit, timed_out.then_some(pending.limits.time).flatten());
+        let last_resort = pending.start_method.last_resort();
+        let status = listener.status(exit, timed_out.then_some(pending.limits.time).flatten(), last_resort);
         let mut state = shared.lock();
         state.stage = Stage::Stopped(status);
         drop(state);
@@ -544,7 +555,12 @@ impl Supervisor {
             identity: Some(Identity { name: shared.name.clone(), index: 0 }),
             once: true,
         };
-        spawn::start(pending.module.program(), setup, pending.module.artefact())
+        match pending.start_method {
+            StartMethod::Thread => thread::start(&pending.module, setup),
+            StartMethod::Spawn | StartMethod::Forkserver => {
+                spawn::start(pending.module.program(), setup, pending.module.artefact())
+            }
+        }
     }
 }
 
@@ -628,12 +644,12 @@ impl Listener<'_> {
         Ok(ready)
     }
 
-    fn status(self, exit: Exit, timed_out: Option<Duration>) -> ExitStatus {
+    fn status(self, exit: Exit, timed_out: Option<Duration>, last_resort: &str) -> ExitStatus {
         let exitcode = exit.exitcode().unwrap_or(1);
         let reason = match (self.outcome, timed_out, self.reason, exit) {
             (_, Some(time), _, _) => ExitReason::Failed(TaskError::Limit {
                 limit: Limit::Time,
-                message: format!("timeout after {time:?} (it did not stop by itself: the process was killed)"),
+                message: format!("timeout after {time:?} (it did not stop by itself: the process was {last_resort})"),
             }),
             (_, None, Some(reason), _) => ExitReason::Failed(TaskError::Broken { reason }),
             (Some(Ok(())), ..) => ExitReason::Returned,

@@ -6,6 +6,9 @@ macro_rules! over_all_start_methods {
         mod forkserver {
             $(#[test] fn $name() { let _bound = super::support::time_bound(); super::$name(wpool::StartMethod::Forkserver) })*
         }
+        mod thread {
+            $(#[test] fn $name() { let _bound = super::support::time_bound(); super::$name(wpool::StartMethod::Thread) })*
+        }
         mod spawn {
             $(#[test] fn $name() { let _bound = super::support::time_bound(); super::$name(wpool::StartMethod::Spawn) })*
         }

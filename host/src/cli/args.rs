@@ -285,7 +285,7 @@ pub(super) struct MapArgs {
     pub(super) retries: u32,
 
     /// Replace a worker process after this many tasks
-    #[arg(long, value_name = "N", help_heading = "Workers")]
+    #[arg(long, value_name = "N", conflicts_with = "threads", help_heading = "Workers")]
     pub(super) max_tasks_per_child: Option<NonZeroU64>,
 
     /// A function that each worker calls once before its first task
@@ -305,8 +305,18 @@ pub(super) struct MapArgs {
     pub(super) reuse: bool,
 
     /// How workers are started
-    #[arg(long, value_enum, value_name = "METHOD", default_value_t, help_heading = "Workers")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "METHOD",
+        default_value_t,
+        conflicts_with = "threads",
+        help_heading = "Workers"
+    )]
     pub(super) start_method: Start,
+
+    #[command(flatten)]
+    pub(super) worker: WorkerArgs,
 
     /// How many records are read ahead of the results that have been written
     #[arg(long, value_name = "N", help_heading = "Input")]
@@ -376,6 +386,17 @@ pub(super) struct MapArgs {
     pub(super) dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct WorkerArgs {
+    /// Run guests in threads of wpool itself instead of worker processes: one wall only
+    ///
+    /// WebAssembly's own sandbox and all limits hold, but no process confines a guest that breaks out of it, and a crash of the engine
+    /// ends everything. A guest that sleeps or is otherwise inside a call to the host cannot be interrupted: it is given up, and its
+    /// thread lasts until the call returns. For guests that are trusted, and systems that allow no more processes.
+    #[arg(long, help_heading = "Workers")]
+    pub(super) threads: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum AsArgs {
     One,
@@ -440,6 +461,9 @@ pub(super) struct CallArgs {
     pub(super) target: TargetArgs,
 
     #[command(flatten)]
+    pub(super) worker: WorkerArgs,
+
+    #[command(flatten)]
     pub(super) limits: LimitArgs,
 }
 
@@ -464,6 +488,9 @@ pub(super) struct RunArgs {
     /// The process's name, which the guest can ask for [default: Process-1]
     #[arg(long)]
     pub(super) name: Option<String>,
+
+    #[command(flatten)]
+    pub(super) worker: WorkerArgs,
 
     #[command(flatten)]
     pub(super) limits: LimitArgs,

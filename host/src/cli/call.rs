@@ -5,6 +5,7 @@ use super::exit::{Exit, Failure};
 use super::output::{print, trace};
 use super::report::{Report, one_line};
 use super::{settings, signals};
+use crate::context::StartMethod;
 use crate::error::TaskError;
 use crate::pool::{Outcome, Pool};
 use crate::target::{Target, resolve};
@@ -21,7 +22,11 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     };
     // A task's record would fill what is not given; here there is none.
     resolve(&target, module.info())?.complete()?;
-    let pool = Pool::builder(&module).processes(1).limits(settings::limits(&args.limits)).build()?;
+    let mut builder = Pool::builder(&module).processes(1).limits(settings::limits(&args.limits));
+    if args.worker.threads {
+        builder = builder.start_method(StartMethod::Thread);
+    }
+    let pool = builder.build()?;
     let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
     let received = watch(pool)?;
     let _over = inputs.push(b"");

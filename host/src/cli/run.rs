@@ -14,6 +14,7 @@ use super::call::say;
 use super::exit::{self, Exit, Failure};
 use super::report::Report;
 use super::{input, output, settings, signals, stdio};
+use crate::context::StartMethod;
 use crate::error::TaskError;
 use crate::limits::Limits;
 use crate::process::{ExitReason, ExitStatus, Process};
@@ -33,6 +34,9 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
     let target = settings::target(&args.target, &module, &args.module.module, &args.argv);
     let events = Arc::new(Events::new().map_err(own)?);
     let mut builder = Process::builder(&module).target(target).input(read_input(args, &limits)?).limits(limits);
+    if args.worker.threads {
+        builder = builder.start_method(StartMethod::Thread);
+    }
     builder = args.name.iter().fold(builder, |builder, name| builder.name(name));
     let (to_stdout, to_stderr) = (events.clone(), events.clone());
     let builder = builder

@@ -94,6 +94,7 @@ pub(super) fn map_target(args: &MapArgs, module: &Module) -> Result<Target, Fail
 pub(super) fn pool(args: &MapArgs, module: &Module, processes: usize) -> Result<PoolBuilder, BuildError> {
     let mut builder = Pool::builder(module).processes(processes).limits(limits(&args.limits)).retries(args.retries);
     builder = builder.start_method(match args.start_method {
+        _ if args.worker.threads => StartMethod::Thread,
         Start::Forkserver => StartMethod::Forkserver,
         Start::Spawn => StartMethod::Spawn,
     });

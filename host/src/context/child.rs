@@ -1,8 +1,10 @@
-//! A child process that is ours to kill and to reap.
+//! A worker that is ours to kill and to reap: a child process, or a thread that is treated as one.
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(feature = "worker")]
+use std::sync::Arc;
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
@@ -62,11 +64,14 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// A child process by its descriptor, which never names another process, however the numbers are used again.
+/// A started worker.
 #[derive(Debug)]
-pub(crate) struct Child {
-    pid: Pid,
-    pidfd: OwnedFd,
+pub(crate) enum Child {
+    /// A child process by its descriptor, which never names another process, however the numbers are used again.
+    Process { pid: Pid, pidfd: OwnedFd },
+    /// A thread of this process.
+    #[cfg(feature = "worker")]
+    Thread(Arc<super::Life>),
 }
 
 impl Child {
@@ -76,49 +81,72 @@ impl Child {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)?;
-        Ok(Child { pid, pidfd })
+        Ok(Child::Process { pid, pidfd })
     }
 
+    /// The process that it runs in.
     pub(crate) fn pid(&self) -> u32 {
-        self.pid.as_raw_nonzero().get().unsigned_abs()
+        match self {
+            Child::Process { pid, .. } => pid.as_raw_nonzero().get().unsigned_abs(),
+            #[cfg(feature = "worker")]
+            Child::Thread(_) => std::process::id(),
+        }
     }
 
-    /// Sends a signal. No error if the process is gone: then there is nobody to tell.
+    /// Sends a signal. No error if it is gone: then there is nobody to tell. A thread gets none; its life is over all the same.
     pub(crate) fn signal(&self, signal: Signal) {
-        let _gone = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+        match self {
+            Child::Process { pidfd, .. } => {
+                let _gone = rustix::process::pidfd_send_signal(pidfd, signal);
+            }
+            #[cfg(feature = "worker")]
+            Child::Thread(life) => life.end(Exit::Signal(signal.as_raw())),
+        }
     }
 
     pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
-    /// Waits for the end and reaps. A second call gives [`Exit::Unknown`].
+    /// Waits for the end and reaps. A second call may give [`Exit::Unknown`].
     pub(crate) fn wait(&self) -> Exit {
-        self.reap(WaitIdOptions::EXITED).unwrap_or(Exit::Unknown)
+        match self {
+            Child::Process { pidfd, .. } => reap(pidfd, WaitIdOptions::EXITED).unwrap_or(Exit::Unknown),
+            #[cfg(feature = "worker")]
+            Child::Thread(life) => life.wait(),
+        }
     }
 
-    /// Reaps if the process has ended.
+    /// Reaps if it has ended.
     pub(crate) fn try_wait(&self) -> Option<Exit> {
-        self.reap(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
-    }
-
-    fn reap(&self, options: WaitIdOptions) -> Option<Exit> {
-        let ended = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options));
-        match ended {
-            Ok(None) => None,
-            Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => Exit::Code(code),
-                (None, Some(signal)) => Exit::Signal(signal),
-                (None, None) => Exit::Unknown,
-            }),
-            Err(_) => Some(Exit::Unknown),
+        match self {
+            Child::Process { pidfd, .. } => reap(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG),
+            #[cfg(feature = "worker")]
+            Child::Thread(life) => life.exit(),
         }
     }
 }
 
+fn reap(pidfd: &OwnedFd, options: WaitIdOptions) -> Option<Exit> {
+    let ended = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options));
+    match ended {
+        Ok(None) => None,
+        Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) => Exit::Unknown,
+        }),
+        Err(_) => Some(Exit::Unknown),
+    }
+}
+
 impl AsFd for Child {
-    /// Readable once the process has ended.
+    /// Readable once it has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        match self {
+            Child::Process { pidfd, .. } => pidfd.as_fd(),
+            #[cfg(feature = "worker")]
+            Child::Thread(life) => life.as_fd(),
+        }
     }
 }

@@ -1,11 +1,13 @@
-//! Start methods: how worker processes come into being.
+//! Start methods: how workers come into being.
 //!
-//! Every one of them is the same program, executed again with a hidden first argument. [`Program::start`] executes it;
-//! [`forkserver`] asks a running zygote for a fork. After the start the two kinds of worker do the same.
+//! Every worker process is the same program, executed again with a hidden first argument. [`Program::start`] executes it;
+//! [`forkserver`] asks a running zygote for a fork; [`thread`] starts none at all, its workers are threads of this process. After the
+//! start all kinds of worker do the same.
 
 mod child;
 pub(crate) mod forkserver;
 pub(crate) mod spawn;
+pub(crate) mod thread;
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -15,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use self::child::Child;
 pub use self::child::Exit;
+#[cfg(feature = "worker")]
+pub(crate) use self::thread::Life;
 use crate::error::StartError;
 
 /// How the workers of a pool are started: Python's `context`.
@@ -26,6 +30,19 @@ pub enum StartMethod {
     Forkserver,
     /// Each worker is a program executed anew, which loads the module itself.
     Spawn,
+    /// Each worker is a thread of this process: Python's `multiprocessing.dummy`. One wall instead of two; see the module `dummy` for all
+    /// that is different. Needs the feature `worker`.
+    Thread,
+}
+
+impl StartMethod {
+    /// What becomes of a worker that does not stop by itself.
+    pub(crate) fn last_resort(self) -> &'static str {
+        match self {
+            StartMethod::Forkserver | StartMethod::Spawn => "killed",
+            StartMethod::Thread => "abandoned",
+        }
+    }
 }
 
 /// The first argument of a worker process. No user types it.

@@ -265,7 +265,8 @@ impl PoolBuilder {
             identity: None,
             once: false,
         };
-        let timeout = TaskError::Limit { limit: Limit::Time, message: timeout_message(&self.limits) };
+        let timeout =
+            TaskError::Limit { limit: Limit::Time, message: timeout_message(&self.limits, self.start_method) };
         let config = Config {
             processes: self.processes,
             max_tasks_per_child: self.max_tasks_per_child.map(NonZeroU64::get),

@@ -3,6 +3,8 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(feature = "worker")]
+use std::sync::Arc;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -60,13 +62,29 @@ impl Carrier for OwnedFd {
         recv_with_fds(self, buf, fds)
     }
 
-    fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let sent = rustix::io::retry_on_intr(|| rustix::net::send(&*self, bytes, SendFlags::NOSIGNAL))?;
-            bytes = &bytes[sent..];
-        }
-        Ok(())
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        send_all(self, bytes)
     }
+}
+
+/// The socket of a worker thread, which is shared with what may end the thread: that costs no descriptor more.
+#[cfg(feature = "worker")]
+impl Carrier for Arc<OwnedFd> {
+    fn recv(&mut self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        recv_with_fds(&**self, buf, fds)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        send_all(self, bytes)
+    }
+}
+
+fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = rustix::io::retry_on_intr(|| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL))?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
 }
 
 /// Any reader and writer, for a connection in memory. No descriptors.

@@ -1,18 +1,22 @@
-//! The worker side: what runs in a compiler, zygote or worker process, and nowhere else.
+//! The worker side: what runs in a compiler, zygote or worker process, and in a worker thread; nowhere else.
 //!
-//! [`main`] confines the process as far as it can before it reads anything, then plays its role. The only side that knows the engine.
+//! [`main`] confines the process as far as it can before it reads anything, then plays its role. [`thread_main`] is the other way in, which
+//! confines nothing. The only side that knows the engine.
 
 mod compiler;
 mod guest;
 mod serve;
+mod thread;
 mod zygote;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
 use self::guest::{Guest, Me};
+pub(crate) use self::thread::thread_main;
 use crate::context::ProgramRole;
 use crate::limits::Limits;
 use crate::protocol::connection::{Carrier, Connection};
@@ -60,11 +64,16 @@ fn take_socket() -> rustix::io::Result<OwnedFd> {
 }
 
 fn play(role: ProgramRole, parent: u32, status: Status, connection: &mut Connection<OwnedFd>) -> i32 {
-    let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match role {
+    contained(connection, |connection| match role {
         ProgramRole::Compiler => compiler::run(connection, status),
         ProgramRole::Zygote => zygote::run(connection, parent, status),
         ProgramRole::Worker => run_worker(connection, status),
-    }));
+    })
+}
+
+/// Gives the exit code of `role`. A panic is told to the coordinator as what ended it.
+fn contained<C: Carrier>(connection: &mut Connection<C>, role: impl FnOnce(&mut Connection<C>) -> i32) -> i32 {
+    let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| role(connection)));
     match played {
         Ok(code) => code,
         Err(panic) => {
@@ -74,7 +83,7 @@ fn play(role: ProgramRole, parent: u32, status: Status, connection: &mut Connect
     }
 }
 
-/// Says why this process gives up, and gives the exit code to end with.
+/// Says why this worker gives up, and gives the exit code to end with.
 fn refuse(connection: &mut Connection<impl Carrier>, reason: String) -> i32 {
     say(connection, &FromWorker::Refused { reason });
     EXIT_SOFTWARE
@@ -121,7 +130,7 @@ fn run_worker(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
         return refuse(connection, "the setup came without its descriptors".to_owned());
     };
     sandbox::limit(&mut status, worker_limits(&setup.limits));
-    let guest = match Guest::load(&setup, &artefact) {
+    let guest = match Guest::load(&setup, artefact.as_fd()) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };
@@ -144,8 +153,7 @@ fn become_worker(
         Ok(page) => page,
         Err(e) => return refuse(connection, format!("cannot map the status page: {e}")),
     };
-    let period = setup.limits.time.map_or(TICK, |time| (time / 20).clamp(Duration::from_millis(1), TICK));
-    let ticker = match serve::start_ticker(&guest, connection.carrier(), period) {
+    let ticker = match serve::start_ticker(&guest, connection.carrier(), period(&setup.limits)) {
         Ok(ticker) => ticker,
         Err(e) => return refuse(connection, format!("cannot make a timer: {e}")),
     };
@@ -154,8 +162,13 @@ fn become_worker(
         Err(e) => return refuse(connection, format!("cannot copy a descriptor: {e}")),
     };
     let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
-    guest.enter(Me::new(identity, page), stream);
-    serve::serve(connection, sender, guest, Some(&ticker), status)
+    guest.enter(Me::new(identity, Arc::new(page)), stream.map(Arc::new));
+    serve::serve(connection, sender, guest, &ticker, status)
+}
+
+/// The time between two ticks.
+fn period(limits: &Limits) -> Duration {
+    limits.time.map_or(TICK, |time| (time / 20).clamp(Duration::from_millis(1), TICK))
 }
 
 /// Shown by `ps` and in `/proc/PID/comm`, 15 bytes of it.

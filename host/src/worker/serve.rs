@@ -23,7 +23,7 @@ const OUTBOX_LEN: usize = 64 << 10;
 /// How a worker ends: in good order, or because the coordinator spoke nonsense or is gone.
 const EXIT_OK: i32 = 0;
 
-/// What the tick needs, of the one worker that this process is.
+/// What the tick needs, of the one worker that this process is. Worker threads have no part in it.
 static ENGINE: OnceLock<EngineTick> = OnceLock::new();
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
 
@@ -44,19 +44,55 @@ pub(super) fn start_ticker(guest: &Guest, socket: &OwnedFd, period: Duration) ->
     })
 }
 
+/// What looks after a worker that is busy: every few milliseconds it advances the guest's epoch, sends results that are ready, and
+/// notices that the coordinator is gone.
+pub(super) trait Ticks {
+    /// Ticks from now on.
+    fn start(&self);
+
+    /// No more ticks: an idle worker uses no CPU.
+    fn stop(&self);
+
+    /// Calls `run`; while it runs, ticks may send some of what is ready.
+    fn while_pending<R>(&self, ready: &mut Ready, run: impl FnOnce() -> R) -> R;
+}
+
+/// A worker process is interrupted by its timer.
+impl Ticks for Ticker {
+    fn start(&self) {
+        Ticker::start(self);
+    }
+
+    fn stop(&self) {
+        Ticker::stop(self);
+    }
+
+    fn while_pending<R>(&self, ready: &mut Ready, run: impl FnOnce() -> R) -> R {
+        let (result, sent) = sys::while_pending(&ready.bytes, ready.sent, run);
+        ready.sent = sent;
+        result
+    }
+}
+
+/// Results that can be sent.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    pub(super) bytes: Vec<u8>,
+    /// How many of them a tick has sent already.
+    pub(super) sent: usize,
+}
+
 /// The results on their way to the coordinator.
 struct Outbox<S> {
     sender: S,
-    ready: Vec<u8>,
-    /// How much of `ready` a tick has sent already.
-    sent: usize,
+    ready: Ready,
 }
 
 impl<S: Carrier> Outbox<S> {
     fn flush(&mut self) -> io::Result<()> {
-        let sent = self.sender.send(&self.ready[self.sent..]);
-        self.ready.clear();
-        self.sent = 0;
+        let sent = self.sender.send(&self.ready.bytes[self.ready.sent..]);
+        self.ready.bytes.clear();
+        self.ready.sent = 0;
         sent
     }
 }
@@ -96,17 +132,17 @@ impl From<RecvError> for Stop {
     }
 }
 
-/// Initializes the guest and runs batches until told to stop; gives the exit code of the process.
+/// Initializes the guest and runs batches until told to stop; gives the exit code of the worker.
 pub(super) fn serve<C: Carrier, S: Carrier>(
     connection: &mut Connection<C>,
     sender: S,
     mut guest: Guest,
-    ticker: Option<&Ticker>,
+    ticks: &impl Ticks,
     status: Status,
 ) -> i32 {
-    start(ticker);
+    ticks.start();
     let initialized = guest.initialize();
-    stop(ticker);
+    ticks.stop();
     match initialized {
         Ok(()) => say(connection, &FromWorker::Ready),
         Err(failure) => {
@@ -114,12 +150,12 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
             return 1;
         }
     }
-    let mut outbox = Outbox { sender, ready: Vec::new(), sent: 0 };
+    let mut outbox = Outbox { sender, ready: Ready::default() };
     loop {
-        match next(connection, &mut outbox, &mut guest, ticker, &status) {
+        match next(connection, &mut outbox, &mut guest, ticks, &status) {
             Ok(Next::GoOn) => {}
             Ok(Next::Over(ended)) => {
-                start(ticker);
+                ticks.start();
                 guest.shutdown();
                 return ended.code;
             }
@@ -129,35 +165,22 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
     }
 }
 
-fn start(ticker: Option<&Ticker>) {
-    if let Some(ticker) = ticker {
-        ticker.start();
-    }
-}
-
-fn stop(ticker: Option<&Ticker>) {
-    if let Some(ticker) = ticker {
-        ticker.stop();
-    }
-}
-
 /// Handles one frame.
 fn next<C: Carrier, S: Carrier>(
     connection: &mut Connection<C>,
     outbox: &mut Outbox<S>,
     guest: &mut Guest,
-    ticker: Option<&Ticker>,
+    ticks: &impl Ticks,
     status: &Status,
 ) -> Result<Next, Stop> {
     if !connection.has_frame()? {
-        // An idle worker does not tick.
-        stop(ticker);
+        ticks.stop();
     }
     let frame = connection.recv()?;
     match frame.kind {
         Kind::Batch => {
-            start(ticker);
-            let ended = run_batch(Batch::parse(frame.payload)?, outbox, guest, ticker)?;
+            ticks.start();
+            let ended = run_batch(Batch::parse(frame.payload)?, outbox, guest, ticks)?;
             match guest.runs_once() {
                 true => Ok(Next::Over(ended)),
                 false => Ok(Next::GoOn),
@@ -184,7 +207,7 @@ fn run_batch<S: Carrier>(
     batch: Batch<'_>,
     outbox: &mut Outbox<S>,
     guest: &mut Guest,
-    ticker: Option<&Ticker>,
+    ticks: &impl Ticks,
 ) -> Result<Ended, Stop> {
     let (plan, attempt) = (batch.plan, batch.attempt);
     let timed = guest.is_timed(plan);
@@ -197,37 +220,33 @@ fn run_batch<S: Carrier>(
             Record::Misfit(reason) => {
                 guest.start_one();
                 let message = String::from_utf8_lossy(reason).into_owned();
-                message::write_failure(&mut outbox.ready, &Failure::BadRecord { message });
+                message::write_failure(&mut outbox.ready.bytes, &Failure::BadRecord { message });
                 ended = Ended { code: 1 };
                 continue;
             }
         };
         let task_started = timed.then(Instant::now);
         if !guest.start_one() {
-            message::write_failure(&mut outbox.ready, &Failure::Cancelled);
+            message::write_failure(&mut outbox.ready.bytes, &Failure::Cancelled);
             ended = Ended { code: 1 };
             continue;
         }
         let mut run = || guest.run(plan, attempt, record, &mut result);
-        ended = match ticker {
-            Some(_) if !outbox.ready.is_empty() => {
-                let (ended, sent) = sys::while_pending(&outbox.ready, outbox.sent, run);
-                outbox.sent = sent;
-                ended
-            }
-            _ => run(),
+        ended = match outbox.ready.bytes.is_empty() {
+            true => run(),
+            false => ticks.while_pending(&mut outbox.ready, run),
         };
         if let Some(task_started) = task_started {
             let micros = u64::try_from(task_started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            frame::write(&mut outbox.ready, Kind::Took, |out| out.extend_from_slice(&micros.to_le_bytes()));
+            frame::write(&mut outbox.ready.bytes, Kind::Took, |out| out.extend_from_slice(&micros.to_le_bytes()));
         }
-        outbox.ready.append(&mut result);
-        if outbox.ready.len() >= OUTBOX_LEN {
+        outbox.ready.bytes.append(&mut result);
+        if outbox.ready.bytes.len() >= OUTBOX_LEN {
             outbox.flush()?;
         }
     }
     let busy = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    frame::write(&mut outbox.ready, Kind::BatchDone, |out| out.extend_from_slice(&busy.to_le_bytes()));
+    frame::write(&mut outbox.ready.bytes, Kind::BatchDone, |out| out.extend_from_slice(&busy.to_le_bytes()));
     outbox.flush()?;
     Ok(ended)
 }

@@ -1,6 +1,6 @@
 //! The zygote: loads the module, then forks a worker for each request. One thread, no guest code, for all its life.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Connection, Guest, become_worker, hello, receive_setup, refuse, say, worker_limits};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
@@ -25,7 +25,7 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut status:
         return refuse(connection, "the setup came without its descriptor".to_owned());
     };
     sandbox::limit(&mut status, worker_limits(&setup.limits));
-    let guest = match Guest::load(&setup, &artefact) {
+    let guest = match Guest::load(&setup, artefact.as_fd()) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };

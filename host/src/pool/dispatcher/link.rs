@@ -87,7 +87,7 @@ impl Link {
 
     /// Bytes of memory that the worker shares with nobody. `None`: it is gone, or no process of its own.
     fn private_memory(&self) -> Option<u64> {
-        let pid = self.child.as_ref()?.pid();
+        let pid = self.child.as_ref().map(Child::pid).filter(|pid| *pid != std::process::id())?;
         let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
         let mut pages = pages.split(' ').skip(1).map(str::parse::<u64>);
         let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
@@ -201,12 +201,15 @@ impl Dispatcher {
 
     /// The worker broke the protocol: it may be the attacker's by now.
     fn punish(&mut self, worker: WorkerId, violation: &Violation) {
-        tracing::warn!(worker, %violation, "protocol error");
         if let Some(link) = self.links.get_mut(&worker) {
             let _gone = epoll::delete(&self.epoll, &link.socket);
             link.incoming = Vec::new();
-            link.fault = Some(format!("protocol error: {violation}"));
             link.distrusted = true;
+            // One that was ended already may speak out of turn: a thread says that it has dropped its task.
+            if link.fault.is_none() {
+                tracing::warn!(target: "wpool::pool", worker, %violation, "protocol error");
+                link.fault = Some(format!("protocol error: {violation}"));
+            }
         }
         self.kill(worker);
     }

@@ -99,9 +99,9 @@ pub(super) struct Spec {
 }
 
 /// What a task is told whose worker had to be killed for its time limit.
-pub(super) fn timeout_message(limits: &Limits) -> String {
-    let time = limits.time.unwrap_or_default();
-    format!("timeout after {time:?} (it did not stop by itself: its worker was killed)")
+pub(super) fn timeout_message(limits: &Limits, start_method: StartMethod) -> String {
+    let (time, ended) = (limits.time.unwrap_or_default(), start_method.last_resort());
+    format!("timeout after {time:?} (it did not stop by itself: its worker was {ended})")
 }
 
 pub(super) type RetryOn = Arc<dyn Fn(&TaskError) -> bool + Send + Sync>;
@@ -415,7 +415,7 @@ impl Dispatcher {
         match verdict {
             Verdict::Lost { exitcode, reason } => Failure::Lost { exitcode, reason },
             Verdict::TimedOut => {
-                let message = timeout_message(&self.spec.limits);
+                let message = timeout_message(&self.spec.limits, self.spec.start_method);
                 Failure::Limit { limit: Limit::Time, message }
             }
             Verdict::Cancelled => Failure::Cancelled,

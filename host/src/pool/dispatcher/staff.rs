@@ -7,7 +7,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use super::link::{LAST_ROUNDS, Link};
 use super::{Dispatcher, TOKEN_ZYGOTE, child_token, socket_token};
 use crate::context::forkserver::{Answer, Zygote};
-use crate::context::{Child, Exit, StartMethod, spawn};
+use crate::context::{Child, Exit, StartMethod, spawn, thread};
 use crate::pool::events::PoolEvent;
 use crate::pool::schedule::{Event, WorkerId};
 use crate::pool::{WorkerInfo, WorkerState};
@@ -22,7 +22,7 @@ impl Dispatcher {
     pub(super) fn start(&mut self, worker: WorkerId) {
         let started = match self.spec.start_method {
             StartMethod::Forkserver => self.request_fork(worker),
-            StartMethod::Spawn => self.spawn(worker),
+            StartMethod::Spawn | StartMethod::Thread => self.spawn(worker),
         };
         if let Err(reason) = started {
             self.lose(vec![worker], reason);
@@ -33,7 +33,11 @@ impl Dispatcher {
         let mut setup = self.spec.setup.clone();
         setup.identity = Some(self.identity(worker));
         let module = &self.spec.module;
-        let started = spawn::start(module.program(), setup, module.artefact()).map_err(|e| e.to_string())?;
+        let started = match self.spec.start_method {
+            StartMethod::Thread => thread::start(module, setup),
+            StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module.program(), setup, module.artefact()),
+        };
+        let started = started.map_err(|e| e.to_string())?;
         self.link(worker, started.socket, started.page)?;
         self.adopt(worker, started.child);
         Ok(())

@@ -13,7 +13,7 @@ mod store;
 mod values;
 
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use wasmtime::Engine;
@@ -74,11 +74,13 @@ struct Shared {
 
 impl Guest {
     /// Loads the artefact behind `artefact` and links it. No guest code runs.
-    pub(super) fn load(setup: &Setup, artefact: &OwnedFd) -> Result<Guest, String> {
+    pub(super) fn load(setup: &Setup, artefact: BorrowedFd<'_>) -> Result<Guest, String> {
         let path = format!("/proc/self/fd/{}", artefact.as_raw_fd());
         let kind = setup.info.kind;
         // The pooling allocator is several times faster for fresh instances, but has a fixed shape; a module that does not fit it gets memory on demand.
-        let (engine, code) = match Self::load_with(engine::pooling(&setup.limits)?, kind, &setup.info, &path) {
+        // Nor may there be address space for it, in a process that has other uses for that.
+        let pooled = engine::pooling(&setup.limits).and_then(|e| Self::load_with(e, kind, &setup.info, &path));
+        let (engine, code) = match pooled {
             Ok(loaded) => loaded,
             Err(_) => Self::load_with(engine::on_demand(&setup.limits)?, kind, &setup.info, &path)?,
         };
@@ -107,9 +109,9 @@ impl Guest {
     }
 
     /// Learns who it is, after the fork.
-    pub(super) fn enter(&mut self, me: Me, stream: Option<OwnedFd>) {
+    pub(super) fn enter(&mut self, me: Me, stream: Option<Arc<OwnedFd>>) {
         self.shared.me = Arc::new(me);
-        self.shared.stream = stream.map(Arc::new);
+        self.shared.stream = stream;
     }
 
     pub(super) fn engine_tick(&self) -> EngineTick {

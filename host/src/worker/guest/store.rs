@@ -30,11 +30,11 @@ pub(in crate::worker) struct Me {
     pub(super) name: String,
     pub(super) index: u32,
     attempt: AtomicU32,
-    page: Option<StatusPage>,
+    page: Option<Arc<StatusPage>>,
 }
 
 impl Me {
-    pub(in crate::worker) fn new(identity: Identity, page: StatusPage) -> Me {
+    pub(in crate::worker) fn new(identity: Identity, page: Arc<StatusPage>) -> Me {
         Me { name: identity.name, index: identity.index, attempt: AtomicU32::new(1), page: Some(page) }
     }
 
@@ -51,11 +51,11 @@ impl Me {
 
     /// Nobody wants the task that was started last.
     pub(super) fn is_cancelled(&self) -> bool {
-        self.page.as_ref().is_some_and(StatusPage::is_cancelled)
+        self.page.as_ref().is_some_and(|page| page.is_cancelled())
     }
 
     pub(super) fn should_stop(&self) -> bool {
-        self.page.as_ref().is_some_and(StatusPage::should_stop)
+        self.page.as_ref().is_some_and(|page| page.should_stop())
     }
 
     pub(super) fn attempt(&self) -> u32 {

@@ -1,0 +1,196 @@
+//! A worker in a thread of the coordinator's own process: `multiprocessing.dummy`.
+//!
+//! It does what a worker process does, in the same loop, but touches nothing that is the process's: no signals, no timer, no limits, no
+//! environment, no panic hook. What it does bring along is the engine's handlers for the signals by which machine code traps.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, mem};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::SendFlags;
+
+use super::guest::{EngineTick, Guest, Me};
+use super::serve::{Ready, Ticks, serve};
+use super::{contained, hello, period, refuse};
+use crate::context::{Exit, Life};
+use crate::module::Module;
+use crate::protocol::connection::Connection;
+use crate::protocol::message::{Identity, Setup};
+use crate::sandbox::{Status, Step};
+
+/// The time between two ticks of a worker that is abandoned: its guest is ended when a call to the host returns, but nobody waits for that.
+const TICK_ABANDONED: Duration = Duration::from_millis(100);
+
+/// The whole life of a worker thread.
+pub(crate) fn thread_main(life: &Arc<Life>, module: Module, setup: &Setup) {
+    let mut connection = Connection::new(life.socket().clone());
+    let code = contained(&mut connection, |connection| run(connection, life, module, setup));
+    life.end(Exit::Code(code));
+}
+
+fn run(connection: &mut Connection<Arc<OwnedFd>>, life: &Arc<Life>, module: Module, setup: &Setup) -> i32 {
+    hello(connection);
+    let mut guest = match Guest::load(setup, module.artefact()) {
+        Ok(guest) => guest,
+        Err(reason) => return refuse(connection, reason),
+    };
+    drop(module);
+    let pulse = match Pulse::new(guest.engine_tick(), life.clone(), period(&setup.limits)) {
+        Ok(pulse) => pulse,
+        Err(e) => return refuse(connection, format!("cannot start a thread: {e}")),
+    };
+    let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
+    guest.enter(Me::new(identity, life.page().clone()), setup.once.then(|| life.socket().clone()));
+    serve(connection, life.socket().clone(), guest, &pulse, status())
+}
+
+/// What is enforced: nothing.
+fn status() -> Status {
+    let missing = Some("a worker in a thread has this program's own rights".to_owned());
+    Status { steps: vec![Step { name: "a process of its own".to_owned(), missing }] }
+}
+
+/// The ticks of one worker thread: another thread, which sleeps while the worker is idle.
+struct Pulse {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    engine: EngineTick,
+    life: Arc<Life>,
+    period: Duration,
+    /// The worker is busy.
+    wanted: AtomicBool,
+    /// The pulse sleeps until it is woken. Set before the last look at `wanted`, so that one of the two sides sees the other.
+    asleep: AtomicBool,
+    over: AtomicBool,
+    /// What a tick may send. Empty unless the worker is running a guest.
+    ready: Mutex<Ready>,
+}
+
+impl Pulse {
+    fn new(engine: EngineTick, life: Arc<Life>, period: Duration) -> io::Result<Pulse> {
+        let shared = Arc::new(Shared {
+            engine,
+            life,
+            period,
+            wanted: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            ready: Mutex::default(),
+        });
+        let beating = shared.clone();
+        let thread = std::thread::Builder::new().name("wpool-pulse".to_owned()).spawn(move || beating.run())?;
+        Ok(Pulse { shared, thread: Some(thread) })
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Ticks for Pulse {
+    fn start(&self) {
+        self.shared.wanted.store(true, Ordering::SeqCst);
+        // Awake, it is only looked at: a worker with many short batches wakes nobody for each.
+        if self.shared.asleep.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    fn stop(&self) {
+        self.shared.wanted.store(false, Ordering::SeqCst);
+    }
+
+    fn while_pending<R>(&self, ready: &mut Ready, run: impl FnOnce() -> R) -> R {
+        mem::swap(&mut *self.shared.ready(), ready);
+        // If `run` panics, the results are lost with the worker.
+        let result = run();
+        mem::swap(&mut *self.shared.ready(), ready);
+        result
+    }
+}
+
+impl Drop for Pulse {
+    /// When the worker says its last words, nobody else speaks through its socket any more.
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::SeqCst);
+        self.wake();
+        let _panicked = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Shared {
+    fn ready(&self) -> MutexGuard<'_, Ready> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        while !self.over.load(Ordering::SeqCst) {
+            if self.wanted.load(Ordering::SeqCst) {
+                let abandoned = self.life.exit().is_some();
+                std::thread::park_timeout(if abandoned { TICK_ABANDONED } else { self.period });
+                self.tick();
+            } else {
+                self.asleep.store(true, Ordering::SeqCst);
+                if !self.wanted.load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
+                    std::thread::park();
+                }
+            }
+        }
+    }
+
+    fn tick(&self) {
+        self.send_pending();
+        if self.is_hung_up() {
+            // A process would end here. The guest's next look at the epoch ends it, and the loop finds the socket closed.
+            self.life.cancel();
+        }
+        self.engine.advance();
+    }
+
+    /// Sends what is pending, as far as the socket takes it at once.
+    fn send_pending(&self) {
+        let mut ready = self.ready();
+        if ready.sent < ready.bytes.len() {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            // An error is for the worker to find, when it sends the rest.
+            ready.sent += rustix::net::send(&**self.life.socket(), &ready.bytes[ready.sent..], flags).unwrap_or(0);
+        }
+    }
+
+    fn is_hung_up(&self) -> bool {
+        let mut socket = [PollFd::new(&**self.life.socket(), PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut socket, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::connection;
+    use crate::protocol::message::{FromWorker, read_control};
+
+    #[test]
+    fn a_panic_is_told_as_the_reason() {
+        let (ours, theirs) = connection::pair().unwrap();
+        let mut worker = Connection::new(Arc::new(theirs));
+        let code = contained(&mut worker, |_| panic!("no {} (this panic is part of a test)", "reason"));
+        assert_eq!(code, crate::worker::EXIT_SOFTWARE);
+        drop(worker);
+        let mut coordinator = Connection::new(ours);
+        let FromWorker::Refused { reason } = read_control(coordinator.recv().unwrap()).unwrap() else {
+            panic!("something else was said")
+        };
+        assert_eq!(reason, "it panicked: no reason (this panic is part of a test)");
+        assert!(coordinator.recv().is_err(), "these were its last words");
+    }
+}
