@@ -408,6 +408,26 @@ fn wrong_usage_is_told_with_a_hint() {
         (&["map", "m.wasm", "--max-input", "4G"], "the most is 1000M"),
         (&["map", "m.wasm", "-d", "ab"], "expected one character"),
         (&["map", "m.wasm", "--kw", "x"], "expected NAME=VALUE"),
+        (&["map", "m.wasm", "--halt", "later,fail=1"], "expected now|soon, a comma, and fail=N"),
+        (&["map", "m.wasm", "--halt", "now,fail=0"], "invalid value 'now,fail=0' for '--halt <WHEN,WHY>'"),
+        (&["map", "m.wasm", "--max-fail", "0"], "invalid value '0' for '--max-fail <N>'"),
+        (&["map", "m.wasm", "--max-fail", "1", "--halt", "now,fail=1"], "cannot be used with '--halt <WHEN,WHY>'"),
+        (&["map", "m.wasm", "--retries", "1", "--retry-on", "lost,bad-input"], "invalid value 'bad-input'"),
+        (&["map", "m.wasm", "--retries", "1", "--retry-on", "x"], "expected one of lost, timeout, error, worker-lost"),
+        (&["map", "m.wasm", "--retry-on", "lost"], "--retries <N>"),
+        (&["map", "m.wasm", "--retry-delay", "1s"], "--retries <N>"),
+        (&["map", "m.wasm", "--retries", "1", "--retry-delay", "soon"], "expected a time"),
+        (&["map", "m.wasm", "--retries", "1", "--backoff", "exponential"], "--retry-delay <TIME>"),
+        (&["map", "m.wasm", "--retries", "1", "--retry-delay", "1", "--backoff", "x"], "fixed, exponential"),
+        (&["map", "m.wasm", "--retries", "1", "--retry-max-delay", "1s"], "--backoff <HOW>"),
+        (&["map", "m.wasm", "--retries", "1", "--poison-limit", "0"], "invalid value '0' for '--poison-limit <N>'"),
+        (&["map", "m.wasm", "--max-memory-per-child", "0"], "expected more than 0"),
+        (&["map", "m.wasm", "--rss", "much"], "expected a size"),
+        (&["map", "m.wasm", "--rss", "1G", "--threads"], "cannot be used with '--threads'"),
+        (&["map", "m.wasm", "--idle-timeout", "never"], "expected a time"),
+        (&["map", "m.wasm", "--start-timeout=-1"], "expected a time"),
+        (&["map", "m.wasm", "--start-method", "fork"], "forkserver, spawn"),
+        (&["map", "m.wasm", "--progress", "much"], "auto, bar, counter, none"),
         (&[], "Usage: wpool"),
     ] {
         ends(&run(wpool(args)), 2, said);
@@ -462,6 +482,28 @@ fn a_dry_run_checks_and_runs_nothing() {
     ends(&output, 0, "would call run: func");
     assert!(output.stdout.is_empty());
     ends(&run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run", "--func", "x"])), 2, "no function");
+    ends(&run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run", "--init", "x"])), 2, "no function");
+    ends(&run(wpool(["map", &prebuilt("hello"), "/no/such/file", "--dry-run"])), 2, "cannot read /no/such/file");
+}
+
+#[test]
+fn a_dry_run_compiles_the_module_and_reads_no_record() {
+    let dir = scratch();
+    let cache = path_text(&dir.path().join("cache"));
+    let call = ["map", &example("add"), "--func", "add", "--dry-run", "--cache-dir", &cache, "--items", "no tuple"];
+    ends(&run(wpool(call)), 0, "would call add: func");
+    let is_module = |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|e| e == "cwasm");
+    assert_eq!(std::fs::read_dir(&cache).unwrap().flatten().filter(is_module).count(), 1);
+}
+
+#[test]
+fn items_may_begin_with_a_dash() {
+    let output = run(wpool(["map", &prebuilt("upper"), "--items", "-5", "b", "-0.5", "-j", "1"]));
+    ends(&output, 0, "3 tasks");
+    assert_eq!(out(&output), "-5\nB\n-0.5\n");
+    let output = run(wpool(["map", &prebuilt("upper"), "--items=-x", "--items=--help", "--items", "y"]));
+    ends(&output, 0, "3 tasks");
+    assert_eq!(out(&output), "-X\n--HELP\nY\n");
 }
 
 // Failed tasks.
@@ -498,6 +540,7 @@ fn a_task_that_takes_too_long_is_stopped_and_the_pool_goes_on() {
     let items = ["loop", "good"];
     let output = run(wpool(args(&["map", &prebuilt("failing"), "--timeout", "200ms", "-j", "1", "--items"], &items)));
     ends(&output, 1, "wpool: task 1: timeout after 200ms (input \"loop\")");
+    ends(&output, 1, "2 tasks: 1 ok, 1 failed, 1 timeout in ");
     assert_eq!(out(&output), "good\n");
 }
 
@@ -505,7 +548,128 @@ fn a_task_that_takes_too_long_is_stopped_and_the_pool_goes_on() {
 fn retries_are_counted_and_told() {
     let output = run(wpool(["map", &prebuilt("failing"), "--retries", "2", "--items", "bad", "good"]));
     ends(&output, 1, "wpool: task 1: bad is bad (input \"bad\", attempt 3)");
+    ends(&output, 1, "2 tasks: 1 ok, 1 failed, 1 retried in ");
     assert_eq!(out(&output), "good\n");
+}
+
+#[test]
+fn pauses_between_retries_are_those_asked_for() {
+    let call = ["map", "-v", &prebuilt("failing"), "--items", "bad", "--retries", "4", "--retry-delay", "10ms"];
+    for (extra, pauses) in [
+        (&[][..], [10, 10, 10, 10]),
+        (&["--backoff", "fixed"], [10, 10, 10, 10]),
+        (&["--backoff", "exponential"], [10, 20, 40, 80]),
+        (&["--backoff", "exponential", "--retry-max-delay", "35ms"], [10, 20, 35, 35]),
+    ] {
+        let started = Instant::now();
+        let output = run(wpool(args(&call, extra)));
+        ends(&output, 1, "1 task: 0 ok, 1 failed, 1 retried in ");
+        for (attempt, pause) in (1..).zip(pauses) {
+            let said = format!("wpool: task 1: attempt {attempt} failed and is repeated in {pause}ms: bad is bad\n");
+            assert!(err(&output).contains(&said), "no {said:?} in {}", err(&output));
+        }
+        assert!(started.elapsed() >= Duration::from_millis(pauses.iter().sum()), "{extra:?}");
+    }
+}
+
+#[test]
+fn only_the_kinds_asked_for_are_tried_again() {
+    let call = ["map", &prebuilt("failing"), "--timeout", "200ms", "--retries", "1", "--items", "bad", "panic", "loop"];
+    for (kinds, retried) in [
+        ("trap", [false, true, false]),
+        ("error", [true, true, false]),
+        ("lost,timeout", [false, false, true]),
+        ("time,failed", [true, false, true]),
+        ("lost", [false, false, false]),
+    ] {
+        let output = run(wpool(args(&call, &["--retry-on", kinds])));
+        ends(&output, 1, "3 tasks: 0 ok, 3 failed");
+        let stderr = err(&output);
+        for (item, retried) in ["bad", "panic", "loop"].into_iter().zip(retried) {
+            let said = format!("(input \"{item}\"{})", if retried { ", attempt 2" } else { "" });
+            assert!(stderr.contains(&said), "{kinds}: no {said:?} in {stderr}");
+        }
+    }
+}
+
+#[test]
+fn a_task_that_takes_down_workers_is_given_up() {
+    let mut command = wpool(["map", &prebuilt("hello"), "-j", "1", "--retries", "5", "--poison-limit", "1"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    running.child.stdin.take().unwrap().write_all(b"first:0\nsecond:60000\n").unwrap();
+    assert!(running.line().starts_with("hello first"));
+    // Not before the worker has begun the task: its death would not be the task's fault.
+    wait_until("the task has taken down a worker", LONG, || {
+        std::thread::sleep(Duration::from_millis(500));
+        for worker in task_workers(running.child.id()) {
+            kill(worker, Signal::KILL);
+        }
+        running.child.try_wait().unwrap().is_some()
+    });
+    let (status, stderr) = running.end();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    let said =
+        "wpool: task 2: worker died: SIGKILL (by someone else; perhaps the machine is out of memory); not tried again";
+    assert!(stderr.contains(said), "{stderr}");
+    assert!(stderr.contains("2 tasks: 1 ok, 1 failed in ") && stderr.contains(" died)\n"), "{stderr}");
+}
+
+/// Workers that have given the results, by their names.
+fn workers_named(stdout: &str) -> BTreeSet<String> {
+    stdout.lines().map(|line| line.split(' ').nth(3).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn workers_are_replaced_when_they_have_grown() {
+    let call = ["map", "-v", &prebuilt("hello"), "-j", "1", "--items", "a:150", "b:150", "c:150"];
+    for extra in ["--max-memory-per-child=1K", "--rss=1K"] {
+        let output = run(wpool(args(&call, &[extra])));
+        ends(&output, 0, "wpool: worker 1 is ended: it uses too much memory\n");
+        assert!(workers_named(&out(&output)).len() > 1, "{}", out(&output));
+        assert!(!err(&output).contains("died"), "{}", err(&output));
+    }
+    let output = run(wpool(args(&call, &["--rss=8G"])));
+    ends(&output, 0, "(1 worker)");
+}
+
+#[test]
+fn workers_that_have_run_their_share_are_replaced() {
+    let call =
+        ["map", "-v", &prebuilt("hello"), "-j", "1", "--max-tasks-per-child", "1", "--items", "a:0", "b:0", "c:0"];
+    let output = run(wpool(call));
+    ends(&output, 0, "wpool: worker 2 is ended: it has run its share of tasks\n");
+    ends(&output, 0, "3 tasks: 3 ok, 0 failed in ");
+    ends(&output, 0, "(3 workers)");
+    assert_eq!(workers_named(&out(&output)).len(), 3);
+}
+
+#[test]
+fn workers_that_have_nothing_to_do_are_ended() {
+    let mut command = wpool(["map", "-v", &prebuilt("hello"), "-j", "1", "--idle-timeout", "50ms"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    for n in 1..=2 {
+        writeln!(stdin, "{n}:0").unwrap();
+        assert!(running.line().contains(&format!("from PoolWorker-{n} ")));
+        wait_until("the worker has ended", LONG, || task_workers(running.child.id()).is_empty());
+    }
+    drop(stdin);
+    let (status, stderr) = running.end();
+    assert!(status.success(), "{stderr}");
+    assert!(stderr.contains("wpool: worker 2 is ended: it had nothing to do\n"), "{stderr}");
+    assert!(stderr.contains("(2 workers)"), "{stderr}");
+}
+
+#[test]
+fn workers_that_do_not_get_ready_in_time_break_the_pool() {
+    let dir = scratch();
+    let text = r#"(module (func (export "spin") (loop (br 0)))
+      (func (export "same") (param i32) (result i32) (local.get 0)))"#;
+    let spin = path_text(&file(&dir, "spin.wat", text));
+    let call = ["map", &spin, "--func", "same", "--init", "spin", "--items", "1", "--start-timeout", "100ms"];
+    ends(&run(wpool(call)), 3, "wpool: the pool is broken: ");
 }
 
 #[test]
@@ -519,7 +683,65 @@ fn enough_failures_stop_the_run() {
     let (status, stderr) = running.end();
     drop(stdin);
     assert_eq!(status.code(), Some(5), "{stderr}");
-    assert!(stderr.contains("stopped after 2 failed tasks"), "{stderr}");
+    assert!(stderr.contains("stopped by --max-fail 2: 2 tasks have failed\n"), "{stderr}");
+}
+
+#[test]
+fn an_endless_input_ends_with_the_policy() {
+    let failing = prebuilt("failing");
+    for (records, halt, code, why) in [
+        ("yes bad", "now,fail=1", 5, ": 1 task has failed\n"),
+        ("yes bad", "soon,fail=1", 5, ": 1 task has failed\n"),
+        ("echo good; yes bad", "now,fail=50%", 5, " tasks have failed\n"),
+        ("yes good", "now,success=1", 0, ": 1 task has succeeded\n"),
+        ("echo bad; yes good", "soon,success=1", 1, " succeeded\n"),
+        ("yes good", "soon,done=1", 0, ": 1 task has been done\n"),
+    ] {
+        let script = format!("{{ {records}; }} | \"$0\" \"$@\"");
+        let output = run(by_shell(&script, &["map", &failing, "-j", "1", "--halt", halt]));
+        ends(&output, code, &format!("wpool: stopped by --halt {halt}: "));
+        ends(&output, code, why);
+        ends(&output, code, " not done");
+        // A batch of short tasks is answered as one: there may be more than what was waited for.
+        let done = records.contains("good");
+        let results = out(&output);
+        assert!(results.lines().all(|line| line == "good") && results.is_empty() != done, "{halt}: {results}");
+        assert!(results.lines().count() < 100, "{halt}");
+    }
+}
+
+/// A task that takes `slow` milliseconds, one that fails, and one that has to wait for either.
+fn halted(halt: &str, slow: u32) -> (ExitStatus, String, String) {
+    let mut command = wpool(["map", &prebuilt("hello"), "-j", "2", "--halt", halt]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    stdin.write_all(format!("slow:{slow}\nbroken:x\nthird:0\n").as_bytes()).unwrap();
+    let mut stdout = String::new();
+    running.lines.read_to_string(&mut stdout).unwrap();
+    // The input is still open.
+    let (status, stderr) = running.end();
+    drop(stdin);
+    (status, stdout, stderr)
+}
+
+#[test]
+fn halting_soon_lets_running_tasks_end() {
+    let (status, stdout, stderr) = halted("soon,fail=1", 1500);
+    assert_eq!(status.code(), Some(5), "{stderr}");
+    assert!(stdout.starts_with("hello slow") && stdout.lines().count() == 1, "{stdout}");
+    assert!(stderr.contains("3 tasks: 1 ok, 1 failed, 1 not done in "), "{stderr}");
+    assert!(stderr.contains("wpool: stopped by --halt soon,fail=1: 1 task has failed\n"), "{stderr}");
+}
+
+#[test]
+fn halting_now_stops_running_tasks() {
+    let started = Instant::now();
+    let (status, stdout, stderr) = halted("now,fail=1", 60_000);
+    assert_eq!((status.code(), &stdout[..]), (Some(5), ""), "{stderr}");
+    assert!(stderr.contains("3 tasks: 0 ok, 1 failed, 2 not done in "), "{stderr}");
+    assert!(!stderr.contains("died"), "{stderr}");
+    assert!(started.elapsed() < LONG / 2, "it waited for the running task");
 }
 
 #[test]
@@ -550,8 +772,22 @@ fn jsonl_has_one_object_for_each_task() {
     assert!(lines[2]["error"]["trace"].as_array().is_some_and(|t| !t.is_empty()));
     assert!(lines[2]["stderr"].as_str().unwrap().contains("panic, as told"));
 
+    assert!(lines.iter().all(|l| l.get("input").is_none()));
+
     let output = with_input(wpool(["map", &prebuilt("upper"), "--format", "jsonl"]), b"\xff\xfe");
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["output_b64"], "//4=");
+}
+
+#[test]
+fn jsonl_holds_the_record_if_asked_for() {
+    let call = ["map", &prebuilt("failing"), "--format", "jsonl", "--tag", "--unordered"];
+    let output = with_input(wpool(call), b"good\nbad\n\xff\xfe\n\n");
+    let lines: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |seq: u64| lines.iter().find(|line| line["seq"] == seq).unwrap();
+    assert_eq!((&of(1)["input"], &of(1)["output"]), (&"good".into(), &"good".into()));
+    assert_eq!((&of(2)["input"], &of(2)["status"]), (&"bad".into(), &"failed".into()));
+    assert_eq!((of(3).get("input"), &of(3)["input_b64"]), (None, &"//4=".into()));
+    assert_eq!(of(4)["input"], "");
 }
 
 #[test]
@@ -614,6 +850,28 @@ fn with_retries_a_killed_worker_costs_nothing() {
     let (lines, status, stderr) = map_while_workers_are_killed(&["--retries", "3"]);
     assert!(lines.iter().all(|l| l["status"] == "ok"), "{stderr}");
     assert!(status.success(), "{stderr}");
+    assert!(stderr.contains("120 tasks: 120 ok, 0 failed"), "{stderr}");
+    assert!(stderr.contains(" retried in ") && stderr.contains(" workers, 4 died)\n"), "{stderr}");
+}
+
+#[test]
+fn the_curious_are_told_of_a_worker_that_dies() {
+    let mut command = wpool(["map", "-v", &prebuilt("hello"), "-j", "1", "--retries", "1"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    writeln!(stdin, "first:0").unwrap();
+    running.line();
+    let worker = task_workers(running.child.id())[0];
+    kill(worker, Signal::ABORT);
+    wait_until("the worker is gone", LONG, || task_workers(running.child.id()).is_empty());
+    writeln!(stdin, "second:0").unwrap();
+    assert!(running.line().contains("from PoolWorker-2 "));
+    drop(stdin);
+    let (status, stderr) = running.end();
+    assert!(status.success(), "{stderr}");
+    assert!(stderr.contains(&format!("wpool: worker 1 (process {worker}) died: SIGABRT\n")), "{stderr}");
+    assert!(stderr.contains("2 tasks: 2 ok, 0 failed in ") && stderr.contains("(2 workers, 1 died)\n"), "{stderr}");
 }
 
 #[test]
@@ -883,6 +1141,17 @@ fn compile_fills_the_cache_and_says_where() {
     assert!(places.iter().all(|place| place.starts_with(&cache) && Path::new(place).exists()));
     std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o755)).unwrap();
     ends(&run(wpool(["compile", "--cache-dir", &cache, &example("add")])), 4, "compiled, but not cached");
+}
+
+#[test]
+fn compile_goes_on_behind_a_module_that_is_refused() {
+    let dir = scratch();
+    let cache = path_text(&dir.path().join("new"));
+    let empty = path_text(&file(&dir, "empty.wasm", ""));
+    let output = run(wpool(["compile", "--cache-dir", &cache, "/no/such/module", &empty, &example("add")]));
+    ends(&output, 2, "wpool: /no/such/module: cannot read the module: No such file or directory");
+    ends(&output, 2, "it is empty");
+    assert!(out(&output).starts_with(&example("add")) && out(&output).lines().count() == 1, "{}", out(&output));
 }
 
 #[test]

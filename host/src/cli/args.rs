@@ -1,7 +1,7 @@
 //! The flags as they are typed. What they mean together is the business of `settings`.
 
 use std::ffi::OsString;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::pool::Halt;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,12 +39,22 @@ Exit codes:
   2      wrong usage, or nothing could be run: an input cannot be opened, the module is refused
   3      the pool is broken: workers cannot be started, or the initializer failed
   4      an input could not be read to its end, or output could not be written
-  5      stopped by --max-fail
+  5      stopped by failures: --halt WHEN,fail=N or --max-fail
   125    an internal error
   128+N  ended by signal N (130: Ctrl-C, 143: SIGTERM, 141: the reader of the results has left)
 
 Signals: the first Ctrl-C or SIGTERM ends the workers and writes out the results that there are; the second ends everything at once.
 SIGUSR1 prints what is going on.";
+
+/// The kinds of failures that may be different the next time, as `TaskError::kind` has them, and under which name they go together.
+const RETRY_KINDS: [(&str, &[&str]); 3] = [
+    ("lost", &["worker-lost"]),
+    ("timeout", &["time"]),
+    ("error", &["failed", "trap", "exit", "memory", "stack", "output", "bad-result"]),
+];
+
+/// What --retry-on names: kinds of failures.
+pub(super) type RetryKind = &'static [&'static str];
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -217,6 +229,82 @@ pub(super) struct LimitArgs {
     pub(super) max_input: Option<usize>,
 }
 
+// What failures of tasks lead to.
+#[derive(Debug, Args)]
+pub(super) struct FailureArgs {
+    /// How often a failed task is tried again; a record of the wrong type is not
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        env = "WPOOL_RETRIES",
+        hide_env_values = true,
+        help_heading = "Failures"
+    )]
+    pub(super) retries: u32,
+
+    /// The pause before a task is tried again, in which others run: 250ms, 1s [default: none]
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "retries", help_heading = "Failures")]
+    pub(super) retry_delay: Option<Duration>,
+
+    /// Whether each pause of a task is as long as the one before, or twice that
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, requires = "retry_delay", help_heading = "Failures")]
+    pub(super) backoff: Growth,
+
+    /// The longest pause with --backoff exponential
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = duration,
+        default_value = "1m",
+        requires = "backoff",
+        help_heading = "Failures"
+    )]
+    pub(super) retry_max_delay: Duration,
+
+    /// Try again only after failures of these kinds, with commas between them: lost, timeout, error
+    ///
+    /// lost: the worker died. timeout: the time limit. error: all others, which have names of their own, too: failed, trap, exit, memory,
+    /// stack, output, bad-result. The kinds are those that --format jsonl gives; its words for the first two, worker-lost and time, are
+    /// understood as well.
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_parser = retry_kind,
+        value_delimiter = ',',
+        requires = "retries",
+        help_heading = "Failures"
+    )]
+    pub(super) retry_on: Option<Vec<RetryKind>>,
+
+    /// Do not try a task again that has taken down this many workers [default: 3]
+    #[arg(long, value_name = "N", requires = "retries", help_heading = "Failures")]
+    pub(super) poison_limit: Option<NonZeroU32>,
+
+    /// Stop before the end: now or soon, a comma, and fail=N, fail=N%, success=N or done=N
+    ///
+    /// now: running tasks are stopped. soon: they run to their end, and their results are written. A share of failures is one of the tasks
+    /// that are done, from the third on. The exit code is 5 if failures stopped the run; otherwise what was wanted is there, and it is 0 or 1
+    /// as for a run that came to its end.
+    #[arg(long, value_name = "WHEN,WHY", help_heading = "Failures")]
+    pub(super) halt: Option<Halt>,
+
+    /// The same as --halt now,fail=N
+    #[arg(long, value_name = "N", conflicts_with = "halt", help_heading = "Failures")]
+    pub(super) max_fail: Option<NonZeroU64>,
+
+    /// What a failed task does to the exit code: 1 in any case, or the number of them, 101 for more than 100
+    #[arg(long, value_enum, value_name = "RULE", default_value_t, help_heading = "Failures")]
+    pub(super) exit_code: ExitRule,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Growth {
+    #[default]
+    Fixed,
+    Exponential,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct MapArgs {
     #[command(flatten)]
@@ -229,8 +317,8 @@ pub(super) struct MapArgs {
     /// terminal.
     pub(super) inputs: Vec<PathBuf>,
 
-    /// These are the records, instead of files
-    #[arg(long, value_name = "ITEM", num_args = 1.., conflicts_with_all = ["inputs", "null", "delimiter"], help_heading = "Input")]
+    /// These are the records, instead of files; one that begins with a dash and is no number: --items=-x
+    #[arg(long, value_name = "ITEM", num_args = 1.., allow_negative_numbers = true, conflicts_with_all = ["inputs", "null", "delimiter"], help_heading = "Input")]
     pub(super) items: Option<Vec<OsString>>,
 
     /// A NUL byte ends a record, instead of a newline
@@ -273,20 +361,23 @@ pub(super) struct MapArgs {
     )]
     pub(super) jobs: Jobs,
 
-    /// How often a failed task is tried again; a record of the wrong type is not
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        env = "WPOOL_RETRIES",
-        hide_env_values = true,
-        help_heading = "Workers"
-    )]
-    pub(super) retries: u32,
-
     /// Replace a worker process after this many tasks
     #[arg(long, value_name = "N", conflicts_with = "threads", help_heading = "Workers")]
     pub(super) max_tasks_per_child: Option<NonZeroU64>,
+
+    /// Replace a worker process that has grown to more memory than this, between tasks: 512M, 2G
+    ///
+    /// This is for what gathers in a process over many tasks; --memory limits a single one. Pages shared with other processes do not count.
+    #[arg(long, visible_alias = "rss", value_name = "SIZE", value_parser = some_size, conflicts_with = "threads", help_heading = "Workers")]
+    pub(super) max_memory_per_child: Option<NonZeroU64>,
+
+    /// End workers that have had nothing to do for this time; 0 for never, the default
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Workers")]
+    pub(super) idle_timeout: Option<Duration>,
+
+    /// The time that a worker may take until it is ready, and --timeout on top for its initializer; 0 for no limit [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Workers")]
+    pub(super) start_timeout: Option<Duration>,
 
     /// A function that each worker calls once before its first task
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = "What to run")]
@@ -325,6 +416,9 @@ pub(super) struct MapArgs {
     #[command(flatten)]
     pub(super) limits: LimitArgs,
 
+    #[command(flatten)]
+    pub(super) failures: FailureArgs,
+
     /// Results in the order of the records (the default)
     #[arg(short, long, overrides_with = "unordered", help_heading = "Output")]
     pub(super) keep_order: bool,
@@ -345,7 +439,7 @@ pub(super) struct MapArgs {
     #[arg(short = 'z', long, help_heading = "Output")]
     pub(super) print0: bool,
 
-    /// The record and a tab before each result
+    /// The record and a tab before each result; in jsonl, the record as `input`, or as `input_b64` if it is not UTF-8
     #[arg(long, help_heading = "Output")]
     pub(super) tag: bool,
 
@@ -356,14 +450,6 @@ pub(super) struct MapArgs {
     /// When to show what guests print, for tasks that fail
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Show::Immediate, help_heading = "Output")]
     pub(super) failure_output: Show,
-
-    /// Stop when this many tasks have failed, with exit code 5
-    #[arg(long, value_name = "N", help_heading = "Workers")]
-    pub(super) max_fail: Option<NonZeroU64>,
-
-    /// What a failed task does to the exit code: 1 in any case, or the number of them, 101 for more than 100
-    #[arg(long, value_enum, value_name = "RULE", default_value_t, help_heading = "Workers")]
-    pub(super) exit_code: ExitRule,
 
     /// Whether an input without any record is a success, or exit code 2
     #[arg(long, value_enum, value_name = "VERDICT", default_value_t, help_heading = "Input")]
@@ -381,7 +467,9 @@ pub(super) struct MapArgs {
     )]
     pub(super) progress: ProgressForm,
 
-    /// Check the module, the function and its arguments, and that the inputs can be opened; run nothing
+    /// Check the module, the function, its arguments and its initializer's, and that the inputs can be opened; run nothing
+    ///
+    /// The module is compiled, and kept in the cache. No record is read, so that those of a wrong type are not found.
     #[arg(long, help_heading = "What to run")]
     pub(super) dry_run: bool,
 }
@@ -548,7 +636,7 @@ impl FromStr for Jobs {
 }
 
 /// No time limit is longer: a thousand years, which every clock can count.
-const TIME_MAX: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+pub(super) const TIME_MAX: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
 /// `2`, `0.5`, `500ms`, `1m30s`.
 fn duration(text: &str) -> Result<Duration, String> {
@@ -572,6 +660,21 @@ const PAYLOAD_MAX: u64 = 1000 << 20;
 fn payload_size(text: &str) -> Result<usize, String> {
     let size = Some(size(text)?).filter(|size| *size <= PAYLOAD_MAX).and_then(|size| usize::try_from(size).ok());
     size.ok_or_else(|| format!("the most is {}M", PAYLOAD_MAX >> 20))
+}
+
+fn some_size(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(size(text)?).ok_or_else(|| "expected more than 0".to_owned())
+}
+
+/// A kind of failure, or a group of them.
+fn retry_kind(text: &str) -> Result<RetryKind, String> {
+    let group = RETRY_KINDS.into_iter().find(|(name, _)| *name == text).map(|(_, kinds)| kinds);
+    let kind = || RETRY_KINDS.into_iter().flat_map(|(_, kinds)| kinds.chunks(1)).find(|kind| kind[0] == text);
+    group.or_else(kind).ok_or_else(|| {
+        let names = RETRY_KINDS.into_iter().map(|(name, _)| name);
+        let kinds = RETRY_KINDS.into_iter().flat_map(|(_, kinds)| kinds).copied();
+        format!("expected one of {}", names.chain(kinds).collect::<Vec<_>>().join(", "))
+    })
 }
 
 fn delimiter(text: &str) -> Result<u8, String> {
@@ -632,6 +735,18 @@ mod tests {
         assert_eq!((size("64K"), size("1M"), size("100")), (Ok(64 << 10), Ok(1 << 20), Ok(100)));
         assert!(size("much").is_err() && size("-1").is_err());
         assert!(payload_size("4G").unwrap_err().contains("the most is"));
+    }
+
+    #[test]
+    fn what_is_tried_again_is_a_kind_or_a_group_of_them() {
+        assert_eq!(retry_kind("lost"), Ok(&["worker-lost"][..]));
+        assert_eq!(retry_kind("time"), retry_kind("timeout"));
+        assert_eq!(retry_kind("trap"), Ok(&["trap"][..]));
+        assert_eq!(retry_kind("error").unwrap().len(), 7);
+        for wrong in ["", "Lost", "bad-input", "cancelled", "broken"] {
+            let list = "lost, timeout, error, worker-lost, time, failed, trap, exit, memory, stack, output, bad-result";
+            assert_eq!(retry_kind(wrong), Err(format!("expected one of {list}")), "{wrong:?}");
+        }
     }
 
     #[test]

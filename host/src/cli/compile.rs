@@ -8,9 +8,19 @@ use super::settings;
 
 pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> {
     let loader = settings::loader(&CacheArgs { no_cache: false, cache_dir: args.cache_dir.clone() });
+    // One that is refused does not stop the others; the first problem is the exit code.
     let mut exit = Exit::Success;
+    let mut fail = |new: Exit| exit = if exit == Exit::Success { new } else { exit };
     for path in &args.modules {
-        let module = loader.load(path)?;
+        let module = match loader.load(path) {
+            Ok(module) => module,
+            Err(error) => {
+                let Failure { exit, message } = error.into();
+                report.error(&message);
+                fail(exit);
+                continue;
+            }
+        };
         for warning in module.warnings() {
             report.warn(warning);
         }
@@ -21,7 +31,7 @@ pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> 
             None => {
                 let why = if module.warnings().is_empty() { ": no cache directory is known (--cache-dir)" } else { "" };
                 report.error(&format!("{}: compiled, but not cached{why}", path.display()));
-                exit = Exit::Io;
+                fail(Exit::Io);
             }
         }
     }

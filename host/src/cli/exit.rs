@@ -23,7 +23,7 @@ pub(super) enum Exit {
     Broken,
     /// 4: an input could not be read to its end, or output could not be written.
     Io,
-    /// 5: stopped by `--max-fail`.
+    /// 5: stopped by failures, with `--halt` or `--max-fail`.
     Halted,
 
     /// `run`: the guest's own exit code.

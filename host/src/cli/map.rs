@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!   reader thread: files ──Splitter──▶ Labels, Inputs ══▶ pool ══▶ Outcomes ──▶ main thread: Output, failures, Labels
-//!   signals thread: first signal ──▶ Pool::terminate
+//!   signals thread: first signal ──▶ Pool::terminate      ╚══▶ events ──▶ Tally ──▶ progress, status, summary
 //! ```
 //!
 //! The main thread is the only one that writes results; it writes them out whenever no more are there. It never waits for the reader:
 //! that may hang in a read for ever.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::args::{ExitRule, MapArgs, NoInput, Show};
 use super::exit::{Exit, Failure};
@@ -24,15 +24,29 @@ use super::report::{Report, one_line, quoted};
 use super::settings;
 use super::signals::{self, Received};
 use super::stdio;
+use super::tally::{self, LINES_MAX, Tally};
 use crate::error::{Closed, TaskError};
-use crate::pool::{Inputs, Outcome, Outcomes, Pool};
+use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, PoolEvent};
+
+/// How old the progress that is shown may be while no outcomes come.
+const PROGRESS_TIME: Duration = Duration::from_millis(200);
 
 pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let source = Source::open(args)?;
     let module = settings::load(&args.module, report)?;
     let target = settings::map_target(args, &module)?.timed(matches!(args.format, super::args::OutputForm::Jsonl));
     let processes = settings::processes(args.jobs, report);
-    let pool = Arc::new(settings::pool(args, &module, processes)?.build()?);
+    let halt = settings::halt(&args.failures);
+    let tally = Arc::new(Tally::new(halt.is_some_and(|halt| halt.when == HaltWhen::Now)));
+    let (to_tell, lines) = std::sync::mpsc::sync_channel(LINES_MAX);
+    let (counted, verbose) = (tally.clone(), report.is_verbose());
+    let on_event = move |event: &PoolEvent| {
+        if counted.count(event) && verbose {
+            // Nobody waits for a terminal that is slow.
+            let _told_or_too_many = to_tell.try_send(tally::line(event));
+        }
+    };
+    let pool = Arc::new(settings::pool(args, &module, processes)?.on_event(on_event).build()?);
     let (inputs, outcomes) = pool.stream(&target, !args.unordered)?;
     let export = module.info().target(args.target.func.as_deref()).map_err(crate::BuildError::from)?;
     report.detail(&format!("calling {}, with at most {processes} workers", export.wit()));
@@ -45,9 +59,11 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     report.start_progress(args.progress);
     let shared = Arc::new(Shared {
         labels: Labels::new(if args.tag { usize::MAX } else { SHORT }),
-        counts: Counts::default(),
+        pushed: AtomicU64::new(0),
+        tally,
         input: Mutex::new(Input::Reading),
     });
+    let teller = verbose.then(|| tally::tell(lines, report.clone())).transpose().map_err(no_thread)?;
     let received = watch(&pool, &shared, &report)?;
     let mut map = Map {
         args,
@@ -56,9 +72,9 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
         shared: shared.clone(),
         pool,
         received,
+        teller,
+        halt,
         broken: None,
-        halted: false,
-        workers: BTreeSet::new(),
         run: None,
         started: Instant::now(),
     };
@@ -71,36 +87,19 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
 #[derive(Debug)]
 struct Shared {
     labels: Labels,
-    counts: Counts,
+    /// Records that have been read.
+    pushed: AtomicU64,
+    tally: Arc<Tally>,
     input: Mutex<Input>,
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    pushed: AtomicU64,
-    ok: AtomicU64,
-    failed: AtomicU64,
-}
-
-impl Counts {
-    fn ok(&self) -> u64 {
-        self.ok.load(Ordering::Relaxed)
-    }
-
-    fn failed(&self) -> u64 {
-        self.failed.load(Ordering::Relaxed)
-    }
-
+impl Shared {
     fn pushed(&self) -> u64 {
         self.pushed.load(Ordering::SeqCst)
     }
 
-    fn done(&self) -> u64 {
-        self.ok() + self.failed()
-    }
-
     fn not_done(&self) -> u64 {
-        self.pushed().saturating_sub(self.done())
+        self.pushed().saturating_sub(self.tally.done())
     }
 }
 
@@ -117,16 +116,19 @@ enum Input {
 fn watch(pool: &Arc<Pool>, shared: &Arc<Shared>, report: &Report) -> Result<Received, Failure> {
     let weak: Weak<Pool> = Arc::downgrade(pool);
     let (to_end, to_look, shared, report) = (weak.clone(), weak, shared.clone(), report.clone());
+    let tally = shared.tally.clone();
     let end = move || {
         if let Some(pool) = to_end.upgrade() {
+            tally.end();
             pool.terminate();
         }
     };
     let status = move || {
         let Some(pool) = to_look.upgrade() else { return };
-        let counts = &shared.counts;
-        let mut text =
-            format!("wpool: {} done, {} failed, {} under way", counts.done(), counts.failed(), counts.not_done());
+        let tally = &shared.tally;
+        let (done, failed, under_way) = (tally.done(), tally.failed(), shared.not_done());
+        let died = if tally.died() > 0 { format!("; {}", tally.staff()) } else { String::new() };
+        let mut text = format!("wpool: {done} done, {failed} failed, {under_way} under way{}{died}", tally.trouble());
         for worker in pool.workers() {
             let state = format!("{:?}", worker.state).to_lowercase();
             text.push_str(&format!("\n  worker {} (process {}): {state}", worker.index, worker.pid));
@@ -148,7 +150,7 @@ impl Sink for Feed {
         self.shared.labels.note(self.next, bytes, bounds);
         self.next += bounds.len() as u64;
         // Before their outcomes can come, so that no count of what is under way is negative.
-        self.shared.counts.pushed.store(self.next, Ordering::SeqCst);
+        self.shared.pushed.store(self.next, Ordering::SeqCst);
         self.inputs.push_all(bounds.iter().map(|bound| &bytes[bound.clone()]))
     }
 }
@@ -168,8 +170,12 @@ fn start_reader(args: &MapArgs, source: Source, inputs: Inputs, shared: Arc<Shar
         drop(feed);
     };
     let started = std::thread::Builder::new().name("wpool-reader".to_owned()).spawn(read);
-    let failed = |e: io::Error| Failure::new(Exit::Broken, format!("cannot start a thread: {}", stdio::words(&e)));
-    started.map(|_detached| ()).map_err(failed)
+    started.map(|_detached| ()).map_err(no_thread)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes a value")]
+fn no_thread(error: io::Error) -> Failure {
+    Failure::new(Exit::Broken, format!("cannot start a thread: {}", stdio::words(&error)))
 }
 
 /// Reads everything, or as long as there is use for it.
@@ -205,11 +211,11 @@ struct Map<'a> {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
     received: Received,
+    /// Says on stderr what is worth it.
+    teller: Option<JoinHandle<()>>,
+    halt: Option<Halt>,
     /// Why the pool could not go on.
     broken: Option<String>,
-    halted: bool,
-    /// Those that have answered.
-    workers: BTreeSet<u32>,
     /// The outcomes of the present turn: first and count.
     run: Option<(u64, u64)>,
     started: Instant,
@@ -225,7 +231,9 @@ impl Map<'_> {
                 Err(crate::TimedOut) => {
                     self.flush();
                     self.check();
-                    outcomes.take_into(&mut |outcome| self.on(&outcome))
+                    // In order, a slow task holds up the outcomes of all behind it; progress does not wait for it.
+                    let look = self.report.shows_progress().then(|| Instant::now() + PROGRESS_TIME);
+                    outcomes.take_until(look, &mut |outcome| self.on(&outcome)).unwrap_or(true)
                 }
             };
             if !more {
@@ -240,22 +248,14 @@ impl Map<'_> {
         run.1 += 1;
         let result = outcome.result();
         match &result {
-            Ok(_) => {
-                self.shared.counts.ok.fetch_add(1, Ordering::Relaxed);
-            }
+            Ok(_) => {}
             // Not done: neither a result nor a failure.
             Err(TaskError::Cancelled) => return,
             Err(TaskError::Broken { reason }) => {
                 // One line for all of them, at the end.
                 self.broken.get_or_insert_with(|| reason.clone());
             }
-            Err(error) => {
-                self.shared.counts.failed.fetch_add(1, Ordering::Relaxed);
-                self.say_failed(outcome, error);
-            }
-        }
-        if outcome.worker() != 0 {
-            self.workers.insert(outcome.worker());
+            Err(error) => self.say_failed(outcome, error),
         }
         let tag = self.args.tag.then(|| self.shared.labels.get(outcome.index()).unwrap_or_default().text);
         self.output.add(outcome, &result, tag.as_deref());
@@ -304,20 +304,18 @@ impl Map<'_> {
         if let Some((first, count)) = self.run.take() {
             self.shared.labels.release(first, count);
         }
-        let counts = &self.shared.counts;
         let total = match *self.shared.input.lock().unwrap_or_else(PoisonError::into_inner) {
             Input::Reading => None,
-            Input::Read | Input::Failed(_) => Some(counts.pushed()),
+            Input::Read | Input::Failed(_) => Some(self.shared.pushed()),
         };
-        self.report.progress(self.args.progress, counts.done(), counts.failed(), total);
+        self.report.progress(self.args.progress, &self.shared.tally, total);
         self.check();
     }
 
     /// Ends the pool if there is no use for more.
     fn check(&mut self) {
-        let enough = self.args.max_fail.is_some_and(|max| self.shared.counts.failed() >= max.get());
-        if (enough && !self.halted) || self.output.has_failed() {
-            self.halted |= enough;
+        if self.output.has_failed() {
+            self.shared.tally.end();
             self.pool.terminate();
         }
     }
@@ -325,6 +323,8 @@ impl Map<'_> {
     fn end(mut self) -> Result<Exit, Failure> {
         self.flush();
         let written = self.output.finish();
+        let tally = &self.shared.tally;
+        tally.end();
         if written.is_ok() && self.received.get().is_none() {
             // Workers end in good order: their guests' `shutdown` runs.
             self.pool.close();
@@ -332,10 +332,11 @@ impl Map<'_> {
             self.pool.terminate();
         }
         let _closed_above = self.pool.join();
+        // With the pool, the last line to tell is there.
+        let _told_or_panicked = self.teller.map(JoinHandle::join);
         self.report.end_progress();
-        let counts = &self.shared.counts;
         if let Some(signal) = self.received.get() {
-            self.report.error(&format!("interrupted: {} done, {} not", counts.done(), counts.not_done()));
+            self.report.error(&format!("interrupted: {} done, {} not", tally.done(), self.shared.not_done()));
             return Ok(Exit::Signal(signal));
         }
         written?;
@@ -347,28 +348,51 @@ impl Map<'_> {
         if let Some(reason) = &self.broken {
             self.report.error(&format!("the pool is broken: {reason}"));
         }
-        self.report.note(&summary(counts, self.started.elapsed().as_secs_f64(), self.workers.len()));
-        if self.halted {
-            self.report.error(&format!("stopped after {} failed tasks (--max-fail)", counts.failed()));
+        self.report.note(&summary(&self.shared, self.started.elapsed().as_secs_f64()));
+        let halted = self.halt.filter(|_| tally.is_halted());
+        let by_failures = halted.is_some_and(|halt| matches!(halt.on, HaltOn::Failures(_) | HaltOn::FailureShare(_)));
+        if let Some(halt) = halted {
+            let option = self.args.failures.max_fail.map_or(format!("--halt {halt}"), |n| format!("--max-fail {n}"));
+            match format!("stopped by {option}: {}", reached(halt, tally)) {
+                why if by_failures => self.report.error(&why),
+                why => self.report.note(&format!("wpool: {why}")),
+            }
         }
+        let failures = &self.args.failures;
         Ok(match input {
             _ if self.broken.is_some() => Exit::Broken,
-            _ if self.halted => Exit::Halted,
+            _ if by_failures => Exit::Halted,
             Input::Failed(_) => Exit::Io,
             // The reader is gone without a word: it panicked.
-            Input::Reading => Exit::Own,
-            Input::Read => of_counts(counts.pushed(), counts.failed(), self.args.exit_code, self.args.no_input),
+            Input::Reading if halted.is_none() => Exit::Own,
+            Input::Reading | Input::Read => {
+                of_counts(self.shared.pushed(), tally.failed(), failures.exit_code, self.args.no_input)
+            }
         })
     }
 }
 
-/// `13 tasks: 13 ok, 0 failed in 0.45 s (5 workers)`.
-fn summary(counts: &Counts, secs: f64, workers: usize) -> String {
-    let plural = |n: u64| if n == 1 { "" } else { "s" };
-    let (tasks, ok, failed, not_done) = (counts.pushed(), counts.ok(), counts.failed(), counts.not_done());
-    let not_done = if not_done > 0 { format!(", {not_done} not done") } else { String::new() };
-    let s = plural(workers as u64);
-    format!("{tasks} task{}: {ok} ok, {failed} failed{not_done} in {secs:.2} s ({workers} worker{s})", plural(tasks))
+/// `13 tasks: 13 ok, 0 failed, 2 retried in 0.45 s (5 workers, 1 died)`.
+fn summary(shared: &Shared, secs: f64) -> String {
+    let (tally, tasks) = (&shared.tally, shared.pushed());
+    let (ok, failed, trouble, staff) = (tally.ok(), tally.failed(), tally.trouble(), tally.staff());
+    let not_done = match shared.not_done() {
+        0 => String::new(),
+        count => format!(", {count} not done"),
+    };
+    let s = if tasks == 1 { "" } else { "s" };
+    format!("{tasks} task{s}: {ok} ok, {failed} failed{not_done}{trouble} in {secs:.2} s ({staff})")
+}
+
+/// What has halted the run.
+fn reached(halt: Halt, tally: &Tally) -> String {
+    let tasks = |count: u64| if count == 1 { "1 task has".to_owned() } else { format!("{count} tasks have") };
+    match halt.on {
+        HaltOn::Failures(_) => format!("{} failed", tasks(tally.failed())),
+        HaltOn::FailureShare(_) => format!("{} of {} tasks have failed", tally.failed(), tally.done()),
+        HaltOn::Successes(_) => format!("{} succeeded", tasks(tally.ok())),
+        HaltOn::Done(_) => format!("{} been done", tasks(tally.done())),
+    }
 }
 
 /// The exit code of a run that came to its end.

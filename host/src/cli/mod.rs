@@ -22,6 +22,7 @@ mod run;
 mod settings;
 mod signals;
 mod stdio;
+mod tally;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -26,6 +26,10 @@ pub(super) struct Output {
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_b64: Option<String>,
     status: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<&'a str>,
@@ -65,7 +69,7 @@ impl Output {
         Output { form: args.format, end, buffer: Vec::with_capacity(BUFFER_LEN), error: None }
     }
 
-    /// Adds one outcome, to be written out by [`Output::flush`]. `tag`: what stands before a result in text.
+    /// Adds one outcome, to be written out by [`Output::flush`]. `tag`: the record, which stands before its result.
     pub(super) fn add(&mut self, outcome: &Outcome<'_>, result: &Result<&[u8], TaskError>, tag: Option<&[u8]>) {
         match (self.form, result) {
             (OutputForm::Text, Ok(bytes)) => {
@@ -78,7 +82,7 @@ impl Output {
             }
             (OutputForm::Text, Err(_)) => {}
             (OutputForm::Jsonl, result) => {
-                let line = line(outcome, result);
+                let line = line(outcome, result, tag);
                 serde_json::to_writer(&mut self.buffer, &line)
                     .expect("strings and numbers have a JSON form, and writing to a Vec does not fail");
                 self.buffer.push(self.end);
@@ -111,16 +115,15 @@ impl Output {
     }
 }
 
-fn line<'a>(outcome: &Outcome<'_>, result: &'a Result<&[u8], TaskError>) -> Line<'a> {
+fn line<'a>(outcome: &Outcome<'_>, result: &'a Result<&[u8], TaskError>, tag: Option<&'a [u8]>) -> Line<'a> {
     let text = |bytes: &[u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
-    let (output, output_b64) = match result.as_ref().map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
-        Ok(Ok(text)) => (Some(text), None),
-        Ok(Err(bytes)) => (None, Some(base64(bytes))),
-        Err(_) => (None, None),
-    };
+    let (input, input_b64) = tag.map_or((None, None), text_or_base64);
+    let (output, output_b64) = result.as_ref().map_or((None, None), |bytes| text_or_base64(bytes));
     let error = result.as_ref().err();
     Line {
         seq: outcome.index() + 1,
+        input,
+        input_b64,
         status: error.map_or("ok", TaskError::kind),
         output,
         output_b64,
@@ -146,6 +149,14 @@ pub(super) fn trace(error: &TaskError) -> &[String] {
         | TaskError::WorkerLost { .. }
         | TaskError::Cancelled
         | TaskError::Broken { .. } => &[],
+    }
+}
+
+/// JSON has no bytes: one of the two.
+fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(_) => (None, Some(base64(bytes))),
     }
 }
 

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use super::args::{ProgressForm, Talk, When};
 use super::labels::Label;
 use super::stdio;
+use super::tally::Tally;
 
 /// Characters of a message that are shown: a guest may send megabytes.
 const MESSAGE_MAX: usize = 1000;
@@ -60,6 +61,10 @@ impl Report {
         }
     }
 
+    pub(super) fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// The program's name, then the text on one line.
     fn say(&self, color: &str, text: &str) {
         match self.color {
@@ -105,16 +110,22 @@ impl Report {
     }
 
     /// Shows how far things are. `total` as soon as it is known: the input is never read ahead for it.
-    pub(super) fn progress(&self, form: ProgressForm, done: u64, failed: u64, total: Option<u64>) {
+    pub(super) fn progress(&self, form: ProgressForm, tally: &Tally, total: Option<u64>) {
         let Some(bar) = &self.bar else { return };
         if let (Some(total), None, ProgressForm::Auto | ProgressForm::Bar) = (total, bar.length(), form) {
             bar.set_style(bar_style("[{bar:30}] {pos}/{len}{msg} [{elapsed}, {rate}, {eta} left]"));
             bar.set_length(total);
         }
-        bar.set_position(done);
-        if failed > 0 {
-            bar.set_message(format!(", {failed} failed"));
+        bar.set_position(tally.done());
+        let failed = if tally.failed() > 0 { format!(", {} failed", tally.failed()) } else { String::new() };
+        let said = failed + &tally.trouble();
+        if !said.is_empty() {
+            bar.set_message(said);
         }
+    }
+
+    pub(super) fn shows_progress(&self) -> bool {
+        self.bar.is_some()
     }
 
     /// Calls `write`, which may write to the terminal that the progress is on.

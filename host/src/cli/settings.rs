@@ -1,15 +1,19 @@
 //! What the flags mean together: everything resolved, with the library's own types.
 
+use std::num::NonZeroU64;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::args::{AsArgs, CacheArgs, Form, Jobs, LimitArgs, MapArgs, ModuleArgs, Start, TargetArgs};
+use super::args::{
+    AsArgs, CacheArgs, FailureArgs, Form, Growth, Jobs, LimitArgs, MapArgs, ModuleArgs, Start, TIME_MAX, TargetArgs,
+};
 use super::exit::Failure;
 use super::report::Report;
 use crate::context::StartMethod;
 use crate::error::{BuildError, ModuleError};
 use crate::limits::{Isolation, Limits};
 use crate::module::{Module, ModuleLoader, Role};
-use crate::pool::{Pool, PoolBuilder};
+use crate::pool::{Backoff, Halt, HaltOn, HaltWhen, Pool, PoolBuilder};
 use crate::target::{CommandInput, Format, Target, wave_or_text};
 use crate::value::{Type, Value};
 
@@ -92,7 +96,7 @@ pub(super) fn map_target(args: &MapArgs, module: &Module) -> Result<Target, Fail
 
 /// The pool of `map`, not started yet.
 pub(super) fn pool(args: &MapArgs, module: &Module, processes: usize) -> Result<PoolBuilder, BuildError> {
-    let mut builder = Pool::builder(module).processes(processes).limits(limits(&args.limits)).retries(args.retries);
+    let mut builder = Pool::builder(module).processes(processes).limits(limits(&args.limits));
     builder = builder.start_method(match args.start_method {
         _ if args.worker.threads => StartMethod::Thread,
         Start::Forkserver => StartMethod::Forkserver,
@@ -104,12 +108,42 @@ pub(super) fn pool(args: &MapArgs, module: &Module, processes: usize) -> Result<
         _ => builder,
     };
     builder = args.max_tasks_per_child.into_iter().fold(builder, PoolBuilder::max_tasks_per_child);
+    let memory = args.max_memory_per_child.map(NonZeroU64::get);
+    builder = memory.into_iter().fold(builder, PoolBuilder::max_memory_per_child);
+    let idle = args.idle_timeout.filter(|time| !time.is_zero());
+    builder = idle.into_iter().fold(builder, PoolBuilder::idle_timeout);
+    let start = args.start_timeout.map(|time| if time.is_zero() { TIME_MAX } else { time });
+    builder = start.into_iter().fold(builder, PoolBuilder::start_timeout);
+    builder = failures(&args.failures, builder);
     builder = args.buffer.into_iter().fold(builder, PoolBuilder::buffer);
     let initargs = initargs(args, module)?;
     Ok(match &args.init {
         Some(func) => builder.initializer(func, initargs),
         None => builder.initargs(initargs),
     })
+}
+
+/// What the pool does about failures.
+fn failures(args: &FailureArgs, builder: PoolBuilder) -> PoolBuilder {
+    let mut builder = builder.retries(args.retries).backoff(match args.backoff {
+        Growth::Fixed => Backoff::Fixed,
+        Growth::Exponential => Backoff::Exponential { max: args.retry_max_delay },
+    });
+    builder = args.retry_delay.into_iter().fold(builder, PoolBuilder::retry_delay);
+    builder = args.poison_limit.into_iter().fold(builder, PoolBuilder::poison_limit);
+    builder = halt(args).into_iter().fold(builder, PoolBuilder::halt);
+    match &args.retry_on {
+        Some(kinds) => {
+            let kinds = kinds.concat();
+            builder.retry_on(move |error| kinds.contains(&error.kind()))
+        }
+        None => builder,
+    }
+}
+
+/// When the run stops before its end.
+pub(super) fn halt(args: &FailureArgs) -> Option<Halt> {
+    args.halt.or(args.max_fail.map(|count| Halt { when: HaltWhen::Now, on: HaltOn::Failures(count) }))
 }
 
 /// The initializer's arguments, by its parameters: a function of one `list<string>` gets all of them in it.

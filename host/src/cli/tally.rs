@@ -1,0 +1,259 @@
+//! What has happened in the pool, in numbers: a sink for its events.
+//!
+//! Events come on the pool's own thread and before the outcomes that they tell of, so that nothing is ever written that is not counted.
+//! That thread must not wait: it counts, and leaves it to others to talk.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::report::Report;
+use crate::error::TaskError;
+use crate::pool::{PoolEvent, Recycle};
+
+/// Lines that may wait for a slow terminal; further ones are left out.
+pub(super) const LINES_MAX: usize = 1024;
+
+/// Counts what happens.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    ok: AtomicU64,
+    failed: AtomicU64,
+    retried: AtomicU64,
+    timeouts: AtomicU64,
+    /// Workers that were given tasks.
+    used: AtomicU64,
+    died: AtomicU64,
+    halted: AtomicBool,
+    /// Workers are being ended: their deaths are no news.
+    ending: AtomicBool,
+    /// A policy ends workers, too, if they do not let go of their tasks.
+    halts_now: bool,
+    workers: Mutex<BTreeMap<u32, Worker>>,
+}
+
+/// A worker whose process lives.
+#[derive(Debug, Default)]
+struct Worker {
+    used: bool,
+    recycled: bool,
+}
+
+impl Tally {
+    pub(super) fn new(halts_now: bool) -> Tally {
+        Tally { halts_now, ..Tally::default() }
+    }
+
+    pub(super) fn ok(&self) -> u64 {
+        self.ok.load(Ordering::Relaxed)
+    }
+
+    /// Tasks that have failed for good. One that was given up, because the pool ended or broke, is none.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn done(&self) -> u64 {
+        self.ok() + self.failed()
+    }
+
+    /// Whether the pool's policy has stopped the run.
+    pub(super) fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Relaxed)
+    }
+
+    /// From now on workers end because we want it.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+    }
+
+    /// `, 2 retried, 1 timeout`: what is not there every time.
+    pub(super) fn trouble(&self) -> String {
+        let (retried, timeouts) = (self.retried.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed));
+        let s = if timeouts == 1 { "" } else { "s" };
+        let retried = if retried > 0 { format!(", {retried} retried") } else { String::new() };
+        let timeouts = if timeouts > 0 { format!(", {timeouts} timeout{s}") } else { String::new() };
+        retried + &timeouts
+    }
+
+    /// `5 workers, 1 died`.
+    pub(super) fn staff(&self) -> String {
+        let (used, died) = (self.used.load(Ordering::Relaxed), self.died());
+        let s = if used == 1 { "" } else { "s" };
+        let died = if died > 0 { format!(", {died} died") } else { String::new() };
+        format!("{used} worker{s}{died}")
+    }
+
+    pub(super) fn died(&self) -> u64 {
+        self.died.load(Ordering::Relaxed)
+    }
+
+    /// Counts an event; whether it is one that the curious should hear of.
+    pub(super) fn count(&self, event: &PoolEvent) -> bool {
+        match event {
+            PoolEvent::TasksStarted { worker, .. } => self.use_worker(*worker),
+            PoolEvent::TasksFinished { tasks, failed, .. } => {
+                add(&self.ok, (tasks.end - tasks.start).saturating_sub(*failed));
+            }
+            PoolEvent::TaskFailed { error: TaskError::Cancelled | TaskError::Broken { .. }, .. } => {}
+            PoolEvent::TaskFailed { .. } => add(&self.failed, 1),
+            PoolEvent::TaskRetried { attempt, .. } => {
+                // Tasks are counted, not attempts.
+                add(&self.retried, u64::from(*attempt == 1));
+                return true;
+            }
+            PoolEvent::TaskTimedOut { .. } => add(&self.timeouts, 1),
+            PoolEvent::WorkerRecycled { worker, .. } => {
+                self.with(*worker, |worker| worker.recycled = true);
+                return true;
+            }
+            PoolEvent::WorkerExited { worker, exitcode, .. } => return self.bury(*worker, *exitcode),
+            PoolEvent::Halted { .. } => {
+                self.halted.store(true, Ordering::Relaxed);
+                if self.halts_now {
+                    self.end();
+                }
+            }
+            PoolEvent::Broken { .. } => self.end(),
+            PoolEvent::WorkerStarted { .. } | PoolEvent::WorkerReady { .. } => {}
+        }
+        false
+    }
+
+    fn with<T>(&self, worker: u32, change: impl FnOnce(&mut Worker) -> T) -> T {
+        change(self.workers.lock().unwrap_or_else(PoisonError::into_inner).entry(worker).or_default())
+    }
+
+    fn use_worker(&self, worker: u32) {
+        let was_used = self.with(worker, |worker| std::mem::replace(&mut worker.used, true));
+        add(&self.used, u64::from(!was_used));
+    }
+
+    /// Whether the worker has died, instead of ending as it was told to.
+    fn bury(&self, worker: u32, exitcode: Option<i32>) -> bool {
+        let known = self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker).unwrap_or_default();
+        let died = exitcode != Some(0) && !known.recycled && !self.ending.load(Ordering::SeqCst);
+        add(&self.died, u64::from(died));
+        died
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+/// Says on stderr what [`Tally::count`] found worth it, in a thread that ends with the pool.
+pub(super) fn tell(lines: Receiver<String>, report: Report) -> std::io::Result<JoinHandle<()>> {
+    let tell = move || lines.iter().for_each(|line| report.detail(&line));
+    std::thread::Builder::new().name("wpool-teller".to_owned()).spawn(tell)
+}
+
+/// An event in words.
+pub(super) fn line(event: &PoolEvent) -> String {
+    match event {
+        PoolEvent::TaskRetried { task, attempt, delay, error, .. } => {
+            let when = if delay.is_zero() { String::new() } else { format!(" in {delay:?}") };
+            format!("task {}: attempt {attempt} failed and is repeated{when}: {error}", task + 1)
+        }
+        PoolEvent::WorkerRecycled { worker, why } => format!("worker {worker} is ended: {}", reason(*why)),
+        PoolEvent::WorkerExited { worker, pid, reason, .. } => {
+            format!("worker {worker} (process {pid}) died: {reason}")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn reason(why: Recycle) -> &'static str {
+    match why {
+        Recycle::Quota => "it has run its share of tasks",
+        Recycle::Memory => "it uses too much memory",
+        Recycle::Idle => "it had nothing to do",
+        Recycle::Resize => "the pool has become smaller",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn finished(tasks: std::ops::Range<u64>, failed: u64) -> PoolEvent {
+        PoolEvent::TasksFinished { job: 1, tasks, failed, attempt: 1, worker: 1 }
+    }
+
+    fn failed(error: TaskError) -> PoolEvent {
+        PoolEvent::TaskFailed { job: 1, task: 0, attempt: 1, error }
+    }
+
+    fn retried(attempt: u32) -> PoolEvent {
+        let error = TaskError::Exited { code: 1 };
+        PoolEvent::TaskRetried { job: 1, task: 0, attempt, delay: Duration::from_millis(250), error }
+    }
+
+    fn started(worker: u32) -> PoolEvent {
+        PoolEvent::TasksStarted { job: 1, tasks: 0..1, attempt: 1, worker }
+    }
+
+    fn exited(worker: u32, exitcode: Option<i32>) -> PoolEvent {
+        PoolEvent::WorkerExited { worker, pid: 4711, exitcode, reason: "SIGKILL".to_owned() }
+    }
+
+    #[test]
+    fn tasks_that_were_given_up_are_neither_ok_nor_failed() {
+        let tally = Tally::new(false);
+        for event in [
+            failed(TaskError::Exited { code: 1 }),
+            finished(0..5, 1),
+            failed(TaskError::Cancelled),
+            failed(TaskError::Broken { reason: String::new() }),
+            finished(5..7, 2),
+        ] {
+            assert!(!tally.count(&event));
+        }
+        assert_eq!((tally.ok(), tally.failed(), tally.done()), (4, 1, 5));
+    }
+
+    #[test]
+    fn a_task_is_retried_once_however_often_it_is() {
+        let tally = Tally::new(false);
+        assert_eq!((tally.trouble(), tally.staff()), (String::new(), "0 workers".to_owned()));
+        for event in [retried(1), retried(2), retried(1)] {
+            assert!(tally.count(&event));
+        }
+        assert_eq!(tally.trouble(), ", 2 retried");
+        tally.count(&PoolEvent::TaskTimedOut { job: 1, task: 0, attempt: 1 });
+        assert_eq!(tally.trouble(), ", 2 retried, 1 timeout");
+        let said = "task 1: attempt 1 failed and is repeated in 250ms: exit: guest called exit(1)";
+        assert_eq!(line(&retried(1)), said);
+    }
+
+    #[test]
+    fn only_workers_that_end_of_themselves_have_died() {
+        let tally = Tally::new(false);
+        for event in [started(1), started(1), started(2), started(3)] {
+            tally.count(&event);
+        }
+        tally.count(&PoolEvent::WorkerRecycled { worker: 2, why: Recycle::Quota });
+        assert!(tally.count(&exited(1, Some(-9))));
+        assert!(!tally.count(&exited(2, Some(-9))), "it was told to end");
+        assert!(!tally.count(&exited(3, Some(0))));
+        assert!(tally.count(&exited(4, None)), "one that was never used");
+        assert_eq!(tally.staff(), "3 workers, 2 died");
+        tally.end();
+        assert!(!tally.count(&exited(5, Some(-9))));
+        assert_eq!(tally.staff(), "3 workers, 2 died");
+    }
+
+    #[test]
+    fn a_policy_that_stops_running_tasks_may_end_their_workers() {
+        for halts_now in [true, false] {
+            let tally = Tally::new(halts_now);
+            tally.count(&PoolEvent::Halted { job: 1 });
+            assert!(tally.is_halted());
+            assert_eq!(tally.count(&exited(1, Some(-9))), !halts_now);
+        }
+    }
+}
