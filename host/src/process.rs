@@ -554,6 +554,8 @@ impl Supervisor {
             initializer: None,
             identity: Some(Identity { name: shared.name.clone(), index: 0 }),
             once: true,
+            #[cfg(feature = "fault-points")]
+            fault: None,
         };
         match pending.start_method {
             StartMethod::Thread => thread::start(&pending.module, setup),

@@ -4,6 +4,8 @@
 //! confines nothing. The only side that knows the engine.
 
 mod compiler;
+#[cfg(feature = "fault-points")]
+mod fault;
 mod guest;
 mod serve;
 mod thread;
@@ -23,6 +25,15 @@ use crate::protocol::connection::{Carrier, Connection};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::{self, ProcessLimits, Status};
 use crate::sys::{self, StatusPage};
+
+/// A place where a test can have the worker die; nothing without the feature `fault-points`.
+macro_rules! fault_point {
+    ($phase:ident) => {
+        #[cfg(feature = "fault-points")]
+        $crate::worker::fault::hit($crate::protocol::message::FaultPhase::$phase);
+    };
+}
+use fault_point;
 
 /// The exit code of a worker that met an error of ours rather than of its guest (sysexits' EX_SOFTWARE).
 const EXIT_SOFTWARE: i32 = 70;
@@ -136,6 +147,9 @@ fn run_worker(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
     };
     drop(artefact);
     let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
+    #[cfg(feature = "fault-points")]
+    fault::arm(setup.fault, identity.index);
+    fault_point!(Start);
     become_worker(connection, guest, &setup, identity, page, status)
 }
 
