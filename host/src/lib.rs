@@ -62,7 +62,7 @@ pub use pool::{
 };
 pub use process::{
     AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo, active_children,
-    current_process,
+    cpu_count, current_process, parent_process,
 };
 pub use sandbox::{Status, Step, doctor};
 pub use target::{CommandInput, Format, Target};

@@ -5,6 +5,7 @@
 
 mod child;
 pub(crate) mod forkserver;
+pub(crate) mod server;
 pub(crate) mod spawn;
 
 use std::ffi::OsStr;
@@ -17,7 +18,7 @@ pub(crate) use self::child::Child;
 pub use self::child::Exit;
 use crate::error::StartError;
 
-/// How the workers of a pool are started: Python's `context`.
+/// How processes, and the workers of a pool, are started: Python's `context`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StartMethod {

@@ -147,6 +147,12 @@ fn become_worker(
         Ok(sender) => sender,
         Err(e) => return refuse(connection, format!("cannot copy a descriptor: {e}")),
     };
+    // A session of its own: no Ctrl-C reaches it, only who means it.
+    if setup.once
+        && let Err(e) = sys::die_of_interrupts()
+    {
+        return refuse(connection, format!("cannot set what a signal does: {e}"));
+    }
     let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
     guest.enter(Me::new(identity, page), stream);
     serve::serve(connection, sender, guest, Some(&ticker), status)
