@@ -60,7 +60,10 @@ over_start_methods! {
         p7_a_guest_sees_its_own_name_and_pid
         p24_an_ended_process_is_reaped_without_being_asked_for
         p25_terminate_gives_minus_15
+        p25_terminate_is_not_lost_if_this_program_ignores_the_signal
         p26_kill_gives_minus_9
+        a_start_that_fails_can_be_tried_again
+        a_program_that_reaps_all_children_learns_what_its_processes_said
         p27_ending_what_has_ended_changes_nothing
         p29_a_terminated_guest_is_not_shut_down
         p30_without_a_time_limit_an_endless_shutdown_can_be_terminated
@@ -253,6 +256,21 @@ fn p18_p28_nothing_can_be_joined_or_ended_before_its_start(method: StartMethod) 
     assert!(process.sentinel().is_err());
 }
 
+fn a_start_that_fails_can_be_tried_again(method: StartMethod) {
+    let dir = support::temp_dir();
+    let module = served_by("exit 3", dir.path());
+    let (program, away) = (dir.path().join("program"), dir.path().join("away"));
+    let mut process =
+        Process::builder(&module).target(Target::func("run").arg("bob")).start_method(method).build().unwrap();
+    std::fs::rename(&program, &away).unwrap();
+    let refused = process.start().unwrap_err();
+    assert!(matches!(&refused, StartError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::NotFound));
+    assert_eq!((process.join(), process.is_alive(), process.set_daemon(true)), (Err(NotStarted), false, Ok(())));
+    std::fs::rename(&away, &program).unwrap();
+    process.start().unwrap();
+    assert_eq!(process.join().unwrap().exitcode, 3);
+}
+
 // Join.
 
 fn p19_join_with_zero_timeout_returns_at_once(method: StartMethod) {
@@ -296,6 +314,12 @@ fn p25_terminate_gives_minus_15(method: StartMethod) {
     let mut process = started(failing("loop", method));
     process.terminate().unwrap();
     assert_eq!(process.join().unwrap(), signaled(15));
+}
+
+fn p25_terminate_is_not_lost_if_this_program_ignores_the_signal(method: StartMethod) {
+    // What is ignored here is so in a program that was just executed, until it says otherwise.
+    let output = under_shell("trap '' TERM; exec \"$@\"", &processes_command("end-codes", method));
+    assert_eq!(numbers(&output), ("-15".to_owned(), "0".to_owned()));
 }
 
 fn p26_kill_gives_minus_9(method: StartMethod) {
@@ -630,11 +654,16 @@ fn p15_an_exit_while_output_is_taken_waits_for_nothing(method: StartMethod) {
 }
 
 fn p35_closed_output_changes_no_exit_code(method: StartMethod) {
-    let command = processes_command("leak", method);
-    let mut closed = Command::new("sh");
-    closed.args(["-c", "exec \"$@\" >&- 2>&-", "sh"]).arg(command.get_program()).args(command.get_args());
-    closed.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    assert_eq!(closed.status().unwrap().code(), Some(0));
+    let output = under_shell("exec \"$@\" >&- 2>&-", &processes_command("leak", method));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+/// Has a shell run the command in its own way.
+fn under_shell(script: &str, command: &Command) -> Output {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.output().unwrap()
 }
 
 #[test]
@@ -657,6 +686,12 @@ fn p45_processes_die_with_a_killed_parent_idle_and_busy(method: StartMethod) {
         pids.iter().all(|pid| !matches!(proc_state(*pid), Some('R' | 'S' | 'D' | 'T')))
     });
     assert_no_workers(parent.id());
+}
+
+fn a_program_that_reaps_all_children_learns_what_its_processes_said(method: StartMethod) {
+    // Where SIGCHLD is ignored, the kernel reaps, and nobody learns how a process has ended.
+    let output = under_shell("exec env --ignore-signal=CHLD \"$@\"", &processes_command("end-codes", method));
+    assert_eq!(numbers(&output), ("1".to_owned(), "0".to_owned()));
 }
 
 // The fork server.

@@ -78,7 +78,28 @@ pub struct AlreadyStarted;
 
 type Sink = Box<dyn FnMut(&[u8]) + Send>;
 
-/// Configures a [`Process`]; made by [`Process::builder`].
+/// Configures a [`Process`]: what CPython's `Process(target=.., name=.., args=.., kwargs=.., daemon=..)` takes, and what a guest needs beside
+/// that. Made by [`Process::builder`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = wpool::Module::load("module.wasm")?;
+/// use std::time::Duration;
+/// use wpool::{Limits, Process, StartMethod, Target};
+///
+/// let mut limits = Limits::default();
+/// limits.time = Some(Duration::from_secs(2));
+/// let process = Process::builder(&module)
+///     .target(Target::func("scale").arg(7).kwarg("factor", 2.5))
+///     .name("Scaler")
+///     .daemon(true)
+///     .limits(limits)
+///     .start_method(StartMethod::Spawn)
+///     .on_stderr(|bytes| eprint!("{}", String::from_utf8_lossy(bytes)))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder makes no process until build is called"]
 pub struct ProcessBuilder {
     module: Module,
@@ -274,6 +295,22 @@ struct Running {
     page: StatusPage,
     /// Wakes its supervisor: somebody wants it to stop.
     interrupt: OwnedFd,
+    /// It has been told to end.
+    terminated: AtomicBool,
+}
+
+impl Running {
+    /// A process that was just executed ignores the signal if this program does. Once it has said hello, it is told again.
+    fn terminate(&self) {
+        self.terminated.store(true, Ordering::SeqCst);
+        self.child.signal(Signal::TERM);
+    }
+
+    fn has_said_hello(&self) {
+        if self.terminated.load(Ordering::SeqCst) {
+            self.child.signal(Signal::TERM);
+        }
+    }
 }
 
 impl Shared {
@@ -338,17 +375,28 @@ impl Process {
     /// Starts the process: `Process.start`. The module, the arguments and the input are not kept any longer.
     ///
     /// # Errors
-    /// [`StartError::AlreadyStarted`] the second time; others if the operating system refuses.
+    /// [`StartError::AlreadyStarted`] the second time; others if the operating system refuses, after which it can be tried again.
     pub fn start(&mut self) -> Result<(), StartError> {
-        let Some(pending) = self.pending.take() else { return Err(StartError::AlreadyStarted) };
+        if self.pending.is_none() {
+            return Err(StartError::AlreadyStarted);
+        }
         children::prepare_for_exit();
-        let (tell, told) = mpsc::channel();
-        let supervisor = Supervisor { shared: self.shared.clone(), pending, tell };
         let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
-        std::thread::Builder::new().name("wpool-process".to_owned()).spawn(move || supervisor.run()).map_err(failed)?;
-        let Started { pid, sentinel } = told.recv().map_err(|e| failed(std::io::Error::other(e)))??;
-        (self.pid, self.sentinel) = (Some(pid), Some(sentinel));
-        Ok(())
+        let ((give, given), (tell, told)) = (mpsc::channel(), mpsc::channel());
+        let shared = self.shared.clone();
+        let supervise = move || given.recv().map_or((), |pending| Supervisor { shared, tell }.run(pending));
+        std::thread::Builder::new().name("wpool-process".to_owned()).spawn(supervise).map_err(failed)?;
+        let _thread_has_panicked = self.pending.take().is_some_and(|pending| give.send(pending).is_err());
+        match told.recv().map_err(|e| failed(std::io::Error::other(e)))? {
+            Ok(Started { pid, sentinel }) => {
+                (self.pid, self.sentinel) = (Some(pid), Some(sentinel));
+                Ok(())
+            }
+            Err((error, pending)) => {
+                self.pending = Some(pending);
+                Err(error)
+            }
+        }
     }
 
     /// Waits for the end: `Process.join`. Any number of times.
@@ -382,7 +430,7 @@ impl Process {
         matches!(self.shared.lock().stage, Stage::Started(_))
     }
 
-    /// As Python's `exitcode`: `None` before the end, -N for signal N.
+    /// As Python's `exitcode`: `None` before the end, -N for signal N. [`Process::exit_status`] has the reason too.
     pub fn exitcode(&self) -> Option<i32> {
         self.exit_status().map(|status| status.exitcode)
     }
@@ -396,6 +444,16 @@ impl Process {
     }
 
     /// What the target returned, which Python throws away; `None` if it did not return, or its result is not an `R`.
+    ///
+    /// ```no_run
+    /// # fn show(process: &mut wpool::Process) -> Result<(), wpool::NotStarted> {
+    /// process.join()?;
+    /// if let Some(text) = process.result::<String>() {
+    ///     println!("{text}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn result<R: Ret>(&self) -> Option<R> {
         let state = self.shared.lock();
         R::decode(state.result.as_deref()?, self.ty.ok_type())
@@ -463,10 +521,18 @@ impl Process {
 
     /// Ends it with `SIGTERM`: `Process.terminate`, exit code -15. Nothing happens if it has ended. The guest's `shutdown` does not run.
     ///
+    /// ```no_run
+    /// # fn end(process: &mut wpool::Process) -> Result<(), wpool::NotStarted> {
+    /// process.terminate()?;
+    /// assert_eq!(process.join()?.exitcode, -15);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn terminate(&mut self) -> Result<(), NotStarted> {
-        self.shared.with_running(|running| running.child.signal(Signal::TERM))
+        self.shared.with_running(Running::terminate)
     }
 
     /// Ends it with `SIGKILL`: `Process.kill`, exit code -9. Nothing happens if it has ended.
@@ -505,6 +571,15 @@ impl Process {
     }
 
     /// Gives up the process's resources: `Process.close`. What Python finds out when a closed process is used cannot be written here.
+    ///
+    /// ```no_run
+    /// # fn close(process: wpool::Process) {
+    /// if let Err(mut process) = process.close() {
+    ///     println!("{process:?} is still alive");
+    ///     let _started = process.kill();
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The process itself, unharmed, if it is still alive.

@@ -41,6 +41,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             leak(sleeper("bob:60000"))?;
             std::io::stdin().read_to_end(&mut Vec::new())?;
         }
+        "end-codes" => {
+            let codes = [true, false].map(|terminates| -> Result<i32, Box<dyn std::error::Error>> {
+                let mut process = sleeper(if terminates { "bob:60000" } else { "bob:0" }).build()?;
+                process.start()?;
+                if terminates {
+                    process.terminate()?;
+                }
+                Ok(process.join()?.exitcode)
+            });
+            let [terminated, returned] = codes;
+            println!("{} then {}", terminated?, returned?);
+        }
         "descriptors" => {
             cycles(5, || sleeper("bob:0"))?;
             let before = descriptors(|_| true)?;

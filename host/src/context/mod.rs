@@ -18,7 +18,13 @@ pub(crate) use self::child::Child;
 pub use self::child::Exit;
 use crate::error::StartError;
 
-/// How processes, and the workers of a pool, are started: Python's `context`.
+/// How processes, and the workers of a pool, are started: Python's `context`. There is no `fork`: an application has threads.
+///
+/// ```no_run
+/// # fn build(module: &wpool::Module) -> Result<wpool::Process, wpool::BuildError> {
+/// wpool::Process::builder(module).start_method(wpool::StartMethod::Spawn).build()
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StartMethod {

@@ -89,7 +89,7 @@ pub fn active_children() -> Vec<ProcessInfo> {
 
 /// This program itself: `multiprocessing.current_process()` of the main process. (A guest learns about its own process by `wpool:process`.)
 ///
-/// ```
+/// ```no_run
 /// let me = wpool::current_process();
 /// assert_eq!((me.name.as_str(), me.pid), ("MainProcess", std::process::id()));
 /// ```
@@ -100,7 +100,7 @@ pub fn current_process() -> ProcessInfo {
 /// The process that started this one: `multiprocessing.parent_process()` of the main process, which is `None`. The code of an application
 /// never runs in a worker, so that there is no other answer.
 ///
-/// ```
+/// ```no_run
 /// assert_eq!(wpool::parent_process(), None);
 /// ```
 pub fn parent_process() -> Option<ProcessInfo> {
@@ -110,7 +110,7 @@ pub fn parent_process() -> Option<ProcessInfo> {
 /// The number of processors that this program may use, at least 1: `multiprocessing.cpu_count()`, but it heeds the affinity mask and the
 /// cgroup's quota, as CPython's `os.process_cpu_count()` heeds the former.
 ///
-/// ```
+/// ```no_run
 /// assert!(wpool::cpu_count() >= 1);
 /// ```
 pub fn cpu_count() -> usize {

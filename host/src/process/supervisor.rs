@@ -16,7 +16,6 @@ use crate::context::server::{ForkServer, NotForked};
 use crate::context::{Child, Exit, StartMethod, spawn};
 use crate::error::{StartError, TaskError};
 use crate::limits::{Isolation, Limit, Limits};
-use crate::module::Module;
 use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Kind};
@@ -36,23 +35,23 @@ pub(super) struct Started {
 
 pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
-    pub(super) pending: Pending,
-    pub(super) tell: mpsc::Sender<Result<Started, StartError>>,
+    /// Where a start that has failed gives back what it would have needed.
+    pub(super) tell: mpsc::Sender<Result<Started, (StartError, Pending)>>,
 }
 
 impl Supervisor {
     /// The thread's whole life.
-    pub(super) fn run(self) {
-        let Supervisor { shared, pending, tell } = self;
-        let Pending { module, call, limits, input, sinks, method, start_timeout } = pending;
-        let ready_by = Instant::now().checked_add(start_timeout);
-        let born = match Born::start(&shared.name, &module, &limits, method, ready_by) {
+    pub(super) fn run(self, pending: Pending) {
+        let Supervisor { shared, tell } = self;
+        let ready_by = Instant::now().checked_add(pending.start_timeout);
+        let born = match Born::start(&shared.name, &pending, ready_by) {
             Ok(born) => born,
             Err(e) => {
-                let _caller_gone = tell.send(Err(e));
+                let _caller_gone = tell.send(Err((e, pending)));
                 return;
             }
         };
+        let Pending { module, call, limits, input, sinks, method: _, start_timeout } = pending;
         // As CPython loses its reference to the target with the start.
         drop(module);
         let Born { running, socket, sentinel, server } = born;
@@ -105,22 +104,16 @@ struct Born {
 }
 
 impl Born {
-    fn start(
-        name: &str,
-        module: &Module,
-        limits: &Limits,
-        method: StartMethod,
-        until: Option<Instant>,
-    ) -> Result<Born, StartError> {
+    fn start(name: &str, pending: &Pending, until: Option<Instant>) -> Result<Born, StartError> {
         let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
         let interrupt = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let interrupt = interrupt.map_err(|e| failed(e.into()))?;
-        let (started, server) = start(name, module, limits, method, until)?;
+        let (started, server) = start(name, pending, until)?;
         let spawn::Started { child, socket, page } = started;
         let prepared = rustix::io::ioctl_fionbio(&socket, true).map_err(Into::into);
         match prepared.and_then(|()| child.as_fd().try_clone_to_owned()) {
             Ok(sentinel) => {
-                let running = Arc::new(Running { child, page, interrupt });
+                let running = Arc::new(Running { child, page, interrupt, terminated: false.into() });
                 Ok(Born { running, socket, sentinel, server })
             }
             Err(source) => {
@@ -135,11 +128,10 @@ impl Born {
 /// Starts a worker, and gives the fork server that must be kept as long as it lives.
 fn start(
     name: &str,
-    module: &Module,
-    limits: &Limits,
-    method: StartMethod,
+    pending: &Pending,
     until: Option<Instant>,
 ) -> Result<(spawn::Started, Option<Arc<ForkServer>>), StartError> {
+    let Pending { module, limits, method, .. } = pending;
     let setup = Setup {
         version: VERSION,
         info: module.info().clone(),
@@ -151,7 +143,7 @@ fn start(
         once: true,
     };
     let identity = Identity { name: name.to_owned(), index: 0 };
-    if method == StartMethod::Forkserver {
+    if *method == StartMethod::Forkserver {
         let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
         let server = module.fork_servers().get(limits).map_err(failed)?;
         match server.fork(module, setup.clone(), identity.clone(), until) {
@@ -301,6 +293,7 @@ impl Listener<'_> {
                 Kind::Stderr => pass(frame.payload, &mut self.sinks.stderr, || self.shared.lock(), |s| &mut s.stderr),
                 Kind::Took | Kind::BatchDone => {}
                 Kind::Control => match message::read_control(frame)? {
+                    FromWorker::Hello { .. } => self.running.has_said_hello(),
                     FromWorker::Ready if !self.ready => {
                         self.ready = true;
                         self.has_gone_further();

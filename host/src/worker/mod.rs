@@ -104,7 +104,7 @@ fn worker_limits(limits: &Limits) -> ProcessLimits {
     ProcessLimits { data, cpu_secs: None, file: 0, files: 64 }
 }
 
-/// A worker that was executed for itself (start method `spawn`, and every Process).
+/// A worker that was executed for itself (start method `spawn`).
 fn run_worker(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
     hello(connection);
     let (setup, fds) = match receive_setup(connection) {
