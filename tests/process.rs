@@ -642,10 +642,12 @@ fn p15_at_the_end_of_main_others_are_waited_for(method: StartMethod) {
 }
 
 fn p15_exit_and_panic_are_ends_of_main_too(method: StartMethod) {
-    let output = processes("leak-and-exit", method);
-    assert_eq!((output.status.code(), said(&output)), (Some(7), 1), "{output:?}");
-    let output = processes("leak-and-panic", method);
-    assert_eq!((output.status.code(), said(&output)), (Some(101), 1), "{output:?}");
+    for (what, code) in [("leak-and-exit", 7), ("leak-and-panic", 101)] {
+        let started = Instant::now();
+        let output = processes(what, method);
+        assert_eq!((output.status.code(), said(&output)), (Some(code), 1), "{output:?}");
+        assert!(started.elapsed() >= Duration::from_millis(300));
+    }
 }
 
 fn p15_an_exit_while_output_is_taken_waits_for_nothing(method: StartMethod) {
@@ -766,11 +768,15 @@ fn p47_nobody_else_can_reach_a_zygote() {
     let _bound = time_bound();
     let module = guest("hello");
     let process = started(hello_of(&module, 60_000));
-    let fds = std::fs::read_dir(format!("/proc/{}/fd", zygote_of(&process))).unwrap();
-    let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).unwrap().to_str().map(str::to_owned));
-    let sockets: Vec<String> =
-        links.filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect();
-    assert_eq!(sockets.len(), 1, "its connection with us");
+    let zygote = zygote_of(&process);
+    let sockets = || -> Vec<String> {
+        let fds = std::fs::read_dir(format!("/proc/{zygote}/fd")).unwrap().flatten();
+        let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()?.to_str().map(str::to_owned));
+        links.filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect()
+    };
+    // It closes the worker's after it has told us.
+    wait_until("it has its connection with us alone", Duration::from_secs(20), || sockets().len() == 1);
+    let sockets = sockets();
     let table = std::fs::read_to_string("/proc/net/unix").unwrap();
     let row = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
     let row = row.into_iter().find(|row| row.get(6) == Some(&sockets[0].as_str())).unwrap();
@@ -843,8 +849,7 @@ fn p50_a_worker_does_not_run_main(method: StartMethod) {
 }
 
 fn p51_interrupted_waits_go_on(method: StartMethod) {
-    // Any signal with a handler interrupts what a thread waits for.
-    signal_hook::flag::register(libc::SIGUSR1, Arc::new(AtomicBool::new(false))).unwrap();
+    handle_sigusr1();
     let joining = rustix::thread::gettid().as_raw_nonzero().get();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -858,6 +863,18 @@ fn p51_interrupted_waits_go_on(method: StartMethod) {
         done.store(true, Ordering::Relaxed);
         assert_eq!(ended.unwrap(), returned());
     });
+}
+
+/// Has `SIGUSR1` interrupt whatever a thread waits for: it has a handler, and what it interrupts is not restarted.
+#[expect(unsafe_code, reason = "what sets handlers without unsafe code has them restart what they interrupt")]
+fn handle_sigusr1() {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+    // SAFETY: an all-zero sigaction is valid and has no flags; the handler does nothing; the old action is not asked for.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+    }
 }
 
 /// Sends `SIGUSR1` to each thread of the library, and to that one.
