@@ -82,6 +82,7 @@ over_start_methods! {
         p35_closed_output_changes_no_exit_code
         p45_processes_die_with_a_killed_parent_idle_and_busy
         a_worker_that_ends_without_a_word_is_reported
+        f105_a_worker_whose_socket_outlives_it_has_ended
         a_worker_that_does_not_get_ready_is_killed
         f69_a_process_lives_on_when_the_thread_that_started_it_ends
         p48_debug_shows_name_pid_parent_and_state
@@ -796,6 +797,27 @@ fn a_worker_that_ends_without_a_word_is_reported(method: StartMethod) {
     process = process.start_method(method);
     let status = started(process.build().unwrap()).join().unwrap();
     assert_eq!(status, ExitStatus { exitcode: 3, reason: ExitReason::Exited(3) });
+}
+
+fn f105_a_worker_whose_socket_outlives_it_has_ended(method: StartMethod) {
+    let dir = support::temp_dir();
+    // Something that it has started holds its end of the socket.
+    let module = served_by("exec 3<&0; sleep 10 & exit 3", dir.path());
+    let process =
+        Process::builder(&module).target(Target::func("run").arg("bob")).start_method(method).build().unwrap();
+    let asked = Instant::now();
+    assert_eq!(started(process).join().unwrap().exitcode, 3);
+    assert!(asked.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn f105_a_worker_that_closes_its_socket_and_goes_on_is_killed() {
+    let _bound = time_bound();
+    let dir = support::temp_dir();
+    let process = Process::builder(&served_by("exec sleep 50 <&-", dir.path())).target(Target::func("run").arg("bob"));
+    let status = started(process.start_method(StartMethod::Spawn).build().unwrap()).join().unwrap();
+    assert_eq!(status.exitcode, -9);
+    assert!(matches!(status.reason, ExitReason::Failed(TaskError::Broken { .. })), "{status:?}");
 }
 
 fn a_worker_that_does_not_get_ready_is_killed(method: StartMethod) {

@@ -117,9 +117,12 @@ impl Zygote {
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            match rustix::event::poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], timeout.as_ref()) {
+            let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.child, PollFlags::IN)];
+            match rustix::event::poll(&mut fds, timeout.as_ref()) {
                 Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(Silence::Late),
                 Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+                // Something else may hold its end of the socket.
+                Ok(_) if fds[0].revents().is_empty() => return Err(Silence::Gone),
                 Ok(_) => {}
                 Err(_) => return Err(Silence::Gone),
             }
