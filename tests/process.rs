@@ -71,6 +71,7 @@ over_start_methods! {
         p33_an_interrupted_guest_that_does_not_look_is_ended_after_the_grace
         a_time_limit_ends_a_process
         a_sink_that_panics_does_not_hang_join
+        a_sink_whose_end_panics_does_not_hang_join
         p42_a_closed_process_leaves_no_descriptor
         p43_the_module_is_let_go_at_the_start
         p44_a_worker_has_no_more_descriptors_for_having_siblings
@@ -473,6 +474,18 @@ fn a_sink_that_panics_does_not_hang_join(method: StartMethod) {
     let status = process.join().unwrap();
     assert!(matches!(status, ExitStatus { exitcode: -9, reason: ExitReason::Failed(TaskError::Broken { .. }) }));
     assert_gone(&[process.pid().unwrap()]);
+}
+
+fn a_sink_whose_end_panics_does_not_hang_join(method: StartMethod) {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("this panic is part of a test");
+        }
+    }
+    let panics = Panics;
+    let process = builder("hello", "bob:0", method).on_stdout(move |_| assert_eq!(size_of_val(&panics), 0));
+    assert_eq!(started(process.build().unwrap()).join().unwrap(), returned());
 }
 
 fn p36_a_guest_reads_the_input_it_is_given_or_none(method: StartMethod) {

@@ -306,7 +306,7 @@ impl Running {
         self.child.signal(Signal::TERM);
     }
 
-    fn has_said_hello(&self) {
+    fn hear_hello(&self) {
         if self.terminated.load(Ordering::SeqCst) {
             self.child.signal(Signal::TERM);
         }

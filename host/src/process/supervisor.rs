@@ -74,9 +74,11 @@ impl Supervisor {
             timed_out: false,
             reason: None,
         };
-        let listened = std::panic::catch_unwind(AssertUnwindSafe(|| listener.listen(socket, request(call, &input))));
+        let request = request(call, input);
+        // Whoever joins must see an end, whatever the functions that take the output do.
+        let listened = std::panic::catch_unwind(AssertUnwindSafe(|| listener.listen(socket, request)));
+        let _panicked = std::panic::catch_unwind(AssertUnwindSafe(|| drop(std::mem::take(&mut listener.sinks))));
         if listened.is_err() {
-            // Whoever joins must see an end.
             listener.reason = Some("the function that takes its output panicked".to_owned());
             running.child.kill();
         }
@@ -158,12 +160,12 @@ fn start(
 }
 
 /// The one task.
-fn request(call: Call, input: &[u8]) -> Vec<u8> {
+fn request(call: Call, input: Vec<u8>) -> Vec<u8> {
     let mut request = Vec::new();
     message::write_control(&mut request, &ToWorker::Plan { id: 1, call });
     frame::write(&mut request, Kind::Batch, |out| {
         Batch::write_head(out, 1, 1);
-        Batch::write_record(out, input);
+        Batch::write_record(out, &input);
     });
     request
 }
@@ -217,7 +219,7 @@ impl Listener<'_> {
                 }
                 Woken::Interrupt => self.interrupt(),
                 Woken::Ended => {
-                    while let Ok(1..) = connection.fill() {}
+                    drain(&mut connection);
                     let _last_words = self.hear(&mut connection);
                     return;
                 }
@@ -248,14 +250,16 @@ impl Listener<'_> {
                 PollFd::new(&self.running.child, PollFlags::IN),
             ];
             let polled = rustix::event::poll(&mut fds, timeout.as_ref());
-            let [socket, interrupt, _child] = fds.map(|fd| !fd.revents().is_empty());
+            let [_socket, interrupt, ended] = fds.map(|fd| !fd.revents().is_empty());
             match polled {
                 // A guest that talks all the time has no more time than others.
                 Ok(_) if until.is_some_and(|until| until <= Instant::now()) => return Woken::Late,
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                // First: something else may hold its end of the socket, and talk on.
+                Ok(_) if ended => return Woken::Ended,
                 Ok(_) if interrupt => return Woken::Interrupt,
-                Ok(_) if socket => return Woken::Socket,
-                Ok(_) | Err(_) => return Woken::Ended,
+                Ok(_) => return Woken::Socket,
+                Err(_) => return Woken::Ended,
             }
         }
     }
@@ -293,7 +297,7 @@ impl Listener<'_> {
                 Kind::Stderr => pass(frame.payload, &mut self.sinks.stderr, || self.shared.lock(), |s| &mut s.stderr),
                 Kind::Took | Kind::BatchDone => {}
                 Kind::Control => match message::read_control(frame)? {
-                    FromWorker::Hello { .. } => self.running.has_said_hello(),
+                    FromWorker::Hello { .. } => self.running.hear_hello(),
                     FromWorker::Ready if !self.ready => {
                         self.ready = true;
                         self.has_gone_further();
@@ -364,10 +368,21 @@ enum Woken {
     Socket,
     /// Somebody has called [`Process::interrupt`](super::Process::interrupt).
     Interrupt,
-    /// The process has ended, and its socket is empty or soon will be.
+    /// The process has ended. What it has said is in the socket.
     Ended,
     /// It is time to act.
     Late,
+}
+
+/// Reads what is there now, and no more.
+fn drain(connection: &mut Connection<OwnedFd>) {
+    let mut left = rustix::io::ioctl_fionread(connection.carrier()).unwrap_or(0);
+    while left > 0 {
+        match connection.fill() {
+            Ok(read @ 1..) => left = left.saturating_sub(read as u64),
+            Ok(0) | Err(_) => break,
+        }
+    }
 }
 
 fn has_ended_by(child: &Child, until: Instant) -> bool {
