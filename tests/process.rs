@@ -67,6 +67,7 @@ over_start_methods! {
         p27_ending_what_has_ended_changes_nothing
         p29_a_terminated_guest_is_not_shut_down
         p30_without_a_time_limit_an_endless_shutdown_can_be_terminated
+        p31_each_process_leads_a_group_of_its_own
         p32_many_processes_at_once
         p33_an_interrupted_guest_that_does_not_look_is_ended_after_the_grace
         a_time_limit_ends_a_process
@@ -371,6 +372,28 @@ fn p30_without_a_time_limit_an_endless_shutdown_can_be_terminated(method: StartM
     assert_eq!(process.join_timeout(Duration::from_millis(20)), Ok(None));
     process.terminate().unwrap();
     assert_eq!(process.join().unwrap(), signaled(15));
+}
+
+#[test]
+fn p31_what_a_process_has_started_ends_with_it() {
+    let _bound = time_bound();
+    let dir = support::temp_dir();
+    let file = dir.path().join("started");
+    // No guest can do this. As a worker does, it leads a session, and so a process group.
+    let script = format!("exec setsid sh -c 'sleep 50 & echo $! > {}; exit 3'", file.display());
+    let process = Process::builder(&served_by(&script, dir.path())).target(Target::func("run").arg("bob"));
+    let mut process = started(process.start_method(StartMethod::Spawn).build().unwrap());
+    assert_eq!(process.join().unwrap().exitcode, 3);
+    let descendant = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    // Whoever inherits it may take its time to reap it.
+    wait_until("it has ended", Duration::from_secs(2), || matches!(proc_state(descendant), None | Some('Z')));
+}
+
+fn p31_each_process_leads_a_group_of_its_own(method: StartMethod) {
+    let process = started(builder("hello", "bob:60000", method).daemon(true).build().unwrap());
+    at_work(&process);
+    let pid = Pid::from_raw(i32::try_from(process.pid().unwrap()).unwrap());
+    assert_eq!(rustix::process::getpgid(pid).ok(), pid);
 }
 
 fn p32_many_processes_at_once(method: StartMethod) {
@@ -720,7 +743,7 @@ fn hello_of(module: &wpool::Module, millis: u64) -> Process {
 /// The process that has forked this one, whose session it shares.
 fn zygote_of(process: &Process) -> u32 {
     let pid = Pid::from_raw(i32::try_from(process.pid().unwrap()).unwrap());
-    rustix::process::getpgid(pid).unwrap().as_raw_nonzero().get().unsigned_abs()
+    rustix::process::getsid(pid).unwrap().as_raw_nonzero().get().unsigned_abs()
 }
 
 #[test]

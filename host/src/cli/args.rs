@@ -60,8 +60,8 @@ Exit codes:
   128+N  signal N killed the process
   2      wrong usage
 
-Signals: the first Ctrl-C asks the guest to stop, and ends it after the grace (--grace) if it does not; SIGTERM ends it at once. The second
-ends everything at once.";
+Signals: the first Ctrl-C asks the guest to stop, and ends it after the grace (--grace, at most 2 s) if it does not; SIGTERM ends it at once.
+The second ends everything at once.";
 
 /// Run untrusted WebAssembly functions in a pool of sandboxed worker processes.
 #[derive(Debug, Parser)]

@@ -9,7 +9,7 @@ use std::sync::{Arc, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use super::{ExitReason, ExitStatus, Pending, Running, Shared, Sink, Sinks, Stage, State, children};
 use crate::context::server::{ForkServer, NotForked};
@@ -86,6 +86,7 @@ impl Supervisor {
             listener.reason = Some("it closed its connection and went on".to_owned());
             running.child.kill();
         }
+        end_descendants(&running.child);
         let exit = running.child.wait();
         let status = listener.status(exit);
         // Whoever joins must find nothing of it left: no descriptor, and no fork server that nobody else wants.
@@ -394,6 +395,19 @@ fn has_ended_by(child: &Child, until: Instant) -> bool {
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
             Ok(_) | Err(_) => return true,
         }
+    }
+}
+
+/// Waits for the end, and kills whatever belongs to the process's group then. No guest can start a process; this is against a worker that
+/// a guest has taken over.
+fn end_descendants(child: &Child) {
+    // Not reaped yet: until then nobody else gets its number, and so no other group has that.
+    let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let ended = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(child.as_fd()), unreaped));
+    let pid = i32::try_from(child.pid()).ok().and_then(Pid::from_raw);
+    if let (Ok(Some(_)), Some(group)) = (ended, pid) {
+        // There is no such group if it has ended before it led one.
+        let _none = rustix::process::kill_process_group(group, Signal::KILL);
     }
 }
 

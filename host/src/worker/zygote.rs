@@ -71,6 +71,12 @@ fn live(
     if let Err(e) = sandbox::watch_parent(parent) {
         status.steps.push(sandbox::Step { name: "ends with its parent".to_owned(), missing: Some(e.to_string()) });
     }
+    // Nor what the zygote leads: whatever this worker might start ends with it, and not with its siblings.
+    if let Err(e) = rustix::process::setpgid(None, None) {
+        status
+            .steps
+            .push(sandbox::Step { name: "a process group of its own".to_owned(), missing: Some(e.to_string()) });
+    }
     hello(connection);
     become_worker(connection, guest, setup, identity, page, status)
 }
