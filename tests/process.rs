@@ -769,6 +769,22 @@ fn p46_a_killed_zygote_is_replaced_on_the_next_need() {
 }
 
 #[test]
+fn p46_a_zygote_that_hangs_is_replaced_too() {
+    let _bound = time_bound();
+    let module = guest("hello");
+    let process = started(hello_of(&module, 60_000));
+    let zygote = zygote_of(&process);
+    support::signal(zygote, Signal::STOP);
+    let target = Target::func("run").arg("bob:0");
+    let late = Process::builder(&module).target(target).start_method(StartMethod::Forkserver);
+    let refused = late.start_timeout(Duration::from_millis(50)).build().unwrap().start().unwrap_err();
+    assert!(matches!(refused, StartError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::TimedOut));
+    assert_eq!(started(hello_of(&module, 0)).join().unwrap(), returned());
+    assert_gone(&[zygote]);
+    assert!(process.is_alive());
+}
+
+#[test]
 fn p46_a_zygote_ends_with_the_last_that_needs_it() {
     let _bound = time_bound();
     let module = guest("hello");

@@ -1,7 +1,8 @@
 //! Start methods: how worker processes come into being.
 //!
 //! Every one of them is the same program, executed again with a hidden first argument. [`Program::start`] executes it;
-//! [`forkserver`] asks a running zygote for a fork. After the start the two kinds of worker do the same.
+//! [`forkserver`] asks a running zygote for a fork; a pool has its own zygote, processes share those of a [`server`]. After the start the
+//! two kinds of worker do the same.
 
 mod child;
 pub(crate) mod forkserver;
