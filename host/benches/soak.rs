@@ -70,7 +70,10 @@ fn soak(tasks: u64, until: Option<Instant>) -> Result<(), String> {
         let kills = killer.join().map_err(|_| "the killer panicked")?;
         rounds.and_then(|()| match kills {
             0 => Err("nobody was killed: the run was too short to show anything".to_owned()),
-            _ => Ok(println!("{kills} workers killed")),
+            _ => {
+                println!("{kills} workers killed");
+                Ok(())
+            }
         })
     })
 }

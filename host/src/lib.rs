@@ -65,7 +65,7 @@ pub use pool::{
 };
 pub use process::{
     AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo, active_children,
-    current_process,
+    cpu_count, current_process, parent_process,
 };
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]

@@ -73,7 +73,7 @@ impl PoolBuilder {
     pub(super) fn new(module: &Module) -> PoolBuilder {
         PoolBuilder {
             module: module.clone(),
-            processes: num_cpus::get().max(1),
+            processes: crate::cpu_count(),
             initializer: None,
             initargs: Vec::new(),
             max_tasks_per_child: None,

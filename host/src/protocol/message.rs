@@ -63,7 +63,8 @@ pub(crate) struct Setup {
     pub(crate) initializer: Option<Call>,
     /// A zygote gets its workers' identities with each fork.
     pub(crate) identity: Option<Identity>,
-    /// A Process: the guest's output is passed on as it comes, and after its one task the process exits with the task's exit code.
+    /// A Process: the guest's output is passed on as it comes, after its one task the process exits with the task's exit code, and `SIGINT`
+    /// ends it.
     pub(crate) once: bool,
     /// Where the first worker dies, in tests.
     #[cfg(feature = "fault-points")]

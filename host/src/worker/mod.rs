@@ -130,7 +130,7 @@ fn worker_limits(limits: &Limits) -> ProcessLimits {
     ProcessLimits { data, cpu_secs: None, file: 0, files: 64 }
 }
 
-/// A worker that was executed for itself (start method `spawn`, and every Process).
+/// A worker that was executed for itself (start method `spawn`).
 fn run_worker(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
     hello(connection);
     let (setup, fds) = match receive_setup(connection) {
@@ -175,6 +175,12 @@ fn become_worker(
         Ok(sender) => sender,
         Err(e) => return refuse(connection, format!("cannot copy a descriptor: {e}")),
     };
+    // A session of its own: no Ctrl-C reaches it, only who means it.
+    if setup.once
+        && let Err(e) = sys::die_of_interrupts()
+    {
+        return refuse(connection, format!("cannot set what a signal does: {e}"));
+    }
     let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
     guest.enter(Me::new(identity, Arc::new(page)), stream.map(Arc::new));
     serve::serve(connection, sender, guest, &ticker, status)

@@ -74,6 +74,12 @@ fn live(
     #[cfg(feature = "fault-points")]
     super::fault::arm(setup.fault, identity.index);
     fault_point!(Start);
+    // Nor what the zygote leads: whatever this worker might start ends with it, and not with its siblings.
+    if let Err(e) = rustix::process::setpgid(None, None) {
+        status
+            .steps
+            .push(sandbox::Step { name: "a process group of its own".to_owned(), missing: Some(e.to_string()) });
+    }
     hello(connection);
     become_worker(connection, guest, setup, identity, page, status)
 }
