@@ -1095,9 +1095,11 @@ fn a_process_streams_its_output_and_ends_with_signals() {
         assert_eq!(running.line(), "hi");
         running
     };
-    let running = start();
-    running.signal(Signal::INT);
-    assert_eq!(running.end().0.signal(), Some(libc::SIGINT));
+    for signal in [Signal::INT, Signal::TERM] {
+        let running = start();
+        running.signal(signal);
+        assert_eq!(running.end().0.signal(), Some(signal.as_raw()));
+    }
 
     let running = start();
     let workers = workers_of(running.child.id());
@@ -1226,4 +1228,33 @@ fn a_damaged_cache_key_is_named_and_nothing_else_goes_wrong() {
     let output = cached();
     ends(&output, 0, "its key is damaged (remove ");
     assert_eq!(out(&output), "3\n");
+}
+
+#[test]
+fn ctrl_c_lets_a_process_that_looks_return_what_it_has() {
+    let looking = r#"(component
+      (import "wpool:process/current@0.1.0" (instance $current (export "should-stop" (func (result bool)))))
+      (core func $should-stop (canon lower (func $current "should-stop")))
+      (core module $m
+        (import "host" "should-stop" (func $should-stop (result i32)))
+        (func (export "run") (result i32)
+          (loop $again (br_if $again (i32.eqz (call $should-stop))))
+          (i32.const 7)))
+      (core instance $i (instantiate $m (with "host" (instance (export "should-stop" (func $should-stop))))))
+      (func (export "run") (result u32) (canon lift (core func $i "run"))))"#;
+    let dir = scratch();
+    let looking = path_text(&file(&dir, "looking.wat", looking));
+    let mut running = Running::start(wpool(["run", &looking]));
+    // From its start on, `wpool` hears signals, and there is a worker only after that.
+    let pid = running.child.id();
+    wait_until("the process is there", Duration::from_secs(20), || process_name(pid) == Some("Process-1".to_owned()));
+    running.signal(Signal::INT);
+    assert_eq!(running.line(), "7");
+    assert_eq!(running.end().0.signal(), Some(libc::SIGINT));
+}
+
+/// The name of the one worker of `parent`, once it has one.
+fn process_name(parent: u32) -> Option<String> {
+    let [worker] = workers_of(parent)[..] else { return None };
+    Some(std::fs::read_to_string(format!("/proc/{worker}/comm")).ok()?.trim_end().to_owned())
 }

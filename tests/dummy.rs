@@ -221,7 +221,7 @@ const FAULTS: &str = r#"
 "#;
 
 #[test]
-fn d7_errors_are_those_of_processes() {
+fn d7_o26_errors_are_those_of_processes() {
     let _bound = time_bound();
     let over = |method| {
         let pool = |module: &wpool::Module| wpool::Pool::builder(module).start_method(method).processes(1);

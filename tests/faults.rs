@@ -154,7 +154,7 @@ fn load(name: &str, program: &Path) -> Module {
 }
 
 #[test]
-fn f47_a_worker_killed_while_it_writes_a_large_result_leaves_nothing_of_it() {
+fn o47_f47_a_worker_killed_while_it_writes_a_large_result_leaves_nothing_of_it() {
     let _bound = time_bound();
     let pool = builder("upper", StartMethod::Forkserver).processes(1).retries(0).build().unwrap();
     let upper = pool.func::<Vec<u8>, Vec<u8>>("run").unwrap();

@@ -65,8 +65,11 @@ pub use pool::{
 };
 pub use process::{
     AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo, active_children,
-    current_process,
+    cpu_count, current_process, parent_process,
 };
+#[cfg(feature = "fault-points")]
+#[doc(hidden)]
+pub use protocol::message::{Fault, FaultAction, FaultPhase};
 pub use sandbox::{Status, Step, doctor};
 pub use target::{CommandInput, Format, Target};
 pub use value::{Args, FromValue, FuncType, IntoValue, Param, Ret, Type, Value};

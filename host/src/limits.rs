@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// The time that an attempt may take, counted from its start. `None`, the default: no limit.
     pub time: Option<Duration>,
-    /// How long a guest that has reached its time limit may take to leave a host call before its worker is killed. Default 250 ms.
+    /// How long a guest that has reached its time limit may take to leave a host call before its worker is killed, and one that
+    /// was asked to stop ([`Process::interrupt`](crate::Process::interrupt)) to return. Default 250 ms.
     pub grace: Duration,
     /// Bytes of linear memory, all memories of an instance together. Default [`Limits::MEMORY`].
     pub memory: u64,

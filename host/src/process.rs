@@ -1,33 +1,49 @@
 //! One worker process that runs one target: Python's `multiprocessing.Process`.
 //!
-//! Each started process has a thread here that started it, listens to it and reaps it at once. (It must be the thread that started it:
-//! the kernel sends the worker its death signal when that *thread* ends.)
+//! Each started process has a thread here, its [`supervisor`], that started it, listens to it and reaps it at once. A [`Process`] is a handle
+//! of what the two share; it never waits for the operating system, only for that thread.
+
+mod children;
+mod supervisor;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
-use crate::context::{Child, Exit, StartMethod, spawn, thread};
+pub use self::children::{ProcessInfo, active_children, cpu_count, current_process, parent_process};
+use self::supervisor::{Started, Supervisor};
+use crate::context::{Child, Exit, StartMethod};
 use crate::error::{BuildError, StartError, TaskError};
-use crate::limits::{Isolation, Limit, Limits};
+use crate::limits::Limits;
 use crate::module::Module;
-use crate::protocol::VERSION;
-use crate::protocol::connection::{Connection, RecvError};
-use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{self, Batch, FromWorker, Identity, Setup, ToWorker};
+use crate::protocol::frame;
+use crate::protocol::message::Call;
 use crate::sys::StatusPage;
-use crate::target::{Resolved, Target, check_module, resolve};
-use crate::value::Ret;
+use crate::target::{Target, check_module, resolve};
+use crate::value::{FuncType, Ret};
 
-/// Bytes of a process's output that are kept when nobody takes them as they come.
-const KEPT_OUTPUT: usize = 1 << 20;
+/// How long a process may take to get ready, unless something else is asked for. A machine under load is slow; one that hangs is not waited for.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Room in a frame for what stands beside the input.
+const BESIDE_INPUT: usize = 64;
 
 /// How a process ended, in the guest's terms.
+///
+/// ```no_run
+/// # fn show(process: &wpool::Process) {
+/// use wpool::{ExitReason, TaskError};
+/// match process.exit_status().map(|status| status.reason) {
+///     Some(ExitReason::Failed(TaskError::Trap { message, .. })) => println!("it trapped: {message}"),
+///     Some(reason) => println!("{reason:?}"),
+///     None => println!("it has not ended"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExitReason {
@@ -35,13 +51,13 @@ pub enum ExitReason {
     Returned,
     /// The target failed, trapped, reached a limit, or called `exit` with another code.
     Failed(TaskError),
-    /// A signal ended the process from outside.
+    /// A signal ended the process from outside: [`Process::terminate`], [`Process::kill`], [`Process::interrupt`], or somebody else.
     Signaled(i32),
     /// The process ended without a word.
     Exited(i32),
 }
 
-/// How a process ended.
+/// How a process ended: CPython's `exitcode`, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitStatus {
     /// As Python's `exitcode`: 0 if the target returned, 1 if it failed, the code of an `exit`, -N for signal N.
@@ -62,18 +78,39 @@ pub struct AlreadyStarted;
 
 type Sink = Box<dyn FnMut(&[u8]) + Send>;
 
-/// Configures a [`Process`]; made by [`Process::builder`].
+/// Configures a [`Process`]: what CPython's `Process(target=.., name=.., args=.., kwargs=.., daemon=..)` takes, and what a guest needs beside
+/// that. Made by [`Process::builder`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = wpool::Module::load("module.wasm")?;
+/// use std::time::Duration;
+/// use wpool::{Limits, Process, StartMethod, Target};
+///
+/// let mut limits = Limits::default();
+/// limits.time = Some(Duration::from_secs(2));
+/// let process = Process::builder(&module)
+///     .target(Target::func("scale").arg(7).kwarg("factor", 2.5))
+///     .name("Scaler")
+///     .daemon(true)
+///     .limits(limits)
+///     .start_method(StartMethod::Spawn)
+///     .on_stderr(|bytes| eprint!("{}", String::from_utf8_lossy(bytes)))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder makes no process until build is called"]
 pub struct ProcessBuilder {
     module: Module,
     target: Target,
     name: Option<String>,
     daemon: bool,
-    start_method: StartMethod,
     limits: Limits,
     input: Vec<u8>,
-    stdout: Option<Sink>,
-    stderr: Option<Sink>,
+    sinks: Sinks,
+    method: StartMethod,
+    start_timeout: Duration,
 }
 
 impl fmt::Debug for ProcessBuilder {
@@ -83,27 +120,23 @@ impl fmt::Debug for ProcessBuilder {
 }
 
 impl ProcessBuilder {
-    /// The function to run, with all its arguments. Default: the module's own.
+    /// The function to run, with all its arguments: `target`, `args` and `kwargs` of CPython's `Process`. Default: the module's own.
     pub fn target(mut self, target: impl Into<Target>) -> Self {
         self.target = target.into();
         self
     }
 
-    /// The process's name. Default `Process-N`.
+    /// The process's name, which has no meaning and need not be unique. Default `Process-N`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Whether dropping the [`Process`] kills it (`true`) or waits for it (`false`, the default). Either way it dies with this program.
+    /// Whether it is killed (`true`) or waited for (`false`, the default) when its [`Process`] is dropped, and when this program exits:
+    /// by a return from `main` or by [`std::process::exit`], and then also if the `Process` is never dropped. If this program is killed, either
+    /// dies with it.
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.daemon = daemon;
-        self
-    }
-
-    /// How it is started.
-    pub fn start_method(mut self, start_method: StartMethod) -> Self {
-        self.start_method = start_method;
         self
     }
 
@@ -113,7 +146,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// For a command: its standard input. For a function: the record that fills its free parameter.
+    /// For a command: its standard input (CPython's processes have none). For a function: the record that fills its free parameter.
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
         self
@@ -121,13 +154,35 @@ impl ProcessBuilder {
 
     /// Gets what the guest writes to stdout, as it comes. Without this the first MiB is kept for [`Process::stdout`].
     pub fn on_stdout(mut self, sink: impl FnMut(&[u8]) + Send + 'static) -> Self {
-        self.stdout = Some(Box::new(sink));
+        self.sinks.stdout = Some(Box::new(sink));
         self
     }
 
     /// Gets what the guest writes to stderr, as it comes. Without this the first MiB is kept for [`Process::stderr`].
     pub fn on_stderr(mut self, sink: impl FnMut(&[u8]) + Send + 'static) -> Self {
-        self.stderr = Some(Box::new(sink));
+        self.sinks.stderr = Some(Box::new(sink));
+        self
+    }
+
+    /// How it comes into being: CPython's `get_context(method).Process`. Default: the fork server, which the processes of a module share
+    /// if they have the same limits, and which ends with the last of them and the module. For a single process
+    /// [`StartMethod::Spawn`] is cheaper. Nothing else depends on it.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// How long it may take until it has loaded its module. Then it is killed, and its [`ExitReason`] says so; if it is the fork server that
+    /// takes too long, [`Process::start`] fails. Default: one minute.
+    ///
+    /// ```no_run
+    /// # fn build(module: &wpool::Module) -> Result<wpool::Process, wpool::BuildError> {
+    /// use std::time::Duration;
+    /// wpool::Process::builder(module).start_timeout(Duration::from_secs(5)).build()
+    /// # }
+    /// ```
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
         self
     }
 
@@ -140,25 +195,31 @@ impl ProcessBuilder {
         check_module(self.module.info(), &self.limits)?;
         let resolved = resolve(&self.target, self.module.info())?;
         let resolved = if self.input.is_empty() { resolved.complete()? } else { resolved };
+        let input_max = self.limits.input.min(frame::FRAME_LEN_MAX - BESIDE_INPUT);
+        if self.input.len() > input_max {
+            let reason = format!("{} bytes are over the limit of {input_max} bytes", self.input.len());
+            return Err(BuildError::Argument { func: resolved.call.path, index: "input".to_owned(), reason });
+        }
         let name = self.name.unwrap_or_else(|| format!("Process-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let shared = Arc::new(Shared {
-            name: name.clone(),
+        let shared = Shared {
+            name,
             daemon: self.daemon.into(),
             state: Mutex::new(State { stage: Stage::Initial, result: None, stdout: Vec::new(), stderr: Vec::new() }),
             changed: Condvar::new(),
-        });
+        };
         Ok(Process {
             pending: Some(Pending {
                 module: self.module,
-                start_method: self.start_method,
+                call: resolved.call,
                 limits: self.limits,
                 input: self.input,
-                sinks: Sinks { stdout: self.stdout, stderr: self.stderr },
+                sinks: self.sinks,
+                method: self.method,
+                start_timeout: self.start_timeout,
             }),
-            resolved,
-            shared,
+            ty: resolved.ty,
+            shared: Arc::new(shared),
             sentinel: None,
-            page: None,
             pid: None,
         })
     }
@@ -178,33 +239,38 @@ impl ProcessBuilder {
 /// # }
 /// ```
 ///
-/// Dropping it kills a daemon and waits for any other: nothing is left behind.
+/// Dropping it kills a daemon and waits for any other: nothing is left behind. One that is never dropped (leaked, or in a `static`) is
+/// dealt with in the same way when this program exits.
 pub struct Process {
     pending: Option<Pending>,
-    resolved: Resolved,
+    /// How to read its result.
+    ty: FuncType,
     shared: Arc<Shared>,
     sentinel: Option<OwnedFd>,
-    page: Option<Arc<StatusPage>>,
     pid: Option<u32>,
 }
 
 /// What only the start needs; gone after it.
 struct Pending {
     module: Module,
-    start_method: StartMethod,
+    call: Call,
     limits: Limits,
     input: Vec<u8>,
     sinks: Sinks,
+    method: StartMethod,
+    start_timeout: Duration,
 }
 
+#[derive(Default)]
 struct Sinks {
     stdout: Option<Sink>,
     stderr: Option<Sink>,
 }
 
+/// What the handle and the thread of a process share.
 struct Shared {
     name: String,
-    daemon: std::sync::atomic::AtomicBool,
+    daemon: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -219,48 +285,75 @@ struct State {
 /// The states of a process; it goes through them in this order.
 enum Stage {
     Initial,
-    Started(Arc<Child>),
+    Started(Arc<Running>),
     Stopped(ExitStatus),
+}
+
+/// What there is of a process while it runs.
+struct Running {
+    child: Child,
+    page: StatusPage,
+    /// Wakes its supervisor: somebody wants it to stop.
+    interrupt: OwnedFd,
+    /// It has been told to end.
+    terminated: AtomicBool,
+}
+
+impl Running {
+    /// A process that was just executed ignores the signal if this program does. Once it has said hello, it is told again.
+    fn terminate(&self) {
+        self.terminated.store(true, Ordering::SeqCst);
+        self.child.signal(Signal::TERM);
+    }
+
+    fn hear_hello(&self) {
+        if self.terminated.load(Ordering::SeqCst) {
+            self.child.signal(Signal::TERM);
+        }
+    }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// The processes that are running, for [`active_children`].
-static CHILDREN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+    fn is_daemon(&self) -> bool {
+        self.daemon.load(Ordering::Relaxed)
+    }
 
-/// A process of this program, as it was when it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessInfo {
-    /// Its name.
-    pub name: String,
-    /// Its process id.
-    pub pid: u32,
-    /// Whether it is a daemon.
-    pub daemon: bool,
-}
+    /// Waits for the end, until the deadline.
+    fn wait(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>, NotStarted> {
+        let mut state = self.lock();
+        loop {
+            match &state.stage {
+                Stage::Initial => return Err(NotStarted),
+                Stage::Stopped(status) => return Ok(Some(status.clone())),
+                Stage::Started(_) => {}
+            }
+            state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return Ok(None),
+                Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
 
-/// The processes that were started and have not ended: `multiprocessing.active_children()`. The workers of pools are not among them.
-pub fn active_children() -> Vec<ProcessInfo> {
-    let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
-    children.retain(|child| child.strong_count() > 0);
-    let running = |shared: Arc<Shared>| match &shared.lock().stage {
-        Stage::Started(child) => Some(ProcessInfo {
-            name: shared.name.clone(),
-            pid: child.pid(),
-            daemon: shared.daemon.load(Ordering::Relaxed),
-        }),
-        Stage::Initial | Stage::Stopped(_) => None,
-    };
-    children.iter().filter_map(Weak::upgrade).filter_map(running).collect()
-}
+    /// Does something to the process if it runs.
+    fn with_running(&self, act: impl FnOnce(&Running)) -> Result<(), NotStarted> {
+        match &self.lock().stage {
+            Stage::Initial => Err(NotStarted),
+            Stage::Started(running) => {
+                act(running);
+                Ok(())
+            }
+            Stage::Stopped(_) => Ok(()),
+        }
+    }
 
-/// This program itself: `multiprocessing.current_process()` of the main process.
-pub fn current_process() -> ProcessInfo {
-    ProcessInfo { name: "MainProcess".to_owned(), pid: std::process::id(), daemon: false }
+    fn kill(&self) {
+        let _not_started = self.with_running(|running| running.child.kill());
+    }
 }
 
 impl Process {
@@ -271,69 +364,73 @@ impl Process {
             target: Target::default(),
             name: None,
             daemon: false,
-            start_method: StartMethod::Spawn,
             limits: Limits::default(),
             input: Vec::new(),
-            stdout: None,
-            stderr: None,
+            sinks: Sinks::default(),
+            method: StartMethod::default(),
+            start_timeout: START_TIMEOUT,
         }
     }
 
-    /// Starts the process.
+    /// Starts the process: `Process.start`. The module, the arguments and the input are not kept any longer.
     ///
     /// # Errors
-    /// [`StartError::AlreadyStarted`] the second time; others if the operating system refuses.
+    /// [`StartError::AlreadyStarted`] the second time; others if the operating system refuses, after which it can be tried again.
     pub fn start(&mut self) -> Result<(), StartError> {
-        let Some(pending) = self.pending.take() else { return Err(StartError::AlreadyStarted) };
-        let (tell, told) = mpsc::channel();
-        let supervisor = Supervisor { shared: self.shared.clone(), resolved: self.resolved.clone(), pending, tell };
+        if self.pending.is_none() {
+            return Err(StartError::AlreadyStarted);
+        }
+        children::prepare_for_exit();
         let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
-        std::thread::Builder::new().name("wpool-process".to_owned()).spawn(move || supervisor.run()).map_err(failed)?;
-        let started = told.recv().map_err(|e| failed(std::io::Error::other(e)))??;
-        self.pid = Some(started.pid);
-        self.sentinel = Some(started.sentinel);
-        self.page = Some(started.page);
-        Ok(())
+        let ((give, given), (tell, told)) = (mpsc::channel(), mpsc::channel());
+        let shared = self.shared.clone();
+        let supervise = move || given.recv().map_or((), |pending| Supervisor { shared, tell }.run(pending));
+        std::thread::Builder::new().name("wpool-process".to_owned()).spawn(supervise).map_err(failed)?;
+        let _thread_has_panicked = self.pending.take().is_some_and(|pending| give.send(pending).is_err());
+        match told.recv().map_err(|e| failed(std::io::Error::other(e)))? {
+            Ok(Started { pid, sentinel }) => {
+                (self.pid, self.sentinel) = (Some(pid), Some(sentinel));
+                Ok(())
+            }
+            Err((error, pending)) => {
+                self.pending = Some(pending);
+                Err(error)
+            }
+        }
     }
 
-    /// Waits for the end. Any number of times.
+    /// Waits for the end: `Process.join`. Any number of times.
     ///
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn join(&mut self) -> Result<ExitStatus, NotStarted> {
-        self.wait(None).map(|status| status.expect("without a deadline the wait ends with the process"))
+        self.shared.wait(None).map(|status| status.expect("without a deadline the wait ends with the process"))
     }
 
-    /// Waits for the end, for at most that long; `None` if the process is still alive.
+    /// Waits for the end, for at most that long; `None` if the process is still alive: `Process.join(timeout)`, which does not tell.
+    ///
+    /// ```no_run
+    /// # fn end(process: &mut wpool::Process) -> Result<(), wpool::NotStarted> {
+    /// use std::time::Duration;
+    /// if process.join_timeout(Duration::from_secs(1))?.is_none() {
+    ///     process.terminate()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn join_timeout(&mut self, timeout: Duration) -> Result<Option<ExitStatus>, NotStarted> {
-        self.wait(Instant::now().checked_add(timeout))
+        self.shared.wait(Instant::now().checked_add(timeout))
     }
 
-    fn wait(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>, NotStarted> {
-        let mut state = self.shared.lock();
-        loop {
-            match &state.stage {
-                Stage::Initial => return Err(NotStarted),
-                Stage::Stopped(status) => return Ok(Some(status.clone())),
-                Stage::Started(_) => {}
-            }
-            state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                None => self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Ok(None),
-                Some(left) => self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
-    }
-
-    /// Whether it has been started and has not ended.
+    /// Whether it has been started and has not ended: `Process.is_alive`.
     pub fn is_alive(&self) -> bool {
         matches!(self.shared.lock().stage, Stage::Started(_))
     }
 
-    /// As Python's `exitcode`: `None` before the end, -N for signal N.
+    /// As Python's `exitcode`: `None` before the end, -N for signal N. [`Process::exit_status`] has the reason too.
     pub fn exitcode(&self) -> Option<i32> {
         self.exit_status().map(|status| status.exitcode)
     }
@@ -347,9 +444,19 @@ impl Process {
     }
 
     /// What the target returned, which Python throws away; `None` if it did not return, or its result is not an `R`.
+    ///
+    /// ```no_run
+    /// # fn show(process: &mut wpool::Process) -> Result<(), wpool::NotStarted> {
+    /// process.join()?;
+    /// if let Some(text) = process.result::<String>() {
+    ///     println!("{text}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn result<R: Ret>(&self) -> Option<R> {
         let state = self.shared.lock();
-        R::decode(state.result.as_deref()?, self.resolved.ty.ok_type())
+        R::decode(state.result.as_deref()?, self.ty.ok_type())
     }
 
     /// The bytes that the target returned.
@@ -379,7 +486,7 @@ impl Process {
 
     /// Whether it is a daemon.
     pub fn daemon(&self) -> bool {
-        self.shared.daemon.load(Ordering::Relaxed)
+        self.shared.is_daemon()
     }
 
     /// Makes it a daemon, or not.
@@ -394,7 +501,17 @@ impl Process {
         Ok(())
     }
 
-    /// A descriptor that is readable once the process has ended, for `poll` and the like.
+    /// A descriptor that is readable once the process has ended, for `poll` and the like: `Process.sentinel`. (It is a pidfd.)
+    ///
+    /// ```no_run
+    /// # fn wait_for_one(one: &wpool::Process, other: &wpool::Process) -> Result<(), Box<dyn std::error::Error>> {
+    /// use rustix::event::{PollFd, PollFlags};
+    /// let sentinels = [one.sentinel()?, other.sentinel()?];
+    /// let mut fds = sentinels.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    /// rustix::event::poll(&mut fds, None)?; // as multiprocessing.connection.wait(sentinels)
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
@@ -402,43 +519,67 @@ impl Process {
         self.sentinel.as_ref().map(AsFd::as_fd).ok_or(NotStarted)
     }
 
-    /// Ends it with `SIGTERM`: exit code -15. Nothing happens if it has ended. The guest's `shutdown` does not run.
+    /// Ends it with `SIGTERM`: `Process.terminate`, exit code -15. Nothing happens if it has ended. The guest's `shutdown` does not run.
+    ///
+    /// ```no_run
+    /// # fn end(process: &mut wpool::Process) -> Result<(), wpool::NotStarted> {
+    /// process.terminate()?;
+    /// assert_eq!(process.join()?.exitcode, -15);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn terminate(&mut self) -> Result<(), NotStarted> {
-        self.signal(Signal::TERM)
+        self.shared.with_running(Running::terminate)
     }
 
-    /// Ends it with `SIGKILL`: exit code -9. Nothing happens if it has ended.
+    /// Ends it with `SIGKILL`: `Process.kill`, exit code -9. Nothing happens if it has ended.
     ///
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn kill(&mut self) -> Result<(), NotStarted> {
-        self.signal(Signal::KILL)
+        self.shared.with_running(|running| running.child.kill())
     }
 
-    /// Asks the guest to stop. It sees that if it looks (`should-stop` of `wpool:process`); nothing forces it.
+    /// Asks it to stop, then makes it: `Process.interrupt`.
+    ///
+    /// The guest sees at once that it should stop, if it looks (`should-stop` of `wpool:process`), and may return early: the exit code is its
+    /// own. If it has not ended within [`Limits::grace`] of this, or of having been started, it gets `SIGINT`, which is exit code -2: a
+    /// guest that does not look is as a Python process without a handler. Nothing happens if it has ended.
+    ///
+    /// ```no_run
+    /// # fn stop(process: &mut wpool::Process) -> Result<(), wpool::NotStarted> {
+    /// process.interrupt()?;
+    /// match process.join()?.exitcode {
+    ///     -2 => println!("it did not listen"),
+    ///     code => println!("it ended in its own way, with exit code {code}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn interrupt(&mut self) -> Result<(), NotStarted> {
-        self.page.as_ref().ok_or(NotStarted)?.ask_to_stop();
-        Ok(())
+        self.shared.with_running(|running| {
+            running.page.ask_to_stop();
+            // An error would be an overflow: the supervisor has been woken often enough.
+            let _count = rustix::io::write(&running.interrupt, &1u64.to_ne_bytes());
+        })
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), NotStarted> {
-        match &self.shared.lock().stage {
-            Stage::Initial => Err(NotStarted),
-            Stage::Started(child) => {
-                child.signal(signal);
-                Ok(())
-            }
-            Stage::Stopped(_) => Ok(()),
-        }
-    }
-
-    /// Gives up the process's resources.
+    /// Gives up the process's resources: `Process.close`. What Python finds out when a closed process is used cannot be written here.
+    ///
+    /// ```no_run
+    /// # fn close(process: wpool::Process) {
+    /// if let Err(mut process) = process.close() {
+    ///     println!("{process:?} is still alive");
+    ///     let _started = process.kill();
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The process itself, unharmed, if it is still alive.
@@ -459,10 +600,10 @@ impl fmt::Debug for Process {
             write!(f, " pid={pid}")?;
         }
         write!(f, " parent={}", std::process::id())?;
-        match &self.shared.lock().stage {
-            Stage::Initial => f.write_str(" initial")?,
-            Stage::Started(_) => f.write_str(" started")?,
-            Stage::Stopped(status) => {
+        match (self.exit_status(), self.pid) {
+            (None, None) => f.write_str(" initial")?,
+            (None, Some(_)) => f.write_str(" started")?,
+            (Some(status), _) => {
                 f.write_str(" stopped")?;
                 match status.exitcode {
                     0 => {}
@@ -478,224 +619,8 @@ impl fmt::Debug for Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.daemon() {
-            let _not_started = self.kill();
+            self.shared.kill();
         }
         let _not_started = self.join();
-    }
-}
-
-/// What [`Process::start`] learns.
-struct Started {
-    pid: u32,
-    sentinel: OwnedFd,
-    page: Arc<StatusPage>,
-}
-
-/// The thread behind a started process.
-struct Supervisor {
-    shared: Arc<Shared>,
-    resolved: Resolved,
-    pending: Pending,
-    tell: mpsc::Sender<Result<Started, StartError>>,
-}
-
-impl Supervisor {
-    fn run(self) {
-        let Supervisor { shared, resolved, mut pending, tell } = self;
-        let started = match Self::start(&shared, &pending) {
-            Ok(started) => started,
-            Err(e) => {
-                let _caller_gone = tell.send(Err(e));
-                return;
-            }
-        };
-        let spawn::Started { child, socket, page } = started;
-        let (child, page) = (Arc::new(child), Arc::new(page));
-        let sentinel = match child.as_fd().try_clone_to_owned() {
-            Ok(sentinel) => sentinel,
-            Err(source) => {
-                child.kill();
-                child.wait();
-                let _caller_gone = tell.send(Err(StartError::Spawn { program: "a worker".to_owned(), source }));
-                return;
-            }
-        };
-        shared.lock().stage = Stage::Started(child.clone());
-        CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&shared));
-        let _caller_gone = tell.send(Ok(Started { pid: child.pid(), sentinel, page }));
-        drop(tell);
-
-        let record = std::mem::take(&mut pending.input);
-        let mut listener = Listener { shared: &shared, sinks: pending.sinks, outcome: None, reason: None };
-        let listened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            listener.listen(socket, &child, &resolved, &record, &pending.limits)
-        }));
-        let timed_out = listened.unwrap_or_else(|_| {
-            // Whoever joins must see an end.
-            listener.reason = Some("the function that takes its output panicked".to_owned());
-            child.kill();
-            false
-        });
-        let exit = child.wait();
-        let last_resort = pending.start_method.last_resort();
-        let status = listener.status(exit, timed_out.then_some(pending.limits.time).flatten(), last_resort);
-        let mut state = shared.lock();
-        state.stage = Stage::Stopped(status);
-        drop(state);
-        shared.changed.notify_all();
-    }
-
-    fn start(shared: &Shared, pending: &Pending) -> Result<spawn::Started, StartError> {
-        let setup = Setup {
-            version: VERSION,
-            info: pending.module.info().clone(),
-            limits: pending.limits.clone(),
-            isolation: Isolation::Fresh,
-            initializer: None,
-            identity: Some(Identity { name: shared.name.clone(), index: 0 }),
-            once: true,
-        };
-        match pending.start_method {
-            StartMethod::Thread => thread::start(&pending.module, setup),
-            StartMethod::Spawn | StartMethod::Forkserver => {
-                spawn::start(pending.module.program(), setup, pending.module.artefact())
-            }
-        }
-    }
-}
-
-/// Listens to a process until its socket closes.
-struct Listener<'s> {
-    shared: &'s Shared,
-    sinks: Sinks,
-    outcome: Option<Result<(), TaskError>>,
-    /// Why it refused to run.
-    reason: Option<String>,
-}
-
-impl Listener<'_> {
-    /// Runs the one task. Whether the process had to be killed for taking too long.
-    fn listen(&mut self, socket: OwnedFd, child: &Child, resolved: &Resolved, record: &[u8], limits: &Limits) -> bool {
-        let mut request = Vec::new();
-        message::write_control(&mut request, &ToWorker::Plan { id: 1, call: resolved.call.clone() });
-        frame::write(&mut request, Kind::Batch, |out| {
-            Batch::write_head(out, 1, 1);
-            Batch::write_record(out, record);
-        });
-        let mut connection = Connection::new(socket);
-        // A process that cannot take its task is ending; the loop below sees the end.
-        let _ending = connection.send(&request);
-        let mut deadline = None;
-        loop {
-            match self.hear(&mut connection) {
-                Ok(true) => {
-                    let allowed = limits.time.map(|time| time.saturating_add(limits.grace));
-                    deadline = allowed.and_then(|time| Instant::now().checked_add(time));
-                }
-                Ok(false) => {}
-                Err(RecvError::Closed | RecvError::Io(_)) => return false,
-                Err(RecvError::Violation(violation)) => {
-                    self.reason = Some(format!("protocol error: {violation}"));
-                    child.kill();
-                    return false;
-                }
-            }
-            match wait_readable(&connection, child, deadline) {
-                Waited::Readable => match connection.fill() {
-                    Ok(0) | Err(_) => return false,
-                    Ok(_) => {}
-                },
-                Waited::Over => {
-                    while let Ok(1..) = connection.fill() {}
-                    let _last_words = self.hear(&mut connection);
-                    return false;
-                }
-                Waited::TimedOut => {
-                    child.kill();
-                    return true;
-                }
-            }
-        }
-    }
-
-    /// Handles what has come. Whether the process has become ready.
-    fn hear(&mut self, connection: &mut Connection<OwnedFd>) -> Result<bool, RecvError> {
-        let mut ready = false;
-        while connection.has_frame()? {
-            let frame = connection.recv()?;
-            match frame.kind {
-                Kind::Returned => {
-                    self.shared.lock().result = Some(frame.payload.to_vec());
-                    self.outcome = Some(Ok(()));
-                }
-                Kind::Failed => self.outcome = Some(Err(message::read_failure(frame.payload)?.into())),
-                Kind::Stdout => pass(frame.payload, &mut self.sinks.stdout, || self.shared.lock(), |s| &mut s.stdout),
-                Kind::Stderr => pass(frame.payload, &mut self.sinks.stderr, || self.shared.lock(), |s| &mut s.stderr),
-                Kind::Took | Kind::BatchDone => {}
-                Kind::Control => match message::read_control(frame)? {
-                    FromWorker::Ready => ready = true,
-                    FromWorker::Refused { reason } => self.reason = Some(reason),
-                    FromWorker::InitFailed { failure } => self.outcome = Some(Err(failure.into())),
-                    _ => {}
-                },
-                Kind::Batch => return Err(frame::Violation::Unexpected("a worker sent a batch").into()),
-            }
-        }
-        Ok(ready)
-    }
-
-    fn status(self, exit: Exit, timed_out: Option<Duration>, last_resort: &str) -> ExitStatus {
-        let exitcode = exit.exitcode().unwrap_or(1);
-        let reason = match (self.outcome, timed_out, self.reason, exit) {
-            (_, Some(time), _, _) => ExitReason::Failed(TaskError::Limit {
-                limit: Limit::Time,
-                message: format!("timeout after {time:?} (it did not stop by itself: the process was {last_resort})"),
-            }),
-            (_, None, Some(reason), _) => ExitReason::Failed(TaskError::Broken { reason }),
-            (Some(Ok(())), ..) => ExitReason::Returned,
-            (Some(Err(error)), ..) => ExitReason::Failed(error),
-            (None, None, None, Exit::Signal(signal)) => ExitReason::Signaled(signal),
-            (None, None, None, Exit::Code(_) | Exit::Unknown) => ExitReason::Exited(exitcode),
-        };
-        ExitStatus { exitcode, reason }
-    }
-}
-
-fn pass<'s>(
-    bytes: &[u8],
-    sink: &mut Option<Sink>,
-    lock: impl FnOnce() -> MutexGuard<'s, State>,
-    kept: impl FnOnce(&mut State) -> &mut Vec<u8>,
-) {
-    match sink {
-        Some(sink) => sink(bytes),
-        None => {
-            let mut state = lock();
-            let kept = kept(&mut state);
-            let room = KEPT_OUTPUT.saturating_sub(kept.len()).min(bytes.len());
-            kept.extend_from_slice(&bytes[..room]);
-        }
-    }
-}
-
-enum Waited {
-    Readable,
-    /// The process has ended and its socket is empty or soon will be.
-    Over,
-    TimedOut,
-}
-
-fn wait_readable(connection: &Connection<OwnedFd>, child: &Child, deadline: Option<Instant>) -> Waited {
-    loop {
-        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-        let left = left.map(|l| Timespec::try_from(l).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
-        let mut fds = [PollFd::new(connection.carrier(), PollFlags::IN), PollFd::new(child, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, left.as_ref()) {
-            Ok(0) if deadline.is_some_and(|d| Instant::now() >= d) => return Waited::TimedOut,
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) if fds[0].revents().is_empty() => return Waited::Over,
-            Ok(_) => return Waited::Readable,
-            Err(_) => return Waited::Over,
-        }
     }
 }

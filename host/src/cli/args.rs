@@ -70,7 +70,10 @@ Exit codes:
   127    there is no such module file, or no such function
   134    the guest trapped
   128+N  signal N killed the process
-  2      wrong usage";
+  2      wrong usage
+
+Signals: the first Ctrl-C asks the guest to stop, and ends it after the grace (--grace, at most 2 s) if it does not; SIGTERM ends it at once.
+The second ends everything at once.";
 
 /// Run untrusted WebAssembly functions in a pool of sandboxed worker processes.
 #[derive(Debug, Parser)]

@@ -41,6 +41,8 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
     let (to_stdout, to_stderr) = (events.clone(), events.clone());
     let builder = builder
         .daemon(true)
+        // For one process, a zygote is one too many.
+        .start_method(StartMethod::Spawn)
         .on_stdout(move |bytes| to_stdout.pass(rustix::stdio::stdout(), bytes))
         .on_stderr(move |bytes| to_stderr.pass(rustix::stdio::stderr(), bytes));
     let mut process = builder.build().map_err(|e| Failure::new(exit::of_build_error_in_run(&e), e.to_string()))?;
@@ -49,17 +51,21 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
     let received = signals::watch(move || to_wake.wake(), || ()).map_err(own)?;
     process.start().map_err(|e| Failure::new(Exit::Own, e.to_string()))?;
     let status = supervise(&mut process, &events, &received);
-    if let Some(signal) = received.get() {
-        return Ok(Exit::Signal(signal));
-    }
-    if let Some(error) = events.failed() {
+    if received.get().is_none()
+        && let Some(error) = events.failed()
+    {
         return Err(no_output(Failure::output(error)));
     }
-    let Some(status) = status else { return Err(Failure::new(Exit::Own, "the process does not end")) };
-    if let (ExitReason::Returned, false, Some(result)) = (&status.reason, is_command, process.result_bytes()) {
+    // Also of a guest that was asked to stop and has returned what it had.
+    let has_returned = status.as_ref().is_some_and(|status| status.reason == ExitReason::Returned);
+    if let (true, false, Some(result)) = (has_returned, is_command, process.result_bytes()) {
         output::print(&[&result, &b"\n"[..]].concat()).map_err(no_output)?;
     }
-    Ok(end(&status, report))
+    match (received.get(), status) {
+        (Some(signal), _) => Ok(Exit::Signal(signal)),
+        (None, Some(status)) => Ok(end(&status, report)),
+        (None, None) => Err(Failure::new(Exit::Own, "the process does not end")),
+    }
 }
 
 /// An exit code of `map` would look like the guest's own here.
@@ -85,7 +91,11 @@ fn supervise(process: &mut Process, events: &Events, received: &signals::Receive
             return process.join().ok();
         }
         if received.get().is_some() || events.has_failed() {
-            let _ended_meanwhile = process.terminate();
+            let _ended_meanwhile = match received.get() {
+                // Ctrl-C: a guest that looks may end in its own way.
+                Some(signal_hook::consts::SIGINT) => process.interrupt(),
+                _ => process.terminate(),
+            };
             return process.join_timeout(END_TIME).ok().flatten();
         }
     }

@@ -6,6 +6,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::spawn::start_with;
 use super::{Child, Exit, Program, ProgramRole};
@@ -38,6 +41,15 @@ pub(crate) enum Answer {
     Refused {
         reason: String,
     },
+}
+
+/// Why no answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// It is dead, or talks nonsense.
+    Gone,
+    /// It has taken too long.
+    Late,
 }
 
 /// What a worker that has been asked for will talk through. Its process id follows by the zygote's answer.
@@ -98,6 +110,30 @@ impl Zygote {
         }
         self.incoming.drain(..start);
         Ok(open)
+    }
+
+    /// Waits for the answer to the one request that is open.
+    pub(crate) fn wait_for_answer(&mut self, until: Option<Instant>) -> Result<Answer, Silence> {
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.child, PollFlags::IN)];
+            match rustix::event::poll(&mut fds, timeout.as_ref()) {
+                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(Silence::Late),
+                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+                // Something else may hold its end of the socket.
+                Ok(_) if fds[0].revents().is_empty() => return Err(Silence::Gone),
+                Ok(_) => {}
+                Err(_) => return Err(Silence::Gone),
+            }
+            let mut answered = None;
+            let open = self.read(|answer| answered = Some(answer));
+            match (answered, open) {
+                (Some(answer), _) => return Ok(answer),
+                (None, Ok(true)) => {}
+                (None, Ok(false) | Err(_)) => return Err(Silence::Gone),
+            }
+        }
     }
 
     /// Ends it. Gives its last answers, the workers that it will not fork any more, and how it ended.

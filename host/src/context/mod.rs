@@ -1,11 +1,12 @@
 //! Start methods: how workers come into being.
 //!
 //! Every worker process is the same program, executed again with a hidden first argument. [`Program::start`] executes it;
-//! [`forkserver`] asks a running zygote for a fork; [`thread`] starts none at all, its workers are threads of this process. After the
-//! start all kinds of worker do the same.
+//! [`forkserver`] asks a running zygote for a fork; a pool has its own zygote, processes share those of a [`server`]. [`thread`] starts no
+//! process at all, its workers are threads of this one. After the start all kinds of worker do the same.
 
 mod child;
 pub(crate) mod forkserver;
+pub(crate) mod server;
 pub(crate) mod spawn;
 pub(crate) mod thread;
 
@@ -21,7 +22,13 @@ pub use self::child::Exit;
 pub(crate) use self::thread::Life;
 use crate::error::StartError;
 
-/// How the workers of a pool are started: Python's `context`.
+/// How processes, and the workers of a pool, are started: Python's `context`. There is no `fork`: an application has threads.
+///
+/// ```no_run
+/// # fn build(module: &wpool::Module) -> Result<wpool::Process, wpool::BuildError> {
+/// wpool::Process::builder(module).start_method(wpool::StartMethod::Spawn).build()
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StartMethod {

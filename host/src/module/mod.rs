@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use self::cache::Cache;
 pub use self::info::{Export, Grant, Import, ModuleInfo, ModuleKind, Role, TargetError};
 use crate::context::Program;
+use crate::context::server::ForkServers;
 use crate::error::ModuleError;
 
 /// No module file is larger. It is read whole, and its compiler process gets a limited time and memory.
@@ -45,6 +46,8 @@ struct Inner {
     cached: Option<PathBuf>,
     warnings: Vec<String>,
     program: Program,
+    /// Those of its processes; pools have their own.
+    fork_servers: ForkServers,
 }
 
 /// The SHA-256 of a module's file, as `sha256sum` prints it.
@@ -142,6 +145,10 @@ impl Module {
 
     pub(crate) fn program(&self) -> &Program {
         &self.inner.program
+    }
+
+    pub(crate) fn fork_servers(&self) -> &ForkServers {
+        &self.inner.fork_servers
     }
 }
 
@@ -251,7 +258,8 @@ impl Module {
             tracing::warn!("{warning}");
         }
         let size = bytes.len() as u64;
-        Module { inner: Arc::new(Inner { digest, size, info, artefact, cached, warnings, program }) }
+        let fork_servers = ForkServers::default();
+        Module { inner: Arc::new(Inner { digest, size, info, artefact, cached, warnings, program, fork_servers }) }
     }
 }
 

@@ -50,6 +50,8 @@ pub struct PoolBuilder {
     buffer: Option<NonZeroUsize>,
     name: String,
     sink: Sink,
+    #[cfg(feature = "fault-points")]
+    fault: Option<crate::Fault>,
 }
 
 /// Made for one purpose, and useless to print: which failures are worth another attempt.
@@ -71,7 +73,7 @@ impl PoolBuilder {
     pub(super) fn new(module: &Module) -> PoolBuilder {
         PoolBuilder {
             module: module.clone(),
-            processes: num_cpus::get().max(1),
+            processes: crate::cpu_count(),
             initializer: None,
             initargs: Vec::new(),
             max_tasks_per_child: None,
@@ -91,6 +93,8 @@ impl PoolBuilder {
             buffer: None,
             name: "PoolWorker".to_owned(),
             sink: Sink::default(),
+            #[cfg(feature = "fault-points")]
+            fault: None,
         }
     }
 
@@ -246,6 +250,14 @@ impl PoolBuilder {
         self
     }
 
+    /// Has the first worker process die at this place. For the project's own tests.
+    #[cfg(feature = "fault-points")]
+    #[doc(hidden)]
+    pub fn fault(mut self, fault: crate::Fault) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
     /// Makes the pool. No process is started before the first task, unless [`lazy`](Self::lazy) says otherwise.
     ///
     /// # Errors
@@ -264,6 +276,8 @@ impl PoolBuilder {
             initializer,
             identity: None,
             once: false,
+            #[cfg(feature = "fault-points")]
+            fault: self.fault,
         };
         let timeout =
             TaskError::Limit { limit: Limit::Time, message: timeout_message(&self.limits, self.start_method) };

@@ -31,7 +31,9 @@ pub(crate) fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'
     if !fds.is_empty() {
         assert!(beside.push(SendAncillaryMessage::ScmRights(fds)), "no message has more than FDS_MAX descriptors");
     }
-    Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?)
+    let bytes = [IoSlice::new(bytes)];
+    let send = || rustix::net::sendmsg(&socket, &bytes, &mut beside, SendFlags::NOSIGNAL);
+    Ok(rustix::io::retry_on_intr(send)?)
 }
 
 /// Receives bytes into `buf` and descriptors into `fds`.

@@ -63,8 +63,45 @@ pub(crate) struct Setup {
     pub(crate) initializer: Option<Call>,
     /// A zygote gets its workers' identities with each fork.
     pub(crate) identity: Option<Identity>,
-    /// A Process: the guest's output is passed on as it comes, and after its one task the process exits with the task's exit code.
+    /// A Process: the guest's output is passed on as it comes, after its one task the process exits with the task's exit code, and `SIGINT`
+    /// ends it.
     pub(crate) once: bool,
+    /// Where the first worker dies, in tests.
+    #[cfg(feature = "fault-points")]
+    pub(crate) fault: Option<Fault>,
+}
+
+/// A place in the life of a worker, and what happens to it there. For tests: see `worker/fault.rs`.
+#[cfg(feature = "fault-points")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[doc(hidden)]
+pub struct Fault {
+    pub phase: FaultPhase,
+    pub action: FaultAction,
+}
+
+#[cfg(feature = "fault-points")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[doc(hidden)]
+pub enum FaultPhase {
+    Start,
+    Handshake,
+    Idle,
+    GotTask,
+    MidTask,
+    BeforeWrite,
+    MidWrite,
+    AfterWrite,
+}
+
+#[cfg(feature = "fault-points")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[doc(hidden)]
+pub enum FaultAction {
+    Kill,
+    Segv,
+    Stop,
+    Exit(i32),
 }
 
 /// How to call a function for each record of a plan.

@@ -53,6 +53,8 @@ pub fn doctor(loader: &ModuleLoader) -> Result<Status, ModuleError> {
         initializer: None,
         identity: Some(Identity { name: "doctor".to_owned(), index: 0 }),
         once: false,
+        #[cfg(feature = "fault-points")]
+        fault: None,
     };
     let spawn::Started { child, socket, page: _kept } = spawn::start(module.program(), setup, module.artefact())?;
     let answer = ask(socket);

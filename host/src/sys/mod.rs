@@ -2,6 +2,7 @@
 //! loading of an artefact in `worker/guest`.
 #![expect(unsafe_code, reason = "the room where unsafe lives; each block argues for itself")]
 
+mod exit;
 #[cfg(feature = "worker")]
 mod fork;
 mod page;
@@ -10,13 +11,14 @@ mod signals;
 #[cfg(feature = "worker")]
 mod tick;
 
+pub(crate) use self::exit::at_exit;
 #[cfg(feature = "worker")]
 pub(crate) use self::fork::{Fork, fork_as_sibling};
 pub(crate) use self::page::StatusPage;
 #[cfg(feature = "cli")]
 pub(crate) use self::signals::is_ignored;
 #[cfg(feature = "worker")]
-pub(crate) use self::signals::reset_signals;
+pub(crate) use self::signals::{die_of_interrupts, reset_signals};
 #[cfg(feature = "worker")]
 pub(crate) use self::tick::{Ticker, is_hung_up, send_pending, while_pending};
 

@@ -32,6 +32,16 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     }
 }
 
+/// Has `SIGINT` end this process, as it ends any that has not said otherwise: that is how a Process is interrupted that does not stop by itself.
+#[cfg(feature = "worker")]
+pub(crate) fn die_of_interrupts() -> io::Result<()> {
+    // SAFETY: SIG_DFL runs no code of ours.
+    match unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Whether this process ignores the signal, which it then inherited: `nohup` and background jobs do that.
 #[cfg(feature = "cli")]
 pub(crate) fn is_ignored(signal: i32) -> bool {

@@ -4,6 +4,8 @@
 //! confines nothing. The only side that knows the engine.
 
 mod compiler;
+#[cfg(feature = "fault-points")]
+mod fault;
 mod guest;
 mod serve;
 mod thread;
@@ -23,6 +25,15 @@ use crate::protocol::connection::{Carrier, Connection};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::{self, ProcessLimits, Status};
 use crate::sys::{self, StatusPage};
+
+/// A place where a test can have the worker die; nothing without the feature `fault-points`.
+macro_rules! fault_point {
+    ($phase:ident) => {
+        #[cfg(feature = "fault-points")]
+        $crate::worker::fault::hit($crate::protocol::message::FaultPhase::$phase);
+    };
+}
+use fault_point;
 
 /// The exit code of a worker that met an error of ours rather than of its guest (sysexits' EX_SOFTWARE).
 const EXIT_SOFTWARE: i32 = 70;
@@ -119,7 +130,7 @@ fn worker_limits(limits: &Limits) -> ProcessLimits {
     ProcessLimits { data, cpu_secs: None, file: 0, files: 64 }
 }
 
-/// A worker that was executed for itself (start method `spawn`, and every Process).
+/// A worker that was executed for itself (start method `spawn`).
 fn run_worker(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
     hello(connection);
     let (setup, fds) = match receive_setup(connection) {
@@ -136,6 +147,9 @@ fn run_worker(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
     };
     drop(artefact);
     let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
+    #[cfg(feature = "fault-points")]
+    fault::arm(setup.fault, identity.index);
+    fault_point!(Start);
     become_worker(connection, guest, &setup, identity, page, status)
 }
 
@@ -161,6 +175,12 @@ fn become_worker(
         Ok(sender) => sender,
         Err(e) => return refuse(connection, format!("cannot copy a descriptor: {e}")),
     };
+    // A session of its own: no Ctrl-C reaches it, only who means it.
+    if setup.once
+        && let Err(e) = sys::die_of_interrupts()
+    {
+        return refuse(connection, format!("cannot set what a signal does: {e}"));
+    }
     let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
     guest.enter(Me::new(identity, Arc::new(page)), stream.map(Arc::new));
     serve::serve(connection, sender, guest, &ticker, status)

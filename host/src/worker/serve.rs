@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::guest::{Ended, EngineTick, Guest};
-use super::say;
+use super::{fault_point, say};
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
 use crate::protocol::message::{self, Batch, Failure, FromWorker, Record, ToWorker};
@@ -90,6 +90,13 @@ struct Outbox<S> {
 
 impl<S: Carrier> Outbox<S> {
     fn flush(&mut self) -> io::Result<()> {
+        #[cfg(feature = "fault-points")]
+        if super::fault::is_armed(message::FaultPhase::MidWrite) {
+            // The head of the first result and one byte of it.
+            let cut = self.ready.bytes.len().min(self.ready.sent + frame::HEADER_LEN + 1);
+            self.sender.send(&self.ready.bytes[self.ready.sent..cut])?;
+            super::fault::hit(message::FaultPhase::MidWrite);
+        }
         let sent = self.sender.send(&self.ready.bytes[self.ready.sent..]);
         self.ready.bytes.clear();
         self.ready.sent = 0;
@@ -140,6 +147,7 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
     ticks: &impl Ticks,
     status: Status,
 ) -> i32 {
+    fault_point!(Handshake);
     ticks.start();
     let initialized = guest.initialize();
     ticks.stop();
@@ -150,6 +158,7 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
             return 1;
         }
     }
+    fault_point!(Idle);
     let mut outbox = Outbox { sender, ready: Ready::default() };
     loop {
         match next(connection, &mut outbox, &mut guest, ticks, &status) {
@@ -179,6 +188,7 @@ fn next<C: Carrier, S: Carrier>(
     let frame = connection.recv()?;
     match frame.kind {
         Kind::Batch => {
+            fault_point!(GotTask);
             ticks.start();
             let ended = run_batch(Batch::parse(frame.payload)?, outbox, guest, ticks)?;
             match guest.runs_once() {
@@ -231,6 +241,7 @@ fn run_batch<S: Carrier>(
             ended = Ended { code: 1 };
             continue;
         }
+        fault_point!(MidTask);
         let mut run = || guest.run(plan, attempt, record, &mut result);
         ended = match outbox.ready.bytes.is_empty() {
             true => run(),
@@ -247,7 +258,9 @@ fn run_batch<S: Carrier>(
     }
     let busy = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
     frame::write(&mut outbox.ready.bytes, Kind::BatchDone, |out| out.extend_from_slice(&busy.to_le_bytes()));
+    fault_point!(BeforeWrite);
     outbox.flush()?;
+    fault_point!(AfterWrite);
     Ok(ended)
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::{Connection, Guest, become_worker, hello, receive_setup, refuse, say, worker_limits};
+use super::{Connection, Guest, become_worker, fault_point, hello, receive_setup, refuse, say, worker_limits};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::{self, Status};
 use crate::sys::{self, Fork};
@@ -70,6 +70,15 @@ fn live(
     // A fork does not inherit the wish to end with the parent. Its parent is ours, not the zygote.
     if let Err(e) = sandbox::watch_parent(parent) {
         status.steps.push(sandbox::Step { name: "ends with its parent".to_owned(), missing: Some(e.to_string()) });
+    }
+    #[cfg(feature = "fault-points")]
+    super::fault::arm(setup.fault, identity.index);
+    fault_point!(Start);
+    // Nor what the zygote leads: whatever this worker might start ends with it, and not with its siblings.
+    if let Err(e) = rustix::process::setpgid(None, None) {
+        status
+            .steps
+            .push(sandbox::Step { name: "a process group of its own".to_owned(), missing: Some(e.to_string()) });
     }
     hello(connection);
     become_worker(connection, guest, setup, identity, page, status)

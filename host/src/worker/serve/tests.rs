@@ -30,7 +30,17 @@ fn guest(once: bool) -> Guest {
     let artefact = rustix::fs::memfd_create("artefact", MemfdFlags::CLOEXEC).unwrap();
     std::fs::File::from(artefact.try_clone().unwrap()).write_all(&code).unwrap();
     let isolation = Isolation::Fresh;
-    let setup = Setup { version: VERSION, info, limits, isolation, initializer: None, identity: None, once };
+    let setup = Setup {
+        version: VERSION,
+        info,
+        limits,
+        isolation,
+        initializer: None,
+        identity: None,
+        once,
+        #[cfg(feature = "fault-points")]
+        fault: None,
+    };
     Guest::load(&setup, artefact.as_fd()).unwrap()
 }
 

@@ -1,0 +1,118 @@
+//! The processes of this program: those that run, this program itself, and what becomes of them when it exits.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::{Shared, Stage};
+use crate::sys;
+
+/// How long an exit waits until the daemons that it has killed are reaped. One whose output is stuck must not keep the program alive.
+const DAEMONS_END: Duration = Duration::from_secs(1);
+
+/// The processes that have been started and have not ended.
+static CHILDREN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// Whether this is the thread of one of them. (A value without a destructor, for the sake of `end_children`.)
+    static SUPERVISES: Cell<bool> = const { Cell::new(false) };
+}
+
+fn children() -> MutexGuard<'static, Vec<Weak<Shared>>> {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// To be called before the first process is started.
+pub(super) fn prepare_for_exit() {
+    if let Err(e) = sys::at_exit(end_children) {
+        tracing::warn!("processes will not be waited for when this program exits: {e}");
+    }
+}
+
+/// The calling thread looks after this process from now on, until [`unregister`].
+pub(super) fn register(shared: &Arc<Shared>) {
+    SUPERVISES.set(true);
+    children().push(Arc::downgrade(shared));
+}
+
+pub(super) fn unregister(shared: &Arc<Shared>) {
+    children().retain(|child| !std::ptr::eq(child.as_ptr(), Arc::as_ptr(shared)));
+}
+
+fn running() -> Vec<Arc<Shared>> {
+    children().iter().filter_map(Weak::upgrade).collect()
+}
+
+/// As CPython's `_exit_function`: daemons are killed, the others are waited for, whether anybody holds their [`Process`](super::Process) or not.
+///
+/// An exit on the very thread that looks after one of them, out of a function that takes its output, cannot wait: it kills them all.
+fn end_children() {
+    let (running, can_wait) = (running(), !SUPERVISES.get());
+    let (daemons, others): (Vec<_>, Vec<_>) = running.into_iter().partition(|shared| shared.is_daemon() || !can_wait);
+    daemons.iter().for_each(|shared| shared.kill());
+    if can_wait {
+        others.iter().for_each(|shared| drop(shared.wait(None)));
+        let until = Instant::now().checked_add(DAEMONS_END);
+        daemons.iter().for_each(|shared| drop(shared.wait(until)));
+    }
+}
+
+/// A process of this program, as it was when it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessInfo {
+    /// Its name.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether it is a daemon.
+    pub daemon: bool,
+}
+
+/// The processes that were started and have not ended: `multiprocessing.active_children()`. The workers of pools are not among them.
+///
+/// Nothing needs to be joined for its own sake: what has ended has been reaped.
+///
+/// ```no_run
+/// for child in wpool::active_children() {
+///     println!("{} has process id {}", child.name, child.pid);
+/// }
+/// ```
+pub fn active_children() -> Vec<ProcessInfo> {
+    let info = |shared: Arc<Shared>| match &shared.lock().stage {
+        Stage::Started(running) => {
+            Some(ProcessInfo { name: shared.name.clone(), pid: running.child.pid(), daemon: shared.is_daemon() })
+        }
+        Stage::Initial | Stage::Stopped(_) => None,
+    };
+    running().into_iter().filter_map(info).collect()
+}
+
+/// This program itself: `multiprocessing.current_process()` of the main process. (A guest learns about its own process by `wpool:process`.)
+///
+/// ```no_run
+/// let me = wpool::current_process();
+/// assert_eq!((me.name.as_str(), me.pid), ("MainProcess", std::process::id()));
+/// ```
+pub fn current_process() -> ProcessInfo {
+    ProcessInfo { name: "MainProcess".to_owned(), pid: std::process::id(), daemon: false }
+}
+
+/// The process that started this one: `multiprocessing.parent_process()` of the main process, which is `None`. The code of an application
+/// never runs in a worker, so that there is no other answer.
+///
+/// ```no_run
+/// assert_eq!(wpool::parent_process(), None);
+/// ```
+pub fn parent_process() -> Option<ProcessInfo> {
+    None
+}
+
+/// The number of processors that this program may use, at least 1: `multiprocessing.cpu_count()`, but it heeds the affinity mask and the
+/// cgroup's quota, as CPython's `os.process_cpu_count()` heeds the former.
+///
+/// ```no_run
+/// assert!(wpool::cpu_count() >= 1);
+/// ```
+pub fn cpu_count() -> usize {
+    num_cpus::get().max(1)
+}

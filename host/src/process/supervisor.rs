@@ -1,0 +1,441 @@
+//! The thread behind a started process: it starts it, gives it its task, listens to it, ends it when its time is over, and reaps it.
+//!
+//! It must be the thread that started the process (or hold the fork server that did): the kernel sends the process its death signal when
+//! that *thread* ends.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, MutexGuard, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+
+use super::{ExitReason, ExitStatus, Pending, Running, Shared, Sink, Sinks, Stage, State, children};
+use crate::context::server::{ForkServer, NotForked};
+use crate::context::{Child, Exit, StartMethod, spawn, thread};
+use crate::error::{StartError, TaskError};
+use crate::limits::{Isolation, Limit, Limits};
+use crate::protocol::VERSION;
+use crate::protocol::connection::{Connection, RecvError};
+use crate::protocol::frame::{self, Kind};
+use crate::protocol::message::{self, Batch, Call, FromWorker, Identity, Setup, ToWorker};
+
+/// Bytes of a process's output that are kept when nobody takes them as they come.
+const KEPT_OUTPUT: usize = 1 << 20;
+
+/// How long a process that has closed its connection may take to end: it has nothing to do any more.
+const LAST_BREATH: Duration = Duration::from_secs(5);
+
+/// What [`Process::start`](super::Process::start) learns.
+pub(super) struct Started {
+    pub(super) pid: u32,
+    pub(super) sentinel: OwnedFd,
+}
+
+pub(super) struct Supervisor {
+    pub(super) shared: Arc<Shared>,
+    /// Where a start that has failed gives back what it would have needed.
+    pub(super) tell: mpsc::Sender<Result<Started, (StartError, Pending)>>,
+}
+
+impl Supervisor {
+    /// The thread's whole life.
+    pub(super) fn run(self, pending: Pending) {
+        let Supervisor { shared, tell } = self;
+        let ready_by = Instant::now().checked_add(pending.start_timeout);
+        let born = match Born::start(&shared.name, &pending, ready_by) {
+            Ok(born) => born,
+            Err(e) => {
+                let _caller_gone = tell.send(Err((e, pending)));
+                return;
+            }
+        };
+        let Pending { module, call, limits, input, sinks, method, start_timeout } = pending;
+        // As CPython loses its reference to the target with the start.
+        drop(module);
+        let Born { running, socket, sentinel, server } = born;
+        shared.lock().stage = Stage::Started(running.clone());
+        children::register(&shared);
+        let _caller_gone = tell.send(Ok(Started { pid: running.child.pid(), sentinel }));
+        drop(tell);
+
+        let mut listener = Listener {
+            shared: &shared,
+            running: &running,
+            sinks,
+            limits: &limits,
+            method,
+            start_timeout,
+            ready: false,
+            interrupted: false,
+            kill_at: ready_by,
+            signal_at: None,
+            outcome: None,
+            timed_out: false,
+            reason: None,
+        };
+        let request = request(call, input);
+        // Whoever joins must see an end, whatever the functions that take the output do.
+        let listened = std::panic::catch_unwind(AssertUnwindSafe(|| listener.listen(socket, request)));
+        let _panicked = std::panic::catch_unwind(AssertUnwindSafe(|| drop(std::mem::take(&mut listener.sinks))));
+        if listened.is_err() {
+            listener.reason = Some("the function that takes its output panicked".to_owned());
+            running.child.kill();
+        }
+        if !has_ended_by(&running.child, Instant::now() + LAST_BREATH) {
+            listener.reason = Some("it closed its connection and went on".to_owned());
+            running.child.kill();
+        }
+        end_descendants(&running.child);
+        let exit = running.child.wait();
+        let status = listener.status(exit);
+        // Whoever joins must find nothing of it left: no descriptor, and no fork server that nobody else wants.
+        drop((running, server));
+        children::unregister(&shared);
+        shared.lock().stage = Stage::Stopped(status);
+        shared.changed.notify_all();
+    }
+}
+
+/// A process that has been started.
+struct Born {
+    running: Arc<Running>,
+    socket: OwnedFd,
+    sentinel: OwnedFd,
+    /// Where it was forked; kept until it has been reaped.
+    server: Option<Arc<ForkServer>>,
+}
+
+impl Born {
+    fn start(name: &str, pending: &Pending, until: Option<Instant>) -> Result<Born, StartError> {
+        let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
+        let interrupt = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let interrupt = interrupt.map_err(|e| failed(e.into()))?;
+        let (started, server) = start(name, pending, until)?;
+        let spawn::Started { child, socket, page } = started;
+        let prepared = rustix::io::ioctl_fionbio(&socket, true).map_err(Into::into);
+        match prepared.and_then(|()| child.as_fd().try_clone_to_owned()) {
+            Ok(sentinel) => {
+                let running = Arc::new(Running { child, page, interrupt, terminated: false.into() });
+                Ok(Born { running, socket, sentinel, server })
+            }
+            Err(source) => {
+                child.kill();
+                child.wait();
+                Err(failed(source))
+            }
+        }
+    }
+}
+
+/// Starts a worker, and gives the fork server that must be kept as long as it lives.
+fn start(
+    name: &str,
+    pending: &Pending,
+    until: Option<Instant>,
+) -> Result<(spawn::Started, Option<Arc<ForkServer>>), StartError> {
+    let Pending { module, limits, method, .. } = pending;
+    let setup = Setup {
+        version: VERSION,
+        info: module.info().clone(),
+        limits: limits.clone(),
+        // The instance outlives its task, for its `shutdown`.
+        isolation: Isolation::Reuse,
+        initializer: None,
+        identity: None,
+        once: true,
+        #[cfg(feature = "fault-points")]
+        fault: None,
+    };
+    let identity = Identity { name: name.to_owned(), index: 0 };
+    if *method == StartMethod::Forkserver {
+        let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
+        let server = module.fork_servers().get(limits).map_err(failed)?;
+        match server.fork(module, setup.clone(), identity.clone(), until) {
+            Ok(started) => return Ok((started, Some(server))),
+            Err(NotForked::Failed(error)) => return Err(error),
+            // The same will happen to a worker that is executed, and it tells what it is.
+            Err(NotForked::NoZygote) => {}
+        }
+    }
+    let setup = Setup { identity: Some(identity), ..setup };
+    let started = match method {
+        StartMethod::Thread => thread::start(module, setup),
+        StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module.program(), setup, module.artefact()),
+    };
+    started.map(|started| (started, None))
+}
+
+/// The one task.
+fn request(call: Call, input: Vec<u8>) -> Vec<u8> {
+    let mut request = Vec::new();
+    message::write_control(&mut request, &ToWorker::Plan { id: 1, call });
+    frame::write(&mut request, Kind::Batch, |out| {
+        Batch::write_head(out, 1, 1);
+        Batch::write_record(out, &input);
+    });
+    request
+}
+
+/// Listens to a process until its socket closes.
+struct Listener<'s> {
+    shared: &'s Shared,
+    running: &'s Running,
+    sinks: Sinks,
+    limits: &'s Limits,
+    method: StartMethod,
+    start_timeout: Duration,
+    /// It has loaded its module.
+    ready: bool,
+    /// It has been asked to stop.
+    interrupted: bool,
+    /// When it is killed unless it has gone further by then.
+    kill_at: Option<Instant>,
+    /// When it gets `SIGINT`.
+    signal_at: Option<Instant>,
+    outcome: Option<Result<(), TaskError>>,
+    /// It was killed because its task, or its `shutdown`, took too long.
+    timed_out: bool,
+    /// Why it did not run, if neither the guest nor a signal is to blame.
+    reason: Option<String>,
+}
+
+impl Listener<'_> {
+    /// Gives it its task and hears what comes of it.
+    fn listen(&mut self, socket: OwnedFd, request: Vec<u8>) {
+        let mut outgoing = Outgoing { bytes: request, sent: 0 };
+        let mut connection = Connection::new(socket);
+        loop {
+            match self.hear(&mut connection) {
+                Ok(()) => {}
+                Err(RecvError::Closed | RecvError::Io(_)) => return,
+                Err(RecvError::Violation(violation)) => {
+                    self.reason = Some(format!("protocol error: {violation}"));
+                    self.running.child.kill();
+                    return;
+                }
+            }
+            match self.wait(&connection, !outgoing.bytes.is_empty()) {
+                Woken::Socket => {
+                    outgoing.send(connection.carrier());
+                    match connection.fill() {
+                        Ok(0) => return,
+                        Ok(_) => {}
+                        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                        Err(_) => return,
+                    }
+                }
+                Woken::Interrupt => self.interrupt(),
+                Woken::Ended => {
+                    drain(&mut connection);
+                    let _last_words = self.hear(&mut connection);
+                    return;
+                }
+                Woken::Late if self.kill_at.is_some_and(|at| at <= Instant::now()) => {
+                    self.timed_out = self.ready;
+                    self.reason = (!self.ready).then(|| format!("it was not ready after {:?}", self.start_timeout));
+                    self.running.child.kill();
+                    return;
+                }
+                Woken::Late => {
+                    self.signal_at = None;
+                    self.running.child.signal(Signal::INT);
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self, connection: &Connection<OwnedFd>, wants_to_send: bool) -> Woken {
+        let flags = if wants_to_send { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        loop {
+            let until = self.kill_at.into_iter().chain(self.signal_at).min();
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut fds = [
+                PollFd::new(connection.carrier(), flags),
+                PollFd::new(&self.running.interrupt, PollFlags::IN),
+                PollFd::new(&self.running.child, PollFlags::IN),
+            ];
+            let polled = rustix::event::poll(&mut fds, timeout.as_ref());
+            let [_socket, interrupt, ended] = fds.map(|fd| !fd.revents().is_empty());
+            match polled {
+                // A guest that talks all the time has no more time than others.
+                Ok(_) if until.is_some_and(|until| until <= Instant::now()) => return Woken::Late,
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                // First: something else may hold its end of the socket, and talk on.
+                Ok(_) if ended => return Woken::Ended,
+                Ok(_) if interrupt => return Woken::Interrupt,
+                Ok(_) => return Woken::Socket,
+                Err(_) => return Woken::Ended,
+            }
+        }
+    }
+
+    /// It has been asked to stop. Before it is ready, it can neither see that nor die of a signal.
+    fn interrupt(&mut self) {
+        let _count = rustix::io::read(&self.running.interrupt, &mut [0; 8]);
+        if !self.interrupted {
+            self.interrupted = true;
+            self.signal_at = if self.ready { Instant::now().checked_add(self.limits.grace) } else { None };
+        }
+    }
+
+    /// It has gone a step further: the next may take as long as a task may.
+    fn has_gone_further(&mut self) {
+        let allowed = self.limits.time.map(|time| time.saturating_add(self.limits.grace));
+        self.kill_at = allowed.and_then(|time| Instant::now().checked_add(time));
+    }
+
+    /// Handles what has come.
+    fn hear(&mut self, connection: &mut Connection<OwnedFd>) -> Result<(), RecvError> {
+        while connection.has_frame()? {
+            let frame = connection.recv()?;
+            match frame.kind {
+                Kind::Returned => {
+                    self.shared.lock().result = Some(frame.payload.to_vec());
+                    self.outcome = Some(Ok(()));
+                    self.has_gone_further();
+                }
+                Kind::Failed => {
+                    self.outcome = Some(Err(message::read_failure(frame.payload)?.into()));
+                    self.has_gone_further();
+                }
+                Kind::Stdout => pass(frame.payload, &mut self.sinks.stdout, || self.shared.lock(), |s| &mut s.stdout),
+                Kind::Stderr => pass(frame.payload, &mut self.sinks.stderr, || self.shared.lock(), |s| &mut s.stderr),
+                Kind::Took | Kind::BatchDone => {}
+                Kind::Control => match message::read_control(frame)? {
+                    FromWorker::Hello { .. } => self.running.hear_hello(),
+                    FromWorker::Ready if !self.ready => {
+                        self.ready = true;
+                        self.has_gone_further();
+                        let grace = Instant::now().checked_add(self.limits.grace);
+                        self.signal_at = grace.filter(|_| self.interrupted);
+                    }
+                    FromWorker::Refused { reason } => self.reason = Some(reason),
+                    FromWorker::InitFailed { failure } => self.outcome = Some(Err(failure.into())),
+                    _ => {}
+                },
+                Kind::Batch => return Err(frame::Violation::Unexpected("a worker sent a batch").into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn status(self, exit: Exit) -> ExitStatus {
+        let exitcode = match (exit.exitcode(), &self.outcome) {
+            (Some(code), _) => code,
+            // Somebody else has reaped it: what it said itself counts.
+            (None, Some(Ok(()))) => 0,
+            (None, Some(Err(TaskError::Exited { code }))) => code & 0xff,
+            (None, _) => 1,
+        };
+        let reason = match (self.outcome, self.reason, exit) {
+            _ if self.timed_out => ExitReason::Failed(TaskError::Limit {
+                limit: Limit::Time,
+                message: format!(
+                    "timeout after {:?} (it did not stop by itself: the process was {})",
+                    self.limits.time.unwrap_or_default(),
+                    self.method.last_resort()
+                ),
+            }),
+            (_, Some(reason), _) => ExitReason::Failed(TaskError::Broken { reason }),
+            (Some(Err(error)), None, _) => ExitReason::Failed(error),
+            // Also after its target has returned, while its `shutdown` ran.
+            (_, None, Exit::Signal(signal)) => ExitReason::Signaled(signal),
+            (Some(Ok(())), None, Exit::Code(_) | Exit::Unknown) => ExitReason::Returned,
+            (None, None, Exit::Code(_) | Exit::Unknown) => ExitReason::Exited(exitcode),
+        };
+        ExitStatus { exitcode, reason }
+    }
+}
+
+/// What has not been sent yet. A process that is not ready does not read, and must not keep us from looking at the clock.
+struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outgoing {
+    /// Sends what goes at once.
+    fn send(&mut self, socket: &OwnedFd) {
+        while self.sent < self.bytes.len() {
+            match rustix::net::send(socket, &self.bytes[self.sent..], rustix::net::SendFlags::NOSIGNAL) {
+                Ok(sent) => self.sent += sent,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return,
+                // It is ending, which is noticed elsewhere.
+                Err(_) => break,
+            }
+        }
+        *self = Outgoing { bytes: Vec::new(), sent: 0 };
+    }
+}
+
+enum Woken {
+    /// There is something to read, or room to send.
+    Socket,
+    /// Somebody has called [`Process::interrupt`](super::Process::interrupt).
+    Interrupt,
+    /// The process has ended. What it has said is in the socket.
+    Ended,
+    /// It is time to act.
+    Late,
+}
+
+/// Reads what is there now, and no more.
+fn drain(connection: &mut Connection<OwnedFd>) {
+    let mut left = rustix::io::ioctl_fionread(connection.carrier()).unwrap_or(0);
+    while left > 0 {
+        match connection.fill() {
+            Ok(read @ 1..) => left = left.saturating_sub(read as u64),
+            Ok(0) | Err(_) => break,
+        }
+    }
+}
+
+fn has_ended_by(child: &Child, until: Instant) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).unwrap_or_default();
+        match rustix::event::poll(&mut [PollFd::new(child, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) if left.is_zero() => return false,
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}
+
+/// Waits for the end, and kills whatever belongs to the process's group then. No guest can start a process; this is against a worker that
+/// a guest has taken over.
+fn end_descendants(child: &Child) {
+    let (pid, pidfd) = match child {
+        Child::Process { pid, pidfd } => (pid, pidfd),
+        #[cfg(feature = "worker")]
+        Child::Thread(_) => return,
+    };
+    // Not reaped yet: until then nobody else gets its number, and so no other group has that.
+    let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    if let Ok(Some(_)) = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), unreaped)) {
+        // There is no such group if it has ended before it led one.
+        let _none = rustix::process::kill_process_group(*pid, Signal::KILL);
+    }
+}
+
+fn pass<'s>(
+    bytes: &[u8],
+    sink: &mut Option<Sink>,
+    lock: impl FnOnce() -> MutexGuard<'s, State>,
+    kept: impl FnOnce(&mut State) -> &mut Vec<u8>,
+) {
+    match sink {
+        Some(sink) => sink(bytes),
+        None => {
+            let mut state = lock();
+            let kept = kept(&mut state);
+            let room = KEPT_OUTPUT.saturating_sub(kept.len()).min(bytes.len());
+            kept.extend_from_slice(&bytes[..room]);
+        }
+    }
+}
