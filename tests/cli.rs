@@ -480,6 +480,7 @@ fn zero_jobs_are_the_default_and_too_many_are_cut() {
 fn a_dry_run_checks_and_runs_nothing() {
     let output = run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run"]));
     ends(&output, 0, "would call run: func");
+    ends(&run(wpool(["map", &prebuilt("hello"), "--dry-run", "-j", "1"])), 0, "with at most 1 worker\n");
     assert!(output.stdout.is_empty());
     ends(&run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run", "--func", "x"])), 2, "no function");
     ends(&run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run", "--init", "x"])), 2, "no function");
@@ -1003,6 +1004,38 @@ fn sigusr1_tells_how_things_are() {
     running.child.stderr = Some(stderr.into_inner());
     running.signal(Signal::TERM);
     running.end();
+}
+
+#[test]
+fn what_is_done_behind_a_running_task_is_counted_and_written_when_interrupted() {
+    let mut command = wpool(["map", &prebuilt("hello"), "-j", "2", "--retries", "1"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    stdin.write_all(b"slow:60000\nbroken:x\n1:0\n2:0\n3:0\n").unwrap();
+    let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
+    // Signals are watched by then.
+    wait_until("there are workers", LONG, || !task_workers(running.child.id()).is_empty());
+    let mut said = String::new();
+    // One of them may wait in the worker of the task that is running.
+    let status = |done: u64| format!("wpool: {done} done, 1 failed, {} under way, 1 retried\n", 5 - done);
+    while ![3, 4].map(status).contains(&said) {
+        said.clear();
+        running.signal(Signal::USR1);
+        // One line, then one for each worker that there is at that moment.
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    running.signal(Signal::INT);
+    let mut stdout = String::new();
+    running.lines.read_to_string(&mut stdout).unwrap();
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let written = stdout.lines().count();
+    assert!(written >= 2 && stdout.lines().all(|line| line.starts_with("hello ")), "{stdout}");
+    let interrupted = format!("wpool: interrupted: {} done, {} not\n", written + 1, 4 - written);
+    assert!(rest.contains("wpool: task 2: ") && rest.contains(&interrupted), "{written} are written: {rest}");
+    assert_eq!(running.child.wait().unwrap().signal(), Some(libc::SIGINT));
 }
 
 #[test]

@@ -49,9 +49,10 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let pool = Arc::new(settings::pool(args, &module, processes)?.on_event(on_event).build()?);
     let (inputs, outcomes) = pool.stream(&target, !args.unordered)?;
     let export = module.info().target(args.target.func.as_deref()).map_err(crate::BuildError::from)?;
-    report.detail(&format!("calling {}, with at most {processes} workers", export.wit()));
+    let staff = format!("at most {processes} worker{}", if processes == 1 { "" } else { "s" });
+    report.detail(&format!("calling {}, with {staff}", export.wit()));
     if args.dry_run {
-        report.note(&format!("would call {} for each record, with at most {processes} workers", export.wit()));
+        report.note(&format!("would call {} for each record, with {staff}", export.wit()));
         return Ok(Exit::Success);
     }
 
