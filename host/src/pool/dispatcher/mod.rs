@@ -404,9 +404,17 @@ impl Dispatcher {
                     self.tell(|| PoolEvent::WorkerRecycled { worker, why });
                 }
                 self.set_state(worker, WorkerState::Retiring);
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.is_retiring = true;
+                }
                 self.say(worker, &ToWorker::Shutdown);
             }
-            Action::Kill { worker } => self.kill(worker),
+            Action::Kill { worker } => {
+                if !self.schedule.is_terminated() {
+                    self.explain_kill(worker);
+                }
+                self.kill(worker);
+            }
             Action::Finished => self.finished = true,
         }
     }
