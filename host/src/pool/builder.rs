@@ -241,7 +241,8 @@ impl PoolBuilder {
         self
     }
 
-    /// A function that is called with each [`PoolEvent`], in their order, on the pool's own thread: it should be quick. If it panics, it is not called again.
+    /// A function that is called with each [`PoolEvent`], in their order, on the pool's own thread: it should be quick, and must not wait for
+    /// anything of this pool. If it panics, it is not called again.
     pub fn on_event(mut self, on_event: impl Fn(&PoolEvent) + Send + Sync + 'static) -> Self {
         self.sink = Sink::new(on_event);
         self
@@ -273,7 +274,8 @@ impl PoolBuilder {
     /// # Errors
     /// [`BuildError`] if the module's imports are not met, the initializer is unknown or its arguments do not fit; if the pool is not lazy, also
     /// [`BuildError::Broken`] if its workers cannot run.
-    pub fn build(self) -> Result<Pool, BuildError> {
+    pub fn build(mut self) -> Result<Pool, BuildError> {
+        self.limits = self.limits.possible();
         let info = self.module.info().clone();
         check_module(&info, &self.limits)?;
         let initializer = initializer(self.initializer.as_deref(), &self.initargs, &info)?;
