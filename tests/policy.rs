@@ -26,6 +26,7 @@ methods::over_all_start_methods! {
     each_thing_that_happens_is_told_once_and_in_order
     a_listener_that_panics_harms_nobody
     a_worker_that_is_not_ready_in_time_is_killed
+    a_shutdown_that_does_not_end_is_ended_and_told
 }
 
 /// What a pool tells.
@@ -228,6 +229,25 @@ fn a_worker_that_is_not_ready_in_time_is_killed(method: StartMethod) {
     let run = pool.func::<&str, String>("run").unwrap();
     let Err(TaskError::Broken { reason }) = pool.apply(&run, "a") else { panic!("it ran") };
     assert!(reason.contains("workers cannot run"), "{reason}");
+}
+
+fn a_shutdown_that_does_not_end_is_ended_and_told(method: StartMethod) {
+    let text = r#"(component
+        (core module $m
+            (func (export "run") (result i32) (i32.const 7))
+            (func (export "shutdown") (loop (br 0))))
+        (core instance $i (instantiate $m))
+        (func (export "run") (result u32) (canon lift (core func $i "run")))
+        (func (export "shutdown") (canon lift (core func $i "shutdown"))))"#;
+    let told = Told::default();
+    let pool = builder(&wat(text), method).processes(1).isolation(wpool::Isolation::Reuse).on_event(told.listener());
+    let pool = pool.shutdown_timeout(Duration::from_millis(50)).build().unwrap();
+    let run = pool.func::<(), u32>("run").unwrap();
+    assert_eq!(pool.apply(&run, ()), Ok(7));
+    pool.close();
+    pool.join().unwrap();
+    let said = |event: &PoolEvent| matches!(event, PoolEvent::WorkerExited { reason, .. } if reason == "its shutdown took too long: it was killed");
+    assert_eq!(told.count(said), 1, "{:?}", told.all());
 }
 
 /// Failing in the constructor leaves nothing behind, and the reason is there.

@@ -170,6 +170,11 @@ impl PoolBuilder {
         PoolBuilder(self.0.start_timeout(timeout))
     }
 
+    /// As [`wpool::PoolBuilder::shutdown_timeout`](crate::PoolBuilder::shutdown_timeout).
+    pub fn shutdown_timeout(self, timeout: Duration) -> Self {
+        PoolBuilder(self.0.shutdown_timeout(timeout))
+    }
+
     /// As [`wpool::PoolBuilder::lazy`](crate::PoolBuilder::lazy).
     pub fn lazy(self, lazy: bool) -> Self {
         PoolBuilder(self.0.lazy(lazy))

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::frame::FRAME_LEN_MAX;
+
 /// Limits of one task. Every one of them has a default, so that no guest has the whole machine by oversight.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -17,9 +19,9 @@ pub struct Limits {
     pub memory: u64,
     /// Bytes of the stack that guest code runs on. Default [`Limits::STACK`].
     pub stack: usize,
-    /// Bytes of one result. Default [`Limits::OUTPUT`].
+    /// Bytes of one result. Default [`Limits::OUTPUT`], at most [`Limits::RECORD_MAX`].
     pub output: usize,
-    /// Bytes of one record. Default [`Limits::INPUT`].
+    /// Bytes of one record. Default [`Limits::INPUT`], at most [`Limits::RECORD_MAX`].
     pub input: usize,
     /// Bytes kept of what a task writes to stdout and to stderr (each); a command's stdout is its result and has `output` as its limit.
     /// Default [`Limits::STDOUT`].
@@ -37,6 +39,15 @@ impl Limits {
     pub const INPUT: usize = 256 << 20;
     /// 64 KiB.
     pub const STDOUT: usize = 64 << 10;
+    /// 992 MiB: no record and no result can be longer, whatever the limits say.
+    pub const RECORD_MAX: usize = FRAME_LEN_MAX - (32 << 20);
+
+    /// With the most that is possible where more was asked for.
+    pub(crate) fn possible(mut self) -> Limits {
+        self.input = self.input.min(Self::RECORD_MAX);
+        self.output = self.output.min(Self::RECORD_MAX);
+        self
+    }
 }
 
 impl Default for Limits {

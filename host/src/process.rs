@@ -20,7 +20,6 @@ use crate::context::{Child, Exit, StartMethod};
 use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::Limits;
 use crate::module::Module;
-use crate::protocol::frame;
 use crate::protocol::message::Call;
 use crate::sys::StatusPage;
 use crate::target::{Target, check_module, resolve};
@@ -28,9 +27,6 @@ use crate::value::{FuncType, Ret};
 
 /// How long a process may take to get ready, unless something else is asked for. A machine under load is slow; one that hangs is not waited for.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Room in a frame for what stands beside the input.
-const BESIDE_INPUT: usize = 64;
 
 /// How a process ended, in the guest's terms.
 ///
@@ -190,12 +186,13 @@ impl ProcessBuilder {
     ///
     /// # Errors
     /// [`BuildError`] if there is no such function, or its arguments do not fit.
-    pub fn build(self) -> Result<Process, BuildError> {
+    pub fn build(mut self) -> Result<Process, BuildError> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
+        self.limits = self.limits.possible();
         check_module(self.module.info(), &self.limits)?;
         let resolved = resolve(&self.target, self.module.info())?;
         let resolved = if self.input.is_empty() { resolved.complete()? } else { resolved };
-        let input_max = self.limits.input.min(frame::FRAME_LEN_MAX - BESIDE_INPUT);
+        let input_max = self.limits.input;
         if self.input.len() > input_max {
             let reason = format!("{} bytes are over the limit of {input_max} bytes", self.input.len());
             return Err(BuildError::Argument { func: resolved.call.path, index: "input".to_owned(), reason });

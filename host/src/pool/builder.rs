@@ -46,6 +46,7 @@ pub struct PoolBuilder {
     max_memory_per_child: Option<u64>,
     idle_timeout: Option<Duration>,
     start_timeout: Duration,
+    shutdown_timeout: Duration,
     lazy: bool,
     buffer: Option<NonZeroUsize>,
     name: String,
@@ -68,6 +69,8 @@ impl fmt::Debug for RetryOn {
 const POISON_LIMIT: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
 /// How long a worker may take to load its module.
 const START_TIME: Duration = Duration::from_secs(60);
+/// How long a guest's `shutdown` may take.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
 
 impl PoolBuilder {
     pub(super) fn new(module: &Module) -> PoolBuilder {
@@ -89,6 +92,7 @@ impl PoolBuilder {
             max_memory_per_child: None,
             idle_timeout: None,
             start_timeout: START_TIME,
+            shutdown_timeout: SHUTDOWN_TIME,
             lazy: true,
             buffer: None,
             name: "PoolWorker".to_owned(),
@@ -225,13 +229,20 @@ impl PoolBuilder {
         self
     }
 
+    /// How long a worker that is to end may take for its guest's `shutdown`, beside the time limit of tasks; then it is killed. Default 5 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
     /// `false`: all workers are started by [`build`](Self::build), which waits until they are ready, as CPython's `Pool` does. `true`, the default: as tasks come.
     pub fn lazy(mut self, lazy: bool) -> Self {
         self.lazy = lazy;
         self
     }
 
-    /// A function that is called with each [`PoolEvent`], in their order, on the pool's own thread: it should be quick. If it panics, it is not called again.
+    /// A function that is called with each [`PoolEvent`], in their order, on the pool's own thread: it should be quick, and must not wait for
+    /// anything of this pool. If it panics, it is not called again.
     pub fn on_event(mut self, on_event: impl Fn(&PoolEvent) + Send + Sync + 'static) -> Self {
         self.sink = Sink::new(on_event);
         self
@@ -263,7 +274,8 @@ impl PoolBuilder {
     /// # Errors
     /// [`BuildError`] if the module's imports are not met, the initializer is unknown or its arguments do not fit; if the pool is not lazy, also
     /// [`BuildError::Broken`] if its workers cannot run.
-    pub fn build(self) -> Result<Pool, BuildError> {
+    pub fn build(mut self) -> Result<Pool, BuildError> {
+        self.limits = self.limits.possible();
         let info = self.module.info().clone();
         check_module(&info, &self.limits)?;
         let initializer = initializer(self.initializer.as_deref(), &self.initargs, &info)?;
@@ -292,6 +304,7 @@ impl PoolBuilder {
             halt: self.halt,
             grace: self.limits.grace,
             start_time: self.start_timeout,
+            retire_time: self.shutdown_timeout,
             idle_time: self.idle_timeout,
             eager: !self.lazy,
             kill_after: self.limits.time.map(|time| time.saturating_add(self.limits.grace)),

@@ -365,6 +365,10 @@ impl Job {
         call();
     }
 
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
+    }
+
     pub(crate) fn is_halted(&self) -> bool {
         self.lock().halted
     }

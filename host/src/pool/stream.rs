@@ -12,6 +12,9 @@ use crate::error::{Closed, TaskError, TimedOut};
 use crate::protocol::frame::Kind;
 use crate::protocol::message::{Failure, Record, read_failure};
 
+/// An item's own error is kept no longer than this, as a guest's is.
+const REASON_LEN_MAX: usize = 64 << 10;
+
 /// Where the records of a [`Pool::stream`](super::Pool::stream) go in. Dropping it ends the input.
 #[derive(Debug)]
 pub struct Inputs {
@@ -70,7 +73,9 @@ impl Inputs {
     pub(super) fn push_item(&mut self, encoded: Result<&[u8], String>) -> Result<(), Closed> {
         match encoded {
             Ok(record) => self.push(record),
-            Err(reason) => self.job.push(Record::Misfit(reason.as_bytes())),
+            Err(reason) => {
+                self.job.push(Record::Misfit(&reason.as_bytes()[..reason.floor_char_boundary(REASON_LEN_MAX)]))
+            }
         }
     }
 

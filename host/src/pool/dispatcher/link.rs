@@ -50,6 +50,8 @@ pub(super) struct Link {
     plans: Vec<u32>,
     /// It was told that some of its tasks are not wanted any more, and may answer that it has dropped them.
     pub(super) is_dropping: bool,
+    /// It was told to end.
+    pub(super) is_retiring: bool,
     /// When its memory was looked at last.
     weighed: Instant,
     /// Why we ended it, if we did.
@@ -79,6 +81,7 @@ impl Link {
             stage: Stage::Silent,
             plans: Vec::new(),
             is_dropping: false,
+            is_retiring: false,
             weighed: Instant::now(),
             fault: None,
             distrusted: false,

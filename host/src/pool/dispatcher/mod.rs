@@ -305,6 +305,10 @@ impl Dispatcher {
                     self.jobs.insert(job.id, OpenJob { job: job.clone(), chunks: VecDeque::new() });
                     // Before any `Close` that was asked for after it.
                     self.on(Event::Opened { job: job.id });
+                    // That may have been said before there was anything to cancel.
+                    if job.is_cancelled() {
+                        self.on(Event::Cancelled { job: job.id });
+                    }
                 }
                 Command::Resize(processes) => self.on(Event::Resized { processes }),
                 Command::Close => self.on(Event::Close),
@@ -317,9 +321,9 @@ impl Dispatcher {
     /// Takes records from the jobs as far as there is use for them, and gives up jobs that nobody wants.
     fn feed(&mut self) {
         for id in self.waker.take_cancelled() {
-            // What was pushed before still has an outcome.
-            self.take_from(id);
+            // First, so that nothing of it is begun now. What was pushed before still has an outcome.
             self.on(Event::Cancelled { job: id });
+            self.take_from(id);
         }
         let ids: Vec<JobId> = self.open.iter().copied().collect();
         for id in ids {
@@ -404,9 +408,17 @@ impl Dispatcher {
                     self.tell(|| PoolEvent::WorkerRecycled { worker, why });
                 }
                 self.set_state(worker, WorkerState::Retiring);
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.is_retiring = true;
+                }
                 self.say(worker, &ToWorker::Shutdown);
             }
-            Action::Kill { worker } => self.kill(worker),
+            Action::Kill { worker } => {
+                if !self.schedule.is_terminated() {
+                    self.explain_kill(worker);
+                }
+                self.kill(worker);
+            }
             Action::Finished => self.finished = true,
         }
     }

@@ -149,6 +149,16 @@ impl Dispatcher {
         self.on(Event::NotStarted { workers, reason });
     }
 
+    /// Notes why a worker is killed before anybody asked for the end of the pool: it has taken too long at something.
+    pub(super) fn explain_kill(&mut self, worker: WorkerId) {
+        if let Some(link) = self.links.get_mut(&worker)
+            && link.is_retiring
+        {
+            link.fault.get_or_insert_with(|| "its shutdown took too long: it was killed".to_owned());
+            tracing::warn!(target: "wpool::pool", worker, "the guest's `shutdown` took too long");
+        }
+    }
+
     pub(super) fn kill(&mut self, worker: WorkerId) {
         self.set_state(worker, WorkerState::Retiring);
         let Some(link) = self.links.get_mut(&worker) else { return };

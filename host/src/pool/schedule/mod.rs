@@ -33,8 +33,6 @@ const BATCH_GROWTH: u64 = 4;
 const BATCH_BYTES: u64 = 256 << 10;
 /// A second batch waits at a busy worker only if the first one is expected to take no longer than this.
 const PREFETCH_TIME: Duration = Duration::from_millis(2);
-/// A retiring worker has this long for its guest's `shutdown`.
-const RETIRE_TIME: Duration = Duration::from_secs(5);
 /// Workers that may die without a task begun, and no task done in between, before the pool gives up.
 const FUTILE_DEATHS: u32 = 5;
 /// So many of them must have been hired one after another's death: that somebody killed all workers at once proves nothing.
@@ -62,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) grace: Duration,
     /// A worker has this long from its start until it is ready, beside its initializer's time limit.
     pub(crate) start_time: Duration,
+    /// A retiring worker has this long for its guest's `shutdown`.
+    pub(crate) retire_time: Duration,
     /// A worker without a task for this long is ended.
     pub(crate) idle_time: Option<Duration>,
     /// All workers are started whether there are tasks or not.

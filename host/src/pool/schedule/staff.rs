@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Action, Death, FUTILE_DEATHS, FUTILE_ROUNDS, Phase, RETIRE_TIME, Recycle, Schedule, Span, Verdict, Worker,
-    WorkerId, earlier,
+    Action, Death, FUTILE_DEATHS, FUTILE_ROUNDS, Phase, Recycle, Schedule, Span, Verdict, Worker, WorkerId, earlier,
 };
 
 impl Schedule {
@@ -115,7 +114,7 @@ impl Schedule {
                 let kill_after = self.config.kill_after.unwrap_or_default();
                 Some(since.saturating_add(self.config.start_time).saturating_add(kill_after))
             }
-            Phase::Retiring { since } => Some(since.saturating_add(RETIRE_TIME)),
+            Phase::Retiring { since } => Some(since.saturating_add(self.config.retire_time)),
             Phase::Serving => earlier(self.task_deadline(worker), self.drop_deadline(worker)),
         }
     }

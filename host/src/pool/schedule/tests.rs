@@ -161,6 +161,7 @@ fn config() -> impl Strategy<Value = Config> {
             kill_after,
             grace,
             start_time: Duration::from_secs(60),
+            retire_time: Duration::from_secs(5),
             idle_time,
             eager,
         }
@@ -673,6 +674,7 @@ const ONE: Config = Config {
     kill_after: None,
     grace: Duration::from_millis(250),
     start_time: Duration::from_secs(60),
+    retire_time: Duration::from_secs(5),
     idle_time: None,
     eager: false,
 };
@@ -925,7 +927,7 @@ fn workers_that_will_not_end_do_not_gather() {
         started += actions.iter().filter(|a| matches!(a, Action::Start { .. })).count();
     }
     assert_eq!(started, 4);
-    pool.now = RETIRE_TIME;
+    pool.now = ONE.retire_time;
     assert_eq!(pool.on(Event::Tick).len(), 4);
 }
 
