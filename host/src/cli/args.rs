@@ -10,6 +10,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::limits::Limits;
 use crate::pool::Halt;
 
 const EXAMPLES: &str = "\
@@ -398,6 +399,10 @@ pub(super) struct MapArgs {
     #[arg(long, overrides_with = "fresh", help_heading = "What to run")]
     pub(super) reuse: bool,
 
+    /// The time that a guest's `shutdown` may take when a worker ends; 0 for no limit [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Workers")]
+    pub(super) shutdown_timeout: Option<Duration>,
+
     /// How workers are started
     #[arg(
         long,
@@ -657,12 +662,9 @@ fn size(text: &str) -> Result<u64, String> {
     size.map_err(|_| "expected a size such as 64M or 1G (K, M, G are powers of 1024)".to_owned())
 }
 
-/// Of a record or a result: they travel between processes whole, and no message is longer than 1 GiB.
-const PAYLOAD_MAX: u64 = 1000 << 20;
-
 fn payload_size(text: &str) -> Result<usize, String> {
-    let size = Some(size(text)?).filter(|size| *size <= PAYLOAD_MAX).and_then(|size| usize::try_from(size).ok());
-    size.ok_or_else(|| format!("the most is {}M", PAYLOAD_MAX >> 20))
+    let size = usize::try_from(size(text)?).ok().filter(|size| *size <= Limits::RECORD_MAX);
+    size.ok_or_else(|| format!("the most is {}M", Limits::RECORD_MAX >> 20))
 }
 
 fn some_size(text: &str) -> Result<NonZeroU64, String> {

@@ -325,6 +325,7 @@ impl Map<'_> {
         self.flush();
         let written = self.output.finish();
         let tally = &self.shared.tally;
+        // Workers that were not needed in the end may be killed while they start.
         tally.end();
         if written.is_ok() && self.received.get().is_none() {
             // Workers end in good order: their guests' `shutdown` runs.

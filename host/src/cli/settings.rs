@@ -1,6 +1,7 @@
 //! What the flags mean together: everything resolved, with the library's own types.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -112,8 +113,9 @@ pub(super) fn pool(args: &MapArgs, module: &Module, processes: usize) -> Result<
     builder = memory.into_iter().fold(builder, PoolBuilder::max_memory_per_child);
     let idle = args.idle_timeout.filter(|time| !time.is_zero());
     builder = idle.into_iter().fold(builder, PoolBuilder::idle_timeout);
-    let start = args.start_timeout.map(|time| if time.is_zero() { TIME_MAX } else { time });
-    builder = start.into_iter().fold(builder, PoolBuilder::start_timeout);
+    let or_none = |time: Duration| if time.is_zero() { TIME_MAX } else { time };
+    builder = args.start_timeout.map(or_none).into_iter().fold(builder, PoolBuilder::start_timeout);
+    builder = args.shutdown_timeout.map(or_none).into_iter().fold(builder, PoolBuilder::shutdown_timeout);
     builder = failures(&args.failures, builder);
     builder = args.buffer.into_iter().fold(builder, PoolBuilder::buffer);
     let initargs = initargs(args, module)?;

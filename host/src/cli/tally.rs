@@ -3,10 +3,10 @@
 //! Events come on the pool's own thread and before the outcomes that they tell of, so that nothing is ever written that is not counted.
 //! That thread must not wait: it counts, and leaves it to others to talk.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::report::Report;
@@ -27,18 +27,12 @@ pub(super) struct Tally {
     used: AtomicU64,
     died: AtomicU64,
     halted: AtomicBool,
-    /// Workers are being ended: their deaths are no news.
+    /// The pool is coming to its end: the workers' deaths are no news.
     ending: AtomicBool,
     /// A policy ends workers, too, if they do not let go of their tasks.
     halts_now: bool,
-    workers: Mutex<BTreeMap<u32, Worker>>,
-}
-
-/// A worker whose process lives.
-#[derive(Debug, Default)]
-struct Worker {
-    used: bool,
-    recycled: bool,
+    /// Those whose processes live, of the used ones.
+    workers: Mutex<BTreeSet<u32>>,
 }
 
 impl Tally {
@@ -105,10 +99,7 @@ impl Tally {
                 return true;
             }
             PoolEvent::TaskTimedOut { .. } => add(&self.timeouts, 1),
-            PoolEvent::WorkerRecycled { worker, .. } => {
-                self.with(*worker, |worker| worker.recycled = true);
-                return true;
-            }
+            PoolEvent::WorkerRecycled { .. } => return true,
             PoolEvent::WorkerExited { worker, exitcode, .. } => return self.bury(*worker, *exitcode),
             PoolEvent::Halted { .. } => {
                 self.halted.store(true, Ordering::Relaxed);
@@ -122,19 +113,19 @@ impl Tally {
         false
     }
 
-    fn with<T>(&self, worker: u32, change: impl FnOnce(&mut Worker) -> T) -> T {
-        change(self.workers.lock().unwrap_or_else(PoisonError::into_inner).entry(worker).or_default())
+    fn workers(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn use_worker(&self, worker: u32) {
-        let was_used = self.with(worker, |worker| std::mem::replace(&mut worker.used, true));
-        add(&self.used, u64::from(!was_used));
+        let is_new = self.workers().insert(worker);
+        add(&self.used, u64::from(is_new));
     }
 
-    /// Whether the worker has died, instead of ending as it was told to.
+    /// Whether the worker has died, instead of ending as it was told to. Of one whose exit code nobody knows that cannot be said.
     fn bury(&self, worker: u32, exitcode: Option<i32>) -> bool {
-        let known = self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker).unwrap_or_default();
-        let died = exitcode != Some(0) && !known.recycled && !self.ending.load(Ordering::SeqCst);
+        self.workers().remove(&worker);
+        let died = exitcode.is_some_and(|code| code != 0) && !self.ending.load(Ordering::SeqCst);
         add(&self.died, u64::from(died));
         died
     }
@@ -236,11 +227,10 @@ mod tests {
         for event in [started(1), started(1), started(2), started(3)] {
             tally.count(&event);
         }
-        tally.count(&PoolEvent::WorkerRecycled { worker: 2, why: Recycle::Quota });
         assert!(tally.count(&exited(1, Some(-9))));
-        assert!(!tally.count(&exited(2, Some(-9))), "it was told to end");
+        assert!(!tally.count(&exited(2, None)), "nobody knows");
         assert!(!tally.count(&exited(3, Some(0))));
-        assert!(tally.count(&exited(4, None)), "one that was never used");
+        assert!(tally.count(&exited(4, Some(1))), "one that was never used");
         assert_eq!(tally.staff(), "3 workers, 2 died");
         tally.end();
         assert!(!tally.count(&exited(5, Some(-9))));
