@@ -30,6 +30,9 @@ pub enum ModuleError {
     /// The compiler process failed; this is wpool's fault, not the module's.
     #[error("the compiler process failed: {0}")]
     Compiler(String),
+    /// The compiler process cannot be confined as [`Sandbox::Strict`](crate::Sandbox::Strict) wants it.
+    #[error("{0}")]
+    Sandbox(String),
     /// Any of the others, for the file at this path.
     #[error("{path}: {source}")]
     At {
@@ -43,7 +46,7 @@ pub enum ModuleError {
 impl ModuleError {
     pub(crate) fn at(self, path: &Path) -> ModuleError {
         match self {
-            ModuleError::Start(_) | ModuleError::At { .. } => self,
+            ModuleError::Start(_) | ModuleError::Sandbox(_) | ModuleError::At { .. } => self,
             other => ModuleError::At { path: path.display().to_string(), source: Box::new(other) },
         }
     }
@@ -72,6 +75,9 @@ pub enum StartError {
     /// A worker was to be a thread of this program.
     #[error("this program was built without the `worker` feature of wpool and cannot run guests in its own threads")]
     NoThreads,
+    /// A worker was to be a thread of this program, which the strict sandbox does not allow.
+    #[error("the sandbox is strict, and a worker in a thread has this program's own rights")]
+    ThreadUnconfined,
     /// The operating system refused.
     #[error("cannot start {program}: {source}")]
     Spawn {

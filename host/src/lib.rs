@@ -70,6 +70,9 @@ pub use process::{
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]
 pub use protocol::message::{Fault, FaultAction, FaultPhase};
-pub use sandbox::{Status, Step, doctor};
+pub use sandbox::{Sandbox, Status, Step, doctor, unenforced};
+#[cfg(feature = "fault-points")]
+#[doc(hidden)]
+pub use sys::Attempt;
 pub use target::{CommandInput, Format, Target};
 pub use value::{Args, FromValue, FuncType, IntoValue, Param, Ret, Type, Value};

@@ -12,6 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::limits::Limits;
 use crate::pool::Halt;
+use crate::sandbox::Sandbox;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -173,6 +174,27 @@ pub(super) struct ModuleArgs {
 
     #[command(flatten)]
     pub(super) cache: CacheArgs,
+
+    #[command(flatten)]
+    pub(super) sandbox: SandboxArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SandboxArgs {
+    /// How much confinement worker and compiler processes must have
+    ///
+    /// strict: all that `wpool doctor` lists, or nothing runs. default: what this machine offers; what is missing is a warning. off: only
+    /// WebAssembly's own wall stands, for finding faults.
+    #[arg(
+        long = "sandbox",
+        value_name = "strict|default|off",
+        default_value_t,
+        hide_default_value = true,
+        env = "WPOOL_SANDBOX",
+        hide_env_values = true,
+        help_heading = "Workers"
+    )]
+    pub(super) choice: Sandbox,
 }
 
 // The function and the arguments that are the same for every task.
@@ -611,6 +633,9 @@ pub(super) struct CompileArgs {
     /// Keep compiled modules in this directory [default: $XDG_CACHE_HOME/wpool or ~/.cache/wpool]
     #[arg(long, value_name = "DIR", value_parser = maybe_empty_path(), env = "WPOOL_CACHE_DIR", hide_env_values = true, action = ArgAction::Set)]
     pub(super) cache_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) sandbox: SandboxArgs,
 }
 
 /// A number of workers, absolute or by the number of processors.

@@ -110,7 +110,7 @@ fn of_module_error(error: &ModuleError) -> Exit {
         ModuleError::Io(_) | ModuleError::NotWasm(_) | ModuleError::Invalid(_) | ModuleError::CompileLimit(_) => {
             Exit::Usage
         }
-        ModuleError::Start(_) | ModuleError::Compiler(_) => Exit::Broken,
+        ModuleError::Start(_) | ModuleError::Sandbox(_) | ModuleError::Compiler(_) => Exit::Broken,
         ModuleError::At { source, .. } => of_module_error(source),
     }
 }
@@ -134,7 +134,7 @@ pub(super) fn of_module_error_in_run(error: &ModuleError) -> Exit {
     match error {
         ModuleError::Io(_) => Exit::NotFound,
         ModuleError::NotWasm(_) | ModuleError::Invalid(_) | ModuleError::CompileLimit(_) => Exit::Refused,
-        ModuleError::Start(_) | ModuleError::Compiler(_) => Exit::Own,
+        ModuleError::Start(_) | ModuleError::Sandbox(_) | ModuleError::Compiler(_) => Exit::Own,
         ModuleError::At { source, .. } => of_module_error_in_run(source),
     }
 }

@@ -60,7 +60,12 @@ fn run() -> Exit {
     let report = Report::new(&cli.talk);
     let done = match (cli.generate, cli.command) {
         (Some(kind), _) => generate(kind),
-        (None, Some(command)) => dispatch(command, &report),
+        (None, Some(command)) => {
+            let done = dispatch(command, &report);
+            // At the end, when the processes have told; each command's report shows a bar of its own until then.
+            warn_of_unenforced(&report);
+            done
+        }
         (None, None) => {
             stdio::say(Cli::command().render_help().to_string().as_bytes());
             return Exit::Usage;
@@ -82,6 +87,14 @@ fn dispatch(command: Command, report: &Report) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(&args, report),
         Command::Compile(args) => compile::run(&args, report),
         Command::Doctor => doctor::run(),
+    }
+}
+
+/// One line, however many processes have said so.
+fn warn_of_unenforced(report: &Report) {
+    let steps: Vec<String> = crate::unenforced().iter().map(ToString::to_string).collect();
+    if !steps.is_empty() {
+        report.warn(&format!("not enforced in worker processes: {}", steps.join("; ")));
     }
 }
 

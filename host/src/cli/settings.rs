@@ -6,7 +6,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::{
-    AsArgs, CacheArgs, FailureArgs, Form, Growth, Jobs, LimitArgs, MapArgs, ModuleArgs, Start, TIME_MAX, TargetArgs,
+    AsArgs, CacheArgs, FailureArgs, Form, Growth, Jobs, LimitArgs, MapArgs, ModuleArgs, SandboxArgs, Start, TIME_MAX,
+    TargetArgs,
 };
 use super::exit::Failure;
 use super::report::Report;
@@ -26,7 +27,7 @@ const FDS_OF_OURS: u64 = 32;
 
 /// Loads the module, and passes on what its cache had to say.
 pub(super) fn load(args: &ModuleArgs, report: &Report) -> Result<Module, ModuleError> {
-    let module = loader(&args.cache).load(&args.module)?;
+    let module = loader(&args.cache, &args.sandbox).load(&args.module)?;
     for warning in module.warnings() {
         report.warn(warning);
     }
@@ -38,8 +39,8 @@ pub(super) fn load(args: &ModuleArgs, report: &Report) -> Result<Module, ModuleE
     Ok(module)
 }
 
-pub(super) fn loader(args: &CacheArgs) -> ModuleLoader {
-    let loader = Module::loader();
+pub(super) fn loader(args: &CacheArgs, sandbox: &SandboxArgs) -> ModuleLoader {
+    let loader = Module::loader().sandbox(sandbox.choice);
     match &args.cache_dir {
         _ if args.no_cache => loader.no_cache(),
         Some(dir) if !dir.as_os_str().is_empty() => loader.cache_dir(dir),

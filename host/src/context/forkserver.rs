@@ -16,12 +16,14 @@ use crate::error::StartError;
 use crate::protocol::connection;
 use crate::protocol::frame::{self, Violation};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
+use crate::sandbox::Sandbox;
 use crate::sys::StatusPage;
 
 /// A running zygote, and what it has been asked for.
 pub(crate) struct Zygote {
     child: Child,
     socket: OwnedFd,
+    sandbox: Sandbox,
     incoming: Vec<u8>,
     /// The indices of the workers it has been asked for and has not answered for, in order.
     asked: VecDeque<u32>,
@@ -37,7 +39,7 @@ pub(crate) enum Answer {
         worker: u32,
         reason: String,
     },
-    /// The module cannot be loaded.
+    /// It cannot load the module, or not in the confinement that is wanted: why.
     Refused {
         reason: String,
     },
@@ -61,7 +63,7 @@ pub(crate) struct Requested {
 impl Zygote {
     pub(crate) fn start(program: &Program, setup: Setup, artefact: BorrowedFd<'_>) -> Result<Zygote, StartError> {
         let (socket, child) = start_with(program, ProgramRole::Zygote, setup, &[artefact])?;
-        Ok(Zygote { child, socket, incoming: Vec::new(), asked: VecDeque::new() })
+        Ok(Zygote { child, socket, sandbox: program.sandbox, incoming: Vec::new(), asked: VecDeque::new() })
     }
 
     /// Asks for a worker. The request waits in the socket while the zygote is still loading.
@@ -104,7 +106,13 @@ impl Zygote {
                 FromWorker::NotForked { reason } => {
                     Answer::NotForked { worker: self.asked.pop_front().ok_or(unasked)?, reason }
                 }
-                FromWorker::Refused { reason } => Answer::Refused { reason },
+                FromWorker::Refused { reason } => {
+                    Answer::Refused { reason: format!("the module cannot be loaded: {reason}") }
+                }
+                FromWorker::Unconfined { missing } => match self.sandbox.judge(missing) {
+                    Ok(()) => continue,
+                    Err(reason) => Answer::Refused { reason },
+                },
                 FromWorker::Compiled(_) | FromWorker::InitFailed { .. } | FromWorker::Report(_) => return Err(unasked),
             });
         }

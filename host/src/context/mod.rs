@@ -21,6 +21,7 @@ pub use self::child::Exit;
 #[cfg(feature = "worker")]
 pub(crate) use self::thread::Life;
 use crate::error::StartError;
+use crate::sandbox::Sandbox;
 
 /// How processes, and the workers of a pool, are started: Python's `context`. There is no `fork`: an application has threads.
 ///
@@ -94,7 +95,8 @@ pub fn init() {
         {
             let role = args.next().as_deref().and_then(ProgramRole::parse);
             let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok());
-            crate::worker::main(role.zip(parent));
+            let sandbox = args.next().and_then(|choice| choice.to_str()?.parse().ok());
+            crate::worker::main(role.zip(parent).zip(sandbox));
         }
         // Somebody started a program as a worker that cannot be one.
         #[cfg(not(feature = "worker"))]
@@ -107,21 +109,40 @@ pub fn init() {
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     path: PathBuf,
+    /// How much confinement its processes must have.
+    pub(crate) sandbox: Sandbox,
+    /// What its compiler and its Processes do, in tests.
+    #[cfg(feature = "fault-points")]
+    pub(crate) fault: Option<crate::Fault>,
 }
 
 impl Program {
+    fn at(path: PathBuf, sandbox: Sandbox) -> Program {
+        Program {
+            path,
+            sandbox,
+            #[cfg(feature = "fault-points")]
+            fault: None,
+        }
+    }
+
     /// The given program, or this one. An error, before any process starts, if this one cannot be a worker.
-    pub(crate) fn choose(given: Option<&Path>) -> Result<Program, StartError> {
+    pub(crate) fn choose(given: Option<&Path>, sandbox: Sandbox) -> Result<Program, StartError> {
         match given {
             Some(path) => {
                 let missing = |source| StartError::Spawn { program: path.display().to_string(), source };
-                Ok(Program { path: std::fs::canonicalize(path).map_err(missing)? })
+                Ok(Program::at(std::fs::canonicalize(path).map_err(missing)?, sandbox))
             }
             None if cfg!(not(feature = "worker")) => Err(StartError::NoWorker),
             None if !INIT_CALLED.load(Ordering::Relaxed) => Err(StartError::InitNotCalled),
             // Stays right when the file is replaced or removed while we run.
-            None => Ok(Program { path: "/proc/self/exe".into() }),
+            None => Ok(Program::at("/proc/self/exe".into(), sandbox)),
         }
+    }
+
+    #[cfg(feature = "fault-points")]
+    pub(crate) fn with_fault(self, fault: Option<crate::Fault>) -> Program {
+        Program { fault, ..self }
     }
 
     /// Executes the program in a role, with `socket` as its standard input: the one descriptor besides two times /dev/null that it inherits.
@@ -129,7 +150,7 @@ impl Program {
     /// The calling thread must live as long as the process is wanted: the kernel sends the death signal when that *thread* ends.
     pub(crate) fn start(&self, role: ProgramRole, socket: OwnedFd) -> Result<Child, StartError> {
         let spawned = Command::new(&self.path)
-            .args([ROLE_ARG, role.as_str(), &std::process::id().to_string()])
+            .args([ROLE_ARG, role.as_str(), &std::process::id().to_string(), self.sandbox.as_str()])
             .env_clear()
             // A worker must never symbolise a backtrace of its own: that opens files and takes locks.
             .env("RUST_BACKTRACE", "0")

@@ -22,6 +22,9 @@ const STACK_BESIDE: usize = 2 << 20;
 pub(crate) fn start(module: &Module, setup: Setup) -> Result<Started, StartError> {
     use std::sync::Arc;
 
+    if module.program().sandbox == crate::sandbox::Sandbox::Strict {
+        return Err(StartError::ThreadUnconfined);
+    }
     let failed = |source| StartError::Spawn { program: "a worker thread".to_owned(), source };
     let (life, socket, page) = Life::begin().map_err(failed)?;
     let life = Arc::new(life);

@@ -13,6 +13,7 @@ use crate::error::ModuleError;
 use crate::limits::Limits;
 use crate::protocol::connection::{self, Connection, RecvError};
 use crate::protocol::message::{self, FromWorker, ToWorker};
+use crate::sandbox::Sandbox;
 
 /// How long a compilation may take by the wall clock. Its processor time, memory and output are limited in its own process.
 const WALL_MAX: Duration = Duration::from_secs(300);
@@ -34,12 +35,18 @@ pub(super) fn compile(program: &Program, bytes: &[u8], text: bool) -> Result<Com
     let mut request = Vec::new();
     message::write_control(
         &mut request,
-        &ToWorker::Compile { version: crate::protocol::VERSION, text, limits: Limits::default() },
+        &ToWorker::Compile {
+            version: crate::protocol::VERSION,
+            text,
+            limits: Limits::default(),
+            #[cfg(feature = "fault-points")]
+            fault: program.fault,
+        },
     );
     // The request is small: it goes out whole, or the process is gone already, which is seen below.
     let _sent = connection::send_with_fds(&ours, &request, &[source.as_fd(), artefact.as_fd()]);
 
-    let answer = await_answer(ours, Instant::now() + WALL_MAX);
+    let answer = await_answer(ours, program.sandbox, Instant::now() + WALL_MAX);
     child.kill();
     let exit = child.wait();
     match answer {
@@ -47,6 +54,10 @@ pub(super) fn compile(program: &Program, bytes: &[u8], text: bool) -> Result<Com
             let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
             rustix::fs::fcntl_add_seals(&artefact, seals).map_err(|e| ModuleError::Io(e.into()))?;
             Ok(Compiled { info: *info, artefact })
+        }
+        // Only if it may not be: see await_answer.
+        Ok(Some(FromWorker::Unconfined { missing })) => {
+            Err(ModuleError::Sandbox(program.sandbox.judge(missing).err().unwrap_or_default()))
         }
         Ok(Some(FromWorker::Refused { reason })) => Err(ModuleError::Invalid(reason)),
         Ok(Some(_)) => Err(ModuleError::Compiler("it gave an answer to a question that was not asked".to_owned())),
@@ -57,12 +68,15 @@ pub(super) fn compile(program: &Program, bytes: &[u8], text: bool) -> Result<Com
 }
 
 /// `Ok(None)` when the time is up.
-fn await_answer(socket: OwnedFd, deadline: Instant) -> Result<Option<FromWorker>, RecvError> {
+fn await_answer(socket: OwnedFd, sandbox: Sandbox, deadline: Instant) -> Result<Option<FromWorker>, RecvError> {
     let mut connection = Connection::new(socket);
     loop {
         while connection.has_frame()? {
             match message::read_control(connection.recv()?)? {
                 FromWorker::Hello { .. } => {}
+                FromWorker::Unconfined { missing } if sandbox != Sandbox::Strict => {
+                    let _told = sandbox.judge(missing);
+                }
                 answer => return Ok(Some(answer)),
             }
         }

@@ -17,6 +17,10 @@ pub use self::info::{Export, Grant, Import, ModuleInfo, ModuleKind, Role, Target
 use crate::context::Program;
 use crate::context::server::ForkServers;
 use crate::error::ModuleError;
+use crate::sandbox::Sandbox;
+
+const SANDBOX_OFF: &str =
+    "the sandbox is OFF: nothing but WebAssembly's own wall stands between the guest and this machine";
 
 /// No module file is larger. It is read whole, and its compiler process gets a limited time and memory.
 const MODULE_LEN_MAX: u64 = 512 << 20;
@@ -96,7 +100,13 @@ impl Module {
 
     /// A loader, to choose the cache and the worker program.
     pub fn loader() -> ModuleLoader {
-        ModuleLoader { cache: CacheChoice::Default, program: None }
+        ModuleLoader {
+            cache: CacheChoice::Default,
+            program: None,
+            sandbox: Sandbox::Default,
+            #[cfg(feature = "fault-points")]
+            fault: None,
+        }
     }
 
     /// The digest of the bytes it was loaded from.
@@ -134,7 +144,7 @@ impl Module {
         self.inner.cached.as_deref()
     }
 
-    /// Why the cache was not used or not filled, if it was wanted: the module works all the same.
+    /// Why the cache was not used or not filled, if it was wanted, and that the sandbox is off: the module works all the same.
     pub fn warnings(&self) -> &[String] {
         &self.inner.warnings
     }
@@ -164,6 +174,9 @@ enum CacheChoice {
 pub struct ModuleLoader {
     cache: CacheChoice,
     program: Option<PathBuf>,
+    sandbox: Sandbox,
+    #[cfg(feature = "fault-points")]
+    fault: Option<crate::Fault>,
 }
 
 impl ModuleLoader {
@@ -190,6 +203,22 @@ impl ModuleLoader {
         self
     }
 
+    /// How much confinement the module's processes must have: its compiler's, and those of all pools and processes that run it.
+    #[must_use]
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = sandbox;
+        self
+    }
+
+    /// Has the compiler process, or the Processes that run the module, come to grief. For the project's own tests.
+    #[cfg(feature = "fault-points")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn fault(mut self, fault: crate::Fault) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
     /// Loads the module at `path`.
     ///
     /// # Errors
@@ -206,9 +235,14 @@ impl ModuleLoader {
     /// As [`Module::from_bytes`].
     pub fn from_bytes(&self, bytes: &[u8]) -> Result<Module, ModuleError> {
         let text = is_text(bytes)?;
-        let program = Program::choose(self.program.as_deref())?;
+        let program = Program::choose(self.program.as_deref(), self.sandbox)?;
+        #[cfg(feature = "fault-points")]
+        let program = program.with_fault(self.fault);
         let digest = Digest(Sha256::digest(bytes).into());
         let mut warnings = Vec::new();
+        if self.sandbox == Sandbox::Off {
+            warnings.push(SANDBOX_OFF.to_owned());
+        }
         let cache = self.open_cache(&mut warnings);
 
         if let Some(hit) = cache.as_ref().and_then(|cache| cache.get(digest, &mut warnings)) {

@@ -17,11 +17,12 @@ use super::policy::{Backoff, Halt};
 use super::schedule::Config;
 use super::{Pool, Shared};
 use crate::context::StartMethod;
-use crate::error::{BuildError, TaskError};
+use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Isolation, Limit, Limits};
 use crate::module::{Module, ModuleInfo, Role};
 use crate::protocol::VERSION;
 use crate::protocol::message::{Call, Setup};
+use crate::sandbox::Sandbox;
 use crate::target::{Target, check_module, resolve};
 use crate::value::{Type, Value};
 
@@ -279,6 +280,9 @@ impl PoolBuilder {
         let info = self.module.info().clone();
         check_module(&info, &self.limits)?;
         let initializer = initializer(self.initializer.as_deref(), &self.initargs, &info)?;
+        if self.start_method == StartMethod::Thread && self.module.program().sandbox == Sandbox::Strict {
+            return Err(StartError::ThreadUnconfined.into());
+        }
         let default_isolation = if initializer.is_some() { Isolation::Reuse } else { Isolation::Fresh };
         let setup = Setup {
             version: VERSION,

@@ -20,6 +20,7 @@ use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Batch, Call, FromWorker, Identity, Setup, ToWorker};
+use crate::sandbox::Sandbox;
 
 /// Bytes of a process's output that are kept when nobody takes them as they come.
 const KEPT_OUTPUT: usize = 1 << 20;
@@ -52,6 +53,7 @@ impl Supervisor {
             }
         };
         let Pending { module, call, limits, input, sinks, method, start_timeout } = pending;
+        let sandbox = module.program().sandbox;
         // As CPython loses its reference to the target with the start.
         drop(module);
         let Born { running, socket, sentinel, server } = born;
@@ -65,6 +67,7 @@ impl Supervisor {
             running: &running,
             sinks,
             limits: &limits,
+            sandbox,
             method,
             start_timeout,
             ready: false,
@@ -146,7 +149,7 @@ fn start(
         identity: None,
         once: true,
         #[cfg(feature = "fault-points")]
-        fault: None,
+        fault: module.program().fault,
     };
     let identity = Identity { name: name.to_owned(), index: 0 };
     if *method == StartMethod::Forkserver {
@@ -184,6 +187,7 @@ struct Listener<'s> {
     running: &'s Running,
     sinks: Sinks,
     limits: &'s Limits,
+    sandbox: Sandbox,
     method: StartMethod,
     start_timeout: Duration,
     /// It has loaded its module.
@@ -314,6 +318,7 @@ impl Listener<'_> {
                         self.signal_at = grace.filter(|_| self.interrupted);
                     }
                     FromWorker::Refused { reason } => self.reason = Some(reason),
+                    FromWorker::Unconfined { missing } => self.reason = self.sandbox.judge(missing).err(),
                     FromWorker::InitFailed { failure } => self.outcome = Some(Err(failure.into())),
                     _ => {}
                 },

@@ -10,7 +10,14 @@ use crate::module::ModuleInfo;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToWorker {
     /// To a compiler process; the module and the file for the artefact are the descriptors beside it.
-    Compile { version: u32, text: bool, limits: Limits },
+    Compile {
+        version: u32,
+        text: bool,
+        limits: Limits,
+        /// What the compiler tries, in tests.
+        #[cfg(feature = "fault-points")]
+        fault: Option<Fault>,
+    },
     /// To a zygote or a worker of its own, first of all; the artefact is the descriptor beside it.
     Setup(Box<Setup>),
     /// To a zygote: fork a worker. Beside it: the worker's socket and its status page.
@@ -38,6 +45,8 @@ pub(crate) enum FromWorker {
     NotForked { reason: String },
     /// The module cannot be compiled, loaded or linked. The process ends.
     Refused { reason: String },
+    /// Not all of the confinement is enforced: what is not. If it is strict, the process ends.
+    Unconfined { missing: Vec<crate::sandbox::Step> },
     /// The initializer failed. The process ends.
     InitFailed { failure: Failure },
     /// The answer to `Report`.
@@ -84,6 +93,8 @@ pub struct Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[doc(hidden)]
 pub enum FaultPhase {
+    /// In a compiler process, before it reads its module.
+    Compile,
     Start,
     Handshake,
     Idle,
@@ -102,6 +113,17 @@ pub enum FaultAction {
     Segv,
     Stop,
     Exit(i32),
+    /// Tries what its confinement should refuse, and says by its end what came of it.
+    Try(crate::sys::Attempt),
+}
+
+/// The exit codes after an attempt that was refused, and after one that was not.
+#[cfg(feature = "fault-points")]
+impl FaultAction {
+    #[doc(hidden)]
+    pub const REFUSED: i32 = 77;
+    #[doc(hidden)]
+    pub const ALLOWED: i32 = 78;
 }
 
 /// How to call a function for each record of a plan.

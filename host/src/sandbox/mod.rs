@@ -1,10 +1,13 @@
 //! The second wall: the confinement of a worker's operating system process.
 //!
 //! A list of steps and a report. Each step is one function that says what was really enforced, and the report is what the process itself
-//! saw, never a guess. This is the first part of the wall; landlock, seccomp and namespaces take their place behind it.
+//! saw, never a guess. The steps are in `enter`, the system calls that are left in `calls`; what each is for is in `docs/SECURITY.md`.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::str::FromStr;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +18,76 @@ use crate::module::ModuleLoader;
 use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
+
+/// How much confinement the processes of a module must have: [`ModuleLoader::sandbox`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Sandbox {
+    /// All of it, or nothing runs.
+    Strict,
+    /// What this machine's kernel offers. What is missing is a warning, once. The default.
+    #[default]
+    Default,
+    /// No landlock, no list of system calls, no namespaces: only WebAssembly's own wall stands, and limits. For finding faults.
+    Off,
+}
+
+impl Sandbox {
+    const ALL: [(Sandbox, &'static str); 3] =
+        [(Sandbox::Strict, "strict"), (Sandbox::Default, "default"), (Sandbox::Off, "off")];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Sandbox::Strict => "strict",
+            Sandbox::Default => "default",
+            Sandbox::Off => "off",
+        }
+    }
+
+    /// The coordinator hears from a process what is not enforced in it. An error, in words, if that may not be.
+    pub(crate) fn judge(self, missing: Vec<Step>) -> Result<(), String> {
+        match self {
+            Sandbox::Strict => {
+                let steps: Vec<String> = missing.iter().map(Step::to_string).collect();
+                Err(format!("the sandbox is strict, and not all of it can be enforced: {}", steps.join("; ")))
+            }
+            Sandbox::Default => {
+                UNENFORCED.get_or_init(|| {
+                    for Step { name, missing } in &missing {
+                        let why = missing.as_deref().unwrap_or_default();
+                        tracing::warn!(target: "wpool::sandbox", step = name, why, "not enforced in worker processes");
+                    }
+                    missing
+                });
+                Ok(())
+            }
+            Sandbox::Off => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Sandbox {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Sandbox::ALL.iter().find(|(_, name)| *name == text);
+        found.map(|(sandbox, _)| *sandbox).ok_or("expected strict, default or off")
+    }
+}
+
+/// What the first process that lacked something has said. It is the same kernel for all of them.
+static UNENFORCED: OnceLock<Vec<Step>> = OnceLock::new();
+
+/// What this program's worker and compiler processes have reported so far as not enforced in them, with [`Sandbox::Default`]. Empty if all
+/// is well, or if none has been started.
+pub fn unenforced() -> &'static [Step] {
+    UNENFORCED.get().map_or(&[], Vec::as_slice)
+}
 
 /// What is enforced in a process, step by step.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,10 +105,30 @@ pub struct Step {
     pub missing: Option<String>,
 }
 
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.missing {
+            None => f.write_str(&self.name),
+            Some(why) => write!(f, "{} ({why})", self.name),
+        }
+    }
+}
+
 impl Status {
+    /// A step that is taken again, after a fork, stands where it was; it is enforced if it was enforced this time.
     #[cfg(feature = "worker")]
-    fn note(&mut self, name: &str, done: Result<(), impl std::fmt::Display>) {
-        self.steps.push(Step { name: name.to_owned(), missing: done.err().map(|e| e.to_string()) });
+    pub(crate) fn note(&mut self, name: &str, done: Result<(), impl fmt::Display>) {
+        let missing = done.err().map(|e| e.to_string());
+        match self.steps.iter_mut().find(|step| step.name == name) {
+            Some(step) => step.missing = missing,
+            None => self.steps.push(Step { name: name.to_owned(), missing }),
+        }
+    }
+
+    /// The steps that are not enforced.
+    #[cfg(feature = "worker")]
+    pub(crate) fn missing(&self) -> Vec<Step> {
+        self.steps.iter().filter(|step| step.missing.is_some()).cloned().collect()
     }
 }
 
@@ -84,72 +177,11 @@ fn ask(socket: OwnedFd) -> Result<Status, RecvError> {
 }
 
 #[cfg(feature = "worker")]
-pub(crate) use self::enter::{ProcessLimits, begin, limit, watch_parent};
+mod calls;
+#[cfg(feature = "worker")]
+mod enter;
 
 #[cfg(feature = "worker")]
-mod enter {
-    use super::*;
-
-    use rustix::process::{Pid, Resource, Rlimit, Signal};
-
-    /// Limits of the process, beyond those of its tasks.
-    #[derive(Debug, Clone, Copy)]
-    pub(crate) struct ProcessLimits {
-        /// Bytes of private memory that can be written to.
-        pub(crate) data: u64,
-        /// Seconds of processor time; `None`: none (a worker runs task after task).
-        pub(crate) cpu_secs: Option<u64>,
-        /// Bytes of any file that is written.
-        pub(crate) file: u64,
-        /// Open descriptors.
-        pub(crate) files: u64,
-    }
-
-    /// The first steps of a fresh process, before it reads a byte.
-    pub(crate) fn begin(parent: u32) -> Status {
-        let mut status = Status::default();
-        status.note("ends with its parent", watch_parent(parent));
-        status.note("a session of its own, without a terminal", rustix::process::setsid().map(|_| ()));
-        status.note("no inherited descriptors", crate::sys::close_from(3));
-        status.note("empty environment", empty_environment());
-        status.note("default signals", crate::sys::reset_signals());
-        status.note("no new privileges", rustix::thread::set_no_new_privs(true));
-        status
-    }
-
-    /// Asks for SIGKILL at the parent's death. If the parent was gone before that, there is nobody to wait for.
-    pub(crate) fn watch_parent(parent: u32) -> io::Result<()> {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        match rustix::process::getppid().map(Pid::as_raw_nonzero) {
-            Some(pid) if pid.get().unsigned_abs() == parent => Ok(()),
-            _ => crate::sys::exit_now(0),
-        }
-    }
-
-    fn empty_environment() -> Result<(), String> {
-        let ours = ["RUST_BACKTRACE", "WAST_STRICT_COMPONENT_INDICES"];
-        match std::env::vars_os().find(|(name, _)| !ours.iter().any(|known| name == known)) {
-            None => Ok(()),
-            Some((name, _)) => Err(format!("{} is set", name.display())),
-        }
-    }
-
-    /// Limits of the kernel on this process.
-    pub(crate) fn limit(status: &mut Status, limits: ProcessLimits) {
-        let ProcessLimits { data, cpu_secs, file, files } = limits;
-        status.note("no core dumps", set(Resource::Core, 0));
-        status.note(&format!("at most {} MiB of private memory", data >> 20), set(Resource::Data, data));
-        status.note(&format!("files of at most {} MiB", file >> 20), set(Resource::Fsize, file));
-        status.note(&format!("at most {files} descriptors"), set(Resource::Nofile, files));
-        if let Some(secs) = cpu_secs {
-            status.note(&format!("at most {secs} s of processor time"), set(Resource::Cpu, secs));
-        }
-    }
-
-    /// Lowers a limit; one that is lower already stays.
-    fn set(resource: Resource, wanted: u64) -> io::Result<()> {
-        let had = rustix::process::getrlimit(resource).maximum;
-        let limit = Some(had.map_or(wanted, |had| had.min(wanted)));
-        Ok(rustix::process::setrlimit(resource, Rlimit { current: limit, maximum: limit })?)
-    }
-}
+pub(crate) use self::calls::Role;
+#[cfg(feature = "worker")]
+pub(crate) use self::enter::{Confinement, ProcessLimits, Verdict, watch_parent};

@@ -17,7 +17,7 @@ pub(crate) enum Fork {
 ///
 /// Fails with `EBUSY` unless the process has exactly one thread: locks held by other threads would stay locked for ever.
 pub(crate) fn fork_as_sibling() -> io::Result<Fork> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+    if threads()? != 1 {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     let flags = libc::CLONE_PARENT | libc::SIGCHLD;
@@ -31,5 +31,41 @@ pub(crate) fn fork_as_sibling() -> io::Result<Fork> {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
             pid.map(Fork::Parent).ok_or_else(|| io::Error::other("clone returned no process id"))
         }
+    }
+}
+
+/// The threads of this process: its directory has `.`, `..` and one entry for each. Unlike reading the directory, asking for that number opens nothing.
+fn threads() -> io::Result<u64> {
+    Ok(rustix::fs::stat("/proc/self/task")?.st_nlink.saturating_sub(2))
+}
+
+/// Leaves the user, IPC and host name namespaces for new ones of this process's own, in which no user is mapped.
+pub(crate) fn unshare_namespaces() -> io::Result<()> {
+    // SAFETY: unshare takes an integer and touches no memory of ours; these flags do not unshare descriptors, of which others might think that
+    // they are shared.
+    match unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_more_is_counted() {
+        let before = threads().unwrap();
+        assert!(before >= 1);
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || ended.recv());
+        // Other tests' threads come and go.
+        let more = (0..1000).any(|_| {
+            std::thread::yield_now();
+            threads().unwrap() > before
+        });
+        drop(end);
+        let _closed = thread.join().unwrap();
+        assert!(more);
     }
 }

@@ -6,6 +6,8 @@ mod exit;
 #[cfg(feature = "worker")]
 mod fork;
 mod page;
+#[cfg(feature = "fault-points")]
+mod probe;
 #[cfg(any(feature = "worker", feature = "cli"))]
 mod signals;
 #[cfg(feature = "worker")]
@@ -13,8 +15,10 @@ mod tick;
 
 pub(crate) use self::exit::at_exit;
 #[cfg(feature = "worker")]
-pub(crate) use self::fork::{Fork, fork_as_sibling};
+pub(crate) use self::fork::{Fork, fork_as_sibling, unshare_namespaces};
 pub(crate) use self::page::StatusPage;
+#[cfg(feature = "fault-points")]
+pub use self::probe::Attempt;
 #[cfg(feature = "cli")]
 pub(crate) use self::signals::is_ignored;
 #[cfg(feature = "worker")]

@@ -4,24 +4,42 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
-use super::{Connection, guest, hello, refuse, say};
+use super::{Connection, EXIT_SOFTWARE, fault_point, guest, hello, may_go_on, refuse, say};
 use crate::protocol::message::{self, FromWorker, ToWorker};
-use crate::sandbox::{self, ProcessLimits, Status};
+use crate::sandbox::{Confinement, ProcessLimits, Role};
 
 /// Of one compilation: a bomb meets these, an honest module of 30 MB of machine code does not.
 const LIMITS: ProcessLimits = ProcessLimits { data: 4 << 30, cpu_secs: Some(240), file: 1 << 30, files: 64 };
 
-pub(super) fn run(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
-    sandbox::limit(&mut status, LIMITS);
+pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confinement) -> i32 {
+    confinement.limit(LIMITS);
+    confinement.isolate();
+    confinement.close_files(Role::Compiler);
+    confinement.close_calls(Role::Compiler);
     hello(connection);
     let Ok(frame) = connection.recv() else { return 0 };
     let (text, limits) = match message::read_control(frame) {
-        Ok(ToWorker::Compile { version, text, limits }) if version == crate::protocol::VERSION => (text, limits),
+        Ok(ToWorker::Compile {
+            version,
+            text,
+            limits,
+            #[cfg(feature = "fault-points")]
+            fault,
+        }) if version == crate::protocol::VERSION => {
+            #[cfg(feature = "fault-points")]
+            super::fault::arm(fault, 1);
+            (text, limits)
+        }
         _ => return refuse(connection, "the compiler program is of another version of wpool".to_owned()),
     };
     let Ok([source, artefact]) = <[OwnedFd; 2]>::try_from(connection.take_fds()) else {
         return refuse(connection, "the request came without its descriptors".to_owned());
     };
+    // Before it looks at the module, which is what may turn it against us.
+    if !may_go_on(connection, &confinement) {
+        return EXIT_SOFTWARE;
+    }
+    fault_point!(Compile);
     let mut bytes = Vec::new();
     if let Err(e) = File::from(source).read_to_end(&mut bytes) {
         return refuse(connection, format!("cannot read it: {e}"));

@@ -32,6 +32,10 @@ pub(super) fn hit(phase: FaultPhase) {
         FaultAction::Kill => Signal::KILL,
         FaultAction::Segv => Signal::SEGV,
         FaultAction::Stop => Signal::STOP,
+        FaultAction::Try(attempt) => sys::exit_now(match attempt.make() {
+            Ok(()) => FaultAction::ALLOWED,
+            Err(_) => FaultAction::REFUSED,
+        }),
     };
     // The engine's handler takes the first SIGSEGV for one of the kinds that it does not know, and makes way for the next.
     for _ in 0..if signal == Signal::SEGV { 1000 } else { 1 } {

@@ -23,7 +23,7 @@ use crate::context::ProgramRole;
 use crate::limits::Limits;
 use crate::protocol::connection::{Carrier, Connection};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
-use crate::sandbox::{self, ProcessLimits, Status};
+use crate::sandbox::{Confinement, ProcessLimits, Role, Sandbox, Verdict};
 use crate::sys::{self, StatusPage};
 
 /// A place where a test can have the worker die; nothing without the feature `fault-points`.
@@ -42,9 +42,9 @@ const EXIT_SOFTWARE: i32 = 70;
 const TICK: Duration = Duration::from_millis(10);
 
 /// The whole life of a worker process. `None`: the arguments were not ours.
-pub(crate) fn main(role_and_parent: Option<(ProgramRole, u32)>) -> ! {
-    let Some((role, parent)) = role_and_parent else { sys::exit_now(EXIT_SOFTWARE) };
-    let status = sandbox::begin(parent);
+pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
+    let Some(((role, parent), sandbox)) = args else { sys::exit_now(EXIT_SOFTWARE) };
+    let confinement = Confinement::begin(sandbox, parent);
     name_thread(match role {
         ProgramRole::Compiler => "wpool-compiler",
         ProgramRole::Zygote => "wpool-zygote",
@@ -55,7 +55,7 @@ pub(crate) fn main(role_and_parent: Option<(ProgramRole, u32)>) -> ! {
     let code = match take_socket() {
         Ok(socket) => {
             let mut connection = Connection::new(socket);
-            let code = play(role, parent, status, &mut connection);
+            let code = play(role, parent, confinement, &mut connection);
             // Open to the last: a coordinator that sees it closed makes sure that the process ends, and takes its exit code from it.
             std::mem::forget(connection);
             code
@@ -74,11 +74,11 @@ fn take_socket() -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn play(role: ProgramRole, parent: u32, status: Status, connection: &mut Connection<OwnedFd>) -> i32 {
+fn play(role: ProgramRole, parent: u32, confinement: Confinement, connection: &mut Connection<OwnedFd>) -> i32 {
     contained(connection, |connection| match role {
-        ProgramRole::Compiler => compiler::run(connection, status),
-        ProgramRole::Zygote => zygote::run(connection, parent, status),
-        ProgramRole::Worker => run_worker(connection, status),
+        ProgramRole::Compiler => compiler::run(connection, confinement),
+        ProgramRole::Zygote => zygote::run(connection, parent, confinement),
+        ProgramRole::Worker => run_worker(connection, confinement),
     })
 }
 
@@ -131,7 +131,7 @@ fn worker_limits(limits: &Limits) -> ProcessLimits {
 }
 
 /// A worker that was executed for itself (start method `spawn`).
-fn run_worker(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
+fn run_worker(connection: &mut Connection<OwnedFd>, mut confinement: Confinement) -> i32 {
     hello(connection);
     let (setup, fds) = match receive_setup(connection) {
         Ok(received) => received,
@@ -140,7 +140,8 @@ fn run_worker(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
     let Ok([artefact, page]) = <[OwnedFd; 2]>::try_from(fds) else {
         return refuse(connection, "the setup came without its descriptors".to_owned());
     };
-    sandbox::limit(&mut status, worker_limits(&setup.limits));
+    confinement.limit(worker_limits(&setup.limits));
+    confinement.isolate();
     let guest = match Guest::load(&setup, artefact.as_fd()) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
@@ -148,9 +149,9 @@ fn run_worker(connection: &mut Connection<OwnedFd>, mut status: Status) -> i32 {
     drop(artefact);
     let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
     #[cfg(feature = "fault-points")]
-    fault::arm(setup.fault, identity.index);
+    fault::arm(setup.fault, if setup.once { 1 } else { identity.index });
     fault_point!(Start);
-    become_worker(connection, guest, &setup, identity, page, status)
+    become_worker(connection, guest, &setup, identity, page, confinement)
 }
 
 /// From here on a forked and an executed worker are the same.
@@ -160,7 +161,7 @@ fn become_worker(
     setup: &Setup,
     identity: Identity,
     page: OwnedFd,
-    status: Status,
+    mut confinement: Confinement,
 ) -> i32 {
     name_thread(&identity.name);
     let page = match StatusPage::open(&page) {
@@ -183,7 +184,40 @@ fn become_worker(
     }
     let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
     guest.enter(Me::new(identity, Arc::new(page)), stream.map(Arc::new));
-    serve::serve(connection, sender, guest, &ticker, status)
+    confinement.close_files(Role::Worker);
+    if guest.may_wait()
+        && let Err(e) = start_runtime()
+    {
+        return refuse(connection, format!("cannot start a thread: {e}"));
+    }
+    confinement.close_calls(Role::Worker);
+    match may_go_on(connection, &confinement) {
+        true => serve::serve(connection, sender, guest, &ticker, confinement.status),
+        false => EXIT_SOFTWARE,
+    }
+}
+
+/// Tells the coordinator what of the confinement is missing, if anything is. `false`: without it, nothing may be run.
+fn may_go_on(connection: &mut Connection<impl Carrier>, confinement: &Confinement) -> bool {
+    match confinement.verdict() {
+        Verdict::Whole => true,
+        Verdict::Lacking { missing, go_on } => {
+            say(connection, &FromWorker::Unconfined { missing });
+            go_on
+        }
+    }
+}
+
+/// Starts what the engine's WASI waits with, when a guest sleeps: a runtime with one thread. It would start one by itself, but too late: with
+/// the first task there are no new threads any more, nor files that say how many processors there are.
+fn start_runtime() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    // Once its thread has done something, all that a thread does at its beginning is done.
+    let _never_cancelled = runtime.block_on(runtime.spawn(async {}));
+    // For the whole life of the process.
+    let runtime: &'static tokio::runtime::Runtime = Box::leak(Box::new(runtime));
+    std::mem::forget(runtime.enter());
+    Ok(())
 }
 
 /// The time between two ticks.

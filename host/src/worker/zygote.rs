@@ -2,9 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::{Connection, Guest, become_worker, fault_point, hello, receive_setup, refuse, say, worker_limits};
+use super::{
+    Connection, EXIT_SOFTWARE, Guest, become_worker, fault_point, hello, may_go_on, receive_setup, refuse, say,
+    worker_limits,
+};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
-use crate::sandbox::{self, Status};
+use crate::sandbox::{self, Confinement, Role};
 use crate::sys::{self, Fork};
 
 /// What a forked child needs to go on as a worker.
@@ -15,7 +18,7 @@ struct Born {
 }
 
 /// Serves until its coordinator is gone; in a forked child, becomes that worker.
-pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut status: Status) -> i32 {
+pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut confinement: Confinement) -> i32 {
     hello(connection);
     let (setup, fds) = match receive_setup(connection) {
         Ok(received) => received,
@@ -24,16 +27,22 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut status:
     let Ok([artefact]) = <[OwnedFd; 1]>::try_from(fds) else {
         return refuse(connection, "the setup came without its descriptor".to_owned());
     };
-    sandbox::limit(&mut status, worker_limits(&setup.limits));
+    confinement.limit(worker_limits(&setup.limits));
+    confinement.isolate();
     let guest = match Guest::load(&setup, artefact.as_fd()) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };
     drop(artefact);
+    confinement.close_files(Role::Zygote);
+    confinement.close_calls(Role::Zygote);
+    if !may_go_on(connection, &confinement) {
+        return EXIT_SOFTWARE;
+    }
     say(connection, &FromWorker::Ready);
     match serve(connection) {
         Err(code) => code,
-        Ok(born) => live(connection, born, guest, &setup, parent, status),
+        Ok(born) => live(connection, born, guest, &setup, parent, confinement),
     }
 }
 
@@ -62,24 +71,18 @@ fn live(
     guest: Guest,
     setup: &Setup,
     parent: u32,
-    mut status: Status,
+    mut confinement: Confinement,
 ) -> i32 {
     let Born { identity, socket, page } = born;
     // The zygote's own socket is closed here: who held it could ask for siblings, or lie about them, and would hide the zygote's death.
     *connection = Connection::new(socket);
     // A fork does not inherit the wish to end with the parent. Its parent is ours, not the zygote.
-    if let Err(e) = sandbox::watch_parent(parent) {
-        status.steps.push(sandbox::Step { name: "ends with its parent".to_owned(), missing: Some(e.to_string()) });
-    }
+    confinement.status.note("ends with its parent", sandbox::watch_parent(parent));
     #[cfg(feature = "fault-points")]
-    super::fault::arm(setup.fault, identity.index);
+    super::fault::arm(setup.fault, if setup.once { 1 } else { identity.index });
     fault_point!(Start);
     // Nor what the zygote leads: whatever this worker might start ends with it, and not with its siblings.
-    if let Err(e) = rustix::process::setpgid(None, None) {
-        status
-            .steps
-            .push(sandbox::Step { name: "a process group of its own".to_owned(), missing: Some(e.to_string()) });
-    }
+    confinement.status.note("a process group of its own", rustix::process::setpgid(None, None));
     hello(connection);
-    become_worker(connection, guest, setup, identity, page, status)
+    become_worker(connection, guest, setup, identity, page, confinement)
 }

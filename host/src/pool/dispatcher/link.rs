@@ -367,6 +367,12 @@ impl Dispatcher {
                 }
                 Ok(())
             }
+            FromWorker::Unconfined { missing } => {
+                if let Err(reason) = self.spec.module.program().sandbox.judge(missing) {
+                    self.on(Event::Broke { reason });
+                }
+                Ok(())
+            }
             FromWorker::Compiled(_)
             | FromWorker::Forked { .. }
             | FromWorker::NotForked { .. }

@@ -120,9 +120,7 @@ impl Dispatcher {
                     Err(e) => self.lose(vec![worker], format!("it was gone at once: {e}")),
                 },
                 Answer::NotForked { worker, reason } => self.lose(vec![worker], format!("cannot fork: {reason}")),
-                Answer::Refused { reason } => {
-                    self.on(Event::Broke { reason: format!("the module cannot be loaded: {reason}") })
-                }
+                Answer::Refused { reason } => self.on(Event::Broke { reason }),
             }
         }
     }

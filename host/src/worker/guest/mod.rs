@@ -118,6 +118,12 @@ impl Guest {
         EngineTick(self.engine.clone())
     }
 
+    /// Whether the guest can wait for something in a call to the host.
+    pub(super) fn may_wait(&self) -> bool {
+        let waits = |name: &str| name.starts_with("wasi:io/") || name.starts_with(core::PREVIEW1);
+        self.shared.info.imports.iter().any(|import| waits(&import.name))
+    }
+
     /// A Process: one task, then the end.
     pub(super) fn runs_once(&self) -> bool {
         self.once

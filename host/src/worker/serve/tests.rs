@@ -193,7 +193,16 @@ fn after_a_shutdown_nothing_is_run() {
 fn nonsense_ends_the_worker() {
     let mut setup = Vec::new();
     let limits = Limits::default();
-    message::write_control(&mut setup, &ToWorker::Compile { version: VERSION, text: true, limits });
+    message::write_control(
+        &mut setup,
+        &ToWorker::Compile {
+            version: VERSION,
+            text: true,
+            limits,
+            #[cfg(feature = "fault-points")]
+            fault: None,
+        },
+    );
     let frame = |kind: Kind, payload: &[u8]| {
         let mut bytes = Vec::new();
         frame::write(&mut bytes, kind, |out| out.extend_from_slice(payload));

@@ -1,0 +1,175 @@
+//! The steps by which a process of ours confines itself, in their order.
+
+use std::io;
+
+use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreated, RulesetStatus, Scope};
+use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::calls::{self, Role};
+use super::{Sandbox, Status};
+
+/// Limits of the process, beyond those of its tasks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProcessLimits {
+    /// Bytes of private memory that can be written to.
+    pub(crate) data: u64,
+    /// Seconds of processor time; `None`: none (a worker runs task after task).
+    pub(crate) cpu_secs: Option<u64>,
+    /// Bytes of any file that is written.
+    pub(crate) file: u64,
+    /// Open descriptors.
+    pub(crate) files: u64,
+}
+
+/// A process on its way into confinement. What it has not done yet it still needs.
+#[derive(Debug)]
+pub(crate) struct Confinement {
+    sandbox: Sandbox,
+    parent: u32,
+    pub(crate) status: Status,
+    /// Of a zygote, for the workers that it forks: each becomes a domain of its own, so that it cannot reach its siblings either.
+    ruleset: Option<RulesetCreated>,
+}
+
+/// What the whole of landlock is: files, TCP, abstract sockets and signals.
+const LANDLOCK: ABI = ABI::V6;
+
+const OFF: &str = "the sandbox is switched off";
+
+impl Confinement {
+    /// The first steps of a fresh process, before it reads a byte.
+    pub(crate) fn begin(sandbox: Sandbox, parent: u32) -> Confinement {
+        let mut status = Status::default();
+        status.note(ENDS_WITH_PARENT, watch_parent(parent));
+        status.note("a session of its own, without a terminal", rustix::process::setsid().map(|_| ()));
+        status.note("no inherited descriptors", crate::sys::close_from(3));
+        status.note("empty environment", empty_environment());
+        status.note("default signals", crate::sys::reset_signals());
+        status.note("no new privileges", rustix::thread::set_no_new_privs(true));
+        // The cheapest process on the machine to lose.
+        status.note("first to go when memory runs out", std::fs::write("/proc/self/oom_score_adj", "1000"));
+        Confinement { sandbox, parent, status, ruleset: None }
+    }
+
+    /// Limits of the kernel on this process.
+    pub(crate) fn limit(&mut self, limits: ProcessLimits) {
+        let ProcessLimits { data, cpu_secs, file, files } = limits;
+        let status = &mut self.status;
+        status.note("no core dumps", set(Resource::Core, 0));
+        status.note(&format!("at most {} MiB of private memory", data >> 20), set(Resource::Data, data));
+        status.note(&format!("files of at most {} MiB", file >> 20), set(Resource::Fsize, file));
+        status.note(&format!("at most {files} descriptors"), set(Resource::Nofile, files));
+        if let Some(secs) = cpu_secs {
+            status.note(&format!("at most {secs} s of processor time"), set(Resource::Cpu, secs));
+        }
+    }
+
+    /// Leaves the namespaces of the machine, and all privileges. While the process has one thread, and before it reads anything of a module.
+    ///
+    /// Even root is nobody in a user namespace without a mapping. There is no network namespace: it costs milliseconds to make, and sockets
+    /// are out of reach anyway. Nor one of processes: workers are the coordinator's own children.
+    pub(crate) fn isolate(&mut self) {
+        self.take("user, IPC and host name namespaces of its own", || crate::sys::unshare_namespaces());
+        let none = CapabilitySet::empty();
+        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        self.take("no capabilities", || rustix::thread::set_capabilities(None, none));
+        // Changed credentials may have undone it.
+        let parent = self.parent;
+        self.status.note(ENDS_WITH_PARENT, watch_parent(parent));
+    }
+
+    /// From now on nothing can be opened. After the module is loaded, and before there is a second thread.
+    pub(crate) fn close_files(&mut self, role: Role) {
+        // From here on siblings, and everybody else without privileges, can neither trace this process nor read its memory.
+        self.take("not traceable", || rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable));
+        let mut ruleset = self.ruleset.take();
+        let mut kept = None;
+        self.take("no file, TCP port, abstract socket or process outside (landlock)", || {
+            let ruleset = match ruleset.take() {
+                Some(ruleset) => ruleset,
+                None => everything().map_err(|e| e.to_string())?,
+            };
+            if role == Role::Zygote {
+                kept = ruleset.try_clone().ok();
+            }
+            restrict(ruleset)
+        });
+        self.ruleset = kept;
+    }
+
+    /// The last step: from now on only the system calls that `role` needs, in all threads.
+    pub(crate) fn close_calls(&mut self, role: Role) {
+        self.take("system calls by a list, no new machine code (seccomp)", || calls::filter(role));
+    }
+
+    /// Whether the process may go on. What is missing, for the coordinator to judge: it is heard first.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match (self.sandbox, self.status.missing()) {
+            (Sandbox::Off, _) => Verdict::Whole,
+            (_, missing) if missing.is_empty() => Verdict::Whole,
+            (Sandbox::Default, missing) => Verdict::Lacking { missing, go_on: true },
+            (Sandbox::Strict, missing) => Verdict::Lacking { missing, go_on: false },
+        }
+    }
+
+    /// A step that belongs to the part that can be switched off.
+    fn take<E: std::fmt::Display>(&mut self, name: &str, step: impl FnOnce() -> Result<(), E>) {
+        match self.sandbox {
+            Sandbox::Strict | Sandbox::Default => self.status.note(name, step()),
+            Sandbox::Off => self.status.note(name, Err(OFF)),
+        }
+    }
+}
+
+/// What became of the steps.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Whole,
+    Lacking { missing: Vec<super::Step>, go_on: bool },
+}
+
+const ENDS_WITH_PARENT: &str = "ends with its parent";
+
+/// Asks for SIGKILL at the parent's death. If the parent was gone before that, there is nobody to wait for.
+pub(crate) fn watch_parent(parent: u32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    match rustix::process::getppid().map(Pid::as_raw_nonzero) {
+        Some(pid) if pid.get().unsigned_abs() == parent => Ok(()),
+        _ => crate::sys::exit_now(0),
+    }
+}
+
+/// A rule set that knows every kind of access and allows none.
+fn everything() -> Result<RulesetCreated, landlock::RulesetError> {
+    Ruleset::default()
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .scope(Scope::from_all(LANDLOCK))?
+        .create()
+}
+
+fn restrict(ruleset: RulesetCreated) -> Result<(), String> {
+    match ruleset.restrict_self().map_err(|e| e.to_string())?.ruleset {
+        RulesetStatus::FullyEnforced => Ok(()),
+        RulesetStatus::PartiallyEnforced => {
+            Err("this kernel enforces a part of it: all of it needs Linux 6.12".to_owned())
+        }
+        RulesetStatus::NotEnforced => Err("this kernel does not have it, or it is not switched on".to_owned()),
+    }
+}
+
+fn empty_environment() -> Result<(), String> {
+    let ours = ["RUST_BACKTRACE", "WAST_STRICT_COMPONENT_INDICES"];
+    match std::env::vars_os().find(|(name, _)| !ours.iter().any(|known| name == known)) {
+        None => Ok(()),
+        Some((name, _)) => Err(format!("{} is set", name.display())),
+    }
+}
+
+/// Lowers a limit; one that is lower already stays.
+fn set(resource: Resource, wanted: u64) -> io::Result<()> {
+    let had = rustix::process::getrlimit(resource).maximum;
+    let limit = Some(had.map_or(wanted, |had| had.min(wanted)));
+    Ok(rustix::process::setrlimit(resource, Rlimit { current: limit, maximum: limit })?)
+}

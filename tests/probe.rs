@@ -1,0 +1,184 @@
+//! What a worker that its attacker has taken over can do to this machine: attempts from inside the real confinement, one process for each, in a
+//! worker of each start method, in a Process and in a compiler process. Each must be refused, or be the end of the process.
+//!
+//! Needs the feature `fault-points`: `cargo test --release -p wpool --features fault-points --test probe`. With `-- --nocapture` it prints
+//! what became of each attempt.
+
+mod support;
+
+use std::io::{Read, Seek};
+
+use support::{assert_no_workers, guest, loader, program, repo, time_bound_of};
+use wpool::{
+    Attempt, ExitReason, Fault, FaultAction, FaultPhase, Isolation, Module, ModuleError, Pool, Process, Sandbox,
+    StartMethod, Target, TaskError,
+};
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Killed,
+    Refused,
+    Allowed,
+}
+
+const SIGSYS: i32 = libc::SIGSYS;
+
+impl Fate {
+    fn of(exitcode: Option<i32>) -> Fate {
+        match exitcode {
+            Some(code) if code == -SIGSYS => Fate::Killed,
+            Some(FaultAction::REFUSED) => Fate::Refused,
+            Some(FaultAction::ALLOWED) => Fate::Allowed,
+            other => panic!("the probe ended with {other:?}"),
+        }
+    }
+}
+
+fn fault(phase: FaultPhase, attempt: Attempt) -> Fault {
+    Fault { phase, action: FaultAction::Try(attempt) }
+}
+
+/// In the first worker of a pool, in the midst of its first task.
+fn in_worker(module: &Module, method: StartMethod, attempt: Attempt) -> Fate {
+    let pool = Pool::builder(module)
+        .processes(1)
+        .start_method(method)
+        .isolation(Isolation::Fresh)
+        .fault(fault(FaultPhase::MidTask, attempt))
+        .build()
+        .unwrap();
+    let upper = pool.func::<&str, String>("run").unwrap();
+    match pool.apply(&upper, "x") {
+        Err(TaskError::WorkerLost { exitcode, reason }) => {
+            let fate = Fate::of(exitcode);
+            if fate == Fate::Killed {
+                assert_eq!(reason, "SIGSYS (a system call that workers may not make)");
+            }
+            fate
+        }
+        other => panic!("{attempt:?}: {other:?}"),
+    }
+}
+
+fn in_process(method: StartMethod, attempt: Attempt) -> Fate {
+    let loader = loader().fault(fault(FaultPhase::MidTask, attempt));
+    let module = loader.load(repo("guest/prebuilt/upper.wasm")).unwrap();
+    let target = Target::func("run").arg("x");
+    let mut process = Process::builder(&module).target(target).start_method(method).build().unwrap();
+    process.start().unwrap();
+    let status = process.join().unwrap();
+    if status.exitcode == -SIGSYS {
+        assert_eq!(status.reason, ExitReason::Signaled(SIGSYS));
+    }
+    Fate::of(Some(status.exitcode))
+}
+
+fn in_compiler(attempt: Attempt) -> Fate {
+    let loader = Module::loader().program(program()).no_cache().fault(fault(FaultPhase::Compile, attempt));
+    match loader.from_bytes(b"(module)") {
+        Err(ModuleError::Compiler(said)) if said.contains("SIGSYS") => Fate::Killed,
+        Err(ModuleError::Compiler(said)) => {
+            let code = said.split_whitespace().find_map(|word| word.parse().ok());
+            Fate::of(code)
+        }
+        other => panic!("{attempt:?}: {other:?}"),
+    }
+}
+
+/// Refused without killing: what libraries try and do without, and what there is nothing to do with.
+const REFUSED: [Attempt; 3] = [Attempt::OpenRead, Attempt::OpenWrite, Attempt::WriteInherited];
+
+/// Tries everything, with a descriptor left open for children.
+fn probe(place: &str, attempt_in: impl Fn(Attempt) -> Fate) {
+    let _bound = time_bound_of(std::time::Duration::from_secs(120));
+    let secret = Inherited::open();
+    for attempt in Attempt::ALL {
+        let fate = attempt_in(attempt);
+        println!("{place}: {attempt:?}: {fate:?}");
+        let expected = match attempt {
+            _ if REFUSED.contains(&attempt) => Fate::Refused,
+            // A compiler makes what it has compiled executable, though it never runs it.
+            Attempt::MapExecutable | Attempt::MakeExecutable if place == "compiler" => Fate::Allowed,
+            Attempt::Stat if place == "compiler" => Fate::Allowed,
+            _ => Fate::Killed,
+        };
+        assert_eq!(fate, expected, "{place}: {attempt:?}");
+    }
+    secret.assert_untouched();
+    assert_no_workers(std::process::id());
+}
+
+/// A file that this program has left open for its children, under a number that they would know.
+struct Inherited(std::fs::File);
+
+static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+impl Inherited {
+    fn open() -> Inherited {
+        let file = tempfile::tempfile().unwrap();
+        // SAFETY: the number is nobody else's: tests of this program hold a lock, and nothing here has so many descriptors.
+        #[expect(unsafe_code, reason = "no safe function makes a descriptor of a chosen number that children inherit")]
+        let made = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&file), Attempt::INHERITED) };
+        assert_eq!(made, Attempt::INHERITED);
+        Inherited(file)
+    }
+
+    fn assert_untouched(mut self) {
+        let mut text = String::new();
+        self.0.rewind().unwrap();
+        self.0.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "");
+    }
+}
+
+#[test]
+fn f103_a_forked_worker_is_refused_everything() {
+    let _lock = ONE_AT_A_TIME.lock();
+    let module = guest("upper");
+    probe("forked worker", |attempt| in_worker(&module, StartMethod::Forkserver, attempt));
+}
+
+#[test]
+fn f103_an_executed_worker_is_refused_everything() {
+    let _lock = ONE_AT_A_TIME.lock();
+    let module = guest("upper");
+    probe("executed worker", |attempt| in_worker(&module, StartMethod::Spawn, attempt));
+}
+
+#[test]
+fn f103_a_process_is_refused_everything() {
+    let _lock = ONE_AT_A_TIME.lock();
+    probe("forked process", |attempt| in_process(StartMethod::Forkserver, attempt));
+    probe("executed process", |attempt| in_process(StartMethod::Spawn, attempt));
+}
+
+#[test]
+fn f103_a_compiler_is_refused_what_it_does_not_need() {
+    let _lock = ONE_AT_A_TIME.lock();
+    probe("compiler", in_compiler);
+}
+
+#[test]
+fn without_a_sandbox_the_same_attempts_succeed() {
+    let _lock = ONE_AT_A_TIME.lock();
+    let module = loader().sandbox(Sandbox::Off).load(repo("guest/prebuilt/upper.wasm")).unwrap();
+    // Those that need no privilege, and nothing of the machine.
+    for attempt in [
+        Attempt::OpenRead,
+        Attempt::Stat,
+        Attempt::ReadLink,
+        Attempt::ListDirectory,
+        Attempt::Fork,
+        Attempt::UdpSend,
+        Attempt::SignalParent,
+        Attempt::SignalParentByDescriptor,
+        Attempt::LoosenLimit,
+        Attempt::MapWritableAndExecutable,
+        Attempt::MakeExecutable,
+        Attempt::BecomeTraceable,
+        Attempt::MemoryFile,
+    ] {
+        assert_eq!(in_worker(&module, StartMethod::Forkserver, attempt), Fate::Allowed, "{attempt:?}");
+    }
+}
