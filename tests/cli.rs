@@ -1191,6 +1191,22 @@ fn compile_goes_on_behind_a_module_that_is_refused() {
 }
 
 #[test]
+fn the_sandbox_is_a_choice_and_off_is_loud() {
+    let upper = support::repo("guest/prebuilt/upper.wasm");
+    let upper = upper.to_str().unwrap();
+    for choice in ["default", "off"] {
+        let output = run(wpool(["map", "--sandbox", choice, upper, "--items", "a", "b"]));
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"A\nB\n"[..]), "{}", err(&output));
+        let said = err(&output).matches("the sandbox is OFF").count();
+        assert_eq!(said, usize::from(choice == "off"), "{}", err(&output));
+    }
+    let output = run(wpool(["call", "--sandbox", "maybe", upper, "run(\"a\")"]));
+    ends(&output, 2, "expected strict, default or off");
+    let output = run(wpool(["map", "--sandbox", "strict", "--threads", upper, "--items", "a"]));
+    ends(&output, 3, "the sandbox is strict");
+}
+
+#[test]
 fn doctor_tells_what_is_enforced() {
     let output = run(wpool(["doctor"]));
     ends(&output, 0, "");

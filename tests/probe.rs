@@ -10,8 +10,8 @@ use std::io::{Read, Seek};
 
 use support::{assert_no_workers, guest, loader, program, repo, time_bound_of};
 use wpool::{
-    Attempt, ExitReason, Fault, FaultAction, FaultPhase, Isolation, Module, ModuleError, Pool, Process, Sandbox,
-    StartMethod, Target, TaskError,
+    Attempt, ExitReason, Fault, FaultAction, FaultPhase, Isolation, Module, ModuleError, Pool, PoolEvent, Process,
+    Sandbox, StartMethod, Target, TaskError,
 };
 
 /// What became of an attempt.
@@ -41,24 +41,35 @@ fn fault(phase: FaultPhase, attempt: Attempt) -> Fault {
 
 /// In the first worker of a pool, in the midst of its first task.
 fn in_worker(module: &Module, method: StartMethod, attempt: Attempt) -> Fate {
+    at(FaultPhase::MidTask, module, method, attempt)
+}
+
+fn at(phase: FaultPhase, module: &Module, method: StartMethod, attempt: Attempt) -> Fate {
+    // A worker that ends before its first task costs none: what became of it is an event.
+    let (exited, exits) = std::sync::mpsc::channel();
     let pool = Pool::builder(module)
         .processes(1)
         .start_method(method)
         .isolation(Isolation::Fresh)
-        .fault(fault(FaultPhase::MidTask, attempt))
+        .fault(fault(phase, attempt))
+        .on_event(move |event| {
+            if let PoolEvent::WorkerExited { worker: 1, exitcode, reason, .. } = event {
+                let _over = exited.send((*exitcode, reason.clone()));
+            }
+        })
         .build()
         .unwrap();
     let upper = pool.func::<&str, String>("run").unwrap();
-    match pool.apply(&upper, "x") {
-        Err(TaskError::WorkerLost { exitcode, reason }) => {
-            let fate = Fate::of(exitcode);
-            if fate == Fate::Killed {
-                assert_eq!(reason, "SIGSYS (a system call that workers may not make)");
-            }
-            fate
-        }
-        other => panic!("{attempt:?}: {other:?}"),
+    let lost = pool.apply(&upper, "x");
+    let (exitcode, reason) = exits.recv().unwrap();
+    let fate = Fate::of(exitcode);
+    if fate == Fate::Killed {
+        assert_eq!(reason, "SIGSYS (a system call that workers may not make)");
     }
+    if phase == FaultPhase::MidTask {
+        assert_eq!(lost, Err(TaskError::WorkerLost { exitcode, reason }));
+    }
+    fate
 }
 
 fn in_process(method: StartMethod, attempt: Attempt) -> Fate {
@@ -100,7 +111,6 @@ fn probe(place: &str, attempt_in: impl Fn(Attempt) -> Fate) {
             _ if REFUSED.contains(&attempt) => Fate::Refused,
             // A compiler makes what it has compiled executable, though it never runs it.
             Attempt::MapExecutable | Attempt::MakeExecutable if place == "compiler" => Fate::Allowed,
-            Attempt::Stat if place == "compiler" => Fate::Allowed,
             _ => Fate::Killed,
         };
         assert_eq!(fate, expected, "{place}: {attempt:?}");
@@ -157,6 +167,37 @@ fn f103_a_process_is_refused_everything() {
 fn f103_a_compiler_is_refused_what_it_does_not_need() {
     let _lock = ONE_AT_A_TIME.lock();
     probe("compiler", in_compiler);
+}
+
+#[test]
+fn landlock_alone_holds_what_it_is_for() {
+    let _lock = ONE_AT_A_TIME.lock();
+    let module = guest("upper");
+    let status = wpool::doctor(&loader()).unwrap();
+    if status.steps.iter().any(|step| step.missing.is_some()) {
+        println!("skipped: {status:?}");
+        return;
+    }
+    for attempt in [
+        Attempt::OpenRead,
+        Attempt::OpenWrite,
+        Attempt::OpenByAnotherCall,
+        Attempt::ListDirectory,
+        Attempt::Execute,
+        Attempt::TcpConnect,
+        Attempt::AbstractSocket,
+        Attempt::TraceParent,
+        Attempt::ReadParentMemory,
+        Attempt::SignalParent,
+        Attempt::SignalParentByDescriptor,
+        Attempt::WriteInherited,
+    ] {
+        assert_eq!(at(FaultPhase::Unlisted, &module, StartMethod::Spawn, attempt), Fate::Refused, "{attempt:?}");
+    }
+    // What it is not for.
+    for attempt in [Attempt::Stat, Attempt::Fork, Attempt::MapWritableAndExecutable] {
+        assert_eq!(at(FaultPhase::Unlisted, &module, StartMethod::Spawn, attempt), Fate::Allowed, "{attempt:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use wpool::{Isolation, Module, Pool, Process, Target};
+use wpool::{Isolation, Module, Pool, Process, Sandbox, Target};
 
 const ROUNDS: usize = 5;
 const WORKERS: usize = 2;
@@ -33,10 +33,11 @@ struct Workload<'a> {
 fn main() {
     wpool::init();
     let echo = load("guest/examples/wat/echo.wat");
+    let bare = load_bare("guest/examples/wat/echo.wat");
     let upper = load("guest/prebuilt/upper.wasm");
     let python = has_python();
     let inputs = Inputs::create();
-    let mut workloads = workloads(&echo, &upper, &inputs);
+    let mut workloads = workloads(&echo, &bare, &upper, &inputs);
     if python {
         add_python(&mut workloads, &inputs);
     }
@@ -49,7 +50,7 @@ fn main() {
     }
 }
 
-fn workloads<'a>(echo: &'a Module, upper: &'a Module, inputs: &'a Inputs) -> Vec<Workload<'a>> {
+fn workloads<'a>(echo: &'a Module, bare: &'a Module, upper: &'a Module, inputs: &'a Inputs) -> Vec<Workload<'a>> {
     let run = |f: Box<dyn Fn() -> Duration + 'a>, name| (name, f);
     vec![
         Workload {
@@ -58,6 +59,11 @@ fn workloads<'a>(echo: &'a Module, upper: &'a Module, inputs: &'a Inputs) -> Vec
             unit: "us",
             contenders: vec![
                 run(Box::new(|| stream(echo, Isolation::Reuse, TINY)), "wpool --reuse"),
+                run(Box::new(|| stream(bare, Isolation::Reuse, TINY)), "wpool --reuse, no sandbox"),
+                run(
+                    Box::new(|| scaled(stream(bare, Isolation::Fresh, TINY_FRESH), TINY_FRESH, TINY)),
+                    "wpool --fresh, no sandbox",
+                ),
                 run(Box::new(|| scaled(stream(echo, Isolation::Fresh, TINY_FRESH), TINY_FRESH, TINY)), "wpool --fresh"),
                 run(
                     Box::new(|| scaled(stream(upper, Isolation::Fresh, TINY_FRESH), TINY_FRESH, TINY)),
@@ -95,7 +101,10 @@ fn workloads<'a>(echo: &'a Module, upper: &'a Module, inputs: &'a Inputs) -> Vec
             unit: "us",
             contenders: vec![
                 run(Box::new(|| processes(echo)), "wpool Process (exec)"),
+                run(Box::new(|| processes(bare)), "the same, no sandbox"),
                 run(Box::new(|| replaced_workers(echo)), "wpool Pool, one task a worker"),
+                run(Box::new(|| replaced_workers(bare)), "the same, no sandbox"),
+                run(Box::new(|| replaced_workers(upper)), "the same, Rust guest"),
             ],
         },
     ]
@@ -105,6 +114,11 @@ fn workloads<'a>(echo: &'a Module, upper: &'a Module, inputs: &'a Inputs) -> Vec
 
 fn load(path: &str) -> Module {
     Module::load(repo(path)).expect("the guests are in the repository")
+}
+
+/// The same, with the first wall only: what the second costs.
+fn load_bare(path: &str) -> Module {
+    Module::loader().sandbox(Sandbox::Off).load(repo(path)).expect("the guests are in the repository")
 }
 
 fn repo(path: &str) -> PathBuf {

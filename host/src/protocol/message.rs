@@ -95,6 +95,8 @@ pub struct Fault {
 pub enum FaultPhase {
     /// In a compiler process, before it reads its module.
     Compile,
+    /// In a worker that was executed, between landlock and the list of system calls.
+    Unlisted,
     Start,
     Handshake,
     Idle,

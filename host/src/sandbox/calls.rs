@@ -136,7 +136,7 @@ const CALLS: &[Call] = &[
     Call(SYS_fstat, &[Zygote, Compiler], Always, "the size of the status page; of the source"),
     Call(SYS_lseek, &[Compiler], Always, "how much of the source is left"),
     Call(SYS_statx, &[Compiler], Always, "the size of the source"),
-    Call(SYS_newfstatat, &[Zygote, Compiler], Always, "how many threads a zygote has"),
+    Call(SYS_newfstatat, &[Zygote], Always, "how many threads a zygote has"),
     Call(SYS_timer_create, &[Zygote], Always, "a worker's tick"),
     Call(SYS_epoll_create1, &[Zygote], Always, "a worker's runtime"),
     Call(SYS_epoll_ctl, &[Zygote], Always, "a worker's runtime"),

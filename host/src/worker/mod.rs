@@ -190,6 +190,7 @@ fn become_worker(
     {
         return refuse(connection, format!("cannot start a thread: {e}"));
     }
+    fault_point!(Unlisted);
     confinement.close_calls(Role::Worker);
     match may_go_on(connection, &confinement) {
         true => serve::serve(connection, sender, guest, &ticker, confinement.status),
