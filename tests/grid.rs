@@ -40,6 +40,7 @@ fn cost(cell: Cell) -> std::ops::RangeInclusive<usize> {
         (GotTask, Stop) => 1..=1,
         (Idle | GotTask | AfterWrite, _) => 0..=0,
         (MidTask | BeforeWrite | MidWrite, _) => 1..=1,
+        (FaultPhase::Compile | FaultPhase::Unlisted, _) => unreachable!("see the test program `probe`"),
     }
 }
 

@@ -70,7 +70,7 @@ impl Confinement {
     /// Even root is nobody in a user namespace without a mapping. There is no network namespace: it costs milliseconds to make, and sockets
     /// are out of reach anyway. Nor one of processes: workers are the coordinator's own children.
     pub(crate) fn isolate(&mut self) {
-        self.take("user, IPC and host name namespaces of its own", || crate::sys::unshare_namespaces());
+        self.take("user, IPC and host name namespaces of its own", crate::sys::unshare_namespaces);
         let none = CapabilitySet::empty();
         let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
         self.take("no capabilities", || rustix::thread::set_capabilities(None, none));

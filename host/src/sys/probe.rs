@@ -78,7 +78,6 @@ impl Attempt {
     pub const INHERITED: i32 = 200;
 
     /// Tries. An error if the kernel refuses; if the process is killed for it, this does not return.
-    #[expect(clippy::too_many_lines, reason = "a table: one line or two for each attempt")]
     pub(crate) fn make(self) -> io::Result<()> {
         let parent = libc::c_long::from(rustix::process::getppid().map_or(1, |pid| pid.as_raw_nonzero().get()));
         let path = |text: &'static CStr| text.as_ptr();
