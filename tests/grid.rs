@@ -50,7 +50,7 @@ fn is_named(error: &TaskError, action: FaultAction) -> bool {
         Kill => is_lost(-9, "SIGKILL"),
         Segv => is_lost(-11, "SIGSEGV"),
         Exit(code) => is_lost(code, &format!("exit code {code}")),
-        FaultAction::Try(_) => unreachable!("see the test program `probe`"),
+        FaultAction::Abort | FaultAction::Try(_) => unreachable!("see the test program `probe`"),
         Stop => error.kind() == "time" && error.to_string().contains("its worker was killed"),
     }
 }

@@ -170,6 +170,19 @@ fn f103_a_compiler_is_refused_what_it_does_not_need() {
 }
 
 #[test]
+fn a_worker_may_still_abort() {
+    let _lock = ONE_AT_A_TIME.lock();
+    let module = guest("upper");
+    for method in [StartMethod::Forkserver, StartMethod::Spawn] {
+        let fault = Fault { phase: FaultPhase::MidTask, action: FaultAction::Abort };
+        let pool = Pool::builder(&module).processes(1).start_method(method).fault(fault).build().unwrap();
+        let upper = pool.func::<&str, String>("run").unwrap();
+        let lost = pool.apply(&upper, "x");
+        assert_eq!(lost, Err(TaskError::WorkerLost { exitcode: Some(-6), reason: "SIGABRT".to_owned() }), "{method:?}");
+    }
+}
+
+#[test]
 fn landlock_alone_holds_what_it_is_for() {
     let _lock = ONE_AT_A_TIME.lock();
     let module = guest("upper");

@@ -115,6 +115,7 @@ pub enum FaultAction {
     Segv,
     Stop,
     Exit(i32),
+    Abort,
     /// Tries what its confinement should refuse, and says by its end what came of it.
     Try(crate::sys::Attempt),
 }

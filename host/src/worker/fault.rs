@@ -32,6 +32,7 @@ pub(super) fn hit(phase: FaultPhase) {
         FaultAction::Kill => Signal::KILL,
         FaultAction::Segv => Signal::SEGV,
         FaultAction::Stop => Signal::STOP,
+        FaultAction::Abort => std::process::abort(),
         FaultAction::Try(attempt) => sys::exit_now(match attempt.make() {
             Ok(()) => FaultAction::ALLOWED,
             Err(_) => FaultAction::REFUSED,
