@@ -318,6 +318,8 @@ fn a_task_in_a_call_to_the_host_is_cancelled_with_its_worker() {
         let sleeping = pool.apply_async(&hello, "a:60000");
         wait_busy(&pool, 1);
         let pids = support::pids(&pool);
+        // A task that has been sent and not begun would be dropped, at no cost.
+        wait_until("it sleeps", Duration::from_secs(20), || support::sleeps_in_a_call(pids[0]));
         assert!(sleeping.cancel());
         let next = pool.apply(&hello, "b:0").unwrap();
         assert!(next.starts_with("hello b"), "{next}");
