@@ -272,6 +272,8 @@ impl TaskError {
 
 /// [`Pool::map`](crate::Pool::map) and [`Pool::starmap`](crate::Pool::starmap) found a task that failed. All tasks were run to their end (the source is CPython's
 /// `MapResult`, which raises the first exception); [`Pool::try_map`](crate::Pool::try_map) gives every outcome.
+///
+/// It is the first failure in the order of the items; one that was only cancelled stands back for any that explains why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("task {index}: {error}")]
 pub struct MapError {
