@@ -153,6 +153,9 @@ pub enum BuildError {
     /// A worker could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The pool takes no more tasks.
+    #[error(transparent)]
+    Closed(#[from] Closed),
     /// The pool was to have its workers at once, and they cannot run: [`PoolBuilder::lazy`](crate::PoolBuilder::lazy).
     #[error("the pool is broken: {reason}")]
     Broken {
@@ -216,6 +219,9 @@ pub enum TaskError {
     /// The task was cancelled, or its pool terminated.
     #[error("cancelled")]
     Cancelled,
+    /// The pool was closed or terminated before: it takes no more tasks.
+    #[error("the pool is not running")]
+    Closed,
     /// The pool cannot go on.
     #[error("the pool is broken: {reason}")]
     Broken {
@@ -235,6 +241,7 @@ impl From<Failure> for TaskError {
             Failure::BadResult { message } => TaskError::BadResult { message },
             Failure::Lost { exitcode, reason } => TaskError::WorkerLost { exitcode, reason },
             Failure::Cancelled => TaskError::Cancelled,
+            Failure::Closed => TaskError::Closed,
             Failure::Broken { reason } => TaskError::Broken { reason },
         }
     }
@@ -257,6 +264,7 @@ impl TaskError {
             TaskError::BadResult { .. } => "bad-result",
             TaskError::WorkerLost { .. } => "worker-lost",
             TaskError::Cancelled => "cancelled",
+            TaskError::Closed => "closed",
             TaskError::Broken { .. } => "broken",
         }
     }

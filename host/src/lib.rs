@@ -55,7 +55,7 @@ mod value;
 #[cfg(feature = "worker")]
 mod worker;
 
-pub use context::{Exit, StartMethod, init};
+pub use context::{StartMethod, init};
 pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
 pub use limits::{Isolation, Limit, Limits};
 pub use module::{Digest, Export, Grant, Import, Module, ModuleInfo, ModuleKind, ModuleLoader, Role, TargetError};

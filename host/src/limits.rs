@@ -85,7 +85,7 @@ pub enum Limit {
 pub enum Isolation {
     /// A new instance for each task: no input can influence another's result. The default.
     Fresh,
-    /// One instance per worker, until it traps or its worker is retired: globals live on, as in Python's workers. The default with an
-    /// initializer, whose state is its point.
+    /// One instance per worker, until it traps, reaches a limit, is stopped by a cancel or its worker is retired: globals live on, as in Python's
+    /// workers. The default with an initializer, named or the module's own `init`, since its state is its point.
     Reuse,
 }

@@ -73,8 +73,14 @@ impl<T, E> Slot<T, E> {
     }
 
     fn panicked(&self, panic: Panic) {
-        *self.lock() = State::Panicked(panic);
+        let before = std::mem::replace(&mut *self.lock(), State::Panicked(panic));
         self.changed.notify_all();
+        if let State::Coming(callbacks) = before {
+            // A callback may hold the last handle of its pool, whose end waits for all that was promised.
+            let (callbacks, promises): (Vec<_>, Vec<_>) = callbacks.into_iter().unzip();
+            drop(promises);
+            drop(callbacks);
+        }
     }
 }
 
@@ -207,6 +213,9 @@ impl<T, E> AsyncResult<T, E> {
 
     /// Cancels what is not done yet: what is queued is given up, what is running is stopped. The outcome is then
     /// [`TaskError::Cancelled`], unless it came first. Whether there was anything to cancel.
+    ///
+    /// A guest that is stopped is not called again: with [`Isolation::Reuse`](crate::Isolation::Reuse) its worker makes a new instance, and the state of the old
+    /// one is gone. [`get`](Self::get) does not wait for that; callbacks are called when it is done, at the latest after [`Limits::grace`](crate::Limits::grace).
     pub fn cancel(&self) -> bool {
         let was_ready = self.ready();
         if !was_ready {
@@ -221,7 +230,6 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
     /// sees the result. Joining the pool waits for it.
     ///
     /// A callback must not wait for another result of this pool that has a callback itself: there is one thread for all of them.
-    #[must_use = "without a variable of its own nothing is lost: the task goes on (`let _ = ..` says so)"]
     pub fn callback(self, callback: impl FnOnce(&T) + Send + 'static) -> Self {
         self.when_ready(|result| {
             if let Ok(value) = result {
@@ -231,7 +239,6 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
     }
 
     /// Calls `callback` with the error when it is there, if it is one; otherwise as [`callback`](Self::callback).
-    #[must_use = "without a variable of its own nothing is lost: the task goes on (`let _ = ..` says so)"]
     pub fn error_callback(self, callback: impl FnOnce(&E) + Send + 'static) -> Self {
         self.when_ready(|result| {
             if let Err(error) = result {

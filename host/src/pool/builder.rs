@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::callbacks::Callbacks;
-use super::dispatcher::{self, Command, Dispatcher, Spec, Waker, timeout_message};
+use super::dispatcher::{self, Command, Dispatcher, Spec, Waker};
 use super::events::{PoolEvent, Sink};
 use super::job::Window;
 use super::policy::{Backoff, Halt};
@@ -18,7 +18,7 @@ use super::schedule::Config;
 use super::{Pool, Shared};
 use crate::context::StartMethod;
 use crate::error::{BuildError, TaskError};
-use crate::limits::{Isolation, Limit, Limits};
+use crate::limits::{Isolation, Limits};
 use crate::module::{Module, ModuleInfo, Role};
 use crate::protocol::VERSION;
 use crate::protocol::message::{Call, Setup};
@@ -291,15 +291,12 @@ impl PoolBuilder {
             #[cfg(feature = "fault-points")]
             fault: self.fault,
         };
-        let timeout =
-            TaskError::Limit { limit: Limit::Time, message: timeout_message(&self.limits, self.start_method) };
         let config = Config {
             processes: self.processes,
             max_tasks_per_child: self.max_tasks_per_child.map(NonZeroU64::get),
             retries: self.retries,
             delay: self.retry_delay,
             backoff: self.backoff,
-            retry_timeouts: self.retries > 0 && (self.retry_on.0)(&timeout),
             poison_limit: self.poison_limit.get(),
             halt: self.halt,
             grace: self.limits.grace,
@@ -351,6 +348,7 @@ fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, windo
         directory,
         closed: AtomicBool::new(false),
         callbacks: Callbacks::default(),
+        dispatcher: OnceLock::new(),
         broken: OnceLock::new(),
         over: Mutex::new(false),
         is_over: Condvar::new(),
@@ -359,6 +357,7 @@ fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, windo
     std::thread::Builder::new().name("wpool-dispatcher".to_owned()).spawn(move || {
         // Told at the end, also if the dispatcher panics.
         let end = end;
+        end.shared.dispatcher.get_or_init(|| std::thread::current().id());
         if let Some(reason) = dispatcher.run() {
             end.shared.broken.get_or_init(|| reason);
         }
@@ -437,6 +436,6 @@ fn is_worth_retrying(error: &TaskError) -> bool {
         | TaskError::Exited { .. }
         | TaskError::BadResult { .. }
         | TaskError::WorkerLost { .. } => true,
-        TaskError::BadRecord { .. } | TaskError::Cancelled | TaskError::Broken { .. } => false,
+        TaskError::BadRecord { .. } | TaskError::Cancelled | TaskError::Closed | TaskError::Broken { .. } => false,
     }
 }

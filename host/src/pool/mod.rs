@@ -25,6 +25,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -104,6 +105,8 @@ struct Shared {
     /// Why the pool broke, if it did.
     broken: OnceLock<String>,
     callbacks: Callbacks,
+    /// The thread that the pool's own work is done on.
+    dispatcher: OnceLock<ThreadId>,
     over: Mutex<bool>,
     is_over: Condvar,
 }
@@ -209,15 +212,14 @@ impl Pool {
     pub fn stream(&self, target: &Target, ordered: bool) -> Result<(Inputs, Outcomes), BuildError> {
         let resolved = resolve(target, &self.shared.info)?;
         let (plan, call) = self.plan(&resolved.call);
-        let closed = |_| BuildError::Format("the pool is not running".to_owned());
-        let job = self.job(plan, call, self.shared.window).map_err(closed)?;
+        let job = self.job(plan, call, self.shared.window)?;
         Ok((Inputs::new(job.clone(), self.shared.limits.input), Outcomes::new(job, ordered)))
     }
 
     /// Runs the function once and waits for its result: `Pool.apply`.
     ///
     /// # Errors
-    /// What became of the task, if not a result; [`TaskError::Cancelled`] if the pool is not running.
+    /// What became of the task, if not a result; [`TaskError::Closed`] if the pool is not running.
     pub fn apply<A: Args, R: Ret + Send + 'static>(&self, func: &Func<A, R>, args: A) -> Result<R, TaskError> {
         self.apply_async(func, args).get()
     }
@@ -243,8 +245,10 @@ impl Pool {
         let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
         let mut record = Vec::new();
         let encoded = args.encode(&func.resolved.free(), &mut record);
-        // A pool that closes at this moment still gives the job an end, without an outcome: cancelled.
-        let _closed = inputs.push_item(encoded.map(|()| &record[..]));
+        if inputs.push_item(encoded.map(|()| &record[..])).is_err() {
+            // The pool ended at this very moment.
+            return AsyncResult::done(Err(self.shared.refusal().into()), job, callbacks);
+        }
         drop(inputs);
         let mut outcomes = Outcomes::new(job.clone(), false).detached();
         let decode = func.decode();
@@ -270,15 +274,19 @@ impl Pool {
     }
 
     /// Runs the function for every item and gives each task's own outcome, in the items' order.
+    ///
+    /// Should the pool end or the job be halted before all items are drawn, no more are drawn, and each of them has the error that says so as its outcome.
+    /// Of an iterator that does not know its length one error stands for all of them.
     pub fn try_map<A: Args, R: Ret>(
         &self,
         func: &Func<A, R>,
         items: impl IntoIterator<Item = A>,
     ) -> Vec<Result<R, TaskError>> {
-        let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
-            return items.into_iter().map(|_| Err(self.shared.refusal().into())).collect();
-        };
-        collect(&self.shared, job, func, items.into_iter())
+        let mut items = items.into_iter();
+        match self.job(func.plan, func.call.clone(), self.shared.window) {
+            Ok(job) => collect(&self.shared, job, func, items),
+            Err(Closed) => not_drawn(&mut items, &self.shared.refusal().into()),
+        }
     }
 
     /// As [`Pool::map`], without waiting: `Pool.map_async`. The items are drawn, and the results collected, by a thread of its own.
@@ -290,31 +298,30 @@ impl Pool {
         I::IntoIter: Send + 'static,
     {
         let callbacks = self.shared.callbacks.clone();
-        let refused = |refusal: Failure, callbacks| {
-            let job = Job::refused(self.shared.waker.clone(), &refusal);
-            AsyncResult::done(Err(MapError { index: 0, error: refusal.into(), failed: 0 }), job, callbacks)
-        };
-        let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
-            return refused(self.shared.refusal(), callbacks);
-        };
-        let (result, bringer) = AsyncResult::coming(job.clone(), callbacks.clone());
-        let (shared, func, items, cancel) = (self.shared.clone(), func.clone(), items.into_iter(), job.clone());
+        let outcomes = self.feed(func, items, true);
+        let job = outcomes.job().clone();
+        let (result, bringer) = AsyncResult::coming(job.clone(), callbacks);
+        // Another thread than the one that draws, which may have to wait for its iterator for ever.
+        let mut results = Imap::new(outcomes, func.decode());
         let work = move || {
-            let collected = catch_unwind(AssertUnwindSafe(|| all_or_first(collect(&shared, job, &func, items))));
-            // The pool must not outlive its handle for this thread's sake.
-            drop((shared, func));
+            let collected = catch_unwind(AssertUnwindSafe(|| {
+                let mut outcomes: Vec<_> = results.by_ref().collect();
+                // A cancelled job just ends.
+                outcomes.extend(job.is_cancelled().then_some(Err(TaskError::Cancelled)));
+                all_or_first(outcomes)
+            }));
             match collected {
                 Ok(collected) => bringer.bring(collected),
                 Err(payload) => bringer.panicked(Panic(payload)),
             }
         };
-        match std::thread::Builder::new().name("wpool-map".to_owned()).spawn(work) {
-            Ok(_detached) => result,
-            Err(_) => {
-                cancel.cancel();
-                refused(Failure::Cancelled, callbacks)
-            }
+        if std::thread::Builder::new().name("wpool-map".to_owned()).spawn(work).is_err() {
+            // The iterator of results went with the thread that there is none of, and that cancelled the job.
+            let error = MapError { index: 0, error: TaskError::Cancelled, failed: 0 };
+            let job = Job::refused(self.shared.waker.clone(), &Failure::Cancelled);
+            return AsyncResult::done(Err(error), job, self.shared.callbacks.clone());
         }
+        result
     }
 
     /// As [`Pool::map_async`], for functions of several parameters: each item is a tuple, `Pool.starmap_async`.
@@ -422,7 +429,7 @@ impl Pool {
         self.shared.close(Command::Close);
     }
 
-    /// As [`Pool::close`]; with `cancel_futures` what is not running yet is given up, with the outcome [`TaskError::Cancelled`]:
+    /// As [`Pool::close`]; with `cancel_futures` what no worker holds yet is given up, with the outcome [`TaskError::Cancelled`]:
     /// `concurrent.futures.Executor.shutdown`. It does not wait.
     pub fn shutdown(&self, cancel_futures: bool) {
         self.shared.close(if cancel_futures { Command::CloseQueued } else { Command::Close });
@@ -470,6 +477,9 @@ impl Pool {
     }
 }
 
+/// So many items that were not drawn are given an outcome each.
+const NOT_DRAWN_MAX: usize = 1 << 20;
+
 /// Runs all items through a job: this thread pushes records and, when the window is full, makes room.
 fn collect<A: Args, R: Ret>(
     shared: &Shared,
@@ -483,25 +493,43 @@ fn collect<A: Args, R: Ret>(
     let free = func.resolved.free();
     let mut results = Vec::new();
     let mut record = Vec::new();
-    let mut drawn = 0;
-    loop {
-        while matches!(inputs.room(), Ok(false)) {
-            if !outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {
-                break;
+    let take = |outcomes: &mut Outcomes, results: &mut Vec<_>| {
+        outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result())))
+    };
+    let mut is_over = false;
+    let mut refused = 0;
+    while !is_over {
+        match inputs.room() {
+            Ok(true) => {
+                let Some(args) = items.next() else { break };
+                record.clear();
+                let encoded = args.encode(&free, &mut record);
+                // It may be over just now: the item was drawn, and has its outcome below.
+                refused += usize::from(inputs.push_item(encoded.map(|()| &record[..])).is_err());
             }
+            Ok(false) => is_over = !take(&mut outcomes, &mut results),
+            Err(Closed) => is_over = true,
         }
-        let Some(args) = items.next() else { break };
-        drawn += 1;
-        record.clear();
-        let encoded = args.encode(&free, &mut record);
-        // There is room, or the job is over; then the item has its outcome below.
-        let _over = inputs.push_item(encoded.map(|()| &record[..]));
     }
     drop(inputs);
-    while outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {}
-    // A job that ended under our hands gave no outcome to what could not be pushed.
-    results.resize_with(drawn, || Err(shared.refusal().into()));
+    while take(&mut outcomes, &mut results) {}
+    let why =
+        || shared.broken.get().map_or(TaskError::Cancelled, |reason| TaskError::Broken { reason: reason.clone() });
+    results.extend((0..refused).map(|_| Err(why())));
+    if is_over {
+        results.extend(not_drawn(&mut items, &why()));
+    }
     results
+}
+
+/// The outcomes of items that were never drawn, because nobody would have run them: one for each if their number is known and not out of
+/// all proportion, else one for all of them.
+fn not_drawn<R>(items: &mut impl Iterator, why: &TaskError) -> Vec<Result<R, TaskError>> {
+    let count = match items.size_hint() {
+        (least, Some(most)) if least == most && most <= NOT_DRAWN_MAX => most,
+        _ => usize::from(items.next().is_some()),
+    };
+    (0..count).map(|_| Err(why.clone())).collect()
 }
 
 /// All results, or the first failure: one that explains, if there is any, rather than what was cancelled for its sake.
@@ -537,6 +565,10 @@ impl Shared {
 
     /// Waits until the dispatcher's thread is through; whether it is.
     fn wait_over(&self, deadline: Option<Instant>) -> bool {
+        // Whoever is called by the dispatcher itself would wait for ever.
+        if self.dispatcher.get() == Some(&std::thread::current().id()) {
+            return true;
+        }
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         while !*over {
             over = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
@@ -552,7 +584,7 @@ impl Shared {
     fn refusal(&self) -> Failure {
         match self.broken.get() {
             Some(reason) => Failure::Broken { reason: reason.clone() },
-            None => Failure::Cancelled,
+            None => Failure::Closed,
         }
     }
 }

@@ -55,7 +55,7 @@ pub struct Halt {
 pub enum HaltWhen {
     /// They are stopped.
     Now,
-    /// They are run to their end.
+    /// They are run to their end, and with them what was handed to the same worker in the same batch.
     Soon,
 }
 

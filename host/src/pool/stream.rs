@@ -196,6 +196,10 @@ impl Outcomes {
         }
     }
 
+    pub(super) fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+
     /// Dropping it does not cancel anything.
     pub(super) fn detached(mut self) -> Outcomes {
         self.detached = true;
@@ -309,7 +313,7 @@ impl Outcomes {
         }
         let parsed = parse_outcome(&reading.chunk.frames[reading.at..])?;
         let index = reading.chunk.first + reading.read;
-        reading.at += parsed.len;
+        reading.at += if reading.chunk.same { 0 } else { parsed.len };
         reading.read += 1;
         Some(Outcome { index, parsed, by: reading.chunk.by })
     }

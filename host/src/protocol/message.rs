@@ -181,6 +181,7 @@ pub(crate) enum Failure {
         reason: String,
     },
     Cancelled,
+    Closed,
     Broken {
         reason: String,
     },
@@ -196,7 +197,7 @@ impl Failure {
             | Failure::Exited { .. }
             | Failure::BadRecord { .. }
             | Failure::BadResult { .. } => true,
-            Failure::Lost { .. } | Failure::Cancelled | Failure::Broken { .. } => false,
+            Failure::Lost { .. } | Failure::Cancelled | Failure::Closed | Failure::Broken { .. } => false,
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, mut status: Status) -> i
         Ok(ToWorker::Compile { version, text, limits }) if version == crate::protocol::VERSION => (text, limits),
         _ => return refuse(connection, "the compiler program is of another version of wpool".to_owned()),
     };
-    let Ok([source, artefact]) = <[OwnedFd; 2]>::try_from(connection.take_fds()) else {
+    let Some([source, artefact]) = connection.take_fds() else {
         return refuse(connection, "the request came without its descriptors".to_owned());
     };
     let mut bytes = Vec::new();
