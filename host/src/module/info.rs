@@ -57,6 +57,17 @@ pub enum Role {
 }
 
 /// An exported function.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let module = guest("upper")?;
+/// let run = module.exports().find(|export| export.name() == "run").ok_or("it has one")?;
+/// assert_eq!(run.role, wpool::Role::Function);
+/// assert_eq!(run.ty.params[0].name.as_deref(), Some("input"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
     /// The full path: `demo:math/ops@1.0.0#scale`, or the bare name.
@@ -98,6 +109,18 @@ pub struct ModuleInfo {
 }
 
 /// Why there is no such target. The variants' texts name the candidates.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::{BuildError, TargetError};
+///
+/// let pool = wpool::Pool::builder(&numbers()?).build()?;
+/// let Err(BuildError::Target(error)) = pool.func::<(i32, i32), i32>("ad") else { panic!("there is no such function") };
+/// assert_eq!(error.to_string(), "no function \"ad\" is exported; there is add, square, fib");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
@@ -152,6 +175,16 @@ impl ModuleInfo {
     ///
     /// With a name: the export with exactly that path, else the only one with that bare name (the path may leave out the version).
     /// Without: the only function named `run`, else the command, else the only callable function.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let module = numbers()?;
+    /// assert_eq!(module.info().target(Some("add"))?.wit(), "add: func(s32, s32) -> s32");
+    /// assert!(module.info().target(None).is_err()); // there are several
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn target(&self, name: Option<&str>) -> Result<&Export, TargetError> {
         let export = match name {
             Some(name) => self.named(name)?,

@@ -41,6 +41,17 @@ impl Status {
 
 /// Starts a worker, the program that `loader` names, and asks it what is enforced in it: what pools and processes on this machine can count on.
 ///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let status = wpool::doctor(&loader())?;
+/// for step in status.steps {
+///     println!("{}: {}", step.name, step.missing.as_deref().unwrap_or("enforced"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`ModuleError`] if no worker can be started, or it ends before it has answered.
 pub fn doctor(loader: &ModuleLoader) -> Result<Status, ModuleError> {
