@@ -1266,18 +1266,8 @@ fn a_damaged_cache_key_is_named_and_nothing_else_goes_wrong() {
 
 #[test]
 fn ctrl_c_lets_a_process_that_looks_return_what_it_has() {
-    let looking = r#"(component
-      (import "wpool:process/current@0.1.0" (instance $current (export "should-stop" (func (result bool)))))
-      (core func $should-stop (canon lower (func $current "should-stop")))
-      (core module $m
-        (import "host" "should-stop" (func $should-stop (result i32)))
-        (func (export "run") (result i32)
-          (loop $again (br_if $again (i32.eqz (call $should-stop))))
-          (i32.const 7)))
-      (core instance $i (instantiate $m (with "host" (instance (export "should-stop" (func $should-stop))))))
-      (func (export "run") (result u32) (canon lift (core func $i "run"))))"#;
     let dir = scratch();
-    let looking = path_text(&file(&dir, "looking.wat", looking));
+    let looking = path_text(&file(&dir, "looking.wat", support::LOOKING));
     let mut running = Running::start(wpool(["run", &looking]));
     // From its start on, `wpool` hears signals, and there is a worker only after that.
     let pid = running.child.id();

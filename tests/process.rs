@@ -108,18 +108,6 @@ fn failing(record: &str, method: StartMethod) -> Process {
     builder("failing", record, method).build().unwrap()
 }
 
-/// Computes until it should stop, and returns 7.
-const LOOKING: &str = r#"(component
-    (import "wpool:process/current@0.1.0" (instance $current (export "should-stop" (func (result bool)))))
-    (core func $should-stop (canon lower (func $current "should-stop")))
-    (core module $m
-        (import "host" "should-stop" (func $should-stop (result i32)))
-        (func (export "run") (result i32)
-            (loop $again (br_if $again (i32.eqz (call $should-stop))))
-            (i32.const 7)))
-    (core instance $i (instantiate $m (with "host" (instance (export "should-stop" (func $should-stop))))))
-    (func (export "run") (result u32) (canon lift (core func $i "run"))))"#;
-
 /// Has a `shutdown` that never ends.
 const ENDLESS_SHUTDOWN: &str = r#"(component
     (core module $m
@@ -132,7 +120,7 @@ const ENDLESS_SHUTDOWN: &str = r#"(component
     (func (export "shutdown") (canon lift (core func $i "shutdown"))))"#;
 
 fn looking(method: StartMethod) -> Process {
-    Process::builder(&wat(LOOKING)).start_method(method).build().unwrap()
+    Process::builder(&wat(support::LOOKING)).start_method(method).build().unwrap()
 }
 
 fn started(mut process: Process) -> Process {
@@ -440,7 +428,7 @@ fn p33_an_interrupted_guest_that_looks_ends_in_its_own_way(method: StartMethod) 
     let mut limits = Limits::default();
     // It need not be forced.
     limits.grace = Duration::from_secs(600);
-    let process = Process::builder(&wat(LOOKING)).limits(limits).start_method(method).build().unwrap();
+    let process = Process::builder(&wat(support::LOOKING)).limits(limits).start_method(method).build().unwrap();
     let mut process = started(process);
     process.interrupt().unwrap();
     assert_eq!(process.join().unwrap(), returned());

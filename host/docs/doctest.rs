@@ -3,12 +3,16 @@
 
 #[allow(dead_code, reason = "not every example loads a module")]
 fn loader() -> wpool::ModuleLoader {
+    wpool::Module::loader().program(program())
+}
+
+#[allow(dead_code, reason = "not every example starts a process")]
+fn program() -> std::path::PathBuf {
     // Among Cargo's search paths is that of this build, whichever profile and target directory it has.
     let paths = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let beside = |deps: std::path::PathBuf| Some(deps.parent()?.join("wpool"));
-    let program = std::env::split_paths(&paths).filter(|path| path.ends_with("deps")).filter_map(beside);
-    let program = { program }.find(|program| program.is_file());
-    wpool::Module::loader().program(program.expect("the program `wpool` is built: run `cargo build --release` first"))
+    let mut programs = std::env::split_paths(&paths).filter(|path| path.ends_with("deps")).filter_map(beside);
+    programs.find(|program| program.is_file()).expect("the program `wpool` is built: run `cargo build --release` first")
 }
 
 /// A prebuilt guest.

@@ -172,3 +172,15 @@ pub(crate) fn cpu_ticks(pid: u32) -> u64 {
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap_or_default().1.split(' ').collect();
     fields.get(11..13).map_or(0, |times| times.iter().map(|t| t.parse::<u64>().unwrap_or(0)).sum())
 }
+
+/// Computes until it should stop, and returns 7.
+pub(crate) const LOOKING: &str = r#"(component
+    (import "wpool:process/current@0.1.0" (instance $current (export "should-stop" (func (result bool)))))
+    (core func $should-stop (canon lower (func $current "should-stop")))
+    (core module $m
+        (import "host" "should-stop" (func $should-stop (result i32)))
+        (func (export "run") (result i32)
+            (loop $again (br_if $again (i32.eqz (call $should-stop))))
+            (i32.const 7)))
+    (core instance $i (instantiate $m (with "host" (instance (export "should-stop" (func $should-stop))))))
+    (func (export "run") (result u32) (canon lift (core func $i "run"))))"#;

@@ -765,6 +765,19 @@ fn a_second_batch_waits_at_a_worker_only_if_the_first_is_short() {
 }
 
 #[test]
+fn a_quick_task_says_nothing_about_a_worker_that_has_been_at_its_own_for_long() {
+    let mut pool = Pool::new(Config { processes: 2, ..ONE });
+    pool.submit(9);
+    pool.on(Event::Ready { worker: 1 });
+    pool.on(Event::Ready { worker: 2 });
+    pool.now = Duration::from_millis(100);
+    pool.on(returned(2, 1));
+    pool.on(Event::BatchDone { worker: 2, busy: Duration::from_micros(1) });
+    assert_eq!(pool.schedule.workers[&1].held.len(), 1, "what waits behind the slow one could be run elsewhere");
+    assert_eq!(pool.schedule.workers[&2].held.len(), 2);
+}
+
+#[test]
 fn o44_a_death_is_charged_to_the_task_that_was_running_and_the_rest_goes_back() {
     let mut pool = Pool::new(ONE);
     pool.submit(100);

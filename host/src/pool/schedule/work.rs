@@ -233,7 +233,7 @@ impl Schedule {
                 .map(|(id, _)| *id)
                 .collect();
             for id in ids {
-                if ahead == 1 && !self.soon_through(id) {
+                if ahead == 1 && !self.soon_through(now, id) {
                     continue;
                 }
                 self.assign_to(now, id, actions);
@@ -241,8 +241,13 @@ impl Schedule {
         }
     }
 
-    fn soon_through(&self, id: WorkerId) -> bool {
-        let Some((job, span)) = self.workers.get(&id).and_then(|w| w.held.front()) else { return false };
+    /// Whether a worker will want its next batch before long, by what others have cost and by what this one has taken already.
+    fn soon_through(&self, now: Duration, id: WorkerId) -> bool {
+        let Some(worker) = self.workers.get(&id) else { return false };
+        let Some((job, span)) = worker.held.front() else { return false };
+        if now.saturating_sub(worker.running_since) > PREFETCH_TIME {
+            return false;
+        }
         let cost = self.jobs.get(job).and_then(|job| job.cost);
         cost.is_some_and(|cost| cost.saturating_mul(u32::try_from(span.count).unwrap_or(u32::MAX)) <= PREFETCH_TIME)
     }
