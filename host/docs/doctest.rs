@@ -3,7 +3,8 @@
 
 #[allow(dead_code, reason = "not every example loads a module")]
 fn loader() -> wpool::ModuleLoader {
-    wpool::Module::loader().program(program())
+    let program = program();
+    wpool::Module::loader().cache_dir(program.with_file_name("doctest-cache")).program(program)
 }
 
 #[allow(dead_code, reason = "not every example starts a process")]

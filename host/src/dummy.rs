@@ -104,7 +104,22 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Configures a [`Pool`]; made by [`Pool::builder`]. As [`wpool::PoolBuilder`](crate::PoolBuilder), without what concerns processes only:
+/// Configures a [`Pool`]; made by [`Pool::builder`]. As [`wpool::PoolBuilder`](crate::PoolBuilder):
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::time::Duration;
+/// # let module = guest("counter")?;
+/// let builder = wpool::dummy::Pool::builder(&module).processes(1).initializer("init", ["100"]);
+/// let pool = builder.task_timeout(Duration::from_secs(2)).retries(1).name("Thread").build()?;
+/// let count = pool.func::<&str, String>("run")?;
+/// assert_eq!(pool.map(&count, ["", "", ""])?, ["101", "102", "103"]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// But without what concerns processes only:
 ///
 /// ```compile_fail,E0599
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

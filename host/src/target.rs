@@ -7,6 +7,20 @@ use crate::protocol::message::{Call, Input, Output};
 use crate::value::{FuncType, Type, Value, free_types, parse_call, parse_wave, to_wave};
 
 /// The form of a record or a result.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = wpool::Pool::builder(&numbers()?).build()?;
+/// use wpool::{Format, Target};
+///
+/// let target = Target::func("add").input(Format::Json).output(Format::Wave);
+/// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
+/// inputs.push(b"[3, 4]")?;
+/// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"7"[..]))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Format {
@@ -22,6 +36,20 @@ pub enum Format {
 }
 
 /// How a record reaches a command (`wasi:cli/run`, `_start`).
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("args")?;
+/// use wpool::{CommandInput, Target};
+///
+/// let target = Target::default().argv(["args"]).command_input(CommandInput::Arg);
+/// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
+/// inputs.push(b"one two")?;
+/// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"one two\n"[..]))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CommandInput {

@@ -9,6 +9,13 @@ use std::sync::Arc;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 /// How a process ended.
+///
+/// ```
+/// use wpool::Exit;
+///
+/// assert_eq!(Exit::Code(3).exitcode(), Some(3));
+/// assert_eq!(Exit::Signal(9).exitcode(), Some(-9));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// It exited with this code.

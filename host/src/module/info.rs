@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 use crate::value::FuncType;
 
 /// Which of the two binary formats.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// assert_eq!(guest("upper")?.kind(), wpool::ModuleKind::Component);
+/// assert_eq!(numbers()?.kind(), wpool::ModuleKind::Core);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModuleKind {
@@ -24,6 +33,22 @@ impl std::fmt::Display for ModuleKind {
 }
 
 /// Something the module needs from outside.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("hello")?;
+/// use wpool::Grant;
+///
+/// for import in module.imports() {
+///     match &import.grant {
+///         Grant::Default(gives) => println!("{}: {gives}", import.name),
+///         Grant::Missing(reason) => println!("{} is missing: {reason}", import.name),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
     /// `wasi:cli/stdout@0.2.6`, or `module name` for a core module.
@@ -33,6 +58,17 @@ pub struct Import {
 }
 
 /// How an import is met.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("hello")?;
+/// use wpool::Grant;
+///
+/// assert!(module.imports().all(|import| matches!(import.grant, Grant::Default(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grant {
@@ -43,6 +79,18 @@ pub enum Grant {
 }
 
 /// What an export is for.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("counter")?;
+/// use wpool::Role;
+///
+/// let hooks = module.exports().filter(|export| export.role == Role::Hook).map(|export| export.name());
+/// assert!(hooks.eq(["init", "shutdown"]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -96,6 +144,16 @@ impl Export {
 }
 
 /// Everything about a module that can be known without running it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// assert_eq!(module.info().missing().count(), 0); // all imports are met
+/// assert!(module.info().target(None).is_ok()); // and it is clear what to run
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleInfo {
     /// Component or core module.
@@ -228,6 +286,18 @@ impl ModuleInfo {
     }
 
     /// The imports that no worker provides.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let module = loader().from_bytes(br#"(module (import "moon" "phase" (func)) (func (export "_start")))"#)?;
+    /// for (import, reason) in module.info().missing() {
+    ///     println!("{import}: {reason}");
+    /// }
+    /// assert_eq!(module.info().missing().count(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
         self.imports.iter().filter_map(|i| match &i.grant {
             Grant::Missing(why) => Some((i.name.as_str(), why.as_str())),

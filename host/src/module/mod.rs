@@ -140,16 +140,43 @@ impl Module {
     }
 
     /// The digest of the bytes it was loaded from.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// println!("{}", module.digest()); // as sha256sum prints it
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn digest(&self) -> Digest {
         self.inner.digest
     }
 
     /// The number of bytes it was loaded from.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// assert_eq!(module.size(), std::fs::metadata("../guest/prebuilt/upper.wasm")?.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn size(&self) -> u64 {
         self.inner.size
     }
 
     /// Component or core module.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// assert_eq!(module.kind(), wpool::ModuleKind::Component);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kind(&self) -> ModuleKind {
         self.inner.info.kind
     }
@@ -200,11 +227,33 @@ impl Module {
     }
 
     /// Where the compiled artefact lies in the cache; `None` if it is kept in memory only.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// if let Some(path) = module.cached() {
+    ///     println!("compiled: {}", path.display());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cached(&self) -> Option<&Path> {
         self.inner.cached.as_deref()
     }
 
     /// Why the cache was not used or not filled, if it was wanted: the module works all the same.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// for warning in module.warnings() {
+    ///     eprintln!("{warning}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn warnings(&self) -> &[String] {
         &self.inner.warnings
     }
@@ -266,6 +315,15 @@ impl ModuleLoader {
     }
 
     /// Compiles always, and keeps the artefact in memory only.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let module = loader().no_cache().load("../guest/prebuilt/upper.wasm")?;
+    /// assert_eq!(module.cached(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn no_cache(mut self) -> Self {
         self.cache = CacheChoice::Off;
@@ -274,6 +332,15 @@ impl ModuleLoader {
 
     /// Runs `path`, an installed `wpool` program, as compiler and workers instead of this program itself. An application that does this
     /// need not call [`init`](crate::init).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let wpool_program = program();
+    /// let module = wpool::Module::loader().program(wpool_program).load("../guest/prebuilt/upper.wasm")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
@@ -281,6 +348,16 @@ impl ModuleLoader {
     }
 
     /// Loads the module at `path`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let loader = loader();
+    /// let module = loader.load("../guest/prebuilt/upper.wasm")?;
+    /// assert!(loader.load("no-such-file.wasm").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Module::load`].
@@ -291,6 +368,17 @@ impl ModuleLoader {
     }
 
     /// Loads the module in `bytes`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let loader = loader();
+    /// let module = loader.from_bytes(br#"(module (func (export "seven") (result i32) (i32.const 7)))"#)?;
+    /// let pool = wpool::Pool::builder(&module).build()?;
+    /// assert_eq!(pool.apply(&pool.func::<(), i32>("seven")?, ())?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Module::from_bytes`].

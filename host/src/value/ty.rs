@@ -185,6 +185,17 @@ pub struct FuncType {
 
 impl FuncType {
     /// What a successful call gives: the `ok` side where the result is a `result<..>`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let module = guest("upper")?;
+    /// let run = module.info().target(None)?;
+    /// assert_eq!(run.ty.result.as_ref().map(ToString::to_string).as_deref(), Some("result<list<u8>, string>"));
+    /// assert_eq!(run.ty.ok_type().map(ToString::to_string).as_deref(), Some("list<u8>"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ok_type(&self) -> Option<&Type> {
         match &self.result {
             Some(Type::Result(ok, _)) => ok.as_deref(),
