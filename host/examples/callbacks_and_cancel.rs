@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::thread::sleep(Duration::from_millis(1));
     }
     println!("cancel: {}", endless.cancel());
-    println!("get: {}", endless.get().map_or_else(|error| error.to_string(), |value| value));
+    println!("get: {}", endless.get().unwrap_or_else(|error| error.to_string()));
 
     // Dropping an iterator cancels what it would still have given; its input may be endless.
     let first = pool.imap(&run, std::iter::repeat("again")).next().ok_or("there is no end of them")?;

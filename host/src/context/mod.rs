@@ -98,9 +98,11 @@ static INIT_CALLED: AtomicBool = AtomicBool::new(false);
 /// Not needed if modules are loaded with [`ModuleLoader::program`](crate::ModuleLoader::program).
 ///
 /// ```standalone_crate
-/// fn main() {
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     wpool::init();
 ///     // From here on the program is itself.
+///     let module = wpool::Module::load("../guest/prebuilt/upper.wasm")?;
+///     Ok(())
 /// }
 /// ```
 pub fn init() {
