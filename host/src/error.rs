@@ -340,6 +340,8 @@ impl TaskError {
 /// [`Pool::map`](crate::Pool::map) and [`Pool::starmap`](crate::Pool::starmap) found a task that failed. All tasks were run to their end (the source is CPython's
 /// `MapResult`, which raises the first exception); [`Pool::try_map`](crate::Pool::try_map) gives every outcome.
 ///
+/// It is the first failure in the order of the items; one that was only cancelled stands back for any that explains why.
+///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

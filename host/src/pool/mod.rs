@@ -778,15 +778,20 @@ fn collect<A: Args, R: Ret>(
     results
 }
 
-/// All results, or the first failure.
+/// All results, or the first failure: one that explains, if there is any, rather than what was cancelled for its sake.
 fn all_or_first<R>(outcomes: Vec<Result<R, TaskError>>) -> Result<Vec<R>, MapError> {
-    let (mut results, mut first, mut failed) = (Vec::with_capacity(outcomes.len()), None, 0);
+    let mut results = Vec::with_capacity(outcomes.len());
+    let (mut first, mut failed): (Option<(usize, TaskError)>, usize) = (None, 0);
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Ok(result) => results.push(result),
             Err(error) => {
                 failed += 1;
-                first.get_or_insert((index, error));
+                match &first {
+                    Some((_, TaskError::Cancelled)) if error != TaskError::Cancelled => first = Some((index, error)),
+                    Some(_) => {}
+                    None => first = Some((index, error)),
+                }
             }
         }
     }
