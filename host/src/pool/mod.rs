@@ -47,6 +47,19 @@ use crate::target::{Resolved, Target, resolve};
 use crate::value::{Args, Ret};
 
 /// A worker of a pool, as it is at the moment.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// # let upper = pool.func::<&str, String>("run")?;
+/// pool.apply(&upper, "a")?;
+/// for worker in pool.workers() {
+///     println!("worker {} is process {}: {:?}", worker.index, worker.pid, worker.state);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerInfo {
     /// Its number, from 1 on; a replacement has a new one.
@@ -58,6 +71,20 @@ pub struct WorkerInfo {
 }
 
 /// What a worker is doing.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// # let upper = pool.func::<&str, String>("run")?;
+/// use wpool::WorkerState;
+///
+/// pool.apply(&upper, "a")?;
+/// let idle = pool.workers().iter().filter(|worker| worker.state == WorkerState::Idle).count();
+/// # assert!(idle <= 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerState {
     /// Its process exists; the module is being loaded or the initializer runs.
@@ -75,9 +102,10 @@ pub enum WorkerState {
 /// It can be used from many threads at once. Dropping it terminates it, as leaving Python's `with` block does; [`Pool::scope`] waits
 /// for everything to be done instead.
 ///
-/// ```no_run
+/// ```standalone_crate
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// wpool::init();
+/// # std::env::set_current_dir("../guest/prebuilt")?;
 /// let module = wpool::Module::load("upper.wasm")?;
 /// let pool = wpool::Pool::builder(&module).processes(5).build()?;
 /// let upper = pool.func::<&str, String>("run")?;
@@ -115,6 +143,17 @@ struct Shared {
 type CallKey = String;
 
 /// A function of a pool's module with its Rust types: looked up once, checked once, called many times. Made by [`Pool::func`].
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// let upper: wpool::Func<&str, String> = pool.func("run")?;
+/// assert_eq!(pool.apply(&upper, "a")?, "A");
+/// assert_eq!(pool.apply(&upper, "b")?, "B");
+/// # Ok(())
+/// # }
+/// ```
 pub struct Func<A, R> {
     resolved: Arc<Resolved>,
     plan: u32,
@@ -155,6 +194,15 @@ impl<R: Ret> Decode<R> {
 
 impl Pool {
     /// A builder for a pool that runs functions of `module`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// let pool = wpool::Pool::builder(&module).processes(2).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder(module: &Module) -> PoolBuilder {
         PoolBuilder::new(module)
     }
@@ -163,6 +211,22 @@ impl Pool {
     ///
     /// `A` is a value for a function of one parameter, a tuple for several; parameters that the target fixes do not count. `R` is what the function
     /// gives when it succeeds: for `result<T, E>` that is `T`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let numbers = numbers()?;
+    /// use wpool::{Pool, Target};
+    ///
+    /// let pool = Pool::builder(&numbers).build()?;
+    /// let add = pool.func::<(i32, i32), i32>("add")?;
+    /// assert_eq!(pool.apply(&add, (3, 4))?, 7);
+    /// let add_ten = pool.func::<i32, i32>(Target::func("add").arg(10))?;
+    /// assert_eq!(pool.apply(&add_ten, 4)?, 14);
+    /// assert!(pool.func::<String, i32>("add").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`BuildError`] if there is no such function, a fixed argument does not fit, or the Rust types do not match.
@@ -207,6 +271,21 @@ impl Pool {
     /// Starts a stream of records: push them into [`Inputs`], take what becomes of them from [`Outcomes`], from the same thread or two.
     /// The other methods are made of this one.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// inputs.push(b"a")?;
+    /// inputs.push(b"b")?;
+    /// drop(inputs); // the end of the input
+    /// let mut results = Vec::new();
+    /// while outcomes.take_into(&mut |outcome| results.push(outcome.result().map(<[u8]>::to_vec))) {}
+    /// assert_eq!(results, [Ok(b"A".to_vec()), Ok(b"B".to_vec())]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`BuildError`] as for [`Pool::func`], and if the pool is not running.
     pub fn stream(&self, target: &Target, ordered: bool) -> Result<(Inputs, Outcomes), BuildError> {
@@ -218,6 +297,16 @@ impl Pool {
 
     /// Runs the function once and waits for its result: `Pool.apply`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.apply(&upper, "a")?, "A");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// What became of the task, if not a result; [`TaskError::Closed`] if the pool is not running.
     pub fn apply<A: Args, R: Ret + Send + 'static>(&self, func: &Func<A, R>, args: A) -> Result<R, TaskError> {
@@ -226,10 +315,15 @@ impl Pool {
 
     /// Runs the function once, without waiting: `Pool.apply_async`. Its result can be waited for, cancelled, or passed to callbacks.
     ///
-    /// ```no_run
-    /// # fn f(pool: &wpool::Pool, upper: &wpool::Func<&str, String>) {
-    /// let later = pool.apply_async(upper, "a").error_callback(|error| eprintln!("{error}"));
-    /// assert_eq!(later.get().as_deref(), Ok("A"));
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// let later = pool.apply_async(&upper, "a");
+    /// // Something else meanwhile.
+    /// assert_eq!(later.get()?, "A");
+    /// # Ok(())
     /// # }
     /// ```
     pub fn apply_async<A: Args, R: Ret + Send + 'static>(&self, func: &Func<A, R>, args: A) -> AsyncResult<R> {
@@ -263,6 +357,16 @@ impl Pool {
     ///
     /// The items are drawn as the work proceeds, never all at once; the results are collected.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.map(&upper, ["a", "b", "c"])?, ["A", "B", "C"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The first failure, once every task has been run to its end.
     pub fn map<A: Args, R: Ret>(
@@ -277,6 +381,18 @@ impl Pool {
     ///
     /// Should the pool end or the job be halted before all items are drawn, no more are drawn, and each of them has the error that says so as its outcome.
     /// Of an iterator that does not know its length one error stands for all of them.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let outcomes = pool.try_map(&run, ["good", "bad", "good"]);
+    /// assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 2);
+    /// assert_eq!(outcomes[1], Err(wpool::TaskError::Failed { message: "bad is bad".to_owned() }));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_map<A: Args, R: Ret>(
         &self,
         func: &Func<A, R>,
@@ -290,6 +406,17 @@ impl Pool {
     }
 
     /// As [`Pool::map`], without waiting: `Pool.map_async`. The items are drawn, and the results collected, by a thread of its own.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// let later = pool.map_async(&upper, ["a", "b", "c"]);
+    /// assert_eq!(later.get()?, ["A", "B", "C"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn map_async<A, R, I>(&self, func: &Func<A, R>, items: I) -> AsyncResult<Vec<R>, MapError>
     where
         A: Args + 'static,
@@ -325,6 +452,17 @@ impl Pool {
     }
 
     /// As [`Pool::map_async`], for functions of several parameters: each item is a tuple, `Pool.starmap_async`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = wpool::Pool::builder(&numbers()?).processes(2).build()?;
+    /// # let add = pool.func::<(i32, i32), i32>("add")?;
+    /// let later = pool.starmap_async(&add, [(1, 2), (3, 4)]);
+    /// assert_eq!(later.get()?, [3, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn starmap_async<A, R, I>(&self, func: &Func<A, R>, items: I) -> AsyncResult<Vec<R>, MapError>
     where
         A: Args + 'static,
@@ -336,6 +474,16 @@ impl Pool {
     }
 
     /// As [`Pool::map`], for functions of several parameters: each item is a tuple, `Pool.starmap`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = wpool::Pool::builder(&numbers()?).processes(2).build()?;
+    /// # let add = pool.func::<(i32, i32), i32>("add")?;
+    /// assert_eq!(pool.starmap(&add, [(1, 2), (3, 4)])?, [3, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Pool::map`].
@@ -351,6 +499,19 @@ impl Pool {
     ///
     /// The items are drawn by a thread of its own, ahead of the results by no more than the pool's buffer. Dropping the iterator cancels what
     /// is not running yet.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<String, String>("run")?;
+    /// // Of an endless input no more is drawn than is needed.
+    /// let mut results = pool.imap(&upper, (0..).map(|n| format!("no {n}")));
+    /// assert_eq!(results.next(), Some(Ok("NO 0".to_owned())));
+    /// assert_eq!(results.next(), Some(Ok("NO 1".to_owned())));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn imap<A, R, I>(&self, func: &Func<A, R>, items: I) -> Imap<R>
     where
         A: Args,
@@ -362,6 +523,19 @@ impl Pool {
     }
 
     /// As [`Pool::imap`], but gives each outcome when it is there, with the position of its item: `Pool.imap_unordered`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// let items = ["a", "b", "c"];
+    /// for (index, result) in pool.imap_unordered(&upper, items) {
+    ///     println!("{} gives {}", items[usize::try_from(index)?], result?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn imap_unordered<A, R, I>(&self, func: &Func<A, R>, items: I) -> ImapUnordered<R>
     where
         A: Args,
@@ -415,6 +589,17 @@ impl Pool {
 
     /// Sets how many workers there are at most, from now on. What is running ends before its worker leaves.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// pool.resize(wpool::cpu_count() + 1);
+    /// assert_eq!(pool.apply(&upper, "a")?, "A");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// If it is 0.
     pub fn resize(&self, processes: usize) {
@@ -425,22 +610,72 @@ impl Pool {
     }
 
     /// Takes no more tasks; those that were submitted are run to their end, then the workers end: `Pool.close`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// let later = pool.apply_async(&upper, "a");
+    /// pool.close();
+    /// pool.join()?;
+    /// assert_eq!(later.get()?, "A");
+    /// assert_eq!(pool.apply(&upper, "b"), Err(wpool::TaskError::Closed));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         self.shared.close(Command::Close);
     }
 
     /// As [`Pool::close`]; with `cancel_futures` what no worker holds yet is given up, with the outcome [`TaskError::Cancelled`]:
     /// `concurrent.futures.Executor.shutdown`. It does not wait.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let tasks = ["a", "b", "c"].map(|record| pool.apply_async(&run, record));
+    /// pool.shutdown(true);
+    /// pool.join()?;
+    /// assert!(tasks.iter().all(|task| task.ready())); // done, or cancelled
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn shutdown(&self, cancel_futures: bool) {
         self.shared.close(if cancel_futures { Command::CloseQueued } else { Command::Close });
     }
 
     /// Ends the workers at once; tasks that are not done have the outcome [`TaskError::Cancelled`]: `Pool.terminate`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let endless = pool.apply_async(&run, "loop");
+    /// pool.terminate();
+    /// assert_eq!(endless.get(), Err(wpool::TaskError::Cancelled));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn terminate(&self) {
         self.shared.close(Command::Terminate);
     }
 
     /// Waits until every worker has ended: `Pool.join`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// assert_eq!(pool.join(), Err(wpool::StillRunning));
+    /// pool.close();
+    /// pool.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`StillRunning`] if the pool was neither closed nor terminated.
@@ -449,6 +684,22 @@ impl Pool {
     }
 
     /// As [`Pool::join`], for at most that long; whether every worker has ended.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let endless = pool.apply_async(&run, "loop");
+    /// pool.close();
+    /// if !pool.join_timeout(Duration::from_millis(20))? {
+    ///     pool.terminate();
+    /// }
+    /// assert!(endless.get().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`StillRunning`] as for [`Pool::join`].
@@ -464,6 +715,17 @@ impl Pool {
     }
 
     /// Calls `f` with the pool, then closes it and waits for everything to be done. (Python's `with` terminates; so does dropping a pool.)
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// let later = pool.scope(|pool| pool.map_async(&upper, ["a", "b"]));
+    /// assert!(later.ready());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn scope<T>(self, f: impl FnOnce(&Pool) -> T) -> T {
         let value = f(&self);
         self.close();
@@ -472,6 +734,18 @@ impl Pool {
     }
 
     /// The workers as they are at the moment.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// assert!(pool.workers().is_empty()); // they are started as tasks come
+    /// pool.apply(&upper, "a")?;
+    /// assert!(!pool.workers().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn workers(&self) -> Vec<WorkerInfo> {
         self.shared.directory.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

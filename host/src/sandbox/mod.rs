@@ -17,6 +17,15 @@ use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 
 /// What is enforced in a process, step by step.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let status = wpool::doctor(&loader())?;
+/// assert!(!status.steps.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Status {
     /// In the order in which the steps were taken.
@@ -24,6 +33,18 @@ pub struct Status {
 }
 
 /// One step of confinement.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for step in wpool::doctor(&loader())?.steps {
+///     if let Some(reason) = step.missing {
+///         println!("{} is not enforced: {reason}", step.name);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// What it is.
@@ -40,6 +61,17 @@ impl Status {
 }
 
 /// Starts a worker, the program that `loader` names, and asks it what is enforced in it: what pools and processes on this machine can count on.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let status = wpool::doctor(&loader())?;
+/// for step in status.steps {
+///     println!("{}: {}", step.name, step.missing.as_deref().unwrap_or("enforced"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`ModuleError`] if no worker can be started, or it ends before it has answered.

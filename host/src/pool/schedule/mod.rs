@@ -234,6 +234,22 @@ enum PoolState {
 }
 
 /// Why a worker is replaced, or not needed any more.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// use wpool::{PoolEvent, Recycle};
+///
+/// let on_event = |event: &PoolEvent| {
+///     if let PoolEvent::WorkerRecycled { worker, why: Recycle::Memory } = event {
+///         println!("worker {worker} has grown too large");
+///     }
+/// };
+/// let pool = wpool::Pool::builder(&module).on_event(on_event).build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Recycle {
