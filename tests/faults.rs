@@ -15,7 +15,7 @@ use support::{
     assert_gone, assert_no_workers, cpu_ticks, example, guest, loader, pids, proc_state, repo, script, signal,
     temp_dir, time_bound, wait_until,
 };
-use wpool::{Isolation, Limits, Module, Pool, PoolBuilder, StartMethod, Target, TaskError, WorkerState};
+use wpool::{Isolation, Limits, Module, Pool, PoolBuilder, Process, StartMethod, Target, TaskError, WorkerState};
 
 const METHODS: [StartMethod; 2] = [StartMethod::Forkserver, StartMethod::Spawn];
 
@@ -487,10 +487,37 @@ fn f104_a_worker_that_breaks_the_protocol_is_ended_and_the_others_go_on() {
         "short-batch-done",
         "init-failed-late",
         "forked",
+        "cancels-unasked",
+        "speaks-for-the-coordinator",
+        "answers-for-ever",
         "one-byte-a-time",
     ] {
         // It never says that it began a task, so that none is charged: another worker does it.
         assert_eq!(with_hostile_worker(deed), None, "{deed}");
+    }
+}
+
+#[test]
+fn f104_a_process_in_an_attackers_hands_ends_within_its_time() {
+    let _bound = time_bound();
+    for deed in
+        ["answers-for-ever", "result-before-ready", "too-many-results", "speaks-for-the-coordinator", "never-reads"]
+    {
+        let dir = temp_dir();
+        let program = dir.path().join(deed);
+        std::fs::hard_link(example("hostile_worker"), &program).unwrap();
+        std::fs::write(dir.path().join("real"), support::program().to_str().unwrap()).unwrap();
+        let mut limits = Limits::default();
+        limits.time = Some(Duration::from_millis(300));
+        let process = Process::builder(&load("upper", &program)).target("run").input("x").limits(limits);
+        let mut process = process.start_method(StartMethod::Spawn).build().unwrap();
+        process.start().unwrap();
+        let status = process.join_timeout(Duration::from_secs(20)).unwrap();
+        let status = status.unwrap_or_else(|| panic!("{deed}: it has no end"));
+        assert_eq!(status.exitcode, -9, "{deed}: {status:?}");
+        let said = format!("{:?}", status.reason);
+        assert!(said.contains("protocol error") || said.contains("timeout after 300ms"), "{deed}: {said}");
+        assert_eq!(running(&program), [] as [u32; 0], "{deed}");
     }
 }
 

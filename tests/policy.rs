@@ -5,6 +5,7 @@ mod methods;
 mod support;
 
 use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ methods::over_all_start_methods! {
     a_halt_can_be_a_success
     idle_workers_leave_and_come_back
     a_pool_is_resized_while_it_runs
+    a_pool_that_is_resized_all_the_time_does_its_work
+    the_choice_is_asked_for_failures_only
     each_thing_that_happens_is_told_once_and_in_order
     a_listener_that_panics_harms_nobody
     a_worker_that_is_not_ready_in_time_is_killed
@@ -174,14 +177,49 @@ fn a_pool_is_resized_while_it_runs(method: StartMethod) {
     let pool = builder(&guest("hello"), method).processes(1).build().unwrap();
     let hello = pool.func::<String, String>("run").unwrap();
     let busy = || pool.workers().iter().filter(|w| w.state == WorkerState::Busy).count();
-    let results: Vec<_> = (0..60).map(|n| pool.apply_async(&hello, format!("{n}:30"))).collect();
+    let results: Vec<_> = (0..1000).map(|n| pool.apply_async(&hello, format!("{n}:30"))).collect();
     pool.resize(4);
     wait_until("four work at a time", Duration::from_secs(20), || busy() == 4);
     pool.resize(1);
     wait_until("one works", Duration::from_secs(20), || pool.workers().len() == 1);
     for result in results {
-        assert!(result.get().is_ok(), "no task pays for it");
+        result.cancel();
+        let outcome = result.get();
+        assert!(matches!(outcome, Ok(_) | Err(TaskError::Cancelled)), "no task pays for it: {outcome:?}");
     }
+}
+
+fn a_pool_that_is_resized_all_the_time_does_its_work(method: StartMethod) {
+    let pool = builder(&guest("hello"), method).build().unwrap();
+    let hello = pool.func::<String, String>("run").unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for processes in [1, 8].into_iter().cycle().take_while(|_| !over.load(Ordering::Relaxed)) {
+                pool.resize(processes);
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        });
+        let results = pool.map(&hello, (0..64).map(|n| format!("{n}:5")));
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(results.unwrap().len(), 64);
+    });
+}
+
+fn the_choice_is_asked_for_failures_only(method: StartMethod) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let asking = asked.clone();
+    let pool = builder(&guest("failing"), method).retries(1).retry_on(move |error| {
+        asking.lock().unwrap().push(error.kind());
+        panic!("this panic is part of a test")
+    });
+    let pool = pool.max_tasks_per_child(NonZeroU64::MIN).build().unwrap();
+    let run = pool.func::<&str, String>("run").unwrap();
+    assert_eq!(pool.map(&run, ["a", "b", "c"]).unwrap(), ["a", "b", "c"]);
+    assert_eq!(pool.apply(&run, "bad").unwrap_err().kind(), "failed");
+    pool.close();
+    pool.join().unwrap();
+    assert_eq!(*asked.lock().unwrap(), ["failed"], "and a function that panics says no");
 }
 
 fn each_thing_that_happens_is_told_once_and_in_order(method: StartMethod) {

@@ -424,15 +424,15 @@ fn o30_after_close_nothing_is_taken_and_everything_is_finished(method: StartMeth
     let hello = pool.func::<String, String>("run").unwrap();
     let results: Vec<_> = sleepers(6, 10).map(|name| pool.apply_async(&hello, name)).collect();
     pool.close();
-    assert_eq!(pool.apply(&hello, "late".to_owned()), Err(TaskError::Cancelled));
-    assert_eq!(pool.try_map(&hello, sleepers(2, 0)), [Err(TaskError::Cancelled), Err(TaskError::Cancelled)]);
+    assert_eq!(pool.apply(&hello, "late".to_owned()), Err(TaskError::Closed));
+    assert_eq!(pool.try_map(&hello, sleepers(2, 0)), [Err(TaskError::Closed), Err(TaskError::Closed)]);
     // Not an empty success: the iterator says why there is nothing.
-    assert_eq!(pool.imap(&hello, sleepers(2, 0)).collect::<Vec<_>>(), [Err(TaskError::Cancelled)]);
-    assert_eq!(pool.imap_unordered(&hello, sleepers(2, 0)).collect::<Vec<_>>(), [(0, Err(TaskError::Cancelled))]);
+    assert_eq!(pool.imap(&hello, sleepers(2, 0)).collect::<Vec<_>>(), [Err(TaskError::Closed)]);
+    assert_eq!(pool.imap_unordered(&hello, sleepers(2, 0)).collect::<Vec<_>>(), [(0, Err(TaskError::Closed))]);
     assert!(pool.stream(&Target::default(), true).is_err());
     pool.join().unwrap();
     assert!(results.into_iter().all(|result| result.get().is_ok()));
-    assert_eq!(pool.apply(&hello, "late".to_owned()), Err(TaskError::Cancelled));
+    assert_eq!(pool.apply(&hello, "late".to_owned()), Err(TaskError::Closed));
 }
 
 fn o31_results_can_be_had_after_join(method: StartMethod) {
@@ -990,11 +990,11 @@ fn o48_what_comes_after_the_end_is_refused(method: StartMethod) {
         let a = || "a".to_owned();
         assert_eq!(pool.apply(&upper, a()).as_deref(), Ok("A"));
         end(&pool);
-        let refused = || Err(TaskError::Cancelled);
+        let refused = || Err(TaskError::Closed);
         assert_eq!(pool.apply(&upper, a()), refused());
         assert_eq!(pool.apply_async(&upper, a()).get(), refused());
         assert_eq!(pool.try_map(&upper, [a(), a()]), [refused(), refused()]);
-        assert_eq!(pool.map_async(&upper, [a()]).get().unwrap_err().error, TaskError::Cancelled);
+        assert_eq!(pool.map_async(&upper, [a()]).get().unwrap_err().error, TaskError::Closed);
         assert_eq!(pool.imap(&upper, [a()]).collect::<Vec<_>>(), [refused()]);
         pool.join().unwrap();
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use support::{assert_gone, builder, guest, pool, time_bound, wait_until, wat};
-use wpool::{Limit, Pool, StartMethod, TaskError, TimedOut, WorkerState};
+use wpool::{Limit, Limits, Pool, PoolBuilder, StartMethod, TaskError, TimedOut, WorkerState};
 
 methods::over_all_start_methods! {
     o13_map_async_returns_at_once_and_get_gives_the_results
@@ -30,6 +30,10 @@ methods::over_all_start_methods! {
     a_cancelled_map_keeps_what_was_done
     a_result_that_is_dropped_lets_its_task_go_on
     a_cancelled_task_leaves_the_others_alone
+    an_iterator_that_blocks_holds_up_neither_results_nor_the_pools_end
+    an_endless_map_ends_with_its_job
+    a_callback_may_hold_the_last_handle_of_its_pool
+    the_reason_of_a_broken_pool_is_kept_short
     o34_terminate_calls_error_callbacks_with_cancelled
 }
 
@@ -147,7 +151,7 @@ fn o16_a_callback_that_comes_late_is_called_too(method: StartMethod) {
     pool.terminate();
     let (said, heard) = mpsc::channel();
     let _refused = pool.apply_async(&upper, "b").error_callback(move |error| said.send(error.clone()).unwrap());
-    assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(TaskError::Cancelled));
+    assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(TaskError::Closed));
 }
 
 /// In CPython a slow callback holds up the results of everybody.
@@ -207,7 +211,7 @@ fn o49_shutdown_cancels_what_is_queued_and_finishes_what_runs(method: StartMetho
     let (done, cancelled): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
     assert!((1..=4).contains(&done.len()), "{} were running", done.len());
     assert!(cancelled.iter().all(|outcome| *outcome == Err(TaskError::Cancelled)));
-    assert_eq!(pool.apply(&hello, "late:0".to_owned()), Err(TaskError::Cancelled));
+    assert_eq!(pool.apply(&hello, "late:0".to_owned()), Err(TaskError::Closed));
 }
 
 fn o51_a_deadline_for_all_results_counts_from_the_call(method: StartMethod) {
@@ -224,8 +228,15 @@ fn o51_a_deadline_for_all_results_counts_from_the_call(method: StartMethod) {
     assert!(called.elapsed() >= Duration::from_millis(300) && got < 4, "{got}");
 }
 
+/// Workers that have all the time they want to drop a task, so that none is killed on a machine that is slow.
+fn patient(method: StartMethod) -> PoolBuilder {
+    let mut limits = Limits::default();
+    limits.grace = Duration::from_secs(30);
+    builder(&guest("failing"), method).limits(limits)
+}
+
 fn o52_dropping_an_iterator_stops_what_is_running(method: StartMethod) {
-    let pool = pool("failing", method);
+    let pool = patient(method).build().unwrap();
     let run = pool.func::<&str, String>("run").unwrap();
     let results = pool.imap(&run, ["loop"; 50]);
     wait_busy(&pool, 2);
@@ -251,7 +262,7 @@ fn a_queued_task_is_cancelled_at_once(method: StartMethod) {
 }
 
 fn a_running_task_is_cancelled_within_its_worker(method: StartMethod) {
-    let pool = builder(&guest("failing"), method).processes(1).build().unwrap();
+    let pool = patient(method).processes(1).build().unwrap();
     let run = pool.func::<&str, String>("run").unwrap();
     let looping = pool.apply_async(&run, "loop");
     wait_busy(&pool, 1);
@@ -298,6 +309,69 @@ fn a_cancelled_task_leaves_the_others_alone(method: StartMethod) {
     }
 }
 
+fn an_iterator_that_blocks_holds_up_neither_results_nor_the_pools_end(method: StartMethod) {
+    let pool = pool("upper", method);
+    let upper = pool.func::<String, String>("run").unwrap();
+    let (_never, gate) = mpsc::channel::<String>();
+    let (said, heard) = mpsc::channel();
+    let blocked = pool.map_async(&upper, ["a".to_owned()].into_iter().chain(gate));
+    let blocked = blocked.error_callback(move |error| said.send(error.error.clone()).unwrap());
+    pool.terminate();
+    drop(pool);
+    assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(TaskError::Cancelled));
+    assert_eq!(blocked.get().unwrap_err().error, TaskError::Cancelled);
+}
+
+fn an_endless_map_ends_with_its_job(method: StartMethod) {
+    let endless = || (0u64..).map(|n| n.to_string());
+    let pool = builder(&guest("upper"), method).halt("soon,done=10".parse().unwrap()).build().unwrap();
+    let upper = pool.func::<String, String>("run").unwrap();
+    let outcomes = pool.try_map(&upper, endless());
+    assert!(outcomes.len() > 10 && outcomes.last() == Some(&Err(TaskError::Cancelled)));
+    let pool = self::pool("upper", method);
+    let upper = pool.func::<String, String>("run").unwrap();
+    let results = pool.map_async(&upper, endless());
+    assert!(results.cancel());
+    assert_eq!(results.get().unwrap_err().error, TaskError::Cancelled);
+    pool.terminate();
+    assert_eq!(pool.try_map(&upper, endless()), [Err(TaskError::Closed)]);
+}
+
+fn a_callback_may_hold_the_last_handle_of_its_pool(method: StartMethod) {
+    for panics in [false, true] {
+        let pool = Arc::new(pool("upper", method));
+        let upper = pool.func::<String, String>("run").unwrap();
+        let (said, heard) = mpsc::channel::<()>();
+        let holding = (pool.clone(), said);
+        let items = (0..3).map(move |n| match panics && n == 2 {
+            true => panic!("this panic is part of a test"),
+            false => n.to_string(),
+        });
+        let result = pool.map_async(&upper, items).callback(move |_| drop(holding));
+        drop(pool);
+        // The channel ends with the callback, whether that was called or not, and whatever else it held before.
+        assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Err(mpsc::RecvTimeoutError::Disconnected));
+        assert!(panics || result.get().is_ok());
+    }
+}
+
+fn the_reason_of_a_broken_pool_is_kept_short(method: StartMethod) {
+    let long = "x".repeat(60_000);
+    let pool = builder(&guest("counter"), method).initargs([long.as_str(), "y"]).build().unwrap();
+    let count = pool.func::<&str, String>("run").unwrap();
+    let pool = match pool.apply(&count, "") {
+        Err(TaskError::Broken { reason }) if reason.contains("expected one number") => {
+            builder(&guest("failing"), method).initializer("run", [format!("bad {long}")]).build().unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    let run = pool.func::<&str, String>("run").unwrap();
+    let outcomes = pool.try_map(&run, vec![""; 40_000]);
+    assert_eq!(outcomes.len(), 40_000);
+    let Some(Err(TaskError::Broken { reason })) = outcomes.first() else { panic!("it ran") };
+    assert!(reason.starts_with("the initializer failed: bad xxx") && reason.len() < 2000, "{} bytes", reason.len());
+}
+
 fn o34_terminate_calls_error_callbacks_with_cancelled(method: StartMethod) {
     let pool = pool("failing", method);
     let run = pool.func::<&str, String>("run").unwrap();
@@ -318,6 +392,8 @@ fn a_task_in_a_call_to_the_host_is_cancelled_with_its_worker() {
         let sleeping = pool.apply_async(&hello, "a:60000");
         wait_busy(&pool, 1);
         let pids = support::pids(&pool);
+        // A task that has been sent and not begun would be dropped, at no cost.
+        wait_until("it sleeps", Duration::from_secs(20), || support::sleeps_in_a_call(pids[0]));
         assert!(sleeping.cancel());
         let next = pool.apply(&hello, "b:0").unwrap();
         assert!(next.starts_with("hello b"), "{next}");

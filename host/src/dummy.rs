@@ -1,8 +1,9 @@
 //! The same API over threads of the calling process: Python's `multiprocessing.dummy`.
 //!
-//! ```no_run
+//! ```standalone_crate
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! wpool::init();
+//! # std::env::set_current_dir("../guest/prebuilt")?;
 //! let module = wpool::Module::load("upper.wasm")?;
 //! let pool = wpool::dummy::Pool::builder(&module).processes(5).build()?;
 //! let upper = pool.func::<&str, String>("run")?;
@@ -51,6 +52,17 @@ use crate::target::Target;
 use crate::value::Value;
 
 /// A pool of worker threads: `multiprocessing.pool.ThreadPool`. It has all that [`wpool::Pool`](crate::Pool) has.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// let pool = wpool::dummy::Pool::builder(&module).processes(2).build()?;
+/// let upper = pool.func::<&str, String>("run")?;
+/// assert_eq!(pool.map(&upper, ["a", "b"])?, ["A", "B"]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Pool(pool::Pool);
 
 impl Pool {
@@ -60,6 +72,18 @@ impl Pool {
     }
 
     /// As [`wpool::Pool::scope`](crate::Pool::scope): calls `f`, then closes the pool and waits for everything to be done.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// let pool = wpool::dummy::Pool::builder(&module).build()?;
+    /// let upper = pool.func::<&str, String>("run")?;
+    /// let later = pool.scope(|pool| pool.map_async(&upper, ["a", "b"]));
+    /// assert!(later.ready());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn scope<T>(self, f: impl FnOnce(&Pool) -> T) -> T {
         let value = f(&self);
         self.0.scope(|_| value)
@@ -80,7 +104,22 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Configures a [`Pool`]; made by [`Pool::builder`]. As [`wpool::PoolBuilder`](crate::PoolBuilder), without what concerns processes only:
+/// Configures a [`Pool`]; made by [`Pool::builder`]. As [`wpool::PoolBuilder`](crate::PoolBuilder):
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::time::Duration;
+/// # let module = guest("counter")?;
+/// let builder = wpool::dummy::Pool::builder(&module).processes(1).initializer("init", ["100"]);
+/// let pool = builder.task_timeout(Duration::from_secs(2)).retries(1).name("Thread").build()?;
+/// let count = pool.func::<&str, String>("run")?;
+/// assert_eq!(pool.map(&count, ["", "", ""])?, ["101", "102", "103"]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// But without what concerns processes only:
 ///
 /// ```compile_fail,E0599
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -205,6 +244,19 @@ impl PoolBuilder {
 }
 
 /// A thread that runs one target: `multiprocessing.dummy.Process`. It has all that [`wpool::Process`](crate::Process) has.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("failing")?;
+/// use wpool::Target;
+///
+/// let mut process = wpool::dummy::Process::builder(&module).target(Target::func("run").arg("bad")).build()?;
+/// process.start()?;
+/// assert_eq!(process.join()?.exitcode, 1); // Python's would be 0
+/// # Ok(())
+/// # }
+/// ```
 pub struct Process(process::Process);
 
 impl Process {
@@ -214,6 +266,16 @@ impl Process {
     }
 
     /// Runs the target to its end, in this process, while the caller waits: `Process.run`. Counts as the start.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("hello")?;
+    /// let mut process = wpool::dummy::Process::builder(&module).input("bob:0").build()?;
+    /// assert_eq!(process.run()?.exitcode, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`StartError::AlreadyStarted`] if it was started before; others if the operating system refuses.
@@ -253,6 +315,16 @@ impl fmt::Debug for Process {
 }
 
 /// Configures a [`Process`]; made by [`Process::builder`].
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("hello")?;
+/// let process = wpool::dummy::Process::builder(&module).input("bob:0").name("Greeter").build()?;
+/// assert_eq!(process.name(), "Greeter");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a builder makes no process until build is called"]
 pub struct ProcessBuilder(process::ProcessBuilder);

@@ -9,6 +9,17 @@ use crate::protocol::message::Failure;
 use crate::value::Type;
 
 /// A module cannot be loaded.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::ModuleError;
+///
+/// let refused = loader().from_bytes(b"no module");
+/// assert!(matches!(refused, Err(ModuleError::NotWasm(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModuleError {
@@ -59,6 +70,18 @@ impl From<StartError> for ModuleError {
 }
 
 /// A worker process cannot be started.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::{Module, ModuleError, StartError};
+///
+/// // Neither `init` was called nor a program named.
+/// let forgotten = Module::from_bytes(b"(module)");
+/// assert!(matches!(forgotten, Err(ModuleError::Start(StartError::InitNotCalled))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -92,6 +115,20 @@ pub enum StartError {
 }
 
 /// A [`Pool`](crate::Pool), [`Process`](crate::Process) or call cannot be built: found before anything starts.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use wpool::{BuildError, TaskError};
+/// # let pool = pool("failing")?;
+/// # let run = pool.func::<&str, String>("run")?;
+/// let missing = pool.func::<&str, String>("rum");
+/// assert!(matches!(missing, Err(BuildError::Target(_))));
+/// let mistaken = pool.func::<bool, String>("run");
+/// assert!(matches!(mistaken, Err(BuildError::Type { .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -159,6 +196,9 @@ pub enum BuildError {
     /// A worker could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The pool takes no more tasks.
+    #[error(transparent)]
+    Closed(#[from] Closed),
     /// The pool was to have its workers at once, and they cannot run: [`PoolBuilder::lazy`](crate::PoolBuilder::lazy).
     #[error("the pool is broken: {reason}")]
     Broken {
@@ -168,6 +208,24 @@ pub enum BuildError {
 }
 
 /// Why a task has no result. Concerns this task only: others go on.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use wpool::{BuildError, TaskError};
+/// # let pool = pool("failing")?;
+/// # let run = pool.func::<&str, String>("run")?;
+/// for outcome in pool.try_map(&run, ["good", "bad", "panic", "exit"]) {
+///     match outcome {
+///         Ok(value) => println!("{value}"),
+///         Err(TaskError::Failed { message }) => println!("the function's own error: {message}"),
+///         Err(TaskError::Trap { message, backtrace }) => println!("{message} in {backtrace:?}"),
+///         Err(other) => println!("{}: {other}", other.kind()),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
@@ -222,6 +280,9 @@ pub enum TaskError {
     /// The task was cancelled, or its pool terminated.
     #[error("cancelled")]
     Cancelled,
+    /// The pool was closed or terminated before: it takes no more tasks.
+    #[error("the pool is not running")]
+    Closed,
     /// The pool cannot go on.
     #[error("the pool is broken: {reason}")]
     Broken {
@@ -241,6 +302,7 @@ impl From<Failure> for TaskError {
             Failure::BadResult { message } => TaskError::BadResult { message },
             Failure::Lost { exitcode, reason } => TaskError::WorkerLost { exitcode, reason },
             Failure::Cancelled => TaskError::Cancelled,
+            Failure::Closed => TaskError::Closed,
             Failure::Broken { reason } => TaskError::Broken { reason },
         }
     }
@@ -248,6 +310,18 @@ impl From<Failure> for TaskError {
 
 impl TaskError {
     /// One word for the kind of error, stable, for machines: `failed`, `trap`, `time`, `memory`, ...
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{BuildError, TaskError};
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let kinds = pool.try_map(&run, ["bad", "panic", "exit"]).into_iter().map(|outcome| outcome.map_err(|error| error.kind()));
+    /// assert!(kinds.eq([Err("failed"), Err("trap"), Err("exit")]));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kind(&self) -> &'static str {
         match self {
             TaskError::Failed { .. } => "failed",
@@ -263,6 +337,7 @@ impl TaskError {
             TaskError::BadResult { .. } => "bad-result",
             TaskError::WorkerLost { .. } => "worker-lost",
             TaskError::Cancelled => "cancelled",
+            TaskError::Closed => "closed",
             TaskError::Broken { .. } => "broken",
         }
     }
@@ -278,6 +353,21 @@ impl TaskError {
 
 /// [`Pool::map`](crate::Pool::map) and [`Pool::starmap`](crate::Pool::starmap) found a task that failed. All tasks were run to their end (the source is CPython's
 /// `MapResult`, which raises the first exception); [`Pool::try_map`](crate::Pool::try_map) gives every outcome.
+///
+/// It is the first failure in the order of the items; one that was only cancelled stands back for any that explains why.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use wpool::{BuildError, TaskError};
+/// # let pool = pool("failing")?;
+/// # let run = pool.func::<&str, String>("run")?;
+/// let error = pool.map(&run, ["good", "bad", "worse", "panic"]).unwrap_err();
+/// assert_eq!((error.index, error.failed), (1, 2));
+/// assert_eq!(error.to_string(), "task 1: bad is bad");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("task {index}: {error}")]
 pub struct MapError {
@@ -290,16 +380,53 @@ pub struct MapError {
 }
 
 /// An answer did not come in time. The task goes on; asking again later is fine.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use wpool::{BuildError, TaskError};
+/// # let pool = pool("failing")?;
+/// # let run = pool.func::<&str, String>("run")?;
+/// let mut task = pool.apply_async(&run, "loop");
+/// assert_eq!(task.get_timeout(std::time::Duration::from_millis(10)), Err(wpool::TimedOut));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("timed out")]
 pub struct TimedOut;
 
 /// The pool takes no more tasks: it was closed or terminated, or it broke.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use wpool::{BuildError, TaskError};
+/// # let pool = pool("failing")?;
+/// # let run = pool.func::<&str, String>("run")?;
+/// let (mut inputs, outcomes) = pool.stream(&"run".into(), true)?;
+/// pool.terminate();
+/// pool.join()?;
+/// assert_eq!(inputs.push(b"good"), Err(wpool::Closed));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the pool is not running")]
 pub struct Closed;
 
 /// [`Pool::join`](crate::Pool::join) before [`close`](crate::Pool::close) or [`terminate`](crate::Pool::terminate).
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use wpool::{BuildError, TaskError};
+/// # let pool = pool("failing")?;
+/// # let run = pool.func::<&str, String>("run")?;
+/// assert_eq!(pool.join(), Err(wpool::StillRunning));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the pool is still running")]
 pub struct StillRunning;

@@ -11,18 +11,21 @@
 //!        └── one socket pair per worker
 //! ```
 //!
-//! ```no_run
+//! ```standalone_crate
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     wpool::init(); // this program is its own worker
-//!     let module = wpool::Module::load("module.wasm")?;
+//!     # std::env::set_current_dir("../guest/prebuilt")?;
+//!     let module = wpool::Module::load("hello.wasm")?;
 //!     let pool = wpool::Pool::builder(&module).processes(5).build()?;
-//!     let run = pool.func::<String, String>("run")?;
-//!     for result in pool.imap(&run, (0..13).map(|n| n.to_string())) {
+//!     let hello = pool.func::<String, String>("run")?;
+//!     for result in pool.imap(&hello, (0..13).map(|n| n.to_string())) {
 //!         println!("{}", result?);
 //!     }
 //!     Ok(())
 //! }
 //! ```
+//!
+//! Who knows Python's `multiprocessing` finds all its words, and what is different here, in [`coming_from_multiprocessing`].
 
 // Beside the workspace's lints, what concerns the product but not its tests and benchmarks.
 #![warn(
@@ -39,6 +42,8 @@ compile_error!("wpool runs on Linux: its workers need pidfds, memory files and p
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+#[doc = include_str!("../docs/coming-from-multiprocessing.md")]
+pub mod coming_from_multiprocessing {}
 mod context;
 #[cfg(feature = "worker")]
 pub mod dummy;
@@ -55,7 +60,7 @@ mod value;
 #[cfg(feature = "worker")]
 mod worker;
 
-pub use context::{Exit, StartMethod, init};
+pub use context::{StartMethod, init};
 pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
 pub use limits::{Isolation, Limit, Limits};
 pub use module::{Digest, Export, Grant, Import, Module, ModuleInfo, ModuleKind, ModuleLoader, Role, TargetError};

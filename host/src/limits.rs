@@ -7,6 +7,21 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::frame::FRAME_LEN_MAX;
 
 /// Limits of one task. Every one of them has a default, so that no guest has the whole machine by oversight.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// use std::time::Duration;
+/// use wpool::{Limits, Pool};
+///
+/// let mut limits = Limits::default();
+/// limits.time = Some(Duration::from_secs(2));
+/// limits.memory = 64 << 20;
+/// let pool = Pool::builder(&module).limits(limits).build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
@@ -65,6 +80,20 @@ impl Default for Limits {
 }
 
 /// Which limit a task has reached.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("failing")?;
+/// # let pool = wpool::Pool::builder(&module).task_timeout(std::time::Duration::from_millis(100)).build()?;
+/// # let run = pool.func::<&str, String>("run")?;
+/// use wpool::{Limit, TaskError};
+///
+/// let outcome = pool.apply(&run, "loop");
+/// assert!(matches!(outcome, Err(TaskError::Limit { limit: Limit::Time, .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -80,12 +109,27 @@ pub enum Limit {
 }
 
 /// Which state a task finds in its guest.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let counter = guest("counter")?;
+/// use wpool::{Isolation, Pool};
+///
+/// // This guest counts its calls in a `static`.
+/// let apart = Pool::builder(&counter).processes(1).isolation(Isolation::Fresh).build()?;
+/// assert_eq!(apart.map(&apart.func::<&str, String>("run")?, ["", "", ""])?, ["1", "1", "1"]);
+/// let together = Pool::builder(&counter).processes(1).isolation(Isolation::Reuse).build()?;
+/// assert_eq!(together.map(&together.func::<&str, String>("run")?, ["", "", ""])?, ["1", "2", "3"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Isolation {
     /// A new instance for each task: no input can influence another's result. The default.
     Fresh,
-    /// One instance per worker, until it traps or its worker is retired: globals live on, as in Python's workers. The default with an
-    /// initializer, whose state is its point.
+    /// One instance per worker, until it traps, reaches a limit, is stopped by a cancel or its worker is retired: globals live on, as in Python's
+    /// workers. The default with an initializer, named or the module's own `init`, since its state is its point.
     Reuse,
 }

@@ -30,14 +30,21 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a process ended, in the guest's terms.
 ///
-/// ```no_run
-/// # fn show(process: &wpool::Process) {
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut process = process("failing", "panic")?;
 /// use wpool::{ExitReason, TaskError};
-/// match process.exit_status().map(|status| status.reason) {
-///     Some(ExitReason::Failed(TaskError::Trap { message, .. })) => println!("it trapped: {message}"),
-///     Some(reason) => println!("{reason:?}"),
-///     None => println!("it has not ended"),
+///
+/// process.start()?;
+/// match process.join()?.reason {
+///     ExitReason::Returned => println!("it returned"),
+///     ExitReason::Failed(TaskError::Trap { message, .. }) => println!("it trapped: {message}"),
+///     ExitReason::Failed(error) => println!("it failed: {error}"),
+///     ExitReason::Signaled(signal) => println!("signal {signal} ended it"),
+///     reason => println!("{reason:?}"),
 /// }
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +61,19 @@ pub enum ExitReason {
 }
 
 /// How a process ended: CPython's `exitcode`, and why.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut process = process("hello", "bob:0")?;
+/// use wpool::ExitReason;
+///
+/// process.start()?;
+/// let status = process.join()?;
+/// assert_eq!((status.exitcode, status.reason), (0, ExitReason::Returned));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitStatus {
     /// As Python's `exitcode`: 0 if the target returned, 1 if it failed, the code of an `exit`, -N for signal N.
@@ -63,11 +83,30 @@ pub struct ExitStatus {
 }
 
 /// The process was not started yet.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut process = process("hello", "bob:0")?;
+/// assert_eq!(process.join(), Err(wpool::NotStarted));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the process has not been started")]
 pub struct NotStarted;
 
 /// The process has been started, and cannot be changed any more.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut process = process("hello", "bob:0")?;
+/// process.start()?;
+/// assert_eq!(process.set_daemon(true), Err(wpool::AlreadyStarted));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the process has already been started")]
 pub struct AlreadyStarted;
@@ -77,22 +116,26 @@ type Sink = Box<dyn FnMut(&[u8]) + Send>;
 /// Configures a [`Process`]: what CPython's `Process(target=.., name=.., args=.., kwargs=.., daemon=..)` takes, and what a guest needs beside
 /// that. Made by [`Process::builder`].
 ///
-/// ```no_run
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let module = wpool::Module::load("module.wasm")?;
+/// # let module = numbers()?;
 /// use std::time::Duration;
 /// use wpool::{Limits, Process, StartMethod, Target};
 ///
 /// let mut limits = Limits::default();
 /// limits.time = Some(Duration::from_secs(2));
-/// let process = Process::builder(&module)
-///     .target(Target::func("scale").arg(7).kwarg("factor", 2.5))
-///     .name("Scaler")
+/// let mut process = Process::builder(&module)
+///     .target(Target::func("add").arg(3).arg(4))
+///     .name("Adder")
 ///     .daemon(true)
 ///     .limits(limits)
 ///     .start_method(StartMethod::Spawn)
 ///     .on_stderr(|bytes| eprint!("{}", String::from_utf8_lossy(bytes)))
 ///     .build()?;
+/// process.start()?;
+/// process.join()?;
+/// assert_eq!(process.result(), Some(7));
 /// # Ok(())
 /// # }
 /// ```
@@ -117,12 +160,37 @@ impl fmt::Debug for ProcessBuilder {
 
 impl ProcessBuilder {
     /// The function to run, with all its arguments: `target`, `args` and `kwargs` of CPython's `Process`. Default: the module's own.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Process, Target};
+    /// # let module = numbers()?;
+    /// let mut process = Process::builder(&module).target(Target::func("square").arg(3.0)).build()?;
+    /// process.start()?;
+    /// process.join()?;
+    /// assert_eq!(process.result(), Some(9.0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn target(mut self, target: impl Into<Target>) -> Self {
         self.target = target.into();
         self
     }
 
     /// The process's name, which has no meaning and need not be unique. Default `Process-N`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Limits, Process, StartMethod, Target};
+    /// # let module = guest("hello")?;
+    /// # let target = Target::func("run").arg("bob:0");
+    /// let process = Process::builder(&module).target(target).name("Greeter").build()?;
+    /// assert_eq!(process.name(), "Greeter");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -131,30 +199,102 @@ impl ProcessBuilder {
     /// Whether it is killed (`true`) or waited for (`false`, the default) when its [`Process`] is dropped, and when this program exits:
     /// by a return from `main` or by [`std::process::exit`], and then also if the `Process` is never dropped. If this program is killed, either
     /// dies with it.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Limits, Process, StartMethod, Target};
+    /// # let module = guest("hello")?;
+    /// # let target = Target::func("run").arg("bob:0");
+    /// let mut process = Process::builder(&module).target(Target::func("run").arg("bob:60000")).daemon(true).build()?;
+    /// process.start()?;
+    /// drop(process); // which does not take a minute
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.daemon = daemon;
         self
     }
 
     /// What it may use.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Limits, Process, StartMethod, Target};
+    /// # let module = guest("failing")?;
+    /// let mut limits = Limits::default();
+    /// limits.time = Some(std::time::Duration::from_millis(100));
+    /// let mut process = Process::builder(&module).target(Target::func("run").arg("loop")).limits(limits).build()?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?.exitcode, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
     /// For a command: its standard input (CPython's processes have none). For a function: the record that fills its free parameter.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Limits, Process, StartMethod, Target};
+    /// # let module = guest("hello")?;
+    /// # let target = Target::func("run").arg("bob:0");
+    /// let mut process = Process::builder(&module).input("bob:0").build()?;
+    /// process.start()?;
+    /// process.join()?;
+    /// assert!(process.result::<String>().is_some_and(|greeting| greeting.starts_with("hello bob")));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
         self
     }
 
     /// Gets what the guest writes to stdout, as it comes. Without this the first MiB is kept for [`Process::stdout`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Limits, Process, StartMethod, Target};
+    /// # let module = guest("hello")?;
+    /// # let target = Target::func("run").arg("bob:0");
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let mut process = Process::builder(&module).target(target).on_stdout(move |bytes| drop(tell.send(bytes.to_vec()))).build()?;
+    /// process.start()?;
+    /// process.join()?;
+    /// assert!(told.recv()?.starts_with(b"Process-"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_stdout(mut self, sink: impl FnMut(&[u8]) + Send + 'static) -> Self {
         self.sinks.stdout = Some(Box::new(sink));
         self
     }
 
     /// Gets what the guest writes to stderr, as it comes. Without this the first MiB is kept for [`Process::stderr`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Process, Target};
+    /// # let module = guest("failing")?;
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let target = Target::func("run").arg("panic");
+    /// let mut process = Process::builder(&module).target(target).on_stderr(move |bytes| drop(tell.send(bytes.to_vec()))).build()?;
+    /// process.start()?;
+    /// process.join()?;
+    /// let said: Vec<u8> = told.iter().flatten().collect();
+    /// assert!(String::from_utf8_lossy(&said).contains("panic, as told"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_stderr(mut self, sink: impl FnMut(&[u8]) + Send + 'static) -> Self {
         self.sinks.stderr = Some(Box::new(sink));
         self
@@ -163,6 +303,19 @@ impl ProcessBuilder {
     /// How it comes into being: CPython's `get_context(method).Process`. Default: the fork server, which the processes of a module share
     /// if they have the same limits, and which ends with the last of them and the module. For a single process
     /// [`StartMethod::Spawn`] is cheaper. Nothing else depends on it.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Limits, Process, StartMethod, Target};
+    /// # let module = guest("hello")?;
+    /// # let target = Target::func("run").arg("bob:0");
+    /// let mut process = Process::builder(&module).target(target).start_method(StartMethod::Spawn).build()?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?.exitcode, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.method = method;
         self
@@ -171,10 +324,16 @@ impl ProcessBuilder {
     /// How long it may take until it has loaded its module. Then it is killed, and its [`ExitReason`] says so; if it is the fork server that
     /// takes too long, [`Process::start`] fails. Default: one minute.
     ///
-    /// ```no_run
-    /// # fn build(module: &wpool::Module) -> Result<wpool::Process, wpool::BuildError> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Limits, Process, StartMethod, Target};
+    /// # let module = guest("hello")?;
+    /// # let target = Target::func("run").arg("bob:0");
     /// use std::time::Duration;
-    /// wpool::Process::builder(module).start_timeout(Duration::from_secs(5)).build()
+    ///
+    /// let process = Process::builder(&module).target(target).start_timeout(Duration::from_secs(5)).build()?;
+    /// # Ok(())
     /// # }
     /// ```
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
@@ -183,6 +342,18 @@ impl ProcessBuilder {
     }
 
     /// Makes the process, not started yet.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Limits, Process, StartMethod, Target};
+    /// # let module = guest("hello")?;
+    /// # let target = Target::func("run").arg("bob:0");
+    /// let mistaken = Process::builder(&module).target(Target::func("rum").arg("bob")).build();
+    /// assert!(matches!(mistaken, Err(wpool::BuildError::Target(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`BuildError`] if there is no such function, or its arguments do not fit.
@@ -224,9 +395,13 @@ impl ProcessBuilder {
 
 /// One worker process that runs one target.
 ///
-/// ```no_run
+/// Dropping it kills a daemon and waits for any other: nothing is left behind. One that is never dropped (leaked, or in a `static`) is
+/// dealt with in the same way when this program exits.
+///
+/// ```standalone_crate
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// wpool::init();
+/// # std::env::set_current_dir("../guest/prebuilt")?;
 /// let module = wpool::Module::load("hello.wasm")?;
 /// let mut process = wpool::Process::builder(&module).target(wpool::Target::func("run").arg("bob")).build()?;
 /// process.start()?;
@@ -235,9 +410,6 @@ impl ProcessBuilder {
 /// # Ok(())
 /// # }
 /// ```
-///
-/// Dropping it kills a daemon and waits for any other: nothing is left behind. One that is never dropped (leaked, or in a `static`) is
-/// dealt with in the same way when this program exits.
 pub struct Process {
     pending: Option<Pending>,
     /// How to read its result.
@@ -355,6 +527,17 @@ impl Shared {
 
 impl Process {
     /// A builder for a process that runs a function of `module`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Limits, Process, StartMethod, Target};
+    /// # let module = guest("hello")?;
+    /// # let target = Target::func("run").arg("bob:0");
+    /// let process = Process::builder(&module).target(target).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder(module: &Module) -> ProcessBuilder {
         ProcessBuilder {
             module: module.clone(),
@@ -370,6 +553,17 @@ impl Process {
     }
 
     /// Starts the process: `Process.start`. The module, the arguments and the input are not kept any longer.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("hello", "bob:0")?;
+    /// process.start()?;
+    /// assert!(process.pid().is_some());
+    /// assert!(matches!(process.start(), Err(wpool::StartError::AlreadyStarted)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`StartError::AlreadyStarted`] the second time; others if the operating system refuses, after which it can be tried again.
@@ -398,6 +592,17 @@ impl Process {
 
     /// Waits for the end: `Process.join`. Any number of times.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("hello", "bob:0")?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?.exitcode, 0);
+    /// assert_eq!(process.join()?.exitcode, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn join(&mut self) -> Result<ExitStatus, NotStarted> {
@@ -406,10 +611,14 @@ impl Process {
 
     /// Waits for the end, for at most that long; `None` if the process is still alive: `Process.join(timeout)`, which does not tell.
     ///
-    /// ```no_run
-    /// # fn end(process: &mut wpool::Process) -> Result<(), wpool::NotStarted> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("failing", "loop")?;
     /// use std::time::Duration;
-    /// if process.join_timeout(Duration::from_secs(1))?.is_none() {
+    ///
+    /// process.start()?;
+    /// if process.join_timeout(Duration::from_millis(10))?.is_none() {
     ///     process.terminate()?;
     /// }
     /// # Ok(())
@@ -423,16 +632,54 @@ impl Process {
     }
 
     /// Whether it has been started and has not ended: `Process.is_alive`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("hello", "bob:60000")?;
+    /// assert!(!process.is_alive());
+    /// process.start()?;
+    /// assert!(process.is_alive());
+    /// # process.kill()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_alive(&self) -> bool {
         matches!(self.shared.lock().stage, Stage::Started(_))
     }
 
     /// As Python's `exitcode`: `None` before the end, -N for signal N. [`Process::exit_status`] has the reason too.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("failing", "bad")?;
+    /// process.start()?;
+    /// process.join()?;
+    /// assert_eq!(process.exitcode(), Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn exitcode(&self) -> Option<i32> {
         self.exit_status().map(|status| status.exitcode)
     }
 
     /// How it ended; `None` before that.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("failing", "bad")?;
+    /// use wpool::ExitReason;
+    ///
+    /// assert_eq!(process.exit_status(), None);
+    /// process.start()?;
+    /// process.join()?;
+    /// let reason = process.exit_status().map(|status| status.reason);
+    /// assert!(matches!(reason, Some(ExitReason::Failed(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn exit_status(&self) -> Option<ExitStatus> {
         match &self.shared.lock().stage {
             Stage::Stopped(status) => Some(status.clone()),
@@ -442,12 +689,13 @@ impl Process {
 
     /// What the target returned, which Python throws away; `None` if it did not return, or its result is not an `R`.
     ///
-    /// ```no_run
-    /// # fn show(process: &mut wpool::Process) -> Result<(), wpool::NotStarted> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("failing", "good")?;
+    /// process.start()?;
     /// process.join()?;
-    /// if let Some(text) = process.result::<String>() {
-    ///     println!("{text}");
-    /// }
+    /// assert_eq!(process.result(), Some("good".to_owned()));
     /// # Ok(())
     /// # }
     /// ```
@@ -457,36 +705,108 @@ impl Process {
     }
 
     /// The bytes that the target returned.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("failing", "good")?;
+    /// process.start()?;
+    /// process.join()?;
+    /// assert_eq!(process.result_bytes(), Some(b"good".to_vec()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn result_bytes(&self) -> Option<Vec<u8>> {
         self.shared.lock().result.clone()
     }
 
     /// What the guest has written to stdout so far, the first MiB.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("hello", "bob:0")?;
+    /// process.start()?;
+    /// process.join()?;
+    /// assert!(process.stdout().starts_with(b"Process-"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stdout(&self) -> Vec<u8> {
         self.shared.lock().stdout.clone()
     }
 
     /// What the guest has written to stderr so far, the first MiB.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("failing", "panic")?;
+    /// process.start()?;
+    /// process.join()?;
+    /// assert!(String::from_utf8_lossy(&process.stderr()).contains("panic, as told"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stderr(&self) -> Vec<u8> {
         self.shared.lock().stderr.clone()
     }
 
     /// The process id; `None` before the start.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("hello", "bob:0")?;
+    /// assert_eq!(process.pid(), None);
+    /// process.start()?;
+    /// assert!(process.pid().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pid(&self) -> Option<u32> {
         self.pid
     }
 
     /// Its name.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("hello", "bob:0")?;
+    /// assert!(process.name().starts_with("Process-"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
     /// Whether it is a daemon.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("hello", "bob:0")?;
+    /// assert!(!process.daemon());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn daemon(&self) -> bool {
         self.shared.is_daemon()
     }
 
     /// Makes it a daemon, or not.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("hello", "bob:0")?;
+    /// process.set_daemon(true)?;
+    /// assert!(process.daemon());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`AlreadyStarted`] after the start.
@@ -500,12 +820,17 @@ impl Process {
 
     /// A descriptor that is readable once the process has ended, for `poll` and the like: `Process.sentinel`. (It is a pidfd.)
     ///
-    /// ```no_run
-    /// # fn wait_for_one(one: &wpool::Process, other: &wpool::Process) -> Result<(), Box<dyn std::error::Error>> {
-    /// use rustix::event::{PollFd, PollFlags};
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (mut one, mut other) = (process("hello", "ann:0")?, process("hello", "bob:0")?);
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// one.start()?;
+    /// other.start()?;
     /// let sentinels = [one.sentinel()?, other.sentinel()?];
     /// let mut fds = sentinels.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    /// rustix::event::poll(&mut fds, None)?; // as multiprocessing.connection.wait(sentinels)
+    /// assert!(poll(&mut fds, None)? > 0); // as multiprocessing.connection.wait(sentinels)
     /// # Ok(())
     /// # }
     /// ```
@@ -518,8 +843,11 @@ impl Process {
 
     /// Ends it with `SIGTERM`: `Process.terminate`, exit code -15. Nothing happens if it has ended. The guest's `shutdown` does not run.
     ///
-    /// ```no_run
-    /// # fn end(process: &mut wpool::Process) -> Result<(), wpool::NotStarted> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("failing", "loop")?;
+    /// process.start()?;
     /// process.terminate()?;
     /// assert_eq!(process.join()?.exitcode, -15);
     /// # Ok(())
@@ -534,6 +862,17 @@ impl Process {
 
     /// Ends it with `SIGKILL`: `Process.kill`, exit code -9. Nothing happens if it has ended.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("failing", "loop")?;
+    /// process.start()?;
+    /// process.kill()?;
+    /// assert_eq!(process.join()?.exitcode, -9);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn kill(&mut self) -> Result<(), NotStarted> {
@@ -546,13 +885,13 @@ impl Process {
     /// own. If it has not ended within [`Limits::grace`] of this, or of having been started, it gets `SIGINT`, which is exit code -2: a
     /// guest that does not look is as a Python process without a handler. Nothing happens if it has ended.
     ///
-    /// ```no_run
-    /// # fn stop(process: &mut wpool::Process) -> Result<(), wpool::NotStarted> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("failing", "loop")?;
+    /// process.start()?;
     /// process.interrupt()?;
-    /// match process.join()?.exitcode {
-    ///     -2 => println!("it did not listen"),
-    ///     code => println!("it ended in its own way, with exit code {code}"),
-    /// }
+    /// assert_eq!(process.join()?.exitcode, -2); // it did not look
     /// # Ok(())
     /// # }
     /// ```
@@ -569,12 +908,16 @@ impl Process {
 
     /// Gives up the process's resources: `Process.close`. What Python finds out when a closed process is used cannot be written here.
     ///
-    /// ```no_run
-    /// # fn close(process: wpool::Process) {
-    /// if let Err(mut process) = process.close() {
-    ///     println!("{process:?} is still alive");
-    ///     let _started = process.kill();
-    /// }
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("failing", "loop")?;
+    /// process.start()?;
+    /// let Err(mut process) = process.close() else { panic!("it runs for ever") };
+    /// process.kill()?;
+    /// process.join()?;
+    /// assert!(process.close().is_ok());
+    /// # Ok(())
     /// # }
     /// ```
     ///

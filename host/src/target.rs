@@ -7,6 +7,20 @@ use crate::protocol::message::{Call, Input, Output};
 use crate::value::{FuncType, Type, Value, free_types, parse_call, parse_wave, to_wave};
 
 /// The form of a record or a result.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = wpool::Pool::builder(&numbers()?).build()?;
+/// use wpool::{Format, Target};
+///
+/// let target = Target::func("add").input(Format::Json).output(Format::Wave);
+/// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
+/// inputs.push(b"[3, 4]")?;
+/// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"7"[..]))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Format {
@@ -22,6 +36,20 @@ pub enum Format {
 }
 
 /// How a record reaches a command (`wasi:cli/run`, `_start`).
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("args")?;
+/// use wpool::{CommandInput, Target};
+///
+/// let target = Target::default().argv(["args"]).command_input(CommandInput::Arg);
+/// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
+/// inputs.push(b"one two")?;
+/// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"one two\n"[..]))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CommandInput {
@@ -66,11 +94,33 @@ impl Target {
     /// The function of that path (`ns:pkg/interface#func`) or, where it is unambiguous, that bare name.
     ///
     /// [`Target::default`] is the function `run`, else the command, else the only function that there is.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Format, Pool, Target};
+    /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
+    /// let square = pool.func::<f64, f64>(Target::func("square"))?;
+    /// assert_eq!(pool.apply(&square, 3.0)?, 9.0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn func(name: impl Into<String>) -> Target {
         Target { name: Some(name.into()), ..Target::default() }
     }
 
     /// A function with all its arguments, as one writes a call: `scale(7, 2.5)`. The arguments are WAVE; a name alone has none.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Format, Pool, Target};
+    /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
+    /// let call = pool.func::<(), i32>(Target::call("add(7, 8)")?)?;
+    /// assert_eq!(pool.apply(&call, ())?, 15);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`BuildError::Format`] if it is not a call.
@@ -81,6 +131,17 @@ impl Target {
     }
 
     /// Fixes the next positional argument.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Format, Pool, Target};
+    /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
+    /// let add_ten = pool.func::<i32, i32>(Target::func("add").arg(10))?;
+    /// assert_eq!(pool.map(&add_ten, [1, 2, 3])?, [11, 12, 13]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn arg(mut self, value: impl Into<Value>) -> Self {
         self.args.push(Arg::Value(value.into()));
@@ -88,6 +149,18 @@ impl Target {
     }
 
     /// Fixes an argument by its parameter's name.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::Target;
+    /// # let pool = pool("upper")?;
+    /// let upper = pool.func::<(), String>(Target::func("run").kwarg("input", "a"))?;
+    /// assert_eq!(pool.apply(&upper, ())?, "A");
+    /// assert!(pool.func::<(), String>(Target::func("run").kwarg("inputs", "a")).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn kwarg(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.kwargs.push((name.into(), Arg::Value(value.into())));
@@ -95,6 +168,17 @@ impl Target {
     }
 
     /// Fixes the next positional argument, given as WAVE. For a `string` parameter, text that is not WAVE is taken as it is.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Format, Pool, Target};
+    /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
+    /// let add_ten = pool.func::<i32, i32>(Target::func("add").arg_wave("10"))?;
+    /// assert_eq!(pool.apply(&add_ten, 1)?, 11);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn arg_wave(mut self, text: impl Into<String>) -> Self {
         self.args.push(Arg::Wave(text.into()));
@@ -102,6 +186,17 @@ impl Target {
     }
 
     /// Fixes an argument by name, given as WAVE.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::Target;
+    /// # let pool = pool("upper")?;
+    /// let upper = pool.func::<(), String>(Target::func("run").kwarg_wave("input", "[97, 98]"))?;
+    /// assert_eq!(pool.apply(&upper, ())?, "AB");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn kwarg_wave(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
         self.kwargs.push((name.into(), Arg::Wave(text.into())));
@@ -109,6 +204,18 @@ impl Target {
     }
 
     /// The form of records.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Format, Pool, Target};
+    /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
+    /// let (mut inputs, mut outcomes) = pool.stream(&Target::func("add").input(Format::Json), true)?;
+    /// inputs.push(b"[3, 4]")?;
+    /// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"7"[..]))));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn input(mut self, format: Format) -> Self {
         self.input = format;
@@ -116,6 +223,19 @@ impl Target {
     }
 
     /// The form of results.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Format, Target};
+    /// # let pool = pool("upper")?;
+    /// let target = Target::func("run").output(Format::Json);
+    /// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
+    /// inputs.push(b"a")?;
+    /// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"[65]"[..]))));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn output(mut self, format: Format) -> Self {
         self.output = format;
@@ -123,6 +243,19 @@ impl Target {
     }
 
     /// The arguments of a command, the program's name first.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{CommandInput, Pool, Process, Target};
+    /// # let module = guest("args")?;
+    /// let mut process = Process::builder(&module).target(Target::default().argv(["args", "one", "two"])).build()?;
+    /// process.start()?;
+    /// process.join()?;
+    /// assert_eq!(process.stdout(), b"one\ntwo\n");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn argv(mut self, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.argv = argv.into_iter().map(Into::into).collect();
@@ -130,6 +263,20 @@ impl Target {
     }
 
     /// How a record reaches a command.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{CommandInput, Pool, Process, Target};
+    /// # let module = guest("args")?;
+    /// let pool = Pool::builder(&module).build()?;
+    /// let target = Target::default().argv(["args"]).command_input(CommandInput::Words);
+    /// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
+    /// inputs.push(b"one two")?;
+    /// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"one\ntwo\n"[..]))));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn command_input(mut self, input: CommandInput) -> Self {
         self.command_input = input;
@@ -137,6 +284,18 @@ impl Target {
     }
 
     /// Measures each task's own time, for [`Outcome::took`](crate::Outcome::took).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::Target;
+    /// # let pool = pool("upper")?;
+    /// let (mut inputs, mut outcomes) = pool.stream(&Target::default().timed(true), true)?;
+    /// inputs.push(b"a")?;
+    /// assert!(outcomes.take_into(&mut |outcome| assert!(outcome.took().is_some())));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn timed(mut self, timed: bool) -> Self {
         self.timed = timed;

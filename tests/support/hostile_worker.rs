@@ -83,6 +83,13 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "short-batch-done" => drop(say(&frame(BATCH_DONE, b"x"))),
         "init-failed-late" => drop(say(&frame(CONTROL, br#"{"InitFailed":{"failure":"Cancelled"}}"#))),
         "forked" => drop(say(&frame(CONTROL, br#"{"Forked":{"pid":1}}"#))),
+        "cancels-unasked" => drop(say(&frame(FAILED, b"\"Cancelled\""))),
+        "speaks-for-the-coordinator" => drop(say(&frame(FAILED, br#"{"Broken":{"reason":"because I say so"}}"#))),
+        "answers-for-ever" => {
+            while say(&frame(RETURNED, b"FIRST")) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
         "endless-output" => while say(&frame(STDOUT, b"tiny")) {},
         "endless-frame" => {
             say(&[0, 0, 0, 0x0f, STDOUT]);

@@ -184,3 +184,9 @@ pub(crate) const LOOKING: &str = r#"(component
             (i32.const 7)))
     (core instance $i (instantiate $m (with "host" (instance (export "should-stop" (func $should-stop))))))
     (func (export "run") (result u32) (canon lift (core func $i "run"))))"#;
+
+/// Whether a worker sleeps in a call that it makes for its guest, rather than waits for its next task.
+pub(crate) fn sleeps_in_a_call(pid: u32) -> bool {
+    let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    proc_state(pid) == Some('S') && !place.contains("unix_stream")
+}

@@ -125,7 +125,7 @@ fn of_build_error(error: &BuildError) -> Exit {
         | BuildError::MissingArguments { .. }
         | BuildError::Type { .. }
         | BuildError::Format(_) => Exit::Usage,
-        BuildError::Io(_) | BuildError::Start(_) | BuildError::Broken { .. } => Exit::Broken,
+        BuildError::Io(_) | BuildError::Start(_) | BuildError::Closed(_) | BuildError::Broken { .. } => Exit::Broken,
     }
 }
 
@@ -153,7 +153,7 @@ pub(super) fn of_build_error_in_run(error: &BuildError) -> Exit {
         | BuildError::MissingArguments { .. }
         | BuildError::Type { .. }
         | BuildError::Format(_) => Exit::Usage,
-        BuildError::Io(_) | BuildError::Start(_) | BuildError::Broken { .. } => Exit::Own,
+        BuildError::Io(_) | BuildError::Start(_) | BuildError::Closed(_) | BuildError::Broken { .. } => Exit::Own,
     }
 }
 
@@ -178,6 +178,7 @@ fn of_task_error(error: &TaskError) -> Exit {
         TaskError::WorkerLost { .. }
         | TaskError::BadRecord { .. }
         | TaskError::Cancelled
+        | TaskError::Closed
         | TaskError::Broken { .. } => Exit::Own,
     }
 }

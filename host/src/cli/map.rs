@@ -251,7 +251,7 @@ impl Map<'_> {
         match &result {
             Ok(_) => {}
             // Not done: neither a result nor a failure.
-            Err(TaskError::Cancelled) => return,
+            Err(TaskError::Cancelled | TaskError::Closed) => return,
             Err(TaskError::Broken { reason }) => {
                 // One line for all of them, at the end.
                 self.broken.get_or_insert_with(|| reason.clone());

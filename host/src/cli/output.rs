@@ -148,6 +148,7 @@ pub(super) fn trace(error: &TaskError) -> &[String] {
         | TaskError::BadResult { .. }
         | TaskError::WorkerLost { .. }
         | TaskError::Cancelled
+        | TaskError::Closed
         | TaskError::Broken { .. } => &[],
     }
 }

@@ -164,7 +164,7 @@ fn end(status: &ExitStatus, report: &Report) -> Exit {
         ExitReason::Returned | ExitReason::Failed(TaskError::Exited { .. }) => {}
         ExitReason::Failed(error) => say(error, report),
         ExitReason::Signaled(signal) => {
-            report.error(&format!("the process was ended by {}", crate::Exit::Signal(*signal)))
+            report.error(&format!("the process was ended by {}", crate::context::Exit::Signal(*signal)))
         }
         ExitReason::Exited(code) => report.error(&format!("the process ended without a word, with exit code {code}")),
     }

@@ -91,7 +91,10 @@ impl Tally {
             PoolEvent::TasksFinished { tasks, failed, .. } => {
                 add(&self.ok, (tasks.end - tasks.start).saturating_sub(*failed));
             }
-            PoolEvent::TaskFailed { error: TaskError::Cancelled | TaskError::Broken { .. }, .. } => {}
+            PoolEvent::TaskFailed {
+                error: TaskError::Cancelled | TaskError::Closed | TaskError::Broken { .. },
+                ..
+            } => {}
             PoolEvent::TaskFailed { .. } => add(&self.failed, 1),
             PoolEvent::TaskRetried { attempt, .. } => {
                 // Tasks are counted, not attempts.

@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// It exited with this code.
     Code(i32),
     /// This signal killed it.
@@ -21,7 +21,7 @@ pub enum Exit {
 
 impl Exit {
     /// As Python's `exitcode`: the code, or -N for signal N.
-    pub fn exitcode(self) -> Option<i32> {
+    pub(crate) fn exitcode(self) -> Option<i32> {
         match self {
             Exit::Code(code) => Some(code),
             Exit::Signal(signal) => Some(-signal),

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use self::child::Child;
-pub use self::child::Exit;
+pub(crate) use self::child::Exit;
 #[cfg(feature = "worker")]
 pub(crate) use self::thread::Life;
 use crate::error::StartError;
@@ -25,9 +25,18 @@ use crate::sandbox::Sandbox;
 
 /// How processes, and the workers of a pool, are started: Python's `context`. There is no `fork`: an application has threads.
 ///
-/// ```no_run
-/// # fn build(module: &wpool::Module) -> Result<wpool::Process, wpool::BuildError> {
-/// wpool::Process::builder(module).start_method(wpool::StartMethod::Spawn).build()
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// use wpool::{Pool, StartMethod};
+///
+/// for method in [StartMethod::Forkserver, StartMethod::Spawn, StartMethod::Thread] {
+///     let pool = Pool::builder(&module).processes(1).start_method(method).build()?;
+///     let upper = pool.func::<&str, String>("run")?;
+///     assert_eq!(pool.apply(&upper, "a")?, "A");
+/// }
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,6 +97,15 @@ static INIT_CALLED: AtomicBool = AtomicBool::new(false);
 /// does not return.
 ///
 /// Not needed if modules are loaded with [`ModuleLoader::program`](crate::ModuleLoader::program).
+///
+/// ```standalone_crate
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     wpool::init();
+///     // From here on the program is itself.
+///     let module = wpool::Module::load("../guest/prebuilt/upper.wasm")?;
+///     Ok(())
+/// }
+/// ```
 pub fn init() {
     let mut args = std::env::args_os().skip(1);
     if args.next().as_deref() == Some(OsStr::new(ROLE_ARG)) {

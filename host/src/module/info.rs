@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 use crate::value::FuncType;
 
 /// Which of the two binary formats.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// assert_eq!(guest("upper")?.kind(), wpool::ModuleKind::Component);
+/// assert_eq!(numbers()?.kind(), wpool::ModuleKind::Core);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModuleKind {
@@ -24,6 +33,22 @@ impl std::fmt::Display for ModuleKind {
 }
 
 /// Something the module needs from outside.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("hello")?;
+/// use wpool::Grant;
+///
+/// for import in module.imports() {
+///     match &import.grant {
+///         Grant::Default(gives) => println!("{}: {gives}", import.name),
+///         Grant::Missing(reason) => println!("{} is missing: {reason}", import.name),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
     /// `wasi:cli/stdout@0.2.6`, or `module name` for a core module.
@@ -33,6 +58,17 @@ pub struct Import {
 }
 
 /// How an import is met.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("hello")?;
+/// use wpool::Grant;
+///
+/// assert!(module.imports().all(|import| matches!(import.grant, Grant::Default(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grant {
@@ -43,6 +79,18 @@ pub enum Grant {
 }
 
 /// What an export is for.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("counter")?;
+/// use wpool::Role;
+///
+/// let hooks = module.exports().filter(|export| export.role == Role::Hook).map(|export| export.name());
+/// assert!(hooks.eq(["init", "shutdown"]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -57,6 +105,17 @@ pub enum Role {
 }
 
 /// An exported function.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let module = guest("upper")?;
+/// let run = module.exports().find(|export| export.name() == "run").ok_or("it has one")?;
+/// assert_eq!(run.role, wpool::Role::Function);
+/// assert_eq!(run.ty.params[0].name.as_deref(), Some("input"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
     /// The full path: `demo:math/ops@1.0.0#scale`, or the bare name.
@@ -85,6 +144,16 @@ impl Export {
 }
 
 /// Everything about a module that can be known without running it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// assert_eq!(module.info().missing().count(), 0); // all imports are met
+/// assert!(module.info().target(None).is_ok()); // and it is clear what to run
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleInfo {
     /// Component or core module.
@@ -98,6 +167,18 @@ pub struct ModuleInfo {
 }
 
 /// Why there is no such target. The variants' texts name the candidates.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::{BuildError, TargetError};
+///
+/// let pool = wpool::Pool::builder(&numbers()?).build()?;
+/// let Err(BuildError::Target(error)) = pool.func::<(i32, i32), i32>("ad") else { panic!("there is no such function") };
+/// assert_eq!(error.to_string(), "no function \"ad\" is exported; there is add, square, fib");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
@@ -152,6 +233,16 @@ impl ModuleInfo {
     ///
     /// With a name: the export with exactly that path, else the only one with that bare name (the path may leave out the version).
     /// Without: the only function named `run`, else the command, else the only callable function.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let module = numbers()?;
+    /// assert_eq!(module.info().target(Some("add"))?.wit(), "add: func(s32, s32) -> s32");
+    /// assert!(module.info().target(None).is_err()); // there are several
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn target(&self, name: Option<&str>) -> Result<&Export, TargetError> {
         let export = match name {
             Some(name) => self.named(name)?,
@@ -195,6 +286,18 @@ impl ModuleInfo {
     }
 
     /// The imports that no worker provides.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let module = loader().from_bytes(br#"(module (import "moon" "phase" (func)) (func (export "_start")))"#)?;
+    /// for (import, reason) in module.info().missing() {
+    ///     println!("{import}: {reason}");
+    /// }
+    /// assert_eq!(module.info().missing().count(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
         self.imports.iter().filter_map(|i| match &i.grant {
             Grant::Missing(why) => Some((i.name.as_str(), why.as_str())),

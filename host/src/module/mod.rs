@@ -27,10 +27,11 @@ const MODULE_LEN_MAX: u64 = 512 << 20;
 
 /// A module that has been compiled and can be run by any number of pools and processes. Cheap to clone.
 ///
-/// ```no_run
-/// # fn main() -> Result<(), wpool::ModuleError> {
+/// ```standalone_crate
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// wpool::init();
-/// let module = wpool::Module::load("module.wasm")?;
+/// # std::env::set_current_dir("../guest/prebuilt")?;
+/// let module = wpool::Module::load("upper.wasm")?;
 /// for export in module.exports() {
 ///     println!("{}", export.wit());
 /// }
@@ -55,6 +56,15 @@ struct Inner {
 }
 
 /// The SHA-256 of a module's file, as `sha256sum` prints it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let module = guest("upper")?;
+/// assert_eq!(module.digest().to_string().len(), 64);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -84,6 +94,17 @@ impl Module {
     ///
     /// The file is compiled in a process of its own, unless the cache has it.
     ///
+    /// ```standalone_crate
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// wpool::init();
+    /// # std::env::set_current_dir("../guest/prebuilt")?;
+    /// let module = wpool::Module::load("upper.wasm")?;
+    /// assert_eq!(module.kind(), wpool::ModuleKind::Component);
+    /// assert!(wpool::Module::load("no-such-file.wasm").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ModuleError`] if the file cannot be read, is not WebAssembly, or does not compile.
     pub fn load(path: impl AsRef<Path>) -> Result<Module, ModuleError> {
@@ -92,6 +113,17 @@ impl Module {
 
     /// As [`Module::load`], from bytes in memory.
     ///
+    /// ```standalone_crate
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// wpool::init();
+    /// let text = br#"(module (func (export "seven") (result i32) (i32.const 7)))"#;
+    /// let module = wpool::Module::from_bytes(text)?;
+    /// let pool = wpool::Pool::builder(&module).build()?;
+    /// assert_eq!(pool.apply(&pool.func::<(), i32>("seven")?, ())?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ModuleError`] if the bytes are not WebAssembly or do not compile.
     pub fn from_bytes(bytes: &[u8]) -> Result<Module, ModuleError> {
@@ -99,6 +131,14 @@ impl Module {
     }
 
     /// A loader, to choose the cache and the worker program.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let loader = wpool::Module::loader().no_cache();
+    /// # let _ = loader;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn loader() -> ModuleLoader {
         ModuleLoader {
             cache: CacheChoice::Default,
@@ -110,41 +150,120 @@ impl Module {
     }
 
     /// The digest of the bytes it was loaded from.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// println!("{}", module.digest()); // as sha256sum prints it
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn digest(&self) -> Digest {
         self.inner.digest
     }
 
     /// The number of bytes it was loaded from.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// assert_eq!(module.size(), std::fs::metadata("../guest/prebuilt/upper.wasm")?.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn size(&self) -> u64 {
         self.inner.size
     }
 
     /// Component or core module.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// assert_eq!(module.kind(), wpool::ModuleKind::Component);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kind(&self) -> ModuleKind {
         self.inner.info.kind
     }
 
     /// The exported functions.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// let exports: Vec<String> = module.exports().map(|export| export.wit()).collect();
+    /// assert_eq!(exports, ["run: func(input: list<u8>) -> result<list<u8>, string>"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn exports(&self) -> impl Iterator<Item = &Export> {
         self.inner.info.exports.iter()
     }
 
     /// The imports, and how each is met.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("hello")?;
+    /// for import in module.imports() {
+    ///     println!("{}: {:?}", import.name, import.grant);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn imports(&self) -> impl Iterator<Item = &Import> {
         self.inner.info.imports.iter()
     }
 
     /// Everything that is known of the module without running it.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("hello")?;
+    /// assert_eq!(module.info().missing().count(), 0); // it can be run
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn info(&self) -> &ModuleInfo {
         &self.inner.info
     }
 
     /// Where the compiled artefact lies in the cache; `None` if it is kept in memory only.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// if let Some(path) = module.cached() {
+    ///     println!("compiled: {}", path.display());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cached(&self) -> Option<&Path> {
         self.inner.cached.as_deref()
     }
 
     /// Why the cache was not used or not filled, if it was wanted, and that the sandbox is off: the module works all the same.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// for warning in module.warnings() {
+    ///     eprintln!("{warning}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn warnings(&self) -> &[String] {
         &self.inner.warnings
     }
@@ -170,6 +289,15 @@ enum CacheChoice {
 }
 
 /// Loads modules with choices; made by [`Module::loader`].
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let module = loader().no_cache().load("../guest/prebuilt/upper.wasm")?;
+/// assert_eq!(module.cached(), None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ModuleLoader {
     cache: CacheChoice,
@@ -182,6 +310,17 @@ pub struct ModuleLoader {
 impl ModuleLoader {
     /// Keeps compiled artefacts in `dir` (made with mode 0700 if absent) instead of `$WPOOL_CACHE_DIR`, `$XDG_CACHE_HOME/wpool` or
     /// `~/.cache/wpool`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let dir = std::env::temp_dir().join("wpool-cache-of-an-example");
+    /// let module = loader().cache_dir(&dir).load("../guest/prebuilt/upper.wasm")?;
+    /// assert!(module.cached().is_some_and(|path| path.starts_with(&dir)));
+    /// # std::fs::remove_dir_all(dir)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cache = CacheChoice::Dir(dir.into());
@@ -189,6 +328,15 @@ impl ModuleLoader {
     }
 
     /// Compiles always, and keeps the artefact in memory only.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let module = loader().no_cache().load("../guest/prebuilt/upper.wasm")?;
+    /// assert_eq!(module.cached(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn no_cache(mut self) -> Self {
         self.cache = CacheChoice::Off;
@@ -197,6 +345,15 @@ impl ModuleLoader {
 
     /// Runs `path`, an installed `wpool` program, as compiler and workers instead of this program itself. An application that does this
     /// need not call [`init`](crate::init).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let wpool_program = program();
+    /// let module = wpool::Module::loader().program(wpool_program).load("../guest/prebuilt/upper.wasm")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
@@ -204,6 +361,14 @@ impl ModuleLoader {
     }
 
     /// How much confinement the module's processes must have: its compiler's, and those of all pools and processes that run it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let loader = wpool::Module::loader().sandbox(wpool::Sandbox::Strict);
+    /// # let _ = loader;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
         self.sandbox = sandbox;
@@ -221,6 +386,16 @@ impl ModuleLoader {
 
     /// Loads the module at `path`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let loader = loader();
+    /// let module = loader.load("../guest/prebuilt/upper.wasm")?;
+    /// assert!(loader.load("no-such-file.wasm").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Module::load`].
     pub fn load(&self, path: impl AsRef<Path>) -> Result<Module, ModuleError> {
@@ -230,6 +405,17 @@ impl ModuleLoader {
     }
 
     /// Loads the module in `bytes`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let loader = loader();
+    /// let module = loader.from_bytes(br#"(module (func (export "seven") (result i32) (i32.const 7)))"#)?;
+    /// let pool = wpool::Pool::builder(&module).build()?;
+    /// assert_eq!(pool.apply(&pool.func::<(), i32>("seven")?, ())?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Module::from_bytes`].

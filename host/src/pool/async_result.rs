@@ -12,6 +12,21 @@ use crate::error::{TaskError, TimedOut};
 /// [`TaskError`], that of [`Pool::map_async`](crate::Pool::map_async) a `Vec` or a [`MapError`](crate::MapError).
 ///
 /// Dropping it lets the task go on, as in Python; [`cancel`](AsyncResult::cancel) ends it. Results that nobody waits for are dropped.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::time::Duration;
+/// # let pool = pool("upper")?;
+/// # let upper = pool.func::<&str, String>("run")?;
+/// let task = pool.apply_async(&upper, "a");
+/// if task.wait(Some(Duration::from_secs(60))) {
+///     assert_eq!(task.successful(), Some(true));
+///     assert_eq!(task.get()?, "A");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct AsyncResult<T, E = TaskError> {
     slot: Arc<Slot<T, E>>,
     job: Arc<Job>,
@@ -73,8 +88,14 @@ impl<T, E> Slot<T, E> {
     }
 
     fn panicked(&self, panic: Panic) {
-        *self.lock() = State::Panicked(panic);
+        let before = std::mem::replace(&mut *self.lock(), State::Panicked(panic));
         self.changed.notify_all();
+        if let State::Coming(callbacks) = before {
+            // A callback may hold the last handle of its pool, whose end waits for all that was promised.
+            let (callbacks, promises): (Vec<_>, Vec<_>) = callbacks.into_iter().unzip();
+            drop(promises);
+            drop(callbacks);
+        }
     }
 }
 
@@ -124,11 +145,37 @@ impl<T, E> AsyncResult<T, E> {
     }
 
     /// Whether the result is there.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let task = pool.apply_async(&run, "loop");
+    /// assert!(!task.ready());
+    /// # task.cancel();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ready(&self) -> bool {
         self.wait_until(Some(Instant::now()))
     }
 
     /// Waits until the result is there, for at most that long; whether it is. Never fails.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let task = pool.apply_async(&run, "loop");
+    /// assert!(!task.wait(Some(Duration::from_millis(20))));
+    /// # task.cancel();
+    /// assert!(task.wait(None));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         self.wait_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
@@ -165,12 +212,35 @@ impl<T, E> AsyncResult<T, E> {
     }
 
     /// Whether the call returned a result; `None` while it is not done (CPython raises `ValueError` then).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let task = pool.apply_async(&run, "bad");
+    /// task.wait(None);
+    /// assert_eq!(task.successful(), Some(false));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn successful(&self) -> Option<bool> {
         let is_ready = self.ready();
         is_ready.then(|| matches!(&*self.slot.lock(), State::Ready(Ok(_))))
     }
 
     /// Waits for the result.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.apply_async(&upper, "a").get()?, "A");
+    /// assert_eq!(pool.map_async(&upper, ["a", "b"]).get()?, ["A", "B"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What happened to the task.
@@ -183,6 +253,21 @@ impl<T, E> AsyncResult<T, E> {
     }
 
     /// Waits for the result, for at most that long, and gives it away.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let mut task = pool.apply_async(&run, "loop");
+    /// match task.get_timeout(Duration::from_millis(20)) {
+    ///     Ok(result) => println!("{}", result?),
+    ///     Err(wpool::TimedOut) => println!("cancelled: {}", task.cancel()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`TimedOut`]: the task goes on, and asking again is fine.
@@ -207,6 +292,21 @@ impl<T, E> AsyncResult<T, E> {
 
     /// Cancels what is not done yet: what is queued is given up, what is running is stopped. The outcome is then
     /// [`TaskError::Cancelled`], unless it came first. Whether there was anything to cancel.
+    ///
+    /// A guest that is stopped is not called again: with [`Isolation::Reuse`](crate::Isolation::Reuse) its worker makes a new instance, and the state of the old
+    /// one is gone. [`get`](Self::get) does not wait for that; callbacks are called when it is done, at the latest after [`Limits::grace`](crate::Limits::grace).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let task = pool.apply_async(&run, "loop");
+    /// assert!(task.cancel());
+    /// assert_eq!(task.get(), Err(wpool::TaskError::Cancelled));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cancel(&self) -> bool {
         let was_ready = self.ready();
         if !was_ready {
@@ -221,7 +321,19 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
     /// sees the result. Joining the pool waits for it.
     ///
     /// A callback must not wait for another result of this pool that has a callback itself: there is one thread for all of them.
-    #[must_use = "without a variable of its own nothing is lost: the task goes on (`let _ = ..` says so)"]
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// # use std::sync::mpsc;
+    /// # let (tell, told) = mpsc::channel();
+    /// pool.apply_async(&upper, "a").callback(move |value| drop(tell.send(value.clone())));
+    /// assert_eq!(told.recv()?, "A");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn callback(self, callback: impl FnOnce(&T) + Send + 'static) -> Self {
         self.when_ready(|result| {
             if let Ok(value) = result {
@@ -231,7 +343,19 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
     }
 
     /// Calls `callback` with the error when it is there, if it is one; otherwise as [`callback`](Self::callback).
-    #[must_use = "without a variable of its own nothing is lost: the task goes on (`let _ = ..` says so)"]
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// # use std::sync::mpsc;
+    /// # let (tell, told) = mpsc::channel();
+    /// pool.apply_async(&run, "bad").error_callback(move |error| drop(tell.send(error.to_string())));
+    /// assert_eq!(told.recv()?, "bad is bad");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn error_callback(self, callback: impl FnOnce(&E) + Send + 'static) -> Self {
         self.when_ready(|result| {
             if let Err(error) = result {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::callbacks::Callbacks;
-use super::dispatcher::{self, Command, Dispatcher, Spec, Waker, timeout_message};
+use super::dispatcher::{self, Command, Dispatcher, Spec, Waker};
 use super::events::{PoolEvent, Sink};
 use super::job::Window;
 use super::policy::{Backoff, Halt};
@@ -18,7 +18,7 @@ use super::schedule::Config;
 use super::{Pool, Shared};
 use crate::context::StartMethod;
 use crate::error::{BuildError, StartError, TaskError};
-use crate::limits::{Isolation, Limit, Limits};
+use crate::limits::{Isolation, Limits};
 use crate::module::{Module, ModuleInfo, Role};
 use crate::protocol::VERSION;
 use crate::protocol::message::{Call, Setup};
@@ -27,6 +27,31 @@ use crate::target::{Target, check_module, resolve};
 use crate::value::{Type, Value};
 
 /// Configures a [`Pool`]; made by [`Pool::builder`].
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// use std::time::Duration;
+/// use wpool::{Backoff, Limits, Pool};
+///
+/// let mut limits = Limits::default();
+/// limits.memory = 64 << 20;
+/// let pool = Pool::builder(&module)
+///     .processes(2)
+///     .name("Upper")
+///     .limits(limits)
+///     .task_timeout(Duration::from_secs(2))
+///     .retries(3)
+///     .retry_delay(Duration::from_millis(10))
+///     .backoff(Backoff::Exponential { max: Duration::from_secs(1) })
+///     .idle_timeout(Duration::from_secs(60))
+///     .build()?;
+/// let upper = pool.func::<&str, String>("run")?;
+/// assert_eq!(pool.apply(&upper, "a")?, "A");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a builder makes no pool until build is called"]
 pub struct PoolBuilder {
@@ -105,6 +130,21 @@ impl PoolBuilder {
 
     /// How many workers there are at most: they are started as tasks come. Default: the processors that this process may use.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let pool = Pool::builder(&module).processes(1).build()?;
+    /// let run = pool.func::<&str, String>("run")?;
+    /// pool.map(&run, ["a", "b", "c"])?;
+    /// assert_eq!(pool.workers().len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// If it is 0.
     pub fn processes(mut self, processes: usize) -> Self {
@@ -120,6 +160,20 @@ impl PoolBuilder {
     /// `wpool:task/stateful-task` has it called without this.
     ///
     /// If it fails, the pool is broken, once, with the guest's message.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("counter")?;
+    /// let pool = Pool::builder(&module).processes(1).initializer("init", ["100"]).build()?;
+    /// let count = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.map(&count, ["", "", ""])?, ["101", "102", "103"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn initializer<V: Into<Value>>(
         mut self,
         func: impl Into<String>,
@@ -130,36 +184,125 @@ impl PoolBuilder {
     }
 
     /// Arguments for the initializer.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("counter")?;
+    /// // This module's `init` is called without being named, too.
+    /// let pool = Pool::builder(&module).initargs(["100"]).build()?;
+    /// let count = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.apply(&count, "")?, "101");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn initargs<V: Into<Value>>(mut self, initargs: impl IntoIterator<Item = V>) -> Self {
         self.initargs = initargs.into_iter().map(Into::into).collect();
         self
     }
 
     /// Replaces a worker process after this many tasks. Default: never.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("counter")?;
+    /// let two = NonZeroU64::new(2).expect("two is not zero");
+    /// let pool = Pool::builder(&module).processes(1).initializer("init", ["100"]).max_tasks_per_child(two).build()?;
+    /// let count = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.map(&count, ["", "", ""])?, ["101", "102", "101"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_tasks_per_child(mut self, tasks: NonZeroU64) -> Self {
         self.max_tasks_per_child = Some(tasks);
         self
     }
 
     /// How workers are started.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let pool = Pool::builder(&module).start_method(wpool::StartMethod::Spawn).build()?;
+    /// let run = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.apply(&run, "a")?, "A");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_method(mut self, start_method: StartMethod) -> Self {
         self.start_method = start_method;
         self
     }
 
     /// Which state a task finds. Default: [`Isolation::Fresh`], or [`Isolation::Reuse`] with an initializer.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("counter")?;
+    /// let pool = Pool::builder(&module).processes(1).isolation(wpool::Isolation::Reuse).build()?;
+    /// let count = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.map(&count, ["", "", ""])?, ["1", "2", "3"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = Some(isolation);
         self
     }
 
     /// What a task may use.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let mut limits = wpool::Limits::default();
+    /// limits.output = 3;
+    /// let pool = Pool::builder(&module).limits(limits).build()?;
+    /// let run = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.apply(&run, "abc")?, "ABC");
+    /// assert_eq!(pool.apply(&run, "abcd").unwrap_err().kind(), "output");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
     /// The time that each attempt at a task may take: [`Limits::time`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("failing")?;
+    /// let pool = Pool::builder(&module).task_timeout(Duration::from_millis(100)).build()?;
+    /// let run = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.apply(&run, "loop").unwrap_err().kind(), "time");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn task_timeout(mut self, time: Duration) -> Self {
         self.limits.time = Some(time);
         self
@@ -167,18 +310,62 @@ impl PoolBuilder {
 
     /// How often a failed task is tried again: after an error, a trap, a limit, an `exit` or its worker's death, unless
     /// [`retry_on`](Self::retry_on) says otherwise. Default 0.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("failing")?;
+    /// let pool = Pool::builder(&module).retries(2).build()?;
+    /// let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// inputs.push(b"bad")?;
+    /// assert_eq!(outcomes.take_one(None, |outcome| outcome.attempt())?, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
     /// The pause before a task is tried again; other tasks go on meanwhile. Default: none.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("failing")?;
+    /// let pool = Pool::builder(&module).retries(2).retry_delay(Duration::from_millis(10)).build()?;
+    /// let run = pool.func::<&str, String>("run")?;
+    /// let start = std::time::Instant::now();
+    /// assert!(pool.apply(&run, "bad").is_err());
+    /// assert!(start.elapsed() >= Duration::from_millis(20));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retry_delay(mut self, delay: Duration) -> Self {
         self.retry_delay = delay;
         self
     }
 
     /// How the pauses grow. Default: they do not.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("failing")?;
+    /// let grow = wpool::Backoff::Exponential { max: Duration::from_secs(1) };
+    /// let pool = Pool::builder(&module).retries(5).retry_delay(Duration::from_millis(100)).backoff(grow).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
@@ -188,10 +375,19 @@ impl PoolBuilder {
     /// but [`TaskError::BadRecord`], which is never tried again.
     ///
     /// ```
-    /// # use wpool::TaskError;
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("failing")?;
+    /// use wpool::TaskError;
+    ///
     /// // Only what was not the task's own fault.
     /// let lost = |error: &TaskError| matches!(error, TaskError::WorkerLost { .. });
-    /// # assert!(!lost(&TaskError::Cancelled));
+    /// let pool = Pool::builder(&module).retries(3).retry_on(lost).build()?;
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn retry_on(mut self, retry_on: impl Fn(&TaskError) -> bool + Send + Sync + 'static) -> Self {
         self.retry_on = RetryOn(Arc::new(move |error| is_worth_retrying(error) && retry_on(error)));
@@ -199,12 +395,40 @@ impl PoolBuilder {
     }
 
     /// A task that has taken down so many workers is not tried again, however many retries are left. Default 3.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("failing")?;
+    /// // No second chance for a task that takes its worker down.
+    /// let pool = Pool::builder(&module).retries(5).poison_limit(NonZeroU32::MIN).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn poison_limit(mut self, workers: NonZeroU32) -> Self {
         self.poison_limit = workers;
         self
     }
 
     /// When a job stops before its end. Each `map`, `imap` or stream counts for itself. Default: never.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("failing")?;
+    /// let pool = Pool::builder(&module).processes(1).halt("now,fail=1".parse()?).build()?;
+    /// let run = pool.func::<&str, String>("run")?;
+    /// let outcomes = pool.try_map(&run, ["good", "bad", "good"]);
+    /// assert!(outcomes[1].is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn halt(mut self, halt: Halt) -> Self {
         self.halt = Some(halt);
         self
@@ -213,30 +437,95 @@ impl PoolBuilder {
     /// Replaces a worker process that uses more than so many bytes of memory of its own, between two batches of tasks. Default: never.
     ///
     /// This is for memory that grows over many tasks. What a single task may use is [`Limits::memory`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let pool = Pool::builder(&module).max_memory_per_child(512 << 20).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_memory_per_child(mut self, bytes: u64) -> Self {
         self.max_memory_per_child = Some(bytes);
         self
     }
 
     /// Ends workers that have had nothing to do for this long; they are started again as tasks come. Default: never.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let pool = Pool::builder(&module).idle_timeout(Duration::from_millis(10)).build()?;
+    /// let run = pool.func::<&str, String>("run")?;
+    /// pool.apply(&run, "a")?;
+    /// std::thread::sleep(Duration::from_millis(100)); // no worker is needed meanwhile
+    /// pool.apply(&run, "b")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
     }
 
     /// How long a worker may take until it is ready, beside its initializer's time limit; then it is killed. Default 60 s.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let pool = Pool::builder(&module).start_timeout(Duration::from_secs(5)).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
         self
     }
 
     /// How long a worker that is to end may take for its guest's `shutdown`, beside the time limit of tasks; then it is killed. Default 5 s.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let pool = Pool::builder(&module).shutdown_timeout(Duration::from_secs(1)).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
         self
     }
 
     /// `false`: all workers are started by [`build`](Self::build), which waits until they are ready, as CPython's `Pool` does. `true`, the default: as tasks come.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let pool = Pool::builder(&module).processes(2).lazy(false).build()?;
+    /// assert_eq!(pool.workers().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn lazy(mut self, lazy: bool) -> Self {
         self.lazy = lazy;
         self
@@ -244,6 +533,25 @@ impl PoolBuilder {
 
     /// A function that is called with each [`PoolEvent`], in their order, on the pool's own thread: it should be quick, and must not wait for
     /// anything of this pool. If it panics, it is not called again.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// use wpool::PoolEvent;
+    ///
+    /// let on_event = |event: &PoolEvent| {
+    ///     if let PoolEvent::WorkerExited { pid, exitcode, .. } = event {
+    ///         println!("process {pid} has ended: {exitcode:?}");
+    ///     }
+    /// };
+    /// let pool = Pool::builder(&module).on_event(on_event).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_event(mut self, on_event: impl Fn(&PoolEvent) + Send + Sync + 'static) -> Self {
         self.sink = Sink::new(on_event);
         self
@@ -251,12 +559,39 @@ impl PoolBuilder {
 
     /// How many records are drawn ahead of the results that have been taken. Default: as many as short tasks need, at most 65,536 and
     /// 16 MiB.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let ten = NonZeroUsize::new(10).expect("ten is not zero");
+    /// let pool = Pool::builder(&module).buffer(ten).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn buffer(mut self, records: NonZeroUsize) -> Self {
         self.buffer = Some(records);
         self
     }
 
     /// The workers' names are this, a dash and their number. Default `PoolWorker`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("hello")?;
+    /// let pool = Pool::builder(&module).processes(1).name("Greeter").build()?;
+    /// let run = pool.func::<&str, String>("run")?;
+    /// assert!(pool.apply(&run, "bob:0")?.starts_with("hello bob from Greeter-1 "));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -271,6 +606,22 @@ impl PoolBuilder {
     }
 
     /// Makes the pool. No process is started before the first task, unless [`lazy`](Self::lazy) says otherwise.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+    /// # use std::time::Duration;
+    /// # use wpool::Pool;
+    /// # let module = guest("counter")?;
+    /// use wpool::BuildError;
+    ///
+    /// let pool = Pool::builder(&module).initializer("innit", ["100"]).build();
+    /// assert!(matches!(pool, Err(BuildError::Target(_)))); // there is no such export
+    /// let pool = Pool::builder(&module).initializer("init", ["100"]).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`BuildError`] if the module's imports are not met, the initializer is unknown or its arguments do not fit; if the pool is not lazy, also
@@ -295,15 +646,12 @@ impl PoolBuilder {
             #[cfg(feature = "fault-points")]
             fault: self.fault,
         };
-        let timeout =
-            TaskError::Limit { limit: Limit::Time, message: timeout_message(&self.limits, self.start_method) };
         let config = Config {
             processes: self.processes,
             max_tasks_per_child: self.max_tasks_per_child.map(NonZeroU64::get),
             retries: self.retries,
             delay: self.retry_delay,
             backoff: self.backoff,
-            retry_timeouts: self.retries > 0 && (self.retry_on.0)(&timeout),
             poison_limit: self.poison_limit.get(),
             halt: self.halt,
             grace: self.limits.grace,
@@ -355,6 +703,7 @@ fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, windo
         directory,
         closed: AtomicBool::new(false),
         callbacks: Callbacks::default(),
+        dispatcher: OnceLock::new(),
         broken: OnceLock::new(),
         over: Mutex::new(false),
         is_over: Condvar::new(),
@@ -363,6 +712,7 @@ fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, windo
     std::thread::Builder::new().name("wpool-dispatcher".to_owned()).spawn(move || {
         // Told at the end, also if the dispatcher panics.
         let end = end;
+        end.shared.dispatcher.get_or_init(|| std::thread::current().id());
         if let Some(reason) = dispatcher.run() {
             end.shared.broken.get_or_init(|| reason);
         }
@@ -441,6 +791,6 @@ fn is_worth_retrying(error: &TaskError) -> bool {
         | TaskError::Exited { .. }
         | TaskError::BadResult { .. }
         | TaskError::WorkerLost { .. } => true,
-        TaskError::BadRecord { .. } | TaskError::Cancelled | TaskError::Broken { .. } => false,
+        TaskError::BadRecord { .. } | TaskError::Cancelled | TaskError::Closed | TaskError::Broken { .. } => false,
     }
 }

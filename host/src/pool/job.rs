@@ -67,6 +67,8 @@ pub(crate) struct ResultChunk {
     pub(crate) count: u64,
     /// `Returned` and `Failed` frames, each behind its attachments.
     pub(crate) frames: Vec<u8>,
+    /// There is one, which is the outcome of all of them.
+    pub(crate) same: bool,
     pub(crate) by: By,
 }
 
@@ -81,10 +83,9 @@ pub(crate) struct By {
 impl ResultChunk {
     /// `count` times the same failure.
     pub(crate) fn failure(first: u64, count: u64, failure: &Failure, by: By) -> ResultChunk {
-        let mut one = Vec::new();
-        message::write_failure(&mut one, failure);
-        let frames = one.repeat(usize::try_from(count).expect("a job's open tasks fit its window"));
-        ResultChunk { first, count, frames, by }
+        let mut frames = Vec::new();
+        message::write_failure(&mut frames, failure);
+        ResultChunk { first, count, frames, same: true, by }
     }
 }
 

@@ -25,6 +25,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -46,6 +47,19 @@ use crate::target::{Resolved, Target, resolve};
 use crate::value::{Args, Ret};
 
 /// A worker of a pool, as it is at the moment.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// # let upper = pool.func::<&str, String>("run")?;
+/// pool.apply(&upper, "a")?;
+/// for worker in pool.workers() {
+///     println!("worker {} is process {}: {:?}", worker.index, worker.pid, worker.state);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerInfo {
     /// Its number, from 1 on; a replacement has a new one.
@@ -57,6 +71,20 @@ pub struct WorkerInfo {
 }
 
 /// What a worker is doing.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// # let upper = pool.func::<&str, String>("run")?;
+/// use wpool::WorkerState;
+///
+/// pool.apply(&upper, "a")?;
+/// let idle = pool.workers().iter().filter(|worker| worker.state == WorkerState::Idle).count();
+/// # assert!(idle <= 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerState {
     /// Its process exists; the module is being loaded or the initializer runs.
@@ -74,9 +102,10 @@ pub enum WorkerState {
 /// It can be used from many threads at once. Dropping it terminates it, as leaving Python's `with` block does; [`Pool::scope`] waits
 /// for everything to be done instead.
 ///
-/// ```no_run
+/// ```standalone_crate
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// wpool::init();
+/// # std::env::set_current_dir("../guest/prebuilt")?;
 /// let module = wpool::Module::load("upper.wasm")?;
 /// let pool = wpool::Pool::builder(&module).processes(5).build()?;
 /// let upper = pool.func::<&str, String>("run")?;
@@ -104,6 +133,8 @@ struct Shared {
     /// Why the pool broke, if it did.
     broken: OnceLock<String>,
     callbacks: Callbacks,
+    /// The thread that the pool's own work is done on.
+    dispatcher: OnceLock<ThreadId>,
     over: Mutex<bool>,
     is_over: Condvar,
 }
@@ -112,6 +143,17 @@ struct Shared {
 type CallKey = String;
 
 /// A function of a pool's module with its Rust types: looked up once, checked once, called many times. Made by [`Pool::func`].
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// let upper: wpool::Func<&str, String> = pool.func("run")?;
+/// assert_eq!(pool.apply(&upper, "a")?, "A");
+/// assert_eq!(pool.apply(&upper, "b")?, "B");
+/// # Ok(())
+/// # }
+/// ```
 pub struct Func<A, R> {
     resolved: Arc<Resolved>,
     plan: u32,
@@ -152,6 +194,15 @@ impl<R: Ret> Decode<R> {
 
 impl Pool {
     /// A builder for a pool that runs functions of `module`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// let pool = wpool::Pool::builder(&module).processes(2).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder(module: &Module) -> PoolBuilder {
         PoolBuilder::new(module)
     }
@@ -160,6 +211,22 @@ impl Pool {
     ///
     /// `A` is a value for a function of one parameter, a tuple for several; parameters that the target fixes do not count. `R` is what the function
     /// gives when it succeeds: for `result<T, E>` that is `T`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let numbers = numbers()?;
+    /// use wpool::{Pool, Target};
+    ///
+    /// let pool = Pool::builder(&numbers).build()?;
+    /// let add = pool.func::<(i32, i32), i32>("add")?;
+    /// assert_eq!(pool.apply(&add, (3, 4))?, 7);
+    /// let add_ten = pool.func::<i32, i32>(Target::func("add").arg(10))?;
+    /// assert_eq!(pool.apply(&add_ten, 4)?, 14);
+    /// assert!(pool.func::<String, i32>("add").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`BuildError`] if there is no such function, a fixed argument does not fit, or the Rust types do not match.
@@ -204,30 +271,59 @@ impl Pool {
     /// Starts a stream of records: push them into [`Inputs`], take what becomes of them from [`Outcomes`], from the same thread or two.
     /// The other methods are made of this one.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// inputs.push(b"a")?;
+    /// inputs.push(b"b")?;
+    /// drop(inputs); // the end of the input
+    /// let mut results = Vec::new();
+    /// while outcomes.take_into(&mut |outcome| results.push(outcome.result().map(<[u8]>::to_vec))) {}
+    /// assert_eq!(results, [Ok(b"A".to_vec()), Ok(b"B".to_vec())]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`BuildError`] as for [`Pool::func`], and if the pool is not running.
     pub fn stream(&self, target: &Target, ordered: bool) -> Result<(Inputs, Outcomes), BuildError> {
         let resolved = resolve(target, &self.shared.info)?;
         let (plan, call) = self.plan(&resolved.call);
-        let closed = |_| BuildError::Format("the pool is not running".to_owned());
-        let job = self.job(plan, call, self.shared.window).map_err(closed)?;
+        let job = self.job(plan, call, self.shared.window)?;
         Ok((Inputs::new(job.clone(), self.shared.limits.input), Outcomes::new(job, ordered)))
     }
 
     /// Runs the function once and waits for its result: `Pool.apply`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.apply(&upper, "a")?, "A");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// What became of the task, if not a result; [`TaskError::Cancelled`] if the pool is not running.
+    /// What became of the task, if not a result; [`TaskError::Closed`] if the pool is not running.
     pub fn apply<A: Args, R: Ret + Send + 'static>(&self, func: &Func<A, R>, args: A) -> Result<R, TaskError> {
         self.apply_async(func, args).get()
     }
 
     /// Runs the function once, without waiting: `Pool.apply_async`. Its result can be waited for, cancelled, or passed to callbacks.
     ///
-    /// ```no_run
-    /// # fn f(pool: &wpool::Pool, upper: &wpool::Func<&str, String>) {
-    /// let later = pool.apply_async(upper, "a").error_callback(|error| eprintln!("{error}"));
-    /// assert_eq!(later.get().as_deref(), Ok("A"));
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// let later = pool.apply_async(&upper, "a");
+    /// // Something else meanwhile.
+    /// assert_eq!(later.get()?, "A");
+    /// # Ok(())
     /// # }
     /// ```
     pub fn apply_async<A: Args, R: Ret + Send + 'static>(&self, func: &Func<A, R>, args: A) -> AsyncResult<R> {
@@ -243,8 +339,10 @@ impl Pool {
         let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
         let mut record = Vec::new();
         let encoded = args.encode(&func.resolved.free(), &mut record);
-        // A pool that closes at this moment still gives the job an end, without an outcome: cancelled.
-        let _closed = inputs.push_item(encoded.map(|()| &record[..]));
+        if inputs.push_item(encoded.map(|()| &record[..])).is_err() {
+            // The pool ended at this very moment.
+            return AsyncResult::done(Err(self.shared.refusal().into()), job, callbacks);
+        }
         drop(inputs);
         let mut outcomes = Outcomes::new(job.clone(), false).detached();
         let decode = func.decode();
@@ -259,6 +357,16 @@ impl Pool {
     ///
     /// The items are drawn as the work proceeds, never all at once; the results are collected.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// assert_eq!(pool.map(&upper, ["a", "b", "c"])?, ["A", "B", "C"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The first failure, once every task has been run to its end.
     pub fn map<A: Args, R: Ret>(
@@ -270,18 +378,45 @@ impl Pool {
     }
 
     /// Runs the function for every item and gives each task's own outcome, in the items' order.
+    ///
+    /// Should the pool end or the job be halted before all items are drawn, no more are drawn, and each of them has the error that says so as its outcome.
+    /// Of an iterator that does not know its length one error stands for all of them.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let outcomes = pool.try_map(&run, ["good", "bad", "good"]);
+    /// assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 2);
+    /// assert_eq!(outcomes[1], Err(wpool::TaskError::Failed { message: "bad is bad".to_owned() }));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_map<A: Args, R: Ret>(
         &self,
         func: &Func<A, R>,
         items: impl IntoIterator<Item = A>,
     ) -> Vec<Result<R, TaskError>> {
-        let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
-            return items.into_iter().map(|_| Err(self.shared.refusal().into())).collect();
-        };
-        collect(&self.shared, job, func, items.into_iter())
+        let mut items = items.into_iter();
+        match self.job(func.plan, func.call.clone(), self.shared.window) {
+            Ok(job) => collect(&self.shared, job, func, items),
+            Err(Closed) => not_drawn(&mut items, &self.shared.refusal().into()),
+        }
     }
 
     /// As [`Pool::map`], without waiting: `Pool.map_async`. The items are drawn, and the results collected, by a thread of its own.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// let later = pool.map_async(&upper, ["a", "b", "c"]);
+    /// assert_eq!(later.get()?, ["A", "B", "C"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn map_async<A, R, I>(&self, func: &Func<A, R>, items: I) -> AsyncResult<Vec<R>, MapError>
     where
         A: Args + 'static,
@@ -290,34 +425,44 @@ impl Pool {
         I::IntoIter: Send + 'static,
     {
         let callbacks = self.shared.callbacks.clone();
-        let refused = |refusal: Failure, callbacks| {
-            let job = Job::refused(self.shared.waker.clone(), &refusal);
-            AsyncResult::done(Err(MapError { index: 0, error: refusal.into(), failed: 0 }), job, callbacks)
-        };
-        let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
-            return refused(self.shared.refusal(), callbacks);
-        };
-        let (result, bringer) = AsyncResult::coming(job.clone(), callbacks.clone());
-        let (shared, func, items, cancel) = (self.shared.clone(), func.clone(), items.into_iter(), job.clone());
+        let outcomes = self.feed(func, items, true);
+        let job = outcomes.job().clone();
+        let (result, bringer) = AsyncResult::coming(job.clone(), callbacks);
+        // Another thread than the one that draws, which may have to wait for its iterator for ever.
+        let mut results = Imap::new(outcomes, func.decode());
         let work = move || {
-            let collected = catch_unwind(AssertUnwindSafe(|| all_or_first(collect(&shared, job, &func, items))));
-            // The pool must not outlive its handle for this thread's sake.
-            drop((shared, func));
+            let collected = catch_unwind(AssertUnwindSafe(|| {
+                let mut outcomes: Vec<_> = results.by_ref().collect();
+                // A cancelled job just ends.
+                outcomes.extend(job.is_cancelled().then_some(Err(TaskError::Cancelled)));
+                all_or_first(outcomes)
+            }));
             match collected {
                 Ok(collected) => bringer.bring(collected),
                 Err(payload) => bringer.panicked(Panic(payload)),
             }
         };
-        match std::thread::Builder::new().name("wpool-map".to_owned()).spawn(work) {
-            Ok(_detached) => result,
-            Err(_) => {
-                cancel.cancel();
-                refused(Failure::Cancelled, callbacks)
-            }
+        if std::thread::Builder::new().name("wpool-map".to_owned()).spawn(work).is_err() {
+            // The iterator of results went with the thread that there is none of, and that cancelled the job.
+            let error = MapError { index: 0, error: TaskError::Cancelled, failed: 0 };
+            let job = Job::refused(self.shared.waker.clone(), &Failure::Cancelled);
+            return AsyncResult::done(Err(error), job, self.shared.callbacks.clone());
         }
+        result
     }
 
     /// As [`Pool::map_async`], for functions of several parameters: each item is a tuple, `Pool.starmap_async`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = wpool::Pool::builder(&numbers()?).processes(2).build()?;
+    /// # let add = pool.func::<(i32, i32), i32>("add")?;
+    /// let later = pool.starmap_async(&add, [(1, 2), (3, 4)]);
+    /// assert_eq!(later.get()?, [3, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn starmap_async<A, R, I>(&self, func: &Func<A, R>, items: I) -> AsyncResult<Vec<R>, MapError>
     where
         A: Args + 'static,
@@ -329,6 +474,16 @@ impl Pool {
     }
 
     /// As [`Pool::map`], for functions of several parameters: each item is a tuple, `Pool.starmap`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = wpool::Pool::builder(&numbers()?).processes(2).build()?;
+    /// # let add = pool.func::<(i32, i32), i32>("add")?;
+    /// assert_eq!(pool.starmap(&add, [(1, 2), (3, 4)])?, [3, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Pool::map`].
@@ -344,6 +499,19 @@ impl Pool {
     ///
     /// The items are drawn by a thread of its own, ahead of the results by no more than the pool's buffer. Dropping the iterator cancels what
     /// is not running yet.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<String, String>("run")?;
+    /// // Of an endless input no more is drawn than is needed.
+    /// let mut results = pool.imap(&upper, (0..).map(|n| format!("no {n}")));
+    /// assert_eq!(results.next(), Some(Ok("NO 0".to_owned())));
+    /// assert_eq!(results.next(), Some(Ok("NO 1".to_owned())));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn imap<A, R, I>(&self, func: &Func<A, R>, items: I) -> Imap<R>
     where
         A: Args,
@@ -355,6 +523,19 @@ impl Pool {
     }
 
     /// As [`Pool::imap`], but gives each outcome when it is there, with the position of its item: `Pool.imap_unordered`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// let items = ["a", "b", "c"];
+    /// for (index, result) in pool.imap_unordered(&upper, items) {
+    ///     println!("{} gives {}", items[usize::try_from(index)?], result?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn imap_unordered<A, R, I>(&self, func: &Func<A, R>, items: I) -> ImapUnordered<R>
     where
         A: Args,
@@ -408,6 +589,17 @@ impl Pool {
 
     /// Sets how many workers there are at most, from now on. What is running ends before its worker leaves.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// pool.resize(wpool::cpu_count() + 1);
+    /// assert_eq!(pool.apply(&upper, "a")?, "A");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// If it is 0.
     pub fn resize(&self, processes: usize) {
@@ -418,22 +610,72 @@ impl Pool {
     }
 
     /// Takes no more tasks; those that were submitted are run to their end, then the workers end: `Pool.close`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// let later = pool.apply_async(&upper, "a");
+    /// pool.close();
+    /// pool.join()?;
+    /// assert_eq!(later.get()?, "A");
+    /// assert_eq!(pool.apply(&upper, "b"), Err(wpool::TaskError::Closed));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         self.shared.close(Command::Close);
     }
 
-    /// As [`Pool::close`]; with `cancel_futures` what is not running yet is given up, with the outcome [`TaskError::Cancelled`]:
+    /// As [`Pool::close`]; with `cancel_futures` what no worker holds yet is given up, with the outcome [`TaskError::Cancelled`]:
     /// `concurrent.futures.Executor.shutdown`. It does not wait.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let tasks = ["a", "b", "c"].map(|record| pool.apply_async(&run, record));
+    /// pool.shutdown(true);
+    /// pool.join()?;
+    /// assert!(tasks.iter().all(|task| task.ready())); // done, or cancelled
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn shutdown(&self, cancel_futures: bool) {
         self.shared.close(if cancel_futures { Command::CloseQueued } else { Command::Close });
     }
 
     /// Ends the workers at once; tasks that are not done have the outcome [`TaskError::Cancelled`]: `Pool.terminate`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let endless = pool.apply_async(&run, "loop");
+    /// pool.terminate();
+    /// assert_eq!(endless.get(), Err(wpool::TaskError::Cancelled));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn terminate(&self) {
         self.shared.close(Command::Terminate);
     }
 
     /// Waits until every worker has ended: `Pool.join`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// assert_eq!(pool.join(), Err(wpool::StillRunning));
+    /// pool.close();
+    /// pool.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`StillRunning`] if the pool was neither closed nor terminated.
@@ -442,6 +684,22 @@ impl Pool {
     }
 
     /// As [`Pool::join`], for at most that long; whether every worker has ended.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # let pool = pool("failing")?;
+    /// # let run = pool.func::<&str, String>("run")?;
+    /// let endless = pool.apply_async(&run, "loop");
+    /// pool.close();
+    /// if !pool.join_timeout(Duration::from_millis(20))? {
+    ///     pool.terminate();
+    /// }
+    /// assert!(endless.get().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`StillRunning`] as for [`Pool::join`].
@@ -457,6 +715,17 @@ impl Pool {
     }
 
     /// Calls `f` with the pool, then closes it and waits for everything to be done. (Python's `with` terminates; so does dropping a pool.)
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// let later = pool.scope(|pool| pool.map_async(&upper, ["a", "b"]));
+    /// assert!(later.ready());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn scope<T>(self, f: impl FnOnce(&Pool) -> T) -> T {
         let value = f(&self);
         self.close();
@@ -465,10 +734,25 @@ impl Pool {
     }
 
     /// The workers as they are at the moment.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// assert!(pool.workers().is_empty()); // they are started as tasks come
+    /// pool.apply(&upper, "a")?;
+    /// assert!(!pool.workers().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn workers(&self) -> Vec<WorkerInfo> {
         self.shared.directory.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// So many items that were not drawn are given an outcome each.
+const NOT_DRAWN_MAX: usize = 1 << 20;
 
 /// Runs all items through a job: this thread pushes records and, when the window is full, makes room.
 fn collect<A: Args, R: Ret>(
@@ -483,36 +767,59 @@ fn collect<A: Args, R: Ret>(
     let free = func.resolved.free();
     let mut results = Vec::new();
     let mut record = Vec::new();
-    let mut drawn = 0;
-    loop {
-        while matches!(inputs.room(), Ok(false)) {
-            if !outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {
-                break;
+    let take = |outcomes: &mut Outcomes, results: &mut Vec<_>| {
+        outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result())))
+    };
+    let mut is_over = false;
+    let mut refused = 0;
+    while !is_over {
+        match inputs.room() {
+            Ok(true) => {
+                let Some(args) = items.next() else { break };
+                record.clear();
+                let encoded = args.encode(&free, &mut record);
+                // It may be over just now: the item was drawn, and has its outcome below.
+                refused += usize::from(inputs.push_item(encoded.map(|()| &record[..])).is_err());
             }
+            Ok(false) => is_over = !take(&mut outcomes, &mut results),
+            Err(Closed) => is_over = true,
         }
-        let Some(args) = items.next() else { break };
-        drawn += 1;
-        record.clear();
-        let encoded = args.encode(&free, &mut record);
-        // There is room, or the job is over; then the item has its outcome below.
-        let _over = inputs.push_item(encoded.map(|()| &record[..]));
     }
     drop(inputs);
-    while outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result()))) {}
-    // A job that ended under our hands gave no outcome to what could not be pushed.
-    results.resize_with(drawn, || Err(shared.refusal().into()));
+    while take(&mut outcomes, &mut results) {}
+    let why =
+        || shared.broken.get().map_or(TaskError::Cancelled, |reason| TaskError::Broken { reason: reason.clone() });
+    results.extend((0..refused).map(|_| Err(why())));
+    if is_over {
+        results.extend(not_drawn(&mut items, &why()));
+    }
     results
 }
 
-/// All results, or the first failure.
+/// The outcomes of items that were never drawn, because nobody would have run them: one for each if their number is known and not out of
+/// all proportion, else one for all of them.
+fn not_drawn<R>(items: &mut impl Iterator, why: &TaskError) -> Vec<Result<R, TaskError>> {
+    let count = match items.size_hint() {
+        (least, Some(most)) if least == most && most <= NOT_DRAWN_MAX => most,
+        _ => usize::from(items.next().is_some()),
+    };
+    (0..count).map(|_| Err(why.clone())).collect()
+}
+
+/// All results, or the first failure: one that explains, if there is any, rather than what was cancelled for its sake.
 fn all_or_first<R>(outcomes: Vec<Result<R, TaskError>>) -> Result<Vec<R>, MapError> {
-    let (mut results, mut first, mut failed) = (Vec::with_capacity(outcomes.len()), None, 0);
+    let mut results = Vec::with_capacity(outcomes.len());
+    let (mut first, mut failed): (Option<(usize, TaskError)>, usize) = (None, 0);
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Ok(result) => results.push(result),
             Err(error) => {
                 failed += 1;
-                first.get_or_insert((index, error));
+                match &first {
+                    Some((_, TaskError::Cancelled)) if error != TaskError::Cancelled => first = Some((index, error)),
+                    Some(_) => {}
+                    None => first = Some((index, error)),
+                }
             }
         }
     }
@@ -532,6 +839,10 @@ impl Shared {
 
     /// Waits until the dispatcher's thread is through; whether it is.
     fn wait_over(&self, deadline: Option<Instant>) -> bool {
+        // Whoever is called by the dispatcher itself would wait for ever.
+        if self.dispatcher.get() == Some(&std::thread::current().id()) {
+            return true;
+        }
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         while !*over {
             over = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
@@ -547,7 +858,7 @@ impl Shared {
     fn refusal(&self) -> Failure {
         match self.broken.get() {
             Some(reason) => Failure::Broken { reason: reason.clone() },
-            None => Failure::Cancelled,
+            None => Failure::Closed,
         }
     }
 }

@@ -6,6 +6,20 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// How the pauses before further attempts grow.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("failing")?;
+/// use std::time::Duration;
+/// use wpool::{Backoff, Pool};
+///
+/// // Pauses of 100, 200, 400, 800 and 1000 ms.
+/// let grow = Backoff::Exponential { max: Duration::from_secs(1) };
+/// let pool = Pool::builder(&module).retries(5).retry_delay(Duration::from_millis(100)).backoff(grow).build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Backoff {
@@ -51,15 +65,31 @@ pub struct Halt {
 }
 
 /// What becomes of running tasks when a job is halted.
+///
+/// ```
+/// use wpool::{Halt, HaltWhen};
+///
+/// let halt: Halt = "now,fail=1".parse()?;
+/// assert_eq!(halt.when, HaltWhen::Now);
+/// # Ok::<(), wpool::HaltError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HaltWhen {
     /// They are stopped.
     Now,
-    /// They are run to their end.
+    /// They are run to their end, and with them what was handed to the same worker in the same batch.
     Soon,
 }
 
 /// What halts a job.
+///
+/// ```
+/// use std::num::NonZeroU64;
+/// use wpool::{Halt, HaltOn, HaltWhen};
+///
+/// let halt = Halt { when: HaltWhen::Soon, on: HaltOn::Failures(NonZeroU64::MIN) };
+/// assert_eq!(halt.to_string(), "soon,fail=1");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HaltOn {
@@ -79,6 +109,10 @@ impl Halt {
 }
 
 /// The text is not a halting policy.
+///
+/// ```
+/// assert_eq!("never".parse::<wpool::Halt>(), Err(wpool::HaltError));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected now|soon, a comma, and fail=N, fail=N%, success=N or done=N with N from 1 on, such as now,fail=1")]
 pub struct HaltError;

@@ -16,6 +16,19 @@ use crate::protocol::message::{Failure, Record, read_failure};
 const REASON_LEN_MAX: usize = 64 << 10;
 
 /// Where the records of a [`Pool::stream`](super::Pool::stream) go in. Dropping it ends the input.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+/// std::thread::spawn(move || inputs.push_all([&b"a"[..], b"b"].into_iter()));
+/// let mut count = 0;
+/// while outcomes.take_into(&mut |outcome| count += usize::from(outcome.result().is_ok())) {}
+/// assert_eq!(count, 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Inputs {
     job: Arc<Job>,
@@ -31,6 +44,18 @@ impl Inputs {
     ///
     /// A record over [`Limits::input`](crate::Limits::input) is cut off one byte behind that limit, and refused by the worker.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// inputs.push(b"a")?;
+    /// # drop(inputs);
+    /// # assert_eq!(outcomes.take_one(None, |outcome| outcome.index())?, Some(0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Closed`] once the stream was cancelled or the pool is over: nobody will look at more records.
     pub fn push(&mut self, record: &[u8]) -> Result<(), Closed> {
@@ -39,6 +64,19 @@ impl Inputs {
 
     /// Adds a record if there is room; whether there was.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// // One thread for both ends: what does not go in makes room by what comes out.
+    /// while !inputs.try_push(b"a")? {
+    ///     outcomes.take_into(&mut |outcome| println!("{:?}", outcome.result()));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Inputs::push`].
     pub fn try_push(&mut self, record: &[u8]) -> Result<bool, Closed> {
@@ -46,6 +84,19 @@ impl Inputs {
     }
 
     /// Adds many records at the price of one, waiting for room as [`Inputs::push`] does.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// let text = "some\nlines\n";
+    /// inputs.push_all(text.lines().map(str::as_bytes))?;
+    /// # drop(inputs);
+    /// # assert_eq!(outcomes.take_one(None, |outcome| outcome.index())?, Some(0));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Inputs::push`]; some of the records may have been added.
@@ -95,6 +146,24 @@ impl Drop for Inputs {
 }
 
 /// What became of one task. Borrowed from the chunk that it came in.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+/// inputs.push(b"a")?;
+/// drop(inputs);
+/// outcomes.take_into(&mut |outcome| {
+///     println!("task {} in process {}, attempt {}", outcome.index(), outcome.pid(), outcome.attempt());
+///     match outcome.result() {
+///         Ok(bytes) => println!("{} bytes", bytes.len()),
+///         Err(error) => println!("{error}; it wrote {:?}", outcome.stderr()),
+///     }
+/// });
+/// # Ok(())
+/// # }
+/// ```
 pub struct Outcome<'c> {
     index: u64,
     parsed: Parsed<'c>,
@@ -159,6 +228,20 @@ impl<'c> Outcome<'c> {
 }
 
 /// Where the outcomes of a [`Pool::stream`](super::Pool::stream) come out. Dropping it cancels the rest: what is queued, and what is running.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+/// inputs.push_all([&b"a"[..], b"b"].into_iter())?;
+/// drop(inputs);
+/// let mut results = Vec::new();
+/// while outcomes.take_into(&mut |outcome| results.push(outcome.result().map(<[u8]>::to_vec))) {}
+/// assert_eq!(results, [Ok(b"A".to_vec()), Ok(b"B".to_vec())]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Outcomes {
     job: Arc<Job>,
@@ -196,6 +279,10 @@ impl Outcomes {
         }
     }
 
+    pub(super) fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+
     /// Dropping it does not cancel anything.
     pub(super) fn detached(mut self) -> Outcomes {
         self.detached = true;
@@ -218,11 +305,39 @@ impl Outcomes {
     }
 
     /// Waits for outcomes and gives all that are there to `each`, in order if the stream is ordered. `false` at the end.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// inputs.push(b"a")?;
+    /// drop(inputs);
+    /// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"A"[..]))));
+    /// assert!(!outcomes.take_into(&mut |_| {}));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn take_into(&mut self, each: &mut dyn FnMut(Outcome<'_>)) -> bool {
         self.take_until(None, each).unwrap_or(false)
     }
 
     /// As [`Outcomes::take_into`], but waits only until `deadline`: with the present moment it does not wait at all.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// use std::time::Instant;
+    ///
+    /// // Nothing was pushed, nothing is there.
+    /// assert_eq!(outcomes.take_until(Some(Instant::now()), &mut |_| {}), Err(wpool::TimedOut));
+    /// drop(inputs);
+    /// assert_eq!(outcomes.take_until(None, &mut |_| {}), Ok(false));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`TimedOut`] if none came by `deadline`; the stream goes on.
@@ -243,6 +358,19 @@ impl Outcomes {
 
     /// Waits for one outcome and gives it to `with`; `Ok(None)` at the end.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// inputs.push(b"a")?;
+    /// drop(inputs);
+    /// assert_eq!(outcomes.take_one(None, |outcome| outcome.index())?, Some(0));
+    /// assert_eq!(outcomes.take_one(None, |outcome| outcome.index())?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`TimedOut`] if none came by `deadline`; the stream goes on.
     pub fn take_one<T>(
@@ -261,16 +389,55 @@ impl Outcomes {
     }
 
     /// Whether the pool's policy has ended the stream early: [`PoolBuilder::halt`](crate::PoolBuilder::halt).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("failing")?;
+    /// let pool = wpool::Pool::builder(&module).halt("now,fail=1".parse()?).build()?;
+    /// let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// inputs.push(b"bad")?;
+    /// drop(inputs);
+    /// while outcomes.take_into(&mut |_| {}) {}
+    /// assert!(outcomes.is_halted());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_halted(&self) -> bool {
         self.job.is_halted()
     }
 
     /// Whether an outcome, or the end, is there without waiting. In an ordered stream it may be that of a later task.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// assert!(!outcomes.is_ready());
+    /// drop(inputs);
+    /// assert!(!outcomes.take_into(&mut |_| {}));
+    /// assert!(outcomes.is_ready()); // the end
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_ready(&self) -> bool {
         self.current.is_some() || self.over || self.job.is_ready()
     }
 
     /// Cancels the rest: what is queued is given up, what is running is stopped. There are no more outcomes.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("failing")?;
+    /// # let (mut inputs, outcomes) = pool.stream(&"run".into(), true)?;
+    /// inputs.push(b"loop")?;
+    /// outcomes.cancel();
+    /// assert!(inputs.push(b"good").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cancel(&self) {
         self.job.cancel();
     }
@@ -309,7 +476,7 @@ impl Outcomes {
         }
         let parsed = parse_outcome(&reading.chunk.frames[reading.at..])?;
         let index = reading.chunk.first + reading.read;
-        reading.at += parsed.len;
+        reading.at += if reading.chunk.same { 0 } else { parsed.len };
         reading.read += 1;
         Some(Outcome { index, parsed, by: reading.chunk.by })
     }

@@ -58,6 +58,18 @@ fn end_children() {
 }
 
 /// A process of this program, as it was when it was asked for.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut process = process("hello", "bob:60000")?;
+/// process.start()?;
+/// let me = wpool::active_children().into_iter().find(|child| child.name == process.name());
+/// assert_eq!(me.map(|child| child.pid), process.pid());
+/// # process.kill()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessInfo {
     /// Its name.
@@ -72,10 +84,17 @@ pub struct ProcessInfo {
 ///
 /// Nothing needs to be joined for its own sake: what has ended has been reaped.
 ///
-/// ```no_run
-/// for child in wpool::active_children() {
-///     println!("{} has process id {}", child.name, child.pid);
-/// }
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut process = process("hello", "bob:60000")?;
+/// process.start()?;
+/// assert_eq!(wpool::active_children().len(), 1);
+/// process.kill()?;
+/// process.join()?;
+/// assert_eq!(wpool::active_children().len(), 0);
+/// # Ok(())
+/// # }
 /// ```
 pub fn active_children() -> Vec<ProcessInfo> {
     let info = |shared: Arc<Shared>| match &shared.lock().stage {
@@ -89,7 +108,7 @@ pub fn active_children() -> Vec<ProcessInfo> {
 
 /// This program itself: `multiprocessing.current_process()` of the main process. (A guest learns about its own process by `wpool:process`.)
 ///
-/// ```no_run
+/// ```
 /// let me = wpool::current_process();
 /// assert_eq!((me.name.as_str(), me.pid), ("MainProcess", std::process::id()));
 /// ```
@@ -100,7 +119,7 @@ pub fn current_process() -> ProcessInfo {
 /// The process that started this one: `multiprocessing.parent_process()` of the main process, which is `None`. The code of an application
 /// never runs in a worker, so that there is no other answer.
 ///
-/// ```no_run
+/// ```
 /// assert_eq!(wpool::parent_process(), None);
 /// ```
 pub fn parent_process() -> Option<ProcessInfo> {
@@ -110,7 +129,7 @@ pub fn parent_process() -> Option<ProcessInfo> {
 /// The number of processors that this program may use, at least 1: `multiprocessing.cpu_count()`, but it heeds the affinity mask and the
 /// cgroup's quota, as CPython's `os.process_cpu_count()` heeds the former.
 ///
-/// ```no_run
+/// ```
 /// assert!(wpool::cpu_count() >= 1);
 /// ```
 pub fn cpu_count() -> usize {

@@ -18,8 +18,8 @@ use crate::error::{StartError, TaskError};
 use crate::limits::{Isolation, Limit, Limits};
 use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
-use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{self, Batch, Call, FromWorker, Identity, Setup, ToWorker};
+use crate::protocol::frame::{self, Kind, Violation};
+use crate::protocol::message::{self, Batch, Call, Failure, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::Sandbox;
 
 /// Bytes of a process's output that are kept when nobody takes them as they come.
@@ -292,18 +292,28 @@ impl Listener<'_> {
         self.kill_at = allowed.and_then(|time| Instant::now().checked_add(time));
     }
 
-    /// Handles what has come.
+    /// Handles what has come. A worker that says what is not its to say, or says it twice, may be its attacker's by now.
     fn hear(&mut self, connection: &mut Connection<OwnedFd>) -> Result<(), RecvError> {
         while connection.has_frame()? {
             let frame = connection.recv()?;
             match frame.kind {
+                Kind::Returned if frame.payload.len() > self.limits.output => {
+                    return Err(Violation::TooLong { len: frame.payload.len() }.into());
+                }
                 Kind::Returned => {
+                    self.expect_outcome()?;
                     self.shared.lock().result = Some(frame.payload.to_vec());
                     self.outcome = Some(Ok(()));
                     self.has_gone_further();
                 }
                 Kind::Failed => {
-                    self.outcome = Some(Err(message::read_failure(frame.payload)?.into()));
+                    self.expect_outcome()?;
+                    match message::read_failure(frame.payload)? {
+                        // A thread that was told to end says that it has dropped its task. How it ended is known here.
+                        Failure::Cancelled => {}
+                        failure if failure.is_of_a_task() => self.outcome = Some(Err(failure.into())),
+                        _ => return Err(Violation::Unexpected("a failure that is not a worker's to tell").into()),
+                    }
                     self.has_gone_further();
                 }
                 Kind::Stdout => pass(frame.payload, &mut self.sinks.stdout, || self.shared.lock(), |s| &mut s.stdout),
@@ -318,14 +328,30 @@ impl Listener<'_> {
                         self.signal_at = grace.filter(|_| self.interrupted);
                     }
                     FromWorker::Refused { reason } => self.reason = Some(reason),
-                    FromWorker::Unconfined { missing } => self.reason = self.sandbox.judge(missing).err(),
-                    FromWorker::InitFailed { failure } => self.outcome = Some(Err(failure.into())),
-                    _ => {}
+                    FromWorker::Unconfined { missing } if !self.ready => {
+                        self.reason = self.sandbox.judge(missing).err()
+                    }
+                    FromWorker::InitFailed { failure } if !self.ready => self.outcome = Some(Err(failure.into())),
+                    FromWorker::Ready
+                    | FromWorker::InitFailed { .. }
+                    | FromWorker::Unconfined { .. }
+                    | FromWorker::Compiled(_)
+                    | FromWorker::Forked { .. }
+                    | FromWorker::NotForked { .. }
+                    | FromWorker::Report(_) => return Err(Violation::Unexpected("the worker spoke out of turn").into()),
                 },
-                Kind::Batch => return Err(frame::Violation::Unexpected("a worker sent a batch").into()),
+                Kind::Batch => return Err(Violation::Unexpected("a worker sent a batch").into()),
             }
         }
         Ok(())
+    }
+
+    /// There is one outcome, after the start.
+    fn expect_outcome(&self) -> Result<(), Violation> {
+        match self.ready && self.outcome.is_none() {
+            true => Ok(()),
+            false => Err(Violation::Unexpected("a result for a task that the worker does not hold")),
+        }
     }
 
     fn status(self, exit: Exit) -> ExitStatus {

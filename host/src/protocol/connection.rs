@@ -161,9 +161,10 @@ impl<C: Carrier> Connection<C> {
         read
     }
 
-    /// The descriptors that have come so far and were not taken yet.
-    pub(crate) fn take_fds(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.fds)
+    /// The descriptors that came beside the oldest message whose descriptors were not taken yet. Those of the next may be there already.
+    pub(crate) fn take_fds<const N: usize>(&mut self) -> Option<[OwnedFd; N]> {
+        let oldest = self.fds.drain(..N.min(self.fds.len()));
+        oldest.collect::<Vec<_>>().try_into().ok()
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -191,9 +192,8 @@ mod tests {
 
         let mut connection = Connection::new(theirs);
         assert_eq!(connection.recv().unwrap().payload, b"{}");
-        let mut fds = connection.take_fds();
-        assert_eq!(fds.len(), 1);
-        fds[0].send(b"x").unwrap();
+        let [mut passed] = connection.take_fds().unwrap();
+        passed.send(b"x").unwrap();
         let mut buf = [0; 1];
         let mut probe = probe;
         assert_eq!(probe.recv(&mut buf, &mut Vec::new()).unwrap(), 1);

@@ -206,6 +206,7 @@ pub(crate) enum Failure {
         reason: String,
     },
     Cancelled,
+    Closed,
     Broken {
         reason: String,
     },
@@ -221,7 +222,7 @@ impl Failure {
             | Failure::Exited { .. }
             | Failure::BadRecord { .. }
             | Failure::BadResult { .. } => true,
-            Failure::Lost { .. } | Failure::Cancelled | Failure::Broken { .. } => false,
+            Failure::Lost { .. } | Failure::Cancelled | Failure::Closed | Failure::Broken { .. } => false,
         }
     }
 }

@@ -90,6 +90,15 @@ pub fn unenforced() -> &'static [Step] {
 }
 
 /// What is enforced in a process, step by step.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let status = wpool::doctor(&loader())?;
+/// assert!(!status.steps.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Status {
     /// In the order in which the steps were taken.
@@ -97,6 +106,18 @@ pub struct Status {
 }
 
 /// One step of confinement.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for step in wpool::doctor(&loader())?.steps {
+///     if let Some(reason) = step.missing {
+///         println!("{} is not enforced: {reason}", step.name);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// What it is.
@@ -133,6 +154,17 @@ impl Status {
 }
 
 /// Starts a worker, the program that `loader` names, and asks it what is enforced in it: what pools and processes on this machine can count on.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let status = wpool::doctor(&loader())?;
+/// for step in status.steps {
+///     println!("{}: {}", step.name, step.missing.as_deref().unwrap_or("enforced"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`ModuleError`] if no worker can be started, or it ends before it has answered.

@@ -5,6 +5,14 @@
 use super::{FuncType, Type, Value, parse_wave, to_wave};
 
 /// A Rust type that can be passed to a guest as a value of a matching component type.
+///
+/// ```
+/// use wpool::{IntoValue, Type, Value};
+///
+/// assert!(<u64 as IntoValue>::fits(&Type::U8));
+/// assert_eq!(7u64.into_value(&Type::U8), Some(Value::U8(7)));
+/// assert_eq!(700u64.into_value(&Type::U8), None);
+/// ```
 pub trait IntoValue {
     /// Whether a parameter of type `ty` takes this Rust type.
     fn fits(ty: &Type) -> bool;
@@ -19,6 +27,13 @@ pub trait IntoValue {
 }
 
 /// A Rust type that a guest's result can be turned into.
+///
+/// ```
+/// use wpool::{FromValue, Type, Value};
+///
+/// assert!(<Vec<u32> as FromValue>::fits(&Type::List(Box::new(Type::U32))));
+/// assert_eq!(Vec::<u32>::from_value(Value::from(vec![1u32, 2])), Some(vec![1, 2]));
+/// ```
 pub trait FromValue: Sized {
     /// Whether a result of type `ty` can be turned into this Rust type.
     fn fits(ty: &Type) -> bool;
@@ -250,6 +265,20 @@ impl FromValue for Value {
 }
 
 /// The arguments of one task: a single value for a function of one free parameter, a tuple for several (`starmap`), `()` for none.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = wpool::Pool::builder(&numbers()?).build()?;
+/// let square = pool.func::<f64, f64>("square")?; // one parameter
+/// let add = pool.func::<(i32, i32), i32>("add")?; // two
+/// let five = pool.func::<(), i32>(wpool::Target::call("add(2, 3)")?)?; // none is left
+/// assert_eq!(pool.apply(&square, 3.0)?, 9.0);
+/// assert_eq!(pool.apply(&add, (3, 4))?, 7);
+/// assert_eq!(pool.apply(&five, ())?, 5);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Args {
     /// Whether a function whose free parameters have these types takes these arguments.
     fn fits(free: &[&Type]) -> bool;
@@ -354,6 +383,20 @@ macro_rules! tuples {
 tuples!((A 0, B 1)(A 0, B 1, C 2)(A 0, B 1, C 2, D 3)(A 0, B 1, C 2, D 3, E 4)(A 0, B 1, C 2, D 3, E 4, F 5));
 
 /// What a task gives back: `()` for a function without a result (or when it does not matter), else a [`FromValue`].
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// let text = pool.func::<&str, String>("run")?;
+/// let bytes = pool.func::<&str, Vec<u8>>("run")?;
+/// let nothing = pool.func::<&str, ()>("run")?; // it does not matter
+/// assert_eq!(pool.apply(&text, "a")?, "A");
+/// assert_eq!(pool.apply(&bytes, "a")?, b"A");
+/// pool.apply(&nothing, "a")?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Ret: Sized {
     /// Whether the result of a successful call can be turned into this type. `None`: the function has no result.
     fn fits(result: Option<&Type>) -> bool;

@@ -19,6 +19,14 @@ pub(crate) use self::wave::parse_many;
 pub(crate) use self::wave::{parse_call, parse_wave, to_wave};
 
 /// A value of the component model.
+///
+/// ```
+/// use wpool::Value;
+///
+/// let value = Value::from(vec![1.5, 2.0]);
+/// assert_eq!(value, Value::List(vec![Value::F64(1.5), Value::F64(2.0)]));
+/// assert_eq!(value.to_string(), "[1.5, 2]");
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the variants are the component model's own names")]
@@ -48,6 +56,13 @@ pub enum Value {
 
 impl Value {
     /// Whether this value is one of type `ty`.
+    ///
+    /// ```
+    /// use wpool::{Type, Value};
+    ///
+    /// assert!(Value::S32(7).is_of(&Type::S32));
+    /// assert!(!Value::S32(7).is_of(&Type::String));
+    /// ```
     pub fn is_of(&self, ty: &Type) -> bool {
         let payload = |v: &Option<Box<Value>>, t: Option<&Type>| match (v, t) {
             (None, None) => true,
@@ -180,6 +195,15 @@ impl std::fmt::Display for Value {
 
 impl Value {
     /// Parses WAVE as a value of type `ty`.
+    ///
+    /// ```
+    /// use wpool::{Type, Value};
+    ///
+    /// let ty = Type::Option(Box::new(Type::U8));
+    /// assert_eq!(Value::from_wave("some(7)", &ty)?, Value::Option(Some(Box::new(Value::U8(7)))));
+    /// assert!(Value::from_wave("700", &Type::U8).is_err());
+    /// # Ok::<(), String>(())
+    /// ```
     ///
     /// # Errors
     /// A sentence that names the expected type.

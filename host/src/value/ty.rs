@@ -8,6 +8,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// A value type of the component model.
+///
+/// ```
+/// use wpool::Type;
+///
+/// assert_eq!(Type::List(Box::new(Type::U8)).to_string(), "list<u8>");
+/// assert!(Type::List(Box::new(Type::U8)).is_bytes());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -138,6 +145,16 @@ impl fmt::Display for Type {
 }
 
 /// A parameter of a function. The functions of a core module have no parameter names.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let module = guest("upper")?;
+/// let names = module.exports().flat_map(|export| &export.ty.params).map(|param| param.name.as_deref());
+/// assert!(names.eq([Some("input")]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Param {
     /// The parameter's name, for binding by keyword.
@@ -147,6 +164,17 @@ pub struct Param {
 }
 
 /// The type of an exported function.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let module = numbers()?;
+/// let add = &module.info().target(Some("add"))?.ty;
+/// assert_eq!(add.params.len(), 2);
+/// assert_eq!(add.ok_type(), Some(&wpool::Type::S32));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FuncType {
     /// The parameters, in order.
@@ -157,6 +185,17 @@ pub struct FuncType {
 
 impl FuncType {
     /// What a successful call gives: the `ok` side where the result is a `result<..>`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let module = guest("upper")?;
+    /// let run = module.info().target(None)?;
+    /// assert_eq!(run.ty.result.as_ref().map(ToString::to_string).as_deref(), Some("result<list<u8>, string>"));
+    /// assert_eq!(run.ty.ok_type().map(ToString::to_string).as_deref(), Some("list<u8>"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ok_type(&self) -> Option<&Type> {
         match &self.result {
             Some(Type::Result(ok, _)) => ok.as_deref(),

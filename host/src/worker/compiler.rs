@@ -32,7 +32,7 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confine
         }
         _ => return refuse(connection, "the compiler program is of another version of wpool".to_owned()),
     };
-    let Ok([source, artefact]) = <[OwnedFd; 2]>::try_from(connection.take_fds()) else {
+    let Some([source, artefact]) = connection.take_fds() else {
         return refuse(connection, "the request came without its descriptors".to_owned());
     };
     // Before it looks at the module, which is what may turn it against us.

@@ -112,13 +112,13 @@ fn hello(connection: &mut Connection<impl Carrier>) {
 }
 
 /// The setup and the descriptors beside it, or the exit code to end with.
-fn receive_setup(connection: &mut Connection<OwnedFd>) -> Result<(Setup, Vec<OwnedFd>), i32> {
+fn receive_setup<const N: usize>(connection: &mut Connection<OwnedFd>) -> Result<(Setup, [OwnedFd; N]), i32> {
     let Ok(frame) = connection.recv() else { return Err(0) };
     match message::read_control(frame) {
-        Ok(ToWorker::Setup(setup)) if setup.version == crate::protocol::VERSION => {
-            let fds = connection.take_fds();
-            Ok((*setup, fds))
-        }
+        Ok(ToWorker::Setup(setup)) if setup.version == crate::protocol::VERSION => match connection.take_fds() {
+            Some(fds) => Ok((*setup, fds)),
+            None => Err(refuse(connection, "the setup came without its descriptors".to_owned())),
+        },
         _ => Err(refuse(connection, "the worker program is of another version of wpool".to_owned())),
     }
 }
@@ -133,12 +133,9 @@ fn worker_limits(limits: &Limits) -> ProcessLimits {
 /// A worker that was executed for itself (start method `spawn`).
 fn run_worker(connection: &mut Connection<OwnedFd>, mut confinement: Confinement) -> i32 {
     hello(connection);
-    let (setup, fds) = match receive_setup(connection) {
+    let (setup, [artefact, page]) = match receive_setup(connection) {
         Ok(received) => received,
         Err(code) => return code,
-    };
-    let Ok([artefact, page]) = <[OwnedFd; 2]>::try_from(fds) else {
-        return refuse(connection, "the setup came without its descriptors".to_owned());
     };
     confinement.limit(worker_limits(&setup.limits));
     confinement.isolate();

@@ -20,12 +20,9 @@ struct Born {
 /// Serves until its coordinator is gone; in a forked child, becomes that worker.
 pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut confinement: Confinement) -> i32 {
     hello(connection);
-    let (setup, fds) = match receive_setup(connection) {
+    let (setup, [artefact]) = match receive_setup(connection) {
         Ok(received) => received,
         Err(code) => return code,
-    };
-    let Ok([artefact]) = <[OwnedFd; 1]>::try_from(fds) else {
-        return refuse(connection, "the setup came without its descriptor".to_owned());
     };
     confinement.limit(worker_limits(&setup.limits));
     confinement.isolate();
@@ -53,7 +50,7 @@ fn serve(connection: &mut Connection<OwnedFd>) -> Result<Born, i32> {
         let Ok(ToWorker::Fork(identity)) = message::read_control(frame) else {
             return Err(refuse(connection, "a zygote was asked for something else than a fork".to_owned()));
         };
-        let Ok([socket, page]) = <[OwnedFd; 2]>::try_from(connection.take_fds()) else {
+        let Some([socket, page]) = connection.take_fds() else {
             return Err(refuse(connection, "a request for a fork came without its descriptors".to_owned()));
         };
         match sys::fork_as_sibling() {

@@ -48,8 +48,6 @@ pub(super) struct Link {
     wants_write: bool,
     stage: Stage,
     plans: Vec<u32>,
-    /// It was told that some of its tasks are not wanted any more, and may answer that it has dropped them.
-    pub(super) is_dropping: bool,
     /// It was told to end.
     pub(super) is_retiring: bool,
     /// When its memory was looked at last.
@@ -80,7 +78,6 @@ impl Link {
             wants_write: false,
             stage: Stage::Silent,
             plans: Vec::new(),
-            is_dropping: false,
             is_retiring: false,
             weighed: Instant::now(),
             fault: None,
@@ -282,8 +279,8 @@ impl Dispatcher {
                 self.expect_answer(worker, results)?;
                 results.attached = 0;
                 let failure = message::read_failure(frame.payload)?;
-                let is_dropping = self.links.get(&worker).is_some_and(|link| link.is_dropping);
-                let may_say = failure.is_of_a_task() || (failure == Failure::Cancelled && is_dropping);
+                let has_dropped = failure == Failure::Cancelled && results.count < self.schedule.droppable(worker);
+                let may_say = failure.is_of_a_task() || has_dropped;
                 if !may_say {
                     return Err(Violation::Unexpected("a failure that is not a worker's to tell"));
                 }
@@ -368,6 +365,10 @@ impl Dispatcher {
                 Ok(())
             }
             FromWorker::Unconfined { missing } => {
+                // Later it would be the guest's word.
+                if self.links.get(&worker).is_none_or(|link| link.stage != Stage::Greeted) {
+                    return Err(Violation::Unexpected("the worker spoke of its confinement out of turn"));
+                }
                 if let Err(reason) = self.spec.module.program().sandbox.judge(missing) {
                     self.on(Event::Broke { reason });
                 }
@@ -402,7 +403,8 @@ impl Dispatcher {
         let (count, mut failures) = (results.count, results.failed);
         self.on_answer(Event::Returned { worker, count, failed: failures }, |this, job, first, count, attempt| {
             let end = at + len_of_outcomes(&bytes[at..], count);
-            let chunk = ResultChunk { first, count, frames: bytes[at..end].to_vec(), by: By { attempt, ..by } };
+            let chunk =
+                ResultChunk { first, count, frames: bytes[at..end].to_vec(), same: false, by: By { attempt, ..by } };
             at = end;
             let failed = failures.min(count);
             failures -= failed;
@@ -420,7 +422,7 @@ impl Dispatcher {
         self.decide(Event::Failed { worker, retriable: true }, |this, action| match action {
             Action::Deliver { job, first, count, attempt } => {
                 let by = By { attempt, ..by };
-                this.deliver(job, ResultChunk { first, count, frames: frames.to_vec(), by }, count);
+                this.deliver(job, ResultChunk { first, count, frames: frames.to_vec(), same: false, by }, count);
             }
             Action::Retry { job, task, attempt, delay, verdict: None } => {
                 this.tell_retried(job, task, attempt, delay, || TaskError::from(failure.clone()));

@@ -98,12 +98,6 @@ pub(super) struct Spec {
     pub(super) awaited: Option<(usize, Sender<()>)>,
 }
 
-/// What a task is told whose worker had to be killed for its time limit.
-pub(super) fn timeout_message(limits: &Limits, start_method: StartMethod) -> String {
-    let (time, ended) = (limits.time.unwrap_or_default(), start_method.last_resort());
-    format!("timeout after {time:?} (it did not stop by itself: its worker was {ended})")
-}
-
 pub(super) type RetryOn = Arc<dyn Fn(&TaskError) -> bool + Send + Sync>;
 
 /// A job and the records that are still needed.
@@ -398,8 +392,7 @@ impl Dispatcher {
                 self.open.remove(&job);
             }
             Action::Drop { worker, until } => {
-                if let Some(link) = self.links.get_mut(&worker) {
-                    link.is_dropping = true;
+                if let Some(link) = self.links.get(&worker) {
                     link.page.cancel_until(until);
                 }
             }
@@ -427,7 +420,8 @@ impl Dispatcher {
         match verdict {
             Verdict::Lost { exitcode, reason } => Failure::Lost { exitcode, reason },
             Verdict::TimedOut => {
-                let message = timeout_message(&self.spec.limits, self.spec.start_method);
+                let (time, ended) = (self.spec.limits.time.unwrap_or_default(), self.spec.start_method.last_resort());
+                let message = format!("timeout after {time:?} (it did not stop by itself: its worker was {ended})");
                 Failure::Limit { limit: Limit::Time, message }
             }
             Verdict::Cancelled => Failure::Cancelled,
@@ -474,6 +468,7 @@ impl Dispatcher {
         let (mut at, mut task) = (0, chunk.first);
         // Failures are rare; without any, nothing is looked at.
         while failed > 0
+            && task < chunk.first + chunk.count
             && let Some(outcome) = parse_outcome(&chunk.frames[at..])
         {
             if outcome.kind == Kind::Failed
@@ -485,7 +480,7 @@ impl Dispatcher {
                 }
                 self.tell(|| PoolEvent::TaskFailed { job, task, attempt, error });
             }
-            at += outcome.len;
+            at += if chunk.same { 0 } else { outcome.len };
             task += 1;
         }
         let tasks = chunk.first..chunk.first + chunk.count;

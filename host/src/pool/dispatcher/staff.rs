@@ -9,7 +9,7 @@ use super::{Dispatcher, TOKEN_ZYGOTE, child_token, socket_token};
 use crate::context::forkserver::{Answer, Zygote};
 use crate::context::{Child, Exit, StartMethod, spawn, thread};
 use crate::pool::events::PoolEvent;
-use crate::pool::schedule::{Event, WorkerId};
+use crate::pool::schedule::{Event, Verdict, WorkerId};
 use crate::pool::{WorkerInfo, WorkerState};
 use crate::protocol::message::{Failure, Identity};
 use crate::sys::StatusPage;
@@ -190,7 +190,12 @@ impl Dispatcher {
         };
         let (pid, exitcode) = (link.child.as_ref().map_or(0, Child::pid), exit.exitcode());
         self.tell(|| PoolEvent::WorkerExited { worker, pid, exitcode, reason: reason.clone() });
-        let retriable = self.is_worth_retrying(Failure::Lost { exitcode, reason: reason.clone() });
+        // Nobody is asked about a worker that ends without a task in its hands.
+        let retriable = self.schedule.is_busy(worker)
+            && self.is_worth_retrying(match self.schedule.has_timed_out(worker) {
+                true => self.failure(Verdict::TimedOut),
+                false => Failure::Lost { exitcode, reason: reason.clone() },
+            });
         self.on(Event::Gone { worker, started: link.page.started(), retriable, exitcode, reason });
     }
 }

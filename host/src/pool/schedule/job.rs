@@ -1,6 +1,6 @@
 //! A job as the schedule sees it: which of its tasks are queued, and what is known about them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{BATCH_BYTES, BATCH_GROWTH, BATCH_TIME};
@@ -31,6 +31,8 @@ pub(super) struct Job {
     pub(super) queue: VecDeque<Span>,
     /// Tasks in `queue`.
     pub(super) queued: u64,
+    /// Where those of its tasks are that wait for the end of a pause.
+    pub(super) pauses: BTreeSet<(Duration, u64)>,
     pub(super) submitted: u64,
     /// Tasks that have had their outcome.
     pub(super) done: u64,
@@ -50,6 +52,7 @@ impl Job {
         Job {
             queue: VecDeque::new(),
             queued: 0,
+            pauses: BTreeSet::new(),
             submitted: 0,
             done: 0,
             ok: 0,

@@ -14,7 +14,7 @@ mod job;
 mod staff;
 mod work;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use self::job::{Job, Span, Wanted};
@@ -37,6 +37,8 @@ const PREFETCH_TIME: Duration = Duration::from_millis(2);
 const FUTILE_DEATHS: u32 = 5;
 /// So many of them must have been hired one after another's death: that somebody killed all workers at once proves nothing.
 const FUTILE_ROUNDS: u32 = 2;
+/// Why a pool broke is not kept longer than this; an initializer's own message may be.
+const REASON_LEN_MAX: usize = 1 << 10;
 /// How often a time limit is looked at from outside.
 const WATCH_PERIOD: Duration = Duration::from_millis(50);
 
@@ -49,8 +51,6 @@ pub(crate) struct Config {
     /// The pause before the first of these, and how the others grow.
     pub(crate) delay: Duration,
     pub(crate) backoff: Backoff,
-    /// Whether a task whose worker had to be killed for its time limit is tried again.
-    pub(crate) retry_timeouts: bool,
     /// A task over which so many workers have died is not tried again.
     pub(crate) poison_limit: u32,
     pub(crate) halt: Option<Halt>,
@@ -127,7 +127,7 @@ pub(crate) enum Event {
     Resized {
         processes: usize,
     },
-    /// The worker's process is gone. `started` as in `Progress`, the last word of it. `retriable`: a task that was lost with it may be tried again.
+    /// The worker's process is gone. `started` as in `Progress`, the last word of it. `retriable`: the task that is charged may be tried again.
     Gone {
         worker: WorkerId,
         started: u64,
@@ -234,6 +234,22 @@ enum PoolState {
 }
 
 /// Why a worker is replaced, or not needed any more.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// use wpool::{PoolEvent, Recycle};
+///
+/// let on_event = |event: &PoolEvent| {
+///     if let PoolEvent::WorkerRecycled { worker, why: Recycle::Memory } = event {
+///         println!("worker {worker} has grown too large");
+///     }
+/// };
+/// let pool = wpool::Pool::builder(&module).on_event(on_event).build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Recycle {
@@ -310,6 +326,8 @@ pub(crate) struct Schedule {
     delays: u64,
     /// Tasks in the queues of all jobs: there may be thousands of jobs, and every event asks.
     queued: u64,
+    /// The jobs that have some.
+    waiting: BTreeSet<JobId>,
     workers: BTreeMap<WorkerId, Worker>,
     next_worker: WorkerId,
     /// The job served last, for taking turns.
@@ -334,6 +352,7 @@ impl Schedule {
             delayed: BTreeMap::new(),
             delays: 0,
             queued: 0,
+            waiting: BTreeSet::new(),
             workers: BTreeMap::new(),
             next_worker: 1,
             last_job: 0,
@@ -392,6 +411,16 @@ impl Schedule {
         self.workers.get(&worker).map_or(0, |w| w.sent - w.answered)
     }
 
+    /// How many of the worker's next answers may be that it has dropped the task.
+    pub(crate) fn droppable(&self, worker: WorkerId) -> u64 {
+        self.workers.get(&worker).map_or(0, |w| w.dropped.saturating_sub(w.answered))
+    }
+
+    /// Whether the worker was killed because its task took too long.
+    pub(crate) fn has_timed_out(&self, worker: WorkerId) -> bool {
+        self.workers.get(&worker).is_some_and(|w| w.timed_out.is_some())
+    }
+
     /// Tasks of a job that no worker holds.
     pub(crate) fn queued(&self, job: JobId) -> u64 {
         self.jobs.get(&job).map_or(0, |j| j.queued)
@@ -446,7 +475,9 @@ impl Schedule {
 
     fn breaks(&mut self, reason: String, actions: &mut Vec<Action>) {
         if matches!(self.state, PoolState::Run | PoolState::Close) {
-            self.broken = Some(reason);
+            // Every task that is left is told, and there may be many.
+            let cut = reason.floor_char_boundary(REASON_LEN_MAX);
+            self.broken = Some(if cut < reason.len() { format!("{}...", &reason[..cut]) } else { reason });
             self.terminate(actions);
         }
     }
@@ -459,7 +490,9 @@ impl Schedule {
         self.state = PoolState::Terminate;
         let mut open: Vec<(JobId, Span)> = std::mem::take(&mut self.delayed).into_values().collect();
         self.queued = 0;
+        self.waiting.clear();
         for (&id, job) in &mut self.jobs {
+            job.pauses.clear();
             job.queued = 0;
             open.extend(std::mem::take(&mut job.queue).into_iter().map(|span| (id, span)));
         }

@@ -48,9 +48,9 @@ impl Schedule {
             // The count is the worker's own word: whatever it says, only a task that it holds is charged.
             None => started.saturating_sub(worker.answered).min(unanswered),
         };
-        let (verdict, retriable) = match worker.timed_out {
-            Some(_) => (Verdict::TimedOut, self.config.retry_timeouts),
-            None => (Verdict::Lost { exitcode, reason: reason.clone() }, retriable),
+        let verdict = match worker.timed_out {
+            Some(_) => Verdict::TimedOut,
+            None => Verdict::Lost { exitcode, reason: reason.clone() },
         };
         // From the back, so that the queue's head ends up in the old order.
         let mut position = unanswered;
@@ -71,7 +71,8 @@ impl Schedule {
             _ if worker.innocent => {}
             _ if progress => self.progressed(),
             Phase::Starting { .. } => self.futile_death(worker.round, reason, actions),
-            Phase::Serving if unanswered > 0 => self.futile_death(worker.round, reason, actions),
+            // An eager pool would replace it at once, and so on for ever.
+            Phase::Serving if unanswered > 0 || self.config.eager => self.futile_death(worker.round, reason, actions),
             // It could have worked, had there been anything to do.
             Phase::Serving | Phase::Retiring { .. } => {}
         }
@@ -176,8 +177,8 @@ impl Schedule {
     /// hold up its replacement, but no more of them gather than the pool has places: their guests may take their time.
     pub(super) fn hire(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let hired = self.workers.values().filter(|w| w.is_hired()).count();
-        let starting =
-            self.workers.values().filter(|w| w.is_hired() && matches!(w.phase, Phase::Starting { .. })).count();
+        let is_starting = |w: &Worker| matches!(w.phase, Phase::Starting { .. }) && w.leaving.is_none();
+        let starting = self.workers.values().filter(|w| w.is_hired() && is_starting(w)).count();
         let places = self.config.processes.saturating_sub(hired);
         let wanted = match self.config.eager && !self.is_over() {
             true => places,
@@ -194,7 +195,7 @@ impl Schedule {
 
     /// Ends workers that have done their share or that there is no place for, and all of them once a closed pool has drained.
     pub(super) fn retire(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        self.dismiss_excess(actions);
+        self.dismiss_excess();
         let over = self.is_over();
         let max = self.config.max_tasks_per_child.unwrap_or(u64::MAX);
         for (&id, worker) in &mut self.workers {
@@ -213,7 +214,7 @@ impl Schedule {
     }
 
     /// After the pool has become smaller: those go first that have least to lose.
-    fn dismiss_excess(&mut self, actions: &mut Vec<Action>) {
+    fn dismiss_excess(&mut self) {
         let hired = self.workers.values().filter(|w| w.is_hired());
         let (leaving, staying) = hired.fold((0, 0), |(leaving, staying), w| match w.leaving {
             Some(_) => (leaving + 1, staying),
@@ -224,6 +225,7 @@ impl Schedule {
             return;
         }
         let loss = |w: &Worker| match w.phase {
+            // It is let go once it has come up: ended now, it could take others that are starting with it.
             Phase::Starting { .. } => 0,
             _ => 1 + w.held.iter().map(|(_, span)| span.count).sum::<u64>(),
         };
@@ -234,11 +236,8 @@ impl Schedule {
             .map(|(id, w)| (loss(w), *id))
             .collect();
         ids.sort_unstable();
-        for (loss, id) in ids.into_iter().take(excess) {
-            match loss {
-                0 => self.kill(id, false, true, actions),
-                _ => self.dismiss(id, Recycle::Resize),
-            }
+        for (_, id) in ids.into_iter().take(excess) {
+            self.dismiss(id, Recycle::Resize);
         }
     }
 }
@@ -267,8 +266,7 @@ impl Worker {
     pub(super) fn has_answered(&mut self, now: Duration, count: u64) {
         self.answered += count;
         self.running_since = now;
-        if self.answered >= self.dropped {
-            self.dropping_since = None;
-        }
+        // As long as it goes on dropping, it obeys.
+        self.dropping_since = self.dropping_since.filter(|_| self.answered < self.dropped).map(|_| now);
     }
 }

@@ -35,6 +35,20 @@ struct ModelJob {
     due: BTreeMap<u64, Duration>,
 }
 
+impl ModelJob {
+    fn has_enough(&self, halt: Halt) -> bool {
+        let done = self.ok + self.failed;
+        match halt.on {
+            HaltOn::Failures(n) => self.failed >= n.get(),
+            HaltOn::Successes(n) => self.ok >= n.get(),
+            HaltOn::Done(n) => done >= n.get(),
+            HaltOn::FailureShare(percent) => {
+                done >= 3 && self.failed > 0 && self.failed * 100 >= u64::from(percent.get()) * done
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ModelPhase {
     Starting,
@@ -145,17 +159,16 @@ fn config() -> impl Strategy<Value = Config> {
     let when = prop_oneof![Just(HaltWhen::Now), Just(HaltWhen::Soon)];
     let halt = proptest::option::weighted(0.3, (when, on).prop_map(|(when, on)| Halt { when, on }));
     let staff = (1usize..5, proptest::option::of(1u64..9), proptest::option::of(millis(1..2000)), any::<bool>());
-    let again = (0u32..4, delay, backoff, any::<bool>(), 1u32..4);
+    let again = (0u32..4, delay, backoff, 1u32..4);
     (staff, again, kill_after, millis(0..300), halt).prop_map(|(staff, again, kill_after, grace, halt)| {
         let (processes, max_tasks_per_child, idle_time, eager) = staff;
-        let (retries, delay, backoff, retry_timeouts, poison_limit) = again;
+        let (retries, delay, backoff, poison_limit) = again;
         Config {
             processes,
             max_tasks_per_child,
             retries,
             delay,
             backoff,
-            retry_timeouts,
             poison_limit,
             halt,
             kill_after,
@@ -366,7 +379,11 @@ impl Model {
             self.over |= broke && *action == Action::Finished;
             self.follow(&event, action);
         }
-        assert_eq!(self.schedule.queued, self.schedule.jobs.values().map(|job| job.queued).sum::<u64>());
+        let jobs = &self.schedule.jobs;
+        assert_eq!(self.schedule.queued, jobs.values().map(|job| job.queued).sum::<u64>());
+        assert!(jobs.iter().filter(|(_, job)| job.queued > 0).map(|(id, _)| id).eq(&self.schedule.waiting));
+        assert_eq!(self.schedule.unwanted, jobs.values().filter(|job| job.wanted == Wanted::No).count());
+        assert_eq!(self.schedule.delayed.len(), jobs.values().map(|job| job.pauses.len()).sum::<usize>());
         for (id, worker) in &self.workers {
             assert_eq!(self.schedule.unanswered(*id), worker.inbox.len() as u64, "worker {id}");
         }
@@ -376,7 +393,15 @@ impl Model {
         assert!(live <= self.config.processes + leaving && live <= self.most, "{live} workers at work");
         assert!(self.workers.len() <= 2 * self.most, "{} processes", self.workers.len());
         self.check_time();
+        self.check_halts();
         actions
+    }
+
+    /// No job goes on when its policy says that enough is done.
+    fn check_halts(&self) {
+        let Some(halt) = self.config.halt.filter(|_| !self.over) else { return };
+        let goes_on = |job: &&ModelJob| !job.over && !job.halted && !job.cancelled;
+        assert!(!self.jobs.values().filter(goes_on).any(|job| job.has_enough(halt)), "it was not halted");
     }
 
     /// Whatever is due is announced: nothing waits for an event that may never come.
@@ -451,7 +476,7 @@ impl Model {
                     (Event::Gone { retriable, .. }, Some(Verdict::Lost { .. })) => {
                         assert!(*retriable && model.deaths[&task] < self.config.poison_limit);
                     }
-                    (Event::Gone { .. }, Some(Verdict::TimedOut)) => assert!(self.config.retry_timeouts),
+                    (Event::Gone { retriable, .. }, Some(Verdict::TimedOut)) => assert!(*retriable),
                     other => panic!("no reason to try again: {other:?}"),
                 }
                 model.due.insert(task, self.now.saturating_add(delay));
@@ -470,7 +495,7 @@ impl Model {
                         let model = self.jobs.get_mut(&job).unwrap();
                         let unwanted = model.cancelled || model.halted;
                         let hopeless = match verdict {
-                            Verdict::TimedOut => !self.config.retry_timeouts,
+                            Verdict::TimedOut => !retriable,
                             _ => !retriable || model.deaths[&first] >= self.config.poison_limit,
                         };
                         assert!(count == 1);
@@ -495,15 +520,7 @@ impl Model {
                 }
                 assert!(!was_halted && !model.cancelled);
                 let halt = self.config.halt.expect("only a policy halts");
-                let enough = match halt.on {
-                    HaltOn::Failures(n) => model.failed >= n.get(),
-                    HaltOn::Successes(n) => model.ok >= n.get(),
-                    HaltOn::Done(n) => model.ok + model.failed >= n.get(),
-                    HaltOn::FailureShare(percent) => {
-                        model.failed * 100 >= u64::from(percent.get()) * (model.ok + model.failed)
-                    }
-                };
-                assert!(enough, "it was halted too early");
+                assert!(model.has_enough(halt), "it was halted too early");
             }
             Action::Drop { worker, until } => {
                 let model = self.workers.get_mut(&worker).expect("a living worker is told");
@@ -541,8 +558,6 @@ impl Model {
                         worker.late = Some(worker.told.max(worker.answered + 1));
                     }
                     true => {}
-                    // One that is not needed any more, before it has begun.
-                    false if worker.phase == ModelPhase::Starting && !self.schedule.is_over() => worker.innocent = true,
                     // The end of the pool: everything held has its outcome.
                     false => {
                         self.over |= !self.closed || !worker.inbox.is_empty();
@@ -568,11 +583,10 @@ impl Model {
     }
 
     fn answer(&mut self, worker: WorkerId) -> (JobId, u64, u32) {
+        let now = self.now;
         let worker = self.workers.get_mut(&worker).expect("a living worker answers");
         worker.answered += 1;
-        if worker.answered >= worker.dropped {
-            worker.dropping_since = None;
-        }
+        worker.dropping_since = worker.dropping_since.filter(|_| worker.answered < worker.dropped).map(|_| now);
         let batch = worker.batches.iter_mut().find(|left| **left > 0).expect("an answer is part of a batch");
         *batch -= 1;
         worker.inbox.pop_front().expect("an answer is for something held")
@@ -668,7 +682,6 @@ const ONE: Config = Config {
     retries: 0,
     delay: Duration::ZERO,
     backoff: Backoff::Fixed,
-    retry_timeouts: true,
     poison_limit: 3,
     halt: None,
     kill_after: None,
@@ -1091,10 +1104,11 @@ fn a_pool_grows_and_shrinks_while_it_runs() {
     let started = [2, 3].map(|worker| Action::Start { worker });
     assert_eq!(pool.on(Event::Resized { processes: 3 }), started);
     pool.on(Event::Ready { worker: 2 });
-    // The one that has not begun is not needed; of the others one leaves when it is through.
-    assert_eq!(pool.on(Event::Resized { processes: 1 }), [Action::Kill { worker: 3 }]);
+    // The one that has not begun leaves when it has come up; of the others one when it is through.
+    assert_eq!(pool.on(Event::Resized { processes: 1 }), []);
     let through = pool.on(returned(1, 1));
     assert_eq!(through[1..], [Action::Retire { worker: 1, why: Some(Recycle::Resize) }]);
+    assert_eq!(pool.on(Event::Ready { worker: 3 }), [Action::Retire { worker: 3, why: Some(Recycle::Resize) }]);
     assert_eq!(pool.on(gone(3, 0)), []);
     assert_eq!(pool.on(gone(1, 1)), []);
     assert_eq!(pool.on(returned(2, 1))[1..], [send(2, 2, 1, 1)]);

@@ -16,6 +16,7 @@ impl Schedule {
             PoolState::Run | PoolState::Close if job.wanted == Wanted::Yes => {
                 job.push_back(span);
                 self.queued += count;
+                self.waiting.insert(id);
             }
             // Too late: an outcome all the same.
             PoolState::Run | PoolState::Close => self.give(id, span, Verdict::Cancelled, actions),
@@ -37,9 +38,11 @@ impl Schedule {
         job.wanted = wanted;
         self.unwanted += usize::from(wanted == Wanted::No);
         self.queued -= std::mem::take(&mut job.queued);
+        self.waiting.remove(&id);
         let queued = std::mem::take(&mut job.queue);
-        let delayed: Vec<Span> = self.delayed.values().filter(|(job, _)| *job == id).map(|(_, span)| *span).collect();
-        self.delayed.retain(|_, (job, _)| *job != id);
+        let pauses = std::mem::take(&mut job.pauses);
+        let delayed: Vec<Span> =
+            pauses.iter().filter_map(|key| self.delayed.remove(key)).map(|(_, span)| span).collect();
         for span in queued.into_iter().chain(delayed) {
             self.give(id, span, Verdict::Cancelled, actions);
         }
@@ -129,13 +132,20 @@ impl Schedule {
             return self.requeue(job, task, actions);
         }
         self.delays += 1;
-        self.delayed.insert((now.saturating_add(delay), self.delays), (job, task));
+        let key = (now.saturating_add(delay), self.delays);
+        self.delayed.insert(key, (job, task));
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.pauses.insert(key);
+        }
     }
 
     /// Queues the tasks whose pause is over.
     pub(super) fn release(&mut self, now: Duration, actions: &mut Vec<Action>) {
         while let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now) {
-            let (job, task) = first.remove();
+            let (key, (job, task)) = first.remove_entry();
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.pauses.remove(&key);
+            }
             self.requeue(job, task, actions);
         }
     }
@@ -200,6 +210,7 @@ impl Schedule {
             Some(job) => {
                 job.push_front(span);
                 self.queued += span.count;
+                self.waiting.insert(id);
             }
             None => {}
         }
@@ -257,12 +268,15 @@ impl Schedule {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let quota = self.config.max_tasks_per_child.map_or(u64::MAX, |max| max.saturating_sub(worker.sent));
         // Jobs take turns.
-        let after = self.jobs.range(self.last_job + 1..).chain(self.jobs.range(..=self.last_job));
-        let Some(job_id) = after.filter(|(_, job)| job.queued > 0).map(|(id, _)| *id).next() else { return };
+        let next = self.waiting.range(self.last_job + 1..).next().or_else(|| self.waiting.first());
+        let Some(job_id) = next.copied() else { return };
         let Some(job) = self.jobs.get_mut(&job_id).filter(|_| quota > 0) else { return };
         let len = job.batch_len(processes).min(quota);
         let Some(span) = job.pop_front(len) else { return };
         self.queued -= span.count;
+        if job.queued == 0 {
+            self.waiting.remove(&job_id);
+        }
         job.last_len = span.count;
         self.last_job = job_id;
         if worker.held.is_empty() {

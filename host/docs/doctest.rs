@@ -1,0 +1,41 @@
+// The hidden beginning of examples in the documentation. They are tested, all in one program, which has a `main` of its own and cannot be its own
+// worker: the built `wpool` is (Cargo builds it before it runs them, except for `cargo test --doc` alone).
+
+#[allow(dead_code, reason = "not every example loads a module")]
+fn loader() -> wpool::ModuleLoader {
+    let program = program();
+    wpool::Module::loader().cache_dir(program.with_file_name("doctest-cache")).program(program)
+}
+
+#[allow(dead_code, reason = "not every example starts a process")]
+fn program() -> std::path::PathBuf {
+    // Among Cargo's search paths is that of this build, whichever profile and target directory it has.
+    let paths = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let beside = |deps: std::path::PathBuf| Some(deps.parent()?.join("wpool"));
+    let mut programs = std::env::split_paths(&paths).filter(|path| path.ends_with("deps")).filter_map(beside);
+    programs.find(|program| program.is_file()).expect("the program `wpool` is built: run `cargo build --release` first")
+}
+
+/// A prebuilt guest.
+#[allow(dead_code, reason = "not every example needs one")]
+fn guest(name: &str) -> Result<wpool::Module, wpool::ModuleError> {
+    loader().load(format!("{}/../guest/prebuilt/{name}.wasm", env!("CARGO_MANIFEST_DIR")))
+}
+
+/// Functions of numbers: `add`, `square`, `fib`.
+#[allow(dead_code, reason = "not every example needs them")]
+fn numbers() -> Result<wpool::Module, wpool::ModuleError> {
+    loader().load(concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/examples/wat/add.wat"))
+}
+
+/// Two workers for a prebuilt guest.
+#[allow(dead_code, reason = "not every example needs them")]
+fn pool(name: &str) -> Result<wpool::Pool, Box<dyn std::error::Error>> {
+    Ok(wpool::Pool::builder(&guest(name)?).processes(2).build()?)
+}
+
+/// A process that was not started yet and will run the prebuilt guest on one record.
+#[allow(dead_code, reason = "not every example needs one")]
+fn process(name: &str, record: &str) -> Result<wpool::Process, Box<dyn std::error::Error>> {
+    Ok(wpool::Process::builder(&guest(name)?).target(wpool::Target::func("run").arg(record)).build()?)
+}

@@ -1,0 +1,106 @@
+//! The table of the contract, host/docs/contract.md, is complete and true to the tests that it names.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use support::repo;
+
+const TABLE: &str = include_str!("../host/docs/contract.md");
+
+/// How an item without a test begins: with the reason for having none.
+const REASONS: [&str; 2] = ["by type: ", "no meaning here: "];
+
+struct Row {
+    behaviour: &'static str,
+    tests: Vec<&'static str>,
+}
+
+fn all_items() -> BTreeSet<String> {
+    let numbered = |letter, count| (1..=count).map(move |n| format!("{letter}{n}"));
+    numbered('P', 52).chain(numbered('O', 53)).chain(numbered('D', 8)).collect()
+}
+
+fn rows() -> Vec<(&'static str, Row)> {
+    let cells =
+        |line: &'static str| line.strip_prefix("| ")?.strip_suffix('|')?.split(" | ").collect::<Vec<_>>().into();
+    let rows = TABLE.lines().filter_map(cells).filter(|cells: &Vec<&str>| cells[0] != "item");
+    let row = |cells: Vec<&'static str>| {
+        let &[item, behaviour, tests] = &cells[..] else { panic!("not a row of three cells: {cells:?}") };
+        // Tests are set as code, with commas between them.
+        (item, Row { behaviour, tests: tests.split('`').skip(1).step_by(2).collect() })
+    };
+    rows.map(row).collect()
+}
+
+/// The items that a test is of: their numbers stand in front of its name.
+fn items_of(name: &str) -> impl Iterator<Item = String> {
+    let is_item = |word: &&str| {
+        word.len() > 1
+            && word.starts_with(|c: char| c.is_ascii_lowercase())
+            && word[1..].bytes().all(|b| b.is_ascii_digit())
+    };
+    name.split('_').take_while(is_item).map(str::to_uppercase)
+}
+
+fn read_all(dir: &Path, text: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            read_all(&entry, text);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            text.push(std::fs::read_to_string(entry).unwrap());
+        }
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
+}
+
+/// All that is named as a test of an item is. In `tests` that is any name: macros make tests of them. In the library's own files it is what follows `#[test]`.
+fn tests() -> BTreeSet<String> {
+    let (mut integration, mut unit) = (Vec::new(), Vec::new());
+    read_all(&repo("tests"), &mut integration);
+    read_all(&repo("host/src"), &mut unit);
+    let of_unit = |text: &String| {
+        let after =
+            text.split("#[test]").skip(1).filter_map(|rest| words(rest).skip_while(|word| *word != "fn").nth(1));
+        after.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let integration = integration.iter().flat_map(|text| words(text)).map(str::to_owned);
+    let names = integration.chain(unit.iter().flat_map(of_unit));
+    names.filter(|name| (1..name.split('_').count()).contains(&items_of(name).count())).collect()
+}
+
+#[test]
+fn every_item_is_there_once() {
+    let mut seen = BTreeSet::new();
+    for (item, _) in rows() {
+        assert!(seen.insert(item.to_owned()), "{item} is there twice");
+    }
+    assert_eq!(seen, all_items());
+}
+
+#[test]
+fn every_item_has_a_test_or_a_reason() {
+    let known = tests();
+    for (item, row) in rows() {
+        let has_reason = REASONS.iter().any(|reason| row.behaviour.starts_with(reason));
+        let own = row.tests.iter().filter(|test| items_of(test).any(|of| of == item)).count();
+        assert!(has_reason != (own > 0), "{item} needs either a test with its number, or a reason");
+        for test in row.tests {
+            assert!(known.contains(test), "{item} names {test}, which does not exist");
+        }
+    }
+}
+
+#[test]
+fn every_test_of_an_item_is_named_by_it() {
+    let (items, rows): (_, BTreeMap<_, _>) = (all_items(), rows().into_iter().collect());
+    for test in tests() {
+        for item in items_of(&test).filter(|item| items.contains(item)) {
+            assert!(rows[item.as_str()].tests.contains(&test.as_str()), "{item} does not name its test {test}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The programs in host/examples do what they say.
+
+mod support;
+
+use std::process::Command;
+
+use support::{example, repo, time_bound};
+
+/// Runs an example without arguments, with a cache of its own. Not for `embed`, which is run by embed.rs, and `hello`, by readme.rs.
+#[track_caller]
+fn check(name: &str, expected: &str) {
+    let _bound = time_bound();
+    let dir = support::temp_dir();
+    let output = Command::new(example(name)).env("WPOOL_CACHE_DIR", dir.path()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    assert_eq!((stdout.as_str(), stderr.as_str()), (expected, ""));
+    assert!(output.status.success());
+}
+
+#[test]
+fn pool_map() {
+    check(
+        "pool_map",
+        "\
+map: 4 25 168 1229
+imap: 4 primes below 10
+imap: 25 primes below 100
+imap: 168 primes below 1000
+imap: 1229 primes below 10000
+imap_unordered: 4 25 168 1229
+try_map: 25
+try_map: failed
+",
+    );
+}
+
+#[test]
+fn async_results() {
+    check(
+        "async_results",
+        "\
+ready: false
+successful: None
+get_timeout: timed out
+wait: true
+successful: Some(true)
+get: hello bob
+apply_async: hello ann
+apply_async: hello eve
+map_async: 3 greetings
+",
+    );
+}
+
+#[test]
+fn process_lifecycle() {
+    check(
+        "process_lifecycle",
+        "\
+initial: alive false, exitcode None
+started: alive true, children [\"Greeter\"]
+join with a timeout says when the process still runs
+stopped: alive false, exitcode 0
+result: hello bob from Greeter
+good: exitcode 0, returned
+bad: exitcode 1, bad is bad
+panic: exitcode 1, trap
+exit: exitcode 1, exit
+loop: exitcode 1, time
+terminated: exitcode -15
+",
+    );
+}
+
+#[test]
+fn initializer_state() {
+    check(
+        "initializer_state",
+        "\
+one worker: 101 102 103 104 105 106
+three tasks each: 101 102 103 101 102 103
+each apart: 101 101 101 101 101 101
+broken: task 0: the pool is broken: the initializer failed: expected a number to count from, got \"a hundred\"
+",
+    );
+}
+
+#[test]
+fn callbacks_and_cancel() {
+    check(
+        "callbacks_and_cancel",
+        "\
+callback: good
+error_callback: bad is bad
+cancel: true
+get: cancelled
+the first: again
+map_async: a b c
+",
+    );
+}
+
+#[test]
+fn embedding_in_a_server() {
+    check(
+        "embedding_in_a_server",
+        "\
+good: 200 good
+loop: 504 timeout after 1s
+bad luck: 400 bad luck is bad
+panic: 500 trap: unreachable
+good again: 200 good again
+",
+    );
+}
+
+#[test]
+fn no_example_is_forgotten() {
+    let tested = [
+        "async_results",
+        "callbacks_and_cancel",
+        "embed",
+        "embedding_in_a_server",
+        "hello",
+        "initializer_state",
+        "pool_map",
+        "process_lifecycle",
+    ];
+    let files = std::fs::read_dir(repo("host/examples")).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<_> = files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    names.sort();
+    assert_eq!(names, tested);
+}
