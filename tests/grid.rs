@@ -59,14 +59,18 @@ fn run(cell: Cell, module: &Module) {
     let pids: std::sync::Arc<Mutex<Vec<u32>>> = Default::default();
     let started = pids.clone();
     let mut limits = Limits::default();
-    limits.time = Some(Duration::from_millis(400));
-    limits.grace = Duration::from_millis(100);
+    let mut start_timeout = Duration::from_secs(60);
+    // Only who stands still is waited for; a machine that is slow must not look like that.
+    if cell.fault.action == Stop {
+        limits.time = Some(Duration::from_secs(1));
+        start_timeout = Duration::from_secs(3);
+    }
     let pool = Pool::builder(module)
         .start_method(cell.method)
         .processes(cell.processes)
         .retries(cell.retries)
         .limits(limits)
-        .start_timeout(Duration::from_millis(1500))
+        .start_timeout(start_timeout)
         .fault(cell.fault)
         .on_event(move |event| {
             if let PoolEvent::WorkerStarted { pid, .. } = event {
@@ -75,13 +79,14 @@ fn run(cell: Cell, module: &Module) {
         })
         .build()
         .unwrap();
-    let upper = pool.func::<String, String>("run").unwrap();
-    let outcomes = pool.try_map(&upper, (0..TASKS).map(|n| format!("n{n}")));
+    let hello = pool.func::<String, String>("run").unwrap();
+    // Long enough that each worker has its part, the one that dies too.
+    let outcomes = pool.try_map(&hello, (0..TASKS).map(|n| format!("n{n}:5")));
     assert_eq!(outcomes.len(), TASKS, "{cell:?}");
     let mut failed = 0;
     for (n, outcome) in outcomes.iter().enumerate() {
         match outcome {
-            Ok(result) => assert_eq!(*result, format!("N{n}"), "{cell:?}"),
+            Ok(result) => assert!(result.starts_with(&format!("hello n{n} from ")), "{cell:?}: {result}"),
             Err(error) => {
                 failed += 1;
                 assert!(is_named(error, cell.fault.action), "{cell:?}: {error:?}");
@@ -90,9 +95,9 @@ fn run(cell: Cell, module: &Module) {
     }
     assert!(cost(cell).contains(&failed), "{cell:?} cost {failed} tasks");
     // It goes on as if nothing had been. (One that stands still unnoticed, because it had nothing to do, is noticed now.)
-    match pool.apply(&upper, "after".to_owned()) {
+    match pool.apply(&hello, "after:0".to_owned()) {
         Err(error) if failed == 0 && cell.fault.action == Stop => assert_eq!(error.kind(), "time", "{cell:?}"),
-        after => assert_eq!(after.as_deref(), Ok("AFTER"), "{cell:?}"),
+        after => assert!(after.is_ok_and(|after| after.starts_with("hello after from ")), "{cell:?}"),
     }
     pool.terminate();
     pool.join().unwrap();
@@ -103,7 +108,7 @@ fn run(cell: Cell, module: &Module) {
 
 fn row(phase: FaultPhase) {
     let _bound = time_bound_of(Duration::from_secs(300));
-    let module = guest("upper");
+    let module = guest("hello");
     for action in ACTIONS {
         for method in [StartMethod::Forkserver, StartMethod::Spawn] {
             for processes in [1, 4] {
