@@ -35,8 +35,8 @@ const BATCH_BYTES: u64 = 256 << 10;
 const PREFETCH_TIME: Duration = Duration::from_millis(2);
 /// Workers that may die without a task begun, and no task done in between, before the pool gives up.
 const FUTILE_DEATHS: u32 = 5;
-/// So many of them must have been hired one after another's death: that somebody killed all workers at once proves nothing.
-const FUTILE_ROUNDS: u32 = 2;
+/// So many of them must have been hired one after another's death: that somebody killed all workers at once, and the zygote with them, proves nothing.
+const FUTILE_ROUNDS: u32 = 3;
 /// Why a pool broke is not kept longer than this; an initializer's own message may be.
 const REASON_LEN_MAX: usize = 1 << 10;
 /// How often a time limit is looked at from outside.
