@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use support::{assert_gone, builder, guest, pool, time_bound, wait_until, wat};
-use wpool::{Limit, Limits, Pool, PoolBuilder, StartMethod, TaskError, TimedOut, WorkerState};
+use wpool::{Limit, Limits, Pool, PoolBuilder, Ret, StartMethod, TaskError, TimedOut, Type, WorkerState};
 
 methods::over_all_start_methods! {
     o13_map_async_returns_at_once_and_get_gives_the_results
@@ -32,6 +32,7 @@ methods::over_all_start_methods! {
     a_cancelled_task_leaves_the_others_alone
     an_iterator_that_blocks_holds_up_neither_results_nor_the_pools_end
     an_endless_map_ends_with_its_job
+    after_join_every_result_is_ready
     a_callback_may_hold_the_last_handle_of_its_pool
     the_reason_of_a_broken_pool_is_kept_short
     o34_terminate_calls_error_callbacks_with_cancelled
@@ -320,6 +321,28 @@ fn an_iterator_that_blocks_holds_up_neither_results_nor_the_pools_end(method: St
     drop(pool);
     assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(TaskError::Cancelled));
     assert_eq!(blocked.get().unwrap_err().error, TaskError::Cancelled);
+}
+
+/// A result that takes its time to be read.
+struct Slow(String);
+
+impl Ret for Slow {
+    fn fits(result: Option<&Type>) -> bool {
+        String::fits(result)
+    }
+
+    fn decode(bytes: &[u8], result: Option<&Type>) -> Option<Slow> {
+        std::thread::sleep(Duration::from_millis(20));
+        String::decode(bytes, result).map(Slow)
+    }
+}
+
+fn after_join_every_result_is_ready(method: StartMethod) {
+    let pool = pool("upper", method);
+    let upper = pool.func::<&str, Slow>("run").unwrap();
+    let (all, one) = pool.scope(|pool| (pool.map_async(&upper, ["a", "b", "c"]), pool.apply_async(&upper, "d")));
+    assert!(all.ready() && one.ready());
+    assert!(all.get().unwrap().iter().map(|slow| slow.0.as_str()).eq(["A", "B", "C"]));
 }
 
 fn an_endless_map_ends_with_its_job(method: StartMethod) {

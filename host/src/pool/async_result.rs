@@ -87,34 +87,43 @@ impl<T, E> Slot<T, E> {
         matches!(&*self.lock(), State::Coming(callbacks) if !callbacks.is_empty())
     }
 
-    fn panicked(&self, panic: Panic) {
+    /// Whoever asks panics. Gives the callbacks, which nobody will call.
+    fn panicked(&self, panic: Panic) -> Vec<(Callback<T, E>, Promise)> {
         let before = std::mem::replace(&mut *self.lock(), State::Panicked(panic));
         self.changed.notify_all();
-        if let State::Coming(callbacks) = before {
-            // A callback may hold the last handle of its pool, whose end waits for all that was promised.
-            let (callbacks, promises): (Vec<_>, Vec<_>) = callbacks.into_iter().unzip();
-            drop(promises);
-            drop(callbacks);
+        match before {
+            State::Coming(callbacks) => callbacks,
+            _ => Vec::new(),
         }
     }
 }
 
-/// The other end of an [`AsyncResult`] that a thread of its own works for.
+/// The other end of an [`AsyncResult`] that a thread of its own works for. Joining the pool waits for it.
 pub(super) struct Bringer<T, E> {
     slot: Arc<Slot<T, E>>,
     callbacks: Callbacks,
+    promise: Promise,
 }
 
 impl<T: Send + 'static, E: Send + 'static> Bringer<T, E> {
     pub(super) fn bring(self, result: Result<T, E>) {
-        match self.slot.has_callbacks() {
-            true => self.callbacks.run(move || self.slot.complete(result)),
-            false => self.slot.complete(result),
+        let Bringer { slot, callbacks, promise } = self;
+        let has_callbacks = slot.has_callbacks();
+        let complete = move || {
+            slot.complete(result);
+            drop(promise);
+        };
+        match has_callbacks {
+            true => callbacks.run(complete),
+            false => complete(),
         }
     }
 
     pub(super) fn panicked(self, panic: Panic) {
-        self.slot.panicked(panic);
+        // A callback may hold the last handle of its pool, whose end waits for all that was promised.
+        let (callbacks, promises): (Vec<_>, Vec<_>) = self.slot.panicked(panic).into_iter().unzip();
+        drop((promises, self.promise));
+        drop(callbacks);
     }
 }
 
@@ -135,7 +144,8 @@ impl<T, E> AsyncResult<T, E> {
     /// That somebody else will bring.
     pub(super) fn coming(job: Arc<Job>, callbacks: Callbacks) -> (AsyncResult<T, E>, Bringer<T, E>) {
         let result = Self::with(State::Coming(Vec::new()), job, callbacks);
-        let bringer = Bringer { slot: result.slot.clone(), callbacks: result.callbacks.clone() };
+        let (callbacks, promise) = (result.callbacks.clone(), result.callbacks.promise());
+        let bringer = Bringer { slot: result.slot.clone(), callbacks, promise };
         (result, bringer)
     }
 
