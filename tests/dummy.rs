@@ -347,22 +347,24 @@ fn many_pools_at_once() {
     });
 }
 
-/// Runs one of the tests below in a process of its own, where nothing else starts threads and opens files.
+/// Runs the body of a test in a process of its own, where nothing else starts threads and opens files.
 #[track_caller]
-fn alone(test: &str) {
+fn alone(test: &str, body: fn()) {
+    const ALONE: &str = "WPOOL_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return body();
+    }
     let this = std::env::current_exe().unwrap();
-    let done = Command::new(this).args(["--exact", test, "--ignored", "--nocapture"]).output().unwrap();
+    let done = Command::new(this).args(["--exact", test, "--nocapture"]).env(ALONE, "1").output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(done.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&done.stderr));
 }
 
 #[test]
 fn two_hundred_workers() {
-    alone("alone_two_hundred_workers");
+    alone("two_hundred_workers", alone_two_hundred_workers);
 }
 
-#[test]
-#[ignore = "run by the test above, in a process of its own"]
 fn alone_two_hundred_workers() {
     let _bound = time_bound();
     // A worker costs three descriptors.
@@ -390,11 +392,9 @@ fn held() -> (usize, usize) {
 
 #[test]
 fn no_thread_and_no_descriptor_is_left_behind() {
-    alone("alone_no_thread_and_no_descriptor_is_left_behind");
+    alone("no_thread_and_no_descriptor_is_left_behind", alone_no_thread_and_no_descriptor_is_left_behind);
 }
 
-#[test]
-#[ignore = "run by the test above, in a process of its own"]
 fn alone_no_thread_and_no_descriptor_is_left_behind() {
     let _bound = time_bound();
     let (hello, failing) = (guest("hello"), guest("failing"));
