@@ -1133,3 +1133,16 @@ fn o2_an_eager_pool_has_all_its_workers_at_once() {
     pool.now = Duration::from_secs(9);
     assert_eq!(pool.on(Event::Tick), []);
 }
+
+#[test]
+fn f54_an_eager_pool_whose_workers_die_as_soon_as_they_are_ready_gives_up() {
+    let mut pool = Pool::new(Config { eager: true, ..ONE });
+    assert_eq!(pool.on(Event::Tick), [Action::Start { worker: 1 }]);
+    for worker in 1..5 {
+        pool.on(Event::Ready { worker });
+        assert_eq!(pool.on(gone(worker, 0)), [Action::Start { worker: worker + 1 }]);
+    }
+    pool.on(Event::Ready { worker: 5 });
+    assert_eq!(pool.on(gone(5, 0)), [Action::Finished]);
+    assert_eq!(pool.schedule.broken(), Some("workers cannot run: SIGKILL (5 tries)"));
+}
