@@ -935,6 +935,7 @@ fn busy() -> (Running, std::process::ChildStdin) {
     (running, stdin)
 }
 
+/// ProcessPoolExecutor, loky and pebble are still there ten seconds after a Ctrl-C in long tasks.
 #[test]
 fn a_signal_ends_the_run_with_what_is_done() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {

@@ -578,6 +578,7 @@ fn o37_the_initializer_runs_before_any_task(method: StartMethod) {
     assert_eq!(pool.map(&count, [""; 2]).unwrap(), ["1", "2"]);
 }
 
+/// CPython's Pool restarts workers for ever, forty a second; pebble hangs.
 fn o38_a_failing_initializer_breaks_the_pool_once(method: StartMethod) {
     let dir = support::temp_dir();
     let (program, log) = (support::program().display(), dir.path().join("starts"));
@@ -1041,7 +1042,7 @@ proptest! {
     }
 }
 
-/// CPython makes a list of the input first; so does every peer but two.
+/// CPython's `map` makes a list of the input first; ProcessPoolExecutor's draws all of it before the first result, and takes a gigabyte for this one.
 #[test]
 fn o11_half_a_million_items_need_no_memory() {
     let _bound = time_bound();
