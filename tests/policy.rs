@@ -28,6 +28,7 @@ methods::over_all_start_methods! {
     the_choice_is_asked_for_failures_only
     each_thing_that_happens_is_told_once_and_in_order
     a_listener_that_panics_harms_nobody
+    a_listener_may_drop_the_pool
     a_worker_that_is_not_ready_in_time_is_killed
     a_shutdown_that_does_not_end_is_ended_and_told
 }
@@ -258,6 +259,26 @@ fn a_listener_that_panics_harms_nobody(method: StartMethod) {
     let pool = builder(&guest("upper"), method).on_event(|_| panic!("this panic is part of a test")).build().unwrap();
     let upper = pool.func::<&str, String>("run").unwrap();
     assert_eq!(pool.map(&upper, ["a", "b"]).unwrap(), ["A", "B"]);
+}
+
+fn a_listener_may_drop_the_pool(method: StartMethod) {
+    let held: Arc<Mutex<Option<Pool>>> = Arc::default();
+    let holder = held.clone();
+    let pool = builder(&guest("failing"), method).on_event(move |event| {
+        if let PoolEvent::TaskFailed { .. } = event {
+            drop(holder.lock().unwrap().take());
+        }
+    });
+    let pool = pool.build().unwrap();
+    let run = pool.func::<&str, String>("run").unwrap();
+    // The listener waits for the lock until the pool is there.
+    let mut place = held.lock().unwrap();
+    let endless = pool.apply_async(&run, "loop").error_callback(|_| {});
+    let bad = pool.apply_async(&run, "bad").error_callback(|_| {});
+    *place = Some(pool);
+    drop(place);
+    assert!(bad.get().is_err());
+    assert_eq!(endless.get(), Err(TaskError::Cancelled));
 }
 
 fn a_worker_that_is_not_ready_in_time_is_killed(method: StartMethod) {

@@ -711,6 +711,10 @@ impl Pool {
         if !self.shared.closed.load(Ordering::Acquire) {
             return Err(StillRunning);
         }
+        // Whoever is called by the dispatcher itself would wait for ever, for its end and for callbacks.
+        if self.shared.dispatcher.get() == Some(&std::thread::current().id()) {
+            return Ok(true);
+        }
         Ok(self.shared.wait_over(deadline) && self.shared.callbacks.wait(deadline))
     }
 
@@ -839,10 +843,6 @@ impl Shared {
 
     /// Waits until the dispatcher's thread is through; whether it is.
     fn wait_over(&self, deadline: Option<Instant>) -> bool {
-        // Whoever is called by the dispatcher itself would wait for ever.
-        if self.dispatcher.get() == Some(&std::thread::current().id()) {
-            return true;
-        }
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         while !*over {
             over = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
