@@ -104,3 +104,33 @@ fn every_test_of_an_item_is_named_by_it() {
         }
     }
 }
+
+/// Whether a line begins an item that anybody can name: as the sources are written, what only the crate may use says so.
+fn public_item(line: &str) -> Option<&str> {
+    let item = line.trim_start().strip_prefix("pub ")?;
+    let item = item.strip_prefix("const fn ").unwrap_or(item);
+    let kinds = ["fn ", "struct ", "enum ", "trait ", "const "];
+    kinds.iter().find_map(|kind| item.strip_prefix(kind)).and_then(|rest| words(rest).next())
+}
+
+#[test]
+fn every_public_item_has_an_example() {
+    let mut sources = Vec::new();
+    read_all(&repo("host/src"), &mut sources);
+    let (mut seen, mut without) = (0, Vec::new());
+    for source in &sources {
+        let lines: Vec<&str> = source.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some(name) = public_item(line) else { continue };
+            let is_above = |line: &&&str| line.trim_start().starts_with("///") || line.trim_start().starts_with("#[");
+            let above: Vec<&&str> = lines[..at].iter().rev().take_while(is_above).collect();
+            seen += 1;
+            let is_hidden = above.iter().any(|line| line.contains("doc(hidden)"));
+            if !is_hidden && !above.iter().any(|line| line.contains("```")) {
+                without.push(name);
+            }
+        }
+    }
+    assert!(seen > 150, "only {seen} items were found");
+    assert_eq!(without, [""; 0], "each needs an example in its documentation");
+}

@@ -45,16 +45,64 @@ pub struct Limits {
 
 impl Limits {
     /// 256 MiB.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert_eq!(wpool::Limits::default().memory, wpool::Limits::MEMORY);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const MEMORY: u64 = 256 << 20;
     /// 512 KiB.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert_eq!(wpool::Limits::default().stack, wpool::Limits::STACK);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const STACK: usize = 512 << 10;
     /// 256 MiB.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert_eq!(wpool::Limits::default().output, wpool::Limits::OUTPUT);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const OUTPUT: usize = 256 << 20;
     /// 256 MiB.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert_eq!(wpool::Limits::default().input, wpool::Limits::INPUT);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const INPUT: usize = 256 << 20;
     /// 64 KiB.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert_eq!(wpool::Limits::default().stdout, wpool::Limits::STDOUT);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const STDOUT: usize = 64 << 10;
     /// 992 MiB: no record and no result can be longer, whatever the limits say.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert!(wpool::Limits::INPUT <= wpool::Limits::RECORD_MAX);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const RECORD_MAX: usize = FRAME_LEN_MAX - (32 << 20);
 
     /// With the most that is possible where more was asked for.

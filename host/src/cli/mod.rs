@@ -37,6 +37,7 @@ use self::report::Report;
 ///
 /// Descriptors 0 to 2 are open here even if the caller had closed them: Rust's start-up code opens `/dev/null` in their place, so that no
 /// file or socket of ours is ever taken for the standard streams.
+#[doc(hidden)]
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         let text = format!("wpool: internal error, please report it: {}\n", report::one_line(&panic.to_string()));

@@ -128,16 +128,46 @@ pub struct Export {
 
 impl Export {
     /// The function's own name, without its interface.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = numbers()?;
+    /// # let add = module.info().target(Some("add"))?;
+    /// assert_eq!(add.name(), "add");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(&self) -> &str {
         self.path.rsplit_once('#').map_or(&self.path, |(_, name)| name)
     }
 
     /// The interface that the function belongs to, if it is in one.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = numbers()?;
+    /// # let add = module.info().target(Some("add"))?;
+    /// assert_eq!(add.interface(), add.path.rsplit_once('#').map(|(interface, _)| interface));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn interface(&self) -> Option<&str> {
         self.path.rsplit_once('#').map(|(interface, _)| interface)
     }
 
     /// The function as WIT: `scale: func(x: f64) -> f64`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = numbers()?;
+    /// # let add = module.info().target(Some("add"))?;
+    /// assert!(add.wit().starts_with("add: func("));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wit(&self) -> String {
         format!("{}: {}", self.name(), self.ty)
     }

@@ -178,11 +178,39 @@ impl fmt::Debug for Outcome<'_> {
 
 impl<'c> Outcome<'c> {
     /// The position of the record, from 0 on.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// # inputs.push(b"a")?;
+    /// # drop(inputs);
+    /// outcomes.take_into(&mut |outcome| {
+    ///     assert_eq!(outcome.index(), 0);
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn index(&self) -> u64 {
         self.index
     }
 
     /// The result's bytes, or why there is none.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// # inputs.push(b"a")?;
+    /// # drop(inputs);
+    /// outcomes.take_into(&mut |outcome| {
+    ///     assert_eq!(outcome.result(), Ok(&b"A"[..]));
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What happened to the task.
@@ -197,31 +225,115 @@ impl<'c> Outcome<'c> {
     }
 
     /// What the guest wrote to stdout meanwhile (a command's stdout is its result), up to [`Limits::stdout`](crate::Limits::stdout).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("hello")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// # inputs.push(b"bob:0")?;
+    /// # drop(inputs);
+    /// outcomes.take_into(&mut |outcome| {
+    ///     assert!(outcome.stdout().starts_with(b"PoolWorker-1"));
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stdout(&self) -> &'c [u8] {
         self.parsed.stdout
     }
 
     /// What the guest wrote to stderr meanwhile, up to [`Limits::stdout`](crate::Limits::stdout).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// # inputs.push(b"a")?;
+    /// # drop(inputs);
+    /// outcomes.take_into(&mut |outcome| {
+    ///     assert!(outcome.stderr().is_empty());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stderr(&self) -> &'c [u8] {
         self.parsed.stderr
     }
 
     /// The time that the task took in its worker, if [`Target::timed`](crate::Target::timed) was asked for.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&wpool::Target::func("run").timed(true), true)?;
+    /// # inputs.push(b"a")?;
+    /// # drop(inputs);
+    /// outcomes.take_into(&mut |outcome| {
+    ///     assert!(outcome.took().is_some());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn took(&self) -> Option<Duration> {
         self.parsed.micros.map(Duration::from_micros)
     }
 
     /// The index of the worker; 0 if no worker has answered.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// # inputs.push(b"a")?;
+    /// # drop(inputs);
+    /// outcomes.take_into(&mut |outcome| {
+    ///     assert_eq!(outcome.worker(), 1);
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn worker(&self) -> u32 {
         self.by.worker
     }
 
     /// The worker's process id; 0 if no worker has answered.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// # inputs.push(b"a")?;
+    /// # drop(inputs);
+    /// outcomes.take_into(&mut |outcome| {
+    ///     assert_ne!(outcome.pid(), std::process::id());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pid(&self) -> u32 {
         self.by.pid
     }
 
     /// Which attempt this was, from 1 on.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// # inputs.push(b"a")?;
+    /// # drop(inputs);
+    /// outcomes.take_into(&mut |outcome| {
+    ///     assert_eq!(outcome.attempt(), 1);
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn attempt(&self) -> u32 {
         self.by.attempt
     }

@@ -20,6 +20,15 @@ use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 
 /// How much confinement the processes of a module must have: [`ModuleLoader::sandbox`].
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let module = loader().sandbox(wpool::Sandbox::Off).from_bytes(b"(module)")?;
+/// assert_eq!("strict".parse(), Ok(wpool::Sandbox::Strict));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Sandbox {
     /// All of it, or nothing runs.
@@ -85,6 +94,17 @@ static UNENFORCED: OnceLock<Vec<Step>> = OnceLock::new();
 
 /// What this program's worker and compiler processes have reported so far as not enforced in them, with [`Sandbox::Default`]. Empty if all
 /// is well, or if none has been started.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let _pool = pool("upper")?;
+/// for step in wpool::unenforced() {
+///     eprintln!("not enforced: {} ({:?})", step.name, step.missing);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn unenforced() -> &'static [Step] {
     UNENFORCED.get().map_or(&[], Vec::as_slice)
 }

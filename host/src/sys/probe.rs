@@ -43,6 +43,7 @@ pub enum Attempt {
 
 impl Attempt {
     /// All of them.
+    #[doc(hidden)]
     pub const ALL: [Attempt; 28] = [
         Attempt::OpenRead,
         Attempt::OpenWrite,
@@ -75,6 +76,7 @@ impl Attempt {
     ];
 
     /// The number of the descriptor that [`Attempt::WriteInherited`] writes to; a test leaves one open for its children.
+    #[doc(hidden)]
     pub const INHERITED: i32 = 200;
 
     /// Tries. An error if the kernel refuses; if the process is killed for it, this does not return.
