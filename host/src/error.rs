@@ -135,6 +135,9 @@ pub enum BuildError {
     /// There is no such function.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The limits need the module compiled in another way, and it could not be.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
     /// The module needs imports that no worker provides.
     #[error("the module needs what is not granted: {}", .missing.join("; "))]
     MissingImports {
@@ -329,6 +332,7 @@ impl TaskError {
             TaskError::Limit { limit, .. } => match limit {
                 Limit::Time => "time",
                 Limit::Memory => "memory",
+                Limit::Fuel => "fuel",
                 Limit::Stack => "stack",
                 Limit::Output => "output",
             },

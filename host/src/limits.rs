@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::module::Codegen;
 use crate::protocol::frame::FRAME_LEN_MAX;
 
 /// Limits of one task. Every one of them has a default, so that no guest has the whole machine by oversight.
@@ -32,6 +33,9 @@ pub struct Limits {
     pub grace: Duration,
     /// Bytes of linear memory, all memories of an instance together. Default [`Limits::MEMORY`].
     pub memory: u64,
+    /// Instructions of a task, in the engine's count of them (most cost 1, and so does each byte or element of a bulk operation): the same
+    /// task uses the same fuel every time, on every machine. The module is compiled once more for it, and runs slower. `None`, the default: no limit.
+    pub fuel: Option<u64>,
     /// Bytes of the stack that guest code runs on. Default [`Limits::STACK`].
     pub stack: usize,
     /// Bytes of one result. Default [`Limits::OUTPUT`], at most [`Limits::RECORD_MAX`].
@@ -105,6 +109,11 @@ impl Limits {
     /// ```
     pub const RECORD_MAX: usize = FRAME_LEN_MAX - (32 << 20);
 
+    /// How the machine code must be made so that they hold.
+    pub(crate) fn codegen(&self) -> Codegen {
+        Codegen { fuel: self.fuel.is_some(), ..Codegen::default() }
+    }
+
     /// With the most that is possible where more was asked for.
     pub(crate) fn possible(mut self) -> Limits {
         self.input = self.input.min(Self::RECORD_MAX);
@@ -119,6 +128,7 @@ impl Default for Limits {
             time: None,
             grace: Duration::from_millis(250),
             memory: Self::MEMORY,
+            fuel: None,
             stack: Self::STACK,
             output: Self::OUTPUT,
             input: Self::INPUT,
@@ -150,6 +160,8 @@ pub enum Limit {
     Time,
     /// [`Limits::memory`], or the number of memories, tables and instances.
     Memory,
+    /// [`Limits::fuel`].
+    Fuel,
     /// [`Limits::stack`].
     Stack,
     /// [`Limits::output`].

@@ -360,6 +360,7 @@ impl ProcessBuilder {
     pub fn build(mut self) -> Result<Process, BuildError> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         self.limits = self.limits.possible();
+        self.module = self.module.compiled(self.limits.codegen())?;
         check_module(self.module.info(), &self.limits)?;
         let resolved = resolve(&self.target, self.module.info())?;
         let resolved = if self.input.is_empty() { resolved.complete()? } else { resolved };

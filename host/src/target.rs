@@ -477,6 +477,7 @@ mod tests {
             imports: vec![],
             exports: vec![Export { path: "scale".to_owned(), ty, role: Role::Function }],
             memory_min: None,
+            codegen: crate::module::Codegen::default(),
         }
     }
 

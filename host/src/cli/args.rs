@@ -52,7 +52,7 @@ SIGUSR1 prints what is going on.";
 const RETRY_KINDS: [(&str, &[&str]); 3] = [
     ("lost", &["worker-lost"]),
     ("timeout", &["time"]),
-    ("error", &["failed", "trap", "exit", "memory", "stack", "output", "bad-result"]),
+    ("error", &["failed", "trap", "exit", "memory", "fuel", "stack", "output", "bad-result"]),
 ];
 
 /// What --retry-on names: kinds of failures.
@@ -291,7 +291,7 @@ pub(super) struct FailureArgs {
     /// Try again only after failures of these kinds, with commas between them: lost, timeout, error
     ///
     /// lost: the worker died. timeout: the time limit. error: all others, which have names of their own, too: failed, trap, exit, memory,
-    /// stack, output, bad-result. The kinds are those that --format jsonl gives; its words for the first two, worker-lost and time, are
+    /// fuel, stack, output, bad-result. The kinds are those that --format jsonl gives; its words for the first two, worker-lost and time, are
     /// understood as well.
     #[arg(
         long,

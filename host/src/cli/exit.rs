@@ -117,6 +117,7 @@ fn of_module_error(error: &ModuleError) -> Exit {
 
 fn of_build_error(error: &BuildError) -> Exit {
     match error {
+        BuildError::Module(error) => of_module_error(error),
         BuildError::Target(_)
         | BuildError::MissingImports { .. }
         | BuildError::Memory { .. }
@@ -142,6 +143,7 @@ pub(super) fn of_module_error_in_run(error: &ModuleError) -> Exit {
 /// For `run`.
 pub(super) fn of_build_error_in_run(error: &BuildError) -> Exit {
     match error {
+        BuildError::Module(error) => of_module_error_in_run(error),
         BuildError::Target(
             TargetError::Unknown { .. } | TargetError::Ambiguous { .. } | TargetError::NoDefault { .. },
         ) => Exit::NotFound,
@@ -171,7 +173,7 @@ fn of_task_error(error: &TaskError) -> Exit {
     match error {
         TaskError::Failed { .. } | TaskError::BadResult { .. } => Exit::Guest(1),
         TaskError::Limit { limit: Limit::Time, .. } => Exit::TimeLimit,
-        TaskError::Limit { limit: Limit::Memory | Limit::Stack | Limit::Output, .. } => Exit::Guest(1),
+        TaskError::Limit { limit: Limit::Memory | Limit::Fuel | Limit::Stack | Limit::Output, .. } => Exit::Guest(1),
         TaskError::Trap { .. } => Exit::Trap,
         TaskError::Exited { code } => Exit::Guest(low_byte(*code)),
         TaskError::WorkerLost { exitcode: Some(code), .. } if *code < 0 => Exit::Killed(low_byte(-code)),

@@ -15,7 +15,7 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Digest, ModuleInfo};
+use super::{Codegen, Digest, ModuleInfo};
 
 /// No file takes so long to write.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
@@ -72,9 +72,9 @@ impl Cache {
     }
 
     /// The entry for a module, if there is a sound one. A damaged or foreign entry is a miss, and a warning.
-    pub(super) fn get(&self, digest: Digest, warnings: &mut Vec<String>) -> Option<Hit> {
-        let (artefact, entry) = self.paths(digest);
-        match self.read(digest, &artefact, &entry) {
+    pub(super) fn get(&self, digest: Digest, codegen: Codegen, warnings: &mut Vec<String>) -> Option<Hit> {
+        let (artefact, entry) = self.paths(digest, codegen);
+        match self.read(digest, codegen, &artefact, &entry) {
             Ok(hit) => Some(hit),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => {
@@ -84,12 +84,15 @@ impl Cache {
         }
     }
 
-    fn read(&self, digest: Digest, artefact_path: &Path, entry_path: &Path) -> io::Result<Hit> {
+    fn read(&self, digest: Digest, codegen: Codegen, artefact_path: &Path, entry_path: &Path) -> io::Result<Hit> {
         let entry: Entry = serde_json::from_slice(&fs::read(entry_path)?)?;
         let artefact = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(artefact_path)?;
         let metadata = artefact.metadata()?;
         if !metadata.is_file() || metadata.mode() & 0o222 != 0 {
             return Err(io::Error::other("the artefact is not a read-only file"));
+        }
+        if entry.info.codegen != codegen {
+            return Err(io::Error::other("it is of another kind than its name says"));
         }
         let mac = self.mac(digest, &entry.info, &artefact)?;
         let given = unhex(&entry.mac).ok_or_else(|| io::Error::other("the entry is damaged"))?;
@@ -100,7 +103,7 @@ impl Cache {
 
     /// Adds an entry. Whoever reads at the same time sees all of it or nothing.
     pub(super) fn put(&self, digest: Digest, info: &ModuleInfo, artefact: &OwnedFd) -> io::Result<PathBuf> {
-        let (artefact_path, entry_path) = self.paths(digest);
+        let (artefact_path, entry_path) = self.paths(digest, info.codegen);
         let artefact = File::from(artefact.try_clone()?);
         let mac = self.mac(digest, info, &artefact)?;
         let entry = Entry { mac: hex(&mac.finalize().into_bytes()), info: info.clone() };
@@ -121,7 +124,7 @@ impl Cache {
     /// Over the entry's name, what is said of the module, and the artefact: an entry proves nothing under another name.
     fn mac(&self, digest: Digest, info: &ModuleInfo, artefact: &File) -> io::Result<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
-        mac.update(entry_name(digest).as_bytes());
+        mac.update(entry_name(digest, info.codegen).as_bytes());
         let info = serde_json::to_vec(info)?;
         mac.update(&(info.len() as u64).to_le_bytes());
         mac.update(&info);
@@ -132,8 +135,8 @@ impl Cache {
         Ok(mac)
     }
 
-    fn paths(&self, digest: Digest) -> (PathBuf, PathBuf) {
-        let name = entry_name(digest);
+    fn paths(&self, digest: Digest, codegen: Codegen) -> (PathBuf, PathBuf) {
+        let name = entry_name(digest, codegen);
         (self.dir.join(format!("{name}.cwasm")), self.dir.join(format!("{name}.json")))
     }
 }
@@ -214,8 +217,8 @@ fn for_each_block(file: &File, mut each: impl FnMut(&[u8]) -> io::Result<()>) ->
     }
 }
 
-fn entry_name(digest: Digest) -> String {
-    format!("{digest}-{}", fingerprint())
+fn entry_name(digest: Digest, codegen: Codegen) -> String {
+    format!("{digest}-{}{}", fingerprint(), codegen.suffix())
 }
 
 /// What an artefact depends on beside the module: our version (and with it the engine's version and settings) and the processor.
@@ -259,7 +262,13 @@ mod tests {
     }
 
     fn info() -> ModuleInfo {
-        ModuleInfo { kind: ModuleKind::Core, imports: vec![], exports: vec![], memory_min: None }
+        ModuleInfo {
+            kind: ModuleKind::Core,
+            imports: vec![],
+            exports: vec![],
+            memory_min: None,
+            codegen: Codegen::default(),
+        }
     }
 
     const DIGEST: Digest = Digest([7; 32]);
@@ -280,14 +289,14 @@ mod tests {
     #[track_caller]
     fn misses_with(cache: &Cache, digest: Digest, said: &str) {
         let mut warnings = Vec::new();
-        assert!(cache.get(digest, &mut warnings).is_none());
+        assert!(cache.get(digest, Codegen::default(), &mut warnings).is_none());
         assert!(warnings.iter().any(|w| w.contains(said)), "{warnings:?}");
     }
 
     #[test]
     fn what_was_put_is_found_by_a_second_opening() {
         let (dir, _, path) = filled();
-        let hit = Cache::open(&dir.path().join("cache")).unwrap().get(DIGEST, &mut vec![]).unwrap();
+        let hit = Cache::open(&dir.path().join("cache")).unwrap().get(DIGEST, Codegen::default(), &mut vec![]).unwrap();
         assert_eq!((hit.info, hit.path), (info(), path));
         let mut found = Vec::new();
         File::from(hit.artefact).read_to_end(&mut found).unwrap();
@@ -309,23 +318,34 @@ mod tests {
         overwrite(&path, b"machine c0de");
         misses_with(&cache, DIGEST, "damaged");
         cache.put(DIGEST, &info(), &artefact(b"machine code")).unwrap();
-        assert!(cache.get(DIGEST, &mut vec![]).is_some());
+        assert!(cache.get(DIGEST, Codegen::default(), &mut vec![]).is_some());
+    }
+
+    #[test]
+    fn each_way_to_compile_has_an_entry_of_its_own() {
+        let (_dir, cache, _) = filled();
+        let codegen = Codegen { fuel: true, deterministic: false };
+        assert!(cache.get(DIGEST, codegen, &mut vec![]).is_none());
+        let metered = ModuleInfo { codegen, ..info() };
+        cache.put(DIGEST, &metered, &artefact(b"counting machine code")).unwrap();
+        assert_eq!(cache.get(DIGEST, codegen, &mut vec![]).unwrap().info, metered);
+        assert_eq!(cache.get(DIGEST, Codegen::default(), &mut vec![]).unwrap().info, info());
     }
 
     #[test]
     fn f40_an_entry_of_another_cache_or_under_another_name_is_a_miss() {
         let (_other_dir, other, _) = filled();
         let (_dir, cache, _) = filled();
-        let (artefact, entry) = cache.paths(DIGEST);
-        let (foreign_artefact, foreign_entry) = other.paths(DIGEST);
+        let (artefact, entry) = cache.paths(DIGEST, Codegen::default());
+        let (foreign_artefact, foreign_entry) = other.paths(DIGEST, Codegen::default());
         fs::rename(foreign_artefact, artefact).unwrap();
         fs::rename(foreign_entry, entry).unwrap();
         misses_with(&cache, DIGEST, "not written by this cache's owner");
 
         let (_dir, cache, _) = filled();
         let renamed = Digest([8; 32]);
-        fs::rename(cache.paths(DIGEST).0, cache.paths(renamed).0).unwrap();
-        fs::rename(cache.paths(DIGEST).1, cache.paths(renamed).1).unwrap();
+        fs::rename(cache.paths(DIGEST, Codegen::default()).0, cache.paths(renamed, Codegen::default()).0).unwrap();
+        fs::rename(cache.paths(DIGEST, Codegen::default()).1, cache.paths(renamed, Codegen::default()).1).unwrap();
         misses_with(&cache, renamed, "not written by this cache's owner");
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::ModuleInfo;
+use super::{Codegen, ModuleInfo};
 use crate::context::{Exit, Program, ProgramRole};
 use crate::error::ModuleError;
 use crate::limits::Limits;
@@ -25,7 +25,7 @@ pub(super) struct Compiled {
 }
 
 /// Compiles `bytes` with `program` as the compiler.
-pub(super) fn compile(program: &Program, bytes: &[u8], text: bool) -> Result<Compiled, ModuleError> {
+pub(super) fn compile(program: &Program, bytes: &[u8], text: bool, codegen: Codegen) -> Result<Compiled, ModuleError> {
     let source = memory_file("wpool-module", bytes).map_err(ModuleError::Io)?;
     let artefact = rustix::fs::memfd_create("wpool-artefact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|e| ModuleError::Io(e.into()))?;
@@ -39,6 +39,7 @@ pub(super) fn compile(program: &Program, bytes: &[u8], text: bool) -> Result<Com
             version: crate::protocol::VERSION,
             text,
             limits: Limits::default(),
+            codegen,
             #[cfg(feature = "fault-points")]
             fault: program.fault,
         },

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Codegen;
 use crate::value::FuncType;
 
 /// Which of the two binary formats.
@@ -194,6 +195,8 @@ pub struct ModuleInfo {
     pub exports: Vec<Export>,
     /// Bytes of the largest memory that an instance begins with; `None` if that depends on other modules.
     pub memory_min: Option<u64>,
+    /// How it was compiled.
+    pub(crate) codegen: Codegen,
 }
 
 /// Why there is no such target. The variants' texts name the candidates.
@@ -359,6 +362,7 @@ mod tests {
             imports: vec![],
             exports: paths.iter().map(export).collect(),
             memory_min: None,
+            codegen: Codegen::default(),
         }
     }
 

@@ -1,18 +1,21 @@
 //! Modules: loading, and what is known of them.
 
 mod cache;
+mod codegen;
 mod compile;
 mod info;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
 use self::cache::Cache;
+pub(crate) use self::codegen::Codegen;
 pub use self::info::{Export, Grant, Import, ModuleInfo, ModuleKind, Role, TargetError};
 use crate::context::Program;
 use crate::context::server::ForkServers;
@@ -53,6 +56,10 @@ struct Inner {
     program: Program,
     /// Those of its processes; pools have their own.
     fork_servers: ForkServers,
+    /// What it was loaded from and how, to compile it in other ways.
+    source: Vec<u8>,
+    loader: ModuleLoader,
+    variants: Mutex<HashMap<Codegen, Module>>,
 }
 
 /// The SHA-256 of a module's file, as `sha256sum` prints it.
@@ -144,6 +151,7 @@ impl Module {
             cache: CacheChoice::Default,
             program: None,
             sandbox: Sandbox::Default,
+            codegen: Codegen::default(),
             #[cfg(feature = "fault-points")]
             fault: None,
         }
@@ -268,6 +276,22 @@ impl Module {
         &self.inner.warnings
     }
 
+    /// The same module, compiled in this way: itself, or another that is made once, as it was loaded.
+    pub(crate) fn compiled(&self, codegen: Codegen) -> Result<Module, ModuleError> {
+        if self.inner.info.codegen == codegen {
+            return Ok(self.clone());
+        }
+        // Locked while it compiles: whoever else wants it waits rather than compile it again.
+        let mut variants = self.inner.variants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(variant) = variants.get(&codegen) {
+            return Ok(variant.clone());
+        }
+        let loader = ModuleLoader { codegen, ..self.inner.loader.clone() };
+        let variant = loader.compile(self.inner.source.clone())?;
+        variants.insert(codegen, variant.clone());
+        Ok(variant)
+    }
+
     pub(crate) fn artefact(&self) -> BorrowedFd<'_> {
         self.inner.artefact.as_fd()
     }
@@ -303,6 +327,7 @@ pub struct ModuleLoader {
     cache: CacheChoice,
     program: Option<PathBuf>,
     sandbox: Sandbox,
+    codegen: Codegen,
     #[cfg(feature = "fault-points")]
     fault: Option<crate::Fault>,
 }
@@ -401,7 +426,7 @@ impl ModuleLoader {
     pub fn load(&self, path: impl AsRef<Path>) -> Result<Module, ModuleError> {
         let path = path.as_ref();
         let bytes = read_module(path).map_err(|e| e.at(path))?;
-        self.from_bytes(&bytes).map_err(|e| e.at(path))
+        self.compile(bytes).map_err(|e| e.at(path))
     }
 
     /// Loads the module in `bytes`.
@@ -420,6 +445,11 @@ impl ModuleLoader {
     /// # Errors
     /// As [`Module::from_bytes`].
     pub fn from_bytes(&self, bytes: &[u8]) -> Result<Module, ModuleError> {
+        self.compile(bytes.to_vec())
+    }
+
+    fn compile(&self, source: Vec<u8>) -> Result<Module, ModuleError> {
+        let bytes = &source[..];
         let text = is_text(bytes)?;
         let program = Program::choose(self.program.as_deref(), self.sandbox)?;
         #[cfg(feature = "fault-points")]
@@ -431,11 +461,11 @@ impl ModuleLoader {
         }
         let cache = self.open_cache(&mut warnings);
 
-        if let Some(hit) = cache.as_ref().and_then(|cache| cache.get(digest, &mut warnings)) {
+        if let Some(hit) = cache.as_ref().and_then(|cache| cache.get(digest, self.codegen, &mut warnings)) {
             let cached = Some(hit.path);
-            return Ok(Module::new(digest, bytes, hit.info, hit.artefact, cached, warnings, program));
+            return Ok(self.module(digest, source, hit.info, hit.artefact, cached, warnings, program));
         }
-        let compiled = compile::compile(&program, bytes, text)?;
+        let compiled = compile::compile(&program, bytes, text, self.codegen)?;
         let stored = cache.map(|cache| cache.put(digest, &compiled.info, &compiled.artefact));
         let cached = match stored {
             Some(Ok(path)) => Some(path),
@@ -445,7 +475,7 @@ impl ModuleLoader {
             }
             None => None,
         };
-        Ok(Module::new(digest, bytes, compiled.info, compiled.artefact, cached, warnings, program))
+        Ok(self.module(digest, source, compiled.info, compiled.artefact, cached, warnings, program))
     }
 
     fn open_cache(&self, warnings: &mut Vec<String>) -> Option<Cache> {
@@ -464,10 +494,12 @@ impl ModuleLoader {
     }
 }
 
-impl Module {
-    fn new(
+impl ModuleLoader {
+    #[expect(clippy::too_many_arguments, reason = "the parts of a module, put together in one place")]
+    fn module(
+        &self,
         digest: Digest,
-        bytes: &[u8],
+        source: Vec<u8>,
         info: ModuleInfo,
         artefact: OwnedFd,
         cached: Option<PathBuf>,
@@ -477,9 +509,21 @@ impl Module {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        let size = bytes.len() as u64;
-        let fork_servers = ForkServers::default();
-        Module { inner: Arc::new(Inner { digest, size, info, artefact, cached, warnings, program, fork_servers }) }
+        Module {
+            inner: Arc::new(Inner {
+                digest,
+                size: source.len() as u64,
+                info,
+                artefact,
+                cached,
+                warnings,
+                program,
+                fork_servers: ForkServers::default(),
+                source,
+                loader: self.clone(),
+                variants: Mutex::default(),
+            }),
+        }
     }
 }
 

@@ -628,6 +628,7 @@ impl PoolBuilder {
     /// [`BuildError::Broken`] if its workers cannot run.
     pub fn build(mut self) -> Result<Pool, BuildError> {
         self.limits = self.limits.possible();
+        self.module = self.module.compiled(self.limits.codegen())?;
         let info = self.module.info().clone();
         check_module(&info, &self.limits)?;
         let initializer = initializer(self.initializer.as_deref(), &self.initargs, &info)?;

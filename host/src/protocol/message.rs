@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Frame, Kind, Violation};
 use crate::limits::{Isolation, Limits};
-use crate::module::ModuleInfo;
+use crate::module::{Codegen, ModuleInfo};
 
 /// From the coordinator, in a [`Kind::Control`] frame.
 #[derive(Debug, Serialize, Deserialize)]
@@ -14,6 +14,7 @@ pub(crate) enum ToWorker {
         version: u32,
         text: bool,
         limits: Limits,
+        codegen: Codegen,
         /// What the compiler tries, in tests.
         #[cfg(feature = "fault-points")]
         fault: Option<Fault>,

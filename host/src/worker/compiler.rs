@@ -18,17 +18,18 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confine
     confinement.close_calls(Role::Compiler);
     hello(connection);
     let Ok(frame) = connection.recv() else { return 0 };
-    let (text, limits) = match message::read_control(frame) {
+    let (text, limits, codegen) = match message::read_control(frame) {
         Ok(ToWorker::Compile {
             version,
             text,
             limits,
+            codegen,
             #[cfg(feature = "fault-points")]
             fault,
         }) if version == crate::protocol::VERSION => {
             #[cfg(feature = "fault-points")]
             super::fault::arm(fault, 1);
-            (text, limits)
+            (text, limits, codegen)
         }
         _ => return refuse(connection, "the compiler program is of another version of wpool".to_owned()),
     };
@@ -44,7 +45,7 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confine
     if let Err(e) = File::from(source).read_to_end(&mut bytes) {
         return refuse(connection, format!("cannot read it: {e}"));
     }
-    let answer = match guest::compile(&bytes, text, &limits) {
+    let answer = match guest::compile(&bytes, text, &limits, codegen) {
         Ok((info, code)) => match File::from(artefact).write_all(&code) {
             Ok(()) => FromWorker::Compiled(Box::new(info)),
             Err(e) => FromWorker::Refused { reason: format!("cannot keep its machine code: {e}") },

@@ -6,12 +6,17 @@ use wasmtime::{CodeBuilder, Engine, ExternType, Module};
 
 use super::{core, engine, host, values};
 use crate::limits::Limits;
-use crate::module::{Export, Grant, Import, ModuleInfo, ModuleKind, Role};
+use crate::module::{Codegen, Export, Grant, Import, ModuleInfo, ModuleKind, Role};
 use crate::value::{FuncType, Param, Type};
 
 /// Compiles a component or core module, binary or text.
-pub(in crate::worker) fn compile(bytes: &[u8], text: bool, limits: &Limits) -> Result<(ModuleInfo, Vec<u8>), String> {
-    let engine = engine::compiling(limits)?;
+pub(in crate::worker) fn compile(
+    bytes: &[u8],
+    text: bool,
+    limits: &Limits,
+    codegen: Codegen,
+) -> Result<(ModuleInfo, Vec<u8>), String> {
+    let engine = engine::compiling(limits, codegen)?;
     let binary = match text {
         true => wat::parse_bytes(bytes).map_err(|e| format!("the text is not valid: {}", one_line(&e.to_string())))?,
         false => bytes.into(),
@@ -23,11 +28,11 @@ pub(in crate::worker) fn compile(bytes: &[u8], text: bool, limits: &Limits) -> R
     match binary.get(4..8) {
         Some([1, 0, 0, 0]) => {
             let module = builder.compile_module().map_err(refused)?;
-            Ok((describe_core(&module), module.serialize().map_err(refused)?))
+            Ok((describe_core(&module, codegen), module.serialize().map_err(refused)?))
         }
         _ => {
             let component = builder.compile_component().map_err(refused)?;
-            Ok((describe_component(&engine, &component), component.serialize().map_err(refused)?))
+            Ok((describe_component(&engine, &component, codegen), component.serialize().map_err(refused)?))
         }
     }
 }
@@ -40,7 +45,7 @@ fn one_line(text: &str) -> String {
     line
 }
 
-fn describe_component(engine: &Engine, component: &Component) -> ModuleInfo {
+fn describe_component(engine: &Engine, component: &Component, codegen: Codegen) -> ModuleInfo {
     let ty = component.component_type();
     let imports = ty.imports(engine).map(|(name, _)| Import { name: name.to_owned(), grant: grant(name) }).collect();
     let mut exports = Vec::new();
@@ -60,7 +65,7 @@ fn describe_component(engine: &Engine, component: &Component) -> ModuleInfo {
     // The order in a binary is its linker's whim.
     exports.sort_by(|a, b| a.path.cmp(&b.path));
     let memory_min = component.resources_required().and_then(|r| bytes(r.max_initial_memory_size));
-    ModuleInfo { kind: ModuleKind::Component, imports, exports, memory_min }
+    ModuleInfo { kind: ModuleKind::Component, imports, exports, memory_min, codegen }
 }
 
 /// The engine counts pages.
@@ -106,7 +111,7 @@ fn grant(name: &str) -> Grant {
     }
 }
 
-fn describe_core(module: &Module) -> ModuleInfo {
+fn describe_core(module: &Module, codegen: Codegen) -> ModuleInfo {
     let import = |i: wasmtime::ImportType<'_>| {
         let grant = match i.module() == core::PREVIEW1 {
             true => Grant::Default("WASI preview 1: no directory, no environment".to_owned()),
@@ -123,6 +128,7 @@ fn describe_core(module: &Module) -> ModuleInfo {
         imports: module.imports().map(import).collect(),
         exports: module.exports().filter_map(export).collect(),
         memory_min: bytes(module.resources_required().max_initial_memory_size),
+        codegen,
     }
 }
 

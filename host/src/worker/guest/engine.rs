@@ -3,6 +3,7 @@
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::limits::Limits;
+use crate::module::Codegen;
 
 /// Of each memory, so many bytes are set to zero for the next instance instead of being given back to the kernel, which would cost two or three
 /// page faults a task. Twice the 64 KiB that a small guest begins with. Tried once on a shared machine, best of three: about half the CPU time
@@ -12,27 +13,29 @@ const KEEP_RESIDENT: usize = 128 << 10;
 const TABLE_KEEP_RESIDENT: usize = 4 << 10;
 
 /// What machine code depends on. A change here wants a new number in `module/cache.rs`.
-fn config(limits: &Limits) -> Config {
+fn config(limits: &Limits, codegen: Codegen) -> Config {
     let mut config = Config::new();
     // Deadlines, and a way out of any loop.
     config.epoch_interruption(true);
     // Guests are called synchronously: a third of the cost per call, and no fibers (measured; see the design notes).
     config.concurrency_support(false);
     config.max_wasm_stack(limits.stack);
+    config.consume_fuel(codegen.fuel);
     // Frames by name are enough for a message; a module with thousands of frames of recursion is not.
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16));
     config
 }
 
 /// For the compiler process.
-pub(super) fn compiling(limits: &Limits) -> Result<Engine, String> {
-    let mut config = config(limits);
+pub(super) fn compiling(limits: &Limits, codegen: Codegen) -> Result<Engine, String> {
+    let mut config = config(limits, codegen);
     config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+    config.cranelift_nan_canonicalization(codegen.deterministic);
     Engine::new(&config).map_err(|e| e.to_string())
 }
 
 /// For workers: a few slots, made once in the zygote. A fresh instance costs a few microseconds.
-pub(super) fn pooling(limits: &Limits) -> Result<Engine, String> {
+pub(super) fn pooling(limits: &Limits, codegen: Codegen) -> Result<Engine, String> {
     let mut pool = PoolingAllocationConfig::default();
     // One store at a time; a component may have several core instances, memories and tables.
     pool.total_component_instances(1);
@@ -49,12 +52,12 @@ pub(super) fn pooling(limits: &Limits) -> Result<Engine, String> {
     pool.table_keep_resident(TABLE_KEEP_RESIDENT);
     // Synchronous calls need no fiber stacks.
     pool.total_stacks(0);
-    let mut config = config(limits);
+    let mut config = config(limits, codegen);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).map_err(|e| e.to_string())
 }
 
 /// For workers whose module does not fit the pool.
-pub(super) fn on_demand(limits: &Limits) -> Result<Engine, String> {
-    Engine::new(&config(limits)).map_err(|e| e.to_string())
+pub(super) fn on_demand(limits: &Limits, codegen: Codegen) -> Result<Engine, String> {
+    Engine::new(&config(limits, codegen)).map_err(|e| e.to_string())
 }

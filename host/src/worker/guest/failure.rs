@@ -40,6 +40,10 @@ pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
                 None => "interrupted".to_owned(),
             },
         },
+        Trap::OutOfFuel => Failure::Limit {
+            limit: Limit::Fuel,
+            message: format!("out of fuel ({} instructions)", limits.fuel.unwrap_or_default()),
+        },
         Trap::StackOverflow => Failure::Limit {
             limit: Limit::Stack,
             message: format!("trap: call stack exhausted ({} KiB)", limits.stack >> 10),

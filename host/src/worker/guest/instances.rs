@@ -6,7 +6,7 @@ use super::Shared;
 use super::capture::Capture;
 use super::failure::{classify, output_limit};
 use super::plan::{Plan, write_returned};
-use super::store::{Ctx, Output};
+use super::store::{Ctx, Output, refuel};
 use crate::limits::Isolation;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::Failure;
@@ -96,6 +96,7 @@ impl<F: Format> Instances<F> {
         let mut live = match self.live.take() {
             Some(mut live) => {
                 live.store.data_mut().begin(&shared.limits);
+                refuel(&mut live.store, &shared.limits);
                 live
             }
             None => {
@@ -160,6 +161,7 @@ impl<F: Format> Instances<F> {
     pub(super) fn shutdown(&mut self, shared: &Shared) {
         if let Some(mut live) = self.live.take() {
             live.store.data_mut().begin(&shared.limits);
+            refuel(&mut live.store, &shared.limits);
             self.format.shutdown(&mut live);
         }
     }

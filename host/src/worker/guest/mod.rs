@@ -76,13 +76,13 @@ impl Guest {
     /// Loads the artefact behind `artefact` and links it. No guest code runs.
     pub(super) fn load(setup: &Setup, artefact: BorrowedFd<'_>) -> Result<Guest, String> {
         let path = format!("/proc/self/fd/{}", artefact.as_raw_fd());
-        let kind = setup.info.kind;
+        let (kind, codegen) = (setup.info.kind, setup.info.codegen);
         // The pooling allocator is several times faster for fresh instances, but has a fixed shape; a module that does not fit it gets memory on demand.
         // Nor may there be address space for it, in a process that has other uses for that.
-        let pooled = engine::pooling(&setup.limits).and_then(|e| Self::load_with(e, kind, &setup.info, &path));
+        let pooled = engine::pooling(&setup.limits, codegen).and_then(|e| Self::load_with(e, kind, &setup.info, &path));
         let (engine, code) = match pooled {
             Ok(loaded) => loaded,
-            Err(_) => Self::load_with(engine::on_demand(&setup.limits)?, kind, &setup.info, &path)?,
+            Err(_) => Self::load_with(engine::on_demand(&setup.limits, codegen)?, kind, &setup.info, &path)?,
         };
         Ok(Guest {
             engine,

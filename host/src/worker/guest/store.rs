@@ -177,9 +177,17 @@ impl Ctx {
         store.limiter(|ctx| &mut ctx.limiter);
         store.epoch_deadline_callback(|store| store.data().go_on());
         store.set_epoch_deadline(1);
+        refuel(&mut store, &shared.limits);
         // Dynamic values take some tens of bytes per byte of a list; the result's own limit is checked beside this.
         store.set_hostcall_fuel(shared.limits.output.saturating_add(shared.limits.input).saturating_mul(4));
         store
+    }
+}
+
+/// A task begins with a full tank.
+pub(super) fn refuel(store: &mut Store<Ctx>, limits: &Limits) {
+    if let Some(fuel) = limits.fuel {
+        store.set_fuel(fuel).expect("a module is compiled to count fuel if there is a limit");
     }
 }
 

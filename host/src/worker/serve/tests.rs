@@ -10,6 +10,7 @@ use rustix::fs::MemfdFlags;
 use super::super::guest::compile;
 use super::*;
 use crate::limits::{Isolation, Limits};
+use crate::module::Codegen;
 use crate::protocol::VERSION;
 use crate::protocol::connection::InMemory;
 use crate::protocol::message::{Call, Failure, Input, Output, Setup};
@@ -26,7 +27,7 @@ fn guest_text() -> String {
 
 fn guest(once: bool) -> Guest {
     let limits = Limits::default();
-    let (info, code) = compile(guest_text().as_bytes(), true, &limits).unwrap();
+    let (info, code) = compile(guest_text().as_bytes(), true, &limits, Codegen::default()).unwrap();
     let artefact = rustix::fs::memfd_create("artefact", MemfdFlags::CLOEXEC).unwrap();
     std::fs::File::from(artefact.try_clone().unwrap()).write_all(&code).unwrap();
     let isolation = Isolation::Fresh;
@@ -199,6 +200,7 @@ fn nonsense_ends_the_worker() {
             version: VERSION,
             text: true,
             limits,
+            codegen: Codegen::default(),
             #[cfg(feature = "fault-points")]
             fault: None,
         },
