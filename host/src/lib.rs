@@ -54,6 +54,7 @@ mod pool;
 mod process;
 mod protocol;
 mod sandbox;
+mod spin;
 mod sys;
 mod target;
 mod value;

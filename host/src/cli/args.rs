@@ -772,9 +772,10 @@ mod tests {
         assert_eq!(retry_kind("lost"), Ok(&["worker-lost"][..]));
         assert_eq!(retry_kind("time"), retry_kind("timeout"));
         assert_eq!(retry_kind("trap"), Ok(&["trap"][..]));
-        assert_eq!(retry_kind("error").unwrap().len(), 7);
+        assert_eq!(retry_kind("error").unwrap().len(), 8);
         for wrong in ["", "Lost", "bad-input", "cancelled", "broken"] {
-            let list = "lost, timeout, error, worker-lost, time, failed, trap, exit, memory, stack, output, bad-result";
+            let list =
+                "lost, timeout, error, worker-lost, time, failed, trap, exit, memory, fuel, stack, output, bad-result";
             assert_eq!(retry_kind(wrong), Err(format!("expected one of {list}")), "{wrong:?}");
         }
     }

@@ -644,6 +644,7 @@ impl PoolBuilder {
             initializer,
             identity: None,
             once: false,
+            spins: crate::spin::pays(self.processes - 1),
             #[cfg(feature = "fault-points")]
             fault: self.fault,
         };

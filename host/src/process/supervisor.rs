@@ -148,6 +148,7 @@ fn start(
         initializer: None,
         identity: None,
         once: true,
+        spins: false,
         #[cfg(feature = "fault-points")]
         fault: module.program().fault,
     };

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[cfg(feature = "worker")]
 use std::sync::Arc;
 
+#[cfg(feature = "worker")]
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType,
@@ -18,6 +20,9 @@ const FDS_MAX: usize = 2;
 
 /// How much is asked of the kernel at once.
 const READ_LEN: usize = 64 * 1024;
+
+/// Bytes of memory that a connection keeps when it has nothing to hold.
+const BUFFER_KEPT: usize = 1 << 20;
 
 /// A connected pair of stream sockets: the coordinator's end and the worker's.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -57,6 +62,9 @@ pub(crate) trait Carrier {
     fn recv(&mut self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize>;
     /// Writes all of `bytes`.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Whether `recv` would return at once, with bytes or with the end.
+    #[cfg(feature = "worker")]
+    fn is_readable(&self) -> bool;
 }
 
 impl Carrier for OwnedFd {
@@ -66,6 +74,11 @@ impl Carrier for OwnedFd {
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         send_all(self, bytes)
+    }
+
+    #[cfg(feature = "worker")]
+    fn is_readable(&self) -> bool {
+        is_readable(self)
     }
 }
 
@@ -79,6 +92,16 @@ impl Carrier for Arc<OwnedFd> {
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         send_all(self, bytes)
     }
+
+    fn is_readable(&self) -> bool {
+        is_readable(self)
+    }
+}
+
+#[cfg(feature = "worker")]
+fn is_readable(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
@@ -103,6 +126,11 @@ impl<R: std::io::Read, W: std::io::Write> Carrier for InMemory<R, W> {
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.1.write_all(bytes)
     }
+
+    #[cfg(feature = "worker")]
+    fn is_readable(&self) -> bool {
+        true
+    }
 }
 
 /// Reads frames, blocking, from a side that is trusted not to flood us (a worker reads from its coordinator; the coordinator reads the
@@ -110,9 +138,10 @@ impl<R: std::io::Read, W: std::io::Write> Carrier for InMemory<R, W> {
 #[derive(Debug)]
 pub(crate) struct Connection<C> {
     carrier: C,
+    /// What has been read is in `start..end`; what is behind that is room.
     buf: Vec<u8>,
-    /// Bytes of `buf` before this are consumed.
     start: usize,
+    end: usize,
     fds: Vec<OwnedFd>,
 }
 
@@ -129,7 +158,7 @@ pub(crate) enum RecvError {
 
 impl<C: Carrier> Connection<C> {
     pub(crate) fn new(carrier: C) -> Self {
-        Connection { carrier, buf: Vec::new(), start: 0, fds: Vec::new() }
+        Connection { carrier, buf: Vec::new(), start: 0, end: 0, fds: Vec::new() }
     }
 
     /// The next frame. An end of the stream in the midst of a frame is [`RecvError::Closed`] too: half a frame is no frame.
@@ -139,26 +168,38 @@ impl<C: Carrier> Connection<C> {
                 return Err(RecvError::Closed);
             }
         }
-        let frame = frame::parse(&self.buf[self.start..])?.expect("has_frame has just found it");
+        let frame = frame::parse(&self.buf[self.start..self.end])?.expect("has_frame has just found it");
         self.start += frame.len();
         Ok(frame)
     }
 
     /// Whether a whole frame has already been read.
     pub(crate) fn has_frame(&self) -> Result<bool, Violation> {
-        Ok(frame::parse(&self.buf[self.start..])?.is_some())
+        Ok(frame::parse(&self.buf[self.start..self.end])?.is_some())
     }
 
-    /// Reads once. The consumed part of the buffer is dropped first, so that a connection's memory follows its largest frame.
+    /// Looks for bytes, or the end, for a moment. Whether there is anything.
+    #[cfg(feature = "worker")]
+    pub(crate) fn spin(&self) -> bool {
+        crate::spin::until(|| self.carrier.is_readable())
+    }
+
+    /// Reads once.
     pub(crate) fn fill(&mut self) -> io::Result<usize> {
-        self.buf.drain(..self.start);
-        self.start = 0;
-        let filled = self.buf.len();
+        self.buf.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
         // A long frame is read in steps that grow with what has really arrived, never with what was announced.
-        self.buf.resize(filled + READ_LEN.max(filled), 0);
-        let read = self.carrier.recv(&mut self.buf[filled..], &mut self.fds);
-        self.buf.truncate(filled + *read.as_ref().unwrap_or(&0));
-        read
+        let wanted = self.end + READ_LEN.max(self.end);
+        if self.end == 0 && self.buf.len() > BUFFER_KEPT {
+            self.buf = Vec::new();
+        }
+        // Room that has been made once is not made again: that is what setting it to zero costs.
+        if self.buf.len() < self.end + READ_LEN {
+            self.buf.resize(wanted, 0);
+        }
+        let read = self.carrier.recv(&mut self.buf[self.end..], &mut self.fds)?;
+        self.end += read;
+        Ok(read)
     }
 
     /// The descriptors that came beside the oldest message whose descriptors were not taken yet. Those of the next may be there already.

@@ -76,6 +76,8 @@ pub(crate) struct Setup {
     /// A Process: the guest's output is passed on as it comes, after its one task the process exits with the task's exit code, and `SIGINT`
     /// ends it.
     pub(crate) once: bool,
+    /// There are processors enough for a worker to look for its next task for a moment before it sleeps.
+    pub(crate) spins: bool,
     /// Where the first worker dies, in tests.
     #[cfg(feature = "fault-points")]
     pub(crate) fault: Option<Fault>,

@@ -198,6 +198,7 @@ pub fn doctor(loader: &ModuleLoader) -> Result<Status, ModuleError> {
         initializer: None,
         identity: Some(Identity { name: "doctor".to_owned(), index: 0 }),
         once: false,
+        spins: false,
         #[cfg(feature = "fault-points")]
         fault: None,
     };

@@ -4,6 +4,7 @@
 //! does what cannot wait for the guest: it advances the engine's epoch (deadlines), sends results that are ready, and notices that
 //! the coordinator is gone. It is a per-thread POSIX timer: the handler never runs beside the main thread, only in its midst.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
@@ -20,6 +21,7 @@ static ON_TICK: OnceLock<OnTick> = OnceLock::new();
 pub(crate) struct Ticker {
     timer: libc::timer_t,
     period: Duration,
+    is_running: Cell<bool>,
 }
 
 extern "C" fn handle_tick(_signal: libc::c_int) {
@@ -58,7 +60,7 @@ impl Ticker {
             event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
             let mut timer: libc::timer_t = std::ptr::null_mut();
             match libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) {
-                0 => Ok(Ticker { timer, period }),
+                0 => Ok(Ticker { timer, period, is_running: Cell::new(false) }),
                 _ => Err(io::Error::last_os_error()),
             }
         }
@@ -66,12 +68,16 @@ impl Ticker {
 
     /// Ticks from now on.
     pub(crate) fn start(&self) {
-        self.set(self.period);
+        if !self.is_running.replace(true) {
+            self.set(self.period);
+        }
     }
 
     /// No more ticks: an idle worker uses no CPU.
     pub(crate) fn stop(&self) {
-        self.set(Duration::ZERO);
+        if self.is_running.replace(false) {
+            self.set(Duration::ZERO);
+        }
     }
 
     fn set(&self, period: Duration) {

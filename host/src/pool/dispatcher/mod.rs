@@ -187,8 +187,13 @@ impl Dispatcher {
             let timeout = self.schedule.next_tick().map(|due| due.saturating_sub(self.now()));
             let timeout = timeout.map(|t| Timespec::try_from(t).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
             events.clear();
-            // An interrupted or failed wait is a turn without events; the tick below is right in any case.
-            let _interrupted = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+            if self.may_spin() && crate::spin::until(|| self.look(&mut events)) {
+                // Somebody is answered without a wake-up.
+            } else {
+                // An interrupted or failed wait is a turn without events; the tick below is right in any case.
+                let _interrupted =
+                    epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+            }
             for event in &events {
                 self.dispatch(event.data.u64());
             }
@@ -209,6 +214,18 @@ impl Dispatcher {
             Verdict::Lost { .. } | Verdict::TimedOut | Verdict::Cancelled => None,
         }
         // The zygote ends with its handle.
+    }
+
+    /// Whether an event is likely to come within a moment, and there is a processor to look for it on: a worker has just been sent something, or
+    /// has answered, and not all processors are busy with workers.
+    fn may_spin(&self) -> bool {
+        crate::spin::pays(self.schedule.busy())
+    }
+
+    /// What has happened, without waiting; whether anything has.
+    fn look(&self, events: &mut Vec<epoll::Event>) -> bool {
+        let now = Timespec::default();
+        epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&now)).is_ok_and(|count| count > 0)
     }
 
     fn now(&self) -> Duration {

@@ -431,6 +431,11 @@ impl Schedule {
         self.unanswered(worker) > 0
     }
 
+    /// How many workers hold tasks.
+    pub(crate) fn busy(&self) -> usize {
+        self.workers.values().filter(|worker| !worker.held.is_empty()).count()
+    }
+
     /// Whether every task has had its outcome and every worker has been killed: nothing that a worker says counts any more.
     pub(crate) fn is_terminated(&self) -> bool {
         matches!(self.state, PoolState::Terminate | PoolState::Finished)

@@ -54,6 +54,7 @@ pub(super) struct Guest {
     plans: HashMap<u32, Result<Plan, String>>,
     initializer: Option<Call>,
     once: bool,
+    spins: bool,
 }
 
 /// The two binary formats.
@@ -97,6 +98,7 @@ impl Guest {
             plans: HashMap::new(),
             initializer: setup.initializer.clone(),
             once: setup.once,
+            spins: setup.spins,
         })
     }
 
@@ -127,6 +129,11 @@ impl Guest {
     /// A Process: one task, then the end.
     pub(super) fn runs_once(&self) -> bool {
         self.once
+    }
+
+    /// Whether to look for the next task before sleeping.
+    pub(super) fn spins(&self) -> bool {
+        self.spins
     }
 
     pub(super) fn add_plan(&mut self, id: u32, call: Call) {

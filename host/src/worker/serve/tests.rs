@@ -39,6 +39,7 @@ fn guest(once: bool) -> Guest {
         initializer: None,
         identity: None,
         once,
+        spins: false,
         #[cfg(feature = "fault-points")]
         fault: None,
     };
