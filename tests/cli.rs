@@ -324,7 +324,11 @@ fn a_record_over_the_limit_fails_and_its_neighbours_do_not() {
     input.extend(std::iter::repeat_n(b'x', 1 << 20));
     input.extend_from_slice(b"\nafter\n");
     let output = with_input(wpool(["map", &prebuilt("upper"), "--max-input", "1K"]), &input);
-    ends(&output, 1, "wpool: task 2: bad input: the record is over the limit of 1024 bytes (input \"xxxx");
+    ends(
+        &output,
+        1,
+        "wpool: task 2: input limit of 1 KiB reached by a longer record (--max-input, Limits::input) (input \"xxxx",
+    );
     assert_eq!(out(&output), "BEFORE\nAFTER\n");
 }
 
@@ -541,7 +545,7 @@ fn exit_codes_count_failures_if_asked_to() {
 fn a_task_that_takes_too_long_is_stopped_and_the_pool_goes_on() {
     let items = ["loop", "good"];
     let output = run(wpool(args(&["map", &prebuilt("failing"), "--timeout", "200ms", "-j", "1", "--items"], &items)));
-    ends(&output, 1, "wpool: task 1: timeout after 200ms (input \"loop\")");
+    ends(&output, 1, "wpool: task 1: timeout after 200ms (--timeout, Limits::time) (input \"loop\")");
     ends(&output, 1, "2 tasks: 1 ok, 1 failed, 1 timeout in ");
     assert_eq!(out(&output), "good\n");
 }

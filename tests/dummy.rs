@@ -296,7 +296,8 @@ fn a_thread_that_does_not_answer_in_time_is_replaced() {
     let hello = pool.func::<&str, String>("run").unwrap();
     let record = sleeper(A_WHILE_MS);
     let outcomes = pool.try_map(&hello, ["a:0", &record, "b:0"]);
-    let message = "timeout after 100ms (it did not stop by itself: its worker was abandoned)".to_owned();
+    let message =
+        "timeout after 100ms (--timeout, Limits::time); it did not stop by itself: its worker was abandoned".to_owned();
     assert_eq!(outcomes[1], Err(TaskError::Limit { limit: Limit::Time, message }));
     assert!(outcomes[0].as_ref().unwrap().contains("late-1"));
     assert!(outcomes[2].as_ref().unwrap().contains("late-2"));
@@ -308,7 +309,8 @@ fn a_thread_that_does_not_answer_in_time_is_replaced() {
     let mut limits = Limits::default();
     limits.time = Some(Duration::from_millis(100));
     let mut process = process("hello", &sleeper(A_WHILE_MS)).limits(limits).build().unwrap();
-    let message = "timeout after 100ms (it did not stop by itself: the process was abandoned)".to_owned();
+    let message = "timeout after 100ms (--timeout, Limits::time); it did not stop by itself: the process was abandoned"
+        .to_owned();
     let reason = ExitReason::Failed(TaskError::Limit { limit: Limit::Time, message });
     assert_eq!(process.run().unwrap(), ExitStatus { exitcode: -9, reason });
 }

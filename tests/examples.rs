@@ -107,7 +107,7 @@ fn embedding_in_a_server() {
         "embedding_in_a_server",
         "\
 good: 200 good
-loop: 504 timeout after 1s
+loop: 504 timeout after 1s (--timeout, Limits::time)
 bad luck: 400 bad luck is bad
 panic: 500 trap: unreachable
 good again: 200 good again

@@ -677,7 +677,7 @@ fn a_time_limit_ends_a_loop_and_the_worker_goes_on(method: StartMethod) {
     let asked = Instant::now();
     let error = pool.apply(&run, "loop").unwrap_err();
     assert!(asked.elapsed() >= Duration::from_millis(200));
-    assert_eq!((error.kind(), error.to_string().as_str()), ("time", "timeout after 200ms"));
+    assert_eq!((error.kind(), error.to_string().as_str()), ("time", "timeout after 200ms (--timeout, Limits::time)"));
     assert_eq!(pool.apply(&run, "next").unwrap(), "next");
     assert_eq!(indices(&pool), worker);
     // A time that no clock reaches is as good as none.
@@ -739,7 +739,10 @@ fn limits_of_memory_and_output() {
     assert_eq!(pool.apply(&upper, vec![b'x'; 1000]).unwrap().len(), 1000);
     let error = pool.apply(&upper, vec![b'x'; 1001]).unwrap_err();
     assert!(matches!(error, TaskError::Limit { limit: Limit::Output, .. }));
-    assert_eq!(error.to_string(), "result of 1001 bytes is over the limit of 1000 bytes");
+    assert_eq!(
+        error.to_string(),
+        "output limit of 1000 bytes reached by a result of 1001 bytes (--max-output, Limits::output)"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::limits::Limit;
+use crate::limits::{Limit, size};
 use crate::module::TargetError;
 use crate::protocol::message::Failure;
 use crate::value::Type;
@@ -145,12 +145,18 @@ pub enum BuildError {
         missing: Vec<String>,
     },
     /// An instance would begin with more memory than a task may have.
-    #[error("the module asks for {} MiB of memory, the limit is {} MiB (--memory, Limits::memory)", .asked >> 20, .limit >> 20)]
+    #[error("the module asks for {} of memory, the limit is {} (--memory, Limits::memory)", size(*.asked), size(*.limit))]
     Memory {
         /// Bytes asked for.
         asked: u64,
         /// Bytes allowed.
         limit: u64,
+    },
+    /// Limits that no guest could run with.
+    #[error("{reason}")]
+    Limits {
+        /// Which, and what is possible.
+        reason: String,
     },
     /// An argument that is the same for every task is not of its parameter's type.
     #[error("argument {index} of {func}: {reason}")]
@@ -334,7 +340,9 @@ impl TaskError {
                 Limit::Memory => "memory",
                 Limit::Fuel => "fuel",
                 Limit::Stack => "stack",
+                Limit::Table => "table",
                 Limit::Output => "output",
+                Limit::Input => "input",
             },
             TaskError::Exited { .. } => "exit",
             TaskError::BadRecord { .. } => "bad-input",

@@ -4,10 +4,30 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::BuildError;
 use crate::module::Codegen;
 use crate::protocol::frame::FRAME_LEN_MAX;
 
 /// Limits of one task. Every one of them has a default, so that no guest has the whole machine by oversight.
+///
+/// | Field | What | Default | Flag | What a task that reaches it ends with |
+/// |---|---|---|---|---|
+/// | [`time`](Self::time) | wall clock, from the making of the instance to the result | none | `--timeout` | [`Limit::Time`] |
+/// | [`grace`](Self::grace) | then, until the worker is killed | 250 ms | `--grace` | |
+/// | [`memory`](Self::memory) | all linear memories and GC heaps of an instance | 256 MiB | `--memory` | [`Limit::Memory`], or what the guest makes of it |
+/// | [`fuel`](Self::fuel) | instructions | none | `--fuel` | [`Limit::Fuel`] |
+/// | [`stack`](Self::stack) | stack of guest code | 512 KiB | `--stack` | [`Limit::Stack`] |
+/// | [`table_elements`](Self::table_elements) | elements of all tables | 100,000 | `--max-table-elements` | [`Limit::Table`], or what the guest makes of it |
+/// | [`output`](Self::output) | one result | 256 MiB | `--max-output` | [`Limit::Output`] |
+/// | [`input`](Self::input) | one record | 256 MiB | `--max-input` | [`Limit::Input`] |
+/// | [`stdout`](Self::stdout) | kept of stdout, and of stderr | 64 KiB | `--max-stdout` | the rest is dropped, and counted |
+///
+/// A guest that asks for more memory or table elements than it may have is refused, which is not a failure by itself: it may do without. Only if it traps
+/// then, as most allocators do, is it the limit that the task has reached. Fixed are the number of instances, memories and tables (1,000 each, told as
+/// [`Limit::Memory`]), of the host's things that a guest may hold (10,000, [`Limit::Table`]), and the random bytes that it may ask for at once (16 MiB).
+///
+/// The limit of a whole worker process is [`max_memory_per_child`](crate::PoolBuilder::max_memory_per_child). For one of a whole map, take its outcomes
+/// [until a deadline](crate::Outcomes::take_until) and [terminate](crate::Pool::terminate) the pool then, as `wpool map --global-timeout` does.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -36,8 +56,14 @@ pub struct Limits {
     /// Instructions of a task, in the engine's count of them (most cost 1, and so does each byte or element of a bulk operation): the same
     /// task uses the same fuel every time, on every machine. The module is compiled once more for it, and runs slower. `None`, the default: no limit.
     pub fuel: Option<u64>,
-    /// Bytes of the stack that guest code runs on. Default [`Limits::STACK`].
+    /// Bytes of the stack that guest code runs on, from [`Limits::STACK_MIN`] to [`Limits::STACK_MAX`]. Default [`Limits::STACK`].
+    ///
+    /// A worker process raises its own limit (`ulimit -s`) for it, as far as it may. Where it may not, guests have what the process has, less 128 KiB for
+    /// calls to the host; a message about the stack then says so.
     pub stack: usize,
+    /// Elements of tables (references to functions and to other things), all tables of an instance together. Each takes 8 bytes or more of the worker's
+    /// memory, beside the guest's own. Default [`Limits::TABLE_ELEMENTS`].
+    pub table_elements: usize,
     /// Bytes of one result. Default [`Limits::OUTPUT`], at most [`Limits::RECORD_MAX`].
     pub output: usize,
     /// Bytes of one record. Default [`Limits::INPUT`], at most [`Limits::RECORD_MAX`].
@@ -68,6 +94,36 @@ impl Limits {
     /// # }
     /// ```
     pub const STACK: usize = 512 << 10;
+    /// 16 KiB: with less, no guest gets far.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert!(wpool::Limits::STACK_MIN <= wpool::Limits::STACK);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const STACK_MIN: usize = 16 << 10;
+    /// 64 MiB: what a process has room for behind its stack on any machine.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert!(wpool::Limits::STACK <= wpool::Limits::STACK_MAX);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const STACK_MAX: usize = 64 << 20;
+    /// 100,000.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert_eq!(wpool::Limits::default().table_elements, wpool::Limits::TABLE_ELEMENTS);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const TABLE_ELEMENTS: usize = 100_000;
     /// 256 MiB.
     ///
     /// ```
@@ -120,6 +176,66 @@ impl Limits {
         self.output = self.output.min(Self::RECORD_MAX);
         self
     }
+
+    /// An error for what no guest could run with, or no process offer.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        let (least, most) = (Self::STACK_MIN, Self::STACK_MAX);
+        match (least..=most).contains(&self.stack) {
+            true => Ok(()),
+            false => Err(BuildError::Limits {
+                reason: format!(
+                    "a stack of {} is not possible: it can be {} to {} (--stack, Limits::stack)",
+                    size(self.stack as u64),
+                    size(least as u64),
+                    size(most as u64)
+                ),
+            }),
+        }
+    }
+
+    /// That a task has reached this limit: with the figure, and with what raises it.
+    pub(crate) fn reached(&self, limit: Limit) -> String {
+        match limit {
+            Limit::Time => {
+                format!("timeout after {:?} (--timeout, Limits::time)", self.time.unwrap_or_default())
+            }
+            Limit::Memory => format!("memory limit of {} reached (--memory, Limits::memory)", size(self.memory)),
+            Limit::Fuel => {
+                let fuel = self.fuel.unwrap_or_default();
+                format!("fuel limit of {fuel} instructions reached (--fuel, Limits::fuel)")
+            }
+            Limit::Stack => {
+                let stack = size(self.stack as u64);
+                format!("stack limit of {stack} reached: call stack exhausted (--stack, Limits::stack)")
+            }
+            Limit::Table => {
+                let elements = self.table_elements;
+                format!("table limit of {elements} elements reached (--max-table-elements, Limits::table_elements)")
+            }
+            Limit::Output => self.output_reached("a longer result"),
+            Limit::Input => {
+                let input = size(self.input as u64);
+                format!("input limit of {input} reached by a longer record (--max-input, Limits::input)")
+            }
+        }
+    }
+
+    /// The same for the limit of results. `by`: what is too long.
+    pub(crate) fn output_reached(&self, by: &str) -> String {
+        let output = size(self.output as u64);
+        format!("output limit of {output} reached by {by} (--max-output, Limits::output)")
+    }
+}
+
+/// Bytes in the largest unit that leaves no fraction: a limit is shown as it was set.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let whole = |(shift, _): &(u32, &str)| bytes > 0 && bytes.trailing_zeros() >= *shift;
+    match units.into_iter().find(whole) {
+        Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
+        None if bytes == 1 => "1 byte".to_owned(),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 impl Default for Limits {
@@ -130,6 +246,7 @@ impl Default for Limits {
             memory: Self::MEMORY,
             fuel: None,
             stack: Self::STACK,
+            table_elements: Self::TABLE_ELEMENTS,
             output: Self::OUTPUT,
             input: Self::INPUT,
             stdout: Self::STDOUT,
@@ -164,8 +281,12 @@ pub enum Limit {
     Fuel,
     /// [`Limits::stack`].
     Stack,
+    /// [`Limits::table_elements`], or the number of the host's things that a guest holds.
+    Table,
     /// [`Limits::output`].
     Output,
+    /// [`Limits::input`].
+    Input,
 }
 
 /// Which state a task finds in its guest.
@@ -192,4 +313,46 @@ pub enum Isolation {
     /// One instance per worker, until it traps, reaches a limit, is stopped by a cancel or its worker is retired: globals live on, as in Python's
     /// workers. The default with an initializer, named or the module's own `init`, since its state is its point.
     Reuse,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_shown_as_it_was_set() {
+        let shown = [0, 1, 1000, 1024, 1536, 64 << 20, (64 << 20) + 1, 1536 << 20, 4 << 30].map(size);
+        let expected =
+            ["0 bytes", "1 byte", "1000 bytes", "1 KiB", "1536 bytes", "64 MiB", "67108865 bytes", "1536 MiB", "4 GiB"];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_is_told_with_its_figure_and_what_raises_it() {
+        let limits = Limits { time: Some(Duration::from_millis(1500)), fuel: Some(7), ..Limits::default() };
+        let told = [Limit::Time, Limit::Memory, Limit::Fuel, Limit::Stack, Limit::Table, Limit::Output, Limit::Input];
+        assert_eq!(
+            told.map(|limit| limits.reached(limit)),
+            [
+                "timeout after 1.5s (--timeout, Limits::time)",
+                "memory limit of 256 MiB reached (--memory, Limits::memory)",
+                "fuel limit of 7 instructions reached (--fuel, Limits::fuel)",
+                "stack limit of 512 KiB reached: call stack exhausted (--stack, Limits::stack)",
+                "table limit of 100000 elements reached (--max-table-elements, Limits::table_elements)",
+                "output limit of 256 MiB reached by a longer result (--max-output, Limits::output)",
+                "input limit of 256 MiB reached by a longer record (--max-input, Limits::input)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stack_that_cannot_be_is_refused() {
+        for stack in [0, Limits::STACK_MIN - 1, Limits::STACK_MAX + 1, usize::MAX] {
+            let refused = Limits { stack, ..Limits::default() }.check().unwrap_err().to_string();
+            assert!(refused.contains("it can be 16 KiB to 64 MiB (--stack, Limits::stack)"), "{refused}");
+        }
+        for stack in [Limits::STACK_MIN, Limits::STACK, Limits::STACK_MAX] {
+            assert!(Limits { stack, ..Limits::default() }.check().is_ok());
+        }
+    }
 }

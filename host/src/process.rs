@@ -18,7 +18,7 @@ pub use self::children::{ProcessInfo, active_children, cpu_count, current_proces
 use self::supervisor::{Started, Supervisor};
 use crate::context::{Child, Exit, StartMethod};
 use crate::error::{BuildError, StartError, TaskError};
-use crate::limits::Limits;
+use crate::limits::{Limits, size};
 use crate::module::Module;
 use crate::protocol::message::Call;
 use crate::sys::StatusPage;
@@ -364,9 +364,9 @@ impl ProcessBuilder {
         check_module(self.module.info(), &self.limits)?;
         let resolved = resolve(&self.target, self.module.info())?;
         let resolved = if self.input.is_empty() { resolved.complete()? } else { resolved };
-        let input_max = self.limits.input;
-        if self.input.len() > input_max {
-            let reason = format!("{} bytes are over the limit of {input_max} bytes", self.input.len());
+        if self.input.len() > self.limits.input {
+            let (given, limit) = (size(self.input.len() as u64), size(self.limits.input as u64));
+            let reason = format!("{given} are over the limit of {limit} (--max-input, Limits::input)");
             return Err(BuildError::Argument { func: resolved.call.path, index: "input".to_owned(), reason });
         }
         let name = self.name.unwrap_or_else(|| format!("Process-{}", COUNT.fetch_add(1, Ordering::Relaxed)));

@@ -339,6 +339,7 @@ impl Resolved {
 
 /// An error if no instance of the module can run under these limits.
 pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits) -> Result<(), BuildError> {
+    limits.check()?;
     let missing: Vec<String> = info.missing().map(|(name, why)| format!("{name} ({why})")).collect();
     if !missing.is_empty() {
         return Err(BuildError::MissingImports { missing });

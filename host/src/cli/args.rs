@@ -52,7 +52,7 @@ SIGUSR1 prints what is going on.";
 const RETRY_KINDS: [(&str, &[&str]); 3] = [
     ("lost", &["worker-lost"]),
     ("timeout", &["time"]),
-    ("error", &["failed", "trap", "exit", "memory", "fuel", "stack", "output", "bad-result"]),
+    ("error", &["failed", "trap", "exit", "memory", "fuel", "stack", "table", "output", "bad-result"]),
 ];
 
 /// What --retry-on names: kinds of failures.
@@ -234,7 +234,9 @@ pub(super) enum Form {
 
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
-    /// The time that an attempt at a task may take: 2s, 500ms, 1m30s, or seconds; 0 for no limit
+    /// The time that an attempt at a task may take: 2s, 500ms, 1m30s, or seconds; 0 for no limit, the default
+    ///
+    /// It is counted from the making of the instance on, and covers all that runs in it: its start, the function, what cleans up after it.
     #[arg(long, value_name = "TIME", value_parser = duration, env = "WPOOL_TIMEOUT", hide_env_values = true, help_heading = "Limits of a task")]
     pub(super) timeout: Option<Duration>,
 
@@ -242,17 +244,38 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits of a task")]
     pub(super) grace: Option<Duration>,
 
-    /// Linear memory of a guest: 64M, 1G (K, M, G are powers of 1024) [default: 256M]
+    /// Memory of a guest, all its linear memories together: 64M, 1G (K, M, G are powers of 1024) [default: 256M]
+    ///
+    /// A guest that asks for more is refused, and may go on without. If it traps then, the task has reached this limit.
     #[arg(long, value_name = "SIZE", value_parser = size, env = "WPOOL_MEMORY", hide_env_values = true, help_heading = "Limits of a task")]
     pub(super) memory: Option<u64>,
+
+    /// Instructions of a task: 5000000, 2G (K, M, G, T are powers of 1000) [default: no limit, and none are counted]
+    ///
+    /// The same task uses the same number every time and everywhere; --format jsonl tells it. The module is compiled once more for
+    /// this, and runs slower.
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "Limits of a task")]
+    pub(super) fuel: Option<NonZeroU64>,
+
+    /// Stack of guest code, 16K to 64M [default: 512K]
+    #[arg(long, value_name = "SIZE", value_parser = stack_size, help_heading = "Limits of a task")]
+    pub(super) stack: Option<usize>,
+
+    /// Elements of a guest's tables, all together [default: 100000]
+    #[arg(long, value_name = "N", help_heading = "Limits of a task")]
+    pub(super) max_table_elements: Option<usize>,
 
     /// Bytes of one result [default: 256M]
     #[arg(long, value_name = "SIZE", value_parser = payload_size, help_heading = "Limits of a task")]
     pub(super) max_output: Option<usize>,
 
-    /// Bytes of one record [default: 256M]
+    /// Bytes of one record, or input [default: 256M]
     #[arg(long, value_name = "SIZE", value_parser = payload_size, help_heading = "Limits of a task")]
     pub(super) max_input: Option<usize>,
+
+    /// Bytes that are kept of what a task prints on stdout, and on stderr; what is a result has --max-output [default: 64K]
+    #[arg(long, value_name = "SIZE", value_parser = payload_size, help_heading = "Limits of a task")]
+    pub(super) max_stdout: Option<usize>,
 }
 
 // What failures of tasks lead to.
@@ -291,7 +314,7 @@ pub(super) struct FailureArgs {
     /// Try again only after failures of these kinds, with commas between them: lost, timeout, error
     ///
     /// lost: the worker died. timeout: the time limit. error: all others, which have names of their own, too: failed, trap, exit, memory,
-    /// fuel, stack, output, bad-result. The kinds are those that --format jsonl gives; its words for the first two, worker-lost and time, are
+    /// fuel, stack, table, output, bad-result. The kinds are those that --format jsonl gives; its words for the first two, worker-lost and time, are
     /// understood as well.
     #[arg(
         long,
@@ -460,8 +483,8 @@ pub(super) struct MapArgs {
     /// What stdout gets: the results as text, or one JSON object per task
     ///
     /// text: each result and a newline. A result that holds newlines itself is written as it is: use -z or jsonl where that matters. A
-    /// failed task has no result. jsonl: {seq, status, output | output_b64, error: {kind, message, trace}, ms, worker, pid, attempt,
-    /// stdout, stderr}; status is "ok" or the kind of error; what is absent is left out; output_b64 is for bytes that are not UTF-8.
+    /// failed task has no result. jsonl: {seq, status, output | output_b64, error: {kind, message, trace}, ms, fuel, mem_peak, worker, pid,
+    /// attempt, stdout, stderr}; fuel is what the task used of --fuel, mem_peak the largest size of its memory in bytes; status is "ok" or the kind of error; what is absent is left out; output_b64 is for bytes that are not UTF-8.
     #[arg(long, value_enum, value_name = "FORM", default_value_t, help_heading = "Output")]
     pub(super) format: OutputForm,
 
@@ -692,6 +715,32 @@ fn payload_size(text: &str) -> Result<usize, String> {
     size.ok_or_else(|| format!("the most is {}M", Limits::RECORD_MAX >> 20))
 }
 
+fn stack_size(text: &str) -> Result<usize, String> {
+    let size = usize::try_from(size(text)?).ok().filter(|size| (Limits::STACK_MIN..=Limits::STACK_MAX).contains(size));
+    size.ok_or_else(|| format!("possible are {}K to {}M", Limits::STACK_MIN >> 10, Limits::STACK_MAX >> 20))
+}
+
+/// `5000000`, `5M`.
+fn count(text: &str) -> Result<NonZeroU64, String> {
+    let (digits, unit) = match text.char_indices().next_back() {
+        Some((at, unit)) if !unit.is_ascii_digit() => (&text[..at], Some(unit.to_ascii_uppercase())),
+        _ => (text, None),
+    };
+    let factor = match unit {
+        None => Some(1),
+        Some('K') => Some(1_000),
+        Some('M') => Some(1_000_000),
+        Some('G') => Some(1_000_000_000),
+        Some('T') => Some(1_000_000_000_000),
+        Some(_) => None,
+    };
+    let digits = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse().ok()).zip(factor);
+    let number = number.and_then(|(number, factor): (u64, u64)| number.checked_mul(factor)).and_then(NonZeroU64::new);
+    number
+        .ok_or_else(|| "expected a number from 1 on, such as 5000000 or 5M (K, M, G, T are powers of 1000)".to_owned())
+}
+
 fn some_size(text: &str) -> Result<NonZeroU64, String> {
     NonZeroU64::new(size(text)?).ok_or_else(|| "expected more than 0".to_owned())
 }
@@ -768,14 +817,35 @@ mod tests {
     }
 
     #[test]
+    fn fuel_is_a_number_with_decimal_units() {
+        let fuel = |text| count(text).map(NonZeroU64::get);
+        assert_eq!((fuel("7"), fuel("2k"), fuel("5M")), (Ok(7), Ok(2_000), Ok(5_000_000)));
+        assert_eq!((fuel("1G"), fuel("3T")), (Ok(1_000_000_000), Ok(3_000_000_000_000)));
+        assert_eq!(fuel("18446744073709551615"), Ok(u64::MAX));
+        for wrong in
+            ["", "0", "0K", "K", "-1", "+1", "1e9", "1.5M", "1KB", "5é", "18446744073709551616", "99999999999999T"]
+        {
+            assert!(count(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_stack_is_one_that_can_be() {
+        assert_eq!((stack_size("16K"), stack_size("64M")), (Ok(16 << 10), Ok(64 << 20)));
+        for wrong in ["0", "16383", "10G", "65M", "99999999999999999999G"] {
+            assert!(stack_size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn what_is_tried_again_is_a_kind_or_a_group_of_them() {
         assert_eq!(retry_kind("lost"), Ok(&["worker-lost"][..]));
         assert_eq!(retry_kind("time"), retry_kind("timeout"));
         assert_eq!(retry_kind("trap"), Ok(&["trap"][..]));
-        assert_eq!(retry_kind("error").unwrap().len(), 8);
+        assert_eq!(retry_kind("error").unwrap().len(), 9);
         for wrong in ["", "Lost", "bad-input", "cancelled", "broken"] {
-            let list =
-                "lost, timeout, error, worker-lost, time, failed, trap, exit, memory, fuel, stack, output, bad-result";
+            let list = "lost, timeout, error, worker-lost, time, failed, trap, exit, memory, fuel, stack, table, output, \
+                bad-result";
             assert_eq!(retry_kind(wrong), Err(format!("expected one of {list}")), "{wrong:?}");
         }
     }

@@ -121,6 +121,7 @@ fn of_build_error(error: &BuildError) -> Exit {
         BuildError::Target(_)
         | BuildError::MissingImports { .. }
         | BuildError::Memory { .. }
+        | BuildError::Limits { .. }
         | BuildError::Argument { .. }
         | BuildError::TooManyArguments { .. }
         | BuildError::MissingArguments { .. }
@@ -150,7 +151,8 @@ pub(super) fn of_build_error_in_run(error: &BuildError) -> Exit {
         BuildError::Target(TargetError::Uncallable { .. })
         | BuildError::MissingImports { .. }
         | BuildError::Memory { .. } => Exit::Refused,
-        BuildError::Argument { .. }
+        BuildError::Limits { .. }
+        | BuildError::Argument { .. }
         | BuildError::TooManyArguments { .. }
         | BuildError::MissingArguments { .. }
         | BuildError::Type { .. }
@@ -173,7 +175,10 @@ fn of_task_error(error: &TaskError) -> Exit {
     match error {
         TaskError::Failed { .. } | TaskError::BadResult { .. } => Exit::Guest(1),
         TaskError::Limit { limit: Limit::Time, .. } => Exit::TimeLimit,
-        TaskError::Limit { limit: Limit::Memory | Limit::Fuel | Limit::Stack | Limit::Output, .. } => Exit::Guest(1),
+        TaskError::Limit {
+            limit: Limit::Memory | Limit::Fuel | Limit::Stack | Limit::Table | Limit::Output | Limit::Input,
+            ..
+        } => Exit::Guest(1),
         TaskError::Trap { .. } => Exit::Trap,
         TaskError::Exited { code } => Exit::Guest(low_byte(*code)),
         TaskError::WorkerLost { exitcode: Some(code), .. } if *code < 0 => Exit::Killed(low_byte(-code)),

@@ -39,6 +39,10 @@ struct Line<'a> {
     error: Option<ErrorFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fuel: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mem_peak: Option<u64>,
     #[serde(skip_serializing_if = "is_zero")]
     worker: u32,
     #[serde(skip_serializing_if = "is_zero")]
@@ -129,6 +133,8 @@ fn line<'a>(outcome: &Outcome<'_>, result: &'a Result<&[u8], TaskError>, tag: Op
         output_b64,
         error: error.map(|e| ErrorFields { kind: e.kind(), message: e.to_string(), trace: trace(e) }),
         ms: outcome.took().map(|took| took.as_micros() as f64 / 1000.0),
+        fuel: outcome.fuel(),
+        mem_peak: outcome.mem_peak(),
         worker: outcome.worker(),
         pid: outcome.pid(),
         attempt: outcome.attempt(),

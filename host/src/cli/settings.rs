@@ -78,8 +78,12 @@ pub(super) fn limits(args: &LimitArgs) -> Limits {
     limits.time = args.timeout.filter(|time| !time.is_zero());
     limits.grace = args.grace.unwrap_or(limits.grace);
     limits.memory = args.memory.unwrap_or(limits.memory);
+    limits.fuel = args.fuel.map(NonZeroU64::get);
+    limits.stack = args.stack.unwrap_or(limits.stack);
+    limits.table_elements = args.max_table_elements.unwrap_or(limits.table_elements);
     limits.output = args.max_output.unwrap_or(limits.output);
     limits.input = args.max_input.unwrap_or(limits.input);
+    limits.stdout = args.max_stdout.unwrap_or(limits.stdout);
     limits
 }
 

@@ -18,7 +18,7 @@ use super::schedule::Config;
 use super::{Pool, Shared};
 use crate::context::StartMethod;
 use crate::error::{BuildError, StartError, TaskError};
-use crate::limits::{Isolation, Limits};
+use crate::limits::{Isolation, Limit, Limits};
 use crate::module::{Module, ModuleInfo, Role};
 use crate::protocol::VERSION;
 use crate::protocol::message::{Call, Setup};
@@ -784,9 +784,10 @@ fn strings() -> Type {
     Type::List(Box::new(Type::String))
 }
 
-/// A record of the wrong type stays wrong; anything else may be different the next time.
+/// A record that is too long or of the wrong type stays so; anything else may be different the next time.
 fn is_worth_retrying(error: &TaskError) -> bool {
     match error {
+        TaskError::Limit { limit: Limit::Input, .. } => false,
         TaskError::Failed { .. }
         | TaskError::Trap { .. }
         | TaskError::Limit { .. }

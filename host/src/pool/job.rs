@@ -13,7 +13,7 @@ use super::dispatcher::Waker;
 use super::schedule::JobId;
 use crate::error::Closed;
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{self, Batch, Failure, Record};
+use crate::protocol::message::{self, Batch, Failure, Record, Used};
 
 /// How much of a job may be under way: pushed, but its outcome not yet taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -444,13 +444,14 @@ pub(crate) struct Parsed<'c> {
     pub(crate) stdout: &'c [u8],
     pub(crate) stderr: &'c [u8],
     pub(crate) micros: Option<u64>,
+    pub(crate) used: Option<Used>,
     /// The bytes of all its frames.
     pub(crate) len: usize,
 }
 
 /// Reads the first outcome in `frames`, which the dispatcher has checked.
 pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
-    let (mut stdout, mut stderr, mut micros) = (&[][..], &[][..], None);
+    let (mut stdout, mut stderr, mut micros, mut used) = (&[][..], &[][..], None, None);
     let mut at = 0;
     loop {
         let frame = frame::parse(&frames[at..]).ok().flatten()?;
@@ -459,8 +460,9 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
             Kind::Stdout => stdout = frame.payload,
             Kind::Stderr => stderr = frame.payload,
             Kind::Took => micros = frame.payload.try_into().ok().map(u64::from_le_bytes),
+            Kind::Used => used = Used::read(frame.payload).ok(),
             kind @ (Kind::Returned | Kind::Failed) => {
-                return Some(Parsed { kind, payload: frame.payload, stdout, stderr, micros, len: at });
+                return Some(Parsed { kind, payload: frame.payload, stdout, stderr, micros, used, len: at });
             }
             Kind::Control | Kind::Batch | Kind::BatchDone => return None,
         }

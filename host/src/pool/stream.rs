@@ -281,6 +281,51 @@ impl<'c> Outcome<'c> {
         self.parsed.micros.map(Duration::from_micros)
     }
 
+    /// The instructions that the attempt used, in the engine's count, if there is a limit to them ([`Limits::fuel`](crate::Limits::fuel)) and
+    /// [`Target::timed`](crate::Target::timed) was asked for. The making of its instance counts too, the time in calls to the host does not.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use wpool::{Limits, Pool, Target};
+    ///
+    /// let mut limits = Limits::default();
+    /// limits.fuel = Some(1_000_000);
+    /// let pool = Pool::builder(&numbers()?).limits(limits).build()?;
+    /// let (mut inputs, mut outcomes) = pool.stream(&Target::func("fib").timed(true), true)?;
+    /// inputs.push_all([&b"10"[..], b"10", b"11"].into_iter())?;
+    /// drop(inputs);
+    /// let mut used = Vec::new();
+    /// while outcomes.take_into(&mut |outcome| used.push(outcome.fuel())) {}
+    /// assert_eq!(used[0], used[1]);
+    /// assert!(used[1] < used[2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fuel(&self) -> Option<u64> {
+        self.parsed.used.and_then(|used| used.fuel)
+    }
+
+    /// Bytes of all memories of the task's instance at their largest, if [`Target::timed`](crate::Target::timed) was asked for. Of an instance that lives on
+    /// from task to task, it is the largest so far.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&wpool::Target::func("run").timed(true), true)?;
+    /// # inputs.push(b"a")?;
+    /// # drop(inputs);
+    /// outcomes.take_into(&mut |outcome| {
+    ///     assert!(outcome.mem_peak().is_some_and(|bytes| bytes <= wpool::Limits::MEMORY));
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn mem_peak(&self) -> Option<u64> {
+        self.parsed.used.map(|used| used.memory)
+    }
+
     /// The index of the worker; 0 if no worker has answered.
     ///
     /// ```

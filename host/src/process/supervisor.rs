@@ -319,7 +319,7 @@ impl Listener<'_> {
                 }
                 Kind::Stdout => pass(frame.payload, &mut self.sinks.stdout, || self.shared.lock(), |s| &mut s.stdout),
                 Kind::Stderr => pass(frame.payload, &mut self.sinks.stderr, || self.shared.lock(), |s| &mut s.stderr),
-                Kind::Took | Kind::BatchDone => {}
+                Kind::Took | Kind::Used | Kind::BatchDone => {}
                 Kind::Control => match message::read_control(frame)? {
                     FromWorker::Hello { .. } => self.running.hear_hello(),
                     FromWorker::Ready if !self.ready => {
@@ -367,8 +367,8 @@ impl Listener<'_> {
             _ if self.timed_out => ExitReason::Failed(TaskError::Limit {
                 limit: Limit::Time,
                 message: format!(
-                    "timeout after {:?} (it did not stop by itself: the process was {})",
-                    self.limits.time.unwrap_or_default(),
+                    "{}; it did not stop by itself: the process was {}",
+                    self.limits.reached(Limit::Time),
                     self.method.last_resort()
                 ),
             }),

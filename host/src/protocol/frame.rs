@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Took = 20,
     /// From a worker: a batch is finished; `busy: u64 LE` nanoseconds.
     BatchDone = 21,
+    /// From a worker, beside `Took`: what the task used, a [`super::message::Used`].
+    Used = 22,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
             19 => Kind::Stderr,
             20 => Kind::Took,
             21 => Kind::BatchDone,
+            22 => Kind::Used,
             _ => return None,
         })
     }

@@ -230,6 +230,38 @@ impl Failure {
     }
 }
 
+/// What a task used: `memory: u64 LE`, then `fuel: u64 LE` if that was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Used {
+    /// Bytes of its instance's memories at their largest.
+    pub(crate) memory: u64,
+    pub(crate) fuel: Option<u64>,
+}
+
+impl Used {
+    /// Appends a [`Kind::Used`] frame.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        frame::write(out, Kind::Used, |out| {
+            out.extend_from_slice(&self.memory.to_le_bytes());
+            if let Some(fuel) = self.fuel {
+                out.extend_from_slice(&fuel.to_le_bytes());
+            }
+        });
+    }
+
+    /// Reads a [`Kind::Used`] frame's payload.
+    pub(crate) fn read(payload: &[u8]) -> Result<Used, Violation> {
+        let read = payload.split_first_chunk().and_then(|(memory, rest)| {
+            let fuel = match rest {
+                [] => None,
+                rest => Some(u64::from_le_bytes(rest.try_into().ok()?)),
+            };
+            Some(Used { memory: u64::from_le_bytes(*memory), fuel })
+        });
+        read.ok_or_else(|| Violation::Malformed("what a task used, which is not 8 or 16 bytes".to_owned()))
+    }
+}
+
 /// The records of one batch: `plan: u32, attempt: u32`, then for each record `length: u32` and its bytes. The topmost bit of the length says
 /// that it is no record but the reason why there is none.
 pub(crate) struct Batch<'b> {
@@ -356,6 +388,21 @@ mod tests {
             let read: Result<Vec<Record>, _> = batch.collect();
             let written: Vec<Record> = records.iter().flat_map(|r| [Record::Bytes(r), Record::Misfit(b"why")]).collect();
             prop_assert_eq!(read.unwrap(), written);
+        }
+
+        #[test]
+        fn what_a_task_used_comes_out_as_it_went_in(memory: u64, fuel: Option<u64>) {
+            let used = Used { memory, fuel };
+            let mut bytes = Vec::new();
+            used.write(&mut bytes);
+            let frame = frame::parse(&bytes).unwrap().unwrap();
+            prop_assert_eq!((frame.kind, frame.len()), (Kind::Used, bytes.len()));
+            prop_assert_eq!(Used::read(frame.payload), Ok(used));
+        }
+
+        #[test]
+        fn what_a_task_used_is_eight_or_sixteen_bytes(payload in proptest::collection::vec(any::<u8>(), 0..24)) {
+            prop_assert_eq!(Used::read(&payload).is_ok(), matches!(payload.len(), 8 | 16));
         }
 
         #[test]

@@ -251,6 +251,9 @@ fn run_batch<S: Carrier>(
         if let Some(task_started) = task_started {
             let micros = u64::try_from(task_started.elapsed().as_micros()).unwrap_or(u64::MAX);
             frame::write(&mut outbox.ready.bytes, Kind::Took, |out| out.extend_from_slice(&micros.to_le_bytes()));
+            if let Some(used) = guest.take_used() {
+                used.write(&mut outbox.ready.bytes);
+            }
         }
         outbox.ready.bytes.append(&mut result);
         if outbox.ready.bytes.len() >= OUTBOX_LEN {

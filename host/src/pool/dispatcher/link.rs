@@ -14,7 +14,7 @@ use crate::pool::events::PoolEvent;
 use crate::pool::job::{By, ResultChunk};
 use crate::pool::schedule::{Action, Event, JobId, WorkerId};
 use crate::protocol::frame::{self, Frame, Kind, Violation};
-use crate::protocol::message::{self, Batch, Failure, FromWorker, ToWorker};
+use crate::protocol::message::{self, Batch, Failure, FromWorker, ToWorker, Used};
 use crate::sys::StatusPage;
 
 /// How much is read from a worker at once.
@@ -26,8 +26,8 @@ pub(super) const ROUNDS: usize = 8;
 pub(super) const LAST_ROUNDS: usize = 64;
 /// Bytes of any message of a worker's but a result, beside the output that it may hold. A failure's message is cut by the worker long before.
 const MESSAGE_LEN_MAX: usize = 1 << 20;
-/// What comes before a result: stdout, stderr and the time. A worker that sends them without end would fill our memory.
-const ATTACHMENTS_MAX: usize = 3;
+/// What comes before a result: stdout, stderr, the time and what was used. A worker that sends them without end would fill our memory.
+const ATTACHMENTS_MAX: usize = 4;
 /// Bytes of memory a worker's read buffer keeps when it is empty.
 const BUFFER_KEPT: usize = 1 << 20;
 
@@ -299,7 +299,10 @@ impl Dispatcher {
             Kind::Took if frame.payload.len() != 8 => {
                 Err(Violation::Malformed("a duration that is not 8 bytes".to_owned()))
             }
-            Kind::Stdout | Kind::Stderr | Kind::Took => {
+            Kind::Stdout | Kind::Stderr | Kind::Took | Kind::Used => {
+                if frame.kind == Kind::Used {
+                    Used::read(frame.payload)?;
+                }
                 results.attached += 1;
                 match results.attached > ATTACHMENTS_MAX {
                     true => Err(Violation::Unexpected("more output than a task has streams")),

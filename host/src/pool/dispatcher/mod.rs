@@ -437,8 +437,8 @@ impl Dispatcher {
         match verdict {
             Verdict::Lost { exitcode, reason } => Failure::Lost { exitcode, reason },
             Verdict::TimedOut => {
-                let (time, ended) = (self.spec.limits.time.unwrap_or_default(), self.spec.start_method.last_resort());
-                let message = format!("timeout after {time:?} (it did not stop by itself: its worker was {ended})");
+                let (reached, ended) = (self.spec.limits.reached(Limit::Time), self.spec.start_method.last_resort());
+                let message = format!("{reached}; it did not stop by itself: its worker was {ended}");
                 Failure::Limit { limit: Limit::Time, message }
             }
             Verdict::Cancelled => Failure::Cancelled,

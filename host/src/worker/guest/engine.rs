@@ -12,6 +12,9 @@ const KEEP_RESIDENT: usize = 128 << 10;
 /// The same for tables.
 const TABLE_KEEP_RESIDENT: usize = 4 << 10;
 
+/// A pool has all its tables at their full size from the beginning, at 8 bytes an element: 24 of them with so many are 200 MB of address space.
+const POOLED_TABLE_ELEMENTS_MAX: usize = 1_000_000;
+
 /// What machine code depends on. A change here wants a new number in `module/cache.rs`.
 fn config(limits: &Limits, codegen: Codegen) -> Config {
     let mut config = Config::new();
@@ -20,6 +23,8 @@ fn config(limits: &Limits, codegen: Codegen) -> Config {
     // Guests are called synchronously: a third of the cost per call, and no fibers (measured; see the design notes).
     config.concurrency_support(false);
     config.max_wasm_stack(limits.stack);
+    // The engine wants it to be the larger one. No call is asynchronous: such a stack is never made.
+    config.async_stack_size(limits.stack.saturating_mul(2));
     config.consume_fuel(codegen.fuel);
     // Frames by name are enough for a message; a module with thousands of frames of recursion is not.
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16));
@@ -36,6 +41,9 @@ pub(super) fn compiling(limits: &Limits, codegen: Codegen) -> Result<Engine, Str
 
 /// For workers: a few slots, made once in the zygote. A fresh instance costs a few microseconds.
 pub(super) fn pooling(limits: &Limits, codegen: Codegen) -> Result<Engine, String> {
+    if limits.table_elements > POOLED_TABLE_ELEMENTS_MAX {
+        return Err("the tables are too large for a pool".to_owned());
+    }
     let mut pool = PoolingAllocationConfig::default();
     // One store at a time; a component may have several core instances, memories and tables.
     pool.total_component_instances(1);
@@ -47,7 +55,7 @@ pub(super) fn pooling(limits: &Limits, codegen: Codegen) -> Result<Engine, Strin
     pool.max_core_instances_per_component(24);
     pool.max_memories_per_module(8);
     pool.max_tables_per_module(24);
-    pool.table_elements(100_000);
+    pool.table_elements(limits.table_elements);
     pool.linear_memory_keep_resident(KEEP_RESIDENT);
     pool.table_keep_resident(TABLE_KEEP_RESIDENT);
     // Synchronous calls need no fiber stacks.

@@ -1,10 +1,12 @@
 //! From the engine's errors to what a user reads.
 
+use wasmtime::component::ResourceTableError;
 use wasmtime::{Error, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::store::{Cancelled, Ctx};
-use crate::limits::{Limit, Limits};
+use super::limiter::ITEMS_MAX;
+use super::store::{Cancelled, Ctx, RESOURCES_MAX};
+use crate::limits::{Limit, Limits, size};
 use crate::protocol::message::Failure;
 
 /// A guest's own error message is not kept longer.
@@ -18,44 +20,49 @@ pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
     if error.downcast_ref::<Cancelled>().is_some() {
         return Failure::Cancelled;
     }
+    if error.downcast_ref::<ResourceTableError>().is_some_and(|e| matches!(e, ResourceTableError::Full)) {
+        let message = format!("limit of {RESOURCES_MAX} handles of a task reached");
+        return Failure::Limit { limit: Limit::Table, message };
+    }
     let cause = error.root_cause().to_string();
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+    let refused = ctx.limiter.refused();
     let Some(trap) = error.downcast_ref::<Trap>() else {
-        // The kernel's limit on the process, for a memory that is far too large at once.
-        let refused_by_kernel = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-        return match ctx.limiter.refused
-            || refused_by_kernel == Some(libc::ENOMEM)
-            || cause.contains("exceeds memory limits")
-            || cause.contains("memory minimum size")
-        {
-            true => memory_limit(limits),
-            false => Failure::BadResult { message: cause },
+        if let Some(limit) = refused.or_else(|| refused_by_engine(error, &cause)) {
+            return reached(limit, limits);
+        }
+        return match cause.strip_prefix("resource limit exceeded: ") {
+            Some(count) => {
+                let message = format!("limit of {ITEMS_MAX} instances, memories or tables of a task reached: {count}");
+                Failure::Limit { limit: Limit::Memory, message }
+            }
+            None => Failure::BadResult { message: cause },
         };
     };
-    match trap {
-        Trap::Interrupt => Failure::Limit {
-            limit: Limit::Time,
-            message: match limits.time {
-                Some(time) => format!("timeout after {time:?}"),
-                None => "interrupted".to_owned(),
-            },
-        },
-        Trap::OutOfFuel => Failure::Limit {
-            limit: Limit::Fuel,
-            message: format!("out of fuel ({} instructions)", limits.fuel.unwrap_or_default()),
-        },
-        Trap::StackOverflow => Failure::Limit {
-            limit: Limit::Stack,
-            message: format!("trap: call stack exhausted ({} KiB)", limits.stack >> 10),
-        },
-        // Most guests' allocators trap when they get no memory.
-        Trap::UnreachableCodeReached if ctx.limiter.refused => memory_limit(limits),
-        trap => Failure::Trap { message: trap_name(trap), backtrace },
+    match (trap, refused) {
+        (Trap::Interrupt, _) => reached(Limit::Time, limits),
+        (Trap::OutOfFuel, _) => reached(Limit::Fuel, limits),
+        (Trap::StackOverflow, _) => reached(Limit::Stack, limits),
+        // Most guests' allocators trap when they get no memory; others hand out what is not there.
+        (Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds | Trap::TableOutOfBounds, Some(limit)) => {
+            reached(limit, limits)
+        }
+        (trap, _) => Failure::Trap { message: trap_name(trap), backtrace },
     }
 }
 
-fn memory_limit(limits: &Limits) -> Failure {
-    Failure::Limit { limit: Limit::Memory, message: format!("memory limit of {} MiB reached", limits.memory >> 20) }
+/// What the engine refuses before it asks the limiter: a first size that no number holds, or that the kernel does not give.
+fn refused_by_engine(error: &Error, cause: &str) -> Option<Limit> {
+    let by_kernel = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    match by_kernel == Some(libc::ENOMEM) || cause.contains("exceeds memory limits") {
+        true => Some(Limit::Memory),
+        false => cause.contains("exceeds table limits").then_some(Limit::Table),
+    }
+}
+
+/// The task has reached one of its limits.
+pub(super) fn reached(limit: Limit, limits: &Limits) -> Failure {
+    Failure::Limit { limit, message: limits.reached(limit) }
 }
 
 /// The engine's words, without its prefix: ours say "trap" already.
@@ -102,8 +109,6 @@ pub(super) fn shortened(mut failure: Failure) -> Failure {
 
 /// The result is longer than it may be.
 pub(super) fn output_limit(len: usize, limits: &Limits) -> Failure {
-    Failure::Limit {
-        limit: Limit::Output,
-        message: format!("result of {len} bytes is over the limit of {} bytes", limits.output),
-    }
+    let message = limits.output_reached(&format!("a result of {}", size(len as u64)));
+    Failure::Limit { limit: Limit::Output, message }
 }

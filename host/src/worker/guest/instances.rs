@@ -6,10 +6,10 @@ use super::Shared;
 use super::capture::Capture;
 use super::failure::{classify, output_limit};
 use super::plan::{Plan, write_returned};
-use super::store::{Ctx, Output, refuel};
+use super::store::{Ctx, Output, refuel, used};
 use crate::limits::Isolation;
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::Failure;
+use crate::protocol::message::{Failure, Used};
 
 /// A binary format: what a linked module of it can do.
 pub(super) trait Format {
@@ -45,11 +45,13 @@ pub(super) struct Instances<F: Format> {
     pub(super) format: F,
     initializer: Option<Plan>,
     live: Option<Live<F::Instance>>,
+    /// What the last task used, until somebody asks.
+    pub(super) used: Option<Used>,
 }
 
 impl<F: Format> Instances<F> {
     pub(super) fn new(format: F) -> Instances<F> {
-        Instances { format, initializer: None, live: None }
+        Instances { format, initializer: None, live: None, used: None }
     }
 
     /// Runs the initializer in a first instance, so that its failure is known before any task.
@@ -64,7 +66,7 @@ impl<F: Format> Instances<F> {
 
     /// A new instance, its initializer run.
     fn instantiate(
-        &self,
+        &mut self,
         engine: &Engine,
         shared: &Shared,
         args: &[String],
@@ -73,10 +75,17 @@ impl<F: Format> Instances<F> {
     ) -> Result<Live<F::Instance>, Failure> {
         let ctx = self.format.provide(shared.ctx(output), args, stdin);
         let mut store = ctx.store(engine, shared);
-        let instance = self.format.instantiate(&mut store).map_err(|e| classify(&e, store.data(), &shared.limits))?;
+        let instance = match self.format.instantiate(&mut store) {
+            Ok(instance) => instance,
+            Err(e) => {
+                self.used = Some(used(&store, &shared.limits));
+                return Err(classify(&e, store.data(), &shared.limits));
+            }
+        };
         let mut live = Live { store, instance };
         if let Some(plan) = &self.initializer {
-            self.format.call(&mut live, plan, &[], shared, &mut Vec::new())?;
+            let initialized = self.format.call(&mut live, plan, &[], shared, &mut Vec::new());
+            initialized.inspect_err(|_| self.used = Some(used(&live.store, &shared.limits)))?;
         }
         Ok(live)
     }
@@ -106,6 +115,9 @@ impl<F: Format> Instances<F> {
         };
         let result_at = out.len();
         let called = self.format.call(&mut live, plan, record, shared, out);
+        if plan.call.timed {
+            self.used = Some(used(&live.store, &shared.limits));
+        }
         report_before(&live.store.data().output, out, result_at);
         // A function that returned, even its error, leaves a sound instance; after a trap or a limit the store is dead.
         let sound = matches!(called, Ok(()) | Err(Failure::Failed { .. } | Failure::BadRecord { .. }));
@@ -117,7 +129,7 @@ impl<F: Format> Instances<F> {
 
     /// A command: an instance of its own, the record as input, stdout as the result.
     fn run_command(
-        &self,
+        &mut self,
         engine: &Engine,
         shared: &Shared,
         plan: &Plan,
@@ -132,7 +144,11 @@ impl<F: Format> Instances<F> {
             output.stdout = Some(result.clone());
         }
         let instance = self.instantiate(engine, shared, &args, stdin, output.clone());
-        let ended = instance.and_then(|mut live| self.format.call(&mut live, plan, &[], shared, &mut Vec::new()));
+        let ended = instance.and_then(|mut live| {
+            let ended = self.format.call(&mut live, plan, &[], shared, &mut Vec::new());
+            self.used = Some(used(&live.store, &shared.limits));
+            ended
+        });
 
         let (stdout, dropped) = result.as_ref().map(Capture::take).unwrap_or_default();
         if dropped > 0 {

@@ -8,6 +8,7 @@ mod engine;
 mod failure;
 mod host;
 mod instances;
+mod limiter;
 mod plan;
 mod store;
 mod values;
@@ -25,10 +26,10 @@ use self::instances::Instances;
 use self::plan::Plan;
 pub(super) use self::store::Me;
 use self::store::{Ctx, Output};
-use crate::limits::{Isolation, Limits};
+use crate::limits::{Isolation, Limit, Limits};
 use crate::module::{ModuleInfo, ModuleKind};
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{Call, Failure, Setup};
+use crate::protocol::message::{Call, Failure, Setup, Used};
 
 /// How a task ended, as an exit code.
 #[derive(Debug, Clone, Copy)]
@@ -153,6 +154,14 @@ impl Guest {
         matches!(self.plans.get(&plan), Some(Ok(plan)) if plan.call.timed)
     }
 
+    /// What the task used that has just been run, if its plan is timed and it came to have an instance. Once.
+    pub(super) fn take_used(&mut self) -> Option<Used> {
+        match &mut self.code {
+            Code::Component(instances) => instances.used.take(),
+            Code::Core(instances) => instances.used.take(),
+        }
+    }
+
     /// Says that a task starts now. `false`: nobody wants it any more.
     pub(super) fn start_one(&self) -> bool {
         self.shared.me.start_one();
@@ -173,11 +182,10 @@ impl Guest {
     /// Runs one record and appends its result to `out`: what the guest printed, then one `Returned` or `Failed` frame.
     pub(super) fn run(&mut self, plan: u32, attempt: u32, record: &[u8], out: &mut Vec<u8>) -> Ended {
         self.shared.me.set_attempt(attempt);
+        let _of_another_task = self.take_used();
         let result_at = out.len();
         let outcome = match self.plans.get(&plan) {
-            _ if record.len() > self.shared.limits.input => Err(Failure::BadRecord {
-                message: format!("the record is over the limit of {} bytes", self.shared.limits.input),
-            }),
+            _ if record.len() > self.shared.limits.input => Err(failure::reached(Limit::Input, &self.shared.limits)),
             Some(Ok(plan)) => match &mut self.code {
                 Code::Component(guest) => guest.run(&self.engine, &self.shared, plan, record, out),
                 Code::Core(guest) => guest.run(&self.engine, &self.shared, plan, record, out),

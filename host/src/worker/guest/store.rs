@@ -6,24 +6,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::Shared;
 use super::capture::Capture;
+use super::limiter::Limiter;
 use crate::limits::Limits;
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::Identity;
+use crate::protocol::message::{Identity, Used};
 use crate::sys::StatusPage;
 
-/// Elements of all tables of a store.
-const TABLE_ELEMENTS_MAX: usize = 1_000_000;
-/// Instances, memories, tables of a store (each).
-const ITEMS_MAX: usize = 1_000;
 /// Handles that a guest may hold on the host's side.
-const RESOURCES_MAX: usize = 10_000;
+pub(super) const RESOURCES_MAX: usize = 10_000;
+/// Random bytes that a guest may ask for at once: they are made before the guest has a place for them.
+const RANDOM_LEN_MAX: u64 = 16 << 20;
 
 /// The process that a guest runs in, as `wpool:process/current` shows it.
 pub(in crate::worker) struct Me {
@@ -120,13 +119,14 @@ pub(super) struct Ctx {
 
 impl Ctx {
     pub(super) fn new(limits: &Limits, me: Arc<Me>, output: Output) -> Ctx {
-        let limiter = Limiter::new(limits.memory);
+        let limiter = Limiter::new(limits);
         Ctx { me, limiter, output, deadline: None, table: ResourceTable::new(), wasi: None, p1: None }
     }
 
     /// A task begins: its time runs from now.
     pub(super) fn begin(&mut self, limits: &Limits) {
         self.deadline = limits.time.and_then(|time| Instant::now().checked_add(time));
+        self.limiter.begin();
     }
 
     /// Whether the guest may go on. Asked at every tick that finds it in its own code.
@@ -153,7 +153,7 @@ impl Ctx {
 
     fn builder(&self, args: &[String], stdin: Vec<u8>) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
-        builder.args(args);
+        builder.args(args).max_random_size(RANDOM_LEN_MAX);
         if let Some(stdout) = &self.output.stdout {
             builder.stdout(stdout.clone());
         }
@@ -191,57 +191,15 @@ pub(super) fn refuel(store: &mut Store<Ctx>, limits: &Limits) {
     }
 }
 
+/// What the task has used so far.
+pub(super) fn used(store: &Store<Ctx>, limits: &Limits) -> Used {
+    let left = |full: u64| full.saturating_sub(store.get_fuel().unwrap_or(full));
+    Used { memory: store.data().limiter.memory(), fuel: limits.fuel.map(left) }
+}
+
 impl WasiView for Ctx {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.as_mut().expect("preview 2 is linked only for components whose stores are made with it");
         WasiCtxView { ctx, table: &mut self.table }
-    }
-}
-
-/// Counts the memories and tables of a store together: the engine's own limits are per memory, which a guest with many gets around.
-pub(super) struct Limiter {
-    memory_max: u64,
-    memory: u64,
-    tables: usize,
-    /// The guest asked for more memory than it may have.
-    pub(super) refused: bool,
-}
-
-impl Limiter {
-    fn new(memory_max: u64) -> Limiter {
-        Limiter { memory_max, memory: 0, tables: 0, refused: false }
-    }
-}
-
-impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.memory.saturating_add((desired - current) as u64);
-        self.refused |= total > self.memory_max;
-        if total > self.memory_max {
-            return Ok(false);
-        }
-        self.memory = total;
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.tables.saturating_add(desired - current);
-        if total > TABLE_ELEMENTS_MAX {
-            return Ok(false);
-        }
-        self.tables = total;
-        Ok(true)
-    }
-
-    fn instances(&self) -> usize {
-        ITEMS_MAX
-    }
-
-    fn tables(&self) -> usize {
-        ITEMS_MAX
-    }
-
-    fn memories(&self) -> usize {
-        ITEMS_MAX
     }
 }

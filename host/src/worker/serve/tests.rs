@@ -170,7 +170,7 @@ fn each_batch_is_run_by_its_own_plan() {
 #[test]
 fn a_timed_plan_tells_the_time_before_each_result() {
     let script = Script::default().plan(1, RAW, true).batch(1, &[b"a", b"!"]).shutdown();
-    check(script, 0, &["Took", "+a", "Took", "-trap: unreachable", "BatchDone"]);
+    check(script, 0, &["Took", "Used", "+a", "Took", "Used", "-trap: unreachable", "BatchDone"]);
 }
 
 #[test]
