@@ -754,7 +754,7 @@ fn o28_a_record_over_its_limit_is_refused_and_the_others_go_on() {
     let upper = pool.func::<&str, String>("run").unwrap();
     let outcomes = pool.try_map(&upper, ["0123456789", "0123456789a", "b"]);
     assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
-    assert!(matches!(outcomes[1], Err(TaskError::BadRecord { .. })));
+    assert!(matches!(outcomes[1], Err(TaskError::Limit { limit: Limit::Input, .. })), "{:?}", outcomes[1]);
 }
 
 // Types.
