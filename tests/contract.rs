@@ -1,4 +1,4 @@
-//! The table of the contract, host/docs/contract.md, is complete and true to the tests that it names.
+//! The tables of the contract and of the faults, host/docs/contract.md and faults.md, are complete and true to the tests that they name.
 
 mod support;
 
@@ -7,25 +7,45 @@ use std::path::Path;
 
 use support::repo;
 
-const TABLE: &str = include_str!("../host/docs/contract.md");
+/// A page with a table of items and the tests of each.
+struct Table {
+    file: &'static str,
+    text: &'static str,
+    /// The letters of its items, and how many there are of each.
+    items: &'static [(char, usize)],
+    /// How an item without a test begins: with the reason for having none.
+    reasons: &'static [&'static str],
+}
 
-/// How an item without a test begins: with the reason for having none.
-const REASONS: [&str; 2] = ["by type: ", "no meaning here: "];
+const TABLES: [Table; 2] = [
+    Table {
+        file: "host/docs/contract.md",
+        text: include_str!("../host/docs/contract.md"),
+        items: &[('P', 52), ('O', 53), ('D', 8)],
+        reasons: &["by type: ", "no meaning here: "],
+    },
+    Table {
+        file: "host/docs/faults.md",
+        text: include_str!("../host/docs/faults.md"),
+        items: &[('F', 106)],
+        reasons: &["cannot be tested: ", "to come: "],
+    },
+];
 
 struct Row {
     behaviour: &'static str,
     tests: Vec<&'static str>,
 }
 
-fn all_items() -> BTreeSet<String> {
-    let numbered = |letter, count| (1..=count).map(move |n| format!("{letter}{n}"));
-    numbered('P', 52).chain(numbered('O', 53)).chain(numbered('D', 8)).collect()
+fn all_items(table: &Table) -> BTreeSet<String> {
+    let numbered = |(letter, count): &(char, usize)| (1..=*count).map(|n| format!("{letter}{n}")).collect::<Vec<_>>();
+    table.items.iter().flat_map(numbered).collect()
 }
 
-fn rows() -> Vec<(&'static str, Row)> {
+fn rows(table: &Table) -> Vec<(&'static str, Row)> {
     let cells =
         |line: &'static str| line.strip_prefix("| ")?.strip_suffix('|')?.split(" | ").collect::<Vec<_>>().into();
-    let rows = TABLE.lines().filter_map(cells).filter(|cells: &Vec<&str>| cells[0] != "item");
+    let rows = table.text.lines().filter_map(cells).filter(|cells: &Vec<&str>| !matches!(cells[0], "item" | "row"));
     let row = |cells: Vec<&'static str>| {
         let &[item, behaviour, tests] = &cells[..] else { panic!("not a row of three cells: {cells:?}") };
         // Tests are set as code, with commas between them.
@@ -75,34 +95,45 @@ fn tests() -> BTreeSet<String> {
 
 #[test]
 fn every_item_is_there_once() {
-    let mut seen = BTreeSet::new();
-    for (item, _) in rows() {
-        assert!(seen.insert(item.to_owned()), "{item} is there twice");
+    for table in &TABLES {
+        let mut seen = BTreeSet::new();
+        for (item, _) in rows(table) {
+            assert!(seen.insert(item.to_owned()), "{item} is there twice");
+        }
+        assert_eq!(seen, all_items(table), "{}", table.file);
     }
-    assert_eq!(seen, all_items());
 }
 
 #[test]
 fn every_item_has_a_test_or_a_reason() {
     let known = tests();
-    for (item, row) in rows() {
-        let has_reason = REASONS.iter().any(|reason| row.behaviour.starts_with(reason));
-        let own = row.tests.iter().filter(|test| items_of(test).any(|of| of == item)).count();
-        assert!(has_reason != (own > 0), "{item} needs either a test with its number, or a reason");
-        for test in row.tests {
-            assert!(known.contains(test), "{item} names {test}, which does not exist");
+    for table in &TABLES {
+        for (item, row) in rows(table) {
+            let has_reason = table.reasons.iter().any(|reason| row.behaviour.starts_with(reason));
+            let own = row.tests.iter().filter(|test| items_of(test).any(|of| of == item)).count();
+            assert!(has_reason != (own > 0), "{item} needs either a test with its number, or a reason");
+            for test in row.tests {
+                assert!(known.contains(test), "{item} names {test}, which does not exist");
+            }
         }
     }
 }
 
 #[test]
 fn every_test_of_an_item_is_named_by_it() {
-    let (items, rows): (_, BTreeMap<_, _>) = (all_items(), rows().into_iter().collect());
-    for test in tests() {
-        for item in items_of(&test).filter(|item| items.contains(item)) {
-            assert!(rows[item.as_str()].tests.contains(&test.as_str()), "{item} does not name its test {test}");
+    let known = tests();
+    let mut unnamed = Vec::new();
+    for table in &TABLES {
+        let (items, rows): (_, BTreeMap<_, _>) = (all_items(table), rows(table).into_iter().collect());
+        for test in &known {
+            for item in items_of(test).filter(|item| items.contains(item)) {
+                if !rows[item.as_str()].tests.contains(&test.as_str()) {
+                    unnamed.push(format!("add `{test}` to the tests of {item} in {}", table.file));
+                }
+            }
         }
     }
+    assert!(unnamed.is_empty(), "{}", unnamed.join("\n"));
 }
 
 /// Whether a line begins an item that anybody can name: as the sources are written, what only the crate may use says so.

@@ -190,3 +190,167 @@ pub(crate) fn sleeps_in_a_call(pid: u32) -> bool {
     let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
     proc_state(pid) == Some('S') && !place.contains("unix_stream")
 }
+
+/// A place for runs of the program: all that they may leave behind lies in it, and is looked for afterwards.
+pub(crate) struct Scene {
+    dir: tempfile::TempDir,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Scene {
+        let dir = temp_dir();
+        for name in ["tmp", "home", "work"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        Scene { dir }
+    }
+
+    /// Where the tests' own files lie: what is in here is not looked at.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("work").join(name)
+    }
+
+    /// Writes one of the tests' own files.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.dir.path().join("cache")
+    }
+
+    /// The program under test, with nothing in its environment but this place.
+    pub(crate) fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(program());
+        command.args(args).env_clear().current_dir(self.dir.path().join("work"));
+        command.env("WPOOL_CACHE_DIR", self.cache()).env("HOME", self.dir.path().join("home"));
+        command.env("TMPDIR", self.dir.path().join("tmp"));
+        command
+    }
+
+    /// Fails if the run of `pid`, which has ended, left a process, shared memory, a socket or a temporary file.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self, pid: u32) {
+        assert_no_workers(pid);
+        let unnamed: Vec<u32> = with_open_file_in(self.dir.path());
+        assert_eq!(unnamed, [] as [u32; 0], "processes that have files of the run open");
+        for name in ["tmp", "home"] {
+            assert_eq!(names_in(&self.dir.path().join(name)), [""; 0], "left in {name}");
+        }
+        let in_cache = |name: &String| name.starts_with("tmp-");
+        let left: Vec<String> = names_in(&self.cache()).into_iter().filter(in_cache).collect();
+        assert_eq!(left, [""; 0], "left in the cache");
+        let shared: Vec<String> = names_in(Path::new("/dev/shm")).into_iter().filter(|n| n.contains("wpool")).collect();
+        assert_eq!(shared, [""; 0], "shared memory");
+        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        let place = self.dir.path().to_str().unwrap();
+        let named = sockets.lines().filter(|line| line.contains(place) || line.contains("@wpool"));
+        assert_eq!(named.count(), 0, "sockets with names: {sockets}");
+    }
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The processes, but this one, that have their directory or an open file below `dir`: whatever they call themselves.
+fn with_open_file_in(dir: &Path) -> Vec<u32> {
+    let pids =
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    let links = |pid: &u32| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().map(|e| e.path());
+        open.chain([PathBuf::from(format!("/proc/{pid}/cwd"))]).collect::<Vec<_>>()
+    };
+    let is_below = |link: &PathBuf| std::fs::read_link(link).is_ok_and(|target| target.starts_with(dir));
+    pids.filter(|pid| *pid != std::process::id()).filter(|pid| links(pid).iter().any(is_below)).collect()
+}
+
+/// How a run of the program ended.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+    /// The most memory that the coordinator has had, in MiB.
+    pub(crate) peak_mib: u64,
+    pub(crate) took: Duration,
+}
+
+impl Ended {
+    /// The exit code, and what stderr must contain.
+    #[track_caller]
+    pub(crate) fn with(&self, code: i32, said: &str) {
+        assert_eq!(self.code, Some(code), "{}", self.stderr);
+        assert!(self.stderr.contains(said), "no {said:?} in {}", self.stderr);
+    }
+}
+
+/// Runs `command` to its end with `input`, under the eyes of a watchdog; then nothing of it may be left.
+#[track_caller]
+pub(crate) fn run_in(scene: &Scene, mut command: std::process::Command, input: &[u8]) -> Ended {
+    use std::io::{Read, Write};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Stdio;
+
+    let began = Instant::now();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+    // A program that does not read all of it is fine.
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        out.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let talk = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        err.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let mut peak_kib = 0;
+    let status = loop {
+        // It only ever grows: the last look before the end is the best.
+        peak_kib = peak_kib.max(memory_peak_kib(pid));
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("it did not end within a minute: {command:?}");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    feeder.join().unwrap();
+    let ended = Ended {
+        code: status.code(),
+        signal: status.signal(),
+        stdout: reader.join().unwrap().unwrap(),
+        stderr: String::from_utf8(talk.join().unwrap().unwrap()).expect("stderr is text"),
+        peak_mib: peak_kib >> 10,
+        took: began.elapsed(),
+    };
+    scene.assert_nothing_left(pid);
+    assert_harmless(&ended.stderr);
+    ended
+}
+
+/// The most memory that a process has had so far.
+pub(crate) fn memory_peak_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
+    line.split_whitespace().nth(1).map_or(0, |kib| kib.parse().unwrap())
+}
+
+/// Fails if the text has power over a terminal: control characters, or ones that change the direction of writing.
+#[track_caller]
+pub(crate) fn assert_harmless(text: &str) {
+    let has_power = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let found: Vec<char> = text.chars().filter(|c| has_power(*c)).collect();
+    assert!(found.is_empty(), "{found:?} in {text:?}");
+}

@@ -36,6 +36,8 @@ pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
                 let message = format!("limit of {ITEMS_MAX} instances, memories or tables of a task reached: {count}");
                 Failure::Limit { limit: Limit::Memory, message }
             }
+            // Not in its result: in what it handed to the host, or did with its handles.
+            None if !backtrace.is_empty() => Failure::Trap { message: cause, backtrace },
             None => Failure::BadResult { message: cause },
         };
     };
