@@ -1,8 +1,12 @@
 //! Errors, by whose fault it is: the module's, the caller's, a task's, the pool's.
+//!
+//! Their texts quote modules, guests and workers. Each is one line, without characters that have power over a terminal.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
+use crate::escape::{OneLine, list, shortened};
 use crate::limits::{Limit, size};
 use crate::module::TargetError;
 use crate::protocol::message::Failure;
@@ -27,25 +31,25 @@ pub enum ModuleError {
     #[error("cannot read the module: {0}")]
     Io(#[source] io::Error),
     /// It is not WebAssembly.
-    #[error("not a WebAssembly module: {0}")]
+    #[error("not a WebAssembly module: {}", shortened(.0))]
     NotWasm(String),
     /// It is WebAssembly, but not valid, or uses a feature that is not enabled.
-    #[error("the module is refused: {0}")]
+    #[error("the module is refused: {}", shortened(.0))]
     Invalid(String),
     /// Compiling took more time, memory or nesting than is allowed.
-    #[error("compile limit exceeded: {0}")]
+    #[error("compile limit exceeded: {}", shortened(.0))]
     CompileLimit(String),
     /// The compiler process could not be started.
     #[error(transparent)]
     Start(StartError),
     /// The compiler process failed; this is wpool's fault, not the module's.
-    #[error("the compiler process failed: {0}")]
+    #[error("the compiler process failed: {}", shortened(.0))]
     Compiler(String),
     /// The compiler process cannot be confined as [`Sandbox::Strict`](crate::Sandbox::Strict) wants it.
-    #[error("{0}")]
+    #[error("{}", shortened(.0))]
     Sandbox(String),
     /// Any of the others, for the file at this path.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", OneLine(.path))]
     At {
         /// The file.
         path: String,
@@ -102,7 +106,7 @@ pub enum StartError {
     #[error("the sandbox is strict, and a worker in a thread has this program's own rights")]
     ThreadUnconfined,
     /// The operating system refused.
-    #[error("cannot start {program}: {source}")]
+    #[error("cannot start {}: {}", OneLine(.program), shortened(&.source.to_string()))]
     Spawn {
         /// The program.
         program: String,
@@ -139,7 +143,7 @@ pub enum BuildError {
     #[error(transparent)]
     Module(#[from] ModuleError),
     /// The module needs imports that no worker provides.
-    #[error("the module needs what is not granted: {}", .missing.join("; "))]
+    #[error("the module needs what is not granted: {}", list(.missing, "; "))]
     MissingImports {
         /// Name and reason, for all of them.
         missing: Vec<String>,
@@ -159,7 +163,7 @@ pub enum BuildError {
         reason: String,
     },
     /// An argument that is the same for every task is not of its parameter's type.
-    #[error("argument {index} of {func}: {reason}")]
+    #[error("argument {} of {}: {}", shortened(.index), shortened(.func), shortened(.reason))]
     Argument {
         /// The function.
         func: String,
@@ -169,7 +173,7 @@ pub enum BuildError {
         reason: String,
     },
     /// More arguments than parameters.
-    #[error("{func} takes {expected} arguments, {given} are given")]
+    #[error("{} takes {expected} arguments, {given} are given", shortened(.func))]
     TooManyArguments {
         /// The function.
         func: String,
@@ -179,7 +183,7 @@ pub enum BuildError {
         given: usize,
     },
     /// Parameters that nothing fills.
-    #[error("{func} needs a value for {}", .missing.join(", "))]
+    #[error("{} needs a value for {}", shortened(.func), list(.missing, ", "))]
     MissingArguments {
         /// The function.
         func: String,
@@ -187,7 +191,7 @@ pub enum BuildError {
         missing: Vec<String>,
     },
     /// The Rust types of a [`Func`](crate::Func) do not match the function.
-    #[error("{func} is {wit}, which does not take {rust}")]
+    #[error("{} is {}, which does not take {rust}", shortened(.func), shortened(.wit))]
     Type {
         /// The function.
         func: String,
@@ -197,7 +201,7 @@ pub enum BuildError {
         rust: &'static str,
     },
     /// An input or output format that does not go with the function.
-    #[error("{0}")]
+    #[error("{}", shortened(.0))]
     Format(String),
     /// The pool's own thread or files could not be made.
     #[error("cannot set up the pool: {0}")]
@@ -209,7 +213,7 @@ pub enum BuildError {
     #[error(transparent)]
     Closed(#[from] Closed),
     /// The pool was to have its workers at once, and they cannot run: [`PoolBuilder::lazy`](crate::PoolBuilder::lazy).
-    #[error("the pool is broken: {reason}")]
+    #[error("the pool is broken: {}", shortened(.reason))]
     Broken {
         /// Why.
         reason: String,
@@ -239,13 +243,11 @@ pub enum BuildError {
 #[non_exhaustive]
 pub enum TaskError {
     /// The function returned `err(..)`: what an exception is in Python.
-    #[error("{message}")]
     Failed {
         /// The error value; text as it is, other types as WAVE.
         message: String,
     },
     /// The guest trapped.
-    #[error("trap: {message}")]
     Trap {
         /// The engine's word for the trap.
         message: String,
@@ -253,7 +255,6 @@ pub enum TaskError {
         backtrace: Vec<String>,
     },
     /// The task reached a limit of [`Limits`](crate::Limits).
-    #[error("{message}")]
     Limit {
         /// Which.
         limit: Limit,
@@ -261,25 +262,21 @@ pub enum TaskError {
         message: String,
     },
     /// The guest called `exit`.
-    #[error("exit: guest called exit({code})")]
     Exited {
         /// Its argument.
         code: i32,
     },
     /// The record is not a value of the parameter's type.
-    #[error("bad input: {message}")]
     BadRecord {
         /// What was expected.
         message: String,
     },
     /// The guest's result breaks the rules of its type, or is not of the type asked for.
-    #[error("bad result: {message}")]
     BadResult {
         /// How.
         message: String,
     },
     /// The worker process died while it ran this task.
-    #[error("worker died: {reason}")]
     WorkerLost {
         /// As Python's `exitcode`: -N for signal N.
         exitcode: Option<i32>,
@@ -287,13 +284,10 @@ pub enum TaskError {
         reason: String,
     },
     /// The task was cancelled, or its pool terminated.
-    #[error("cancelled")]
     Cancelled,
     /// The pool was closed or terminated before: it takes no more tasks.
-    #[error("the pool is not running")]
     Closed,
     /// The pool cannot go on.
-    #[error("the pool is broken: {reason}")]
     Broken {
         /// Why.
         reason: String,
@@ -317,7 +311,38 @@ impl From<Failure> for TaskError {
     }
 }
 
+impl std::fmt::Display for TaskError {
+    /// [`TaskError::message`] on one line, and cut off where it gets long: for people, terminals and logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&shortened(&self.message()))
+    }
+}
+
 impl TaskError {
+    /// The whole message, with the guest's own words exactly as they are: with its newlines, and whatever else it may have thought of to
+    /// confuse a terminal. [`Display`](std::fmt::Display) shows the same on one line, escaped and shortened.
+    ///
+    /// ```
+    /// use wpool::TaskError;
+    ///
+    /// let error = TaskError::Failed { message: "no\n\x1b[2Jway".to_owned() };
+    /// assert_eq!(error.message(), "no\n\x1b[2Jway");
+    /// assert_eq!(error.to_string(), r"no\n\x1b[2Jway");
+    /// ```
+    pub fn message(&self) -> Cow<'_, str> {
+        match self {
+            TaskError::Failed { message } | TaskError::Limit { message, .. } => message.into(),
+            TaskError::Trap { message, .. } => format!("trap: {message}").into(),
+            TaskError::Exited { code } => format!("exit: guest called exit({code})").into(),
+            TaskError::BadRecord { message } => format!("bad input: {message}").into(),
+            TaskError::BadResult { message } => format!("bad result: {message}").into(),
+            TaskError::WorkerLost { reason, .. } => format!("worker died: {reason}").into(),
+            TaskError::Cancelled => "cancelled".into(),
+            TaskError::Closed => "the pool is not running".into(),
+            TaskError::Broken { reason } => format!("the pool is broken: {reason}").into(),
+        }
+    }
+
     /// One word for the kind of error, stable, for machines: `failed`, `trap`, `time`, `memory`, ...
     ///
     /// ```

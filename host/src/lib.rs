@@ -48,6 +48,7 @@ mod context;
 #[cfg(feature = "worker")]
 pub mod dummy;
 mod error;
+mod escape;
 mod limits;
 mod module;
 mod pool;

@@ -482,17 +482,20 @@ pub(super) struct MapArgs {
 
     /// What stdout gets: the results as text, or one JSON object per task
     ///
-    /// text: each result and a newline. A result that holds newlines itself is written as it is: use -z or jsonl where that matters. A
-    /// failed task has no result. jsonl: {seq, status, output | output_b64, error: {kind, message, trace}, ms, fuel, mem_peak, worker, pid,
-    /// attempt, stdout, stderr}; fuel is what the task used of --fuel, mem_peak the largest size of its memory in bytes; status is "ok" or the kind of error; what is absent is left out; output_b64 is for bytes that are not UTF-8.
+/// text: each result, byte for byte, and a newline; a failed task has none. A result that holds newlines itself looks like several
+    /// (the end of the run tells how many did that): where guests are not to be trusted with that, use jsonl, or -z for results that are
+    /// text. On a terminal, what could control it is shown escaped. jsonl: one line for each task, whatever is in it: {seq, status,
+    /// output | output_b64, error: {kind, message, trace}, ms, fuel, mem_peak, worker, pid, attempt, stdout, stderr}; fuel is what the task
+    /// used of --fuel, mem_peak the largest size of its memory in bytes; status is "ok" or the kind of error; what is absent is left out;
+    /// output_b64 is for bytes that are not UTF-8.
     #[arg(long, value_enum, value_name = "FORM", default_value_t, help_heading = "Output")]
     pub(super) format: OutputForm,
 
-    /// A NUL byte after each result, instead of a newline
+    /// A NUL byte after each result, instead of a newline: results may hold newlines then, but no NUL
     #[arg(short = 'z', long, help_heading = "Output")]
     pub(super) print0: bool,
 
-    /// The record and a tab before each result; in jsonl, the record as `input`, or as `input_b64` if it is not UTF-8
+    /// The record as it is and a tab before each result; in jsonl, the record as `input`, or as `input_b64` if it is not UTF-8
     #[arg(long, help_heading = "Output")]
     pub(super) tag: bool,
 

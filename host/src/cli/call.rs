@@ -3,10 +3,11 @@
 use super::args::CallArgs;
 use super::exit::{Exit, Failure};
 use super::output::{print, trace};
-use super::report::{Report, one_line};
+use super::report::Report;
 use super::{settings, signals};
 use crate::context::StartMethod;
 use crate::error::TaskError;
+use crate::escape::OneLine;
 use crate::pool::{Outcome, Pool};
 use crate::target::{Target, resolve};
 
@@ -82,6 +83,6 @@ fn tell(outcome: &Outcome<'_>, report: &Report) -> Result<Exit, Failure> {
 pub(super) fn say(error: &TaskError, report: &Report) {
     report.error(&error.to_string());
     for frame in trace(error) {
-        report.line(&format!("    {}", one_line(frame)));
+        report.line(&format!("    {}", OneLine(frame)));
     }
 }

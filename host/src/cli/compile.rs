@@ -5,6 +5,7 @@ use super::exit::{Exit, Failure};
 use super::output::print;
 use super::report::Report;
 use super::settings;
+use crate::escape::OneLine;
 
 pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> {
     let loader = settings::loader(&CacheArgs { no_cache: false, cache_dir: args.cache_dir.clone() }, &args.sandbox);
@@ -26,7 +27,8 @@ pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> 
         }
         match module.cached() {
             Some(place) => {
-                print(format!("{}: {}\n", path.display(), place.display()).as_bytes())?;
+                let line = format!("{}: {}", path.display(), place.display());
+                print(format!("{}\n", OneLine(line)).as_bytes())?;
             }
             None => {
                 let why = if module.warnings().is_empty() { ": no cache directory is known (--cache-dir)" } else { "" };

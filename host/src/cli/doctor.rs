@@ -7,6 +7,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::exit::{Exit, Failure};
 use super::output::print;
+use crate::escape::OneLine;
 use crate::module::Module;
 
 pub(super) fn run() -> Result<Exit, Failure> {
@@ -24,7 +25,7 @@ pub(super) fn run() -> Result<Exit, Failure> {
 }
 
 fn line(text: &mut String, line: &str) {
-    writeln!(text, "  {line}").expect("writing to a String does not fail");
+    writeln!(text, "  {}", OneLine(line)).expect("writing to a String does not fail");
 }
 
 fn machine() -> String {

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::args::InspectArgs;
 use super::exit::{Exit, Failure};
 use super::output::print;
-use super::report::{Report, one_line};
+use super::report::Report;
 use super::settings;
+use crate::escape::{OneLine, shortened, write_json};
 use crate::module::{Export, Grant, Import, Module, ModuleKind, Role};
 
 #[derive(Serialize)]
@@ -37,11 +38,10 @@ struct ExportFields<'a> {
 
 pub(super) fn run(args: &InspectArgs, report: &Report) -> Result<Exit, Failure> {
     let module = settings::load(&args.module, report)?;
-    let text = if args.json { json(&module) } else { text(&module) };
-    print(text.as_bytes())
+    print(&if args.json { json(&module) } else { text(&module).into_bytes() })
 }
 
-fn json(module: &Module) -> String {
+fn json(module: &Module) -> Vec<u8> {
     let description = Description {
         kind: module.kind(),
         digest: module.digest().to_string(),
@@ -49,7 +49,10 @@ fn json(module: &Module) -> String {
         imports: module.imports().map(import_fields).collect(),
         exports: module.exports().map(export_fields).collect(),
     };
-    serde_json::to_string(&description).expect("strings and numbers have a JSON form") + "\n"
+    let mut json = Vec::new();
+    write_json(&mut json, &description);
+    json.push(b'\n');
+    json
 }
 
 fn import_fields(import: &Import) -> ImportFields<'_> {
@@ -76,7 +79,7 @@ fn text(module: &Module) -> String {
             Grant::Missing(note) => ("MISSING", note),
         };
         let note = if note.is_empty() { String::new() } else { format!(": {note}") };
-        line(format!("  {}  {mark}{}", one_line(&import.name), one_line(&note)));
+        line(format!("  {}  {mark}{}", OneLine(&import.name), shortened(&note)));
     }
     line(heading("exports", module.exports().count()));
     for export in module.exports() {
@@ -88,7 +91,7 @@ fn text(module: &Module) -> String {
             Role::Uncallable => "  (cannot be called from outside)",
         };
         let default = if default == Some(export) { "  (default)" } else { "" };
-        line(format!("  {}{role}{default}", one_line(&format!("{interface}{}", export.wit()))));
+        line(format!("  {}{role}{default}", shortened(&format!("{interface}{}", export.wit()))));
     }
     text
 }

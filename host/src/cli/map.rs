@@ -20,12 +20,13 @@ use super::exit::{Exit, Failure};
 use super::input::{Sink, Source, Splitter, Stopped};
 use super::labels::{Labels, SHORT};
 use super::output::{Output, trace};
-use super::report::{Report, one_line, quoted};
+use super::report::{Report, quoted};
 use super::settings;
 use super::signals::{self, Received};
 use super::stdio;
 use super::tally::{self, LINES_MAX, Tally};
 use crate::error::{Closed, TaskError};
+use crate::escape::OneLine;
 use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, PoolEvent};
 
 /// How old the progress that is shown may be while no outcomes come.
@@ -279,10 +280,9 @@ impl Map<'_> {
             0 | 1 => String::new(),
             attempt => format!(", attempt {attempt}"),
         };
-        let message = one_line(&error.to_string());
-        // `error` escapes once more, which changes nothing: there is nothing left to escape.
-        self.report.error(&format!("task {number}: {message} (input {}{attempt})", quoted(&label)));
-        let frames: Vec<String> = trace(error).iter().map(|frame| format!("    {}", one_line(frame))).collect();
+        // `error` escapes what is escaped already, which changes nothing.
+        self.report.error(&format!("task {number}: {error} (input {}{attempt})", quoted(&label)));
+        let frames: Vec<String> = trace(error).iter().map(|frame| format!("    {}", OneLine(frame))).collect();
         if !frames.is_empty() {
             self.report.line(&frames.join("\n"));
         }
@@ -323,6 +323,7 @@ impl Map<'_> {
 
     fn end(mut self) -> Result<Exit, Failure> {
         self.flush();
+        let ambiguity = self.output.ambiguity();
         let written = self.output.finish();
         let tally = &self.shared.tally;
         // Workers that were not needed in the end may be killed while they start.
@@ -349,6 +350,9 @@ impl Map<'_> {
         }
         if let Some(reason) = &self.broken {
             self.report.error(&format!("the pool is broken: {reason}"));
+        }
+        if let Some(ambiguity) = ambiguity {
+            self.report.warn(&ambiguity);
         }
         self.report.note(&summary(&self.shared, self.started.elapsed().as_secs_f64()));
         let halted = self.halt.filter(|_| tally.is_halted());

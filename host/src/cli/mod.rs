@@ -32,6 +32,7 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use self::args::{Cli, Command, Generate};
 use self::exit::{Exit, Failure};
 use self::report::Report;
+use crate::escape::{ForTerminal, is_plain};
 
 /// The `wpool` program, after [`init`](crate::init).
 ///
@@ -40,7 +41,8 @@ use self::report::Report;
 #[doc(hidden)]
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        let text = format!("wpool: internal error, please report it: {}\n", report::one_line(&panic.to_string()));
+        let text =
+            format!("wpool: internal error, please report it: {}\n", crate::escape::shortened(&panic.to_string()));
         stdio::say(text.as_bytes());
     }));
     let exit = std::panic::catch_unwind(run).unwrap_or(Exit::Own);
@@ -56,7 +58,7 @@ fn run() -> Exit {
     let matches = Cli::command().color(color).try_get_matches_from(&args);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(e) => return exit_of_clap(&e),
+        Err(e) => return exit_of_clap(&e, &args),
     };
     let report = Report::new(&cli.talk);
     let done = match (cli.generate, cli.command) {
@@ -100,8 +102,17 @@ fn warn_of_unenforced(report: &Report) {
 }
 
 /// Help and version go to stdout and are a success; a wrong command line is told on stderr.
-fn exit_of_clap(error: &clap::Error) -> Exit {
-    match (error.print(), error.exit_code()) {
+fn exit_of_clap(error: &clap::Error, args: &[OsString]) -> Exit {
+    let is_ours = args.iter().all(|arg| arg.to_string_lossy().chars().all(is_plain));
+    let printed = match error.exit_code() == 0 || is_ours {
+        true => error.print(),
+        // A stranger's file name may have become an option, and clap takes escapes for its own colors: without any, then.
+        false => {
+            stdio::say(&ForTerminal::default().show(error.to_string().as_bytes()));
+            Ok(())
+        }
+    };
+    match (printed, error.exit_code()) {
         (Err(e), 0) if e.kind() == std::io::ErrorKind::BrokenPipe => Exit::Signal(libc::SIGPIPE),
         (Err(_), 0) => Exit::Io,
         (Ok(()), 0) => Exit::Success,

@@ -1,5 +1,9 @@
 //! What goes to stdout: results as text, or one JSON object per task. Nothing else ever does.
+//!
+//! Text is the results' own bytes, each with a separator behind it; a result that holds the separator looks like two, which is counted and told
+//! at the end. A JSON object is one line whatever is in it.
 
+use std::borrow::Cow;
 use std::io;
 
 use serde::Serialize;
@@ -8,18 +12,20 @@ use super::args::{MapArgs, OutputForm};
 use super::exit::{Exit, Failure};
 use super::stdio;
 use crate::error::TaskError;
+use crate::escape::write_json;
 use crate::pool::Outcome;
 
 /// Results are written out when so many bytes have come together, or when no more are there.
 const BUFFER_LEN: usize = 128 << 10;
 
 /// Writes outcomes in the form asked for.
-#[derive(Debug)]
 pub(super) struct Output {
     form: OutputForm,
     end: u8,
+    stdout: stdio::Data,
     buffer: Vec<u8>,
     error: Option<io::Error>,
+    ambiguous: u64,
 }
 
 /// One line of `--format jsonl`.
@@ -57,7 +63,7 @@ struct Line<'a> {
 #[derive(Debug, Serialize)]
 struct ErrorFields<'a> {
     kind: &'a str,
-    message: String,
+    message: Cow<'a, str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     trace: &'a [String],
 }
@@ -70,7 +76,14 @@ fn is_zero(number: &u32) -> bool {
 impl Output {
     pub(super) fn new(args: &MapArgs) -> Output {
         let end = if args.print0 { 0 } else { b'\n' };
-        Output { form: args.format, end, buffer: Vec::with_capacity(BUFFER_LEN), error: None }
+        Output {
+            form: args.format,
+            end,
+            stdout: stdio::Data::to(rustix::stdio::stdout()),
+            buffer: Vec::with_capacity(BUFFER_LEN),
+            error: None,
+            ambiguous: 0,
+        }
     }
 
     /// Adds one outcome, to be written out by [`Output::flush`]. `tag`: the record, which stands before its result.
@@ -83,12 +96,13 @@ impl Output {
                 }
                 self.buffer.extend_from_slice(bytes);
                 self.buffer.push(self.end);
+                let holds_end = |bytes: &[u8]| memchr::memchr(self.end, bytes).is_some();
+                self.ambiguous += u64::from(holds_end(bytes) || tag.is_some_and(holds_end));
             }
             (OutputForm::Text, Err(_)) => {}
             (OutputForm::Jsonl, result) => {
                 let line = line(outcome, result, tag);
-                serde_json::to_writer(&mut self.buffer, &line)
-                    .expect("strings and numbers have a JSON form, and writing to a Vec does not fail");
+                write_json(&mut self.buffer, &line);
                 self.buffer.push(self.end);
             }
         }
@@ -102,7 +116,7 @@ impl Output {
     /// Writes out what there is. After the first error nothing more is tried: it is kept for the end.
     pub(super) fn flush(&mut self) {
         if self.error.is_none() && !self.buffer.is_empty() {
-            self.error = stdio::write_all(rustix::stdio::stdout(), &self.buffer).err();
+            self.error = self.stdout.write(&self.buffer).err();
         }
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_LEN * 8);
@@ -112,9 +126,23 @@ impl Output {
         self.error.is_some()
     }
 
+    /// How many results cannot be told from several by who reads the output, in words, and what would help.
+    pub(super) fn ambiguity(&self) -> Option<String> {
+        let results = match self.ambiguous {
+            0 => return None,
+            1 => "1 result holds".to_owned(),
+            count => format!("{count} results hold"),
+        };
+        Some(match self.end {
+            0 => format!("{results} NUL bytes: use --format jsonl to tell where each ends"),
+            _ => format!("{results} newlines: use -z or --format jsonl to tell where each ends"),
+        })
+    }
+
     /// Writes out the rest.
     pub(super) fn finish(mut self) -> Result<(), Failure> {
         self.flush();
+        // A result ends with its separator, so that no character is left half written.
         self.error.map_or(Ok(()), |e| Err(Failure::output(e)))
     }
 }
@@ -131,7 +159,7 @@ fn line<'a>(outcome: &Outcome<'_>, result: &'a Result<&[u8], TaskError>, tag: Op
         status: error.map_or("ok", TaskError::kind),
         output,
         output_b64,
-        error: error.map(|e| ErrorFields { kind: e.kind(), message: e.to_string(), trace: trace(e) }),
+        error: error.map(|e| ErrorFields { kind: e.kind(), message: e.message(), trace: trace(e) }),
         ms: outcome.took().map(|took| took.as_micros() as f64 / 1000.0),
         fuel: outcome.fuel(),
         mem_peak: outcome.mem_peak(),
@@ -184,7 +212,8 @@ fn base64(bytes: &[u8]) -> String {
 
 /// Prints something whole.
 pub(super) fn print(bytes: &[u8]) -> Result<Exit, Failure> {
-    match stdio::write_all(rustix::stdio::stdout(), bytes) {
+    let mut stdout = stdio::Data::to(rustix::stdio::stdout());
+    match stdout.write(bytes).and_then(|()| stdout.finish()) {
         Ok(()) => Ok(Exit::Success),
         Err(e) => Err(Failure::output(e)),
     }

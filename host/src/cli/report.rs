@@ -10,9 +10,8 @@ use super::args::{ProgressForm, Talk, When};
 use super::labels::Label;
 use super::stdio;
 use super::tally::Tally;
+use crate::escape::{OneLine, begun_len, pieces, shortened};
 
-/// Characters of a message that are shown: a guest may send megabytes.
-const MESSAGE_MAX: usize = 1000;
 /// Characters of an input that are shown.
 const INPUT_MAX: usize = 40;
 
@@ -50,14 +49,14 @@ impl Report {
     /// What was asked for, or is of interest to everybody.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            self.line(text);
+            self.line(&shortened(text));
         }
     }
 
     /// What is of interest to the curious.
     pub(super) fn detail(&self, text: &str) {
         if self.verbose {
-            self.say("2", text);
+            self.say("2", &shortened(text));
         }
     }
 
@@ -65,15 +64,15 @@ impl Report {
         self.verbose
     }
 
-    /// The program's name, then the text on one line.
+    /// The program's name, then the text on one line. What a stranger chose of it has been shortened where it was put in.
     fn say(&self, color: &str, text: &str) {
         match self.color {
-            true => self.line(&format!("\x1b[{color}mwpool:\x1b[0m {}", one_line(text))),
-            false => self.line(&format!("wpool: {}", one_line(text))),
+            true => self.line(&format!("\x1b[{color}mwpool:\x1b[0m {}", OneLine(text.trim_end()))),
+            false => self.line(&format!("wpool: {}", OneLine(text.trim_end()))),
         }
     }
 
-    /// Lines as they are, in one write: those of several threads do not mix.
+    /// Lines of ours as they are, in one write: those of several threads do not mix.
     pub(super) fn line(&self, text: &str) {
         let text = format!("{text}\n");
         match &self.bar {
@@ -86,7 +85,7 @@ impl Report {
     pub(super) fn guest_output(&self, mark: &str, bytes: &[u8]) {
         let mut text = String::new();
         for line in String::from_utf8_lossy(bytes).lines() {
-            let _to_a_string = writeln!(text, "[{mark}] {}", one_line(line));
+            let _to_a_string = writeln!(text, "[{mark}] {}", shortened(line));
         }
         if let Some(text) = text.strip_suffix('\n') {
             self.line(text);
@@ -160,42 +159,22 @@ fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty())
 }
 
-/// Text that somebody else chose, on one line and without power over a terminal, cut off where it gets long.
-pub(super) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len().min(MESSAGE_MAX));
-    for (count, c) in text.trim_end().chars().enumerate() {
-        if count == MESSAGE_MAX {
-            line.push('…');
-            break;
-        }
-        match c {
-            // Quotes and backslashes have no power, and read better as they are.
-            '"' | '\'' | '\\' => line.push(c),
-            c => line.extend(c.escape_debug()),
-        }
-    }
-    line
-}
-
 /// A record, quoted and shortened: `"abc…"`.
 pub(super) fn quoted(label: &Label) -> String {
-    let mut text = String::from("\"");
-    let mut shown = 0;
-    let mut is_cut = label.is_cut;
-    'chunks: for chunk in label.text.utf8_chunks() {
-        let valid = chunk.valid().chars().map(|c| c.escape_debug().to_string());
+    let whole = match label.is_cut {
         // The end of a cut record may be half a character.
-        let half = label.is_cut && chunk.invalid().len() < 4 && label.text.ends_with(chunk.invalid());
-        let invalid = chunk.invalid().iter().filter(|_| !half).map(|byte| format!("\\x{byte:02x}"));
-        for piece in valid.chain(invalid) {
-            if shown == INPUT_MAX {
-                is_cut = true;
-                break 'chunks;
-            }
-            text.push_str(&piece);
-            shown += 1;
+        true => label.text.len() - begun_len(&label.text),
+        false => label.text.len(),
+    };
+    let mut text = String::from("\"");
+    let mut pieces = pieces(&label.text[..whole]);
+    for piece in pieces.by_ref().take(INPUT_MAX) {
+        match &piece[..] {
+            "\"" | "\\" => text.extend(["\\", &piece]),
+            _ => text.push_str(&piece),
         }
     }
+    let is_cut = label.is_cut || pieces.next().is_some();
     if is_cut {
         text.push('…');
     }
@@ -208,18 +187,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_others_has_no_power_over_the_terminal() {
-        assert_eq!(one_line("a\x1b[31mb\r\nc\u{202e}d\n"), "a\\u{1b}[31mb\\r\\nc\\u{202e}d");
-        assert_eq!(one_line("it's \"größe\" \\"), "it's \"größe\" \\");
-        assert_eq!(one_line(&"x".repeat(5000)).chars().count(), MESSAGE_MAX + 1);
-    }
-
-    #[test]
     fn inputs_are_quoted_escaped_and_shortened() {
         let label = |text: &[u8], is_cut| Label { text: text.to_vec(), is_cut };
         assert_eq!(quoted(&label(b"abc", false)), "\"abc\"");
         assert_eq!(quoted(&label(b"abc", true)), "\"abc…\"");
-        assert_eq!(quoted(&label(b"a\"\t\xff\x00", false)), "\"a\\\"\\t\\xff\\0\"");
+        assert_eq!(quoted(&label(b"a\"\t\xff\x00\x1b[2J", false)), "\"a\\\"\\t\\xff\\0\\x1b[2J\"");
         assert_eq!(quoted(&label("é".repeat(48).as_bytes(), false)), format!("\"{}…\"", "é".repeat(40)));
         assert_eq!(quoted(&label(&"é".as_bytes()[..1], true)), "\"…\"");
         assert_eq!(quoted(&label(b"", false)), "\"\"");

@@ -1,8 +1,8 @@
-//! `wpool run`: one process. Its output goes where ours goes, as it comes; its exit code is ours.
+//! `wpool run`: one process. Its output goes where ours goes, as it comes (on a terminal without power over that); its exit code is ours.
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,13 +38,14 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
         builder = builder.start_method(StartMethod::Thread);
     }
     builder = args.name.iter().fold(builder, |builder, name| builder.name(name));
-    let (to_stdout, to_stderr) = (events.clone(), events.clone());
+    let mut stdout = Passed { to: stdio::Data::to(rustix::stdio::stdout()), events: events.clone() };
+    let mut stderr = Passed { to: stdio::Data::to(rustix::stdio::stderr()), events: events.clone() };
     let builder = builder
         .daemon(true)
         // For one process, a zygote is one too many.
         .start_method(StartMethod::Spawn)
-        .on_stdout(move |bytes| to_stdout.pass(rustix::stdio::stdout(), bytes))
-        .on_stderr(move |bytes| to_stderr.pass(rustix::stdio::stderr(), bytes));
+        .on_stdout(move |bytes| stdout.pass(bytes))
+        .on_stderr(move |bytes| stderr.pass(bytes));
     let mut process = builder.build().map_err(|e| Failure::new(exit::of_build_error_in_run(&e), e.to_string()))?;
 
     let to_wake = events.clone();
@@ -119,11 +120,11 @@ impl Events {
         let _pending = rustix::io::write(&self.waker, b"!");
     }
 
-    /// Writes what the guest has written. The first error ends the process.
-    fn pass(&self, fd: BorrowedFd<'_>, bytes: &[u8]) {
+    /// Does a write for the guest. The first error ends the process.
+    fn attempt(&self, write: impl FnOnce() -> std::io::Result<()>) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if failed.is_none()
-            && let Err(e) = stdio::write_all(fd, bytes)
+            && let Err(e) = write()
         {
             *failed = Some(e);
             self.wake();
@@ -137,6 +138,26 @@ impl Events {
 
     fn failed(&self) -> Option<std::io::Error> {
         self.failed.try_lock().ok()?.take()
+    }
+}
+
+/// One of the guest's streams, and where it goes. It ends when it is dropped.
+struct Passed {
+    to: stdio::Data,
+    events: Arc<Events>,
+}
+
+impl Passed {
+    fn pass(&mut self, bytes: &[u8]) {
+        let Passed { to, events } = self;
+        events.attempt(|| to.write(bytes));
+    }
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        let Passed { to, events } = self;
+        events.attempt(|| to.finish());
     }
 }
 

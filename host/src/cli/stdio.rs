@@ -1,10 +1,12 @@
 //! The three standard streams, by their descriptors: no locks, no buffers behind our back, no panics.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
+
+use crate::escape::ForTerminal;
 
 /// Writes all of `bytes`. A stream that somebody has made non-blocking is waited for.
 pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
@@ -16,6 +18,34 @@ pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// Data for stdout or stderr, which may be a guest's: byte for byte, but on a terminal without power over that. `| cat` shows it as it is.
+pub(super) struct Data {
+    fd: BorrowedFd<'static>,
+    terminal: Option<ForTerminal>,
+}
+
+impl Data {
+    pub(super) fn to(fd: BorrowedFd<'static>) -> Data {
+        Data { fd, terminal: fd.is_terminal().then(ForTerminal::default) }
+    }
+
+    /// Writes all of `bytes`, but for the beginning of a character on a terminal.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.terminal {
+            Some(terminal) => write_all(self.fd, &terminal.show(bytes)),
+            None => write_all(self.fd, bytes),
+        }
+    }
+
+    /// Writes what is left at the end.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        match &mut self.terminal {
+            Some(terminal) => write_all(self.fd, &terminal.finish()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Reads some bytes; 0 at the end.

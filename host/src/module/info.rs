@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Codegen;
+use crate::escape::{list, shortened};
 use crate::value::FuncType;
 
 /// Which of the two binary formats.
@@ -216,7 +217,7 @@ pub struct ModuleInfo {
 #[non_exhaustive]
 pub enum TargetError {
     /// No export has that path or name.
-    #[error("no function {name:?} is exported; there is {}", list(.candidates))]
+    #[error("no function {name:?} is exported; there is {}", functions(.candidates))]
     Unknown {
         /// The name that was looked for.
         name: String,
@@ -224,7 +225,7 @@ pub enum TargetError {
         candidates: Vec<String>,
     },
     /// Several interfaces export a function of that name.
-    #[error("{name:?} is exported more than once; name one of {}", list(.candidates))]
+    #[error("{name:?} is exported more than once; name one of {}", functions(.candidates))]
     Ambiguous {
         /// The name that was looked for.
         name: String,
@@ -238,7 +239,7 @@ pub enum TargetError {
         candidates: Vec<String>,
     },
     /// The function's types cannot be passed between processes.
-    #[error("{path} cannot be called from outside: {wit}")]
+    #[error("{} cannot be called from outside: {}", shortened(.path), shortened(.wit))]
     Uncallable {
         /// The function's path.
         path: String,
@@ -247,17 +248,17 @@ pub enum TargetError {
     },
 }
 
-fn list(names: &[String]) -> String {
+fn functions(names: &[String]) -> String {
     match names.is_empty() {
         true => "no exported function".to_owned(),
-        false => names.join(", "),
+        false => list(names, ", "),
     }
 }
 
 fn no_default(candidates: &[String]) -> String {
     match candidates.is_empty() {
         true => "the module exports no function".to_owned(),
-        false => format!("no function `run` and no command is exported; name one of {}", list(candidates)),
+        false => format!("no function `run` and no command is exported; name one of {}", functions(candidates)),
     }
 }
 

@@ -20,6 +20,7 @@ pub use self::info::{Export, Grant, Import, ModuleInfo, ModuleKind, Role, Target
 use crate::context::Program;
 use crate::context::server::ForkServers;
 use crate::error::ModuleError;
+use crate::escape::OneLine;
 use crate::sandbox::Sandbox;
 
 const SANDBOX_OFF: &str =
@@ -507,7 +508,7 @@ impl ModuleLoader {
         program: Program,
     ) -> Module {
         for warning in &warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!("{}", OneLine(warning));
         }
         Module {
             inner: Arc::new(Inner {

@@ -1,5 +1,7 @@
 //! Frames: `length: u32 LE, kind: u8, payload`. The length counts the payload only.
 
+use crate::escape::shortened;
+
 /// The bytes before a payload.
 pub(crate) const HEADER_LEN: usize = 5;
 
@@ -69,7 +71,7 @@ pub(crate) enum Violation {
     TooLong { len: usize },
     #[error("a frame of unknown kind {kind}")]
     UnknownKind { kind: u8 },
-    #[error("a message that cannot be read: {0}")]
+    #[error("a message that cannot be read: {}", shortened(.0))]
     Malformed(String),
     #[error("{0}")]
     Unexpected(&'static str),

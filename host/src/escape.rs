@@ -1,0 +1,302 @@
+//! Text that somebody else chose, shown without power: the one place that decides what a message may hold.
+//!
+//! A guest writes error messages, a module names its functions, a worker says why it ends, a stranger names a file. On a terminal such text
+//! could move the cursor, set the title or have the terminal answer; in a log it could forge lines; and some characters make a line read
+//! otherwise than it is. So every message, of the library and of the program, is one line of what can be seen. What a caller gets as a
+//! *value* (a result, a name, the text of [`TaskError::message`](crate::TaskError::message)) is exact.
+//!
+//! | shown as | what |
+//! |---|---|
+//! | itself | what can be seen: letters, marks, digits, punctuation, symbols, spaces |
+//! | `\n` `\r` `\t` `\0` `\x1b` | the control characters of ASCII, `DEL` among them |
+//! | `\u{9b}` | those of Latin 1; what orders text from right to left; what has no width; line and paragraph separators; what is private or not assigned |
+//! | `\xff` | a byte that is no part of UTF-8 |
+//!
+//! Backslashes and quotes have no power, and stay as they are: these are messages for people, not a notation to be read back.
+
+use std::fmt::{self, Write};
+
+/// Characters of a message's beginning, and of its end, that are shown of one that is too long for a line.
+const HEAD_MAX: usize = 960;
+const TAIL_MAX: usize = 40;
+
+/// Whether `c` is shown as it is.
+pub(crate) fn is_plain(c: char) -> bool {
+    match c {
+        ' '..='~' => true,
+        '\u{2028}' | '\u{2029}' => false,
+        c if c.is_ascii() || c.is_control() => false,
+        c if c.is_alphanumeric() || c.is_whitespace() => true,
+        c => {
+            // The standard library knows what can be seen. It escapes a mark that has nothing to stand on: this one has.
+            let mut bytes = [b'a'; 5];
+            let len = 1 + c.encode_utf8(&mut bytes[1..]).len();
+            std::str::from_utf8(&bytes[..len]).expect("two characters").escape_debug().nth(1) == Some(c)
+        }
+    }
+}
+
+/// Writes `c`, escaped unless it is plain.
+fn show(out: &mut impl Write, c: char) -> fmt::Result {
+    match c {
+        c if is_plain(c) => out.write_char(c),
+        '\n' => out.write_str("\\n"),
+        '\r' => out.write_str("\\r"),
+        '\t' => out.write_str("\\t"),
+        '\0' => out.write_str("\\0"),
+        c if c.is_ascii() => write!(out, "\\x{:02x}", u32::from(c)),
+        c => write!(out, "\\u{{{:x}}}", u32::from(c)),
+    }
+}
+
+/// A whole text on one line.
+pub(crate) struct OneLine<T>(pub(crate) T);
+
+impl<T: AsRef<str>> fmt::Display for OneLine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().chars().try_for_each(|c| show(f, c))
+    }
+}
+
+/// A text on one line, without the white space at its end, and without its middle if it is long: it may have megabytes.
+pub(crate) fn shortened(text: &str) -> String {
+    let text = text.trim_end();
+    let head = text.char_indices().nth(HEAD_MAX).map_or(text.len(), |(at, _)| at);
+    let tail = text.char_indices().rev().nth(TAIL_MAX - 1).map_or(0, |(at, _)| at);
+    match head < tail {
+        true => format!("{}…[{} bytes]…{}", OneLine(&text[..head]), tail - head, OneLine(&text[tail..])),
+        false => OneLine(text).to_string(),
+    }
+}
+
+/// Names on one line, with `between` between them. Those for which there is no room are counted.
+pub(crate) fn list(names: &[String], between: &str) -> String {
+    let mut line = String::new();
+    for (at, name) in names.iter().enumerate() {
+        if at > 0 {
+            line.push_str(between);
+        }
+        if line.len() > HEAD_MAX {
+            return format!("{line}and {} more", names.len() - at);
+        }
+        line.push_str(&shortened(name));
+    }
+    line
+}
+
+/// A record, or what else was a stranger's choice to the byte, as the pieces that it is shown in: each a character or a byte.
+#[cfg(feature = "cli")]
+pub(crate) fn pieces(bytes: &[u8]) -> impl Iterator<Item = String> {
+    bytes.utf8_chunks().flat_map(|chunk| {
+        let valid = chunk.valid().chars().map(|c| OneLine(c.encode_utf8(&mut [0; 4])).to_string());
+        valid.chain(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")))
+    })
+}
+
+/// What a guest writes, for a terminal: as it comes, with newlines, carriage returns and tabs, and everything else escaped that is not plain.
+#[cfg(feature = "cli")]
+#[derive(Debug, Default)]
+pub(crate) struct ForTerminal {
+    /// The first bytes of a character whose others have not come yet.
+    begun: Vec<u8>,
+}
+
+#[cfg(feature = "cli")]
+impl ForTerminal {
+    /// What to write for `bytes`, which follow those of the last call.
+    pub(crate) fn show(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let bytes = [&std::mem::take(&mut self.begun), bytes].concat();
+        let whole = bytes.len() - begun_len(&bytes);
+        self.begun = bytes[whole..].to_vec();
+        shown(&bytes[..whole])
+    }
+
+    /// What to write for a character that is not finished by the end.
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        shown(&std::mem::take(&mut self.begun))
+    }
+}
+
+#[cfg(feature = "cli")]
+fn shown(bytes: &[u8]) -> Vec<u8> {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        let valid = chunk.valid().chars().try_for_each(|c| match c {
+            '\n' | '\r' | '\t' => text.write_char(c),
+            c => show(&mut text, c),
+        });
+        let invalid = chunk.invalid().iter().try_for_each(|byte| write!(text, "\\x{byte:02x}"));
+        valid.and(invalid).expect("writing to a String does not fail");
+    }
+    text.into_bytes()
+}
+
+/// How many of the last bytes are the beginning of a character.
+#[cfg(feature = "cli")]
+pub(crate) fn begun_len(bytes: &[u8]) -> usize {
+    let end = |len: &usize| &bytes[bytes.len() - len..];
+    let first = (1..=bytes.len().min(3)).find(|len| end(len)[0] >= 0xc0);
+    first.filter(|len| std::str::from_utf8(end(len)).is_err_and(|e| e.error_len().is_none())).unwrap_or(0)
+}
+
+/// JSON on one line for every reader, and without power over a terminal: what is not plain is written as `\u009b`. The values are the same.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+struct Json;
+
+#[cfg(feature = "cli")]
+impl serde_json::ser::Formatter for Json {
+    fn write_string_fragment<W: ?Sized + std::io::Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> std::io::Result<()> {
+        // The control characters of ASCII are escaped already, but for DEL.
+        if fragment.is_ascii() && memchr::memchr(0x7f, fragment.as_bytes()).is_none() {
+            return out.write_all(fragment.as_bytes());
+        }
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| !is_plain(*c)) {
+            out.write_all(&rest.as_bytes()[..at])?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
+/// The JSON of `value`, appended.
+#[cfg(feature = "cli")]
+pub(crate) fn write_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    let mut serializer = serde_json::Serializer::with_formatter(out, Json);
+    value.serialize(&mut serializer).expect("strings and numbers have a JSON form, and writing to a Vec does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text, and how it is shown.
+    const TABLE: [(&str, &str); 24] = [
+        ("it's \"größe\" \\ 10 €", "it's \"größe\" \\ 10 €"),
+        ("日本\u{3000}語 हिन्दी ไทย 🦀 e\u{301}", "日本\u{3000}語 हिन्दी ไทย 🦀 e\u{301}"),
+        ("\x1b[2J\x07", "\\x1b[2J\\x07"),
+        ("a\r\nb\tc\0d\x7f", "a\\r\\nb\\tc\\0d\\x7f"),
+        ("\u{85}\u{9b}31m", "\\u{85}\\u{9b}31m"),
+        ("\u{202a}", "\\u{202a}"),
+        ("\u{202b}", "\\u{202b}"),
+        ("\u{202c}", "\\u{202c}"),
+        ("\u{202d}", "\\u{202d}"),
+        ("gpj.\u{202e}exe", "gpj.\\u{202e}exe"),
+        ("\u{2066}", "\\u{2066}"),
+        ("\u{2067}", "\\u{2067}"),
+        ("\u{2068}", "\\u{2068}"),
+        ("\u{2069}", "\\u{2069}"),
+        ("\u{200e}\u{200f}\u{61c}", "\\u{200e}\\u{200f}\\u{61c}"),
+        ("\u{200b}\u{200c}\u{200d}\u{2060}\u{feff}", "\\u{200b}\\u{200c}\\u{200d}\\u{2060}\\u{feff}"),
+        ("\u{ad}", "\\u{ad}"),
+        ("\u{2028}", "\\u{2028}"),
+        ("\u{2029}", "\\u{2029}"),
+        ("\u{e000}", "\\u{e000}"),
+        ("\u{e0041}", "\\u{e0041}"),
+        ("\u{fff9}", "\\u{fff9}"),
+        ("\u{10ffff}", "\\u{10ffff}"),
+        ("", ""),
+    ];
+
+    fn is_harmless(text: &str) -> bool {
+        text.chars().all(is_plain)
+    }
+
+    #[test]
+    fn f23_f24_text_of_others_is_one_line_without_power_over_a_terminal() {
+        for (text, line) in TABLE {
+            assert_eq!(OneLine(text).to_string(), line, "{text:?}");
+            assert!(is_harmless(line), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_control_and_format_character_there_is_has_no_power() {
+        // Cc, and Cf as of Unicode 16.
+        let format = [
+            0xad..=0xad,
+            0x600..=0x605,
+            0x61c..=0x61c,
+            0x6dd..=0x6dd,
+            0x70f..=0x70f,
+            0x890..=0x891,
+            0x8e2..=0x8e2,
+            0x180e..=0x180e,
+            0x200b..=0x200f,
+            0x202a..=0x202e,
+            0x2060..=0x2064,
+            0x2066..=0x206f,
+            0xfeff..=0xfeff,
+            0xfff9..=0xfffb,
+            0x110bd..=0x110bd,
+            0x110cd..=0x110cd,
+            0x13430..=0x1343f,
+            0x1bca0..=0x1bca3,
+            0x1d173..=0x1d17a,
+            0xe0001..=0xe0001,
+            0xe0020..=0xe007f,
+        ];
+        let format = format.into_iter().flatten().filter_map(char::from_u32);
+        let control = ('\0'..=char::MAX).filter(|c| c.is_control());
+        for c in format.chain(control).chain(['\u{2028}', '\u{2029}']) {
+            assert!(!is_plain(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn f27_a_long_text_keeps_its_two_ends_and_says_what_is_left_out() {
+        let text = format!("{}the end\n", "é".repeat(5000));
+        let line = shortened(&text);
+        assert!(line.starts_with(&format!("{}…[", "é".repeat(HEAD_MAX))), "{line}");
+        assert!(
+            line.ends_with(&format!("…[{} bytes]…{}the end", (5000 - HEAD_MAX - 33) * 2, "é".repeat(33))),
+            "{line}"
+        );
+        let longest_whole = "x".repeat(HEAD_MAX + TAIL_MAX);
+        assert_eq!(shortened(&longest_whole), longest_whole);
+        assert_eq!(shortened(&"\0".repeat(1 << 20)).len(), (HEAD_MAX + TAIL_MAX) * 2 + "…[1047576 bytes]…".len());
+    }
+
+    #[test]
+    fn a_long_list_is_counted() {
+        let names: Vec<String> = (0..1_000_000).map(|n| format!("f{n}\n")).collect();
+        assert_eq!(list(&names[..3], ", "), "f0, f1, f2");
+        let line = list(&names, "; ");
+        assert!(line.len() < 1100 && line.ends_with(" more"), "{line}");
+        assert!(list(&["\x1b".repeat(1 << 20), "b".to_owned()], ", ").ends_with(", and 1 more"));
+        assert_eq!(list(&[], ", "), "");
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn what_is_shown_on_a_terminal_does_not_depend_on_the_pieces_it_comes_in() {
+        let text = b"a\tb\r\n\x1b[2J\xc2\x9b \xe2\x82\xac \xff\xe2\x82 \xf0\x9f\xa6\x80\xf0\x9f";
+        let wanted = "a\tb\r\n\\x1b[2J\\u{9b} € \\xff\\xe2\\x82 🦀\\xf0\\x9f";
+        for piece in 1..=text.len() {
+            let mut terminal = ForTerminal::default();
+            let mut shown: Vec<u8> = text.chunks(piece).flat_map(|piece| terminal.show(piece)).collect();
+            shown.extend(terminal.finish());
+            assert_eq!(String::from_utf8(shown).unwrap(), wanted, "{piece}");
+        }
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn json_is_one_plain_line_and_means_the_same() {
+        for (text, _) in TABLE {
+            let mut json = Vec::new();
+            write_json(&mut json, &[text]);
+            let json = String::from_utf8(json).unwrap();
+            assert!(is_harmless(&json), "{json:?}");
+            assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [text]);
+        }
+    }
+}
