@@ -482,7 +482,7 @@ pub(super) struct MapArgs {
 
     /// What stdout gets: the results as text, or one JSON object per task
     ///
-/// text: each result, byte for byte, and a newline; a failed task has none. A result that holds newlines itself looks like several
+    /// text: each result, byte for byte, and a newline; a failed task has none. A result that holds newlines itself looks like several
     /// (the end of the run tells how many did that): where guests are not to be trusted with that, use jsonl, or -z for results that are
     /// text. On a terminal, what could control it is shown escaped. jsonl: one line for each task, whatever is in it: {seq, status,
     /// output | output_b64, error: {kind, message, trace}, ms, fuel, mem_peak, worker, pid, attempt, stdout, stderr}; fuel is what the task
