@@ -46,6 +46,7 @@ over_all_start_methods! {
     o18_imap_is_in_order_and_fused
     o19_next_timeout_gives_up_and_the_iterator_goes_on
     o20_imap_unordered_gives_each_result_once
+    a_slow_task_keeps_none_behind_it_from_an_idle_worker
     o23_map_reports_the_first_failure_once_all_are_done
     o23_try_map_gives_each_outcome
     o30_after_close_nothing_is_taken_and_everything_is_finished
@@ -266,6 +267,17 @@ fn o19_next_timeout_gives_up_and_the_iterator_goes_on(method: StartMethod) {
     let mut results = pool.imap_unordered(&hello, sleepers(1, 300));
     assert_eq!(results.next_timeout(Duration::from_millis(10)), Err(TimedOut));
     assert_eq!(results.next_timeout(Duration::from_secs(9)).unwrap().unwrap().0, 0);
+}
+
+fn a_slow_task_keeps_none_behind_it_from_an_idle_worker(method: StartMethod) {
+    let pool = pool("hello", method);
+    let hello = pool.func::<String, String>("run").unwrap();
+    // Quick ones, so that many are handed over at once, the slow one among them.
+    let quick = || sleepers(1000, 0);
+    let items = quick().chain(["slow:1500".to_owned()]).chain(quick());
+    let order: Vec<u64> = pool.imap_unordered(&hello, items).map(|(index, _)| index).collect();
+    assert_eq!(order.len(), 2001);
+    assert_eq!(order.last(), Some(&1000), "what was handed over with it went to the other worker");
 }
 
 fn o20_imap_unordered_gives_each_result_once(method: StartMethod) {

@@ -113,7 +113,10 @@ impl Zygote {
                     Ok(()) => continue,
                     Err(reason) => Answer::Refused { reason },
                 },
-                FromWorker::Compiled(_) | FromWorker::InitFailed { .. } | FromWorker::Report(_) => return Err(unasked),
+                FromWorker::Compiled(_)
+                | FromWorker::InitFailed { .. }
+                | FromWorker::Thawed
+                | FromWorker::Report(_) => return Err(unasked),
             });
         }
         self.incoming.drain(..start);

@@ -339,6 +339,7 @@ impl Listener<'_> {
                     | FromWorker::Compiled(_)
                     | FromWorker::Forked { .. }
                     | FromWorker::NotForked { .. }
+                    | FromWorker::Thawed
                     | FromWorker::Report(_) => return Err(Violation::Unexpected("the worker spoke out of turn").into()),
                 },
                 Kind::Batch => return Err(Violation::Unexpected("a worker sent a batch").into()),

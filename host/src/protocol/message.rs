@@ -25,6 +25,8 @@ pub(crate) enum ToWorker {
     Fork(Identity),
     /// To a worker: how to run the records of plan `id`. Plans are never changed, only added.
     Plan { id: u32, call: Call },
+    /// To a worker that was frozen on its status page: batches that came before this are not its own any more; those that follow are.
+    Thaw,
     /// To a worker: end in good order. The guest's `shutdown` runs if there is an instance that has run.
     Shutdown,
     /// To a worker, only in answer to nothing: what does this process look like from inside?
@@ -50,6 +52,8 @@ pub(crate) enum FromWorker {
     Unconfined { missing: Vec<crate::sandbox::Step> },
     /// The initializer failed. The process ends.
     InitFailed { failure: Failure },
+    /// The answer to `Thaw`.
+    Thawed,
     /// The answer to `Report`.
     Report(crate::sandbox::Status),
 }

@@ -25,6 +25,9 @@ pub(crate) struct StatusPage {
     at: NonNull<Layout>,
 }
 
+/// In the count of tasks started: no more may be. No worker lives to start so many that the count itself comes near.
+const FROZEN: u64 = 1 << 63;
+
 /// The size of the mapping; a page of any platform is a multiple of it.
 const PAGE_LEN: usize = 4096;
 
@@ -71,15 +74,27 @@ impl StatusPage {
 
     /// How many tasks the worker has started in its life, by its own word.
     pub(crate) fn started(&self) -> u64 {
-        self.layout().started.load(Ordering::Acquire)
+        self.layout().started.load(Ordering::Acquire) & !FROZEN
     }
 
-    /// The worker: one more task starts now.
+    /// The worker: one more task starts now. `false`: it may not, for what it has not begun was taken back.
     #[cfg(feature = "worker")]
-    pub(crate) fn start_one(&self) {
+    pub(crate) fn start_one(&self) -> bool {
         let started = &self.layout().started;
-        // One writer: a plain store is enough, and is cheaper than a locked add.
-        started.store(started.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        let now = started.load(Ordering::Relaxed);
+        // The coordinator writes the bit only: either it is seen here, or the coordinator sees this task in the count.
+        now & FROZEN == 0 && started.compare_exchange(now, now + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// The coordinator: no task is started from now on. Gives how many have been.
+    pub(crate) fn freeze(&self) -> u64 {
+        self.layout().started.fetch_or(FROZEN, Ordering::AcqRel) & !FROZEN
+    }
+
+    /// The worker: what comes from now on may be started.
+    #[cfg(feature = "worker")]
+    pub(crate) fn thaw(&self) {
+        self.layout().started.fetch_and(!FROZEN, Ordering::AcqRel);
     }
 
     /// The coordinator: nobody wants the first `tasks` tasks of the worker's life any more. Their number only goes up; `u64::MAX` is all of them.
@@ -91,7 +106,7 @@ impl StatusPage {
     #[cfg(feature = "worker")]
     pub(crate) fn is_cancelled(&self) -> bool {
         let cancelled = self.layout().cancelled.load(Ordering::Acquire);
-        cancelled != 0 && self.layout().started.load(Ordering::Relaxed) <= cancelled
+        cancelled != 0 && self.started() <= cancelled
     }
 
     /// The coordinator asks the worker's guest to stop, at its own convenience.
@@ -125,15 +140,21 @@ mod tests {
         assert_eq!(coordinator.started(), 0);
         #[cfg(feature = "worker")]
         {
-            worker.start_one();
-            worker.start_one();
+            assert!(worker.start_one());
+            assert!(worker.start_one());
             assert_eq!(coordinator.started(), 2);
             coordinator.cancel_until(1);
             assert!(!worker.is_cancelled() && !worker.should_stop());
             coordinator.cancel_until(2);
             assert!(worker.is_cancelled() && worker.should_stop());
-            worker.start_one();
+            assert!(worker.start_one());
             assert!(!worker.is_cancelled());
+            assert_eq!(coordinator.freeze(), 3);
+            assert!(!worker.start_one());
+            assert_eq!((coordinator.started(), worker.is_cancelled()), (3, false));
+            worker.thaw();
+            assert!(worker.start_one());
+            assert_eq!(coordinator.started(), 4);
             coordinator.ask_to_stop();
             assert!(worker.should_stop());
         }

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::guest::{Ended, EngineTick, Guest};
+use super::guest::{Ended, EngineTick, Guest, Start};
 use super::{fault_point, say};
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
@@ -202,6 +202,11 @@ fn next<C: Carrier, S: Carrier>(
                 guest.add_plan(id, call);
                 Ok(Next::GoOn)
             }
+            ToWorker::Thaw => {
+                guest.thaw();
+                say(connection, &FromWorker::Thawed);
+                Ok(Next::GoOn)
+            }
             ToWorker::Shutdown => Ok(Next::Over(Ended { code: EXIT_OK })),
             ToWorker::Report => {
                 say(connection, &FromWorker::Report(status.clone()));
@@ -225,11 +230,17 @@ fn run_batch<S: Carrier>(
     let started = Instant::now();
     let mut result = Vec::new();
     let mut ended = Ended { code: EXIT_OK };
+    let mut begun = false;
     for record in batch {
-        let record = match record? {
+        let record = record?;
+        let start = guest.start_one();
+        if start == Start::TakenBack {
+            break;
+        }
+        begun = true;
+        let record = match record {
             Record::Bytes(record) => record,
             Record::Misfit(reason) => {
-                guest.start_one();
                 let message = String::from_utf8_lossy(reason).into_owned();
                 message::write_failure(&mut outbox.ready.bytes, &Failure::BadRecord { message });
                 ended = Ended { code: 1 };
@@ -237,7 +248,7 @@ fn run_batch<S: Carrier>(
             }
         };
         let task_started = timed.then(Instant::now);
-        if !guest.start_one() {
+        if start == Start::Unwanted {
             message::write_failure(&mut outbox.ready.bytes, &Failure::Cancelled);
             ended = Ended { code: 1 };
             continue;
@@ -259,6 +270,10 @@ fn run_batch<S: Carrier>(
         if outbox.ready.bytes.len() >= OUTBOX_LEN {
             outbox.flush()?;
         }
+    }
+    // A batch of which nothing was begun is no batch of this worker's.
+    if !begun {
+        return Ok(ended);
     }
     let busy = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
     frame::write(&mut outbox.ready.bytes, Kind::BatchDone, |out| out.extend_from_slice(&busy.to_le_bytes()));

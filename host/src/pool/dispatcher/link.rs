@@ -377,7 +377,12 @@ impl Dispatcher {
                 }
                 Ok(())
             }
-            FromWorker::Compiled(_)
+            FromWorker::Thawed if self.schedule.is_frozen(worker) => {
+                self.on(Event::Thawed { worker });
+                Ok(())
+            }
+            FromWorker::Thawed
+            | FromWorker::Compiled(_)
             | FromWorker::Forked { .. }
             | FromWorker::NotForked { .. }
             | FromWorker::Report(_) => Err(Violation::Unexpected("the worker spoke out of turn")),

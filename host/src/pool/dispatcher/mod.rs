@@ -413,6 +413,12 @@ impl Dispatcher {
                     link.page.cancel_until(until);
                 }
             }
+            Action::TakeBack { worker } => {
+                let Some(started) = self.links.get(&worker).map(|link| link.page.freeze()) else { return };
+                // On its way before anything else that the worker is sent.
+                self.say(worker, &ToWorker::Thaw);
+                self.on(Event::TakenBack { worker, started });
+            }
             Action::Retire { worker, why } => {
                 if let Some(why) = why {
                     self.tell(|| PoolEvent::WorkerRecycled { worker, why });

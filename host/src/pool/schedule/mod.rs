@@ -39,6 +39,10 @@ const FUTILE_DEATHS: u32 = 5;
 const FUTILE_ROUNDS: u32 = 3;
 /// Why a pool broke is not kept longer than this; an initializer's own message may be.
 const REASON_LEN_MAX: usize = 1 << 10;
+/// A worker that has been at a batch for so long gives back what it has not begun, if another has nothing to do.
+const TAKE_BACK_TIME: Duration = Duration::from_millis(1);
+/// A worker that has given tasks back and has none left has this long to say that it takes others.
+const THAW_TIME: Duration = Duration::from_secs(5);
 /// How often a time limit is looked at from outside.
 const WATCH_PERIOD: Duration = Duration::from_millis(50);
 
@@ -127,6 +131,15 @@ pub(crate) enum Event {
     Resized {
         processes: usize,
     },
+    /// The worker will begin none of the tasks that it had not begun, which are those behind the first `started` of its life.
+    TakenBack {
+        worker: WorkerId,
+        started: u64,
+    },
+    /// It has heard of that, and begins what it is sent from now on.
+    Thawed {
+        worker: WorkerId,
+    },
     /// The worker's process is gone. `started` as in `Progress`, the last word of it. `retriable`: the task that is charged may be tried again.
     Gone {
         worker: WorkerId,
@@ -196,6 +209,10 @@ pub(crate) enum Action {
     Drop {
         worker: WorkerId,
         until: u64,
+    },
+    /// Keep the worker from beginning what it has not begun, and say what that is: others have nothing to do.
+    TakeBack {
+        worker: WorkerId,
     },
     /// Tell the worker to end. No reason: the pool is over.
     Retire {
@@ -283,6 +300,10 @@ struct Worker {
     started: u64,
     /// Since when the task that it now runs has been running, as far as can be seen.
     running_since: Duration,
+    /// Since when it has been at the batch that it is at.
+    front_since: Duration,
+    /// Since when it begins nothing more, if tasks were taken back from it and it has not heard of that yet.
+    frozen: Option<Duration>,
     /// Sizes of the batches under way, oldest first.
     batches: VecDeque<(JobId, u64)>,
     /// So many of the tasks that it was sent, from its first on, nobody wants; since when it has known, while it holds some of them.
@@ -309,7 +330,7 @@ impl Worker {
 
     /// May be given tasks.
     fn takes_tasks(&self) -> bool {
-        self.is_serving() && self.leaving.is_none()
+        self.is_serving() && self.leaving.is_none() && self.frozen.is_none()
     }
 }
 
@@ -380,6 +401,8 @@ impl Schedule {
             Event::NotStarted { workers, reason } => self.not_started(&workers, reason, actions),
             Event::Oversized { worker } => self.oversized(worker),
             Event::Resized { processes } => self.config.processes = processes,
+            Event::TakenBack { worker, started } => self.taken_back(worker, started, actions),
+            Event::Thawed { worker } => self.thawed(worker),
             Event::Gone { worker, started, retriable, exitcode, reason } => {
                 let death = Death { started, retriable, exitcode, reason };
                 self.gone(now, worker, death, actions);
@@ -402,6 +425,7 @@ impl Schedule {
             self.hire(now, actions);
             self.retire(now, actions);
             self.drop_unwanted(now, actions);
+            self.take_back(now, actions);
         }
         self.finish(actions);
     }
@@ -414,6 +438,11 @@ impl Schedule {
     /// How many of the worker's next answers may be that it has dropped the task.
     pub(crate) fn droppable(&self, worker: WorkerId) -> u64 {
         self.workers.get(&worker).map_or(0, |w| w.dropped.saturating_sub(w.answered))
+    }
+
+    /// Whether tasks were taken back from the worker, and it has not said that it knows.
+    pub(crate) fn is_frozen(&self, worker: WorkerId) -> bool {
+        self.workers.get(&worker).is_some_and(|w| w.frozen.is_some())
     }
 
     /// Whether the worker was killed because its task took too long.
@@ -459,7 +488,7 @@ impl Schedule {
         let look = |w: &Worker| w.running_since.max(self.watched).saturating_add(WATCH_PERIOD);
         let due = |w: &Worker| match w.phase {
             _ if w.killed => None,
-            Phase::Serving if w.held.is_empty() => self.idle_until(w),
+            Phase::Serving if w.held.is_empty() => earlier(self.idle_until(w), w.thaw_deadline()),
             // The time limit may turn out to be that of a later task, so that it is looked at; the others are as they are.
             Phase::Serving => {
                 earlier(self.task_deadline(w).map(|deadline| deadline.min(look(w))), self.drop_deadline(w))
@@ -467,7 +496,7 @@ impl Schedule {
             Phase::Starting { .. } | Phase::Retiring { .. } => self.deadline(w),
         };
         let delayed = self.delayed.keys().next().map(|(due, _)| *due);
-        earlier(self.workers.values().filter_map(due).min(), delayed)
+        earlier(earlier(self.workers.values().filter_map(due).min(), delayed), self.next_take_back())
     }
 
     // What happens to the pool.

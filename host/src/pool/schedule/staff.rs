@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Death, FUTILE_DEATHS, FUTILE_ROUNDS, Phase, Recycle, Schedule, Span, Verdict, Worker, WorkerId, earlier,
+    Action, Death, FUTILE_DEATHS, FUTILE_ROUNDS, Phase, Recycle, Schedule, Span, THAW_TIME, Verdict, Worker, WorkerId,
+    earlier,
 };
 
 impl Schedule {
@@ -145,7 +146,9 @@ impl Schedule {
         for id in ids {
             let Some(worker) = self.workers.get(&id) else { continue };
             if is_idle(worker) {
-                if reached(self.idle_until(worker)) {
+                if reached(worker.thaw_deadline()) {
+                    self.kill(id, false, true, actions);
+                } else if reached(self.idle_until(worker)) {
                     self.dismiss(id, Recycle::Idle);
                 }
             } else if reached(self.deadline(worker)) {
@@ -252,6 +255,8 @@ impl Worker {
             answered: 0,
             started: 0,
             running_since: now,
+            front_since: now,
+            frozen: None,
             batches: Default::default(),
             dropped: 0,
             dropping_since: None,
@@ -260,6 +265,19 @@ impl Worker {
             killed: false,
             innocent: false,
         }
+    }
+
+    /// When it should have said that it takes tasks again.
+    pub(super) fn thaw_deadline(&self) -> Option<Duration> {
+        self.frozen
+            .filter(|_| self.held.is_empty())
+            .map(|since| since.max(self.running_since).saturating_add(THAW_TIME))
+    }
+
+    /// How many of the tasks that it holds it has surely not begun, if they may be taken from it: one of them it may be running.
+    pub(super) fn spare(&self) -> u64 {
+        let may = self.is_serving() && self.frozen.is_none() && self.dropping_since.is_none();
+        if may { (self.sent - self.answered).saturating_sub(1) } else { 0 }
     }
 
     /// Answers have come: the next task, if it holds one, is running since now.

@@ -76,6 +76,9 @@ struct ModelWorker {
     dropping_since: Option<Duration>,
     /// It was killed because it would not drop them, or because the pool has become smaller.
     innocent: bool,
+    /// It begins nothing more, since then.
+    frozen: Option<Duration>,
+    answered_at: Duration,
 }
 
 struct Model {
@@ -92,6 +95,8 @@ struct Model {
     closed: bool,
     over: bool,
     finished: bool,
+    /// What the dispatcher will say next.
+    taken_back: VecDeque<(WorkerId, u64)>,
 }
 
 /// What may happen to the pool. Workers and jobs are chosen by number among those that can meet it.
@@ -109,6 +114,7 @@ enum Op {
     Progress { worker: usize, lie: Option<u64> },
     Die { worker: usize, lie: Option<u64>, code: Option<i32>, retriable: bool },
     Oversize { worker: usize },
+    Thaw { worker: usize },
     Resize { processes: usize },
     NotStarted { count: usize },
     Pass { millis: u64 },
@@ -135,6 +141,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (worker(), lie(), proptest::option::of(-9i32..3), proptest::bool::weighted(0.8))
             .prop_map(|(worker, lie, code, retriable)| Op::Die { worker, lie, code, retriable }),
         2 => worker().prop_map(|worker| Op::Oversize { worker }),
+        6 => worker().prop_map(|worker| Op::Thaw { worker }),
         2 => (1usize..5).prop_map(|processes| Op::Resize { processes }),
         1 => (1usize..4).prop_map(|count| Op::NotStarted { count }),
         6 => prop_oneof![0u64..200, 900u64..70_000].prop_map(|millis| Op::Pass { millis }),
@@ -195,6 +202,7 @@ impl Model {
             closed: false,
             over: false,
             finished: false,
+            taken_back: VecDeque::new(),
         }
     }
 
@@ -274,6 +282,10 @@ impl Model {
                 let Some(worker) = self.worker(worker, |_| true) else { return };
                 self.event(Event::Oversized { worker });
             }
+            Op::Thaw { worker } => {
+                let Some(worker) = self.worker(worker, |w| w.frozen.is_some()) else { return };
+                self.thaw(worker);
+            }
             Op::Resize { processes } => {
                 self.config.processes = processes;
                 self.most = self.most.max(processes);
@@ -326,6 +338,41 @@ impl Model {
         let started = lie.unwrap_or(model.started);
         model.told = model.told.max(started.min(model.sent));
         self.event(Event::Progress { worker, started });
+    }
+
+    fn thaw(&mut self, worker: WorkerId) {
+        self.workers.get_mut(&worker).unwrap().frozen = None;
+        assert!(self.schedule.is_frozen(worker));
+        self.event(Event::Thawed { worker });
+        assert!(
+            !self.workers.contains_key(&worker)
+                || self.workers[&worker].frozen.is_some()
+                || !self.schedule.is_frozen(worker)
+        );
+    }
+
+    /// The tasks behind the first `started` of its life are not the worker's any more.
+    fn give_back(&mut self, id: WorkerId, started: u64) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let kept = started.clamp(worker.answered, worker.sent);
+        worker.started = worker.started.min(kept);
+        worker.told = worker.told.min(kept);
+        let taken = worker.inbox.split_off(usize::try_from(kept - worker.answered).unwrap());
+        worker.sent = kept;
+        let mut left = taken.len() as u64;
+        while left > 0 {
+            let last = worker.batches.back_mut().expect("what it holds is of a batch");
+            let part = left.min(*last);
+            (*last, left) = (*last - part, left - part);
+            // One that it has begun it will tell to be done.
+            if *last == 0 && left > 0 || kept == worker.answered && worker.inbox.is_empty() && *last == 0 {
+                worker.batches.pop_back();
+            }
+        }
+        for (job, task, attempt) in taken {
+            *self.task(job, task) = Task::Queued { attempt };
+        }
+        self.event(Event::TakenBack { worker: id, started });
     }
 
     fn die(&mut self, id: WorkerId, lie: Option<u64>, exitcode: Option<i32>, retriable: bool) {
@@ -392,8 +439,11 @@ impl Model {
         let leaving = self.schedule.workers.values().filter(|w| w.is_hired() && w.leaving.is_some()).count();
         assert!(live <= self.config.processes + leaving && live <= self.most, "{live} workers at work");
         assert!(self.workers.len() <= 2 * self.most, "{} processes", self.workers.len());
-        self.check_time();
         self.check_halts();
+        while let Some((worker, started)) = self.taken_back.pop_front() {
+            self.give_back(worker, started);
+        }
+        self.check_time();
         actions
     }
 
@@ -433,6 +483,8 @@ impl Model {
                     dropped: 0,
                     dropping_since: None,
                     innocent: false,
+                    frozen: None,
+                    answered_at: self.now,
                 };
                 assert!(self.workers.insert(worker, new).is_none(), "a worker's number is used twice");
             }
@@ -447,7 +499,7 @@ impl Model {
                     *task = Task::Held { attempt };
                 }
                 let worker = self.workers.get_mut(&worker).expect("tasks go to a living worker");
-                assert!(worker.phase == ModelPhase::Serving && !worker.killed);
+                assert!(worker.phase == ModelPhase::Serving && !worker.killed && worker.frozen.is_none());
                 worker.inbox.extend((first..first + count).map(|task| (job, task, attempt)));
                 worker.batches.push_back(count);
                 worker.sent += count;
@@ -534,6 +586,23 @@ impl Model {
                 model.dropped = until;
                 model.dropping_since.get_or_insert(self.now);
             }
+            Action::TakeBack { worker } => {
+                let idle = |w: &ModelWorker| !w.killed && w.inbox.is_empty() && w.phase != ModelPhase::Retiring;
+                let hired = self.workers.values().filter(|w| !w.killed && w.phase != ModelPhase::Retiring).count();
+                assert!(self.workers.values().any(idle) || hired < self.config.processes, "everybody is at work");
+                let model = self.workers.get_mut(&worker).expect("a living worker is frozen");
+                assert!(
+                    !model.killed && model.frozen.is_none() && model.inbox.len() > 1 && model.dropped <= model.answered
+                );
+                model.frozen = Some(self.now);
+                // One in the hands of an attacker says what it likes.
+                let started = match model.sent % 7 {
+                    3 => u64::MAX,
+                    5 => 0,
+                    _ => model.started.max(model.answered),
+                };
+                self.taken_back.push_back((worker, started));
+            }
             Action::JobDone { job } => {
                 let job = self.jobs.get_mut(&job).unwrap();
                 assert!(!job.over && job.ended && job.tasks.iter().all(|t| *t == Task::Done));
@@ -551,7 +620,10 @@ impl Model {
                 let worker = self.workers.get_mut(&worker).expect("a living worker is killed");
                 assert!(!worker.killed, "killed twice");
                 worker.killed = true;
-                let grace_is_over = worker.dropping_since.is_some_and(|t| self.now >= t + self.config.grace);
+                let frozen_for_long = worker.inbox.is_empty()
+                    && worker.frozen.is_some_and(|since| self.now >= since.max(worker.answered_at) + THAW_TIME);
+                let grace_is_over =
+                    frozen_for_long || worker.dropping_since.is_some_and(|t| self.now >= t + self.config.grace);
                 match by_tick {
                     true if worker.phase == ModelPhase::Serving && grace_is_over => worker.innocent = true,
                     true if worker.phase == ModelPhase::Serving => {
@@ -586,6 +658,7 @@ impl Model {
         let now = self.now;
         let worker = self.workers.get_mut(&worker).expect("a living worker answers");
         worker.answered += 1;
+        worker.answered_at = now;
         worker.dropping_since = worker.dropping_since.filter(|_| worker.answered < worker.dropped).map(|_| now);
         let batch = worker.batches.iter_mut().find(|left| **left > 0).expect("an answer is part of a batch");
         *batch -= 1;
@@ -615,9 +688,9 @@ impl Model {
 
     fn settle(&mut self) {
         for _ in 0..10_000 {
-            let Some((&id, worker)) =
-                self.workers.iter().find(|(_, w)| !(w.phase == ModelPhase::Serving && w.inbox.is_empty() && !w.killed))
-            else {
+            let Some((&id, worker)) = self.workers.iter().find(|(_, w)| {
+                w.frozen.is_some() || !(w.phase == ModelPhase::Serving && w.inbox.is_empty() && !w.killed)
+            }) else {
                 // Nobody is at work; pauses may still be running.
                 match self.schedule.delayed.keys().next() {
                     Some((due, _)) => {
@@ -635,6 +708,7 @@ impl Model {
                     self.workers.get_mut(&id).unwrap().phase = ModelPhase::Serving;
                     self.event(Event::Ready { worker: id });
                 }
+                ModelPhase::Serving if worker.inbox.is_empty() => self.thaw(id),
                 ModelPhase::Serving => {
                     let count = worker.inbox.len() as u64;
                     self.workers.get_mut(&id).unwrap().started = worker.sent;
@@ -775,6 +849,46 @@ fn a_second_batch_waits_at_a_worker_only_if_the_first_is_short() {
         pool.on(Event::BatchDone { worker: 1, busy });
         assert_eq!(pool.schedule.workers[&1].held.len(), held, "{busy:?}");
     }
+}
+
+#[test]
+fn what_waits_behind_a_slow_task_goes_to_a_worker_that_has_nothing_to_do() {
+    let mut pool = Pool::new(Config { processes: 2, ..ONE });
+    pool.on(Event::Submitted { job: 1, count: 1, bytes: 1 });
+    pool.on(Event::Ready { worker: 1 });
+    pool.on(returned(1, 1));
+    pool.on(Event::BatchDone { worker: 1, busy: Duration::from_nanos(100) });
+    // Many at once are taken for as quick as the first was.
+    pool.on(Event::Submitted { job: 1, count: 31, bytes: 31 });
+    let held = pool.schedule.unanswered(1);
+    assert!(held > 2, "{held}");
+    pool.on(Event::Ready { worker: 2 });
+    let rest = pool.schedule.unanswered(2);
+    pool.on(returned(2, rest));
+    // The rest is handed out and done, and the first worker has told of nothing.
+    while pool.schedule.unanswered(2) > 0 {
+        let rest = pool.schedule.unanswered(2);
+        pool.on(returned(2, rest));
+    }
+    let held = pool.schedule.unanswered(1);
+    assert_eq!(pool.on(Event::Tick), []);
+    let due = pool.schedule.next_tick().expect("an idle worker waits for it");
+    assert_eq!(due, TAKE_BACK_TIME);
+    pool.now = due;
+    assert_eq!(pool.on(Event::Tick), [Action::TakeBack { worker: 1 }]);
+    assert!(pool.schedule.is_frozen(1));
+    // It is at its second task.
+    let actions = pool.on(Event::TakenBack { worker: 1, started: 2 });
+    let Action::Send { worker: 2, job: 1, first, attempt: 1, .. } = actions[0] else { panic!("{actions:?}") };
+    assert_eq!((first, pool.schedule.unanswered(1)), (2, 1));
+    let moved = pool.schedule.queued(1) + pool.schedule.unanswered(2);
+    assert_eq!(moved, held - 1);
+    // It gets nothing until it has heard of that, and has all it needs then.
+    pool.on(returned(1, 1));
+    assert_eq!(pool.schedule.unanswered(1), 0);
+    assert!(pool.schedule.next_tick().is_some(), "it may not keep silent for ever");
+    pool.on(Event::Thawed { worker: 1 });
+    assert!(pool.schedule.unanswered(1) > 0 || pool.schedule.queued(1) == 0);
 }
 
 #[test]

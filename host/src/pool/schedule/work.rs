@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Action, Job, JobId, PREFETCH_TIME, PoolState, Schedule, Span, Verdict, Wanted, WorkerId};
+use super::{
+    Action, Job, JobId, PREFETCH_TIME, PoolState, Schedule, Span, TAKE_BACK_TIME, Verdict, Wanted, Worker, WorkerId,
+};
 use crate::pool::policy::HaltWhen;
 
 impl Schedule {
@@ -88,6 +90,7 @@ impl Schedule {
             left -= part;
             if span.count == 0 {
                 worker.held.pop_front();
+                worker.front_since = now;
             }
         }
         worker.has_answered(now, count - left);
@@ -117,6 +120,7 @@ impl Schedule {
         span.count -= 1;
         if span.count == 0 {
             worker.held.pop_front();
+            worker.front_since = now;
         }
         worker.has_answered(now, 1);
         self.progressed();
@@ -263,6 +267,77 @@ impl Schedule {
         cost.is_some_and(|cost| cost.saturating_mul(u32::try_from(span.count).unwrap_or(u32::MAX)) <= PREFETCH_TIME)
     }
 
+    // Tasks that a worker holds but has not begun, when another has nothing to do: a slow one must not keep those behind it.
+
+    /// How many workers could begin something at once, or be started for it.
+    fn idle(&self) -> usize {
+        let idle = self.workers.values().filter(|w| w.is_hired() && w.leaving.is_none() && w.held.is_empty()).count();
+        let hired = self.workers.values().filter(|w| w.is_hired()).count();
+        idle + self.config.processes.saturating_sub(hired)
+    }
+
+    /// Freezes as many workers as have been at their batches for long, and as others are without.
+    pub(super) fn take_back(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.queued > 0 || !self.workers.values().any(|w| w.spare() > 0) {
+            return;
+        }
+        for _ in 0..self.idle() {
+            let is_due = |w: &Worker| w.spare() > 0 && now >= w.front_since.saturating_add(TAKE_BACK_TIME);
+            let richest = self.workers.iter_mut().filter(|(_, w)| is_due(w)).max_by_key(|(_, w)| w.spare());
+            let Some((&id, worker)) = richest else { return };
+            worker.frozen = Some(now);
+            actions.push(Action::TakeBack { worker: id });
+        }
+    }
+
+    /// When there will be something to take back, if nothing else happens.
+    pub(super) fn next_take_back(&self) -> Option<Duration> {
+        let due = |w: &Worker| w.front_since.saturating_add(TAKE_BACK_TIME);
+        let next = self.workers.values().filter(|w| w.spare() > 0).map(due).min()?;
+        let could = matches!(self.state, PoolState::Run | PoolState::Close) && self.queued == 0 && self.idle() > 0;
+        could.then_some(next)
+    }
+
+    /// What it has not begun goes back to the queue at the same attempt.
+    pub(super) fn taken_back(&mut self, id: WorkerId, started: u64, actions: &mut Vec<Action>) {
+        if self.is_terminated() {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id).filter(|w| w.frozen.is_some()) else { return };
+        // The count is the worker's own word: whatever it says, it keeps no more than it holds.
+        let kept = started.clamp(worker.answered, worker.sent);
+        let mut taken = Vec::new();
+        while worker.sent > kept
+            && let Some((job, span)) = worker.held.back_mut()
+        {
+            let count = span.count.min(worker.sent - kept);
+            span.count -= count;
+            worker.sent -= count;
+            taken.push((*job, Span { first: span.first + span.count, count, ..*span }));
+            if span.count == 0 {
+                worker.held.pop_back();
+            }
+            // A batch of which it has begun nothing it will not tell to be done.
+            if let Some((_, size)) = worker.batches.back_mut() {
+                *size = size.saturating_sub(count);
+                if *size == 0 {
+                    worker.batches.pop_back();
+                }
+            }
+        }
+        worker.started = worker.started.min(worker.sent);
+        // From the back, so that the queue's head ends up in the old order.
+        for (job, span) in taken {
+            self.requeue(job, span, actions);
+        }
+    }
+
+    pub(super) fn thawed(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.frozen = None;
+        }
+    }
+
     fn assign_to(&mut self, now: Duration, id: WorkerId, actions: &mut Vec<Action>) {
         let processes = self.config.processes as u64;
         let Some(worker) = self.workers.get_mut(&id) else { return };
@@ -281,6 +356,7 @@ impl Schedule {
         self.last_job = job_id;
         if worker.held.is_empty() {
             worker.running_since = now;
+            worker.front_since = now;
         }
         worker.sent += span.count;
         worker.held.push_back((job_id, span));

@@ -37,6 +37,16 @@ pub(super) struct Ended {
     pub(super) code: i32,
 }
 
+/// What becomes of a task whose turn has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    Run,
+    /// Nobody wants it any more.
+    Unwanted,
+    /// It is another worker's now, and so is all that came with it and behind it.
+    TakenBack,
+}
+
 /// What the tick needs of the engine.
 pub(super) struct EngineTick(Engine);
 
@@ -162,10 +172,18 @@ impl Guest {
         }
     }
 
-    /// Says that a task starts now. `false`: nobody wants it any more.
-    pub(super) fn start_one(&self) -> bool {
-        self.shared.me.start_one();
-        !self.shared.me.is_cancelled()
+    /// Says that a task starts now, and hears what is to become of it.
+    pub(super) fn start_one(&self) -> Start {
+        match self.shared.me.start_one() {
+            false => Start::TakenBack,
+            true if self.shared.me.is_cancelled() => Start::Unwanted,
+            true => Start::Run,
+        }
+    }
+
+    /// What comes from now on may be started again.
+    pub(super) fn thaw(&self) {
+        self.shared.me.thaw();
     }
 
     /// Runs the initializer in a first instance, which reuse mode keeps.

@@ -42,9 +42,14 @@ impl Me {
         Me { name: String::new(), index: 0, attempt: AtomicU32::new(1), page: None }
     }
 
-    pub(super) fn start_one(&self) {
+    /// `false`: what was sent and has not begun was taken back.
+    pub(super) fn start_one(&self) -> bool {
+        self.page.as_ref().is_none_or(|page| page.start_one())
+    }
+
+    pub(super) fn thaw(&self) {
         if let Some(page) = &self.page {
-            page.start_one();
+            page.thaw();
         }
     }
 
