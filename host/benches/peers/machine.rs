@@ -1,0 +1,69 @@
+//! What the tables are of: the machine, its load, and the memory and processor time of processes.
+
+use std::fs;
+use std::process::Command;
+
+/// The ticks of `/proc/PID/stat`; Linux promises this many to programs on every architecture.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The lines that every table needs beside it.
+pub(crate) fn description() -> String {
+    let cpu = proc_line("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let memory = proc_line("/proc/meminfo", "MemTotal").and_then(|kib| kib.split(' ').next()?.parse::<u64>().ok());
+    let date = Command::new("date").args(["-u", "+%F %H:%M UTC"]).output();
+    let date = date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    format!(
+        "{date}; {} processors ({cpu}), {} GiB, Linux {}; wpool {}",
+        cores(),
+        memory.unwrap_or(0) >> 20,
+        kernel.trim(),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The average number of processes that wanted to run in the last minute.
+pub(crate) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
+}
+
+fn proc_line(path: &str, key: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// The processor time of all children that have been waited for, and of theirs.
+pub(crate) fn children_cpu_secs() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // Behind the name, which may have spaces; the first of these is the state, the third field.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(13);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+/// The processor time of a process's first thread.
+pub(crate) fn thread_cpu_secs(pid: u32) -> Option<f64> {
+    let nanoseconds = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    Some(nanoseconds.split(' ').next()?.parse::<f64>().ok()? / 1e9)
+}
+
+/// The most that a process has had in memory so far, in KiB. Nothing once it has ended.
+pub(crate) fn peak_kib(pid: u32) -> Option<f64> {
+    kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:")
+}
+
+/// Private and proportional memory of a process, in KiB.
+pub(crate) fn private_and_pss_kib(pid: u32) -> Option<(f64, f64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    Some((kib(&text, "Private_Clean:")? + kib(&text, "Private_Dirty:")?, kib(&text, "Pss:")?))
+}
+
+fn kib(text: &str, key: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
+}
