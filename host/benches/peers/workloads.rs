@@ -249,7 +249,7 @@ fn megabytes<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
         let line = |n: usize| format!("{n:016}").into_bytes().repeat(1 << 16);
         bench.input(&format!("w4-{count}"), Work::Echo, (0..count).map(line))
     };
-    let (many, some) = (lines(size.tasks(128)), lines(size.tasks(48)));
+    let (many, some, few) = (lines(size.tasks(256)), lines(size.tasks(48)), lines(2));
     let artefact = bench.artefact(ECHO);
     let mut contenders = vec![
         bench.map(REUSE, ECHO, &many, &["--reuse", "-j2"]),
@@ -259,7 +259,7 @@ fn megabytes<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     contenders.extend(bench.python(MAP, "python", "map", &some, JOBS, None));
     contenders.extend(bench.python(CHUNK_1, "python", "chunksize=1", &some, JOBS, None));
     contenders.extend(bench.python("loky, chunked", "loky", "loky", &some, JOBS, None));
-    contenders.extend(bindings(bench, artefact, &some));
+    contenders.extend(bindings(bench, artefact, &few));
     contenders.extend(bench.parallel(&some, JOBS, true));
     Workload {
         id: "W4",
@@ -289,7 +289,7 @@ fn start<'b>(id: &'static str, title: &'static str, tasks: usize, jobs: usize, b
     contenders.extend(bench.parallel(&input, jobs, false));
     // One operation is the command.
     contenders.iter_mut().for_each(|contender| contender.ops = 1.0);
-    Workload { id, title, unit: Unit::Millis, second: Some(("CPU ms", Unit::Millis)), baseline: MAP, contenders }
+    Workload { id, title, unit: Unit::Millis, second: None, baseline: MAP, contenders }
 }
 
 fn first_run(bench: &Bench) -> Workload<'_> {
