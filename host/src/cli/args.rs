@@ -1,7 +1,8 @@
 //! The flags as they are typed. What they mean together is the business of `settings`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -32,6 +33,8 @@ Examples:
   find . -print0 | wpool map module.wasm -0 -z
   wpool map module.wasm inputs.txt --func scale --kw factor=2.5
   wpool map module.wasm inputs.txt --timeout 2s --retries 1 --format jsonl
+  wpool map module.wasm inputs.txt --joblog log.tsv >> results.txt
+  wpool map module.wasm inputs.txt --joblog log.tsv --resume >> results.txt
 
 Tasks are numbered from 1 on; with one input of lines that is the line number.
 
@@ -40,13 +43,14 @@ Exit codes:
   1      some tasks failed; all other results were delivered
   2      wrong usage, or nothing could be run: an input cannot be opened, the module is refused
   3      the pool is broken: workers cannot be started, or the initializer failed
-  4      an input could not be read to its end, or output could not be written
+  4      an input could not be read to its end, or output or the job log could not be written
   5      stopped by failures: --halt WHEN,fail=N or --max-fail
   125    an internal error
   128+N  ended by signal N (130: Ctrl-C, 143: SIGTERM, 141: the reader of the results has left)
 
 Signals: the first Ctrl-C or SIGTERM ends the workers and writes out the results that there are; the second ends everything at once.
-SIGUSR1 prints what is going on.";
+SIGHUP does the same; with a job log, and unless standard input is a terminal, running tasks come to their end first. SIGUSR1 prints
+what is going on.";
 
 /// The kinds of failures that may be different the next time, as `TaskError::kind` has them, and under which name they go together.
 const RETRY_KINDS: [(&str, &[&str]); 3] = [
@@ -354,6 +358,65 @@ pub(super) enum Growth {
     Exponential,
 }
 
+// The job log.
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    /// Write a line into this file for each task that is done, in the form of GNU parallel's job log; +FILE: behind what it holds
+    ///
+    /// Nine columns as GNU parallel has them, with tabs between: Seq, Host, Starttime, JobRuntime, Send and Receive (bytes of record and
+    /// result), Exitval, Signal, Command (the beginning of the record); then Kind (ok or the kind of error), Attempt, Rerun, Input, Module,
+    /// Export, Settings (digests of the record, of the module and of arguments, forms and grants), Fuel and Memory. A line is written when
+    /// its result has been, so that a run that was killed at any moment can be resumed. A log that is there is written over, a file that is
+    /// none is not.
+    #[arg(long, value_name = "FILE", value_parser = LogFile::parser(), help_heading = "Log and resume")]
+    pub(super) joblog: Option<LogFile>,
+
+    /// Skip what is in the job log, done or failed, and go on behind it
+    ///
+    /// Records are known by their content, wherever they stand in the input; of equal records as many are skipped as the log has. Numbers
+    /// stay those of the input. Module, function, arguments and grants must be those of the log, and the input must begin with something
+    /// that is in it; `=force` goes on all the same.
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "same", hide_possible_values = true, requires = "joblog", conflicts_with_all = ["resume_failed", "retry_failed"], help_heading = "Log and resume")]
+    pub(super) resume: Option<Match>,
+
+    /// The same, but run again what has failed
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "same", hide_possible_values = true, requires = "joblog", conflicts_with = "retry_failed", help_heading = "Log and resume")]
+    pub(super) resume_failed: Option<Match>,
+
+    /// Run again what has failed, and nothing else
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "same", hide_possible_values = true, requires = "joblog", help_heading = "Log and resume")]
+    pub(super) retry_failed: Option<Match>,
+}
+
+/// Whether a log must be one of the same module, function, settings and input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Match {
+    Same,
+    Force,
+}
+
+/// Where a job log is, and whether it is written behind what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LogFile {
+    pub(super) path: PathBuf,
+    pub(super) append: bool,
+}
+
+impl LogFile {
+    fn parser() -> impl TypedValueParser<Value = LogFile> {
+        OsStringValueParser::new().try_map(|text| {
+            let (path, append) = match text.as_bytes().strip_prefix(b"+") {
+                Some(path) => (OsStr::from_bytes(path).into(), true),
+                None => (PathBuf::from(text), false),
+            };
+            match path.as_os_str().is_empty() {
+                true => Err("expected the name of a file"),
+                false => Ok(LogFile { path, append }),
+            }
+        })
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct MapArgs {
     #[command(flatten)]
@@ -471,6 +534,9 @@ pub(super) struct MapArgs {
 
     #[command(flatten)]
     pub(super) failures: FailureArgs,
+
+    #[command(flatten)]
+    pub(super) log: LogArgs,
 
     /// Results in the order of the records (the default)
     #[arg(short, long, overrides_with = "unordered", help_heading = "Output")]

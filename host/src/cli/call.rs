@@ -51,10 +51,11 @@ struct Watched {
 fn watch(pool: Pool) -> Result<Watched, Failure> {
     let pool = std::sync::Arc::new(pool);
     let weak = std::sync::Arc::downgrade(&pool);
-    let end = move || {
+    let end = move |_| {
         if let Some(pool) = weak.upgrade() {
             pool.terminate();
         }
+        signals::Ending::Now
     };
     let failed = |e| Failure::new(Exit::Broken, format!("cannot watch for signals: {e}"));
     Ok(Watched { received: signals::watch(end, || ()).map_err(failed)?, _pool: pool })

@@ -103,7 +103,32 @@ fn refuse_output(name: &str, input: (u64, u64), is_file: bool) -> Result<(), Fai
     }
 }
 
+impl Source {
+    /// Device and inode of each file that is read.
+    pub(super) fn files(&self) -> impl Iterator<Item = (u64, u64)> {
+        let streams = match self {
+            Source::Streams(streams) => &streams[..],
+            Source::Items(_) => &[],
+        };
+        streams.iter().filter_map(Stream::place)
+    }
+}
+
 impl Stream {
+    /// Device and inode, of a file.
+    fn place(&self) -> Option<(u64, u64)> {
+        let metadata = match self {
+            Stream::Stdin => {
+                let found = rustix::fs::fstat(rustix::stdio::stdin()).ok()?;
+                let is_file = rustix::fs::FileType::from_raw_mode(found.st_mode).is_file();
+                return is_file.then_some((found.st_dev, found.st_ino));
+            }
+            Stream::File(_, file) => file.metadata(),
+            Stream::Later(path) => std::fs::metadata(path),
+        };
+        metadata.ok().filter(Metadata::is_file).map(|found| (found.dev(), found.ino()))
+    }
+
     pub(super) fn name(&self) -> String {
         match self {
             Stream::Stdin => "standard input".to_owned(),

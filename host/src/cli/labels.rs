@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::joblog::Fact;
+
 /// Bytes of a record that are enough to tell it from others.
 pub(super) const SHORT: usize = 48;
 
@@ -27,6 +29,8 @@ struct Block {
     ends: Vec<usize>,
     /// The records that were longer than what is kept, by their place in the block.
     cut: Vec<usize>,
+    /// Their numbers in the input, and what the job log will say of them; none without a job log: then they are those of the tasks.
+    logged: Vec<(u64, Fact)>,
 }
 
 /// The beginning of a record.
@@ -34,6 +38,10 @@ struct Block {
 pub(super) struct Label {
     pub(super) text: Vec<u8>,
     pub(super) is_cut: bool,
+    /// The record's number in the input, from 0 on.
+    pub(super) number: u64,
+    /// What the job log will say of it.
+    pub(super) fact: Option<Fact>,
 }
 
 impl Labels {
@@ -46,8 +54,9 @@ impl Labels {
     }
 
     /// Notes the records `bounds` of `bytes`, of which `first` is the first one's number. Before they are on their way: an outcome can be fast.
-    pub(super) fn note(&self, first: u64, bytes: &[u8], bounds: &[Range<usize>]) {
-        let mut block = Block { open: bounds.len() as u64, ..Block::default() };
+    /// `logged`: what there is about each if they go into a job log, which may leave out others.
+    pub(super) fn note(&self, first: u64, bytes: &[u8], bounds: &[Range<usize>], logged: Vec<(u64, Fact)>) {
+        let mut block = Block { open: bounds.len() as u64, logged, ..Block::default() };
         block.ends.reserve_exact(bounds.len());
         for (at, bound) in bounds.iter().enumerate() {
             let record = &bytes[bound.clone()];
@@ -68,7 +77,21 @@ impl Labels {
         let at = usize::try_from(number - first).ok()?;
         let end = *block.ends.get(at)?;
         let start = at.checked_sub(1).map_or(0, |before| block.ends[before]);
-        Some(Label { text: block.text[start..end].to_vec(), is_cut: block.cut.binary_search(&at).is_ok() })
+        let (number, fact) = block.logged.get(at).map_or((number, None), |(number, fact)| (*number, Some(*fact)));
+        Some(Label {
+            text: block.text[start..end].to_vec(),
+            is_cut: block.cut.binary_search(&at).is_ok(),
+            number,
+            fact,
+        })
+    }
+
+    /// The number in the input of a record whose outcome has not been released.
+    pub(super) fn number(&self, task: u64) -> u64 {
+        let blocks = self.lock();
+        let Some((first, block)) = blocks.range(..=task).next_back() else { return task };
+        let at = usize::try_from(task - first).ok();
+        at.and_then(|at| block.logged.get(at)).map_or(task, |(number, _)| *number)
     }
 
     /// The outcomes of `count` records from `first` on have been dealt with.
@@ -93,6 +116,7 @@ impl Labels {
 
 #[cfg(test)]
 mod tests {
+    use super::super::joblog::InputDigest;
     use super::*;
 
     fn text(labels: &Labels, number: u64) -> String {
@@ -102,9 +126,9 @@ mod tests {
     #[test]
     fn a_record_is_found_until_the_last_of_its_block_is_released() {
         let labels = Labels::new(3);
-        labels.note(0, b"ab,cdef,", &[0..2, 3..7, 8..8]);
+        labels.note(0, b"ab,cdef,", &[0..2, 3..7, 8..8], vec![]);
         #[expect(clippy::single_range_in_vec_init, reason = "a batch of one record")]
-        labels.note(3, b"xyz", &[0..3]);
+        labels.note(3, b"xyz", &[0..3], vec![]);
         assert_eq!([0, 1, 2, 3, 4].map(|n| text(&labels, n)), ["ab", "cde", "", "xyz", "-"]);
         assert_eq!([0, 1].map(|n| labels.get(n).unwrap().is_cut), [false, true]);
         labels.release(1, 3);
@@ -117,10 +141,20 @@ mod tests {
     fn a_slow_first_record_does_not_keep_the_blocks_behind_it() {
         let labels = Labels::new(SHORT);
         for block in 0..100 {
-            labels.note(block * 2, b"ab", &[0..1, 1..2]);
+            labels.note(block * 2, b"ab", &[0..1, 1..2], vec![]);
         }
         labels.release(1, 199);
         assert_eq!(labels.lock().len(), 1);
         assert_eq!(text(&labels, 0), "a");
+    }
+
+    #[test]
+    fn records_that_are_logged_have_numbers_of_their_own() {
+        let labels = Labels::new(SHORT);
+        let fact = |record: &[u8]| Fact { digest: InputDigest::of(record), len: 1, is_rerun: false };
+        labels.note(0, b"ab", &[0..1, 1..2], vec![(3, fact(b"a")), (7, fact(b"b"))]);
+        assert_eq!([0, 1, 2].map(|task| labels.number(task)), [3, 7, 2]);
+        let label = labels.get(1).unwrap();
+        assert_eq!((label.number, label.fact), (7, Some(fact(b"b"))));
     }
 }

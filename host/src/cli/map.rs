@@ -1,14 +1,14 @@
 //! `wpool map`.
 //!
 //! ```text
-//!   reader thread: files ──Splitter──▶ Labels, Inputs ══▶ pool ══▶ Outcomes ──▶ main thread: Output, failures, Labels
+//!   reader thread: files ──Splitter──▶ Ledger, Labels, Inputs ══▶ pool ══▶ Outcomes ──▶ main thread: Output, failures, job log, Labels
 //!   signals thread: first signal ──▶ Pool::terminate      ╚══▶ events ──▶ Tally ──▶ progress, status, summary
 //! ```
 //!
 //! The main thread is the only one that writes results; it writes them out whenever no more are there. It never waits for the reader:
 //! that may hang in a read for ever.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 use super::args::{ExitRule, MapArgs, NoInput, Show};
 use super::exit::{Exit, Failure};
 use super::input::{Sink, Source, Splitter, Stopped};
-use super::labels::{Labels, SHORT};
+use super::joblog::{Chosen, Fact, JobLog, Ledger, Run, Writer};
+use super::labels::{Label, Labels, SHORT};
 use super::output::{Output, trace};
 use super::report::{Report, quoted};
 use super::settings;
-use super::signals::{self, Received};
+use super::signals::{self, Ending, Received};
 use super::stdio;
 use super::tally::{self, LINES_MAX, Tally};
 use crate::error::{Closed, TaskError};
@@ -34,17 +35,20 @@ const PROGRESS_TIME: Duration = Duration::from_millis(200);
 
 pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let source = Source::open(args)?;
+    let log = if args.dry_run { None } else { JobLog::open(&args.log, &source, report)? };
     let module = settings::load(&args.module, report)?;
-    let target = settings::map_target(args, &module)?.timed(matches!(args.format, super::args::OutputForm::Jsonl));
+    let target = settings::map_target(args, &module)?
+        .timed(log.is_some() || matches!(args.format, super::args::OutputForm::Jsonl));
     let processes = settings::processes(args.jobs, report);
     let halt = settings::halt(&args.failures);
     let tally = Arc::new(Tally::new(halt.is_some_and(|halt| halt.when == HaltWhen::Now)));
     let (to_tell, lines) = std::sync::mpsc::sync_channel(LINES_MAX);
-    let (counted, verbose) = (tally.clone(), report.is_verbose());
+    let labels = Arc::new(Labels::new(if args.tag { usize::MAX } else { SHORT }));
+    let (counted, verbose, named) = (tally.clone(), report.is_verbose(), labels.clone());
     let on_event = move |event: &PoolEvent| {
         if counted.count(event) && verbose {
             // Nobody waits for a terminal that is slow.
-            let _told_or_too_many = to_tell.try_send(tally::line(event));
+            let _told_or_too_many = to_tell.try_send(tally::line(event, |task| named.number(task)));
         }
     };
     let pool = Arc::new(settings::pool(args, &module, processes)?.on_event(on_event).build()?);
@@ -57,20 +61,29 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     }
 
+    let run = Run { module: module.digest(), export: &export.path, settings: settings::deciding(args) };
+    let (log, ledger) = match log.map(|log| log.begin(run, report)).transpose()? {
+        Some((writer, resumed)) => (Some(writer), Some(Ledger::new(resumed))),
+        None => (None, None),
+    };
     let mut report = report.clone();
     report.start_progress(args.progress);
     let shared = Arc::new(Shared {
-        labels: Labels::new(if args.tag { usize::MAX } else { SHORT }),
+        labels,
         pushed: AtomicU64::new(0),
+        skipped: AtomicU64::new(0),
+        skipped_failed: AtomicU64::new(0),
         tally,
         input: Mutex::new(Input::Reading),
     });
     let teller = verbose.then(|| tally::tell(lines, report.clone())).transpose().map_err(no_thread)?;
-    let received = watch(&pool, &shared, &report)?;
+    let drains = log.is_some() && !io::stdin().is_terminal();
+    let received = watch(&pool, &shared, &report, drains)?;
     let mut map = Map {
         args,
         report,
         output: Output::new(args),
+        log,
         shared: shared.clone(),
         pool,
         received,
@@ -80,7 +93,7 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
         run: None,
         started: Instant::now(),
     };
-    start_reader(args, source, inputs, shared)?;
+    start_reader(args, source, inputs, ledger, shared)?;
     map.take(outcomes);
     map.end()
 }
@@ -88,9 +101,13 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
 /// What the three threads share.
 #[derive(Debug)]
 struct Shared {
-    labels: Labels,
-    /// Records that have been read.
+    labels: Arc<Labels>,
+    /// Records that have been read, without those that are skipped.
     pushed: AtomicU64,
+    /// Records that an earlier run has done.
+    skipped: AtomicU64,
+    /// Of these, those that have failed.
+    skipped_failed: AtomicU64,
     tally: Arc<Tally>,
     input: Mutex<Input>,
 }
@@ -98,6 +115,11 @@ struct Shared {
 impl Shared {
     fn pushed(&self) -> u64 {
         self.pushed.load(Ordering::SeqCst)
+    }
+
+    /// Those that were skipped, too.
+    fn records(&self) -> u64 {
+        self.pushed() + self.skipped.load(Ordering::SeqCst)
     }
 
     fn not_done(&self) -> u64 {
@@ -109,20 +131,34 @@ impl Shared {
 #[derive(Debug)]
 enum Input {
     Reading,
-    Read,
+    /// To its end; the job log has so many tasks that were not in it.
+    Read {
+        left: u64,
+    },
     /// Which one could not be read to its end, and why.
     Failed(String),
+    /// Why nothing was run: the job log is of another input.
+    Refused(String),
 }
 
 /// Signals end the pool, from another thread than the one that may be waiting for it.
-fn watch(pool: &Arc<Pool>, shared: &Arc<Shared>, report: &Report) -> Result<Received, Failure> {
+/// One that hangs up lets running tasks come to their end if `drains`.
+fn watch(pool: &Arc<Pool>, shared: &Arc<Shared>, report: &Report, drains: bool) -> Result<Received, Failure> {
     let weak: Weak<Pool> = Arc::downgrade(pool);
     let (to_end, to_look, shared, report) = (weak.clone(), weak, shared.clone(), report.clone());
     let tally = shared.tally.clone();
-    let end = move || {
-        if let Some(pool) = to_end.upgrade() {
-            tally.end();
-            pool.terminate();
+    let end = move |signal| {
+        let Some(pool) = to_end.upgrade() else { return Ending::Now };
+        match signal == signal_hook::consts::SIGHUP && drains {
+            true => {
+                pool.shutdown(true);
+                Ending::Drains
+            }
+            false => {
+                tally.end();
+                pool.terminate();
+                Ending::Now
+            }
         }
     };
     let status = move || {
@@ -145,28 +181,65 @@ struct Feed {
     inputs: Inputs,
     shared: Arc<Shared>,
     next: u64,
+    /// With a job log.
+    ledger: Option<Ledger>,
+    /// Why nothing is read any more.
+    refused: Option<String>,
 }
 
 impl Sink for Feed {
     fn records(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), Closed> {
-        self.shared.labels.note(self.next, bytes, bounds);
+        let Some(mut ledger) = self.ledger.take() else { return self.push(bytes, bounds, Vec::new()) };
+        let mut run = |bytes: &[u8], chosen: &Chosen| {
+            let logged = chosen.numbers.iter().copied().zip(chosen.facts.iter().copied()).collect();
+            self.push(bytes, &chosen.bounds, logged)
+        };
+        let taken = ledger.take(bytes, bounds, &mut run);
+        self.shared.skipped.store(ledger.skipped, Ordering::SeqCst);
+        self.shared.skipped_failed.store(ledger.skipped_failed, Ordering::SeqCst);
+        self.ledger = Some(ledger);
+        taken?.map_err(|other| {
+            self.refused = Some(other.to_string());
+            Closed
+        })
+    }
+}
+
+impl Feed {
+    fn push(&mut self, bytes: &[u8], bounds: &[Range<usize>], logged: Vec<(u64, Fact)>) -> Result<(), Closed> {
+        self.shared.labels.note(self.next, bytes, bounds, logged);
         self.next += bounds.len() as u64;
         // Before their outcomes can come, so that no count of what is under way is negative.
         self.shared.pushed.store(self.next, Ordering::SeqCst);
         self.inputs.push_all(bounds.iter().map(|bound| &bytes[bound.clone()]))
     }
+
+    /// How the input has ended.
+    fn end(&self, read: Result<(), String>) -> Input {
+        let proven = self.ledger.as_ref().map_or(Ok(()), Ledger::proven);
+        match (&self.refused, proven, read) {
+            (Some(why), ..) => Input::Refused(why.clone()),
+            (None, _, Err(why)) => Input::Failed(why),
+            (None, Err(other), Ok(())) => Input::Refused(other.to_string()),
+            (None, Ok(()), Ok(())) => Input::Read { left: self.ledger.as_ref().map_or(0, Ledger::left) },
+        }
+    }
 }
 
 /// Starts the one thread that reads. Detached: the end of the run does not wait for a read that hangs.
-fn start_reader(args: &MapArgs, source: Source, inputs: Inputs, shared: Arc<Shared>) -> Result<(), Failure> {
+fn start_reader(
+    args: &MapArgs,
+    source: Source,
+    inputs: Inputs,
+    ledger: Option<Ledger>,
+    shared: Arc<Shared>,
+) -> Result<(), Failure> {
     let delimiter = if args.null { 0 } else { args.delimiter.unwrap_or(b'\n') };
     let splitter = Splitter::new(delimiter, settings::limits(&args.limits).input);
     let read = move || {
-        let mut feed = Feed { inputs, shared: shared.clone(), next: 0 };
-        let input = match read_all(source, splitter, &mut feed) {
-            Ok(()) => Input::Read,
-            Err(why) => Input::Failed(why),
-        };
+        let mut feed = Feed { inputs, shared: shared.clone(), next: 0, ledger, refused: None };
+        let read = read_all(source, splitter, &mut feed);
+        let input = feed.end(read);
         *shared.input.lock().unwrap_or_else(PoisonError::into_inner) = input;
         // Announced only now, with `inputs` dropped.
         drop(feed);
@@ -210,6 +283,7 @@ struct Map<'a> {
     args: &'a MapArgs,
     report: Report,
     output: Output,
+    log: Option<Writer>,
     shared: Arc<Shared>,
     pool: Arc<Pool>,
     received: Received,
@@ -259,21 +333,39 @@ impl Map<'_> {
             }
             Err(error) => self.say_failed(outcome, error),
         }
-        let tag = self.args.tag.then(|| self.shared.labels.get(outcome.index()).unwrap_or_default().text);
-        self.output.add(outcome, &result, tag.as_deref());
-        if self.output.is_full() {
+        let label = (self.args.tag || self.log.is_some()).then(|| self.label(outcome));
+        let number = label.as_ref().map_or(outcome.index(), |label| label.number);
+        let tag = label.as_ref().filter(|_| self.args.tag).map(|label| &label.text[..]);
+        self.output.add(outcome, number, &result, tag);
+        if let (Some(log), Some(label)) = (&mut self.log, &label)
+            && !matches!(result, Err(TaskError::Broken { .. }))
+        {
+            log.add(outcome, &result, label);
+        }
+        if self.output.is_full() || self.log.as_ref().is_some_and(Writer::is_full) {
             self.flush();
         }
-        self.show_guest(outcome, result.is_ok());
+        self.show_guest(outcome, number + 1, result.is_ok());
     }
 
+    fn label(&self, outcome: &Outcome<'_>) -> Label {
+        self.shared.labels.get(outcome.index()).unwrap_or_default()
+    }
+
+    /// Results, then their lines in the job log.
     fn flush(&mut self) {
         self.report.beside_progress(|| self.output.flush());
+        if let Some(log) = &mut self.log {
+            match self.output.has_failed() {
+                true => log.forget(),
+                false => log.flush(),
+            }
+        }
     }
 
     fn say_failed(&self, outcome: &Outcome<'_>, error: &TaskError) {
-        let number = outcome.index() + 1;
-        let mut label = self.shared.labels.get(outcome.index()).unwrap_or_default();
+        let mut label = self.label(outcome);
+        let number = label.number + 1;
         label.is_cut |= label.text.len() > SHORT;
         label.text.truncate(SHORT);
         let attempt = match outcome.attempt() {
@@ -288,10 +380,9 @@ impl Map<'_> {
         }
     }
 
-    fn show_guest(&self, outcome: &Outcome<'_>, ok: bool) {
+    fn show_guest(&self, outcome: &Outcome<'_>, number: u64, ok: bool) {
         let show = if ok { self.args.success_output } else { self.args.failure_output };
         if show == Show::Immediate {
-            let number = outcome.index() + 1;
             for (stream, bytes) in [("stdout", outcome.stdout()), ("stderr", outcome.stderr())] {
                 if !bytes.is_empty() {
                     self.report.guest_output(&format!("task {number} {stream}"), bytes);
@@ -307,7 +398,7 @@ impl Map<'_> {
         }
         let total = match *self.shared.input.lock().unwrap_or_else(PoisonError::into_inner) {
             Input::Reading => None,
-            Input::Read | Input::Failed(_) => Some(self.shared.pushed()),
+            Input::Read { .. } | Input::Failed(_) | Input::Refused(_) => Some(self.shared.pushed()),
         };
         self.report.progress(self.args.progress, &self.shared.tally, total);
         self.check();
@@ -315,7 +406,7 @@ impl Map<'_> {
 
     /// Ends the pool if there is no use for more.
     fn check(&mut self) {
-        if self.output.has_failed() {
+        if self.output.has_failed() || self.log.as_ref().is_some_and(Writer::has_failed) {
             self.shared.tally.end();
             self.pool.terminate();
         }
@@ -324,11 +415,13 @@ impl Map<'_> {
     fn end(mut self) -> Result<Exit, Failure> {
         self.flush();
         let ambiguity = self.output.ambiguity();
+        let path = self.log.as_ref().map(|log| log.path().to_owned());
         let written = self.output.finish();
+        let logged = self.log.map_or(Ok(()), Writer::finish);
         let tally = &self.shared.tally;
         // Workers that were not needed in the end may be killed while they start.
         tally.end();
-        if written.is_ok() && self.received.get().is_none() {
+        if written.is_ok() && logged.is_ok() && self.received.get().is_none() {
             // Workers end in good order: their guests' `shutdown` runs.
             self.pool.close();
         } else {
@@ -339,14 +432,25 @@ impl Map<'_> {
         let _told_or_panicked = self.teller.map(JoinHandle::join);
         self.report.end_progress();
         if let Some(signal) = self.received.get() {
-            self.report.error(&format!("interrupted: {} done, {} not", tally.done(), self.shared.not_done()));
+            let resume = path.map_or(String::new(), |path| format!("; add --resume to go on by {}", path.display()));
+            self.report.error(&format!("interrupted: {} done, {} not{resume}", tally.done(), self.shared.not_done()));
+            if let Err(failure) = logged {
+                self.report.error(&failure.message);
+            }
             return Ok(Exit::Signal(signal));
         }
         written?;
+        logged?;
         let input =
             std::mem::replace(&mut *self.shared.input.lock().unwrap_or_else(PoisonError::into_inner), Input::Reading);
-        if let Input::Failed(why) = &input {
-            self.report.error(why);
+        match &input {
+            Input::Failed(why) => self.report.error(why),
+            Input::Refused(why) => return Err(Failure::usage(why)),
+            Input::Read { left: 0 } | Input::Reading => {}
+            Input::Read { left } => {
+                let tasks = if *left == 1 { "1 task".to_owned() } else { format!("{left} tasks") };
+                self.report.warn(&format!("the job log has {tasks} that the input has not"));
+            }
         }
         if let Some(reason) = &self.broken {
             self.report.error(&format!("the pool is broken: {reason}"));
@@ -371,8 +475,8 @@ impl Map<'_> {
             Input::Failed(_) => Exit::Io,
             // The reader is gone without a word: it panicked.
             Input::Reading if halted.is_none() => Exit::Own,
-            Input::Reading | Input::Read => {
-                of_counts(self.shared.pushed(), tally.failed(), failures.exit_code, self.args.no_input)
+            Input::Reading | Input::Read { .. } | Input::Refused(_) => {
+                of_counts(self.shared.records(), tally.failed(), failures.exit_code, self.args.no_input)
             }
         })
     }
@@ -380,14 +484,19 @@ impl Map<'_> {
 
 /// `13 tasks: 13 ok, 0 failed, 2 retried in 0.45 s (5 workers, 1 died)`.
 fn summary(shared: &Shared, secs: f64) -> String {
-    let (tally, tasks) = (&shared.tally, shared.pushed());
+    let (tally, tasks) = (&shared.tally, shared.records());
     let (ok, failed, trouble, staff) = (tally.ok(), tally.failed(), tally.trouble(), tally.staff());
     let not_done = match shared.not_done() {
         0 => String::new(),
         count => format!(", {count} not done"),
     };
+    let skipped = match (shared.skipped.load(Ordering::SeqCst), shared.skipped_failed.load(Ordering::SeqCst)) {
+        (0, _) => String::new(),
+        (skipped, 0) => format!(", {skipped} skipped"),
+        (skipped, failed) => format!(", {skipped} skipped ({failed} had failed)"),
+    };
     let s = if tasks == 1 { "" } else { "s" };
-    format!("{tasks} task{s}: {ok} ok, {failed} failed{not_done}{trouble} in {secs:.2} s ({staff})")
+    format!("{tasks} task{s}: {ok} ok, {failed} failed{skipped}{not_done}{trouble} in {secs:.2} s ({staff})")
 }
 
 /// What has halted the run.

@@ -14,6 +14,7 @@ mod doctor;
 mod exit;
 mod input;
 mod inspect;
+mod joblog;
 mod labels;
 mod map;
 mod output;

@@ -86,8 +86,15 @@ impl Output {
         }
     }
 
-    /// Adds one outcome, to be written out by [`Output::flush`]. `tag`: the record, which stands before its result.
-    pub(super) fn add(&mut self, outcome: &Outcome<'_>, result: &Result<&[u8], TaskError>, tag: Option<&[u8]>) {
+    /// Adds one outcome, to be written out by [`Output::flush`]. `number`: that of its record in the input, from 0 on. `tag`: the record,
+    /// which stands before its result.
+    pub(super) fn add(
+        &mut self,
+        outcome: &Outcome<'_>,
+        number: u64,
+        result: &Result<&[u8], TaskError>,
+        tag: Option<&[u8]>,
+    ) {
         match (self.form, result) {
             (OutputForm::Text, Ok(bytes)) => {
                 if let Some(tag) = tag {
@@ -101,7 +108,7 @@ impl Output {
             }
             (OutputForm::Text, Err(_)) => {}
             (OutputForm::Jsonl, result) => {
-                let line = line(outcome, result, tag);
+                let line = line(outcome, number, result, tag);
                 write_json(&mut self.buffer, &line);
                 self.buffer.push(self.end);
             }
@@ -147,13 +154,18 @@ impl Output {
     }
 }
 
-fn line<'a>(outcome: &Outcome<'_>, result: &'a Result<&[u8], TaskError>, tag: Option<&'a [u8]>) -> Line<'a> {
+fn line<'a>(
+    outcome: &Outcome<'_>,
+    number: u64,
+    result: &'a Result<&[u8], TaskError>,
+    tag: Option<&'a [u8]>,
+) -> Line<'a> {
     let text = |bytes: &[u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
     let (input, input_b64) = tag.map_or((None, None), text_or_base64);
     let (output, output_b64) = result.as_ref().map_or((None, None), |bytes| text_or_base64(bytes));
     let error = result.as_ref().err();
     Line {
-        seq: outcome.index() + 1,
+        seq: number + 1,
         input,
         input_b64,
         status: error.map_or("ok", TaskError::kind),

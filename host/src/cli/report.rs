@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn inputs_are_quoted_escaped_and_shortened() {
-        let label = |text: &[u8], is_cut| Label { text: text.to_vec(), is_cut };
+        let label = |text: &[u8], is_cut| Label { text: text.to_vec(), is_cut, ..Label::default() };
         assert_eq!(quoted(&label(b"abc", false)), "\"abc\"");
         assert_eq!(quoted(&label(b"abc", true)), "\"abc…\"");
         assert_eq!(quoted(&label(b"a\"\t\xff\x00\x1b[2J", false)), "\"a\\\"\\t\\xff\\0\\x1b[2J\"");

@@ -49,7 +49,11 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
     let mut process = builder.build().map_err(|e| Failure::new(exit::of_build_error_in_run(&e), e.to_string()))?;
 
     let to_wake = events.clone();
-    let received = signals::watch(move || to_wake.wake(), || ()).map_err(own)?;
+    let on_end = move |_| {
+        to_wake.wake();
+        signals::Ending::Now
+    };
+    let received = signals::watch(on_end, || ()).map_err(own)?;
     process.start().map_err(|e| Failure::new(Exit::Own, e.to_string()))?;
     let status = supervise(&mut process, &events, &received);
     if received.get().is_none()

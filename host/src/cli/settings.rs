@@ -100,6 +100,26 @@ pub(super) fn map_target(args: &MapArgs, module: &Module) -> Result<Target, Fail
     }))
 }
 
+/// What decides about results, beside the module and the records: a run that is resumed must have the same. Limits are not here: a task that
+/// was done within them is done, and one that was not is why somebody raises them.
+pub(super) fn deciding(args: &MapArgs) -> Vec<String> {
+    let target = &args.target;
+    let forms = [
+        format!("input-format={:?}", args.input_format),
+        format!("output-format={:?}", target.output_format),
+        format!("as-args={:?}", args.as_args),
+        format!("init={:?}", args.init),
+        format!("fresh={} reuse={}", args.fresh, args.reuse),
+    ];
+    let args = target
+        .args
+        .iter()
+        .map(|arg| format!("arg={arg}"))
+        .chain(args.init_args.iter().map(|arg| format!("init-arg={arg}")));
+    let kwargs = target.kwargs.iter().map(|(name, value)| format!("kw={name}={value}"));
+    forms.into_iter().chain(args).chain(kwargs).collect()
+}
+
 /// The pool of `map`, not started yet.
 pub(super) fn pool(args: &MapArgs, module: &Module, processes: usize) -> Result<PoolBuilder, BuildError> {
     let mut builder = Pool::builder(module).processes(processes).limits(limits(&args.limits));

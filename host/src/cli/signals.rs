@@ -1,11 +1,12 @@
 //! Signals, as calls in a thread of their own.
 //!
 //! The first `SIGINT`, `SIGTERM` or `SIGHUP` is passed on, so that work can be ended in good order; the second, or a good order that takes
-//! too long, ends this program at once. Its workers never outlive it.
+//! too long, ends this program at once. Its workers never outlive it. Whoever is told may want to let running work come to its end
+//! ([`Ending::Drains`]): that may take as long as it takes.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -26,11 +27,18 @@ impl Received {
     }
 }
 
+/// What the first signal has led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Now,
+    Drains,
+}
+
 /// Begins to watch. `on_end` is called for the first signal that asks for an end, `on_status` for each `SIGUSR1`.
 ///
 /// `SIGINT` and `SIGHUP` that were ignored when we were started stay ignored: `nohup`, and jobs in the background.
 pub(super) fn watch(
-    on_end: impl FnOnce() + Send + 'static,
+    on_end: impl FnOnce(i32) -> Ending + Send + 'static,
     on_status: impl Fn() + Send + 'static,
 ) -> io::Result<Received> {
     let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1];
@@ -48,8 +56,12 @@ pub(super) fn watch(
                 }
                 (signal, Some(on_end)) => {
                     stored.0.store(signal, Ordering::SeqCst);
-                    end_later(signal);
-                    on_end();
+                    // Before anything that may hang.
+                    let is_off = end_later(signal);
+                    match on_end(signal) {
+                        Ending::Now => {}
+                        Ending::Drains => is_off.store(true, Ordering::SeqCst),
+                    }
                 }
                 (signal, None) => die_of(signal),
             }
@@ -58,13 +70,19 @@ pub(super) fn watch(
     Ok(received)
 }
 
-fn end_later(signal: i32) {
+/// Ends this program after the grace, unless the flag is set until then.
+fn end_later(signal: i32) -> Arc<AtomicBool> {
+    let is_off = Arc::new(AtomicBool::new(false));
+    let to_look = is_off.clone();
     let end = move || {
         std::thread::sleep(GRACE);
-        die_of(signal);
+        if !to_look.load(Ordering::SeqCst) {
+            die_of(signal);
+        }
     };
     // Without a thread, the second signal still ends us.
     let _second_signal = std::thread::Builder::new().name("wpool-end".to_owned()).spawn(end);
+    is_off
 }
 
 /// Ends this program by the signal's default action, so that its parent sees what happened.

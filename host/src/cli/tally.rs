@@ -144,12 +144,12 @@ pub(super) fn tell(lines: Receiver<String>, report: Report) -> std::io::Result<J
     std::thread::Builder::new().name("wpool-teller".to_owned()).spawn(tell)
 }
 
-/// An event in words.
-pub(super) fn line(event: &PoolEvent) -> String {
+/// An event in words. `number`: that of a task's record in the input, from 0 on.
+pub(super) fn line(event: &PoolEvent, number: impl Fn(u64) -> u64) -> String {
     match event {
         PoolEvent::TaskRetried { task, attempt, delay, error, .. } => {
             let when = if delay.is_zero() { String::new() } else { format!(" in {delay:?}") };
-            format!("task {}: attempt {attempt} failed and is repeated{when}: {error}", task + 1)
+            format!("task {}: attempt {attempt} failed and is repeated{when}: {error}", number(*task) + 1)
         }
         PoolEvent::WorkerRecycled { worker, why } => format!("worker {worker} is ended: {}", reason(*why)),
         PoolEvent::WorkerExited { worker, pid, reason, .. } => {
@@ -221,7 +221,8 @@ mod tests {
         tally.count(&PoolEvent::TaskTimedOut { job: 1, task: 0, attempt: 1 });
         assert_eq!(tally.trouble(), ", 2 retried, 1 timeout");
         let said = "task 1: attempt 1 failed and is repeated in 250ms: exit: guest called exit(1)";
-        assert_eq!(line(&retried(1)), said);
+        assert_eq!(line(&retried(1), |task| task), said);
+        assert!(line(&retried(1), |task| task + 6).starts_with("task 7: "));
     }
 
     #[test]

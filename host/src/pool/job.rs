@@ -7,7 +7,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::dispatcher::Waker;
 use super::schedule::JobId;
@@ -70,6 +70,8 @@ pub(crate) struct ResultChunk {
     /// There is one, which is the outcome of all of them.
     pub(crate) same: bool,
     pub(crate) by: By,
+    /// When it came.
+    pub(crate) ended: SystemTime,
 }
 
 /// Who did it.
@@ -85,7 +87,12 @@ impl ResultChunk {
     pub(crate) fn failure(first: u64, count: u64, failure: &Failure, by: By) -> ResultChunk {
         let mut frames = Vec::new();
         message::write_failure(&mut frames, failure);
-        ResultChunk { first, count, frames, same: true, by }
+        ResultChunk { same: true, ..ResultChunk::answered(first, count, frames, by) }
+    }
+
+    /// What a worker has just answered.
+    pub(crate) fn answered(first: u64, count: u64, frames: Vec<u8>, by: By) -> ResultChunk {
+        ResultChunk { first, count, frames, same: false, by, ended: SystemTime::now() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::dispatcher::Waker;
 use super::job::{By, Job, Panic, Parsed, ResultChunk, parse_outcome};
@@ -168,6 +168,7 @@ pub struct Outcome<'c> {
     index: u64,
     parsed: Parsed<'c>,
     by: By,
+    ended: SystemTime,
 }
 
 impl fmt::Debug for Outcome<'_> {
@@ -324,6 +325,25 @@ impl<'c> Outcome<'c> {
     /// ```
     pub fn mem_peak(&self) -> Option<u64> {
         self.parsed.used.map(|used| used.memory)
+    }
+
+    /// When the pool heard of it. Outcomes of short tasks come many at once; an ordered stream may have kept it for those before it.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+    /// # inputs.push(b"a")?;
+    /// # drop(inputs);
+    /// outcomes.take_into(&mut |outcome| {
+    ///     assert!(outcome.ended() <= std::time::SystemTime::now());
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ended(&self) -> SystemTime {
+        self.ended
     }
 
     /// The index of the worker; 0 if no worker has answered.
@@ -635,7 +655,7 @@ impl Outcomes {
         let index = reading.chunk.first + reading.read;
         reading.at += if reading.chunk.same { 0 } else { parsed.len };
         reading.read += 1;
-        Some(Outcome { index, parsed, by: reading.chunk.by })
+        Some(Outcome { index, parsed, by: reading.chunk.by, ended: reading.chunk.ended })
     }
 
     fn release(&mut self) {

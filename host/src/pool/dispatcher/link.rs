@@ -411,8 +411,7 @@ impl Dispatcher {
         let (count, mut failures) = (results.count, results.failed);
         self.on_answer(Event::Returned { worker, count, failed: failures }, |this, job, first, count, attempt| {
             let end = at + len_of_outcomes(&bytes[at..], count);
-            let chunk =
-                ResultChunk { first, count, frames: bytes[at..end].to_vec(), same: false, by: By { attempt, ..by } };
+            let chunk = ResultChunk::answered(first, count, bytes[at..end].to_vec(), By { attempt, ..by });
             at = end;
             let failed = failures.min(count);
             failures -= failed;
@@ -430,7 +429,7 @@ impl Dispatcher {
         self.decide(Event::Failed { worker, retriable: true }, |this, action| match action {
             Action::Deliver { job, first, count, attempt } => {
                 let by = By { attempt, ..by };
-                this.deliver(job, ResultChunk { first, count, frames: frames.to_vec(), same: false, by }, count);
+                this.deliver(job, ResultChunk::answered(first, count, frames.to_vec(), by), count);
             }
             Action::Retry { job, task, attempt, delay, verdict: None } => {
                 this.tell_retried(job, task, attempt, delay, || TaskError::from(failure.clone()));

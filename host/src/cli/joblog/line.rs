@@ -1,0 +1,377 @@
+//! One line of a job log, to and from text.
+//!
+//! The first nine columns are those of GNU parallel, so that what reads its logs reads these.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+/// The first line of every log.
+pub(super) const HEADER: &str = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tKind\tAttempt\tRerun\tInput\tModule\tExport\tSettings\tFuel\tMemory\n";
+/// The first line of a log of GNU parallel.
+pub(super) const HEADER_OF_PARALLEL: &str =
+    "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n";
+
+const COLUMNS: usize = 18;
+/// What stands where nothing is known.
+const UNKNOWN: &str = "-";
+
+/// Enough of the SHA-256 of a record to know it by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::cli) struct InputDigest([u8; 16]);
+
+impl std::fmt::Debug for InputDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl InputDigest {
+    pub(in crate::cli) fn of(record: &[u8]) -> InputDigest {
+        let whole: [u8; 32] = Sha256::digest(record).into();
+        InputDigest(whole[..16].try_into().expect("16 of 32 bytes"))
+    }
+
+    fn parse(text: &str) -> Option<InputDigest> {
+        let digits = text.as_bytes();
+        let mut bytes = [0; 16];
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |d: u8| match d {
+                b'0'..=b'9' => Some(d - b'0'),
+                b'a'..=b'f' => Some(d - b'a' + 10),
+                _ => None,
+            };
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(InputDigest(bytes))
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    push_hex(&mut text, bytes);
+    text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+}
+
+/// What was run: the same in every line of a run. A resumed run must be the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity<T = String> {
+    /// The beginning of the module's digest, in hex.
+    pub(super) module: T,
+    /// The function's path, escaped.
+    pub(super) export: T,
+    /// The beginning of a digest of what else decides about results.
+    pub(super) settings: T,
+}
+
+impl Identity<&str> {
+    /// What of a line is different, in words.
+    pub(super) fn difference(&self, ours: &Identity) -> Option<String> {
+        match () {
+            () if self.module != ours.module => {
+                Some(format!("another module (sha256 {}..., this one has {}...)", self.module, ours.module))
+            }
+            () if self.export != ours.export => {
+                Some(format!("another function ({}, this run calls {})", self.export, ours.export))
+            }
+            () if self.settings != ours.settings => {
+                Some("other arguments, forms of records or results, or grants".to_owned())
+            }
+            () => None,
+        }
+    }
+}
+
+/// What became of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct Line<'a> {
+    /// The record's number in its input, from 1 on.
+    pub(in crate::cli) seq: u64,
+    /// Since 1970.
+    pub(in crate::cli) started: Duration,
+    /// Zero if nobody knows: the worker is lost.
+    pub(in crate::cli) took: Duration,
+    /// Bytes of the record.
+    pub(in crate::cli) sent: u64,
+    /// Bytes of the result.
+    pub(in crate::cli) received: u64,
+    pub(in crate::cli) exitval: u8,
+    pub(in crate::cli) signal: u8,
+    /// The beginning of the record, escaped.
+    pub(in crate::cli) command: &'a str,
+    /// `ok`, or the kind of error.
+    pub(in crate::cli) kind: &'a str,
+    pub(in crate::cli) attempt: u32,
+    /// This line stands for an earlier one of the same task, which had failed.
+    pub(in crate::cli) rerun: bool,
+    pub(in crate::cli) input: InputDigest,
+    pub(in crate::cli) fuel: Option<u64>,
+    pub(in crate::cli) memory: Option<u64>,
+}
+
+/// The kind of a task that did not fail.
+pub(in crate::cli) const OK: &str = "ok";
+
+impl<'a> Line<'a> {
+    pub(in crate::cli) fn is_ok(&self) -> bool {
+        self.kind == OK
+    }
+
+    pub(super) fn write(&self, identity: &Identity, to: &mut Vec<u8>) {
+        let mut input = String::with_capacity(32);
+        push_hex(&mut input, &self.input.0);
+        let known = |number: Option<u64>| number.map_or_else(|| UNKNOWN.to_owned(), |number| number.to_string());
+        writeln!(
+            to,
+            "{}\t:\t{}.{:03}\t{}.{:06}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
+            self.seq,
+            self.started.as_secs(),
+            self.started.subsec_millis(),
+            self.took.as_secs(),
+            self.took.subsec_micros(),
+            self.sent,
+            self.received,
+            self.exitval,
+            self.signal,
+            self.command,
+            self.kind,
+            self.attempt,
+            u8::from(self.rerun),
+            input,
+            identity.module,
+            identity.export,
+            identity.settings,
+            known(self.fuel),
+            known(self.memory),
+        )
+        .expect("writing to a Vec does not fail");
+    }
+
+    /// Reads a line, without its newline. The error says what is wrong with it.
+    pub(super) fn parse(line: &'a [u8]) -> Result<(Line<'a>, Identity<&'a str>), String> {
+        let text = std::str::from_utf8(line).map_err(|_| "is not text".to_owned())?;
+        if text.contains(|c: char| c.is_control() && c != '\t') {
+            return Err("has control characters in it".to_owned());
+        }
+        let mut columns = Columns { names: HEADER.trim_end().split('\t'), rest: text.split('\t') };
+        let count = text.split('\t').count();
+        if count != COLUMNS {
+            return Err(format!("has {count} columns instead of {COLUMNS}"));
+        }
+        let seq = columns.read(|text| text.parse().ok().filter(|seq| *seq > 0))?;
+        columns.read(|text| (!text.is_empty()).then_some(()))?;
+        let (started, took) = (columns.read(seconds)?, columns.read(seconds)?);
+        let (sent, received) = (columns.number()?, columns.number()?);
+        let (exitval, signal) = (columns.number()?, columns.number()?);
+        let command = columns.read(Some)?;
+        let kind = columns.read(|text| Some(text).filter(|text| is_kind(text)))?;
+        let attempt = columns.number()?;
+        let rerun = columns.read(|text| match text {
+            "0" => Some(false),
+            "1" => Some(true),
+            _ => None,
+        })?;
+        let input = columns.read(InputDigest::parse)?;
+        let module = columns.read(|text| is_hex(text).then_some(text))?;
+        let export = columns.read(|text| (!text.is_empty()).then_some(text))?;
+        let settings = columns.read(|text| is_hex(text).then_some(text))?;
+        let (fuel, memory) = (columns.read(known)?, columns.read(known)?);
+        let line = Line {
+            seq,
+            started,
+            took,
+            sent,
+            received,
+            exitval,
+            signal,
+            command,
+            kind,
+            attempt,
+            rerun,
+            input,
+            fuel,
+            memory,
+        };
+        Ok((line, Identity { module, export, settings }))
+    }
+}
+
+/// The columns of a line, one after the other.
+struct Columns<'a> {
+    names: std::str::Split<'static, char>,
+    rest: std::str::Split<'a, char>,
+}
+
+impl<'a> Columns<'a> {
+    fn read<T>(&mut self, read: impl FnOnce(&'a str) -> Option<T>) -> Result<T, String> {
+        let (name, text) = (self.names.next().unwrap_or_default(), self.rest.next().unwrap_or_default());
+        read(text).ok_or_else(|| format!("has a wrong {name}: `{}`", text.chars().take(40).collect::<String>()))
+    }
+
+    fn number<T: std::str::FromStr>(&mut self) -> Result<T, String> {
+        self.read(|text| text.parse().ok())
+    }
+}
+
+/// `12.345`, with up to nine places.
+fn seconds(text: &str) -> Option<Duration> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    if part.is_empty() || part.len() > 9 || !part.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let nanos = format!("{part:0<9}").parse().ok()?;
+    Some(Duration::new(whole.parse().ok()?, nanos))
+}
+
+#[expect(clippy::option_option, reason = "a wrong column, an unknown number, a number")]
+fn known(text: &str) -> Option<Option<u64>> {
+    match text {
+        UNKNOWN => Some(None),
+        text => text.parse().ok().map(Some),
+    }
+}
+
+fn is_kind(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+}
+
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Bytes that somebody else chose, as text without tabs, newlines and whatever else has power over a terminal.
+pub(super) fn escaped(bytes: &[u8], is_cut: bool) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\'' => text.push(c),
+                c => text.extend(c.escape_debug()),
+            }
+        }
+        // The end of a cut record may be half a character.
+        let is_half = is_cut && chunk.invalid().len() < 4 && bytes.ends_with(chunk.invalid());
+        for byte in chunk.invalid().iter().filter(|_| !is_half) {
+            let _to_a_string = write!(text, "\\x{byte:02x}");
+        }
+    }
+    if is_cut {
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity { module: "ab".repeat(16), export: "run".to_owned(), settings: "0123456789abcdef".to_owned() }
+    }
+
+    #[test]
+    fn the_header_names_every_column_and_begins_as_that_of_parallel() {
+        assert_eq!(HEADER.trim_end().split('\t').count(), COLUMNS);
+        assert!(HEADER.starts_with(HEADER_OF_PARALLEL.trim_end()));
+    }
+
+    #[test]
+    fn a_line_reads_as_one_of_parallels_in_its_first_columns() {
+        let line = Line {
+            seq: 3,
+            started: Duration::from_millis(1_700_000_000_042),
+            took: Duration::from_micros(1_500),
+            sent: 4,
+            received: 0,
+            exitval: 1,
+            signal: 9,
+            command: "a\\tb",
+            kind: "worker-lost",
+            attempt: 2,
+            rerun: false,
+            input: InputDigest::of(b"a\tb"),
+            fuel: None,
+            memory: Some(65536),
+        };
+        let mut text = Vec::new();
+        line.write(&identity(), &mut text);
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with("3\t:\t1700000000.042\t0.001500\t4\t0\t1\t9\ta\\tb\tworker-lost\t2\t0\t"), "{text}");
+        assert!(text.ends_with("\trun\t0123456789abcdef\t-\t65536\n"), "{text}");
+    }
+
+    #[test]
+    fn wrong_columns_are_named() {
+        let good = format!("1\t:\t1.0\t0.1\t1\t1\t0\t0\ta\tok\t1\t0\t{}\tab\trun\tcd\t-\t-", "0".repeat(32));
+        assert!(Line::parse(good.as_bytes()).is_ok());
+        for (from, to, said) in [
+            ("1\t:", "0\t:", "a wrong Seq: `0`"),
+            ("1.0\t", "1.\t", "a wrong Starttime: `1.`"),
+            ("0.1\t", "-0.1\t", "a wrong JobRuntime: `-0.1`"),
+            ("\tok\t", "\tOK\t", "a wrong Kind: `OK`"),
+            ("\tab\t", "\tAB\t", "a wrong Module: `AB`"),
+            ("000\t", "00\t", "a wrong Input"),
+            ("\t-\t-", "\t-\t-\t-", "19 columns instead of 18"),
+            ("\ta\t", "\ta\x1b[2J\t", "control characters"),
+            ("\t-\t-", "\t-", "17 columns"),
+        ] {
+            let wrong = good.replacen(from, to, 1);
+            let error = Line::parse(wrong.as_bytes()).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+        assert_eq!(Line::parse(b"1\t\xff").unwrap_err(), "is not text");
+    }
+
+    #[test]
+    fn text_in_columns_is_escaped() {
+        assert_eq!(escaped(b"a\tb\nc\\d\"\x1b\xff\x00", false), "a\\tb\\nc\\\\d\"\\u{1b}\\xff\\0");
+        assert_eq!(escaped("gr\u{f6}\u{df}e".as_bytes(), true), "größe…");
+        assert_eq!(escaped(&"é".as_bytes()[..1], true), "…");
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_read_as_they_were_written(
+            (seq, started, took) in (1u64.., 0u64..1 << 45, 0u64..1 << 50),
+            (sent, received, exitval, signal) in (any::<u64>(), any::<u64>(), any::<u8>(), any::<u8>()),
+            record in proptest::collection::vec(any::<u8>(), 0..60),
+            export in "\\PC+",
+            kind in "[a-z-]+",
+            (attempt, rerun, is_cut) in (any::<u32>(), any::<bool>(), any::<bool>()),
+            (fuel, memory) in (any::<Option<u64>>(), any::<Option<u64>>()),
+        ) {
+            let identity = Identity { export: escaped(export.as_bytes(), false), ..identity() };
+            let command = escaped(&record, is_cut);
+            let line = Line {
+                seq, started: Duration::from_millis(started), took: Duration::from_micros(took), sent, received,
+                exitval, signal, command: &command, kind: &kind, attempt, rerun, input: InputDigest::of(&record), fuel, memory,
+            };
+            let mut text = Vec::new();
+            line.write(&identity, &mut text);
+            prop_assert_eq!(text.pop(), Some(b'\n'));
+            let (read, of) = Line::parse(&text).unwrap();
+            prop_assert_eq!(read, line);
+            prop_assert_eq!(of.difference(&identity), None);
+        }
+
+        #[test]
+        fn any_bytes_are_a_line_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _line_or_error = Line::parse(&bytes);
+        }
+    }
+}
