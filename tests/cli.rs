@@ -6,187 +6,16 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use support::{assert_no_workers, program, repo, wait_until, workers_of};
-
-/// Longer than anything here takes on a loaded machine.
-const LONG: Duration = Duration::from_secs(60);
-
-fn prebuilt(name: &str) -> String {
-    path_text(&repo(&format!("guest/prebuilt/{name}.wasm")))
-}
-
-fn example(name: &str) -> String {
-    path_text(&repo(&format!("guest/examples/wat/{name}.wat")))
-}
-
-fn path_text(path: &Path) -> String {
-    path.to_str().unwrap().to_owned()
-}
-
-/// The program, in an environment of our own.
-fn wpool<A: AsRef<str>>(args: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(program());
-    command.args(args.into_iter().map(|a| a.as_ref().to_owned()));
-    prepare(&mut command);
-    command
-}
-
-#[expect(unsafe_code, reason = "there is no safe way to set signals in a child before it executes")]
-fn prepare(command: &mut Command) {
-    for name in ["WPOOL_JOBS", "WPOOL_TIMEOUT", "WPOOL_MEMORY", "WPOOL_RETRIES", "WPOOL_COLOR", "WPOOL_PROGRESS"] {
-        command.env_remove(name);
-    }
-    command.env("WPOOL_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-    command.env_remove("CLICOLOR_FORCE").stdin(Stdio::null());
-    // A test runner in the background may ignore these, and children inherit that.
-    // SAFETY: signal() is async-signal-safe, and SIG_DFL runs no code of ours.
-    unsafe {
-        command.pre_exec(|| {
-            for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGTERM, libc::SIGPIPE] {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-            Ok(())
-        });
-    }
-}
-
-fn args<'a>(first: &'a [&'a str], rest: &'a [&'a str]) -> Vec<&'a str> {
-    [first, rest].concat()
-}
-
-/// Runs to the end with `input` on stdin.
-#[track_caller]
-fn with_input(mut command: Command, input: &[u8]) -> Output {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let pid = child.id();
-    let _watchdog = Watchdog::over(&child);
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    // A program that does not read all of it is fine.
-    let feeder = std::thread::spawn(move || {
-        let _closed = stdin.write_all(&input);
-    });
-    let output = child.wait_with_output().unwrap();
-    feeder.join().unwrap();
-    assert_no_workers(pid);
-    output
-}
-
-#[track_caller]
-fn run(command: Command) -> Output {
-    with_input(command, b"")
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// The exit code, and what stderr must contain.
-#[track_caller]
-fn ends(output: &Output, code: i32, said: &str) {
-    let stderr = err(output);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert!(stderr.contains(said), "no {said:?} in {stderr}");
-    assert!(!stderr.contains("internal error"), "{stderr}");
-}
-
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
-fn file(dir: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-    let path = dir.path().join(name);
-    std::fs::write(&path, content).unwrap();
-    path
-}
-
-/// Kills a program that hangs, so that its test fails instead of hanging too.
-struct Watchdog(#[expect(dead_code, reason = "dropping it is its use")] mpsc::Sender<()>);
-
-impl Watchdog {
-    fn over(child: &Child) -> Watchdog {
-        let (alive, ended) = mpsc::channel();
-        let pid = child.id();
-        std::thread::spawn(move || {
-            if ended.recv_timeout(LONG) == Err(mpsc::RecvTimeoutError::Timeout) {
-                kill(pid, Signal::KILL);
-            }
-        });
-        Watchdog(alive)
-    }
-}
-
-/// Sends a signal to a process of ours that nobody has waited for. One that has just ended is fine.
-fn kill(pid: u32, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    let _ended_already = kill_process(pid, signal);
-}
-
-/// A program that is running.
-struct Running {
-    child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-    _watchdog: Watchdog,
-}
-
-impl Running {
-    fn start(mut command: Command) -> Running {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        let _watchdog = Watchdog::over(&child);
-        Running { child, lines, _watchdog }
-    }
-
-    /// Waits for a line of stdout.
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line.trim_end_matches('\n').to_owned()
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(self.child.id(), signal);
-    }
-
-    /// Leaves the rest of stdout unread, and closes it.
-    #[track_caller]
-    fn leave(self) -> (ExitStatus, String) {
-        let Running { child, lines, _watchdog } = self;
-        drop(lines);
-        finish(child)
-    }
-
-    /// Waits for the end; gives the status and what was said on stderr.
-    #[track_caller]
-    fn end(mut self) -> (ExitStatus, String) {
-        let mut rest = Vec::new();
-        self.lines.read_to_end(&mut rest).unwrap();
-        finish(self.child)
-    }
-}
-
-#[track_caller]
-fn finish(mut child: Child) -> (ExitStatus, String) {
-    let pid = child.id();
-    let mut rest = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
-    let status = child.wait().unwrap();
-    assert_no_workers(pid);
-    (status, rest)
-}
+use support::command::*;
+use support::{assert_no_workers, wait_until, workers_of};
 
 // The main job.
 
@@ -311,7 +140,7 @@ fn records_end_where_they_are_told_to() {
 }
 
 #[test]
-fn an_empty_input_is_a_success_unless_it_must_not_be() {
+fn f71_an_empty_input_is_a_success_unless_it_must_not_be() {
     let output = run(wpool(["map", &prebuilt("upper")]));
     ends(&output, 0, "0 tasks: 0 ok, 0 failed");
     assert!(output.stdout.is_empty());
@@ -333,7 +162,7 @@ fn a_record_over_the_limit_fails_and_its_neighbours_do_not() {
 }
 
 #[test]
-fn results_appear_while_the_input_stalls() {
+fn f77_results_appear_while_the_input_stalls() {
     let mut command = wpool(["map", &prebuilt("upper"), "--format", "jsonl"]);
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
@@ -347,7 +176,7 @@ fn results_appear_while_the_input_stalls() {
 }
 
 #[test]
-fn a_file_that_is_input_and_output_is_refused() {
+fn f78_a_file_that_is_input_and_output_is_refused() {
     let dir = scratch();
     let both = file(&dir, "both", "a\n");
     let mut command = wpool(["map", &prebuilt("upper"), &path_text(&both)]);
@@ -472,7 +301,7 @@ fn a_cache_that_cannot_be_used_is_a_warning() {
 }
 
 #[test]
-fn zero_jobs_are_the_default_and_too_many_are_cut() {
+fn f84_zero_jobs_are_the_default_and_too_many_are_cut() {
     for jobs in ["0", "50%", "+1", "-1", "-1000"] {
         ends(&run(wpool(["map", &prebuilt("upper"), "--items", "a", "-j", jobs])), 0, "1 ok");
     }
@@ -599,7 +428,7 @@ fn only_the_kinds_asked_for_are_tried_again() {
 }
 
 #[test]
-fn a_task_that_takes_down_workers_is_given_up() {
+fn f57_a_task_that_takes_down_workers_is_given_up() {
     let mut command = wpool(["map", &prebuilt("hello"), "-j", "1", "--retries", "5", "--poison-limit", "1"]);
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
@@ -807,12 +636,6 @@ fn what_guests_print_is_shown_when_asked_for_and_never_mixes_with_results() {
 
 // Processes that die, output that cannot be written, signals.
 
-/// The workers of `pid` that run tasks: not its zygote.
-fn task_workers(pid: u32) -> Vec<u32> {
-    let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    workers_of(pid).into_iter().filter(|pid| name(pid).starts_with("PoolWorker")).collect()
-}
-
 /// Maps 120 records while workers are killed; gives the outcomes by record, and the end.
 fn map_while_workers_are_killed(extra: &[&str]) -> (Vec<Value>, ExitStatus, String) {
     let mut command = wpool(args(&["map", &prebuilt("hello"), "-j", "4", "--unordered", "--format", "jsonl"], extra));
@@ -838,7 +661,7 @@ fn map_while_workers_are_killed(extra: &[&str]) -> (Vec<Value>, ExitStatus, Stri
 }
 
 #[test]
-fn a_killed_worker_costs_its_task_only_and_that_is_named() {
+fn f44_a_killed_worker_costs_its_task_only_and_that_is_named() {
     let (lines, status, stderr) = map_while_workers_are_killed(&[]);
     let lost: Vec<&Value> = lines.iter().filter(|l| l["status"] == "worker-lost").collect();
     let ok = lines.iter().filter(|l| l["status"] == "ok").count();
@@ -852,7 +675,7 @@ fn a_killed_worker_costs_its_task_only_and_that_is_named() {
 }
 
 #[test]
-fn with_retries_a_killed_worker_costs_nothing() {
+fn f44_with_retries_a_killed_worker_costs_nothing() {
     let (lines, status, stderr) = map_while_workers_are_killed(&["--retries", "3"]);
     assert!(lines.iter().all(|l| l["status"] == "ok"), "{stderr}");
     assert!(status.success(), "{stderr}");
@@ -861,7 +684,7 @@ fn with_retries_a_killed_worker_costs_nothing() {
 }
 
 #[test]
-fn the_curious_are_told_of_a_worker_that_dies() {
+fn f45_the_curious_are_told_of_a_worker_that_dies() {
     let mut command = wpool(["map", "-v", &prebuilt("hello"), "-j", "1", "--retries", "1"]);
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
@@ -881,7 +704,7 @@ fn the_curious_are_told_of_a_worker_that_dies() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_the_run_quietly() {
+fn f65_a_reader_that_leaves_ends_the_run_quietly() {
     let dir = scratch();
     let inputs = file(&dir, "inputs", b"some line of text\n".repeat(300_000));
     let mut running = Running::start(wpool(["map", &prebuilt("upper"), &path_text(&inputs), "--reuse"]));
@@ -892,7 +715,7 @@ fn a_reader_that_leaves_ends_the_run_quietly() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_with_its_own_code() {
+fn f66_a_full_disk_is_an_error_with_its_own_code() {
     for call in [
         &["map", &prebuilt("upper"), "--items", "a"][..],
         &["call", &example("add"), "add(1, 2)"],
@@ -905,16 +728,8 @@ fn a_full_disk_is_an_error_with_its_own_code() {
     }
 }
 
-/// The program started by a shell that has done something to its descriptors or signals first.
-fn by_shell(script: &str, args: &[&str]) -> Command {
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", script]).arg(program()).args(args);
-    prepare(&mut command);
-    command
-}
-
 #[test]
-fn closed_descriptors_change_nothing() {
+fn f67_f68_closed_descriptors_change_nothing() {
     let prebuilt = prebuilt("failing");
     let call = ["map", &prebuilt, "--items", "good", "panic"];
     let output = run(by_shell("exec \"$0\" \"$@\" 2>&-", &call));
@@ -928,20 +743,9 @@ fn closed_descriptors_change_nothing() {
     ends(&run(by_shell("exec \"$0\" \"$@\" <&- >&- 2>&-", &call)), 1, "");
 }
 
-/// One finished task, one that takes a minute, and an input that is still open.
-fn busy() -> (Running, std::process::ChildStdin) {
-    let mut command = wpool(["map", &prebuilt("hello"), "-j", "2"]);
-    command.stdin(Stdio::piped());
-    let mut running = Running::start(command);
-    let mut stdin = running.child.stdin.take().unwrap();
-    stdin.write_all(b"first:0\nsecond:60000\n").unwrap();
-    assert!(running.line().starts_with("hello first"));
-    (running, stdin)
-}
-
 /// ProcessPoolExecutor, loky and pebble are still there ten seconds after a Ctrl-C in long tasks.
 #[test]
-fn a_signal_ends_the_run_with_what_is_done() {
+fn f61_f62_f63_a_signal_ends_the_run_with_what_is_done() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let (running, _stdin) = busy();
         let started = Instant::now();
@@ -954,7 +758,7 @@ fn a_signal_ends_the_run_with_what_is_done() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn f62_a_second_signal_ends_it_at_once() {
     // The output is stuck: nobody reads it.
     let dir = scratch();
     let inputs = file(&dir, "inputs", b"some line of text\n".repeat(300_000));
@@ -969,7 +773,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn output_that_is_stuck_does_not_keep_a_terminated_run() {
+fn f61_output_that_is_stuck_does_not_keep_a_terminated_run() {
     let dir = scratch();
     let inputs = file(&dir, "inputs", b"some line of text\n".repeat(300_000));
     let mut running = Running::start(wpool(["map", &prebuilt("upper"), &path_text(&inputs), "--reuse"]));
@@ -981,7 +785,7 @@ fn output_that_is_stuck_does_not_keep_a_terminated_run() {
 }
 
 #[test]
-fn signals_that_were_ignored_at_the_start_stay_ignored() {
+fn f63_signals_that_were_ignored_at_the_start_stay_ignored() {
     let hello = prebuilt("hello");
     let mut command = by_shell("trap '' INT HUP; exec \"$0\" \"$@\"", &["map", &hello, "-j", "1"]);
     command.stdin(Stdio::piped());
@@ -1045,7 +849,7 @@ fn what_is_done_behind_a_running_task_is_counted_and_written_when_interrupted() 
 }
 
 #[test]
-fn the_workers_end_with_a_killed_program() {
+fn f60_the_workers_end_with_a_killed_program() {
     let (running, _stdin) = busy();
     wait_until("there are workers", LONG, || !task_workers(running.child.id()).is_empty());
     running.signal(Signal::KILL);

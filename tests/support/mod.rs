@@ -1,6 +1,8 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod command;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
