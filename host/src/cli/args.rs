@@ -151,6 +151,8 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     /// Compile modules into the cache and print where they are
     Compile(CompileArgs),
+    /// Sum up a job log that `map --joblog` has written
+    Report(ReportArgs),
     /// Show what this machine offers and what is enforced in a worker
     Doctor,
 }
@@ -714,6 +716,12 @@ pub(super) struct InspectArgs {
     /// Print one JSON object: {kind, digest, size, imports: [{name, granted, note}], exports: [{path, name, wit, role}]}
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// The job log; that of a run that is under way, too
+    pub(super) log: PathBuf,
 }
 
 #[derive(Debug, Args)]

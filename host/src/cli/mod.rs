@@ -1,7 +1,7 @@
 //! The command line: flags become settings, settings one library call, and its outcome text and an exit code.
 //!
 //! ```text
-//!   args ──▶ settings ──▶ map | call | run | inspect | compile | doctor ──▶ exit
+//!   args ──▶ settings ──▶ map | call | run | inspect | compile | report | doctor ──▶ exit
 //!                          input ▲   ▼ output (stdout: data)   report (stderr: talk)
 //! ```
 //!
@@ -90,6 +90,7 @@ fn dispatch(command: Command, report: &Report) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(&args, report),
         Command::Inspect(args) => inspect::run(&args, report),
         Command::Compile(args) => compile::run(&args, report),
+        Command::Report(args) => joblog::report(&args.log),
         Command::Doctor => doctor::run(),
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! The first nine columns are those of GNU parallel, so that what reads its logs reads these.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+
+use crate::escape::OneLine;
 
 /// The first line of every log.
 pub(super) const HEADER: &str = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tKind\tAttempt\tRerun\tInput\tModule\tExport\tSettings\tFuel\tMemory\n";
@@ -53,17 +55,12 @@ impl InputDigest {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    push_hex(&mut text, bytes);
-    text
+    bytes.iter().flat_map(|byte| hex_digits(*byte)).map(char::from).collect()
 }
 
-fn push_hex(text: &mut String, bytes: &[u8]) {
+fn hex_digits(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 /// What was run: the same in every line of a run. A resumed run must be the same.
@@ -130,34 +127,28 @@ impl<'a> Line<'a> {
         self.kind == OK
     }
 
+    /// Formatted by hand: a million short tasks a second have a line each.
     pub(super) fn write(&self, identity: &Identity, to: &mut Vec<u8>) {
-        let mut input = String::with_capacity(32);
-        push_hex(&mut input, &self.input.0);
-        let known = |number: Option<u64>| number.map_or_else(|| UNKNOWN.to_owned(), |number| number.to_string());
-        writeln!(
-            to,
-            "{}\t:\t{}.{:03}\t{}.{:06}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
-            self.seq,
-            self.started.as_secs(),
-            self.started.subsec_millis(),
-            self.took.as_secs(),
-            self.took.subsec_micros(),
-            self.sent,
-            self.received,
-            self.exitval,
-            self.signal,
-            self.command,
-            self.kind,
-            self.attempt,
-            u8::from(self.rerun),
-            input,
-            identity.module,
-            identity.export,
-            identity.settings,
-            known(self.fuel),
-            known(self.memory),
-        )
-        .expect("writing to a Vec does not fail");
+        let mut row = Row(to);
+        row.number(self.seq);
+        row.text(":");
+        row.seconds(self.started.as_secs(), self.started.subsec_millis(), 3);
+        row.seconds(self.took.as_secs(), self.took.subsec_micros(), 6);
+        row.number(self.sent);
+        row.number(self.received);
+        row.number(self.exitval.into());
+        row.number(self.signal.into());
+        row.text(self.command);
+        row.text(self.kind);
+        row.number(self.attempt.into());
+        row.text(if self.rerun { "1" } else { "0" });
+        row.hex(&self.input.0);
+        row.text(&identity.module);
+        row.text(&identity.export);
+        row.text(&identity.settings);
+        row.known(self.fuel);
+        row.known(self.memory);
+        row.end();
     }
 
     /// Reads a line, without its newline. The error says what is wrong with it.
@@ -209,6 +200,58 @@ impl<'a> Line<'a> {
     }
 }
 
+/// A line as it is written, with a tab behind each column.
+struct Row<'a>(&'a mut Vec<u8>);
+
+impl Row<'_> {
+    fn text(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.push(b'\t');
+    }
+
+    fn number(&mut self, number: u64) {
+        self.digits(number, 1);
+        self.0.push(b'\t');
+    }
+
+    /// `part` has so many decimal places.
+    fn seconds(&mut self, whole: u64, part: u32, places: usize) {
+        self.digits(whole, 1);
+        self.0.push(b'.');
+        self.digits(part.into(), places);
+        self.0.push(b'\t');
+    }
+
+    fn known(&mut self, number: Option<u64>) {
+        match number {
+            Some(number) => self.number(number),
+            None => self.text(UNKNOWN),
+        }
+    }
+
+    fn hex(&mut self, bytes: &[u8]) {
+        self.0.extend(bytes.iter().flat_map(|byte| hex_digits(*byte)));
+        self.0.push(b'\t');
+    }
+
+    /// With zeros in front until there are `least` digits.
+    fn digits(&mut self, mut number: u64, least: usize) {
+        let mut digits = [b'0'; 20];
+        let mut at = digits.len();
+        while number > 0 {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(number % 10).expect("a digit");
+            number /= 10;
+        }
+        self.0.extend_from_slice(&digits[at.min(digits.len() - least)..]);
+    }
+
+    fn end(&mut self) {
+        self.0.pop();
+        self.0.push(b'\n');
+    }
+}
+
 /// The columns of a line, one after the other.
 struct Columns<'a> {
     names: std::str::Split<'static, char>,
@@ -253,13 +296,18 @@ fn is_hex(text: &str) -> bool {
 }
 
 /// Bytes that somebody else chose, as text without tabs, newlines and whatever else has power over a terminal.
-pub(super) fn escaped(bytes: &[u8], is_cut: bool) -> String {
+pub(super) fn escaped(bytes: &[u8], is_cut: bool) -> Cow<'_, str> {
+    if !is_cut && bytes.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\') {
+        return Cow::Borrowed(std::str::from_utf8(bytes).expect("all of it is ASCII"));
+    }
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
-                '"' | '\'' => text.push(c),
-                c => text.extend(c.escape_debug()),
+                '\\' => text.push_str("\\\\"),
+                c => {
+                    let _to_a_string = write!(text, "{}", OneLine(c.encode_utf8(&mut [0; 4])));
+                }
             }
         }
         // The end of a cut record may be half a character.
@@ -271,7 +319,7 @@ pub(super) fn escaped(bytes: &[u8], is_cut: bool) -> String {
     if is_cut {
         text.push('…');
     }
-    text
+    Cow::Owned(text)
 }
 
 #[cfg(test)]
@@ -339,7 +387,7 @@ mod tests {
 
     #[test]
     fn text_in_columns_is_escaped() {
-        assert_eq!(escaped(b"a\tb\nc\\d\"\x1b\xff\x00", false), "a\\tb\\nc\\\\d\"\\u{1b}\\xff\\0");
+        assert_eq!(escaped(b"a\tb\nc\\d\"\x1b\xff\x00", false), "a\\tb\\nc\\\\d\"\\x1b\\xff\\0");
         assert_eq!(escaped("gr\u{f6}\u{df}e".as_bytes(), true), "größe…");
         assert_eq!(escaped(&"é".as_bytes()[..1], true), "…");
     }
@@ -355,7 +403,7 @@ mod tests {
             (attempt, rerun, is_cut) in (any::<u32>(), any::<bool>(), any::<bool>()),
             (fuel, memory) in (any::<Option<u64>>(), any::<Option<u64>>()),
         ) {
-            let identity = Identity { export: escaped(export.as_bytes(), false), ..identity() };
+            let identity = Identity { export: escaped(export.as_bytes(), false).into_owned(), ..identity() };
             let command = escaped(&record, is_cut);
             let line = Line {
                 seq, started: Duration::from_millis(started), took: Duration::from_micros(took), sent, received,

@@ -10,6 +10,8 @@
 
 mod done;
 mod line;
+mod read;
+mod summary;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -27,10 +29,12 @@ use sha2::{Digest as _, Sha256};
 use self::done::{Done, Rule, Verdict};
 pub(super) use self::line::InputDigest;
 use self::line::{HEADER, Identity, Line, escaped, hex};
+use self::read::{Extent, Refused, is_log, lines};
+pub(super) use self::summary::report;
 use super::args::{LogArgs, Match};
 use super::exit::{Exit, Failure};
 use super::input::Source;
-use super::labels::Label;
+use super::labels::{Label, SHORT};
 use super::report::Report;
 use super::stdio;
 use crate::error::TaskError;
@@ -108,34 +112,35 @@ impl JobLog {
 
     /// Reads what there is, and begins to write. `Done` for a run that is resumed.
     pub(super) fn begin(mut self, run: Run<'_>, report: &Report) -> Result<(Writer, Option<Resumed>), Failure> {
-        let refused = |why: String| Failure::usage(format!("the job log {} {why}", self.path.display()));
+        let refused = |why: &str| Failure::usage(format!("cannot use the job log {}: {why}", self.path.display()));
         let identity = run.identity();
         let mut resumed = None;
-        let contents = match self.start {
+        let extent = match self.start {
             Start::Over => {
                 let mut start = Vec::new();
                 if self.is_file {
                     let read = (&self.file).take(HEADER.len() as u64).read_to_end(&mut start);
-                    read.map_err(|e| refused(format!("cannot be read: {}", stdio::words(&e))))?;
+                    read.map_err(|e| refused(&Refused::Read(e).to_string()))?;
                 }
-                if !done::is_log(&start) {
-                    let why =
-                        "is a file with something else in it, which is not written over: name another, or remove it";
-                    return Err(refused(why.to_owned()));
+                if !is_log(&start) {
+                    let why = "it has something else in it, which is not written over: name another file, or remove it";
+                    return Err(refused(why));
                 }
-                done::Contents::default()
+                Extent::default()
             }
-            Start::Append => done::check(&self.file).map_err(|e| refused(e.to_string()))?,
+            Start::Append => lines(&self.file, |_, _, _| Ok(())).map_err(|e| refused(&e.to_string()))?,
             Start::Resume(rule, how) => {
                 let ours = (how == Match::Same).then_some(&identity);
-                let mut contents = done::read(&self.file, ours).map_err(|e| refused(e.to_string()))?;
-                let done = std::mem::take(&mut contents.done);
+                let (done, extent) = done::read(&self.file, ours).map_err(|e| match e {
+                    Refused::Other { .. } => refused(&format!("{e}{}", way_out(rule))),
+                    e => refused(&e.to_string()),
+                })?;
                 report.detail(&format!("{}: {} tasks of earlier runs", self.path.display(), done.left()));
                 resumed = Some(Resumed { done, rule, proof: proof(how) });
-                contents
+                extent
             }
         };
-        if contents.is_cut {
+        if extent.is_cut {
             report.detail(&format!("{}: its last line was cut short, and is left out", self.path.display()));
         }
         let mut writer = Writer {
@@ -148,10 +153,10 @@ impl JobLog {
             synced: Synced::new(),
         };
         if self.is_file {
-            let cut = writer.file.set_len(contents.whole).and_then(|()| writer.file.seek(SeekFrom::End(0)));
+            let cut = writer.file.set_len(extent.whole).and_then(|()| writer.file.seek(SeekFrom::End(0)));
             cut.map_err(|e| writer.failure(&e))?;
         }
-        if contents.whole == 0 {
+        if extent.whole == 0 {
             writer.buffer.extend_from_slice(HEADER.as_bytes());
             writer.write();
         }
@@ -201,7 +206,7 @@ impl Run<'_> {
         }
         Identity {
             module: self.module.to_string()[..32].to_owned(),
-            export: escaped(self.export.as_bytes(), false),
+            export: escaped(self.export.as_bytes(), false).into_owned(),
             settings: hex(&hash.finalize()[..8]),
         }
     }
@@ -243,6 +248,7 @@ impl Writer {
         let took = outcome.took().unwrap_or_default();
         let ended = outcome.ended().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (exitval, signal) = ended_with(result.as_ref().err());
+        let shown = label.text.len().min(SHORT);
         let line = Line {
             seq: label.number + 1,
             started: ended.saturating_sub(took),
@@ -251,13 +257,13 @@ impl Writer {
             received: result.as_ref().map_or(0, |bytes| bytes.len() as u64),
             exitval,
             signal,
-            command: &escaped(&label.text, label.is_cut),
+            command: &escaped(&label.text[..shown], label.is_cut || shown < label.text.len()),
             kind: result.as_ref().err().map_or(line::OK, TaskError::kind),
             attempt: outcome.attempt(),
             rerun: fact.is_rerun,
             input: fact.digest,
-            fuel: None,
-            memory: None,
+            fuel: outcome.fuel(),
+            memory: outcome.mem_peak(),
         };
         line.write(&self.identity, &mut self.buffer);
     }
@@ -396,21 +402,23 @@ pub(super) struct Chosen {
 /// None of the first records of the input, or of all, is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OtherInput {
-    pub(super) records: u64,
+    records: u64,
+    rule: Rule,
 }
 
 impl std::fmt::Display for OtherInput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let records = if self.records == 1 {
-            "the first record".to_owned()
-        } else {
-            format!("any of the first {} records", self.records)
+        let records = match self.records {
+            1 => "the first record".to_owned(),
+            count => format!("any of the first {count} records"),
         };
-        write!(
-            f,
-            "the job log is of another input: it does not have {records}; =force goes on all the same, another --joblog begins anew"
-        )
+        write!(f, "the job log is of another input: it does not have {records}{}", way_out(self.rule))
     }
+}
+
+/// What to do about a log of another run.
+fn way_out(rule: Rule) -> String {
+    format!("; {}=force takes its tasks for done all the same, another --joblog begins anew", rule.option())
 }
 
 impl Ledger {
@@ -452,8 +460,9 @@ impl Ledger {
     /// Whether the log is one of the input. To be asked at its end.
     pub(super) fn proven(&self) -> Result<(), OtherInput> {
         match &self.resumed {
-            Some(Resumed { proof: Proof::None(held, _), .. }) if !held.is_empty() => {
-                Err(OtherInput { records: held.iter().map(|held| held.bounds.len() as u64).sum() })
+            Some(Resumed { proof: Proof::None(held, _), rule, .. }) if !held.is_empty() => {
+                let records = held.iter().map(|held| held.bounds.len() as u64).sum();
+                Err(OtherInput { records, rule: *rule })
             }
             _ => Ok(()),
         }
@@ -526,7 +535,7 @@ mod tests {
             };
             line.write(&identity, &mut text);
         }
-        let done = done::parse(&text).unwrap().done;
+        let done = done::read(&text[..], None).unwrap().0;
         Ledger::new(Some(Resumed { done, rule: Rule::New, proof: proof(how) }))
     }
 
@@ -540,7 +549,9 @@ mod tests {
                 }
                 Ok::<(), std::convert::Infallible>(())
             };
-            let Ok(known) = ledger.take(format!("-{record}-").as_bytes(), &[1..record.len() + 1], &mut each);
+            let bound = 1..record.len() + 1;
+            let bounds = std::slice::from_ref(&bound);
+            let Ok(known) = ledger.take(format!("-{record}-").as_bytes(), bounds, &mut each);
             known?;
         }
         ledger.proven().map(|()| ran)
@@ -556,9 +567,12 @@ mod tests {
 
     #[test]
     fn f83_nothing_runs_of_an_input_that_has_no_record_in_common_with_the_log() {
-        assert_eq!(run(&mut ledger(&["a"], Match::Same), &["x", "y"]), Err(OtherInput { records: 2 }));
+        assert_eq!(run(&mut ledger(&["a"], Match::Same), &["x", "y"]), Err(OtherInput { records: 2, rule: Rule::New }));
         let long = "x".repeat(HELD_MAX);
-        assert_eq!(run(&mut ledger(&["a"], Match::Same), &["x", &long, "a"]), Err(OtherInput { records: 2 }));
+        assert_eq!(
+            run(&mut ledger(&["a"], Match::Same), &["x", &long, "a"]),
+            Err(OtherInput { records: 2, rule: Rule::New })
+        );
         assert_eq!(run(&mut ledger(&["a"], Match::Force), &["x"]), Ok(vec![(0, "x".to_owned())]));
         assert_eq!(run(&mut ledger(&[], Match::Same), &["x"]), Ok(vec![(0, "x".to_owned())]));
         assert_eq!(run(&mut ledger(&["a"], Match::Same), &[]), Ok(vec![]));

@@ -1,0 +1,130 @@
+//! A log as it is read: line by line, in bounded memory, whatever the file may be.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use super::line::{HEADER, HEADER_OF_PARALLEL, Identity, Line};
+use crate::cli::stdio;
+
+/// No line is longer: ours have short columns, but a function's name may be of any length. A file without newlines is not read whole.
+const LINE_MAX: u64 = 1 << 20;
+
+/// How much of a file is a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Bytes of whole lines.
+    pub(super) whole: u64,
+    /// There is the beginning of a line behind them: the program was killed, or the disk was full.
+    pub(super) is_cut: bool,
+}
+
+/// Why a file is not taken for a log, or not for one of this run.
+#[derive(Debug)]
+pub(super) enum Refused {
+    Read(io::Error),
+    NotALog,
+    OfParallel,
+    Line {
+        number: u64,
+        wrong: String,
+    },
+    /// A good line, of another run.
+    Other {
+        number: u64,
+        difference: String,
+    },
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refused::Read(e) => write!(f, "it cannot be read: {}", stdio::words(e)),
+            Refused::NotALog => {
+                f.write_str("it is not a job log of this version of wpool: name another file, or remove it")
+            }
+            Refused::OfParallel => f.write_str(
+                "it is a job log of GNU parallel, which does not say what was run on what: name another file",
+            ),
+            Refused::Line { number, wrong } => {
+                write!(f, "it is damaged: line {number} {wrong}; without that line, the others can be used")
+            }
+            Refused::Other { number, difference } => write!(f, "line {number} is of {difference}"),
+        }
+    }
+}
+
+/// Gives each line of a log to `each`, with its number. The beginning of a line at the end is left out.
+pub(super) fn lines(
+    log: impl Read,
+    mut each: impl FnMut(u64, &Line<'_>, &Identity<&str>) -> Result<(), Refused>,
+) -> Result<Extent, Refused> {
+    let mut log = BufReader::with_capacity(256 << 10, log);
+    let mut bytes = Vec::new();
+    let mut extent = Extent::default();
+    for number in 1.. {
+        bytes.clear();
+        log.by_ref().take(LINE_MAX).read_until(b'\n', &mut bytes).map_err(Refused::Read)?;
+        let whole = bytes.strip_suffix(b"\n");
+        match (number, whole) {
+            (_, None) if bytes.is_empty() => break,
+            (1, _) if bytes == HEADER.as_bytes() => {}
+            (1, None) if is_log(&bytes) => extent.is_cut = true,
+            (1, _) if bytes == HEADER_OF_PARALLEL.as_bytes() => return Err(Refused::OfParallel),
+            (1, _) => return Err(Refused::NotALog),
+            (_, None) if bytes.len() as u64 == LINE_MAX => {
+                return Err(Refused::Line { number, wrong: "is too long".to_owned() });
+            }
+            (_, None) => extent.is_cut = true,
+            (_, Some(whole)) => {
+                let (line, identity) = Line::parse(whole).map_err(|wrong| Refused::Line { number, wrong })?;
+                each(number, &line, &identity)?;
+            }
+        }
+        match extent.is_cut {
+            true => break,
+            false => extent.whole += bytes.len() as u64,
+        }
+    }
+    Ok(extent)
+}
+
+/// Whether a file that begins with `start` is a log, or nothing yet: it may be written over.
+pub(super) fn is_log(start: &[u8]) -> bool {
+    start.starts_with(HEADER.as_bytes()) || HEADER.as_bytes().starts_with(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::done::tests::log;
+    use super::*;
+
+    #[test]
+    fn f83_a_line_that_is_cut_is_left_out_wherever_it_is_cut() {
+        let whole = log(&[("a", "ok", false), ("b", "ok", false)]);
+        let ends: Vec<usize> = memchr::memchr_iter(b'\n', &whole).map(|at| at + 1).collect();
+        for len in 0..=whole.len() {
+            let mut count = 0;
+            let extent = lines(&whole[..len], |_, _, _| {
+                count += 1;
+                Ok(())
+            });
+            let extent = extent.unwrap();
+            let kept = ends.iter().rfind(|end| **end <= len).copied().unwrap_or(0);
+            assert_eq!((extent.whole, extent.is_cut), (kept as u64, kept != len), "{len}");
+            assert_eq!(count, ends.iter().skip(1).filter(|end| **end <= len).count());
+        }
+    }
+
+    #[test]
+    fn f83_what_is_no_log_or_is_damaged_is_refused_with_the_line() {
+        let refused = |bytes: &[u8]| lines(bytes, |_, _, _| Ok(())).unwrap_err().to_string();
+        assert!(refused(b"hello\nworld\n").contains("is not a job log"));
+        assert!(refused(b"hello").contains("is not a job log"));
+        assert!(refused(&vec![b'x'; 3 << 20]).contains("is not a job log"));
+        assert!(refused(HEADER_OF_PARALLEL.as_bytes()).contains("GNU parallel"));
+        let good = log(&[("a", "ok", false)]);
+        assert!(refused(&[&good[..], b"garbage\n"].concat()).contains("line 3 has 1 columns"));
+        assert!(refused(&[&good[..], b"\n"].concat()).contains("line 3 has 1 columns"));
+        assert!(refused(&[&good[..], &good].concat()).contains("line 3 has a wrong Seq: `Seq`"));
+        assert!(refused(&[&good[..], &vec![b'x'; 3 << 20]].concat()).contains("line 3 is too long"));
+    }
+}
