@@ -14,7 +14,7 @@ use crate::protocol::frame::FRAME_LEN_MAX;
 /// |---|---|---|---|---|
 /// | [`time`](Self::time) | wall clock, from the making of the instance to the result | none | `--timeout` | [`Limit::Time`] |
 /// | [`grace`](Self::grace) | then, until the worker is killed | 250 ms | `--grace` | |
-/// | [`memory`](Self::memory) | all linear memories and GC heaps of an instance | 256 MiB | `--memory` | [`Limit::Memory`], or what the guest makes of it |
+/// | [`memory`](Self::memory) | all linear memories of an instance | 256 MiB | `--memory` | [`Limit::Memory`], or what the guest makes of it |
 /// | [`fuel`](Self::fuel) | instructions | none | `--fuel` | [`Limit::Fuel`] |
 /// | [`stack`](Self::stack) | stack of guest code | 512 KiB | `--stack` | [`Limit::Stack`] |
 /// | [`table_elements`](Self::table_elements) | elements of all tables | 100,000 | `--max-table-elements` | [`Limit::Table`], or what the guest makes of it |

@@ -45,6 +45,7 @@ Exit codes:
   3      the pool is broken: workers cannot be started, or the initializer failed
   4      an input could not be read to its end, or output or the job log could not be written
   5      stopped by failures: --halt WHEN,fail=N or --max-fail
+  124    the time of the whole run was over (--global-timeout); what was done is written
   125    an internal error
   128+N  ended by signal N (130: Ctrl-C, 143: SIGTERM, 141: the reader of the results has left)
 
@@ -533,6 +534,13 @@ pub(super) struct MapArgs {
 
     #[command(flatten)]
     pub(super) limits: LimitArgs,
+
+    /// The time that the whole run may take, compiling the module included; 0 for no limit, the default
+    ///
+    /// When it is over, running tasks are stopped, the results that there are are written, and a message says how many tasks were done and how
+    /// many not. The exit code is 124.
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits of a task")]
+    pub(super) global_timeout: Option<Duration>,
 
     #[command(flatten)]
     pub(super) failures: FailureArgs,

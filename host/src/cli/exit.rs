@@ -28,7 +28,7 @@ pub(super) enum Exit {
 
     /// `run`: the guest's own exit code.
     Guest(u8),
-    /// 124, `run`: the time limit.
+    /// 124, `run`: the time limit. `map`: that of the whole run.
     TimeLimit,
     /// 125, `run`: wpool's own failure. In the other subcommands: an internal error.
     Own,

@@ -3,6 +3,7 @@
 //! ```text
 //!   reader thread: files ──Splitter──▶ Ledger, Labels, Inputs ══▶ pool ══▶ Outcomes ──▶ main thread: Output, failures, job log, Labels
 //!   signals thread: first signal ──▶ Pool::terminate      ╚══▶ events ──▶ Tally ──▶ progress, status, summary
+//!   clock thread: --global-timeout ──▶ Pool::terminate
 //! ```
 //!
 //! The main thread is the only one that writes results; it writes them out whenever no more are there. It never waits for the reader:
@@ -10,7 +11,8 @@
 
 use std::io::{self, IsTerminal};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -34,6 +36,7 @@ use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, PoolE
 const PROGRESS_TIME: Duration = Duration::from_millis(200);
 
 pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
+    let begun = Instant::now();
     let source = Source::open(args)?;
     let log = if args.dry_run { None } else { JobLog::open(&args.log, &source, report)? };
     let module = settings::load(&args.module, report)?;
@@ -75,10 +78,14 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
         skipped_failed: AtomicU64::new(0),
         tally,
         input: Mutex::new(Input::Reading),
+        is_late: AtomicBool::new(false),
     });
     let teller = verbose.then(|| tally::tell(lines, report.clone())).transpose().map_err(no_thread)?;
     let drains = log.is_some() && !io::stdin().is_terminal();
     let received = watch(&pool, &shared, &report, drains)?;
+    if let Some(end) = settings::global_timeout(args).and_then(|time| begun.checked_add(time)) {
+        start_clock(end, &pool, &shared)?;
+    }
     let mut map = Map {
         args,
         report,
@@ -110,6 +117,8 @@ struct Shared {
     skipped_failed: AtomicU64,
     tally: Arc<Tally>,
     input: Mutex<Input>,
+    /// The time of the whole run was over before it came to its end.
+    is_late: AtomicBool,
 }
 
 impl Shared {
@@ -124,6 +133,12 @@ impl Shared {
 
     fn not_done(&self) -> u64 {
         self.pushed().saturating_sub(self.tally.done())
+    }
+
+    /// Whether the clock has ended the run, and not only seen its end.
+    fn is_cut_off(&self, input: &Input) -> bool {
+        let is_whole = matches!(input, Input::Read { .. }) && self.not_done() == 0;
+        self.is_late.load(Ordering::SeqCst) && !is_whole
     }
 }
 
@@ -174,6 +189,22 @@ fn watch(pool: &Arc<Pool>, shared: &Arc<Shared>, report: &Report, drains: bool) 
         report.line(&text);
     };
     signals::watch(end, status).map_err(|e| Failure::new(Exit::Broken, format!("cannot watch for signals: {e}")))
+}
+
+/// Ends the pool at `end`, from a thread of its own: the main thread may be waiting for who reads the results.
+fn start_clock(end: Instant, pool: &Arc<Pool>, shared: &Arc<Shared>) -> Result<(), Failure> {
+    let (weak, shared) = (Arc::downgrade(pool), shared.clone());
+    let wait = move || {
+        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+        if let Some(pool) = weak.upgrade() {
+            shared.is_late.store(true, Ordering::SeqCst);
+            shared.tally.end();
+            pool.terminate();
+        }
+    };
+    // Detached: a run that ends before does not wait for it.
+    let started = std::thread::Builder::new().name("wpool-clock".to_owned()).spawn(wait);
+    started.map(|_detached| ()).map_err(no_thread)
 }
 
 /// Where the reader puts records.
@@ -432,7 +463,7 @@ impl Map<'_> {
         let _told_or_panicked = self.teller.map(JoinHandle::join);
         self.report.end_progress();
         if let Some(signal) = self.received.get() {
-            let resume = path.map_or(String::new(), |path| format!("; add --resume to go on by {}", path.display()));
+            let resume = how_to_resume(path.as_deref());
             self.report.error(&format!("interrupted: {} done, {} not{resume}", tally.done(), self.shared.not_done()));
             if let Err(failure) = logged {
                 self.report.error(&failure.message);
@@ -443,6 +474,12 @@ impl Map<'_> {
         logged?;
         let input =
             std::mem::replace(&mut *self.shared.input.lock().unwrap_or_else(PoisonError::into_inner), Input::Reading);
+        if self.shared.is_cut_off(&input) {
+            let time = self.args.global_timeout.unwrap_or_default();
+            self.report.note(&summary(&self.shared, self.started.elapsed().as_secs_f64()));
+            self.report.error(&format!("{}{}", lateness(&self.shared, time, &input), how_to_resume(path.as_deref())));
+            return Ok(Exit::TimeLimit);
+        }
         match &input {
             Input::Failed(why) => self.report.error(why),
             Input::Refused(why) => return Err(Failure::usage(why)),
@@ -480,6 +517,18 @@ impl Map<'_> {
             }
         })
     }
+}
+
+/// What to do about a run that was cut short, if it has a job log.
+fn how_to_resume(log: Option<&Path>) -> String {
+    log.map_or(String::new(), |path| format!("; add --resume to go on by {}", path.display()))
+}
+
+/// That the time of the whole run was over.
+fn lateness(shared: &Shared, time: Duration, input: &Input) -> String {
+    let (done, not_done) = (shared.tally.done(), shared.not_done());
+    let rest = if matches!(input, Input::Reading) { ", and the rest of the input not read" } else { "" };
+    format!("the time of the whole run, {time:?}, was over (--global-timeout): {done} done, {not_done} not{rest}")
 }
 
 /// `13 tasks: 13 ok, 0 failed, 2 retried in 0.45 s (5 workers, 1 died)`.

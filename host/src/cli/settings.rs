@@ -87,6 +87,11 @@ pub(super) fn limits(args: &LimitArgs) -> Limits {
     limits
 }
 
+/// The time that the whole run may take.
+pub(super) fn global_timeout(args: &MapArgs) -> Option<Duration> {
+    args.global_timeout.filter(|time| !time.is_zero())
+}
+
 /// The target of `map`.
 pub(super) fn map_target(args: &MapArgs, module: &Module) -> Result<Target, Failure> {
     let target = target(&args.target, module, &args.module.module, &[]).input(format(args.input_format));

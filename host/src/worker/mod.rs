@@ -8,6 +8,7 @@ mod compiler;
 mod fault;
 mod guest;
 mod serve;
+mod stack;
 mod thread;
 mod zygote;
 
@@ -126,7 +127,11 @@ fn receive_setup<const N: usize>(connection: &mut Connection<OwnedFd>) -> Result
 /// The limits of a process that runs guests. Generous: the store's own limits are the ones that a guest meets first.
 fn worker_limits(limits: &Limits) -> ProcessLimits {
     let payloads = (limits.input as u64).saturating_add(limits.output as u64);
-    let data = limits.memory.saturating_mul(2).saturating_add(payloads.saturating_mul(3)).saturating_add(512 << 20);
+    // A result travels as it is, or is taken apart into values.
+    let payloads = payloads.saturating_mul(3).max(payloads.saturating_add(guest::values_len_max(limits)));
+    let tables = (limits.table_elements as u64).saturating_mul(guest::TABLE_ELEMENT_LEN);
+    let data =
+        limits.memory.saturating_mul(2).saturating_add(payloads).saturating_add(tables).saturating_add(512 << 20);
     ProcessLimits { data, cpu_secs: None, file: 0, files: 64 }
 }
 
@@ -139,7 +144,7 @@ fn run_worker(connection: &mut Connection<OwnedFd>, mut confinement: Confinement
     };
     confinement.limit(worker_limits(&setup.limits));
     confinement.isolate();
-    let guest = match Guest::load(&setup, artefact.as_fd()) {
+    let guest = match Guest::load(&setup, &stack::within_process(&setup.limits), artefact.as_fd()) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };

@@ -34,7 +34,7 @@ pub(crate) fn thread_main(life: &Arc<Life>, module: Module, setup: &Setup) {
 
 fn run(connection: &mut Connection<Arc<OwnedFd>>, life: &Arc<Life>, module: Module, setup: &Setup) -> i32 {
     hello(connection);
-    let mut guest = match Guest::load(setup, module.artefact()) {
+    let mut guest = match Guest::load(setup, &setup.limits, module.artefact()) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{
-    Connection, EXIT_SOFTWARE, Guest, become_worker, fault_point, hello, may_go_on, receive_setup, refuse, say,
+    Connection, EXIT_SOFTWARE, Guest, become_worker, fault_point, hello, may_go_on, receive_setup, refuse, say, stack,
     worker_limits,
 };
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
@@ -26,7 +26,7 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut confine
     };
     confinement.limit(worker_limits(&setup.limits));
     confinement.isolate();
-    let guest = match Guest::load(&setup, artefact.as_fd()) {
+    let guest = match Guest::load(&setup, &stack::within_process(&setup.limits), artefact.as_fd()) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };

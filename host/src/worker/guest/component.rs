@@ -3,10 +3,10 @@
 use wasmtime::component::{Component, Func, Instance, InstancePre, Lift, Linker, Lower, Val};
 use wasmtime::{Engine, Store};
 
-use super::failure::{classify, failed};
+use super::failure::{classify, failed, is_too_much, values_limit};
 use super::instances::{Format, Live};
 use super::plan::{Fast, Plan, utf8, write_returned};
-use super::store::Ctx;
+use super::store::{Ctx, bytes_at_once};
 use super::{Shared, host, values};
 use crate::module::ModuleInfo;
 use crate::protocol::message::Failure;
@@ -153,8 +153,22 @@ impl Live<Instance> {
         let values = plan.arguments(record)?;
         let args: Vec<Val> = values.into_iter().zip(&plan.ty.params).map(|(v, p)| values::to_val(v, &p.ty)).collect();
         let mut results = vec![Val::Bool(false); usize::from(plan.ty.result.is_some())];
-        func.call(&mut self.store, &args, &mut results).map_err(|e| classify(&e, self.store.data(), &shared.limits))?;
-        let result = results.pop().map(|val| values::from_val(val).ok_or_else(handle)).transpose()?;
+        let as_values = values::values_len(&shared.limits, plan.values_max());
+        self.store.set_hostcall_fuel(as_values.max(bytes_at_once(&shared.limits)));
+        let called = func.call(&mut self.store, &args, &mut results);
+        self.store.set_hostcall_fuel(bytes_at_once(&shared.limits));
+        called.map_err(|e| match is_too_much(&e) {
+            true => values_limit(&shared.limits, plan.values_max()),
+            false => classify(&e, self.store.data(), &shared.limits),
+        })?;
+        let result = match results.pop() {
+            Some(val) if plan.gives_bytes() => match values::into_bytes(val) {
+                Ok(bytes) => return write_returned(&bytes, &shared.limits, out),
+                Err(other) => Some(other),
+            },
+            other => other,
+        };
+        let result = result.map(|val| values::from_val(val).ok_or_else(handle)).transpose()?;
         match (plan.is_command, &result) {
             (true, Some(Value::Result(Err(_)))) => Err(Failure::Exited { code: 1 }),
             _ => plan.write_result(result, &shared.limits, out),

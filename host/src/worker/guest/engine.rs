@@ -12,7 +12,11 @@ const KEEP_RESIDENT: usize = 128 << 10;
 /// The same for tables.
 const TABLE_KEEP_RESIDENT: usize = 4 << 10;
 
-/// A pool has all its tables at their full size from the beginning, at 8 bytes an element: 24 of them with so many are 200 MB of address space.
+/// Tables of a component.
+const TABLES_MAX: u32 = 24;
+/// Bytes of address space that an element of a table may take: a pool has all its tables at their full size from the beginning.
+pub(in crate::worker) const TABLE_ELEMENT_LEN: u64 = TABLES_MAX as u64 * 8;
+/// With more, that is too much: 200 MB.
 const POOLED_TABLE_ELEMENTS_MAX: usize = 1_000_000;
 
 /// What machine code depends on. A change here wants a new number in `module/cache.rs`.
@@ -49,12 +53,12 @@ pub(super) fn pooling(limits: &Limits, codegen: Codegen) -> Result<Engine, Strin
     pool.total_component_instances(1);
     pool.total_core_instances(24);
     pool.total_memories(8);
-    pool.total_tables(24);
+    pool.total_tables(TABLES_MAX);
     pool.max_memories_per_component(8);
-    pool.max_tables_per_component(24);
+    pool.max_tables_per_component(TABLES_MAX);
     pool.max_core_instances_per_component(24);
     pool.max_memories_per_module(8);
-    pool.max_tables_per_module(24);
+    pool.max_tables_per_module(TABLES_MAX);
     pool.table_elements(limits.table_elements);
     pool.linear_memory_keep_resident(KEEP_RESIDENT);
     pool.table_keep_resident(TABLE_KEEP_RESIDENT);

@@ -62,6 +62,20 @@ fn refused_by_engine(error: &Error, cause: &str) -> Option<Limit> {
     }
 }
 
+/// Whether a result was too much to be taken apart into values.
+pub(super) fn is_too_much(error: &Error) -> bool {
+    error.root_cause().to_string().starts_with("too much data is being copied")
+}
+
+/// The result has more values than `most`, or than can be in one of the length that is allowed.
+pub(super) fn values_limit(limits: &Limits, most: usize) -> Failure {
+    let message = match limits.output <= most {
+        true => limits.reached(Limit::Output),
+        false => format!("the result has more than {most} values; as bytes or a string alone it could be longer"),
+    };
+    Failure::Limit { limit: Limit::Output, message }
+}
+
 /// The task has reached one of its limits.
 pub(super) fn reached(limit: Limit, limits: &Limits) -> Failure {
     Failure::Limit { limit, message: limits.reached(limit) }

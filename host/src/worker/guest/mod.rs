@@ -22,11 +22,13 @@ use wasmtime::Engine;
 use self::component::ComponentFormat;
 use self::core::CoreFormat;
 pub(super) use self::describe::compile;
+pub(super) use self::engine::TABLE_ELEMENT_LEN;
 use self::instances::Instances;
 use self::plan::Plan;
 pub(super) use self::store::Me;
 use self::store::{Ctx, Output};
-use crate::limits::{Isolation, Limit, Limits};
+pub(super) use self::values::values_len_max;
+use crate::limits::{Isolation, Limit, Limits, size};
 use crate::module::{ModuleInfo, ModuleKind};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Call, Failure, Setup, Used};
@@ -77,6 +79,8 @@ enum Code {
 /// What every new store is made from.
 struct Shared {
     limits: Limits,
+    /// Bytes of stack that guests would have if this process could give them.
+    stack_wanted: usize,
     isolation: Isolation,
     info: ModuleInfo,
     me: Arc<Me>,
@@ -85,22 +89,23 @@ struct Shared {
 }
 
 impl Guest {
-    /// Loads the artefact behind `artefact` and links it. No guest code runs.
-    pub(super) fn load(setup: &Setup, artefact: BorrowedFd<'_>) -> Result<Guest, String> {
+    /// Loads the artefact behind `artefact` and links it. No guest code runs. `limits`: those of the setup, as far as this process can give what they allow.
+    pub(super) fn load(setup: &Setup, limits: &Limits, artefact: BorrowedFd<'_>) -> Result<Guest, String> {
         let path = format!("/proc/self/fd/{}", artefact.as_raw_fd());
         let (kind, codegen) = (setup.info.kind, setup.info.codegen);
         // The pooling allocator is several times faster for fresh instances, but has a fixed shape; a module that does not fit it gets memory on demand.
         // Nor may there be address space for it, in a process that has other uses for that.
-        let pooled = engine::pooling(&setup.limits, codegen).and_then(|e| Self::load_with(e, kind, &setup.info, &path));
+        let pooled = engine::pooling(limits, codegen).and_then(|e| Self::load_with(e, kind, &setup.info, &path));
         let (engine, code) = match pooled {
             Ok(loaded) => loaded,
-            Err(_) => Self::load_with(engine::on_demand(&setup.limits, codegen)?, kind, &setup.info, &path)?,
+            Err(_) => Self::load_with(engine::on_demand(limits, codegen)?, kind, &setup.info, &path)?,
         };
         Ok(Guest {
             engine,
             code,
             shared: Shared {
-                limits: setup.limits.clone(),
+                limits: limits.clone(),
+                stack_wanted: setup.limits.stack,
                 isolation: setup.isolation,
                 info: setup.info.clone(),
                 me: Arc::new(Me::nobody()),
@@ -194,7 +199,7 @@ impl Guest {
             Code::Component(guest) => guest.initialize(&self.engine, &self.shared, plan),
             Code::Core(guest) => guest.initialize(&self.engine, &self.shared, plan),
         };
-        initialized.map_err(failure::shortened)
+        initialized.map_err(|failure| failure::shortened(self.shared.explained(failure)))
     }
 
     /// Runs one record and appends its result to `out`: what the guest printed, then one `Returned` or `Failed` frame.
@@ -213,7 +218,7 @@ impl Guest {
         };
         let failure = match outcome {
             Ok(()) => return Ended { code: 0 },
-            Err(failure) => failure::shortened(failure),
+            Err(failure) => failure::shortened(self.shared.explained(failure)),
         };
         // Whatever of a result was written before the failure is taken back; printed output stays, it explains.
         drop_results(out, result_at);
@@ -249,6 +254,17 @@ fn drop_results(out: &mut Vec<u8>, from: usize) {
 }
 
 impl Shared {
+    /// With what stands in the way of raising the limit.
+    fn explained(&self, mut failure: Failure) -> Failure {
+        if let Failure::Limit { limit: Limit::Stack, message } = &mut failure
+            && self.limits.stack < self.stack_wanted
+        {
+            let wanted = size(self.stack_wanted as u64);
+            message.push_str(&format!("; {wanted} are allowed, but the process has no more (ulimit -s)"));
+        }
+        failure
+    }
+
     /// The state of a new store.
     fn ctx(&self, output: Output) -> Ctx {
         Ctx::new(&self.limits, self.me.clone(), output)

@@ -3,7 +3,8 @@
 use wasmtime::component::ComponentExportIndex;
 
 use super::failure::{failed, output_limit};
-use crate::limits::Limits;
+use super::values::{ARGUMENT_BYTES_MAX, BYTES_MAX, VALUES_MAX};
+use crate::limits::{Limits, size};
 use crate::module::{ModuleInfo, Role};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Call, Failure, Input, Output};
@@ -47,6 +48,16 @@ impl Plan {
         Ok(Plan { is_command: export.role == Role::Command, call, ty, fixed, free, fast, index: None })
     }
 
+    /// Whether its result is bytes, as they are.
+    pub(super) fn gives_bytes(&self) -> bool {
+        self.call.output == Output::Raw && self.ty.ok_type().is_some_and(Type::is_bytes)
+    }
+
+    /// Values that its result can have.
+    pub(super) fn values_max(&self) -> usize {
+        if self.gives_bytes() { BYTES_MAX } else { VALUES_MAX }
+    }
+
     /// The function's arguments for a record.
     pub(super) fn arguments(&self, record: &[u8]) -> Result<Vec<Value>, Failure> {
         let values = self.free_values(record).map_err(|message| Failure::BadRecord { message })?;
@@ -63,6 +74,9 @@ impl Plan {
         match (self.call.input, &self.free[..]) {
             (_, []) => Ok(vec![]),
             (Input::Raw, [Type::String]) => Ok(vec![Value::String(utf8(record)?.to_owned())]),
+            (Input::Raw, [ty]) if ty.is_bytes() && record.len() > ARGUMENT_BYTES_MAX => {
+                Err(format!("beside other arguments, bytes can be {} at most", size(ARGUMENT_BYTES_MAX as u64)))
+            }
             (Input::Raw, [ty]) if ty.is_bytes() => {
                 Ok(vec![Value::List(record.iter().map(|b| Value::U8(*b)).collect())])
             }

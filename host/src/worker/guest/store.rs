@@ -183,10 +183,14 @@ impl Ctx {
         store.epoch_deadline_callback(|store| store.data().go_on());
         store.set_epoch_deadline(1);
         refuel(&mut store, &shared.limits);
-        // Dynamic values take some tens of bytes per byte of a list; the result's own limit is checked beside this.
-        store.set_hostcall_fuel(shared.limits.output.saturating_add(shared.limits.input).saturating_mul(4));
+        store.set_hostcall_fuel(bytes_at_once(&shared.limits));
         store
     }
+}
+
+/// Bytes that may be copied out of a guest at once as they are: all that it can have. Its result has a limit beside this.
+pub(super) fn bytes_at_once(limits: &Limits) -> usize {
+    usize::try_from(limits.memory).unwrap_or(usize::MAX)
 }
 
 /// A task begins with a full tank.

@@ -2,7 +2,35 @@
 
 use wasmtime::component::{Val, types};
 
+use crate::limits::Limits;
 use crate::value::{Param, Type, Value};
+
+/// Values of one result of bytes that is taken apart. They take 32 bytes each, which is 2 GiB for so many; bytes that travel as they are can be more.
+pub(super) const BYTES_MAX: usize = 64 << 20;
+/// Values of any other result: they take as much once more in each form that they go through on the way to text.
+pub(super) const VALUES_MAX: usize = 16 << 20;
+/// Bytes of one argument, in two forms.
+pub(super) const ARGUMENT_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of memory that the values of one result may take: no value takes less than one byte of the result.
+pub(super) fn values_len(limits: &Limits, count_max: usize) -> usize {
+    limits.output.min(count_max).saturating_mul(size_of::<Val>())
+}
+
+/// The most of them, for any function.
+pub(in crate::worker) fn values_len_max(limits: &Limits) -> u64 {
+    values_len(limits, BYTES_MAX) as u64
+}
+
+/// The bytes of a list, or of the list in a result that is ok, without making each of them one of our values. Anything else comes back.
+pub(super) fn into_bytes(val: Val) -> Result<Vec<u8>, Val> {
+    let byte = |val: &Val| if let Val::U8(byte) = val { Some(*byte) } else { None };
+    match val {
+        Val::List(items) => items.iter().map(byte).collect::<Option<_>>().ok_or(Val::List(items)),
+        Val::Result(Ok(Some(list))) => into_bytes(*list).map_err(|list| Val::Result(Ok(Some(Box::new(list))))),
+        other => Err(other),
+    }
+}
 
 /// The engine's description of a type as ours.
 pub(super) fn ty(of: &types::Type) -> Type {
