@@ -4,10 +4,10 @@ use wasmtime::{Engine, Store};
 
 use super::Shared;
 use super::capture::Capture;
-use super::failure::{classify, output_limit};
+use super::failure::{classify, output_limit, reached};
 use super::plan::{Plan, write_returned};
-use super::store::{Ctx, Output, refuel, used};
-use crate::limits::Isolation;
+use super::store::{Ctx, Output, is_out_of_fuel, refuel, used};
+use crate::limits::{Isolation, Limit};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Failure, Used};
 
@@ -38,6 +38,20 @@ pub(super) trait Format {
 pub(super) struct Live<I> {
     pub(super) store: Store<Ctx>,
     pub(super) instance: I,
+}
+
+impl<I> Live<I> {
+    /// How a task ended that has come to an end of its own: not so if it used too much on the way.
+    fn within_fuel(&self, ended: Result<(), Failure>, shared: &Shared) -> Result<(), Failure> {
+        match &ended {
+            Ok(()) | Err(Failure::Failed { .. } | Failure::Exited { .. })
+                if is_out_of_fuel(&self.store, &shared.limits) =>
+            {
+                Err(reached(Limit::Fuel, &shared.limits))
+            }
+            _ => ended,
+        }
+    }
 }
 
 /// A linked module and, in reuse mode, its live instance.
@@ -115,6 +129,7 @@ impl<F: Format> Instances<F> {
         };
         let result_at = out.len();
         let called = self.format.call(&mut live, plan, record, shared, out);
+        let called = live.within_fuel(called, shared);
         if plan.call.timed {
             self.used = Some(used(&live.store, &shared.limits));
         }
@@ -146,6 +161,7 @@ impl<F: Format> Instances<F> {
         let instance = self.instantiate(engine, shared, &args, stdin, output.clone());
         let ended = instance.and_then(|mut live| {
             let ended = self.format.call(&mut live, plan, &[], shared, &mut Vec::new());
+            let ended = live.within_fuel(ended, shared);
             self.used = Some(used(&live.store, &shared.limits));
             ended
         });

@@ -193,17 +193,22 @@ pub(super) fn bytes_at_once(limits: &Limits) -> usize {
     usize::try_from(limits.memory).unwrap_or(usize::MAX)
 }
 
-/// A task begins with a full tank.
+/// A task begins with a full tank, and one unit more: one that uses just what it may does not come to the end of it.
 pub(super) fn refuel(store: &mut Store<Ctx>, limits: &Limits) {
     if let Some(fuel) = limits.fuel {
-        store.set_fuel(fuel).expect("a module is compiled to count fuel if there is a limit");
+        store.set_fuel(fuel.saturating_add(1)).expect("a module is compiled to count fuel if there is a limit");
     }
+}
+
+/// Whether the task has used more than it may. The engine looks at loops and calls only: behind the last of them it has to be asked.
+pub(super) fn is_out_of_fuel(store: &Store<Ctx>, limits: &Limits) -> bool {
+    limits.fuel.is_some() && store.get_fuel().is_ok_and(|left| left == 0)
 }
 
 /// What the task has used so far.
 pub(super) fn used(store: &Store<Ctx>, limits: &Limits) -> Used {
-    let left = |full: u64| full.saturating_sub(store.get_fuel().unwrap_or(full));
-    Used { memory: store.data().limiter.memory(), fuel: limits.fuel.map(left) }
+    let of = |full: u64| full.saturating_add(1).saturating_sub(store.get_fuel().unwrap_or_default()).min(full);
+    Used { memory: store.data().limiter.memory(), fuel: limits.fuel.map(of) }
 }
 
 impl WasiView for Ctx {

@@ -43,7 +43,7 @@ fn guest(once: bool) -> Guest {
         #[cfg(feature = "fault-points")]
         fault: None,
     };
-    Guest::load(&setup, artefact.as_fd()).unwrap()
+    Guest::load(&setup, &setup.limits, artefact.as_fd()).unwrap()
 }
 
 /// No guest here takes long.
