@@ -484,6 +484,7 @@ fn f104_a_worker_that_breaks_the_protocol_is_ended_and_the_others_go_on() {
         "failure-of-garbage",
         "control-of-garbage",
         "short-time",
+        "odd-usage",
         "short-batch-done",
         "init-failed-late",
         "forked",

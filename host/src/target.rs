@@ -283,7 +283,8 @@ impl Target {
         self
     }
 
-    /// Measures each task's own time, for [`Outcome::took`](crate::Outcome::took).
+    /// Measures each task's own time, for [`Outcome::took`](crate::Outcome::took), and what it uses: [`Outcome::mem_peak`](crate::Outcome::mem_peak), and
+    /// [`Outcome::fuel`](crate::Outcome::fuel).
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));

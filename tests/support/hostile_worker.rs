@@ -38,6 +38,7 @@ const RETURNED: u8 = 16;
 const FAILED: u8 = 17;
 const STDOUT: u8 = 18;
 const TOOK: u8 = 20;
+const USED: u8 = 22;
 const BATCH_DONE: u8 = 21;
 
 fn commit(deed: &str, socket: &mut std::fs::File) {
@@ -54,7 +55,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         say(&frame(CONTROL, br#"{"Hello":{"version":999}}"#));
         return;
     }
-    say(&frame(CONTROL, br#"{"Hello":{"version":1}}"#));
+    say(&frame(CONTROL, br#"{"Hello":{"version":2}}"#));
     if deed == "result-before-ready" {
         say(&frame(RETURNED, b"forged"));
         return;
@@ -79,6 +80,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         }
         "failure-of-garbage" => drop(say(&frame(FAILED, b"\xff\xfe"))),
         "control-of-garbage" => drop(say(&frame(CONTROL, b"{}"))),
+        "odd-usage" => drop(say(&frame(USED, b"123456789"))),
         "short-time" => drop(say(&frame(TOOK, b"x"))),
         "short-batch-done" => drop(say(&frame(BATCH_DONE, b"x"))),
         "init-failed-late" => drop(say(&frame(CONTROL, br#"{"InitFailed":{"failure":"Cancelled"}}"#))),
