@@ -45,6 +45,7 @@ use crate::context::StartMethod;
 use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Isolation, Limits};
 use crate::module::Module;
+use crate::policy::Policy;
 use crate::pool::{self, Backoff, Halt, PoolEvent};
 use crate::process::{self, ExitStatus};
 pub use crate::process::{active_children, current_process};
@@ -226,6 +227,21 @@ impl PoolBuilder {
     /// ```
     pub fn limits(self, limits: Limits) -> Self {
         PoolBuilder(self.0.limits(limits))
+    }
+
+    /// What guests may reach: see [`Policy`]. WebAssembly's own wall holds them to it; there is no process that is held to it as well.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
+    /// let policy = wpool::Policy::sealed().env("LANG", "C");
+    /// let pool = builder.policy(policy).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn policy(self, policy: Policy) -> Self {
+        PoolBuilder(self.0.policy(policy))
     }
 
     /// The time that each attempt at a task may take: [`Limits::time`].
@@ -601,6 +617,21 @@ impl ProcessBuilder {
     /// ```
     pub fn limits(self, limits: Limits) -> Self {
         ProcessBuilder(self.0.limits(limits))
+    }
+
+    /// What guests may reach: see [`Policy`]. WebAssembly's own wall holds them to it; there is no process that is held to it as well.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let builder = wpool::dummy::Process::builder(&guest("upper")?);
+    /// let policy = wpool::Policy::sealed().env("LANG", "C");
+    /// let process = builder.target("run").input("a").policy(policy).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn policy(self, policy: Policy) -> Self {
+        ProcessBuilder(self.0.policy(policy))
     }
 
     /// For a command: its standard input. For a function: the record that fills its free parameter.

@@ -162,6 +162,14 @@ pub enum BuildError {
         /// Which, and what is possible.
         reason: String,
     },
+    /// The policy names what cannot be granted.
+    #[error("{} cannot be granted: {}", shortened(.what), shortened(.reason))]
+    Policy {
+        /// What it names.
+        what: String,
+        /// Why not.
+        reason: String,
+    },
     /// An argument that is the same for every task is not of its parameter's type.
     #[error("argument {} of {}: {}", shortened(.index), shortened(.func), shortened(.reason))]
     Argument {

@@ -51,6 +51,7 @@ mod error;
 mod escape;
 mod limits;
 mod module;
+mod policy;
 mod pool;
 mod process;
 mod protocol;
@@ -66,6 +67,7 @@ pub use context::{StartMethod, init};
 pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
 pub use limits::{Isolation, Limit, Limits};
 pub use module::{Digest, Export, Grant, Import, Module, ModuleInfo, ModuleKind, ModuleLoader, Role, TargetError};
+pub use policy::{Clock, DirAccess, Policy, Random};
 pub use pool::{
     AsyncResult, Backoff, Func, Halt, HaltError, HaltOn, HaltWhen, Imap, ImapUnordered, Inputs, Outcome, Outcomes,
     Pool, PoolBuilder, PoolEvent, Recycle, WorkerInfo, WorkerState,
@@ -77,7 +79,7 @@ pub use process::{
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]
 pub use protocol::message::{Fault, FaultAction, FaultPhase};
-pub use sandbox::{Sandbox, Status, Step, doctor, unenforced};
+pub use sandbox::{Sandbox, Status, Step, doctor, doctor_with, unenforced};
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]
 pub use sys::Attempt;

@@ -20,6 +20,7 @@ use crate::context::{Child, Exit, StartMethod};
 use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Limits, size};
 use crate::module::Module;
+use crate::policy::{Granted, Policy};
 use crate::protocol::message::Call;
 use crate::sys::StatusPage;
 use crate::target::{Target, check_module, resolve};
@@ -146,6 +147,7 @@ pub struct ProcessBuilder {
     name: Option<String>,
     daemon: bool,
     limits: Limits,
+    policy: Policy,
     input: Vec<u8>,
     sinks: Sinks,
     method: StartMethod,
@@ -234,6 +236,28 @@ impl ProcessBuilder {
     /// ```
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// What it may reach: see [`Policy`]. Default: nothing.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Process, Target};
+    /// # let module = guest("hello")?;
+    /// # let target = Target::func("run").arg("bob:0");
+    /// use wpool::{DirAccess, Policy};
+    ///
+    /// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly).env("LANG", "C");
+    /// let mut process = Process::builder(&module).target(target).policy(policy).build()?;
+    /// process.start()?;
+    /// assert_eq!(process.join()?.exitcode, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -356,12 +380,14 @@ impl ProcessBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`BuildError`] if there is no such function, or its arguments do not fit.
+    /// [`BuildError`] if there is no such function, its arguments do not fit, or the policy does not grant what the module needs, or names what cannot
+    /// be granted.
     pub fn build(mut self) -> Result<Process, BuildError> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         self.limits = self.limits.possible();
-        self.module = self.module.compiled(self.limits.codegen())?;
-        check_module(self.module.info(), &self.limits)?;
+        check_module(self.module.info(), &self.limits, &self.policy)?;
+        let granted = self.policy.resolve()?;
+        self.module = self.module.compiled(self.policy.codegen(self.limits.codegen()))?;
         let resolved = resolve(&self.target, self.module.info())?;
         let resolved = if self.input.is_empty() { resolved.complete()? } else { resolved };
         if self.input.len() > self.limits.input {
@@ -381,6 +407,7 @@ impl ProcessBuilder {
                 module: self.module,
                 call: resolved.call,
                 limits: self.limits,
+                granted,
                 input: self.input,
                 sinks: self.sinks,
                 method: self.method,
@@ -425,6 +452,7 @@ struct Pending {
     module: Module,
     call: Call,
     limits: Limits,
+    granted: Granted,
     input: Vec<u8>,
     sinks: Sinks,
     method: StartMethod,
@@ -546,6 +574,7 @@ impl Process {
             name: None,
             daemon: false,
             limits: Limits::default(),
+            policy: Policy::sealed(),
             input: Vec::new(),
             sinks: Sinks::default(),
             method: StartMethod::default(),

@@ -3,6 +3,7 @@
 use crate::error::BuildError;
 use crate::limits::Limits;
 use crate::module::{Export, ModuleInfo, Role};
+use crate::policy::Policy;
 use crate::protocol::message::{Call, Input, Output};
 use crate::value::{FuncType, Type, Value, free_types, parse_call, parse_wave, to_wave};
 
@@ -338,10 +339,10 @@ impl Resolved {
     }
 }
 
-/// An error if no instance of the module can run under these limits.
-pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits) -> Result<(), BuildError> {
+/// An error if no instance of the module can run under these limits and this policy.
+pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits, policy: &Policy) -> Result<(), BuildError> {
     limits.check()?;
-    let missing: Vec<String> = info.missing().map(|(name, why)| format!("{name} ({why})")).collect();
+    let missing: Vec<String> = info.missing(policy).map(|(name, why)| format!("{name} ({why})")).collect();
     if !missing.is_empty() {
         return Err(BuildError::MissingImports { missing });
     }

@@ -5,13 +5,14 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::limits::Limits;
+use crate::policy::{Clock, DirAccess, Random};
 use crate::pool::Halt;
 use crate::sandbox::Sandbox;
 
@@ -155,7 +156,7 @@ pub(super) enum Command {
     /// Sum up a job log that `map --joblog` has written
     Report(ReportArgs),
     /// Show what this machine offers and what is enforced in a worker
-    Doctor,
+    Doctor(DoctorArgs),
 }
 
 /// A path from the environment may be empty, which means that it is not set.
@@ -283,6 +284,60 @@ pub(super) struct LimitArgs {
     /// Bytes that are kept of what a task prints on stdout, and on stderr; what is a result has --max-output [default: 64K]
     #[arg(long, value_name = "SIZE", value_parser = payload_size, help_heading = "Limits of a task")]
     pub(super) max_stdout: Option<usize>,
+}
+
+/// What guests are given beside their input.
+#[derive(Debug, Args)]
+pub(super) struct GrantArgs {
+    /// Grant a directory, under the name GUEST or its own; `:ro` for reading only
+    ///
+    /// The guest reaches all that is below it, and nothing else. Several may be granted.
+    #[arg(
+        long = "dir",
+        value_name = "HOST[::GUEST][:ro]",
+        value_parser = OsStringValueParser::new().try_map(|text| dir(&text)),
+        help_heading = "What guests are given (nothing by default)"
+    )]
+    pub(super) dirs: Vec<DirArg>,
+
+    /// Set a variable in the guest's environment
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value, help_heading = "What guests are given (nothing by default)")]
+    pub(super) env: Vec<(String, String)>,
+
+    /// Pass on a variable of wpool's own environment, if it is set
+    #[arg(long, value_name = "NAME", help_heading = "What guests are given (nothing by default)")]
+    pub(super) inherit_env: Vec<String>,
+
+    /// Let guests connect to this address over TCP; `none`: let them have sockets that connect to nothing
+    ///
+    /// HOST is a name, an IPv4 address, or an IPv6 address in brackets. Names are looked up once, before anything starts. `none` is for guests
+    /// that bring the imports along without a use for them, as those in Python do.
+    #[arg(long, value_name = "HOST:PORT|none", help_heading = "What guests are given (nothing by default)")]
+    pub(super) net: Vec<String>,
+
+    /// The clocks that guests see: coarse (milliseconds, the default), fine, or fixed=TIME, which stands still
+    ///
+    /// TIME is 2026-01-31T12:00:00Z, or seconds since 1970.
+    #[arg(long, value_name = "CLOCK", value_parser = clock, help_heading = "What guests are given (nothing by default)")]
+    pub(super) clock: Option<Clock>,
+
+    /// Random numbers that follow from a seed: seed=N
+    #[arg(long, value_name = "seed=N", value_parser = random, help_heading = "What guests are given (nothing by default)")]
+    pub(super) random: Option<Random>,
+
+    /// The same results in every run: --clock fixed=0, --random seed=0 (or as they are given), exact floating point
+    ///
+    /// Guests do not see either which worker they run in. For fresh instances; with --reuse, results may depend on what came before.
+    #[arg(long, help_heading = "What guests are given (nothing by default)")]
+    pub(super) deterministic: bool,
+}
+
+/// What --dir says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DirArg {
+    pub(super) host: PathBuf,
+    pub(super) guest: String,
+    pub(super) access: DirAccess,
 }
 
 // What failures of tasks lead to.
@@ -533,6 +588,9 @@ pub(super) struct MapArgs {
     pub(super) buffer: Option<NonZeroUsize>,
 
     #[command(flatten)]
+    pub(super) grants: GrantArgs,
+
+    #[command(flatten)]
     pub(super) limits: LimitArgs,
 
     /// The time that the whole run may take, compiling the module included; 0 for no limit, the default
@@ -684,6 +742,9 @@ pub(super) struct CallArgs {
     pub(super) worker: WorkerArgs,
 
     #[command(flatten)]
+    pub(super) grants: GrantArgs,
+
+    #[command(flatten)]
     pub(super) limits: LimitArgs,
 }
 
@@ -713,6 +774,9 @@ pub(super) struct RunArgs {
     pub(super) worker: WorkerArgs,
 
     #[command(flatten)]
+    pub(super) grants: GrantArgs,
+
+    #[command(flatten)]
     pub(super) limits: LimitArgs,
 }
 
@@ -720,6 +784,9 @@ pub(super) struct RunArgs {
 pub(super) struct InspectArgs {
     #[command(flatten)]
     pub(super) module: ModuleArgs,
+
+    #[command(flatten)]
+    pub(super) grants: GrantArgs,
 
     /// Print one JSON object: {kind, digest, size, imports: [{name, granted, note}], exports: [{path, name, wit, role}]}
     #[arg(long)]
@@ -730,6 +797,12 @@ pub(super) struct InspectArgs {
 pub(super) struct ReportArgs {
     /// The job log; that of a run that is under way, too
     pub(super) log: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    pub(super) grants: GrantArgs,
 }
 
 #[derive(Debug, Args)]
@@ -854,6 +927,50 @@ fn delimiter(text: &str) -> Result<u8, String> {
     byte.ok_or_else(|| "expected one character of one byte, or \\t, \\n, \\0, \\x1f".to_owned())
 }
 
+/// `HOST`, `HOST::GUEST`, each with `:ro` or `:rw` behind it.
+fn dir(text: &OsStr) -> Result<DirArg, String> {
+    let bytes = text.as_bytes();
+    let (paths, access) = match (bytes.strip_suffix(b":ro"), bytes.strip_suffix(b":rw")) {
+        (Some(paths), _) => (paths, DirAccess::ReadOnly),
+        (_, Some(paths)) => (paths, DirAccess::ReadWrite),
+        _ => (bytes, DirAccess::ReadWrite),
+    };
+    let (host, guest) = match paths.windows(2).position(|pair| pair == b"::") {
+        Some(at) => (&paths[..at], &paths[at + 2..]),
+        None => (paths, paths),
+    };
+    let guest = std::str::from_utf8(guest).map_err(|_| "a guest's path must be UTF-8: HOST::GUEST".to_owned())?;
+    match host.is_empty() || guest.is_empty() {
+        true => Err("expected HOST::GUEST, or HOST alone".to_owned()),
+        false => Ok(DirArg { host: OsStr::from_bytes(host).into(), guest: guest.to_owned(), access }),
+    }
+}
+
+fn clock(text: &str) -> Result<Clock, String> {
+    match (text, text.strip_prefix("fixed=")) {
+        ("coarse", _) => Ok(Clock::Coarse),
+        ("fine", _) => Ok(Clock::Fine),
+        (_, Some(time)) => Ok(Clock::Fixed(time_of_day(time)?)),
+        _ => Err("expected coarse, fine, or fixed=TIME".to_owned()),
+    }
+}
+
+/// `2026-01-31T12:00:00Z`, or seconds since 1970.
+fn time_of_day(text: &str) -> Result<SystemTime, String> {
+    let of_secs =
+        |secs| Duration::try_from_secs_f64(secs).ok().and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time));
+    let time = match text.parse::<f64>() {
+        Ok(secs) => of_secs(secs),
+        Err(_) => humantime::parse_rfc3339_weak(text).ok(),
+    };
+    time.ok_or_else(|| "expected a time such as 2026-01-31T12:00:00Z, or seconds since 1970".to_owned())
+}
+
+fn random(text: &str) -> Result<Random, String> {
+    let seed = text.strip_prefix("seed=").and_then(|seed| seed.parse().ok());
+    seed.map(Random::Seeded).ok_or_else(|| "expected seed=N, a whole number".to_owned())
+}
+
 fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -932,6 +1049,38 @@ mod tests {
             let list = "lost, timeout, error, worker-lost, time, failed, trap, exit, memory, fuel, stack, table, output, \
                 bad-result";
             assert_eq!(retry_kind(wrong), Err(format!("expected one of {list}")), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_granted_under_its_own_name_or_another_to_write_or_to_read() {
+        let of = |text: &str| {
+            dir(OsStr::new(text)).map(|DirArg { host, guest, access }| (host.display().to_string(), guest, access))
+        };
+        let is = |host: &str, guest: &str, access| Ok((host.to_owned(), guest.to_owned(), access));
+        assert_eq!(of("data"), is("data", "data", DirAccess::ReadWrite));
+        assert_eq!(of("data:ro"), is("data", "data", DirAccess::ReadOnly));
+        assert_eq!(of("/a/b::/c"), is("/a/b", "/c", DirAccess::ReadWrite));
+        assert_eq!(of("/a/b::/c:rw"), is("/a/b", "/c", DirAccess::ReadWrite));
+        assert_eq!(of("/a:b::/c:d:ro"), is("/a:b", "/c:d", DirAccess::ReadOnly));
+        for wrong in ["", "::", "::/c", "/a::", ":ro", "::/c:ro"] {
+            assert!(of(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(dir(OsStr::from_bytes(b"\xff::/x")).is_ok() && dir(OsStr::from_bytes(b"\xff")).is_err());
+    }
+
+    #[test]
+    fn clocks_and_seeds() {
+        assert_eq!((clock("coarse"), clock("fine")), (Ok(Clock::Coarse), Ok(Clock::Fine)));
+        let at = |secs| Ok(Clock::Fixed(SystemTime::UNIX_EPOCH + Duration::from_secs(secs)));
+        assert_eq!((clock("fixed=0"), clock("fixed=1700000000")), (at(0), at(1_700_000_000)));
+        assert_eq!((clock("fixed=1970-01-02T00:00:00Z"), clock("fixed=1970-01-02 00:00:00")), (at(86_400), at(86_400)));
+        for wrong in ["", "real", "fixed", "fixed=", "fixed=-1", "fixed=NaN", "fixed=1e300", "fixed=now"] {
+            assert!(clock(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(random("seed=7"), Ok(Random::Seeded(7)));
+        for wrong in ["", "7", "seed=", "seed=-1", "seed=x"] {
+            assert!(random(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -23,7 +23,8 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     };
     // A task's record would fill what is not given; here there is none.
     resolve(&target, module.info())?.complete()?;
-    let mut builder = Pool::builder(&module).processes(1).limits(settings::limits(&args.limits));
+    let (limits, policy) = (settings::limits(&args.limits), settings::policy(&args.grants));
+    let mut builder = Pool::builder(&module).processes(1).limits(limits).policy(policy);
     if args.worker.threads {
         builder = builder.start_method(StartMethod::Thread);
     }

@@ -5,15 +5,17 @@ use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
+use super::args::DoctorArgs;
 use super::exit::{Exit, Failure};
 use super::output::print;
+use super::settings;
 use crate::escape::OneLine;
 use crate::module::Module;
 
-pub(super) fn run() -> Result<Exit, Failure> {
+pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     let mut text = machine();
     text.push_str(&cache());
-    let status = crate::doctor(&crate::Module::loader())?;
+    let status = crate::doctor_with(&Module::loader(), &settings::policy(&args.grants))?;
     text.push_str("\nin a worker process:\n");
     for step in &status.steps {
         let verdict = step.missing.as_ref().map_or("enforced".to_owned(), |why| format!("MISSING: {why}"));

@@ -122,6 +122,7 @@ fn of_build_error(error: &BuildError) -> Exit {
         | BuildError::MissingImports { .. }
         | BuildError::Memory { .. }
         | BuildError::Limits { .. }
+        | BuildError::Policy { .. }
         | BuildError::Argument { .. }
         | BuildError::TooManyArguments { .. }
         | BuildError::MissingArguments { .. }
@@ -152,6 +153,7 @@ pub(super) fn of_build_error_in_run(error: &BuildError) -> Exit {
         | BuildError::MissingImports { .. }
         | BuildError::Memory { .. } => Exit::Refused,
         BuildError::Limits { .. }
+        | BuildError::Policy { .. }
         | BuildError::Argument { .. }
         | BuildError::TooManyArguments { .. }
         | BuildError::MissingArguments { .. }

@@ -11,6 +11,7 @@ use super::report::Report;
 use super::settings;
 use crate::escape::{OneLine, shortened, write_json};
 use crate::module::{Export, Grant, Import, Module, ModuleKind, Role};
+use crate::policy::Policy;
 
 #[derive(Serialize)]
 struct Description<'a> {
@@ -25,7 +26,7 @@ struct Description<'a> {
 struct ImportFields<'a> {
     name: &'a str,
     granted: bool,
-    note: &'a str,
+    note: String,
 }
 
 #[derive(Serialize)]
@@ -38,15 +39,18 @@ struct ExportFields<'a> {
 
 pub(super) fn run(args: &InspectArgs, report: &Report) -> Result<Exit, Failure> {
     let module = settings::load(&args.module, report)?;
-    print(&if args.json { json(&module) } else { text(&module).into_bytes() })
+    let policy = settings::policy(&args.grants);
+    // What is not there cannot be granted.
+    policy.resolve()?;
+    print(&if args.json { json(&module, &policy) } else { text(&module, &policy).into_bytes() })
 }
 
-fn json(module: &Module) -> Vec<u8> {
+fn json(module: &Module, policy: &Policy) -> Vec<u8> {
     let description = Description {
         kind: module.kind(),
         digest: module.digest().to_string(),
         size: module.size(),
-        imports: module.imports().map(import_fields).collect(),
+        imports: module.info().grants(policy).map(import_fields).collect(),
         exports: module.exports().map(export_fields).collect(),
     };
     let mut json = Vec::new();
@@ -55,12 +59,9 @@ fn json(module: &Module) -> Vec<u8> {
     json
 }
 
-fn import_fields(import: &Import) -> ImportFields<'_> {
-    let name = &import.name;
-    match &import.grant {
-        Grant::Default(note) => ImportFields { name, granted: true, note },
-        Grant::Missing(note) => ImportFields { name, granted: false, note },
-    }
+fn import_fields((import, grant): (&Import, Grant)) -> ImportFields<'_> {
+    let granted = !matches!(grant, Grant::Missing(_));
+    ImportFields { name: &import.name, granted, note: grant.note().to_owned() }
 }
 
 fn export_fields(export: &Export) -> ExportFields<'_> {
@@ -68,16 +69,17 @@ fn export_fields(export: &Export) -> ExportFields<'_> {
 }
 
 /// The names are the module's own choice, so that they are escaped.
-fn text(module: &Module) -> String {
+fn text(module: &Module, policy: &Policy) -> String {
     let default = module.info().target(None).ok();
     let mut text = format!("{}, {} bytes\nsha256 {}\n", module.kind(), module.size(), module.digest());
     let mut line = |line: String| writeln!(text, "{line}").expect("writing to a String does not fail");
     line(heading("imports", module.imports().count()));
-    for import in module.imports() {
-        let (mark, note) = match &import.grant {
-            Grant::Default(note) => ("granted", note),
-            Grant::Missing(note) => ("MISSING", note),
+    for (import, grant) in module.info().grants(policy) {
+        let mark = match grant {
+            Grant::Default(_) | Grant::Granted(_) => "granted",
+            Grant::Missing(_) => "MISSING",
         };
+        let note = grant.note();
         let note = if note.is_empty() { String::new() } else { format!(": {note}") };
         line(format!("  {}  {mark}{}", OneLine(&import.name), shortened(&note)));
     }

@@ -91,7 +91,7 @@ fn dispatch(command: Command, report: &Report) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(&args, report),
         Command::Compile(args) => compile::run(&args, report),
         Command::Report(args) => joblog::report(&args.log),
-        Command::Doctor => doctor::run(),
+        Command::Doctor(args) => doctor::run(&args),
     }
 }
 

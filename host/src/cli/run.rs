@@ -34,6 +34,7 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
     let target = settings::target(&args.target, &module, &args.module.module, &args.argv);
     let events = Arc::new(Events::new().map_err(own)?);
     let mut builder = Process::builder(&module).target(target).input(read_input(args, &limits)?).limits(limits);
+    builder = builder.policy(settings::policy(&args.grants));
     if args.worker.threads {
         builder = builder.start_method(StartMethod::Thread);
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::{
-    AsArgs, CacheArgs, FailureArgs, Form, Growth, Jobs, LimitArgs, MapArgs, ModuleArgs, SandboxArgs, Start, TIME_MAX,
-    TargetArgs,
+    AsArgs, CacheArgs, DirArg, FailureArgs, Form, GrantArgs, Growth, Jobs, LimitArgs, MapArgs, ModuleArgs, SandboxArgs,
+    Start, TIME_MAX, TargetArgs,
 };
 use super::exit::Failure;
 use super::report::Report;
@@ -15,6 +15,7 @@ use crate::context::StartMethod;
 use crate::error::{BuildError, ModuleError};
 use crate::limits::{Isolation, Limits};
 use crate::module::{Module, ModuleLoader, Role};
+use crate::policy::Policy;
 use crate::pool::{Backoff, Halt, HaltOn, HaltWhen, Pool, PoolBuilder};
 use crate::target::{CommandInput, Format, Target, wave_or_text};
 use crate::value::{Type, Value};
@@ -92,6 +93,23 @@ pub(super) fn global_timeout(args: &MapArgs) -> Option<Duration> {
     args.global_timeout.filter(|time| !time.is_zero())
 }
 
+/// What guests are given.
+pub(super) fn policy(args: &GrantArgs) -> Policy {
+    let policy = Policy::sealed();
+    let mut policy = if args.deterministic { policy.deterministic() } else { policy };
+    for DirArg { host, guest, access } in &args.dirs {
+        policy = policy.dir(host, guest, *access);
+    }
+    policy = args.inherit_env.iter().fold(policy, Policy::inherit_env);
+    policy = args.env.iter().fold(policy, |policy, (name, value)| policy.env(name, value));
+    policy = args.net.iter().fold(policy, |policy, address| match address.as_str() {
+        "none" => policy.refuse_net(),
+        address => policy.net(address),
+    });
+    policy = args.clock.into_iter().fold(policy, Policy::clock);
+    args.random.into_iter().fold(policy, Policy::random)
+}
+
 /// The target of `map`.
 pub(super) fn map_target(args: &MapArgs, module: &Module) -> Result<Target, Failure> {
     let target = target(&args.target, module, &args.module.module, &[]).input(format(args.input_format));
@@ -115,6 +133,7 @@ pub(super) fn deciding(args: &MapArgs) -> Vec<String> {
         format!("as-args={:?}", args.as_args),
         format!("init={:?}", args.init),
         format!("fresh={} reuse={}", args.fresh, args.reuse),
+        format!("grants={:?}", policy(&args.grants)),
     ];
     let args = target
         .args
@@ -127,7 +146,8 @@ pub(super) fn deciding(args: &MapArgs) -> Vec<String> {
 
 /// The pool of `map`, not started yet.
 pub(super) fn pool(args: &MapArgs, module: &Module, processes: usize) -> Result<PoolBuilder, BuildError> {
-    let mut builder = Pool::builder(module).processes(processes).limits(limits(&args.limits));
+    let mut builder =
+        Pool::builder(module).processes(processes).limits(limits(&args.limits)).policy(policy(&args.grants));
     builder = builder.start_method(match args.start_method {
         _ if args.worker.threads => StartMethod::Thread,
         Start::Forkserver => StartMethod::Forkserver,

@@ -11,8 +11,10 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::spawn::start_with;
-use super::{Child, Exit, Program, ProgramRole};
+use super::{Child, Exit, ProgramRole};
 use crate::error::StartError;
+use crate::module::Module;
+use crate::policy::Granted;
 use crate::protocol::connection;
 use crate::protocol::frame::{self, Violation};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
@@ -61,8 +63,10 @@ pub(crate) struct Requested {
 }
 
 impl Zygote {
-    pub(crate) fn start(program: &Program, setup: Setup, artefact: BorrowedFd<'_>) -> Result<Zygote, StartError> {
-        let (socket, child) = start_with(program, ProgramRole::Zygote, setup, &[artefact])?;
+    pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<Zygote, StartError> {
+        let program = module.program();
+        let fds: Vec<_> = [module.artefact()].into_iter().chain(granted.dirs()).collect();
+        let (socket, child) = start_with(program, ProgramRole::Zygote, setup, &fds)?;
         Ok(Zygote { child, socket, sandbox: program.sandbox, incoming: Vec::new(), asked: VecDeque::new() })
     }
 

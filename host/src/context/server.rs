@@ -1,4 +1,4 @@
-//! The fork servers of a module: each is a thread that owns a zygote, for the processes that share its limits.
+//! The fork servers of a module: each is a thread that owns a zygote, for the processes that share its limits and its policy.
 //!
 //! The kernel sends a process its death signal when the *thread* that is its parent ends, and the workers that a zygote forks are children
 //! of the thread that started the zygote. So the thread has to outlive them: whoever looks after a worker holds its [`ForkServer`].
@@ -15,6 +15,7 @@ use super::spawn::Started;
 use crate::error::StartError;
 use crate::limits::Limits;
 use crate::module::Module;
+use crate::policy::Granted;
 use crate::protocol::message::{Identity, Setup};
 
 /// A module keeps so many fork servers that nobody uses at the moment: each of them is a process with the module in its memory.
@@ -25,18 +26,21 @@ const TRIES: u32 = 3;
 
 /// The fork servers of one module, the one that was used last at the end.
 #[derive(Default)]
-pub(crate) struct ForkServers(Mutex<VecDeque<(Limits, Arc<ForkServer>)>>);
+pub(crate) struct ForkServers(Mutex<VecDeque<(Limits, Granted, Arc<ForkServer>)>>);
 
 impl ForkServers {
-    /// The server for these limits. It has no zygote before its first request.
-    pub(crate) fn get(&self, limits: &Limits) -> io::Result<Arc<ForkServer>> {
+    /// The server for these limits and this policy. It has no zygote before its first request.
+    pub(crate) fn get(&self, limits: &Limits, granted: &Granted) -> io::Result<Arc<ForkServer>> {
         let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = servers.iter().position(|(of, server)| of == limits && !server.has_ended());
+        let is_it = |(its_limits, its_grants, server): &(Limits, Granted, Arc<ForkServer>)| {
+            its_limits == limits && its_grants == granted && !server.has_ended()
+        };
+        let at = servers.iter().position(is_it);
         let found = match at.and_then(|at| servers.remove(at)) {
             Some(found) => found,
-            None => (limits.clone(), Arc::new(ForkServer::new()?)),
+            None => (limits.clone(), granted.clone(), Arc::new(ForkServer::new()?)),
         };
-        let server = found.1.clone();
+        let server = found.2.clone();
         servers.push_back(found);
         let surplus = servers.len().saturating_sub(SERVERS_KEPT);
         let dropped: Vec<_> = servers.drain(..surplus).collect();
@@ -51,6 +55,7 @@ impl ForkServers {
 struct Request {
     module: Module,
     setup: Setup,
+    granted: Granted,
     identity: Identity,
     until: Option<Instant>,
     reply: mpsc::Sender<Result<Started, NotForked>>,
@@ -90,11 +95,12 @@ impl ForkServer {
         &self,
         module: &Module,
         setup: Setup,
+        granted: &Granted,
         identity: Identity,
         until: Option<Instant>,
     ) -> Result<Started, NotForked> {
         let (reply, replied) = mpsc::channel();
-        let request = Request { module: module.clone(), setup, identity, until, reply };
+        let request = Request { module: module.clone(), setup, granted: granted.clone(), identity, until, reply };
         let gone = || failed(io::Error::other("the fork server's thread has ended"));
         self.requests.as_ref().ok_or_else(gone)?.send(request).map_err(|_| gone())?;
         replied.recv().map_err(|_| gone())?
@@ -115,8 +121,8 @@ fn failed(source: io::Error) -> NotForked {
 
 fn serve(requests: &mpsc::Receiver<Request>) {
     let mut zygote = None;
-    while let Ok(Request { module, setup, identity, until, reply }) = requests.recv() {
-        let forked = fork(&mut zygote, &module, &setup, &identity, until);
+    while let Ok(Request { module, setup, granted, identity, until, reply }) = requests.recv() {
+        let forked = fork(&mut zygote, &module, &setup, &granted, &identity, until);
         // Before the reply: were this the last handle of the module, its end would wait for this very thread.
         drop(module);
         if let Err(mpsc::SendError(Ok(unwanted))) = reply.send(forked) {
@@ -131,6 +137,7 @@ fn fork(
     zygote: &mut Option<Zygote>,
     module: &Module,
     setup: &Setup,
+    granted: &Granted,
     identity: &Identity,
     until: Option<Instant>,
 ) -> Result<Started, NotForked> {
@@ -138,7 +145,7 @@ fn fork(
         let asked = match zygote {
             Some(zygote) => zygote,
             None => {
-                let started = Zygote::start(module.program(), setup.clone(), module.artefact());
+                let started = Zygote::start(module, setup.clone(), granted);
                 zygote.insert(started.map_err(NotForked::Failed)?)
             }
         };

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::{Child, Program, ProgramRole};
 use crate::error::StartError;
+use crate::module::Module;
+use crate::policy::Granted;
 use crate::protocol::connection;
 use crate::protocol::message::{self, Setup, ToWorker};
 use crate::sys::StatusPage;
@@ -17,10 +19,11 @@ pub(crate) struct Started {
 }
 
 /// Starts a worker with its own copy of the setup, identity included.
-pub(crate) fn start(program: &Program, setup: Setup, artefact: BorrowedFd<'_>) -> Result<Started, StartError> {
+pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<Started, StartError> {
     let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
     let (page, page_fd) = StatusPage::create().map_err(failed)?;
-    let (socket, child) = start_with(program, ProgramRole::Worker, setup, &[artefact, page_fd.as_fd()])?;
+    let fds: Vec<_> = [module.artefact(), page_fd.as_fd()].into_iter().chain(granted.dirs()).collect();
+    let (socket, child) = start_with(module.program(), ProgramRole::Worker, setup, &fds)?;
     Ok(Started { child, socket, page })
 }
 

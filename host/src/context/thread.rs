@@ -8,6 +8,7 @@
 use super::spawn::Started;
 use crate::error::StartError;
 use crate::module::Module;
+use crate::policy::Granted;
 use crate::protocol::message::Setup;
 
 #[cfg(feature = "worker")]
@@ -19,7 +20,7 @@ const STACK_BESIDE: usize = 2 << 20;
 
 /// Starts a worker with its own copy of the setup, identity included.
 #[cfg(feature = "worker")]
-pub(crate) fn start(module: &Module, setup: Setup) -> Result<Started, StartError> {
+pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<Started, StartError> {
     use std::sync::Arc;
 
     if module.program().sandbox == crate::sandbox::Sandbox::Strict {
@@ -28,19 +29,19 @@ pub(crate) fn start(module: &Module, setup: Setup) -> Result<Started, StartError
     let failed = |source| StartError::Spawn { program: "a worker thread".to_owned(), source };
     let (life, socket, page) = Life::begin().map_err(failed)?;
     let life = Arc::new(life);
-    let (its, module) = (life.clone(), module.clone());
+    let (its, module, granted) = (life.clone(), module.clone(), granted.clone());
     // A name with a NUL in it would be a panic here, and is cut off by the kernel anywhere.
     let name = setup.identity.as_ref().map_or("wpool-worker", |identity| &identity.name).replace('\0', "");
     let stack = setup.limits.stack.saturating_add(STACK_BESIDE);
     let thread = std::thread::Builder::new().name(name).stack_size(stack);
     // Detached: nobody may ever have to wait for a thread that is abandoned.
-    thread.spawn(move || crate::worker::thread_main(&its, module, &setup)).map_err(failed)?;
+    thread.spawn(move || crate::worker::thread_main(&its, module, &setup, &granted)).map_err(failed)?;
     Ok(Started { child: super::Child::Thread(life), socket, page })
 }
 
 /// Says that there is no engine in this program.
 #[cfg(not(feature = "worker"))]
-pub(crate) fn start(_: &Module, _: Setup) -> Result<Started, StartError> {
+pub(crate) fn start(_: &Module, _: Setup, _: &Granted) -> Result<Started, StartError> {
     Err(StartError::NoThreads)
 }
 

@@ -233,7 +233,7 @@ fn fingerprint() -> String {
 }
 
 /// The engine's version and a count of the changes to its settings.
-const ENGINE: &str = "wasmtime 48.0.8, settings 4";
+const ENGINE: &str = "wasmtime 48.0.8, settings 5";
 
 /// The processor's features: a cache in a shared home directory serves machines of several kinds.
 fn cpu_flags() -> String {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Codegen;
 use crate::escape::{list, shortened};
+use crate::policy::{self, Policy};
 use crate::value::FuncType;
 
 /// Which of the two binary formats.
@@ -40,13 +41,8 @@ impl std::fmt::Display for ModuleKind {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("hello")?;
-/// use wpool::Grant;
-///
 /// for import in module.imports() {
-///     match &import.grant {
-///         Grant::Default(gives) => println!("{}: {gives}", import.name),
-///         Grant::Missing(reason) => println!("{} is missing: {reason}", import.name),
-///     }
+///     println!("{}", import.name);
 /// }
 /// # Ok(())
 /// # }
@@ -55,29 +51,47 @@ impl std::fmt::Display for ModuleKind {
 pub struct Import {
     /// `wasi:cli/stdout@0.2.6`, or `module name` for a core module.
     pub name: String,
-    /// Whether a worker provides it.
-    pub grant: Grant,
 }
 
-/// How an import is met.
+/// How a worker meets an import, by its policy.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("hello")?;
-/// use wpool::Grant;
+/// use wpool::{Grant, Policy};
 ///
-/// assert!(module.imports().all(|import| matches!(import.grant, Grant::Default(_))));
+/// for (import, grant) in module.info().grants(&Policy::sealed().env("LANG", "C")) {
+///     match grant {
+///         Grant::Default(gives) => println!("{}: {gives}", import.name),
+///         Grant::Granted(gives) => println!("{} by the policy: {gives}", import.name),
+///         Grant::Missing(reason) => println!("{} is missing: {reason}", import.name),
+///     }
+/// }
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
-    /// Provided; the text says what it gives where that is less than the name promises.
+    /// Provided in any case; the text says what it gives where that is less than the name promises.
     Default(String),
+    /// Provided by the policy: the text says what.
+    Granted(String),
     /// Not provided: the module cannot run. The text says why or what to do.
     Missing(String),
+}
+
+impl Grant {
+    /// The text.
+    ///
+    /// ```
+    /// assert_eq!(wpool::Grant::Granted("the kernel's clocks".to_owned()).note(), "the kernel's clocks");
+    /// ```
+    pub fn note(&self) -> &str {
+        match self {
+            Grant::Default(note) | Grant::Granted(note) | Grant::Missing(note) => note,
+        }
+    }
 }
 
 /// What an export is for.
@@ -181,7 +195,7 @@ impl Export {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("upper")?;
-/// assert_eq!(module.info().missing().count(), 0); // all imports are met
+/// assert_eq!(module.info().missing(&wpool::Policy::sealed()).count(), 0); // all imports are met
 /// assert!(module.info().target(None).is_ok()); // and it is clear what to run
 /// # Ok(())
 /// # }
@@ -319,23 +333,41 @@ impl ModuleInfo {
         self.exports.iter().filter(|e| e.role != Role::Uncallable).map(|e| e.path.clone()).collect()
     }
 
-    /// The imports that no worker provides.
+    /// The imports, and how a worker with this policy meets each.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let module = loader().from_bytes(br#"(module (import "moon" "phase" (func)) (func (export "_start")))"#)?;
-    /// for (import, reason) in module.info().missing() {
-    ///     println!("{import}: {reason}");
+    /// # let module = guest("hello")?;
+    /// for (import, grant) in module.info().grants(&wpool::Policy::sealed()) {
+    ///     println!("{}: {}", import.name, grant.note());
     /// }
-    /// assert_eq!(module.info().missing().count(), 1);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.imports.iter().filter_map(|i| match &i.grant {
-            Grant::Missing(why) => Some((i.name.as_str(), why.as_str())),
-            Grant::Default(_) => None,
+    pub fn grants(&self, policy: &Policy) -> impl Iterator<Item = (&Import, Grant)> {
+        self.imports.iter().map(|import| (import, policy::grant(policy, self.kind, &import.name)))
+    }
+
+    /// The imports that no worker with this policy provides, each with the reason.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use wpool::Policy;
+    ///
+    /// let module = loader().from_bytes(br#"(module (import "moon" "phase" (func)) (func (export "_start")))"#)?;
+    /// for (import, reason) in module.info().missing(&Policy::sealed()) {
+    ///     println!("{import}: {reason}");
+    /// }
+    /// assert_eq!(module.info().missing(&Policy::sealed()).count(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn missing(&self, policy: &Policy) -> impl Iterator<Item = (&str, String)> {
+        self.grants(policy).filter_map(|(import, grant)| match grant {
+            Grant::Missing(why) => Some((import.name.as_str(), why)),
+            Grant::Default(_) | Grant::Granted(_) => None,
         })
     }
 }

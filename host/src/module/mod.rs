@@ -215,14 +215,14 @@ impl Module {
         self.inner.info.exports.iter()
     }
 
-    /// The imports, and how each is met.
+    /// The imports. How each is met is a matter of the policy: [`ModuleInfo::grants`].
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let module = guest("hello")?;
     /// for import in module.imports() {
-    ///     println!("{}: {:?}", import.name, import.grant);
+    ///     println!("{}", import.name);
     /// }
     /// # Ok(())
     /// # }
@@ -237,7 +237,7 @@ impl Module {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let module = guest("hello")?;
-    /// assert_eq!(module.info().missing().count(), 0); // it can be run
+    /// assert_eq!(module.info().missing(&wpool::Policy::sealed()).count(), 0); // it can be run
     /// # Ok(())
     /// # }
     /// ```

@@ -20,6 +20,7 @@ use crate::context::StartMethod;
 use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Isolation, Limit, Limits};
 use crate::module::{Module, ModuleInfo, Role};
+use crate::policy::Policy;
 use crate::protocol::VERSION;
 use crate::protocol::message::{Call, Setup};
 use crate::sandbox::Sandbox;
@@ -63,6 +64,7 @@ pub struct PoolBuilder {
     start_method: StartMethod,
     isolation: Option<Isolation>,
     limits: Limits,
+    policy: Policy,
     retries: u32,
     retry_delay: Duration,
     backoff: Backoff,
@@ -109,6 +111,7 @@ impl PoolBuilder {
             start_method: StartMethod::default(),
             isolation: None,
             limits: Limits::default(),
+            policy: Policy::sealed(),
             retries: 0,
             retry_delay: Duration::ZERO,
             backoff: Backoff::default(),
@@ -285,6 +288,24 @@ impl PoolBuilder {
     /// ```
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// What guests may reach: see [`Policy`]. Default: nothing.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// use wpool::{DirAccess, Policy};
+    ///
+    /// let pool = Pool::builder(&module).policy(Policy::sealed().dir("src", "/src", DirAccess::ReadOnly)).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -624,13 +645,14 @@ impl PoolBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`BuildError`] if the module's imports are not met, the initializer is unknown or its arguments do not fit; if the pool is not lazy, also
+    /// [`BuildError`] if the module's imports are not met, the policy names what cannot be granted, the initializer is unknown or its arguments do not fit; if the pool is not lazy, also
     /// [`BuildError::Broken`] if its workers cannot run.
     pub fn build(mut self) -> Result<Pool, BuildError> {
         self.limits = self.limits.possible();
-        self.module = self.module.compiled(self.limits.codegen())?;
+        check_module(self.module.info(), &self.limits, &self.policy)?;
+        let granted = self.policy.resolve()?;
+        self.module = self.module.compiled(self.policy.codegen(self.limits.codegen()))?;
         let info = self.module.info().clone();
-        check_module(&info, &self.limits)?;
         let initializer = initializer(self.initializer.as_deref(), &self.initargs, &info)?;
         if self.start_method == StartMethod::Thread && self.module.program().sandbox == Sandbox::Strict {
             return Err(StartError::ThreadUnconfined.into());
@@ -640,6 +662,7 @@ impl PoolBuilder {
             version: VERSION,
             info: info.clone(),
             limits: self.limits.clone(),
+            grants: granted.grants.clone(),
             isolation: self.isolation.unwrap_or(default_isolation),
             initializer,
             identity: None,
@@ -668,6 +691,7 @@ impl PoolBuilder {
             limits: self.limits.clone(),
             start_method: self.start_method,
             setup,
+            granted,
             retry_on: (self.retries > 0).then_some(self.retry_on.0),
             name: self.name,
             memory_max: self.max_memory_per_child,

@@ -52,7 +52,7 @@ impl Supervisor {
                 return;
             }
         };
-        let Pending { module, call, limits, input, sinks, method, start_timeout } = pending;
+        let Pending { module, call, limits, granted: _, input, sinks, method, start_timeout } = pending;
         let sandbox = module.program().sandbox;
         // As CPython loses its reference to the target with the start.
         drop(module);
@@ -138,11 +138,12 @@ fn start(
     pending: &Pending,
     until: Option<Instant>,
 ) -> Result<(spawn::Started, Option<Arc<ForkServer>>), StartError> {
-    let Pending { module, limits, method, .. } = pending;
+    let Pending { module, limits, granted, method, .. } = pending;
     let setup = Setup {
         version: VERSION,
         info: module.info().clone(),
         limits: limits.clone(),
+        grants: granted.grants.clone(),
         // The instance outlives its task, for its `shutdown`.
         isolation: Isolation::Reuse,
         initializer: None,
@@ -155,8 +156,8 @@ fn start(
     let identity = Identity { name: name.to_owned(), index: 0 };
     if *method == StartMethod::Forkserver {
         let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
-        let server = module.fork_servers().get(limits).map_err(failed)?;
-        match server.fork(module, setup.clone(), identity.clone(), until) {
+        let server = module.fork_servers().get(limits, granted).map_err(failed)?;
+        match server.fork(module, setup.clone(), granted, identity.clone(), until) {
             Ok(started) => return Ok((started, Some(server))),
             Err(NotForked::Failed(error)) => return Err(error),
             // The same will happen to a worker that is executed, and it tells what it is.
@@ -165,8 +166,8 @@ fn start(
     }
     let setup = Setup { identity: Some(identity), ..setup };
     let started = match method {
-        StartMethod::Thread => thread::start(module, setup),
-        StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module.program(), setup, module.artefact()),
+        StartMethod::Thread => thread::start(module, setup, granted),
+        StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module, setup, granted),
     };
     started.map(|started| (started, None))
 }

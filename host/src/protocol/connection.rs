@@ -15,8 +15,8 @@ use rustix::net::{
 
 use super::frame::{self, Frame, Violation};
 
-/// The most descriptors that one message carries.
-const FDS_MAX: usize = 2;
+/// The most descriptors that one message carries: a module, a status page, and the directories of a policy.
+const FDS_MAX: usize = 2 + crate::policy::DIRS_MAX;
 
 /// How much is asked of the kernel at once.
 const READ_LEN: usize = 64 * 1024;
@@ -206,6 +206,12 @@ impl<C: Carrier> Connection<C> {
     pub(crate) fn take_fds<const N: usize>(&mut self) -> Option<[OwnedFd; N]> {
         let oldest = self.fds.drain(..N.min(self.fds.len()));
         oldest.collect::<Vec<_>>().try_into().ok()
+    }
+
+    /// As [`take_fds`](Self::take_fds), for a number that only the message tells.
+    #[cfg(feature = "worker")]
+    pub(crate) fn take_many_fds(&mut self, count: usize) -> Option<Vec<OwnedFd>> {
+        (count <= self.fds.len()).then(|| self.fds.drain(..count).collect())
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {

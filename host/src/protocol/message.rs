@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::{self, Frame, Kind, Violation};
 use crate::limits::{Isolation, Limits};
 use crate::module::{Codegen, ModuleInfo};
+use crate::policy::Grants;
 
 /// From the coordinator, in a [`Kind::Control`] frame.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ pub(crate) enum ToWorker {
         #[cfg(feature = "fault-points")]
         fault: Option<Fault>,
     },
-    /// To a zygote or a worker of its own, first of all; the artefact is the descriptor beside it.
+    /// To a zygote or a worker of its own, first of all; beside it: the artefact, a worker's status page, and the directories that are granted.
     Setup(Box<Setup>),
     /// To a zygote: fork a worker. Beside it: the worker's socket and its status page.
     Fork(Identity),
@@ -73,6 +74,8 @@ pub(crate) struct Setup {
     pub(crate) version: u32,
     pub(crate) info: ModuleInfo,
     pub(crate) limits: Limits,
+    /// The directories are the last descriptors beside the message.
+    pub(crate) grants: Grants,
     pub(crate) isolation: Isolation,
     pub(crate) initializer: Option<Call>,
     /// A zygote gets its workers' identities with each fork.

@@ -22,6 +22,7 @@ pub(crate) enum Role {
 }
 
 use self::Role::{Compiler, Worker, Zygote};
+use crate::policy::Grants;
 
 const ALL: &[Role] = &[Worker, Zygote, Compiler];
 
@@ -39,11 +40,17 @@ enum When {
     NotBoth(u8, u64, u64),
     /// The argument is this process.
     Self_(u8),
+    /// The first argument is one of these, and the low byte of the second and the whole third are these: a socket's family, kind and protocol.
+    Socket(&'static [u64], u64, &'static [u64]),
+    /// The second argument and the third are one of these pairs: what setting of a socket.
+    Setting(&'static [(c_int, c_int)]),
+    /// The argument is null; with anything else the call is refused.
+    Null(u8),
     /// Never, but it is no reason to die.
     Refused,
 }
 
-use self::When::{Always, Is, NotBoth, Refused, Self_, With, Without};
+use self::When::{Always, Is, NotBoth, Null, Refused, Self_, Setting, Socket, With, Without};
 
 struct Call(i64, &'static [Role], When, #[expect(dead_code, reason = "for the reader")] &'static str);
 
@@ -53,6 +60,9 @@ const WRITE: u64 = PROT_WRITE as u64;
 const NAMESPACES: u64 =
     (CLONE_NEWNS | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) as u64;
 
+/// What makes sending a connection, past the rules about those.
+const FASTOPEN: u64 = MSG_FASTOPEN as u64;
+
 /// What makes a child a thread.
 const THREAD: u64 = (CLONE_THREAD | CLONE_VM | CLONE_SIGHAND) as u64;
 
@@ -60,8 +70,8 @@ const CALLS: &[Call] = &[
     // The connection to the coordinator, and the timers' own descriptors.
     Call(SYS_recvmsg, ALL, Always, "messages with descriptors"),
     Call(SYS_recvfrom, ALL, Always, "messages"),
-    Call(SYS_sendmsg, ALL, Always, "messages"),
-    Call(SYS_sendto, ALL, Always, "results, also from the tick"),
+    Call(SYS_sendmsg, ALL, Without(2, FASTOPEN), "messages"),
+    Call(SYS_sendto, ALL, Without(3, FASTOPEN), "results, also from the tick"),
     Call(SYS_read, ALL, Always, "the wake-up of a sleeping guest; the compiler's source"),
     Call(SYS_write, ALL, Always, "the same; the compiler's artefact; last words to /dev/null"),
     Call(SYS_writev, ALL, Always, "last words of Rust's runtime to /dev/null"),
@@ -153,21 +163,117 @@ const CALLS: &[Call] = &[
     Call(SYS_openat, ALL, Refused, "malloc and the standard library look at /proc and /sys, and do without"),
 ];
 
+const RUNNERS: &[Role] = &[Worker, Zygote];
+
+/// With a directory. Which files these reach is decided by landlock; it has no say about names and sizes (`stat`, `readlink`).
+const DIR_CALLS: &[Call] = &[
+    Call(SYS_openat2, RUNNERS, Always, "opens a file below a directory"),
+    Call(SYS_openat, RUNNERS, Always, "the same step by step, and directories to list them"),
+    Call(SYS_statx, RUNNERS, Always, "what a file is"),
+    Call(SYS_newfstatat, RUNNERS, Always, "the same, where there is no statx"),
+    Call(SYS_fstat, RUNNERS, Always, "the same"),
+    Call(SYS_readlinkat, RUNNERS, Always, "a link's text; paths are resolved step by step after a rename"),
+    Call(SYS_faccessat, RUNNERS, Always, "whether a directory may be searched"),
+    Call(SYS_faccessat2, RUNNERS, Always, "the same"),
+    Call(SYS_getdents64, RUNNERS, Always, "lists a directory"),
+    Call(SYS_lseek, RUNNERS, Always, "begins a list again; a file's end"),
+    Call(SYS_pread64, RUNNERS, Always, "reads a file"),
+    Call(SYS_readv, RUNNERS, Always, "the same"),
+    Call(SYS_preadv, RUNNERS, Always, "the same"),
+    Call(SYS_fadvise64, RUNNERS, Always, "a guest's hints"),
+    Call(SYS_fcntl, RUNNERS, Always, "a file's flags; copies of descriptors"),
+    Call(SYS_fsync, RUNNERS, Always, "a guest may ask for it, also of what it has only read"),
+    Call(SYS_fdatasync, RUNNERS, Always, "the same"),
+];
+
+/// With a directory that may be written to.
+const WRITE_CALLS: &[Call] = &[
+    Call(SYS_pwrite64, RUNNERS, Always, "writes to a file"),
+    Call(SYS_pwritev, RUNNERS, Always, "the same"),
+    Call(SYS_pwritev2, RUNNERS, Always, "appends to a file"),
+    Call(SYS_ftruncate, RUNNERS, Always, "sets a file's size"),
+    Call(SYS_mkdirat, RUNNERS, Always, "makes a directory"),
+    Call(SYS_unlinkat, RUNNERS, Always, "removes a file or directory"),
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    Call(SYS_renameat, RUNNERS, Always, "renames"),
+    Call(SYS_renameat2, RUNNERS, Always, "the same"),
+    Call(SYS_linkat, RUNNERS, Always, "a second name of a file"),
+    Call(SYS_symlinkat, RUNNERS, Always, "makes a link"),
+    Call(
+        SYS_utimensat,
+        RUNNERS,
+        Null(1),
+        "the times of a file that is open: by path they would be those of any file, for landlock has no say about times",
+    ),
+];
+
+/// With the network. Which ports these reach is decided by landlock, which knows of TCP alone: hence no other protocol.
+const NET_CALLS: &[Call] = &[
+    Call(
+        SYS_socket,
+        RUNNERS,
+        Socket(&[AF_INET as u64, AF_INET6 as u64], SOCK_STREAM as u64, &[0, IPPROTO_TCP as u64]),
+        "a connection's end; MPTCP and others would go past landlock",
+    ),
+    Call(SYS_connect, RUNNERS, Always, "connects"),
+    Call(SYS_bind, RUNNERS, Refused, "a guest may ask for an address of its own: none is granted"),
+    Call(SYS_listen, RUNNERS, Refused, "nor does anybody listen"),
+    Call(SYS_shutdown, RUNNERS, Always, "ends one direction"),
+    Call(SYS_getsockopt, RUNNERS, Always, "whether a connection was made; a guest may ask for settings"),
+    Call(
+        SYS_setsockopt,
+        RUNNERS,
+        Setting(SETTINGS),
+        "a guest's settings of a connection; others run programs in the kernel",
+    ),
+    Call(SYS_getsockname, RUNNERS, Always, "a guest may ask for it"),
+    Call(SYS_getpeername, RUNNERS, Always, "the same"),
+    Call(SYS_readv, RUNNERS, Always, "receives"),
+    Call(SYS_epoll_ctl, RUNNERS, Always, "the runtime waits for connections"),
+    Call(SYS_fcntl, RUNNERS, Always, "whether a call on a connection waits"),
+    Call(SYS_ioctl, RUNNERS, Is(1, FIONBIO), "the same"),
+];
+
+const SETTINGS: &[(c_int, c_int)] = &[
+    (SOL_SOCKET, SO_KEEPALIVE),
+    (SOL_SOCKET, SO_RCVBUF),
+    (SOL_SOCKET, SO_SNDBUF),
+    (SOL_SOCKET, SO_REUSEADDR),
+    (SOL_SOCKET, SO_LINGER),
+    (IPPROTO_TCP, TCP_NODELAY),
+    (IPPROTO_TCP, TCP_KEEPIDLE),
+    (IPPROTO_TCP, TCP_KEEPINTVL),
+    (IPPROTO_TCP, TCP_KEEPCNT),
+    (IPPROTO_IP, IP_TTL),
+    (IPPROTO_IPV6, IPV6_UNICAST_HOPS),
+    (IPPROTO_IPV6, IPV6_V6ONLY),
+];
+
+/// What the lists say of each call. What comes with a grant stands in place of what is said without it.
+fn calls(role: Role, grants: &Grants) -> BTreeMap<i64, When> {
+    let lists = [
+        (CALLS, true),
+        (DIR_CALLS, grants.has_dirs()),
+        (WRITE_CALLS, grants.can_write()),
+        (NET_CALLS, grants.can_connect()),
+    ];
+    let granted = lists.into_iter().filter(|(_, granted)| *granted).flat_map(|(list, _)| list);
+    granted.filter(|call| call.1.contains(&role)).map(|Call(number, _, when, _)| (*number, *when)).collect()
+}
+
 /// Has the kernel hold all threads of this process to the list.
-pub(super) fn filter(role: Role) -> Result<(), String> {
+pub(super) fn filter(role: Role, grants: &Grants) -> Result<(), String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| e.to_string())?;
     // The refusals first: the list itself forbids to add to it. Of several filters' answers the kernel takes the hardest.
     let mut refused = BTreeMap::new();
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for Call(number, roles, when, _) in CALLS {
-        if !roles.contains(&role) {
-            continue;
+    for (number, when) in calls(role, grants) {
+        let rules = rules(when).map_err(|e| e.to_string())?;
+        if let Refused | Null(_) = when {
+            refused.insert(number, rules.clone());
         }
-        let rules = rules(*when).map_err(|e| e.to_string())?;
-        if let Refused = when {
-            refused.insert(*number, rules.clone());
-        }
-        allowed.entry(*number).or_default().extend(rules);
+        // Whatever is refused must not be a reason to die either.
+        allowed.insert(number, if let Null(_) = when { vec![] } else { rules });
     }
     let unknown = SeccompAction::Errno(ENOSYS.unsigned_abs());
     let refusals = program(refused, SeccompAction::Allow, unknown, arch)?;
@@ -188,11 +294,17 @@ fn program(
     filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())
 }
 
+const ALL_BITS: u64 = u32::MAX as u64;
+const LOW_BYTE: u64 = 0xff;
+
 /// The alternatives of which one must hold; none at all means that the call is allowed whatever its arguments are.
 fn rules(when: When) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let masked = |argument, mask, value| {
         let operator = SeccompCmpOp::MaskedEq(mask);
         SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, value)?])
+    };
+    let is = |argument, mask, value| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value)
     };
     Ok(match when {
         Always | Refused => vec![],
@@ -200,6 +312,25 @@ fn rules(when: When) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         With(argument, bits, without) => vec![masked(argument, bits | without, bits)?],
         Is(argument, value) => vec![masked(argument, u64::MAX, value)?],
         NotBoth(argument, one, other) => vec![masked(argument, one, 0)?, masked(argument, other, 0)?],
+        Socket(families, kind, protocols) => {
+            let pairs = families.iter().flat_map(|family| protocols.iter().map(move |protocol| (*family, *protocol)));
+            let rule = |(family, protocol)| {
+                SeccompRule::new(vec![is(0, ALL_BITS, family)?, is(1, LOW_BYTE, kind)?, is(2, ALL_BITS, protocol)?])
+            };
+            pairs.map(rule).collect::<Result<_, _>>()?
+        }
+        Setting(pairs) => {
+            let bits = |n: c_int| u64::from(n.unsigned_abs());
+            let rule = |(level, name): &(c_int, c_int)| {
+                SeccompRule::new(vec![is(1, ALL_BITS, bits(*level))?, is(2, ALL_BITS, bits(*name))?])
+            };
+            pairs.iter().map(rule).collect::<Result<_, _>>()?
+        }
+        // What is refused.
+        Null(argument) => {
+            let something = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+            vec![SeccompRule::new(vec![something])?]
+        }
         Self_(argument) => {
             let us = u64::from(std::process::id());
             let is_us = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, us)?;
@@ -212,10 +343,12 @@ fn rules(when: When) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
 mod tests {
     use super::*;
 
+    const ALL_LISTS: [&[Call]; 4] = [CALLS, DIR_CALLS, WRITE_CALLS, NET_CALLS];
+
     #[test]
-    fn a_call_has_one_line_in_each_role() {
-        for role in [Worker, Zygote, Compiler] {
-            let mut numbers: Vec<i64> = CALLS.iter().filter(|call| call.1.contains(&role)).map(|call| call.0).collect();
+    fn a_call_has_one_line_in_each_role_of_each_list() {
+        for (list, role) in ALL_LISTS.iter().flat_map(|list| [Worker, Zygote, Compiler].map(|role| (list, role))) {
+            let mut numbers: Vec<i64> = list.iter().filter(|call| call.1.contains(&role)).map(|call| call.0).collect();
             let count = numbers.len();
             numbers.sort_unstable();
             numbers.dedup();
@@ -223,13 +356,42 @@ mod tests {
         }
     }
 
+    fn granted() -> [Grants; 4] {
+        let dir = |access| crate::Policy::sealed().dir("/", "/x", access);
+        let policies = [
+            crate::Policy::sealed(),
+            dir(crate::DirAccess::ReadOnly),
+            dir(crate::DirAccess::ReadWrite),
+            crate::Policy::sealed().net("127.0.0.1:80"),
+        ];
+        policies.map(|policy| policy.resolve().unwrap().grants)
+    }
+
     #[test]
     fn what_a_worker_may_do_its_zygote_may_too() {
-        let of = |role| CALLS.iter().filter(move |call| call.1.contains(&role));
-        for Call(number, _, _, _) in of(Worker) {
-            let line = of(Zygote).find(|call| call.0 == *number);
-            // A worker has another process number.
-            assert!(line.is_some_and(|call| !matches!(call.2, Self_(_))), "{number}");
+        for grants in granted() {
+            let zygote = calls(Zygote, &grants);
+            for number in calls(Worker, &grants).keys() {
+                // A worker has another process number.
+                assert!(zygote.get(number).is_some_and(|when| !matches!(when, Self_(_))), "{number}");
+            }
         }
+    }
+
+    #[test]
+    fn each_call_comes_with_the_grant_that_needs_it() {
+        let of = |grants: &Grants, number| calls(Worker, grants).get(&number).copied();
+        let [sealed, read, write, net] = granted();
+        assert!(matches!(of(&sealed, SYS_openat), Some(Refused)));
+        assert!(matches!(of(&net, SYS_openat), Some(Refused)));
+        assert!(matches!(of(&read, SYS_openat), Some(Always)));
+        for (number, grants) in [(SYS_openat2, &read), (SYS_pwrite64, &write), (SYS_socket, &net), (SYS_connect, &net)]
+        {
+            assert!(of(&sealed, number).is_none() && of(grants, number).is_some(), "{number}");
+        }
+        assert!(of(&read, SYS_pwrite64).is_none() && of(&write, SYS_openat2).is_some());
+        assert!(of(&read, SYS_connect).is_none() && of(&net, SYS_statx).is_none());
+        // A compiler has no guest.
+        assert_eq!(calls(Compiler, &net).len(), calls(Compiler, &sealed).len());
     }
 }

@@ -1,13 +1,19 @@
 //! The steps by which a process of ours confines itself, in their order.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::OwnedFd;
 
-use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreated, RulesetStatus, Scope};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
+};
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::calls::{self, Role};
 use super::{Sandbox, Status};
+use crate::policy::{DirAccess, Grants};
 
 /// Limits of the process, beyond those of its tasks.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +36,50 @@ pub(crate) struct Confinement {
     pub(crate) status: Status,
     /// Of a zygote, for the workers that it forks: each becomes a domain of its own, so that it cannot reach its siblings either.
     ruleset: Option<RulesetCreated>,
+    reach: Reach,
+}
+
+/// What of the machine is left within reach, because a policy grants it.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    grants: Grants,
+    dirs: Vec<OwnedFd>,
+}
+
+impl Reach {
+    /// `dirs` are the directories of the grants, in their order.
+    pub(crate) fn new(grants: Grants, dirs: Vec<OwnedFd>) -> Reach {
+        Reach { grants, dirs }
+    }
+
+    /// Everything else is out of reach: so it is put.
+    fn out_of_reach(&self) -> String {
+        let mode = |access| match access {
+            DirAccess::ReadOnly => "read only",
+            DirAccess::ReadWrite => "read and write",
+        };
+        let dirs: Vec<String> =
+            self.grants.dirs.iter().map(|dir| format!("{} ({})", dir.guest, mode(dir.access))).collect();
+        let ports: Vec<String> = self.ports().iter().map(u16::to_string).collect();
+        let but = |what: &str, granted: Vec<String>| match granted.is_empty() {
+            true => what.to_owned(),
+            false => format!("{what} but {}", granted.join(" and ")),
+        };
+        format!("no {}, {}, abstract socket or process outside (landlock)", but("file", dirs), but("TCP port", ports))
+    }
+
+    fn ports(&self) -> BTreeSet<u16> {
+        self.grants.addresses().map(|address| address.port()).collect()
+    }
 }
 
 /// What the whole of landlock is: files, TCP, abstract sockets and signals.
 const LANDLOCK: ABI = ABI::V6;
+
+/// All that makes and changes files, directories and links. Not what makes sockets, pipes and devices, or drives one.
+const READ_WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | MakeSym | RemoveFile | RemoveDir | Refer
+});
 
 const OFF: &str = "the sandbox is switched off";
 
@@ -49,7 +95,12 @@ impl Confinement {
         status.note("no new privileges", rustix::thread::set_no_new_privs(true));
         // The cheapest process on the machine to lose.
         status.note("first to go when memory runs out", std::fs::write("/proc/self/oom_score_adj", "1000"));
-        Confinement { sandbox, parent, status, ruleset: None }
+        Confinement { sandbox, parent, status, ruleset: None, reach: Reach::default() }
+    }
+
+    /// Leaves something within reach.
+    pub(crate) fn grant(&mut self, reach: Reach) {
+        self.reach = reach;
     }
 
     /// Limits of the kernel on this process.
@@ -79,16 +130,17 @@ impl Confinement {
         self.status.note(ENDS_WITH_PARENT, watch_parent(parent));
     }
 
-    /// From now on nothing can be opened. After the module is loaded, and before there is a second thread.
+    /// From now on nothing can be opened but what is granted. After the module is loaded, and before there is a second thread.
     pub(crate) fn close_files(&mut self, role: Role) {
         // From here on siblings, and everybody else without privileges, can neither trace this process nor read its memory.
         self.take("not traceable", || rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable));
         let mut ruleset = self.ruleset.take();
         let mut kept = None;
-        self.take("no file, TCP port, abstract socket or process outside (landlock)", || {
+        let reach = std::mem::take(&mut self.reach);
+        self.take(&reach.out_of_reach(), || {
             let ruleset = match ruleset.take() {
                 Some(ruleset) => ruleset,
-                None => everything().map_err(|e| e.to_string())?,
+                None => everything().and_then(|none| but(none, &reach)).map_err(|e| e.to_string())?,
             };
             if role == Role::Zygote {
                 kept = ruleset.try_clone().ok();
@@ -96,11 +148,15 @@ impl Confinement {
             restrict(ruleset)
         });
         self.ruleset = kept;
+        // The rules hold the directories.
+        self.reach = Reach { dirs: vec![], ..reach };
     }
 
     /// The last step: from now on only the system calls that `role` needs, in all threads.
     pub(crate) fn close_calls(&mut self, role: Role) {
-        self.take("system calls by a list, no new machine code (seccomp)", || calls::filter(role));
+        let grants = std::mem::take(&mut self.reach.grants);
+        self.take("system calls by a list, no new machine code (seccomp)", || calls::filter(role, &grants));
+        self.reach.grants = grants;
     }
 
     /// Whether the process may go on. What is missing, for the coordinator to judge: it is heard first.
@@ -147,6 +203,22 @@ fn everything() -> Result<RulesetCreated, landlock::RulesetError> {
         .handle_access(AccessNet::from_all(LANDLOCK))?
         .scope(Scope::from_all(LANDLOCK))?
         .create()
+}
+
+/// The same with what is granted: files as the grant says, but no execution and no devices; connections by their ports, for the kernel knows no
+/// more of them.
+fn but(mut ruleset: RulesetCreated, reach: &Reach) -> Result<RulesetCreated, landlock::RulesetError> {
+    for (granted, dir) in reach.grants.dirs.iter().zip(&reach.dirs) {
+        let access = match granted.access {
+            DirAccess::ReadOnly => AccessFs::ReadFile | AccessFs::ReadDir,
+            DirAccess::ReadWrite => READ_WRITE,
+        };
+        ruleset = ruleset.add_rule(PathBeneath::new(dir, access))?;
+    }
+    for port in reach.ports() {
+        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    }
+    Ok(ruleset)
 }
 
 fn restrict(ruleset: RulesetCreated) -> Result<(), String> {

@@ -12,9 +12,10 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use crate::context::spawn;
-use crate::error::{ModuleError, StartError};
+use crate::error::{BuildError, StartError};
 use crate::limits::{Isolation, Limits};
 use crate::module::ModuleLoader;
+use crate::policy::Policy;
 use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
@@ -187,13 +188,34 @@ impl Status {
 /// ```
 ///
 /// # Errors
-/// [`ModuleError`] if no worker can be started, or it ends before it has answered.
-pub fn doctor(loader: &ModuleLoader) -> Result<Status, ModuleError> {
+/// [`BuildError`] if no worker can be started, or it ends before it has answered.
+pub fn doctor(loader: &ModuleLoader) -> Result<Status, BuildError> {
+    doctor_with(loader, &Policy::sealed())
+}
+
+/// As [`doctor`], for a worker with this policy.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::{DirAccess, Policy};
+///
+/// let status = wpool::doctor_with(&loader(), &Policy::sealed().dir("src", "/src", DirAccess::ReadOnly))?;
+/// assert!(status.steps.iter().any(|step| step.name.contains("/src (read only)")));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`BuildError`] if the policy names what cannot be granted, if no worker can be started, or if it ends before it has answered.
+pub fn doctor_with(loader: &ModuleLoader, policy: &Policy) -> Result<Status, BuildError> {
+    let granted = policy.resolve()?;
     let module = loader.clone().no_cache().from_bytes(b"(module)")?;
     let setup = Setup {
         version: VERSION,
         info: module.info().clone(),
         limits: Limits::default(),
+        grants: granted.grants.clone(),
         isolation: Isolation::Fresh,
         initializer: None,
         identity: Some(Identity { name: "doctor".to_owned(), index: 0 }),
@@ -202,7 +224,7 @@ pub fn doctor(loader: &ModuleLoader) -> Result<Status, ModuleError> {
         #[cfg(feature = "fault-points")]
         fault: None,
     };
-    let spawn::Started { child, socket, page: _kept } = spawn::start(module.program(), setup, module.artefact())?;
+    let spawn::Started { child, socket, page: _kept } = spawn::start(&module, setup, &granted)?;
     let answer = ask(socket);
     child.kill();
     let exit = child.wait();
@@ -237,4 +259,4 @@ mod enter;
 #[cfg(feature = "worker")]
 pub(crate) use self::calls::Role;
 #[cfg(feature = "worker")]
-pub(crate) use self::enter::{Confinement, ProcessLimits, Verdict, watch_parent};
+pub(crate) use self::enter::{Confinement, ProcessLimits, Reach, Verdict, watch_parent};

@@ -22,7 +22,7 @@ pub use self::probe::Attempt;
 #[cfg(feature = "cli")]
 pub(crate) use self::signals::is_ignored;
 #[cfg(feature = "worker")]
-pub(crate) use self::signals::{die_of_interrupts, reset_signals};
+pub(crate) use self::signals::{die_of_interrupts, outlive_large_files, reset_signals};
 #[cfg(feature = "worker")]
 pub(crate) use self::tick::{Ticker, is_hung_up, send_pending, while_pending};
 

@@ -42,6 +42,16 @@ pub(crate) fn die_of_interrupts() -> io::Result<()> {
     }
 }
 
+/// Has a write beyond the limit on files be an error, which a guest is told, rather than the end of the process.
+#[cfg(feature = "worker")]
+pub(crate) fn outlive_large_files() -> io::Result<()> {
+    // SAFETY: SIG_IGN runs no code of ours.
+    match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Whether this process ignores the signal, which it then inherited: `nohup` and background jobs do that.
 #[cfg(feature = "cli")]
 pub(crate) fn is_ignored(signal: i32) -> bool {

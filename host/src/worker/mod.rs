@@ -22,9 +22,10 @@ use self::guest::{Guest, Me};
 pub(crate) use self::thread::thread_main;
 use crate::context::ProgramRole;
 use crate::limits::Limits;
+use crate::policy::{Grants, Policy};
 use crate::protocol::connection::{Carrier, Connection};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
-use crate::sandbox::{Confinement, ProcessLimits, Role, Sandbox, Verdict};
+use crate::sandbox::{Confinement, ProcessLimits, Reach, Role, Sandbox, Verdict};
 use crate::sys::{self, StatusPage};
 
 /// A place where a test can have the worker die; nothing without the feature `fault-points`.
@@ -112,48 +113,69 @@ fn hello(connection: &mut Connection<impl Carrier>) {
     say(connection, &FromWorker::Hello { version: crate::protocol::VERSION });
 }
 
-/// The setup and the descriptors beside it, or the exit code to end with.
-fn receive_setup<const N: usize>(connection: &mut Connection<OwnedFd>) -> Result<(Setup, [OwnedFd; N]), i32> {
+/// The setup and the descriptors beside it, those of directories last, or the exit code to end with.
+fn receive_setup<const N: usize>(
+    connection: &mut Connection<OwnedFd>,
+) -> Result<(Setup, [OwnedFd; N], Vec<OwnedFd>), i32> {
     let Ok(frame) = connection.recv() else { return Err(0) };
     match message::read_control(frame) {
-        Ok(ToWorker::Setup(setup)) if setup.version == crate::protocol::VERSION => match connection.take_fds() {
-            Some(fds) => Ok((*setup, fds)),
-            None => Err(refuse(connection, "the setup came without its descriptors".to_owned())),
-        },
+        Ok(ToWorker::Setup(setup)) if setup.version == crate::protocol::VERSION => {
+            let count = setup.grants.dirs.len();
+            match connection.take_fds().and_then(|fds| Some((fds, connection.take_many_fds(count)?))) {
+                Some((fds, dirs)) => Ok((*setup, fds, dirs)),
+                None => Err(refuse(connection, "the setup came without its descriptors".to_owned())),
+            }
+        }
         _ => Err(refuse(connection, "the worker program is of another version of wpool".to_owned())),
     }
 }
 
+/// The descriptors of a worker whose guest can reach nothing, and of one that has files and connections.
+const FILES: u64 = 64;
+const FILES_GRANTED: u64 = 1024;
+
 /// The limits of a process that runs guests. Generous: the store's own limits are the ones that a guest meets first.
-fn worker_limits(limits: &Limits) -> ProcessLimits {
+fn worker_limits(limits: &Limits, grants: &Grants) -> ProcessLimits {
     let payloads = (limits.input as u64).saturating_add(limits.output as u64);
     // A result travels as it is, or is taken apart into values.
     let payloads = payloads.saturating_mul(3).max(payloads.saturating_add(guest::values_len_max(limits)));
     let tables = (limits.table_elements as u64).saturating_mul(guest::TABLE_ELEMENT_LEN);
     let data =
         limits.memory.saturating_mul(2).saturating_add(payloads).saturating_add(tables).saturating_add(512 << 20);
-    ProcessLimits { data, cpu_secs: None, file: 0, files: 64 }
+    let file = if grants.can_write() { Policy::FILE } else { 0 };
+    let files = if grants.has_dirs() || grants.can_connect() { FILES_GRANTED } else { FILES };
+    ProcessLimits { data, cpu_secs: None, file, files }
 }
 
 /// A worker that was executed for itself (start method `spawn`).
 fn run_worker(connection: &mut Connection<OwnedFd>, mut confinement: Confinement) -> i32 {
     hello(connection);
-    let (setup, [artefact, page]) = match receive_setup(connection) {
+    let (setup, [artefact, page], dirs) = match receive_setup(connection) {
         Ok(received) => received,
         Err(code) => return code,
     };
-    confinement.limit(worker_limits(&setup.limits));
-    confinement.isolate();
-    let guest = match Guest::load(&setup, &stack::within_process(&setup.limits), artefact.as_fd()) {
+    let guest = match load(&setup, artefact, dirs, &mut confinement) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };
-    drop(artefact);
     let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
     #[cfg(feature = "fault-points")]
     fault::arm(setup.fault, if setup.once { 1 } else { identity.index });
     fault_point!(Start);
     become_worker(connection, guest, &setup, identity, page, confinement)
+}
+
+/// Confines the process as far as it can before it has seen anything of its module, and loads that.
+fn load(setup: &Setup, artefact: OwnedFd, dirs: Vec<OwnedFd>, confinement: &mut Confinement) -> Result<Guest, String> {
+    confinement.limit(worker_limits(&setup.limits, &setup.grants));
+    if setup.grants.can_write() {
+        sys::outlive_large_files().map_err(|e| format!("cannot set what a signal does: {e}"))?;
+    }
+    confinement.isolate();
+    let open: Vec<_> = dirs.iter().map(AsFd::as_fd).collect();
+    let guest = Guest::load(setup, &stack::within_process(&setup.limits), artefact.as_fd(), &open)?;
+    confinement.grant(Reach::new(setup.grants.clone(), dirs));
+    Ok(guest)
 }
 
 /// From here on a forked and an executed worker are the same.
@@ -188,7 +210,7 @@ fn become_worker(
     guest.enter(Me::new(identity, Arc::new(page)), stream.map(Arc::new));
     confinement.close_files(Role::Worker);
     if guest.may_wait()
-        && let Err(e) = start_runtime()
+        && let Err(e) = start_runtime(setup.grants.has_dirs())
     {
         return refuse(connection, format!("cannot start a thread: {e}"));
     }
@@ -212,11 +234,17 @@ fn may_go_on(connection: &mut Connection<impl Carrier>, confinement: &Confinemen
 }
 
 /// Starts what the engine's WASI waits with, when a guest sleeps: a runtime with one thread. It would start one by itself, but too late: with
-/// the first task there are no new threads any more, nor files that say how many processors there are.
-fn start_runtime() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    // Once its thread has done something, all that a thread does at its beginning is done.
+/// the first task there are no new threads any more, nor files that say how many processors there are. If the guest has files, there is one
+/// more thread: streams that are not waited for are read and written there.
+fn start_runtime(has_files: bool) -> std::io::Result<()> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let builder = builder.worker_threads(1).max_blocking_threads(1).thread_keep_alive(Duration::MAX);
+    let runtime = builder.enable_all().build()?;
+    // Once a thread has done something, all that a thread does at its beginning is done.
     let _never_cancelled = runtime.block_on(runtime.spawn(async {}));
+    if has_files {
+        let _never_cancelled = runtime.block_on(runtime.spawn_blocking(|| ()));
+    }
     // For the whole life of the process.
     let runtime: &'static tokio::runtime::Runtime = Box::leak(Box::new(runtime));
     std::mem::forget(runtime.enter());

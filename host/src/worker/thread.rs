@@ -18,6 +18,7 @@ use super::serve::{Ready, Ticks, serve};
 use super::{contained, hello, period, refuse};
 use crate::context::{Exit, Life};
 use crate::module::Module;
+use crate::policy::Granted;
 use crate::protocol::connection::Connection;
 use crate::protocol::message::{Identity, Setup};
 use crate::sandbox::{Status, Step};
@@ -26,15 +27,22 @@ use crate::sandbox::{Status, Step};
 const TICK_ABANDONED: Duration = Duration::from_millis(100);
 
 /// The whole life of a worker thread.
-pub(crate) fn thread_main(life: &Arc<Life>, module: Module, setup: &Setup) {
+pub(crate) fn thread_main(life: &Arc<Life>, module: Module, setup: &Setup, granted: &Granted) {
     let mut connection = Connection::new(life.socket().clone());
-    let code = contained(&mut connection, |connection| run(connection, life, module, setup));
+    let code = contained(&mut connection, |connection| run(connection, life, module, setup, granted));
     life.end(Exit::Code(code));
 }
 
-fn run(connection: &mut Connection<Arc<OwnedFd>>, life: &Arc<Life>, module: Module, setup: &Setup) -> i32 {
+fn run(
+    connection: &mut Connection<Arc<OwnedFd>>,
+    life: &Arc<Life>,
+    module: Module,
+    setup: &Setup,
+    granted: &Granted,
+) -> i32 {
     hello(connection);
-    let mut guest = match Guest::load(setup, &setup.limits, module.artefact()) {
+    let dirs: Vec<_> = granted.dirs().collect();
+    let mut guest = match Guest::load(setup, &setup.limits, module.artefact(), &dirs) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };

@@ -1,10 +1,9 @@
 //! The zygote: loads the module, then forks a worker for each request. One thread, no guest code, for all its life.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::{
-    Connection, EXIT_SOFTWARE, Guest, become_worker, fault_point, hello, may_go_on, receive_setup, refuse, say, stack,
-    worker_limits,
+    Connection, EXIT_SOFTWARE, Guest, become_worker, fault_point, hello, load, may_go_on, receive_setup, refuse, say,
 };
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::{self, Confinement, Role};
@@ -20,17 +19,14 @@ struct Born {
 /// Serves until its coordinator is gone; in a forked child, becomes that worker.
 pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut confinement: Confinement) -> i32 {
     hello(connection);
-    let (setup, [artefact]) = match receive_setup(connection) {
+    let (setup, [artefact], dirs) = match receive_setup(connection) {
         Ok(received) => received,
         Err(code) => return code,
     };
-    confinement.limit(worker_limits(&setup.limits));
-    confinement.isolate();
-    let guest = match Guest::load(&setup, &stack::within_process(&setup.limits), artefact.as_fd()) {
+    let guest = match load(&setup, artefact, dirs, &mut confinement) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };
-    drop(artefact);
     confinement.close_files(Role::Zygote);
     confinement.close_calls(Role::Zygote);
     if !may_go_on(connection, &confinement) {

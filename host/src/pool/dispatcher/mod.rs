@@ -25,6 +25,7 @@ use crate::context::forkserver::Zygote;
 use crate::error::TaskError;
 use crate::limits::{Limit, Limits};
 use crate::module::Module;
+use crate::policy::Granted;
 use crate::protocol::frame::Kind;
 use crate::protocol::message::{Call, Failure, Setup, ToWorker, read_failure};
 
@@ -88,6 +89,7 @@ pub(super) struct Spec {
     pub(super) limits: Limits,
     pub(super) start_method: StartMethod,
     pub(super) setup: Setup,
+    pub(super) granted: Granted,
     /// Which failures are worth another attempt, if there are to be any.
     pub(super) retry_on: Option<RetryOn>,
     pub(super) name: String,

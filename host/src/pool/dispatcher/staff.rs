@@ -34,8 +34,8 @@ impl Dispatcher {
         setup.identity = Some(self.identity(worker));
         let module = &self.spec.module;
         let started = match self.spec.start_method {
-            StartMethod::Thread => thread::start(module, setup),
-            StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module.program(), setup, module.artefact()),
+            StartMethod::Thread => thread::start(module, setup, &self.spec.granted),
+            StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module, setup, &self.spec.granted),
         };
         let started = started.map_err(|e| e.to_string())?;
         self.link(worker, started.socket, started.page)?;
@@ -69,9 +69,8 @@ impl Dispatcher {
     }
 
     fn start_zygote(&self) -> Result<Zygote, String> {
-        let module = &self.spec.module;
-        let zygote =
-            Zygote::start(module.program(), self.spec.setup.clone(), module.artefact()).map_err(|e| e.to_string())?;
+        let zygote = Zygote::start(&self.spec.module, self.spec.setup.clone(), &self.spec.granted);
+        let zygote = zygote.map_err(|e| e.to_string())?;
         epoll::add(&self.epoll, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)
             .map_err(|e| e.to_string())?;
         Ok(zygote)

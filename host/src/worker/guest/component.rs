@@ -7,8 +7,10 @@ use super::failure::{classify, failed, is_too_much, values_limit};
 use super::instances::{Format, Live};
 use super::plan::{Fast, Plan, utf8, write_returned};
 use super::store::{Ctx, bytes_at_once};
-use super::{Shared, host, values};
+use super::wasi::Given;
+use super::{Shared, host, names, values};
 use crate::module::ModuleInfo;
+use crate::policy::{Grants, PROCESS};
 use crate::protocol::message::Failure;
 use crate::value::Value;
 
@@ -19,7 +21,12 @@ pub(super) struct ComponentFormat {
 }
 
 impl ComponentFormat {
-    pub(super) fn load(engine: &Engine, info: &ModuleInfo, path: &str) -> Result<ComponentFormat, String> {
+    pub(super) fn load(
+        engine: &Engine,
+        info: &ModuleInfo,
+        grants: &Grants,
+        path: &str,
+    ) -> Result<ComponentFormat, String> {
         // SAFETY: the bytes behind `path` were written by our own compiler process into a sealed memory file, or come from the cache with
         // a MAC that only its owner could make, into a file opened read-only in a directory that only its owner may enter. The engine
         // checks version, target and settings.
@@ -30,9 +37,10 @@ impl ComponentFormat {
         let linked = |e: wasmtime::Error| format!("cannot be linked: {e:#}");
         if needs_wasi {
             wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(linked)?;
+            names::add_to_linker(&mut linker, grants).map_err(linked)?;
         }
-        if info.imports.iter().any(|i| i.name.starts_with(host::PROCESS)) {
-            host::add_to_linker(&mut linker).map_err(linked)?;
+        if info.imports.iter().any(|i| i.name.starts_with(PROCESS)) {
+            host::add_to_linker(&mut linker, grants.deterministic).map_err(linked)?;
         }
         let pre = linker.instantiate_pre(&component).map_err(linked)?;
         Ok(ComponentFormat { component, pre, needs_wasi })
@@ -56,9 +64,9 @@ impl ComponentFormat {
 impl Format for ComponentFormat {
     type Instance = Instance;
 
-    fn provide(&self, ctx: Ctx, args: &[String], stdin: Vec<u8>) -> Ctx {
+    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx {
         match self.needs_wasi {
-            true => ctx.with_wasi(args, stdin),
+            true => ctx.with_wasi(given, args, stdin),
             // A store without WASI is a good part cheaper.
             false => ctx,
         }

@@ -6,13 +6,12 @@ use super::failure::classify;
 use super::instances::{Format, Live};
 use super::plan::Plan;
 use super::store::Ctx;
+use super::wasi::Given;
 use super::{Shared, values};
 use crate::module::ModuleInfo;
+use crate::policy::PREVIEW1;
 use crate::protocol::message::Failure;
 use crate::value::{Type, Value};
-
-/// The name that preview 1 modules import from.
-pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 pub(super) struct CoreFormat {
     pre: InstancePre<Ctx>,
@@ -38,9 +37,9 @@ impl CoreFormat {
 impl Format for CoreFormat {
     type Instance = Instance;
 
-    fn provide(&self, ctx: Ctx, args: &[String], stdin: Vec<u8>) -> Ctx {
+    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx {
         match self.needs_wasi {
-            true => ctx.with_p1(args, stdin),
+            true => ctx.with_p1(given, args, stdin),
             false => ctx,
         }
     }

@@ -4,9 +4,9 @@ use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::{CodeBuilder, Engine, ExternType, Module};
 
-use super::{core, engine, host, values};
+use super::{engine, values};
 use crate::limits::Limits;
-use crate::module::{Codegen, Export, Grant, Import, ModuleInfo, ModuleKind, Role};
+use crate::module::{Codegen, Export, Import, ModuleInfo, ModuleKind, Role};
 use crate::value::{FuncType, Param, Type};
 
 /// Compiles a component or core module, binary or text.
@@ -47,7 +47,7 @@ fn one_line(text: &str) -> String {
 
 fn describe_component(engine: &Engine, component: &Component, codegen: Codegen) -> ModuleInfo {
     let ty = component.component_type();
-    let imports = ty.imports(engine).map(|(name, _)| Import { name: name.to_owned(), grant: grant(name) }).collect();
+    let imports = ty.imports(engine).map(|(name, _)| Import { name: name.to_owned() }).collect();
     let mut exports = Vec::new();
     for (name, item) in ty.exports(engine) {
         match item.ty {
@@ -84,41 +84,8 @@ fn component_func(path: String, func: &ComponentFunc) -> Export {
     Export { path, ty, role }
 }
 
-/// How a worker meets an import of a component.
-fn grant(name: &str) -> Grant {
-    let provided = |what: &str| Grant::Default(what.to_owned());
-    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
-    if interface == host::PROCESS {
-        return match version {
-            "0.1.0" => provided("the worker's name, index and state"),
-            _ => Grant::Missing("only version 0.1.0 is known".to_owned()),
-        };
-    }
-    let Some(wasi) = interface.strip_prefix("wasi:") else {
-        return Grant::Missing("no host interface of that name".to_owned());
-    };
-    if !version.starts_with("0.2.") {
-        return Grant::Missing("only WASI 0.2 is provided".to_owned());
-    }
-    let (package, _) = wasi.split_once('/').unwrap_or((wasi, ""));
-    match package {
-        "cli" => provided("no environment; arguments and stdin only for a command"),
-        "io" | "random" => provided(""),
-        "clocks" => provided("real clocks"),
-        "filesystem" => provided("no directory is opened"),
-        "sockets" => provided("every connection is refused"),
-        _ => Grant::Missing("not among the interfaces that workers provide".to_owned()),
-    }
-}
-
 fn describe_core(module: &Module, codegen: Codegen) -> ModuleInfo {
-    let import = |i: wasmtime::ImportType<'_>| {
-        let grant = match i.module() == core::PREVIEW1 {
-            true => Grant::Default("WASI preview 1: no directory, no environment".to_owned()),
-            false => Grant::Missing("core modules can import WASI preview 1 only".to_owned()),
-        };
-        Import { name: format!("{} {}", i.module(), i.name()), grant }
-    };
+    let import = |i: wasmtime::ImportType<'_>| Import { name: format!("{} {}", i.module(), i.name()) };
     let export = |e: wasmtime::ExportType<'_>| match e.ty() {
         ExternType::Func(func) => Some(core_func(e.name(), &func)),
         _ => None,

@@ -30,6 +30,7 @@ fn config(limits: &Limits, codegen: Codegen) -> Config {
     // The engine wants it to be the larger one. No call is asynchronous: such a stack is never made.
     config.async_stack_size(limits.stack.saturating_mul(2));
     config.consume_fuel(codegen.fuel);
+    config.relaxed_simd_deterministic(codegen.deterministic);
     // Frames by name are enough for a message; a module with thousands of frames of recursion is not.
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16));
     config

@@ -7,6 +7,7 @@ use super::capture::Capture;
 use super::failure::{classify, output_limit, reached};
 use super::plan::{Plan, write_returned};
 use super::store::{Ctx, Output, is_out_of_fuel, refuel, used};
+use super::wasi::Given;
 use crate::limits::{Isolation, Limit};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Failure, Used};
@@ -16,7 +17,7 @@ pub(super) trait Format {
     type Instance;
 
     /// Gives a store what the module's imports need.
-    fn provide(&self, ctx: Ctx, args: &[String], stdin: Vec<u8>) -> Ctx;
+    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx;
 
     fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Self::Instance>;
 
@@ -87,7 +88,7 @@ impl<F: Format> Instances<F> {
         stdin: Vec<u8>,
         output: Output,
     ) -> Result<Live<F::Instance>, Failure> {
-        let ctx = self.format.provide(shared.ctx(output), args, stdin);
+        let ctx = self.format.provide(shared.ctx(output), &shared.given, args, stdin);
         let mut store = ctx.store(engine, shared);
         let instance = match self.format.instantiate(&mut store) {
             Ok(instance) => instance,

@@ -9,9 +9,11 @@ mod failure;
 mod host;
 mod instances;
 mod limiter;
+mod names;
 mod plan;
 mod store;
 mod values;
+mod wasi;
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -28,8 +30,10 @@ use self::plan::Plan;
 pub(super) use self::store::Me;
 use self::store::{Ctx, Output};
 pub(super) use self::values::values_len_max;
+use self::wasi::Given;
 use crate::limits::{Isolation, Limit, Limits, size};
 use crate::module::{ModuleInfo, ModuleKind};
+use crate::policy::PREVIEW1;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Call, Failure, Setup, Used};
 
@@ -83,22 +87,31 @@ struct Shared {
     stack_wanted: usize,
     isolation: Isolation,
     info: ModuleInfo,
+    given: Given,
     me: Arc<Me>,
     /// Where a Process's output goes as it comes.
     stream: Option<Arc<OwnedFd>>,
 }
 
 impl Guest {
-    /// Loads the artefact behind `artefact` and links it. No guest code runs. `limits`: those of the setup, as far as this process can give what they allow.
-    pub(super) fn load(setup: &Setup, limits: &Limits, artefact: BorrowedFd<'_>) -> Result<Guest, String> {
+    /// Loads the artefact behind `artefact` and links it, and takes the directories that are granted. No guest code runs. `limits`: those of the
+    /// setup, as far as this process can give what they allow.
+    pub(super) fn load(
+        setup: &Setup,
+        limits: &Limits,
+        artefact: BorrowedFd<'_>,
+        dirs: &[BorrowedFd<'_>],
+    ) -> Result<Guest, String> {
+        let given = Given::new(&setup.grants, dirs)?;
         let path = format!("/proc/self/fd/{}", artefact.as_raw_fd());
         let (kind, codegen) = (setup.info.kind, setup.info.codegen);
         // The pooling allocator is several times faster for fresh instances, but has a fixed shape; a module that does not fit it gets memory on demand.
         // Nor may there be address space for it, in a process that has other uses for that.
-        let pooled = engine::pooling(limits, codegen).and_then(|e| Self::load_with(e, kind, &setup.info, &path));
+        let load = |engine| Self::load_with(engine, kind, &setup.info, &given, &path);
+        let pooled = engine::pooling(limits, codegen).and_then(load);
         let (engine, code) = match pooled {
             Ok(loaded) => loaded,
-            Err(_) => Self::load_with(engine::on_demand(limits, codegen)?, kind, &setup.info, &path)?,
+            Err(_) => load(engine::on_demand(limits, codegen)?)?,
         };
         Ok(Guest {
             engine,
@@ -108,6 +121,7 @@ impl Guest {
                 stack_wanted: setup.limits.stack,
                 isolation: setup.isolation,
                 info: setup.info.clone(),
+                given,
                 me: Arc::new(Me::nobody()),
                 stream: None,
             },
@@ -118,9 +132,17 @@ impl Guest {
         })
     }
 
-    fn load_with(engine: Engine, kind: ModuleKind, info: &ModuleInfo, path: &str) -> Result<(Engine, Code), String> {
+    fn load_with(
+        engine: Engine,
+        kind: ModuleKind,
+        info: &ModuleInfo,
+        given: &Given,
+        path: &str,
+    ) -> Result<(Engine, Code), String> {
         let code = match kind {
-            ModuleKind::Component => Code::Component(Instances::new(ComponentFormat::load(&engine, info, path)?)),
+            ModuleKind::Component => {
+                Code::Component(Instances::new(ComponentFormat::load(&engine, info, given.grants(), path)?))
+            }
             ModuleKind::Core => Code::Core(Instances::new(CoreFormat::load(&engine, info, path)?)),
         };
         Ok((engine, code))
@@ -138,7 +160,11 @@ impl Guest {
 
     /// Whether the guest can wait for something in a call to the host.
     pub(super) fn may_wait(&self) -> bool {
-        let waits = |name: &str| name.starts_with("wasi:io/") || name.starts_with(core::PREVIEW1);
+        let grants = self.shared.given.grants();
+        let has_more = grants.has_dirs() || grants.can_connect();
+        let waits = |name: &str| {
+            name.starts_with("wasi:io/") || name.starts_with(PREVIEW1) || has_more && name.starts_with("wasi:")
+        };
         self.shared.info.imports.iter().any(|import| waits(&import.name))
     }
 

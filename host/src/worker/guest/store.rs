@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use super::Shared;
 use super::capture::Capture;
 use super::limiter::Limiter;
+use super::wasi::Given;
 use crate::limits::Limits;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Identity, Used};
@@ -143,22 +144,27 @@ impl Ctx {
         }
     }
 
-    /// Gives the guest WASI preview 2 with nothing granted.
-    pub(super) fn with_wasi(mut self, args: &[String], stdin: Vec<u8>) -> Ctx {
+    /// Gives the guest WASI preview 2, with what is granted.
+    pub(super) fn with_wasi(mut self, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx {
         self.table.set_max_capacity(RESOURCES_MAX);
-        self.wasi = Some(self.builder(args, stdin).build());
+        let mut wasi = self.builder(given, args, stdin).build();
+        given.place(&mut wasi);
+        self.wasi = Some(wasi);
         self
     }
 
-    /// Gives the guest WASI preview 1 with nothing granted.
-    pub(super) fn with_p1(mut self, args: &[String], stdin: Vec<u8>) -> Ctx {
-        self.p1 = Some(self.builder(args, stdin).build_p1());
+    /// Gives the guest WASI preview 1, with what is granted.
+    pub(super) fn with_p1(mut self, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx {
+        let mut p1 = self.builder(given, args, stdin).build_p1();
+        given.place(WasiView::ctx(&mut p1).ctx);
+        self.p1 = Some(p1);
         self
     }
 
-    fn builder(&self, args: &[String], stdin: Vec<u8>) -> WasiCtxBuilder {
+    fn builder(&self, given: &Given, args: &[String], stdin: Vec<u8>) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
         builder.args(args).max_random_size(RANDOM_LEN_MAX);
+        given.set(&mut builder);
         if let Some(stdout) = &self.output.stdout {
             builder.stdout(stdout.clone());
         }

@@ -11,6 +11,7 @@ use super::super::guest::compile;
 use super::*;
 use crate::limits::{Isolation, Limits};
 use crate::module::Codegen;
+use crate::policy::Grants;
 use crate::protocol::VERSION;
 use crate::protocol::connection::InMemory;
 use crate::protocol::message::{Call, Failure, Input, Output, Setup};
@@ -35,6 +36,7 @@ fn guest(once: bool) -> Guest {
         version: VERSION,
         info,
         limits,
+        grants: Grants::default(),
         isolation,
         initializer: None,
         identity: None,
@@ -43,7 +45,7 @@ fn guest(once: bool) -> Guest {
         #[cfg(feature = "fault-points")]
         fault: None,
     };
-    Guest::load(&setup, &setup.limits, artefact.as_fd()).unwrap()
+    Guest::load(&setup, &setup.limits, artefact.as_fd(), &[]).unwrap()
 }
 
 /// No guest here takes long.

@@ -1,0 +1,336 @@
+//! What guests may reach outside of their own memory. Nothing, unless somebody says so.
+
+mod grants;
+mod imports;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "worker")]
+pub(crate) use self::grants::NetGrant;
+pub(crate) use self::grants::{DIRS_MAX, Granted, Grants};
+pub(crate) use self::imports::grant;
+#[cfg(feature = "worker")]
+pub(crate) use self::imports::{PREVIEW1, PROCESS};
+use crate::error::BuildError;
+use crate::module::Codegen;
+
+/// What the guests of a pool or a process are given. Nothing by default: no directory, no environment, no network, no fine clock. (What
+/// reaches a guest in any case are its arguments, its record, random numbers and a clock of milliseconds.)
+///
+/// Whatever is granted to guests is granted to the worker process too, and nothing else: see `docs/SECURITY.md`.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// use wpool::{DirAccess, Policy, Pool};
+///
+/// let policy = Policy::sealed().dir(".", "/data", DirAccess::ReadOnly).env("LANG", "C");
+/// let pool = Pool::builder(&module).policy(policy).build()?;
+/// # let run = pool.func::<&str, String>("run")?;
+/// # assert_eq!(pool.apply(&run, "a")?, "A");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use = "a policy grants nothing until it is given to a builder"]
+pub struct Policy {
+    dirs: Vec<Dir>,
+    env: Vec<Variable>,
+    net: Option<Net>,
+    clock: Clock,
+    random: Random,
+    deterministic: bool,
+}
+
+/// A directory, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Dir {
+    host: PathBuf,
+    guest: String,
+    access: DirAccess,
+}
+
+/// A variable of the environment, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Variable {
+    Set(String, String),
+    Inherited(String),
+}
+
+impl Variable {
+    fn name(&self) -> &str {
+        match self {
+            Variable::Set(name, _) | Variable::Inherited(name) => name,
+        }
+    }
+}
+
+/// The network, as it was asked for: `HOST:PORT`, any number of them. None at all: sockets that connect to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Net(Vec<String>);
+
+/// What may be done in a granted directory.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// use wpool::{DirAccess, Policy, Pool};
+///
+/// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly).dir(std::env::temp_dir(), "/tmp", DirAccess::ReadWrite);
+/// let pool = Pool::builder(&module).policy(policy).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DirAccess {
+    /// Files are read, directories listed.
+    ReadOnly,
+    /// Also: files are written, made and removed, and so are directories and links. A file grows to [`Policy::FILE`] at most.
+    ReadWrite,
+}
+
+/// The clocks that a guest sees. Sleeping takes its time in any case.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// use std::time::SystemTime;
+/// use wpool::{Clock, Policy, Pool};
+///
+/// let policy = Policy::sealed().clock(Clock::Fixed(SystemTime::UNIX_EPOCH));
+/// let pool = Pool::builder(&module).policy(policy).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clock {
+    /// Rounded down to [`Clock::RESOLUTION`], so that nobody measures with it what happens in the processor. The default.
+    #[default]
+    Coarse,
+    /// As fine as the kernel's.
+    Fine,
+    /// It is always this time of day. The clock for durations starts at 0 with each instance and goes on by [`Clock::RESOLUTION`] whenever it
+    /// is read, so that what waits for it to move does not wait for ever.
+    Fixed(SystemTime),
+}
+
+impl Clock {
+    /// One millisecond.
+    ///
+    /// ```
+    /// assert_eq!(wpool::Clock::RESOLUTION.as_millis(), 1);
+    /// ```
+    pub const RESOLUTION: Duration = Duration::from_millis(1);
+}
+
+/// Where a guest's random numbers come from.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// use wpool::{Policy, Pool, Random};
+///
+/// let pool = Pool::builder(&module).policy(Policy::sealed().random(Random::Seeded(7))).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Random {
+    /// From the kernel. The default.
+    #[default]
+    Secure,
+    /// From this number alone: each instance draws the same ones. No secret can be made of them.
+    Seeded(u64),
+}
+
+impl Policy {
+    /// 1 GiB: no file in a granted directory is written beyond that.
+    ///
+    /// ```
+    /// assert_eq!(wpool::Policy::FILE, 1 << 30);
+    /// ```
+    pub const FILE: u64 = 1 << 30;
+
+    /// Nothing is granted: the same as `Policy::default()`.
+    ///
+    /// ```
+    /// assert_eq!(wpool::Policy::sealed(), wpool::Policy::default());
+    /// ```
+    pub fn sealed() -> Policy {
+        Policy::default()
+    }
+
+    /// Grants a directory of this machine, all below it included, under the name `guest`. It is opened when the pool or process is built, and stays the one that was
+    /// granted, whatever its name comes to mean afterwards. No path leads out of it: neither `..`, nor an absolute one, nor a link.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// use wpool::{BuildError, DirAccess, Policy, Pool};
+    ///
+    /// let policy = Policy::sealed().dir("no-such-directory", "/data", DirAccess::ReadOnly);
+    /// let refused = Pool::builder(&module).policy(policy).build();
+    /// assert!(matches!(refused, Err(BuildError::Policy { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dir(mut self, host: impl Into<PathBuf>, guest: impl Into<String>, access: DirAccess) -> Policy {
+        self.dirs.push(Dir { host: host.into(), guest: guest.into(), access });
+        self
+    }
+
+    /// Sets a variable of the guest's environment. Of two with one name the later counts.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// let policy = wpool::Policy::sealed().env("LANG", "C");
+    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Policy {
+        self.env.push(Variable::Set(name.into(), value.into()));
+        self
+    }
+
+    /// Passes on a variable of this program's own environment, with the value that it has when the pool or process is built. One that is not
+    /// set here is not set there.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// let policy = wpool::Policy::sealed().inherit_env("LANG");
+    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn inherit_env(mut self, name: impl Into<String>) -> Policy {
+        self.env.push(Variable::Inherited(name.into()));
+        self
+    }
+
+    /// Lets guests connect to `HOST:PORT` over TCP: a name, an IPv4 address, or an IPv6 address in brackets. A name is looked up once, when the
+    /// pool or process is built; guests may look it up and get those addresses. Neither other names, nor UDP, nor listening is ever granted.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// let policy = wpool::Policy::sealed().net("127.0.0.1:8080").net("[::1]:8080");
+    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn net(mut self, address: impl Into<String>) -> Policy {
+        self.net.get_or_insert_default().0.push(address.into());
+        self
+    }
+
+    /// Gives guests the interfaces of sockets, every use of which is refused, unless [`net`](Self::net) grants it: for guests
+    /// whose language brings those imports along (Python does), and that never connect. Without this, or a grant, such a guest is refused before
+    /// anything starts.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use wpool::{Policy, Pool};
+    ///
+    /// let module = loader().from_bytes(br#"(component (import "wasi:sockets/network@0.2.0" (instance)))"#)?;
+    /// assert!(Pool::builder(&module).build().is_err());
+    /// assert!(Pool::builder(&module).policy(Policy::sealed().refuse_net()).build().is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn refuse_net(mut self) -> Policy {
+        self.net.get_or_insert_default();
+        self
+    }
+
+    /// Which clocks guests see. Default [`Clock::Coarse`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// let policy = wpool::Policy::sealed().clock(wpool::Clock::Fine);
+    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn clock(mut self, clock: Clock) -> Policy {
+        self.clock = clock;
+        self
+    }
+
+    /// Where guests' random numbers come from. Default [`Random::Secure`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// let policy = wpool::Policy::sealed().random(wpool::Random::Seeded(7));
+    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn random(mut self, random: Random) -> Policy {
+        self.random = random;
+        self
+    }
+
+    /// The same record gives the same result, byte for byte, in every run, on every machine, with any number of workers: a fixed clock (1970, unless
+    /// [`clock`](Self::clock) says otherwise), seeded random numbers (0, unless [`random`](Self::random) says otherwise), floating point without liberties, and a
+    /// worker that tells guests nothing of itself (name `worker`, index 1, process 1, attempt 1).
+    ///
+    /// That holds for fresh instances, and for limits that are not reached, except those of fuel, memory, stack and output, which are exact. With [`Isolation::Reuse`](crate::Isolation::Reuse) a result
+    /// may depend on what the worker has done before; files are as they are.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("hello")?;
+    /// use wpool::{Policy, Pool};
+    ///
+    /// let hello = || -> Result<String, Box<dyn std::error::Error>> {
+    ///     let pool = Pool::builder(&module).policy(Policy::sealed().deterministic()).build()?;
+    ///     Ok(pool.apply(&pool.func::<&str, String>("run")?, "bob:0")?)
+    /// };
+    /// assert_eq!(hello()?, hello()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn deterministic(mut self) -> Policy {
+        self.deterministic = true;
+        if !matches!(self.clock, Clock::Fixed(_)) {
+            self.clock = Clock::Fixed(SystemTime::UNIX_EPOCH);
+        }
+        if !matches!(self.random, Random::Seeded(_)) {
+            self.random = Random::Seeded(0);
+        }
+        self
+    }
+
+    /// How machine code must be made for it.
+    pub(crate) fn codegen(&self, other: Codegen) -> Codegen {
+        Codegen { deterministic: self.deterministic, ..other }
+    }
+
+    /// Finds all that it names.
+    pub(crate) fn resolve(&self) -> Result<Granted, BuildError> {
+        grants::resolve(self)
+    }
+}

@@ -1,0 +1,257 @@
+//! A policy with everything found that it names: directories opened, names looked up.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Clock, Dir, DirAccess, Net, Policy, Random, Variable};
+use crate::error::BuildError;
+
+/// More directories than this are not granted: each is a descriptor in every worker, and travels beside the first message to it.
+pub(crate) const DIRS_MAX: usize = 32;
+
+/// What a worker is told of its policy. The directories themselves are descriptors, which come beside it in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Grants {
+    pub(crate) dirs: Vec<DirGrant>,
+    pub(crate) env: Vec<(String, String)>,
+    /// `None`: there are no sockets at all.
+    pub(crate) net: Option<Vec<NetGrant>>,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+    pub(crate) deterministic: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DirGrant {
+    pub(crate) guest: String,
+    pub(crate) access: DirAccess,
+    /// Device and number: two policies are the same only if they mean the same directories.
+    file: (u64, u64),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetGrant {
+    /// As it was asked for, without the port.
+    pub(crate) host: String,
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+impl Grants {
+    /// Whether there is a file to be reached.
+    pub(crate) fn has_dirs(&self) -> bool {
+        !self.dirs.is_empty()
+    }
+
+    pub(crate) fn can_write(&self) -> bool {
+        self.dirs.iter().any(|dir| dir.access == DirAccess::ReadWrite)
+    }
+
+    /// All addresses that may be connected to.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.net.iter().flatten().flat_map(|net| net.addresses.iter().copied())
+    }
+
+    pub(crate) fn can_connect(&self) -> bool {
+        self.addresses().next().is_some()
+    }
+}
+
+/// The same on the coordinator's side. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Granted {
+    pub(crate) grants: Grants,
+    dirs: Arc<[File]>,
+}
+
+impl Granted {
+    /// The directories, in the order of [`Grants::dirs`].
+    pub(crate) fn dirs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.dirs.iter().map(File::as_fd)
+    }
+}
+
+/// It is the same policy as long as the directories are open here: then their numbers are nobody else's.
+impl PartialEq for Granted {
+    fn eq(&self, other: &Granted) -> bool {
+        self.grants == other.grants
+    }
+}
+
+pub(super) fn resolve(policy: &Policy) -> Result<Granted, BuildError> {
+    if let (Some(_), true) = (policy.net.as_ref().filter(|net| !net.0.is_empty()), policy.deterministic) {
+        return Err(refused("the network", "what it answers cannot be deterministic"));
+    }
+    let is_fixed = matches!((policy.clock, policy.random), (Clock::Fixed(_), Random::Seeded(_)));
+    if policy.deterministic && !is_fixed {
+        return Err(refused("a deterministic run", "its clock must be fixed and its random numbers seeded"));
+    }
+    if let Clock::Fixed(time) = policy.clock
+        && time < SystemTime::UNIX_EPOCH
+    {
+        return Err(refused("a fixed clock", "guests know no time before 1970"));
+    }
+    let (dirs, files) = open(&policy.dirs)?;
+    let grants = Grants {
+        dirs,
+        env: environment(&policy.env)?,
+        net: policy.net.as_ref().map(look_up).transpose()?,
+        clock: policy.clock,
+        random: policy.random,
+        deterministic: policy.deterministic,
+    };
+    Ok(Granted { grants, dirs: files.into() })
+}
+
+fn refused(what: impl Into<String>, reason: impl Into<String>) -> BuildError {
+    BuildError::Policy { what: what.into(), reason: reason.into() }
+}
+
+fn open(dirs: &[Dir]) -> Result<(Vec<DirGrant>, Vec<File>), BuildError> {
+    if dirs.len() > DIRS_MAX {
+        return Err(refused(format!("{} directories", dirs.len()), format!("at most {DIRS_MAX} can be")));
+    }
+    let mut names = HashSet::new();
+    let open = |dir: &Dir| {
+        let what = format!("the directory {:?}", dir.host);
+        if dir.guest.is_empty() || dir.guest.contains('\0') {
+            return Err(refused(what, format!("{:?} is no path for guests", dir.guest)));
+        }
+        if !names.insert(dir.guest.clone()) {
+            return Err(refused(what, format!("guests have a directory {:?} already", dir.guest)));
+        }
+        let opened = File::options().read(true).custom_flags(libc::O_DIRECTORY).open(&dir.host);
+        let file = opened.and_then(|file| Ok((file.metadata()?, file)));
+        let (metadata, file) = file.map_err(|e| refused(&what, words(&e)))?;
+        let grant = DirGrant { guest: dir.guest.clone(), access: dir.access, file: (metadata.dev(), metadata.ino()) };
+        Ok((grant, file))
+    };
+    Ok(dirs.iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter().unzip())
+}
+
+/// Without the number, which tells most users nothing.
+fn words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
+}
+
+fn environment(variables: &[Variable]) -> Result<Vec<(String, String)>, BuildError> {
+    let mut env: Vec<(String, String)> = Vec::new();
+    for variable in variables {
+        let name = variable.name();
+        let wrong = |reason: &str| refused(format!("the variable {name:?}"), reason);
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(wrong("a variable's name is not empty, and has neither = nor NUL in it"));
+        }
+        let value = match variable {
+            Variable::Set(_, value) => Some(value.clone()),
+            Variable::Inherited(_) => match std::env::var(name) {
+                Ok(value) => Some(value),
+                Err(std::env::VarError::NotPresent) => None,
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    return Err(wrong("its value is not UTF-8, as a guest's must be"));
+                }
+            },
+        };
+        let Some(value) = value else { continue };
+        if value.contains('\0') {
+            return Err(wrong("a value has no NUL in it"));
+        }
+        env.retain(|(known, _)| known != name);
+        env.push((name.to_owned(), value));
+    }
+    Ok(env)
+}
+
+fn look_up(net: &Net) -> Result<Vec<NetGrant>, BuildError> {
+    let look_up = |address: &String| {
+        let wrong = |reason: String| refused(format!("a connection to {address:?}"), reason);
+        let form = || wrong("expected HOST:PORT, such as example.org:443 or [::1]:80".to_owned());
+        let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
+        let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(form)?;
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = match bracketed {
+            Some(host) => host,
+            None if host.is_empty() || host.contains([':', '[', ']', '/', ' ']) => return Err(form()),
+            None => host,
+        };
+        let found =
+            (host, port).to_socket_addrs().map_err(|e| wrong(format!("the name is not found: {}", words(&e))))?;
+        // What stands for an IPv4 address is one, as guests have it.
+        let mut addresses: Vec<SocketAddr> =
+            found.map(|found| (found.ip().to_canonical(), found.port()).into()).collect();
+        addresses.dedup();
+        match addresses.is_empty() {
+            true => Err(wrong("the name has no address".to_owned())),
+            false => Ok(NetGrant { host: host.to_owned(), addresses }),
+        }
+    };
+    net.0.iter().map(look_up).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn is_refused(policy: Policy, said: &[&str]) {
+        let error = policy.resolve().unwrap_err().to_string();
+        assert!(said.iter().all(|said| error.contains(said)), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_granted_is_named() {
+        let sealed = Policy::sealed;
+        let here = |policy: Policy| policy.dir(".", "/here", DirAccess::ReadOnly);
+        is_refused(sealed().dir("/no/such", "/x", DirAccess::ReadOnly), &["/no/such", "No such file"]);
+        is_refused(sealed().dir("/etc/passwd", "/x", DirAccess::ReadOnly), &["/etc/passwd", "Not a directory"]);
+        is_refused(here(here(sealed())), &["/here", "already"]);
+        is_refused(sealed().dir(".", "", DirAccess::ReadOnly), &["no path"]);
+        is_refused((0..33).fold(sealed(), |p, n| p.dir(".", format!("/{n}"), DirAccess::ReadOnly)), &["33", "32"]);
+        for name in ["", "A=B", "A\0"] {
+            is_refused(sealed().env(name, "x"), &["variable", "neither ="]);
+            is_refused(sealed().inherit_env(name), &["variable"]);
+        }
+        is_refused(sealed().env("A", "a\0b"), &["\"A\"", "NUL"]);
+        for address in ["", "host", "host:", ":80", "host:0", "host:65536", "host:http", "::1:80", "[::1]", "a b:80"] {
+            is_refused(sealed().net(address), &[&format!("{address:?}"), "HOST:PORT"]);
+        }
+        let early = SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(1);
+        is_refused(sealed().clock(Clock::Fixed(early)), &["1970"]);
+        is_refused(sealed().deterministic().clock(Clock::Fine), &["deterministic", "fixed"]);
+        is_refused(sealed().deterministic().random(Random::Secure), &["deterministic", "seeded"]);
+        is_refused(sealed().deterministic().net("127.0.0.1:80"), &["network", "deterministic"]);
+    }
+
+    #[test]
+    fn nothing_is_granted_by_default() {
+        let grants = Policy::sealed().resolve().unwrap().grants;
+        assert_eq!(grants, Grants::default());
+        assert!(!grants.has_dirs() && !grants.can_write() && !grants.can_connect());
+    }
+
+    #[test]
+    fn what_is_granted_is_found() {
+        let policy = Policy::sealed().net("127.0.0.1:80").net("[::1]:443").net("[::ffff:10.0.0.1]:80");
+        let granted =
+            policy.env("A", "1").env("B", "2").env("A", "3").inherit_env("NO_SUCH_VARIABLE").resolve().unwrap();
+        let addresses: Vec<String> = granted.grants.addresses().map(|a| a.to_string()).collect();
+        assert_eq!(addresses, ["127.0.0.1:80", "[::1]:443", "10.0.0.1:80"]);
+        let env = [("B", "2"), ("A", "3")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(granted.grants.env, env);
+    }
+
+    #[test]
+    fn two_policies_are_the_same_if_they_mean_the_same_directories() {
+        let of = |host: &str, access| Policy::sealed().dir(host, "/x", access).resolve().unwrap();
+        assert_eq!(of("/", DirAccess::ReadOnly), of("/..", DirAccess::ReadOnly));
+        assert_ne!(of("/", DirAccess::ReadOnly), of("/etc", DirAccess::ReadOnly));
+        assert_ne!(of("/", DirAccess::ReadOnly), of("/", DirAccess::ReadWrite));
+    }
+}

@@ -1,0 +1,153 @@
+//! How an import is met: what a guest gets behind it, or which grant it lacks.
+
+use super::{Clock, DirAccess, Policy, Random, Variable};
+use crate::module::{Grant, ModuleKind};
+
+/// The module name that WASI preview 1 guests import from.
+pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
+
+/// The interface behind which a guest finds its own process.
+pub(crate) const PROCESS: &str = "wpool:process/current";
+
+/// How a worker with this policy meets an import of a module of this kind.
+pub(crate) fn grant(policy: &Policy, kind: ModuleKind, name: &str) -> Grant {
+    match kind {
+        ModuleKind::Component => of_component(policy, name),
+        ModuleKind::Core => match name.split_once(' ') {
+            Some((PREVIEW1, _)) => all_of_preview1(policy),
+            _ => missing("core modules can import WASI preview 1 only"),
+        },
+    }
+}
+
+fn missing(reason: &str) -> Grant {
+    Grant::Missing(reason.to_owned())
+}
+
+fn of_component(policy: &Policy, name: &str) -> Grant {
+    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    if interface == PROCESS {
+        return match (version, policy.deterministic) {
+            ("0.1.0", false) => Grant::Default("the worker's name, index and state".to_owned()),
+            ("0.1.0", true) => Grant::Default("the same name and index in every worker".to_owned()),
+            _ => missing("only version 0.1.0 is known"),
+        };
+    }
+    let Some(wasi) = interface.strip_prefix("wasi:") else {
+        return missing("no host interface of that name");
+    };
+    if !version.starts_with("0.2.") {
+        return missing("only WASI 0.2 is provided");
+    }
+    match wasi.split_once('/').unwrap_or((wasi, "")) {
+        ("cli", "environment") => environment(policy),
+        ("cli", "stdin") => Grant::Default("a command's record; empty for a function".to_owned()),
+        ("cli" | "io", _) => Grant::Default(String::new()),
+        ("random", _) => random(policy),
+        ("clocks", _) => clock(policy),
+        ("filesystem", _) => directories(policy),
+        ("sockets", _) => sockets(policy),
+        _ => missing("not among the interfaces that workers provide"),
+    }
+}
+
+/// One interface for everything.
+fn all_of_preview1(policy: &Policy) -> Grant {
+    let parts = [directories(policy), environment(policy), clock(policy), random(policy)];
+    let is_granted = parts.iter().any(|part| matches!(part, Grant::Granted(_)));
+    let notes: Vec<String> =
+        parts.into_iter().map(|part| part.note().to_owned()).filter(|note| !note.is_empty()).collect();
+    let notes = format!("WASI preview 1: {}", notes.join(", "));
+    if is_granted { Grant::Granted(notes) } else { Grant::Default(notes) }
+}
+
+fn environment(policy: &Policy) -> Grant {
+    let mut names: Vec<&str> = policy.env.iter().map(Variable::name).collect();
+    names.dedup();
+    match names.is_empty() {
+        true => Grant::Default("no variables (--env); arguments only for a command".to_owned()),
+        false => Grant::Granted(format!("the variables {}", names.join(", "))),
+    }
+}
+
+fn directories(policy: &Policy) -> Grant {
+    let mode = |access| match access {
+        DirAccess::ReadOnly => "read only",
+        DirAccess::ReadWrite => "read and write",
+    };
+    let dirs: Vec<String> = policy
+        .dirs
+        .iter()
+        .map(|dir| format!("{} is {} ({})", dir.guest, dir.host.display(), mode(dir.access)))
+        .collect();
+    match dirs.is_empty() {
+        true => Grant::Default("no directory (--dir)".to_owned()),
+        false => Grant::Granted(dirs.join(", ")),
+    }
+}
+
+fn clock(policy: &Policy) -> Grant {
+    match policy.clock {
+        Clock::Coarse => Grant::Default("clocks of milliseconds (--clock)".to_owned()),
+        Clock::Fine => Grant::Granted("the kernel's clocks".to_owned()),
+        Clock::Fixed(_) => Grant::Granted("a clock that stands still".to_owned()),
+    }
+}
+
+fn random(policy: &Policy) -> Grant {
+    match policy.random {
+        Random::Secure => Grant::Default(String::new()),
+        Random::Seeded(seed) => Grant::Granted(format!("random numbers from the seed {seed}")),
+    }
+}
+
+/// Not linked unless asked for. That a guest asks to talk to others is worth a word before it runs, not a refusal in its midst.
+fn sockets(policy: &Policy) -> Grant {
+    match &policy.net {
+        None => missing("needs --net HOST:PORT, or --net none if it is never used"),
+        Some(net) if net.0.is_empty() => Grant::Granted("every connection is refused".to_owned()),
+        Some(net) => Grant::Granted(format!("TCP to {}", net.0.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_is_met_by_the_policy() {
+        let of = |policy: &Policy, name: &str| grant(policy, ModuleKind::Component, name);
+        let sealed = Policy::sealed();
+        for name in ["wasi:cli/environment@0.2.0", "wasi:filesystem/types@0.2.6", "wasi:random/random@0.2.0"] {
+            assert!(matches!(of(&sealed, name), Grant::Default(_)), "{name}");
+        }
+        let some = sealed.clone().env("A", "1").dir("/", "/x", DirAccess::ReadOnly).random(Random::Seeded(7));
+        for (name, note) in [
+            ("wasi:cli/environment@0.2.0", "the variables A"),
+            ("wasi:filesystem/types@0.2.6", "/x is / (read only)"),
+            ("wasi:random/insecure@0.2.0", "random numbers from the seed 7"),
+        ] {
+            assert_eq!(of(&some, name), Grant::Granted(note.to_owned()));
+        }
+        for name in ["wasi:http/types@0.2.0", "wasi:cli/stdout@0.3.0", "x:y/z", "f", "wpool:process/current@0.2.0"] {
+            assert!(matches!(of(&some, name), Grant::Missing(_)), "{name}");
+        }
+    }
+
+    #[test]
+    fn f97_sockets_are_missing_until_they_are_granted_or_refused() {
+        let of = |policy: Policy| grant(&policy, ModuleKind::Component, "wasi:sockets/tcp@0.2.0");
+        assert!(matches!(of(Policy::sealed()), Grant::Missing(why) if why.contains("--net")));
+        assert_eq!(of(Policy::sealed().refuse_net()), Grant::Granted("every connection is refused".to_owned()));
+        assert_eq!(of(Policy::sealed().net("a:1").net("b:2")), Grant::Granted("TCP to a:1, b:2".to_owned()));
+    }
+
+    #[test]
+    fn a_core_module_has_preview_1_and_nothing_else() {
+        let of = |policy: Policy, name| grant(&policy, ModuleKind::Core, name);
+        assert!(matches!(of(Policy::sealed(), "wasi_snapshot_preview1 path_open"), Grant::Default(_)));
+        let granted = of(Policy::sealed().env("A", "1"), "wasi_snapshot_preview1 environ_get");
+        assert!(matches!(granted, Grant::Granted(note) if note.contains("the variables A")));
+        assert!(matches!(of(Policy::sealed(), "env f"), Grant::Missing(_)));
+    }
+}

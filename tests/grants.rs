@@ -1,0 +1,556 @@
+//! What guests are given by a policy, tried from inside by guests that want more; and what they have without one.
+
+mod support;
+
+#[path = "support/methods.rs"]
+mod methods;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use support::{assert_no_workers, loader, proc_state, program, repo, temp_dir, time_bound, wat};
+use wpool::{
+    BuildError, Clock, DirAccess, Limit, Limits, Module, Policy, Pool, Process, Random, StartMethod, Target, TaskError,
+};
+
+const REACH: &str = include_str!("support/guests/reach.wat");
+const OPEN: &str = include_str!("support/guests/open.wat");
+const NETWORK: &str = include_str!("support/guests/network.wat");
+
+/// "Not permitted", as preview 1 numbers it.
+const PERM: &str = "errno 63";
+
+fn pool(module: &Module, method: StartMethod, policy: Policy) -> Pool {
+    Pool::builder(module).processes(1).start_method(method).policy(policy).build().unwrap()
+}
+
+/// What becomes of one record.
+fn try_ask(pool: &Pool, record: &str) -> Result<Vec<u8>, TaskError> {
+    let (mut inputs, mut outcomes) = pool.stream(&Target::default(), true).unwrap();
+    inputs.push(record.as_bytes()).unwrap();
+    drop(inputs);
+    outcomes.take_one(None, |outcome| outcome.result().map(<[u8]>::to_vec)).unwrap().unwrap()
+}
+
+#[track_caller]
+fn ask(pool: &Pool, record: &str) -> String {
+    String::from_utf8(try_ask(pool, record).unwrap()).unwrap()
+}
+
+/// What `open.wat` says of a path.
+#[track_caller]
+fn open(pool: &Pool, path: &str) -> u32 {
+    u32::from_le_bytes(try_ask(pool, path).unwrap().try_into().unwrap())
+}
+
+/// A tree with a file in it, a directory beside it that is not granted, and links of every kind that lead there.
+fn tree() -> tempfile::TempDir {
+    let dir = temp_dir();
+    let path = |name: &str| dir.path().join(name);
+    fs::create_dir_all(path("granted/sub")).unwrap();
+    fs::create_dir_all(path("outside")).unwrap();
+    fs::write(path("granted/file"), "inside").unwrap();
+    fs::write(path("granted/sub/file"), "below").unwrap();
+    fs::write(path("outside/secret"), "secret").unwrap();
+    symlink("/etc/passwd", path("granted/absolute")).unwrap();
+    symlink("../outside/secret", path("granted/relative")).unwrap();
+    symlink("../outside", path("granted/directory")).unwrap();
+    symlink(path("outside"), path("granted/absolute-directory")).unwrap();
+    symlink("loop", path("granted/loop")).unwrap();
+    symlink("sub/file", path("granted/good")).unwrap();
+    dir
+}
+
+const ESCAPES: [&str; 9] = [
+    "../outside/secret",
+    "/etc/passwd",
+    "absolute",
+    "relative",
+    "directory/secret",
+    "absolute-directory/secret",
+    "sub/../../outside/secret",
+    "sub/../relative",
+    "..",
+];
+
+fn granted(dir: &tempfile::TempDir, access: DirAccess) -> Policy {
+    Policy::sealed().dir(dir.path().join("granted"), "/", access)
+}
+
+methods::over_all_start_methods! {
+    f94_f102_nothing_is_there_by_default
+    f98_no_path_leads_out_of_a_directory
+    f99_a_directory_for_reading_is_not_written_to
+    a_directory_for_writing_is_written_to
+    an_environment_is_what_was_granted
+    clocks_are_coarse_unless_granted
+    random_numbers_follow_from_a_seed
+    f100_a_pipe_in_a_directory_costs_the_task_its_worker_at_most
+    f100_many_entries_and_a_large_file
+}
+
+/// F94: no environment, no directory. F102: no clock that is fine enough to time the processor's caches.
+fn f94_f102_nothing_is_there_by_default(method: StartMethod) {
+    let pool = pool(&wat(REACH), method, Policy::sealed());
+    assert_eq!((ask(&pool, "e "), ask(&pool, "p ")), (String::new(), "0".to_owned()));
+    // "Bad descriptor": there is no first directory.
+    for record in ["r file", "w file", "s .", "n "] {
+        assert_eq!(ask(&pool, record), "errno 8", "{record}");
+    }
+    let open_guest = self::pool(&wat(OPEN), method, Policy::sealed());
+    assert_eq!(open(&open_guest, "etc/passwd"), 1000);
+}
+
+fn f98_no_path_leads_out_of_a_directory(method: StartMethod) {
+    let dir = tree();
+    for access in [DirAccess::ReadOnly, DirAccess::ReadWrite] {
+        let core = pool(&wat(REACH), method, granted(&dir, access));
+        let component = pool(&wat(OPEN), method, granted(&dir, access));
+        for path in ESCAPES {
+            assert_eq!(ask(&core, &format!("r {path}")), PERM, "{path}");
+            assert_eq!(open(&component, path), 32, "{path}");
+            assert_eq!(ask(&core, &format!("s {path}")), PERM, "{path}");
+        }
+        assert_eq!((ask(&core, "r file"), ask(&core, "r good")), ("inside".to_owned(), "below".to_owned()));
+        assert_eq!(ask(&core, "r sub/../file"), "inside");
+        assert_eq!((open(&component, "file"), open(&component, "good")), (0, 0));
+        assert_eq!(ask(&core, "r loop"), "errno 32");
+        assert_eq!(ask(&core, "r none"), "errno 44");
+    }
+    // Nor is anything made or removed there, though writing is granted.
+    let core = pool(&wat(REACH), method, granted(&dir, DirAccess::ReadWrite));
+    for what in ["w", "d", "u", "x", "l", "h", "m", "t", "f"] {
+        for path in ["../outside/new", "../outside/secret", "directory/new", "absolute-directory/secret", "/etc/new"] {
+            let said = ask(&core, &format!("{what} {path}"));
+            assert!(said.starts_with("errno"), "{what} {path}: {said}");
+        }
+    }
+    // Writing through a link would write outside.
+    assert_eq!(ask(&core, "w relative"), PERM);
+    assert_eq!(fs::read(dir.path().join("outside/secret")).unwrap(), b"secret");
+    assert_eq!(fs::read_dir(dir.path().join("outside")).unwrap().count(), 1);
+}
+
+fn f99_a_directory_for_reading_is_not_written_to(method: StartMethod) {
+    let dir = tree();
+    let pool = pool(&wat(REACH), method, granted(&dir, DirAccess::ReadOnly));
+    assert_eq!(ask(&pool, "r file"), "inside");
+    for record in [
+        "w new", "w file", "a file", "b file", "d new", "u file", "x sub", "l new", "h file", "m file", "t file",
+        "f file",
+    ] {
+        let said = ask(&pool, record);
+        assert!(said.starts_with("errno"), "{record}: {said}");
+    }
+    assert_eq!(fs::read(dir.path().join("granted/file")).unwrap(), b"inside");
+    assert_eq!(fs::read_dir(dir.path().join("granted")).unwrap().count(), 8);
+}
+
+fn a_directory_for_writing_is_written_to(method: StartMethod) {
+    let dir = tree();
+    let pool = pool(&wat(REACH), method, granted(&dir, DirAccess::ReadWrite));
+    let path = |name: &str| dir.path().join("granted").join(name);
+    assert_eq!(ask(&pool, "w new"), "ok");
+    assert_eq!(ask(&pool, "a new"), "ok");
+    assert_eq!(fs::read(path("new")).unwrap(), b"writtenmore");
+    assert_eq!(ask(&pool, "s new"), "11");
+    assert_eq!((ask(&pool, "d made"), ask(&pool, "w made/file")), ("ok".to_owned(), "ok".to_owned()));
+    assert_eq!((ask(&pool, "h new"), ask(&pool, "r hard")), ("ok".to_owned(), "writtenmore".to_owned()));
+    assert_eq!((ask(&pool, "m new"), ask(&pool, "r moved")), ("ok".to_owned(), "writtenmore".to_owned()));
+    assert_eq!(ask(&pool, "f moved"), "ok");
+    assert_eq!(fs::metadata(path("moved")).unwrap().modified().unwrap(), SystemTime::UNIX_EPOCH);
+    assert_eq!((ask(&pool, "u made/file"), ask(&pool, "x made")), ("ok".to_owned(), "ok".to_owned()));
+    assert!(!path("made").exists());
+    // A file ends at the limit, and so does nothing else.
+    let said = ask(&pool, "b large");
+    match method {
+        StartMethod::Thread => assert_eq!(said, "ok"),
+        _ => assert_eq!(said, "errno 22"),
+    }
+    assert_eq!(ask(&pool, "r moved"), "writtenmore");
+}
+
+fn an_environment_is_what_was_granted(method: StartMethod) {
+    // Set for every test by Cargo.
+    let inherited = std::env::var("CARGO_PKG_NAME").unwrap();
+    let policy =
+        Policy::sealed().env("A", "1").inherit_env("CARGO_PKG_NAME").inherit_env("NOT_SET_AT_ALL").env("A", "2");
+    let pool = pool(&wat(REACH), method, policy);
+    assert_eq!(ask(&pool, "e "), format!("CARGO_PKG_NAME={inherited}\0A=2\0"));
+}
+
+/// Time of day twice, then the other clock twice, in nanoseconds.
+fn clocks(pool: &Pool) -> Vec<u64> {
+    ask(pool, "c ").split_whitespace().map(|n| n.parse().unwrap()).collect()
+}
+
+fn clocks_are_coarse_unless_granted(method: StartMethod) {
+    let module = wat(REACH);
+    let coarse = pool(&module, method, Policy::sealed());
+    let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    for _ in 0..3 {
+        let read = clocks(&coarse);
+        assert!(read.iter().all(|nanos| nanos % 1_000_000 == 0), "{read:?}");
+        assert!(Duration::from_nanos(read[0]) + Clock::RESOLUTION >= before, "{read:?}");
+    }
+    let asleep = std::time::Instant::now();
+    assert_eq!(ask(&coarse, "z "), "slept");
+    assert!(asleep.elapsed() >= Duration::from_millis(20));
+
+    let fine = pool(&module, method, Policy::sealed().clock(Clock::Fine));
+    assert!((0..20).flat_map(|_| clocks(&fine)).any(|nanos| nanos % 1_000_000 != 0));
+
+    let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789);
+    let fixed = pool(&module, method, Policy::sealed().clock(Clock::Fixed(time)));
+    for _ in 0..3 {
+        assert_eq!(clocks(&fixed), [1_700_000_000_123_456_789, 1_700_000_000_123_456_789, 0, 1_000_000]);
+    }
+    assert_eq!(ask(&fixed, "z "), "slept");
+}
+
+fn random_numbers_follow_from_a_seed(method: StartMethod) {
+    let module = wat(REACH);
+    let secure = pool(&module, method, Policy::sealed());
+    assert_ne!(ask(&secure, "g "), ask(&secure, "g "));
+    let seeded = |seed| pool(&module, method, Policy::sealed().random(Random::Seeded(seed)));
+    let (seven, eight) = (seeded(7), seeded(8));
+    assert_eq!(ask(&seven, "g "), ask(&seven, "g "));
+    assert_eq!(ask(&seven, "g "), ask(&seeded(7), "g "));
+    assert_ne!(ask(&seven, "g "), ask(&eight, "g "));
+}
+
+/// Opening a pipe that nobody writes to waits in the kernel: nothing in the worker can end that.
+fn f100_a_pipe_in_a_directory_costs_the_task_its_worker_at_most(method: StartMethod) {
+    let dir = tree();
+    let made = Command::new("mkfifo").arg(dir.path().join("granted/pipe")).status().unwrap();
+    assert!(made.success());
+    let mut limits = Limits::default();
+    limits.time = Some(Duration::from_millis(300));
+    limits.grace = Duration::from_millis(50);
+    let builder = Pool::builder(&wat(REACH)).processes(1).start_method(method).limits(limits);
+    let pool = builder.policy(granted(&dir, DirAccess::ReadOnly)).build().unwrap();
+    let failed = try_ask(&pool, "r pipe").unwrap_err();
+    assert!(matches!(failed, TaskError::Limit { limit: Limit::Time, .. }), "{failed:?}");
+    assert_eq!(ask(&pool, "r file"), "inside", "the pool goes on");
+    // A thread that was abandoned is let go.
+    drop(fs::OpenOptions::new().read(true).write(true).open(dir.path().join("granted/pipe")).unwrap());
+}
+
+fn f100_many_entries_and_a_large_file(method: StartMethod) {
+    let dir = tree();
+    for n in 0..3000 {
+        fs::write(dir.path().join(format!("granted/sub/{n}")), "").unwrap();
+    }
+    let huge = fs::File::create(dir.path().join("granted/huge")).unwrap();
+    huge.set_len(1 << 40).unwrap();
+    let policy = Policy::sealed().dir(dir.path().join("granted/sub"), "/", DirAccess::ReadOnly);
+    // With `.` and `..`.
+    assert_eq!(ask(&pool(&wat(REACH), method, policy), "n "), "3003");
+    let pool = pool(&wat(REACH), method, granted(&dir, DirAccess::ReadOnly));
+    assert_eq!(ask(&pool, "s huge"), (1u64 << 40).to_string());
+    assert_eq!(ask(&pool, "r huge").len(), 4096);
+}
+
+/// One path is by turns a directory and a link to the outside while the guest opens a file below it.
+#[test]
+fn f98_a_directory_that_becomes_a_link_while_it_is_opened_leads_nowhere() {
+    const ROUNDS: usize = 3000;
+    let _bound = time_bound();
+    let dir = tree();
+    let path = |name: &str| dir.path().join(name);
+    fs::create_dir(path("granted/swap")).unwrap();
+    fs::write(path("granted/swap/secret"), "inside").unwrap();
+    symlink("../outside", path("granted/link")).unwrap();
+    let over = AtomicBool::new(false);
+    let pool = pool(&wat(REACH), StartMethod::Forkserver, granted(&dir, DirAccess::ReadOnly));
+    let (mut opened, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let names = [path("granted/swap"), path("granted/link")];
+            while !over.load(Ordering::Relaxed) {
+                rustix::fs::renameat_with(
+                    rustix::fs::CWD,
+                    &names[0],
+                    rustix::fs::CWD,
+                    &names[1],
+                    rustix::fs::RenameFlags::EXCHANGE,
+                )
+                .unwrap();
+            }
+        });
+        let (mut inputs, mut outcomes) = pool.stream(&Target::default(), true).unwrap();
+        for _ in 0..ROUNDS {
+            inputs.push(b"r swap/secret").unwrap();
+            outcomes
+                .take_one(None, |outcome| match outcome.result().unwrap() {
+                    b"inside" => opened += 1,
+                    said => {
+                        assert!(said.starts_with(b"errno"), "{}", String::from_utf8_lossy(said));
+                        refused += 1;
+                    }
+                })
+                .unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(opened + refused, ROUNDS);
+    println!("opened inside {opened} times, refused {refused} times");
+}
+
+/// What a guest can do to the names of directories that are granted to it does not change which ones they are.
+#[test]
+fn a_directory_stays_the_one_that_was_granted() {
+    let _bound = time_bound();
+    let dir = tree();
+    let path = |name: &str| dir.path().join(name);
+    for method in [StartMethod::Forkserver, StartMethod::Spawn, StartMethod::Thread] {
+        let policy = Policy::sealed().dir(path("granted/sub"), "/", DirAccess::ReadOnly);
+        let pool = Pool::builder(&wat(REACH)).processes(1).start_method(method).policy(policy).build().unwrap();
+        // No worker has been started. The name now leads elsewhere.
+        fs::rename(path("granted/sub"), path("granted/away")).unwrap();
+        symlink("../outside", path("granted/sub")).unwrap();
+        assert_eq!(ask(&pool, "r file"), "below", "{method:?}");
+        assert_eq!(ask(&pool, "r secret"), "errno 44", "{method:?}");
+        fs::remove_file(path("granted/sub")).unwrap();
+        fs::rename(path("granted/away"), path("granted/sub")).unwrap();
+    }
+}
+
+#[test]
+fn several_directories_have_their_own_access() {
+    let _bound = time_bound();
+    let dir = tree();
+    let path = |name: &str| dir.path().join(name);
+    let policy = |read: &str, write: &str| {
+        Policy::sealed().dir(path(read), "/a", DirAccess::ReadOnly).dir(path(write), "/b", DirAccess::ReadWrite)
+    };
+    // The guest uses the first.
+    let first = pool(&wat(REACH), StartMethod::Forkserver, policy("granted", "outside"));
+    assert_eq!((ask(&first, "p "), ask(&first, "r file")), ("2".to_owned(), "inside".to_owned()));
+    assert!(ask(&first, "w new").starts_with("errno"));
+}
+
+/// Processes of one module share fork servers, but not those of another policy.
+#[test]
+fn each_policy_has_processes_of_its_own() {
+    let _bound = time_bound();
+    let dir = tree();
+    let module = wat(REACH);
+    let read = |policy: Policy| {
+        let builder = Process::builder(&module).start_method(StartMethod::Forkserver).policy(policy);
+        let mut process = builder.input("r file").build().unwrap();
+        process.start().unwrap();
+        process.join().unwrap();
+        String::from_utf8(process.stdout()).unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(read(Policy::sealed()), "errno 8");
+        assert_eq!(read(granted(&dir, DirAccess::ReadOnly)), "inside");
+        let sub = Policy::sealed().dir(dir.path().join("granted/sub"), "/", DirAccess::ReadOnly);
+        assert_eq!(read(sub), "below");
+    }
+}
+
+#[test]
+fn f35_all_missing_imports_are_named_with_what_would_grant_them() {
+    let text = r#"(component
+        (import "wasi:sockets/tcp@0.2.0" (instance))
+        (import "wasi:http/types@0.2.0" (instance))
+        (import "wasi:cli/environment@0.2.0" (instance))
+        (import "acme:moon/phase" (instance)))"#;
+    let module = wat(text);
+    let Err(BuildError::MissingImports { missing }) = Pool::builder(&module).build() else {
+        panic!("they are missing")
+    };
+    assert_eq!(missing.len(), 3, "{missing:?}");
+    for said in ["wasi:sockets/tcp@0.2.0 (needs --net HOST:PORT", "wasi:http/types@0.2.0 (", "acme:moon/phase ("] {
+        assert!(missing.iter().any(|missing| missing.starts_with(said)), "{missing:?}");
+    }
+    let Err(BuildError::MissingImports { missing }) =
+        Process::builder(&module).policy(Policy::sealed().refuse_net()).build()
+    else {
+        panic!("others are missing still")
+    };
+    assert_eq!(missing.len(), 2, "{missing:?}");
+}
+
+/// A guest that asks for sockets is refused before anything starts, unless somebody says that it may have them, if only to be refused.
+#[test]
+fn f97_sockets_are_refused_before_the_start_or_in_a_call() {
+    let _bound = time_bound();
+    let module = wat(NETWORK);
+    let refused = Pool::builder(&module).build().unwrap_err().to_string();
+    assert!(refused.contains("wasi:sockets/instance-network") && refused.contains("--net"), "{refused}");
+    let pool = pool(&module, StartMethod::Forkserver, Policy::sealed().refuse_net());
+    assert!(try_ask(&pool, "x").is_ok());
+}
+
+/// A deterministic run is the same whatever the machine does.
+#[test]
+fn deterministic_results_are_the_same_in_every_run_and_with_any_number_of_workers() {
+    let _bound = time_bound();
+    let hello = loader().load(repo("guest/prebuilt/hello.wasm")).unwrap();
+    let run = |module: &Module, records: &[&str], processes| -> Vec<Result<Vec<u8>, TaskError>> {
+        let builder = Pool::builder(module).processes(processes).policy(Policy::sealed().deterministic());
+        let pool = builder.build().unwrap();
+        let (mut inputs, mut outcomes) = pool.stream(&Target::default(), true).unwrap();
+        for record in records {
+            inputs.push(record.as_bytes()).unwrap();
+        }
+        drop(inputs);
+        let mut results = Vec::new();
+        while results.len() < records.len() {
+            outcomes.take_one(None, |outcome| results.push(outcome.result().map(<[u8]>::to_vec))).unwrap().unwrap();
+        }
+        results
+    };
+    // Who they are and where, what time it is, and chance.
+    for (module, records) in [(&hello, ["bob:0"; 20]), (&wat(REACH), ["c "; 20]), (&wat(REACH), ["g "; 20])] {
+        let first = run(module, &records, 1);
+        assert!(first.iter().all(|result| *result == first[0]) && first[0].is_ok(), "{:?}", first[0]);
+        assert_eq!(run(module, &records, 4), first);
+    }
+}
+
+#[test]
+fn deterministic_numbers_are_canonical() {
+    let _bound = time_bound();
+    // A NaN with a sign and a payload, as bits: what comes of adding 1 to it, and of 0 / 0.
+    let module = wat(r#"(module
+        (func (export "payload") (param i32) (result i32)
+            (i32.reinterpret_f32 (f32.add (f32.reinterpret_i32 (local.get 0)) (f32.const 1))))
+        (func (export "division") (param f32) (result i32)
+            (i32.reinterpret_f32 (f32.div (local.get 0) (local.get 0)))))"#);
+    let pool = pool(&module, StartMethod::Forkserver, Policy::sealed().deterministic());
+    const NAN: i32 = 0x7fc0_0000;
+    let strange: i32 = 0xffc1_2345_u32.cast_signed();
+    assert_eq!(pool.apply(&pool.func::<i32, i32>("payload").unwrap(), strange).unwrap(), NAN);
+    assert_eq!(pool.apply(&pool.func::<f32, i32>("division").unwrap(), 0.0).unwrap(), NAN);
+}
+
+/// Without that, a machine may do as it likes: what this one does is not canonical, so that the test above shows something.
+#[test]
+fn other_numbers_are_the_processors_own() {
+    let module = wat(r#"(module (func (export "payload") (param i32) (result i32)
+        (i32.reinterpret_f32 (f32.add (f32.reinterpret_i32 (local.get 0)) (f32.const 1)))))"#);
+    let pool = pool(&module, StartMethod::Forkserver, Policy::sealed());
+    let strange: i32 = 0xffc1_2345_u32.cast_signed();
+    assert_eq!(pool.apply(&pool.func::<i32, i32>("payload").unwrap(), strange).unwrap(), strange);
+}
+
+fn wpool(args: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    command.args(args).env("WPOOL_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    let child = command
+        .env("SECRET", "of this shell")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert_no_workers(pid);
+    output
+}
+
+fn text_of(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).into_owned()
+}
+
+fn guest_file(name: &str) -> String {
+    let path: PathBuf = repo("tests/support/guests").join(name);
+    path.display().to_string()
+}
+
+#[test]
+fn the_commands_take_grants() {
+    let _bound = time_bound();
+    let dir = tree();
+    let reach = guest_file("reach.wat");
+    let here = format!("{}::/:ro", dir.path().join("granted").display());
+    let map = |options: &[&str]| {
+        let output = wpool(&[&["map", "--quiet"], options, &[&reach, "--items", "r file", "e ", "g ", "c "]].concat());
+        assert!(output.status.success(), "{}", text_of(&output.stderr));
+        text_of(&output.stdout)
+    };
+    let options =
+        ["--dir", &here, "--env", "A=1", "--inherit-env", "SECRET", "--random", "seed=7", "--clock", "fixed=1"];
+    let said = map(&options);
+    assert!(said.starts_with("inside\nA=1") || said.starts_with("inside\nSECRET=of this shell\0A=1\0\n"), "{said:?}");
+    assert!(said.contains("SECRET=of this shell") && said.ends_with("1000000000 1000000000 0 1000000 \n"), "{said:?}");
+    assert_eq!(map(&options), said);
+    let deterministic = ["--dir", here.as_str(), "--deterministic"];
+    assert_eq!(map(&[&deterministic[..], &["-j", "1"]].concat()), map(&[&deterministic[..], &["-j", "4"]].concat()));
+
+    let input = dir.path().join("record");
+    fs::write(&input, "r file").unwrap();
+    let run = wpool(&["run", "--dir", &here, "--input", input.to_str().unwrap(), &reach]);
+    assert_eq!(text_of(&run.stdout), "inside", "{}", text_of(&run.stderr));
+    let call = wpool(&["call", "--env", "A=1", &reach]);
+    assert!(call.status.success(), "{}", text_of(&call.stderr));
+}
+
+#[test]
+fn what_is_granted_is_shown() {
+    let _bound = time_bound();
+    let dir = tree();
+    let here = format!("{}::/data:ro", dir.path().join("granted").display());
+    let inspect = wpool(&["inspect", &guest_file("reach.wat"), "--dir", &here, "--env", "A=1"]);
+    let said = text_of(&inspect.stdout);
+    assert!(said.contains("/data is ") && said.contains("(read only)") && said.contains("the variables A"), "{said}");
+    let sealed = text_of(&wpool(&["inspect", &guest_file("network.wat")]).stdout);
+    assert!(sealed.contains("MISSING: needs --net HOST:PORT, or --net none"), "{sealed}");
+    let refused = text_of(&wpool(&["inspect", &guest_file("network.wat"), "--net", "none"]).stdout);
+    assert!(refused.contains("granted: every connection is refused"), "{refused}");
+
+    let doctor = wpool(&["doctor", "--dir", &here, "--net", "127.0.0.1:8080"]);
+    let said = text_of(&doctor.stdout);
+    assert!(said.contains("no file but /data (read only), TCP port but 8080, abstract socket"), "{said}");
+    let doctor = wpool(&["doctor", "--dir", &format!("{}::/data", dir.path().display())]);
+    assert!(text_of(&doctor.stdout).contains("files of at most 1024 MiB"));
+}
+
+#[test]
+fn what_cannot_be_granted_is_a_wrong_usage() {
+    let _bound = time_bound();
+    let reach = guest_file("reach.wat");
+    for (options, said) in [
+        (&["--dir", "/no/such"][..], "the directory \"/no/such\" cannot be granted: No such file"),
+        (&["--dir", "/::/x", "--dir", "/tmp::/x"], "already"),
+        (&["--net", "nowhere"], "HOST:PORT"),
+        (&["--env", "A"], "NAME=VALUE"),
+        (&["--inherit-env", "A=B"], "neither ="),
+        (&["--clock", "slow"], "coarse, fine, or fixed=TIME"),
+        (&["--random", "7"], "seed=N"),
+        (&["--deterministic", "--net", "127.0.0.1:80"], "deterministic"),
+        (&["--deterministic", "--clock", "fine"], "fixed"),
+    ] {
+        for command in ["map", "run"] {
+            let output = wpool(&[&[command], options, &[&reach]].concat());
+            assert_eq!(output.status.code(), Some(2), "{command} {options:?}: {}", text_of(&output.stderr));
+            assert!(text_of(&output.stderr).contains(said), "{command} {options:?}: {}", text_of(&output.stderr));
+        }
+    }
+}
+
+/// With grants a worker is confined as without, to what is granted: strict is satisfied, on a machine where it is at all.
+#[test]
+fn a_strict_sandbox_has_room_for_grants() {
+    let _bound = time_bound();
+    let dir = tree();
+    let Ok(module) = loader().sandbox(wpool::Sandbox::Strict).from_bytes(REACH.as_bytes()) else { return };
+    for access in [DirAccess::ReadOnly, DirAccess::ReadWrite] {
+        let policy = granted(&dir, access).net("127.0.0.1:80");
+        let pool = pool(&module, StartMethod::Forkserver, policy);
+        assert_eq!(ask(&pool, "r file"), "inside");
+        let pid = pool.workers()[0].pid;
+        assert!(proc_state(pid).is_some());
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains("Seccomp:\t2"), "{status}");
+    }
+}

@@ -1,0 +1,235 @@
+;; What a guest can do with sockets, by the first letter of its record.
+;;
+;;   c AAAAPP  connects to an IPv4 address and a port (little-endian), sends "ping", gives what comes back
+;;   l NAME    looks up a name, gives the four bytes of each IPv4 address
+;;   b         binds a socket to any port of 127.0.0.1, gives nothing
+;;   w         binds one to any port of any address, as the kernel chooses, and listens
+;;   u         makes a UDP socket, gives nothing
+;;
+;; What fails gives 255, the number of the step and that of the error (1 is access-denied).
+(component
+  (import "wasi:io/error@0.2.0" (instance $io (export "error" (type (sub resource)))))
+  (alias export $io "error" (type $error))
+  (import "wasi:io/poll@0.2.0" (instance $poll
+    (export "pollable" (type $p (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:io/streams@0.2.0" (instance $streams
+    (alias outer 1 $error (type $e0))
+    (export "error" (type $e (eq $e0)))
+    (type $se0 (variant (case "last-operation-failed" (own $e)) (case "closed")))
+    (export "stream-error" (type $se (eq $se0)))
+    (export "input-stream" (type $in (sub resource)))
+    (export "output-stream" (type $out (sub resource)))
+    (export "[method]input-stream.blocking-read"
+      (func (param "self" (borrow $in)) (param "len" u64) (result (result (list u8) (error $se)))))
+    (export "[method]output-stream.blocking-write-and-flush"
+      (func (param "self" (borrow $out)) (param "contents" (list u8)) (result (result (error $se)))))))
+  (alias export $streams "input-stream" (type $input))
+  (alias export $streams "output-stream" (type $output))
+  (import "wasi:sockets/network@0.2.0" (instance $network
+    (export "network" (type (sub resource)))
+    (type $code0 (enum "unknown" "access-denied" "not-supported" "invalid-argument" "out-of-memory" "timeout" "concurrency-conflict" "not-in-progress" "would-block" "invalid-state" "new-socket-limit" "address-not-bindable" "address-in-use" "remote-unreachable" "connection-refused" "connection-reset" "connection-aborted" "datagram-too-large" "name-unresolvable" "temporary-resolver-failure" "permanent-resolver-failure"))
+    (export "error-code" (type $code (eq $code0)))
+    (type $family0 (enum "ipv4" "ipv6"))
+    (export "ip-address-family" (type $family (eq $family0)))
+    (type $four0 (tuple u8 u8 u8 u8))
+    (export "ipv4-address" (type $four (eq $four0)))
+    (type $six0 (tuple u16 u16 u16 u16 u16 u16 u16 u16))
+    (export "ipv6-address" (type $six (eq $six0)))
+    (type $ip0 (variant (case "ipv4" $four) (case "ipv6" $six)))
+    (export "ip-address" (type $ip (eq $ip0)))
+    (type $s4 (record (field "port" u16) (field "address" $four)))
+    (export "ipv4-socket-address" (type $socket4 (eq $s4)))
+    (type $s6 (record (field "port" u16) (field "flow-info" u32) (field "address" $six) (field "scope-id" u32)))
+    (export "ipv6-socket-address" (type $socket6 (eq $s6)))
+    (type $address0 (variant (case "ipv4" $socket4) (case "ipv6" $socket6)))
+    (export "ip-socket-address" (type $address (eq $address0)))))
+  (alias export $network "network" (type $net))
+  (alias export $network "error-code" (type $code))
+  (alias export $network "ip-address-family" (type $family))
+  (alias export $network "ip-address" (type $ip))
+  (alias export $network "ip-socket-address" (type $address))
+  (import "wasi:sockets/instance-network@0.2.0" (instance $instance
+    (alias outer 1 $net (type $n0))
+    (export "network" (type $n (eq $n0)))
+    (export "instance-network" (func (result (own $n))))))
+  (import "wasi:sockets/ip-name-lookup@0.2.0" (instance $lookup
+    (alias outer 1 $net (type $n0)) (export "network" (type $n (eq $n0)))
+    (alias outer 1 $code (type $c0)) (export "error-code" (type $c (eq $c0)))
+    (alias outer 1 $ip (type $i0)) (export "ip-address" (type $i (eq $i0)))
+    (export "resolve-address-stream" (type $s (sub resource)))
+    (export "resolve-addresses"
+      (func (param "network" (borrow $n)) (param "name" string) (result (result (own $s) (error $c)))))
+    (export "[method]resolve-address-stream.resolve-next-address"
+      (func (param "self" (borrow $s)) (result (result (option $i) (error $c)))))))
+  (import "wasi:sockets/tcp@0.2.0" (instance $tcp
+    (alias outer 1 $net (type $n0)) (export "network" (type $n (eq $n0)))
+    (alias outer 1 $code (type $c0)) (export "error-code" (type $c (eq $c0)))
+    (alias outer 1 $address (type $a0)) (export "ip-socket-address" (type $a (eq $a0)))
+    (alias outer 1 $pollable (type $p0)) (export "pollable" (type $p (eq $p0)))
+    (alias outer 1 $input (type $in0)) (export "input-stream" (type $in (eq $in0)))
+    (alias outer 1 $output (type $out0)) (export "output-stream" (type $out (eq $out0)))
+    (export "tcp-socket" (type $t (sub resource)))
+    (export "[method]tcp-socket.start-connect"
+      (func (param "self" (borrow $t)) (param "network" (borrow $n)) (param "remote-address" $a)
+        (result (result (error $c)))))
+    (export "[method]tcp-socket.finish-connect"
+      (func (param "self" (borrow $t)) (result (result (tuple (own $in) (own $out)) (error $c)))))
+    (export "[method]tcp-socket.start-bind"
+      (func (param "self" (borrow $t)) (param "network" (borrow $n)) (param "local-address" $a)
+        (result (result (error $c)))))
+    (export "[method]tcp-socket.start-listen" (func (param "self" (borrow $t)) (result (result (error $c)))))
+    (export "[method]tcp-socket.subscribe" (func (param "self" (borrow $t)) (result (own $p))))))
+  (alias export $tcp "tcp-socket" (type $tcp-socket))
+  (import "wasi:sockets/tcp-create-socket@0.2.0" (instance $create
+    (alias outer 1 $code (type $c0)) (export "error-code" (type $c (eq $c0)))
+    (alias outer 1 $family (type $f0)) (export "ip-address-family" (type $f (eq $f0)))
+    (alias outer 1 $tcp-socket (type $t0)) (export "tcp-socket" (type $t (eq $t0)))
+    (export "create-tcp-socket" (func (param "address-family" $f) (result (result (own $t) (error $c)))))))
+  (import "wasi:sockets/udp@0.2.0" (instance $udp (export "udp-socket" (type (sub resource)))))
+  (alias export $udp "udp-socket" (type $udp-socket))
+  (import "wasi:sockets/udp-create-socket@0.2.0" (instance $create-udp
+    (alias outer 1 $code (type $c0)) (export "error-code" (type $c (eq $c0)))
+    (alias outer 1 $family (type $f0)) (export "ip-address-family" (type $f (eq $f0)))
+    (alias outer 1 $udp-socket (type $u0)) (export "udp-socket" (type $u (eq $u0)))
+    (export "create-udp-socket" (func (param "address-family" $f) (result (result (own $u) (error $c)))))))
+
+  (core module $memory
+    (memory (export "memory") 2)
+    (global $next (mut i32) (i32.const 8192))
+    ;; Never frees: a task is short.
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 15)) (i32.const -16)))
+      (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (local.get $at)))
+  (core instance $mem (instantiate $memory))
+  (alias core export $mem "memory" (core memory $m))
+  (alias core export $mem "cabi_realloc" (core func $realloc))
+  (core func $block (canon lower (func $poll "[method]pollable.block")))
+  (core func $read (canon lower (func $streams "[method]input-stream.blocking-read") (memory $m) (realloc $realloc)))
+  (core func $write
+    (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $m) (realloc $realloc)))
+  (core func $network (canon lower (func $instance "instance-network")))
+  (core func $resolve (canon lower (func $lookup "resolve-addresses") (memory $m) (realloc $realloc)))
+  (core func $next
+    (canon lower (func $lookup "[method]resolve-address-stream.resolve-next-address") (memory $m) (realloc $realloc)))
+  (core func $start-connect (canon lower (func $tcp "[method]tcp-socket.start-connect") (memory $m) (realloc $realloc)))
+  (core func $finish-connect (canon lower (func $tcp "[method]tcp-socket.finish-connect") (memory $m) (realloc $realloc)))
+  (core func $start-bind (canon lower (func $tcp "[method]tcp-socket.start-bind") (memory $m) (realloc $realloc)))
+  (core func $start-listen (canon lower (func $tcp "[method]tcp-socket.start-listen") (memory $m) (realloc $realloc)))
+  (core func $subscribe (canon lower (func $tcp "[method]tcp-socket.subscribe")))
+  (core func $create (canon lower (func $create "create-tcp-socket") (memory $m) (realloc $realloc)))
+  (core func $create-udp (canon lower (func $create-udp "create-udp-socket") (memory $m) (realloc $realloc)))
+
+  (core module $guest
+    (import "mem" "memory" (memory 2))
+    (import "host" "block" (func $block (param i32)))
+    (import "host" "read" (func $read (param i32 i64 i32)))
+    (import "host" "write" (func $write (param i32 i32 i32 i32)))
+    (import "host" "network" (func $network (result i32)))
+    (import "host" "resolve" (func $resolve (param i32 i32 i32 i32)))
+    (import "host" "next" (func $next (param i32 i32)))
+    (import "host" "start-connect" (func $start-connect (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+    (import "host" "finish-connect" (func $finish-connect (param i32 i32)))
+    (import "host" "start-bind" (func $start-bind (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+    (import "host" "start-listen" (func $start-listen (param i32 i32)))
+    (import "host" "subscribe" (func $subscribe (param i32) (result i32)))
+    (import "host" "create" (func $create (param i32 i32)))
+    (import "host" "create-udp" (func $create-udp (param i32 i32)))
+    (data (i32.const 16) "ping")
+
+    ;; 64: what a call gives; 128: the result, whose bytes are at 256 unless said otherwise.
+    (func $give (param $at i32) (param $len i32) (result i32)
+      (i32.store (i32.const 128) (local.get $at))
+      (i32.store (i32.const 132) (local.get $len))
+      (i32.const 128))
+
+    ;; Whether the call failed that gave its result at 64.
+    (func $failed (result i32) (i32.load8_u (i32.const 64)))
+
+    (func $error (param $step i32) (param $code i32) (result i32)
+      (i32.store8 (i32.const 256) (i32.const 255))
+      (i32.store8 (i32.const 257) (local.get $step))
+      (i32.store8 (i32.const 258) (local.get $code))
+      (call $give (i32.const 256) (i32.const 3)))
+
+    (func $connect (param $at i32) (result i32)
+      (local $socket i32) (local $in i32) (local $out i32)
+      (call $create (i32.const 0) (i32.const 64))
+      (if (call $failed) (then (return (call $error (i32.const 1) (i32.load8_u (i32.const 68))))))
+      (local.set $socket (i32.load (i32.const 68)))
+      (call $start-connect (local.get $socket) (call $network) (i32.const 0)
+        (i32.load16_u (i32.add (local.get $at) (i32.const 4)))
+        (i32.load8_u (local.get $at))
+        (i32.load8_u (i32.add (local.get $at) (i32.const 1)))
+        (i32.load8_u (i32.add (local.get $at) (i32.const 2)))
+        (i32.load8_u (i32.add (local.get $at) (i32.const 3)))
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64))
+      (if (call $failed) (then (return (call $error (i32.const 2) (i32.load8_u (i32.const 65))))))
+      (call $block (call $subscribe (local.get $socket)))
+      (call $finish-connect (local.get $socket) (i32.const 64))
+      (if (call $failed) (then (return (call $error (i32.const 3) (i32.load8_u (i32.const 68))))))
+      (local.set $in (i32.load (i32.const 68)))
+      (local.set $out (i32.load (i32.const 72)))
+      (call $write (local.get $out) (i32.const 16) (i32.const 4) (i32.const 64))
+      (if (call $failed) (then (return (call $error (i32.const 4) (i32.const 0)))))
+      (call $read (local.get $in) (i64.const 64) (i32.const 64))
+      (if (call $failed) (then (return (call $error (i32.const 5) (i32.const 0)))))
+      (call $give (i32.load (i32.const 68)) (i32.load (i32.const 72))))
+
+    (func $lookup (param $at i32) (param $len i32) (result i32)
+      (local $stream i32) (local $end i32)
+      (call $resolve (call $network) (local.get $at) (local.get $len) (i32.const 64))
+      (if (call $failed) (then (return (call $error (i32.const 1) (i32.load8_u (i32.const 68))))))
+      (local.set $stream (i32.load (i32.const 68)))
+      (local.set $end (i32.const 256))
+      (loop $more
+        (call $next (local.get $stream) (i32.const 64))
+        (if (call $failed) (then (return (call $error (i32.const 2) (i32.load8_u (i32.const 66))))))
+        (if (i32.load8_u (i32.const 66))
+          (then
+            (if (i32.eqz (i32.load8_u (i32.const 68)))
+              (then
+                (i32.store (local.get $end) (i32.load (i32.const 70)))
+                (local.set $end (i32.add (local.get $end) (i32.const 4)))))
+            (br $more))))
+      (call $give (i32.const 256) (i32.sub (local.get $end) (i32.const 256))))
+
+    (func $bind (param $first i32) (param $last i32) (result i32)
+      (local $socket i32)
+      (call $create (i32.const 0) (i32.const 64))
+      (if (call $failed) (then (return (call $error (i32.const 1) (i32.load8_u (i32.const 68))))))
+      (local.set $socket (i32.load (i32.const 68)))
+      (call $start-bind (local.get $socket) (call $network) (i32.const 0)
+        (i32.const 0) (local.get $first) (i32.const 0) (i32.const 0) (local.get $last)
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64))
+      (if (call $failed) (then (return (call $error (i32.const 2) (i32.load8_u (i32.const 65))))))
+      (call $start-listen (local.get $socket) (i32.const 64))
+      (if (call $failed) (then (return (call $error (i32.const 3) (i32.load8_u (i32.const 65))))))
+      (call $give (i32.const 256) (i32.const 0)))
+
+    (func (export "run") (param $at i32) (param $len i32) (result i32)
+      (local $what i32)
+      (local.set $what (i32.load8_u (local.get $at)))
+      (if (i32.eq (local.get $what) (i32.const 99))
+        (then (return (call $connect (i32.add (local.get $at) (i32.const 2))))))
+      (if (i32.eq (local.get $what) (i32.const 108))
+        (then (return (call $lookup (i32.add (local.get $at) (i32.const 2)) (i32.sub (local.get $len) (i32.const 2))))))
+      (if (i32.eq (local.get $what) (i32.const 98)) (then (return (call $bind (i32.const 127) (i32.const 1)))))
+      (if (i32.eq (local.get $what) (i32.const 119)) (then (return (call $bind (i32.const 0) (i32.const 0)))))
+      (call $create-udp (i32.const 0) (i32.const 64))
+      (if (call $failed) (then (return (call $error (i32.const 1) (i32.load8_u (i32.const 68))))))
+      (call $give (i32.const 256) (i32.const 0))))
+  (core instance $i (instantiate $guest
+    (with "mem" (instance $mem))
+    (with "host" (instance
+      (export "block" (func $block)) (export "read" (func $read)) (export "write" (func $write))
+      (export "network" (func $network)) (export "resolve" (func $resolve)) (export "next" (func $next))
+      (export "start-connect" (func $start-connect)) (export "finish-connect" (func $finish-connect))
+      (export "start-bind" (func $start-bind)) (export "start-listen" (func $start-listen))
+      (export "subscribe" (func $subscribe)) (export "create" (func $create))
+      (export "create-udp" (func $create-udp))))))
+  (func (export "run") (param "record" (list u8)) (result (list u8))
+    (canon lift (core func $i "run") (memory $m) (realloc $realloc))))
