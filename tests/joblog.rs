@@ -114,6 +114,18 @@ fn what_was_given_up_is_not_in_the_log() {
 }
 
 #[test]
+fn a_log_is_not_said_to_have_other_tasks_by_a_run_that_was_stopped() {
+    let dir = scratch();
+    let log = path_text(&dir.path().join("log"));
+    ends(&with_input(map("failing", "-", &log, &[]), b"a\nz\n"), 0, "2 ok");
+    // More than is read ahead, so that its end is not seen.
+    let input = format!("a\nbad\n{}z\n", "0123456789\n".repeat(200_000));
+    let output = with_input(map("failing", "-", &log, &["-j", "1", "--max-fail", "1", "--resume"]), input.as_bytes());
+    ends(&output, 5, "stopped by --max-fail");
+    assert!(!err(&output).contains("warning"), "{}", err(&output));
+}
+
+#[test]
 fn a_log_is_written_over_or_behind_what_is_there() {
     let dir = scratch();
     let log = dir.path().join("log");

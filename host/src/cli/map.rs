@@ -483,11 +483,12 @@ impl Map<'_> {
         match &input {
             Input::Failed(why) => self.report.error(why),
             Input::Refused(why) => return Err(Failure::usage(why)),
-            Input::Read { left: 0 } | Input::Reading => {}
-            Input::Read { left } => {
+            // One that was stopped has not looked at all of the input.
+            Input::Read { left } if *left > 0 && self.broken.is_none() && !tally.is_halted() => {
                 let tasks = if *left == 1 { "1 task".to_owned() } else { format!("{left} tasks") };
                 self.report.warn(&format!("the job log has {tasks} that the input has not"));
             }
+            Input::Read { .. } | Input::Reading => {}
         }
         if let Some(reason) = &self.broken {
             self.report.error(&format!("the pool is broken: {reason}"));
