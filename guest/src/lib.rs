@@ -93,6 +93,9 @@
 
 #[doc(hidden)]
 pub mod bindings;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod many;
 pub mod process;
 mod record;
 
@@ -217,6 +220,8 @@ pub use wpool_guest_macro::shutdown;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings;
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::many;
     pub use crate::record::{Argument, Hook, Outcome, Value};
     #[cfg(feature = "json")]
     pub use crate::record::{JsonArgument, JsonValue};

@@ -312,6 +312,9 @@ pub enum Isolation {
     Fresh,
     /// One instance per worker, until it traps, reaches a limit, is stopped by a cancel or its worker is retired: globals live on, as in Python's
     /// workers. The default with an initializer, named or the module's own `init`, since its state is its point.
+    ///
+    /// A guest made with `wpool-guest` is called once for many short records where that pays; each task keeps its own outcome, time limit, output
+    /// and place in the order.
     Reuse,
 }
 

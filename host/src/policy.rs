@@ -13,7 +13,7 @@ pub(crate) use self::grants::NetGrant;
 pub(crate) use self::grants::{DIRS_MAX, Granted, Grants};
 pub(crate) use self::imports::grant;
 #[cfg(feature = "worker")]
-pub(crate) use self::imports::{PREVIEW1, PROCESS};
+pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS};
 use crate::error::BuildError;
 use crate::module::Codegen;
 

@@ -17,8 +17,9 @@ struct Bindings {
     export_macro: Option<&'static str>,
 }
 
-const ALL: [Bindings; 4] = [
+const ALL: [Bindings; 5] = [
     Bindings { package: "wit/task", world: "task", export_macro: Some("export_task") },
+    Bindings { package: "wit/task", world: "many", export_macro: Some("export_many") },
     Bindings { package: "wit/task", world: "init", export_macro: Some("export_init") },
     Bindings { package: "wit/task", world: "shutdown", export_macro: Some("export_shutdown") },
     Bindings { package: "wit/process", world: "asking", export_macro: None },

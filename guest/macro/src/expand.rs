@@ -4,7 +4,7 @@ use proc_macro::{Group, Span, TokenStream, TokenTree};
 
 use crate::signature::Signature;
 
-/// `run`, from the record's bytes to the result's.
+/// `run`, from the record's bytes to the result's, and `run-many`, which does the same for many records.
 pub(crate) fn task(signature: &Signature) -> TokenStream {
     let name = TokenStream::from(TokenTree::Ident(signature.name.clone()));
     let read = signature.arguments.first().map(|argument| {
@@ -42,6 +42,7 @@ pub(crate) fn task(signature: &Signature) -> TokenStream {
                  }
              }
              __wpool::bindings::task::export_task!(Task with_types_in __wpool::bindings::task);
+             __wpool::many::export_many!(Task with_types_in __wpool::many);
          };",
         "__body",
         body,

@@ -19,6 +19,8 @@ pub mod asking;
 #[rustfmt::skip]
 pub mod init;
 #[rustfmt::skip]
+pub mod many;
+#[rustfmt::skip]
 pub mod shutdown;
 #[rustfmt::skip]
 pub mod task;

@@ -8,6 +8,8 @@ pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// The interface behind which a guest finds its own process.
 pub(crate) const PROCESS: &str = "wpool:process/current";
+/// The interface by which a guest reports the outcomes of many records, of any compatible version.
+pub(crate) const BATCH: &str = "wpool:task/batch";
 
 /// How a worker with this policy meets an import of a module of this kind.
 pub(crate) fn grant(policy: &Policy, kind: ModuleKind, name: &str) -> Grant {
@@ -26,6 +28,12 @@ fn missing(reason: &str) -> Grant {
 
 fn of_component(policy: &Policy, name: &str) -> Grant {
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    if interface == BATCH {
+        return match version {
+            "0.1.0" => Grant::Default("takes the outcomes of many records".to_owned()),
+            _ => missing("only version 0.1.0 is known"),
+        };
+    }
     if interface == PROCESS {
         return match (version, policy.deterministic) {
             ("0.1.0", false) => Grant::Default("the worker's name, index and state".to_owned()),

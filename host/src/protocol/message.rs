@@ -271,6 +271,7 @@ impl Used {
 
 /// The records of one batch: `plan: u32, attempt: u32`, then for each record `length: u32` and its bytes. The topmost bit of the length says
 /// that it is no record but the reason why there is none.
+#[derive(Clone)]
 pub(crate) struct Batch<'b> {
     pub(crate) plan: u32,
     pub(crate) attempt: u32,
@@ -362,6 +363,13 @@ pub(crate) fn read_control<'f, M: Deserialize<'f>>(frame: Frame<'f>) -> Result<M
         Kind::Control => serde_json::from_slice(frame.payload).map_err(|e| Violation::Malformed(e.to_string())),
         _ => Err(Violation::Unexpected("a control message was expected")),
     }
+}
+
+/// Appends a [`Kind::Took`] frame.
+#[cfg(feature = "worker")]
+pub(crate) fn write_took(out: &mut Vec<u8>, took: std::time::Duration) {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    frame::write(out, Kind::Took, |out| out.extend_from_slice(&micros.to_le_bytes()));
 }
 
 /// Appends a [`Kind::Failed`] frame.

@@ -24,7 +24,7 @@ pub(crate) use self::signals::is_ignored;
 #[cfg(feature = "worker")]
 pub(crate) use self::signals::{die_of_interrupts, outlive_large_files, reset_signals};
 #[cfg(feature = "worker")]
-pub(crate) use self::tick::{Ticker, is_hung_up, send_pending, while_pending};
+pub(crate) use self::tick::{Ticker, is_hung_up, send_some};
 
 #[cfg(feature = "worker")]
 use std::io;

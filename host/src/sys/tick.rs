@@ -8,10 +8,9 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What a tick does. It runs in a signal handler: atomics, `send` and `poll` only; no allocation, no lock.
+/// What a tick does. It runs in a signal handler: atomics, `send` and `poll` only; no allocation, and no lock that it would wait for.
 pub(crate) type OnTick = fn();
 
 static ON_TICK: OnceLock<OnTick> = OnceLock::new();
@@ -92,50 +91,12 @@ impl Ticker {
     }
 }
 
-/// Bytes that a tick may send while the main thread is in guest code.
-struct Pending {
-    bytes: AtomicPtr<u8>,
-    len: AtomicUsize,
-    sent: AtomicUsize,
-}
-
-static PENDING: Pending =
-    Pending { bytes: AtomicPtr::new(std::ptr::null_mut()), len: AtomicUsize::new(0), sent: AtomicUsize::new(0) };
-
-/// Calls `run`; while it runs, each tick may send some of `bytes[sent..]`. Gives the result, and how much has been sent by now.
-pub(crate) fn while_pending<R>(bytes: &[u8], sent: usize, run: impl FnOnce() -> R) -> (R, usize) {
-    /// Takes the bytes back, also when `run` unwinds.
-    struct TakeBack;
-    impl Drop for TakeBack {
-        fn drop(&mut self) {
-            PENDING.len.store(0, Ordering::Release);
-        }
-    }
-    PENDING.bytes.store(bytes.as_ptr().cast_mut(), Ordering::Relaxed);
-    PENDING.sent.store(sent, Ordering::Relaxed);
-    let _take_back = TakeBack;
-    // Last: a tick looks at the length first. Both run on the same thread, so that a compiler fence is all that is needed; Release is one.
-    PENDING.len.store(bytes.len(), Ordering::Release);
-    let result = run();
-    PENDING.len.store(0, Ordering::Release);
-    (result, PENDING.sent.load(Ordering::Relaxed))
-}
-
-/// For the tick: sends what is pending, as far as the socket takes it at once.
-pub(crate) fn send_pending(socket: RawFd) {
-    let len = PENDING.len.load(Ordering::Acquire);
-    let sent = PENDING.sent.load(Ordering::Relaxed);
-    if len <= sent {
-        return;
-    }
-    let bytes = PENDING.bytes.load(Ordering::Relaxed);
-    // SAFETY: a length that is not zero is only seen while `while_pending` is on this very thread's stack (the timer signals
-    // that thread alone), where its `bytes` are borrowed, of that length, and not written to. `sent` is less than the length.
-    let now =
-        unsafe { libc::send(socket, bytes.add(sent).cast(), len - sent, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
-    if let Ok(now) = usize::try_from(now) {
-        PENDING.sent.store(sent + now, Ordering::Relaxed);
-    }
+/// For the tick: sends as many of these bytes as the socket takes at once; gives how many it took.
+pub(crate) fn send_some(socket: RawFd, bytes: &[u8]) -> usize {
+    // SAFETY: the pointer and the length are those of a live slice, which the call only reads; a descriptor that is not open is an error.
+    let sent =
+        unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    usize::try_from(sent).unwrap_or(0)
 }
 
 /// For the tick: whether the other end of the socket is closed.

@@ -7,6 +7,7 @@ mod compiler;
 #[cfg(feature = "fault-points")]
 mod fault;
 mod guest;
+mod outbox;
 mod serve;
 mod stack;
 mod thread;

@@ -1,7 +1,8 @@
 //! The serve loop: records in, results out, over any carrier.
 //!
 //! Results are collected in an outbox and sent when a batch ends or the outbox is full; the tick sends them earlier if the guest
-//! takes its time, so that a slow task never holds back finished ones.
+//! takes its time, so that a slow task never holds back finished ones. Of a batch's records, the guest gets many in one call if it
+//! can take them so (see `guest::many`); to everybody else that looks like one call for each.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::guest::{Ended, EngineTick, Guest, Start};
+use super::outbox::Outbox;
 use super::{fault_point, say};
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
@@ -17,8 +19,10 @@ use crate::protocol::message::{self, Batch, Failure, FromWorker, Record, ToWorke
 use crate::sandbox::Status;
 use crate::sys::{self, Ticker};
 
-/// Results are sent once this many bytes of them have come together.
-const OUTBOX_LEN: usize = 64 << 10;
+/// The most records that a guest gets in one call, and the most bytes of them: the call itself is then a small part of what they cost,
+/// and what it takes of the guest's memory is small, too.
+const MANY_MAX: usize = 256;
+const MANY_BYTES_MAX: usize = 32 << 10;
 
 /// How a worker ends: in good order, or because the coordinator spoke nonsense or is gone.
 const EXIT_OK: i32 = 0;
@@ -26,10 +30,12 @@ const EXIT_OK: i32 = 0;
 /// What the tick needs, of the one worker that this process is. Worker threads have no part in it.
 static ENGINE: OnceLock<EngineTick> = OnceLock::new();
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
+static OUTBOX: OnceLock<Outbox> = OnceLock::new();
 
-/// Makes the timer whose ticks advance the guest's epoch, send pending results, and end the process when the coordinator is gone.
+/// Makes the timer whose ticks advance the guest's epoch, send results that are ready, and end the process when the coordinator is gone.
 pub(super) fn start_ticker(guest: &Guest, socket: &OwnedFd, period: Duration) -> io::Result<Ticker> {
     ENGINE.get_or_init(|| guest.engine_tick());
+    OUTBOX.get_or_init(Outbox::default);
     // The socket is never closed while the process lives.
     SOCKET.store(socket.as_raw_fd(), Ordering::Relaxed);
     Ticker::new(period, || {
@@ -37,7 +43,9 @@ pub(super) fn start_ticker(guest: &Guest, socket: &OwnedFd, period: Duration) ->
             engine.advance();
         }
         let socket = SOCKET.load(Ordering::Relaxed);
-        sys::send_pending(socket);
+        if let Some(outbox) = OUTBOX.get() {
+            outbox.send_some(|ready| sys::send_some(socket, ready));
+        }
         if sys::is_hung_up(socket) {
             sys::exit_now(EXIT_OK);
         }
@@ -53,8 +61,8 @@ pub(super) trait Ticks {
     /// No more ticks: an idle worker uses no CPU.
     fn stop(&self);
 
-    /// Calls `run`; while it runs, ticks may send some of what is ready.
-    fn while_pending<R>(&self, ready: &mut Ready, run: impl FnOnce() -> R) -> R;
+    /// The outbox that they look at.
+    fn outbox(&self) -> Outbox;
 }
 
 /// A worker process is interrupted by its timer.
@@ -67,40 +75,52 @@ impl Ticks for Ticker {
         Ticker::stop(self);
     }
 
-    fn while_pending<R>(&self, ready: &mut Ready, run: impl FnOnce() -> R) -> R {
-        let (result, sent) = sys::while_pending(&ready.bytes, ready.sent, run);
-        ready.sent = sent;
-        result
+    fn outbox(&self) -> Outbox {
+        OUTBOX.get_or_init(Outbox::default).clone()
     }
 }
 
-/// Results that can be sent.
-#[derive(Debug, Default)]
-pub(super) struct Ready {
-    pub(super) bytes: Vec<u8>,
-    /// How many of them a tick has sent already.
-    pub(super) sent: usize,
-}
-
-/// The results on their way to the coordinator.
-struct Outbox<S> {
+/// Where results go: collected, then sent.
+struct Results<S> {
+    outbox: Outbox,
     sender: S,
-    ready: Ready,
+    /// Where one result is put together.
+    draft: Vec<u8>,
 }
 
-impl<S: Carrier> Outbox<S> {
+impl<S: Carrier> Results<S> {
     fn flush(&mut self) -> io::Result<()> {
-        #[cfg(feature = "fault-points")]
-        if super::fault::is_armed(message::FaultPhase::MidWrite) {
-            // The head of the first result and one byte of it.
-            let cut = self.ready.bytes.len().min(self.ready.sent + frame::HEADER_LEN + 1);
-            self.sender.send(&self.ready.bytes[self.ready.sent..cut])?;
-            super::fault::hit(message::FaultPhase::MidWrite);
+        self.outbox.flush(&mut self.sender)
+    }
+
+    fn flush_if_full(&mut self) -> io::Result<()> {
+        match self.outbox.is_full() {
+            true => self.flush(),
+            false => Ok(()),
         }
-        let sent = self.sender.send(&self.ready.bytes[self.ready.sent..]);
-        self.ready.bytes.clear();
-        self.ready.sent = 0;
-        sent
+    }
+
+    /// Runs one record by itself.
+    fn run(&mut self, guest: &mut Guest, plan: u32, attempt: u32, record: &[u8]) -> Ended {
+        let started = guest.is_timed(plan).then(Instant::now);
+        fault_point!(MidTask);
+        let ended = guest.run(plan, attempt, record, &mut self.draft);
+        self.outbox.append(|out| {
+            if let Some(started) = started {
+                message::write_took(out, started.elapsed());
+                if let Some(used) = guest.take_used() {
+                    used.write(out);
+                }
+            }
+            out.append(&mut self.draft);
+        });
+        ended
+    }
+
+    /// The outcome of a task that was not run.
+    fn unanswered(&self, failure: &Failure) -> Ended {
+        self.outbox.append(|out| message::write_failure(out, failure));
+        Ended { code: 1 }
     }
 }
 
@@ -159,9 +179,9 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
         }
     }
     fault_point!(Idle);
-    let mut outbox = Outbox { sender, ready: Ready::default() };
+    let mut results = Results { outbox: ticks.outbox(), sender, draft: Vec::new() };
     loop {
-        match next(connection, &mut outbox, &mut guest, ticks, &status) {
+        match next(connection, &mut results, &mut guest, ticks, &status) {
             Ok(Next::GoOn) => {}
             Ok(Next::Over(ended)) => {
                 ticks.start();
@@ -177,7 +197,7 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
 /// Handles one frame.
 fn next<C: Carrier, S: Carrier>(
     connection: &mut Connection<C>,
-    outbox: &mut Outbox<S>,
+    results: &mut Results<S>,
     guest: &mut Guest,
     ticks: &impl Ticks,
     status: &Status,
@@ -191,7 +211,7 @@ fn next<C: Carrier, S: Carrier>(
         Kind::Batch => {
             fault_point!(GotTask);
             ticks.start();
-            let ended = run_batch(Batch::parse(frame.payload)?, outbox, guest, ticks)?;
+            let ended = run_batch(Batch::parse(frame.payload)?, results, guest)?;
             match guest.runs_once() {
                 true => Ok(Next::Over(ended)),
                 false => Ok(Next::GoOn),
@@ -219,68 +239,76 @@ fn next<C: Carrier, S: Carrier>(
 }
 
 /// Runs the records of a batch in order; gives how the last one ended.
-fn run_batch<S: Carrier>(
-    batch: Batch<'_>,
-    outbox: &mut Outbox<S>,
-    guest: &mut Guest,
-    ticks: &impl Ticks,
-) -> Result<Ended, Stop> {
+fn run_batch<S: Carrier>(mut batch: Batch<'_>, results: &mut Results<S>, guest: &mut Guest) -> Result<Ended, Stop> {
     let (plan, attempt) = (batch.plan, batch.attempt);
-    let timed = guest.is_timed(plan);
     let started = Instant::now();
-    let mut result = Vec::new();
     let mut ended = Ended { code: EXIT_OK };
     let mut begun = false;
-    for record in batch {
+    let mut many = MANY_MAX;
+    // What is to become of the next record, if it has been started already.
+    let mut next_start = None;
+    loop {
+        let records = match next_start.is_none() && guest.takes_many(plan) {
+            true => next_records(&batch, many, guest.longest_record()),
+            false => Vec::new(),
+        };
+        if records.len() > 1 {
+            let start = guest.start_one();
+            if start == Start::Run {
+                begun = true;
+                let progress = guest.run_many(plan, attempt, &records, &results.outbox);
+                many = match progress.answered == records.len() {
+                    true => MANY_MAX.min(many * 2),
+                    // What the guest was given in vain has cost something.
+                    false => progress.answered.max(2),
+                };
+                batch.by_ref().take(progress.answered).for_each(drop);
+                next_start = progress.begun.then_some(start);
+                results.flush_if_full()?;
+                continue;
+            }
+            next_start = Some(start);
+        }
+        let Some(record) = batch.next() else { break };
         let record = record?;
-        let start = guest.start_one();
+        let start = next_start.take().unwrap_or_else(|| guest.start_one());
         if start == Start::TakenBack {
             break;
         }
         begun = true;
-        let record = match record {
-            Record::Bytes(record) => record,
+        ended = match record {
+            Record::Bytes(record) if start == Start::Run => results.run(guest, plan, attempt, record),
+            Record::Bytes(_) => results.unanswered(&Failure::Cancelled),
             Record::Misfit(reason) => {
                 let message = String::from_utf8_lossy(reason).into_owned();
-                message::write_failure(&mut outbox.ready.bytes, &Failure::BadRecord { message });
-                ended = Ended { code: 1 };
-                continue;
+                results.unanswered(&Failure::BadRecord { message })
             }
         };
-        let task_started = timed.then(Instant::now);
-        if start == Start::Unwanted {
-            message::write_failure(&mut outbox.ready.bytes, &Failure::Cancelled);
-            ended = Ended { code: 1 };
-            continue;
-        }
-        fault_point!(MidTask);
-        let mut run = || guest.run(plan, attempt, record, &mut result);
-        ended = match outbox.ready.bytes.is_empty() {
-            true => run(),
-            false => ticks.while_pending(&mut outbox.ready, run),
-        };
-        if let Some(task_started) = task_started {
-            let micros = u64::try_from(task_started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            frame::write(&mut outbox.ready.bytes, Kind::Took, |out| out.extend_from_slice(&micros.to_le_bytes()));
-            if let Some(used) = guest.take_used() {
-                used.write(&mut outbox.ready.bytes);
-            }
-        }
-        outbox.ready.bytes.append(&mut result);
-        if outbox.ready.bytes.len() >= OUTBOX_LEN {
-            outbox.flush()?;
-        }
+        results.flush_if_full()?;
     }
     // A batch of which nothing was begun is no batch of this worker's.
     if !begun {
         return Ok(ended);
     }
     let busy = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    frame::write(&mut outbox.ready.bytes, Kind::BatchDone, |out| out.extend_from_slice(&busy.to_le_bytes()));
+    results.outbox.append(|out| frame::write(out, Kind::BatchDone, |out| out.extend_from_slice(&busy.to_le_bytes())));
     fault_point!(BeforeWrite);
-    outbox.flush()?;
+    results.flush()?;
     fault_point!(AfterWrite);
     Ok(ended)
+}
+
+/// The next records that are fit for one call: `count` of them at most.
+fn next_records<'b>(batch: &Batch<'b>, count: usize, longest: usize) -> Vec<&'b [u8]> {
+    let mut room = MANY_BYTES_MAX;
+    let fit = |record| match record {
+        Ok(Record::Bytes(record)) if record.len() <= longest => {
+            room = room.checked_sub(record.len())?;
+            Some(record)
+        }
+        _ => None,
+    };
+    batch.clone().take(count).map_while(fit).collect()
 }
 
 /// Passes on what a guest writes while it writes it, for a Process.

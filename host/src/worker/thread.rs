@@ -3,18 +3,19 @@
 //! It does what a worker process does, in the same loop, but touches nothing that is the process's: no signals, no timer, no limits, no
 //! environment, no panic hook. What it does bring along is the engine's handlers for the signals by which machine code traps.
 
+use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use std::{io, mem};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SendFlags;
 
 use super::guest::{EngineTick, Guest, Me};
-use super::serve::{Ready, Ticks, serve};
+use super::outbox::Outbox;
+use super::serve::{Ticks, serve};
 use super::{contained, hello, period, refuse};
 use crate::context::{Exit, Life};
 use crate::module::Module;
@@ -77,8 +78,7 @@ struct Shared {
     /// The pulse sleeps until it is woken. Set before the last look at `wanted`, so that one of the two sides sees the other.
     asleep: AtomicBool,
     over: AtomicBool,
-    /// What a tick may send. Empty unless the worker is running a guest.
-    ready: Mutex<Ready>,
+    outbox: Outbox,
 }
 
 impl Pulse {
@@ -90,7 +90,7 @@ impl Pulse {
             wanted: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             over: AtomicBool::new(false),
-            ready: Mutex::default(),
+            outbox: Outbox::default(),
         });
         let beating = shared.clone();
         let thread = std::thread::Builder::new().name("wpool-pulse".to_owned()).spawn(move || beating.run())?;
@@ -117,12 +117,8 @@ impl Ticks for Pulse {
         self.shared.wanted.store(false, Ordering::SeqCst);
     }
 
-    fn while_pending<R>(&self, ready: &mut Ready, run: impl FnOnce() -> R) -> R {
-        mem::swap(&mut *self.shared.ready(), ready);
-        // If `run` panics, the results are lost with the worker.
-        let result = run();
-        mem::swap(&mut *self.shared.ready(), ready);
-        result
+    fn outbox(&self) -> Outbox {
+        self.shared.outbox.clone()
     }
 }
 
@@ -136,10 +132,6 @@ impl Drop for Pulse {
 }
 
 impl Shared {
-    fn ready(&self) -> MutexGuard<'_, Ready> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn run(&self) {
         while !self.over.load(Ordering::SeqCst) {
             if self.wanted.load(Ordering::SeqCst) {
@@ -166,12 +158,9 @@ impl Shared {
 
     /// Sends what is pending, as far as the socket takes it at once.
     fn send_pending(&self) {
-        let mut ready = self.ready();
-        if ready.sent < ready.bytes.len() {
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            // An error is for the worker to find, when it sends the rest.
-            ready.sent += rustix::net::send(&**self.life.socket(), &ready.bytes[ready.sent..], flags).unwrap_or(0);
-        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        // An error is for the worker to find, when it sends the rest.
+        self.outbox.send_some(|ready| rustix::net::send(&**self.life.socket(), ready, flags).unwrap_or(0));
     }
 
     fn is_hung_up(&self) -> bool {

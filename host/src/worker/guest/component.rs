@@ -8,9 +8,9 @@ use super::instances::{Format, Live};
 use super::plan::{Fast, Plan, utf8, write_returned};
 use super::store::{Ctx, bytes_at_once};
 use super::wasi::Given;
-use super::{Shared, host, names, values};
+use super::{Shared, host, many, names, values};
 use crate::module::ModuleInfo;
-use crate::policy::{Grants, PROCESS};
+use crate::policy::{BATCH, Grants, PROCESS};
 use crate::protocol::message::Failure;
 use crate::value::Value;
 
@@ -42,12 +42,15 @@ impl ComponentFormat {
         if info.imports.iter().any(|i| i.name.starts_with(PROCESS)) {
             host::add_to_linker(&mut linker, grants.deterministic).map_err(linked)?;
         }
+        if info.imports.iter().any(|i| i.name.starts_with(BATCH)) {
+            many::add_to_linker(&mut linker).map_err(linked)?;
+        }
         let pre = linker.instantiate_pre(&component).map_err(linked)?;
         Ok(ComponentFormat { component, pre, needs_wasi })
     }
 
     /// Finds the function's place once.
-    pub(super) fn prepare(&self, mut plan: Plan) -> Result<Plan, String> {
+    pub(super) fn prepare(&self, mut plan: Plan, info: &ModuleInfo) -> Result<Plan, String> {
         let path = &plan.call.path;
         let index = match path.rsplit_once('#') {
             Some((interface, name)) => {
@@ -57,6 +60,9 @@ impl ComponentFormat {
             None => self.component.get_export_index(None, path),
         };
         plan.index = Some(index.ok_or_else(|| format!("{path} is not exported"))?);
+        if plan.fast.is_some() && many::is_provided(info, &plan.call) {
+            plan.many = self.component.get_export_index(None, many::RUN_MANY);
+        }
         Ok(plan)
     }
 }
@@ -85,6 +91,12 @@ impl Format for ComponentFormat {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         live.call(plan, record, shared, out)
+    }
+
+    fn call_many(&self, live: &mut Live<Instance>, plan: &Plan, records: &[&[u8]]) -> wasmtime::Result<()> {
+        let index = plan.many.ok_or_else(|| wasmtime::Error::msg("the plan has no function of many records"))?;
+        let func = live.instance.get_typed_func::<(&[&[u8]],), ()>(&mut live.store, index)?;
+        func.call(&mut live.store, (records,))
     }
 
     fn shutdown(&self, live: &mut Live<Instance>) {

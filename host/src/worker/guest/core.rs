@@ -80,5 +80,9 @@ impl Format for CoreFormat {
     }
 
     /// Core modules have no such convention.
+    fn call_many(&self, _live: &mut Live<Instance>, _plan: &Plan, _records: &[&[u8]]) -> wasmtime::Result<()> {
+        Err(wasmtime::Error::msg("a core module has no function of many records"))
+    }
+
     fn shutdown(&self, _live: &mut Live<Instance>) {}
 }

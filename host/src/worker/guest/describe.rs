@@ -4,7 +4,7 @@ use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::{CodeBuilder, Engine, ExternType, Module};
 
-use super::{engine, values};
+use super::{engine, many, values};
 use crate::limits::Limits;
 use crate::module::{Codegen, Export, Import, ModuleInfo, ModuleKind, Role};
 use crate::value::{FuncType, Param, Type};
@@ -78,6 +78,7 @@ fn component_func(path: String, func: &ComponentFunc) -> Export {
     let role = match path.as_str() {
         _ if func.async_() || !ty.is_supported() => Role::Uncallable,
         "init" | "shutdown" => Role::Hook,
+        path if many::is_run_many(path, &ty) => Role::Hook,
         path if path.starts_with("wasi:cli/run@") => Role::Command,
         _ => Role::Function,
     };

@@ -5,12 +5,14 @@ use wasmtime::{Engine, Store};
 use super::Shared;
 use super::capture::Capture;
 use super::failure::{classify, output_limit, reached};
+use super::many::{Many, Next, Progress};
 use super::plan::{Plan, write_returned};
 use super::store::{Ctx, Output, is_out_of_fuel, refuel, used};
 use super::wasi::Given;
 use crate::limits::{Isolation, Limit};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Failure, Used};
+use crate::worker::outbox::Outbox;
 
 /// A binary format: what a linked module of it can do.
 pub(super) trait Format {
@@ -30,6 +32,9 @@ pub(super) trait Format {
         shared: &Shared,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure>;
+
+    /// Calls the function that does many records, if the plan has one.
+    fn call_many(&self, live: &mut Live<Self::Instance>, plan: &Plan, records: &[&[u8]]) -> wasmtime::Result<()>;
 
     /// Calls the guest's `shutdown`, if it has one. It has no way to report: the worker is retired whatever it says.
     fn shutdown(&self, live: &mut Live<Self::Instance>);
@@ -119,7 +124,7 @@ impl<F: Format> Instances<F> {
         }
         let mut live = match self.live.take() {
             Some(mut live) => {
-                live.store.data_mut().begin(&shared.limits);
+                live.store.data_mut().begin(shared.limits.time);
                 refuel(&mut live.store, &shared.limits);
                 live
             }
@@ -141,6 +146,56 @@ impl<F: Format> Instances<F> {
             self.live = Some(live);
         }
         called
+    }
+
+    /// Whether there is an instance from before.
+    pub(super) fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// Runs many records in the instance from before.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(super) fn run_many(&mut self, shared: &Shared, plan: &Plan, records: &[&[u8]], outbox: &Outbox) -> Progress {
+        let many = Many::new(records.len(), &shared.limits, outbox);
+        let mut live = self.live.take().expect("only asked to if there is one");
+        live.store.data_mut().begin(shared.limits.time);
+        live.store.data_mut().many = Some(Box::new(many));
+        let called = self.format.call_many(&mut live, plan, records);
+        let mut many = live.store.data_mut().many.take().expect("who takes it puts it back");
+        let output = &live.store.data().output;
+        let mut begun = false;
+        let sound = match (called, many.next()) {
+            (Ok(()), Next::Waiting) => true,
+            (Ok(()), Next::Cancelled) => {
+                many.cancel();
+                true
+            }
+            (Ok(()), Next::Running) => {
+                many.fail(output, Failure::BadResult { message: "run-many returned before it was told to".to_owned() });
+                false
+            }
+            (Err(_), Next::Waiting) => false,
+            (Err(_), Next::Cancelled) => {
+                many.cancel();
+                false
+            }
+            (Err(e), Next::Running) => {
+                // The records behind it and the one function more have their part in how much it took of these. By itself it may have enough; and
+                // nobody has seen yet what it has done, if it can do nothing outside of its instance.
+                let unseen = !shared.given.grants().has_dirs() && !shared.given.grants().can_connect();
+                match classify(&e, live.store.data(), &shared.limits) {
+                    Failure::Limit { limit: Limit::Memory | Limit::Stack, .. } if unseen => begun = true,
+                    failure => many.fail(output, shared.explained(failure)),
+                }
+                false
+            }
+        };
+        if sound {
+            self.live = Some(live);
+        }
+        many.progress(begun)
     }
 
     /// A command: an instance of its own, the record as input, stdout as the result.
@@ -193,7 +248,7 @@ impl<F: Format> Instances<F> {
 
     pub(super) fn shutdown(&mut self, shared: &Shared) {
         if let Some(mut live) = self.live.take() {
-            live.store.data_mut().begin(&shared.limits);
+            live.store.data_mut().begin(shared.limits.time);
             refuel(&mut live.store, &shared.limits);
             self.format.shutdown(&mut live);
         }

@@ -9,6 +9,7 @@ mod failure;
 mod host;
 mod instances;
 mod limiter;
+mod many;
 mod names;
 mod plan;
 mod store;
@@ -26,6 +27,7 @@ use self::core::CoreFormat;
 pub(super) use self::describe::compile;
 pub(super) use self::engine::TABLE_ELEMENT_LEN;
 use self::instances::Instances;
+pub(super) use self::many::Progress;
 use self::plan::Plan;
 pub(super) use self::store::Me;
 use self::store::{Ctx, Output};
@@ -36,6 +38,7 @@ use crate::module::{ModuleInfo, ModuleKind};
 use crate::policy::PREVIEW1;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Call, Failure, Setup, Used};
+use crate::worker::outbox::Outbox;
 
 /// How a task ended, as an exit code.
 #[derive(Debug, Clone, Copy)]
@@ -186,7 +189,7 @@ impl Guest {
     fn prepare(&self, call: Call) -> Result<Plan, String> {
         let plan = Plan::new(call, &self.shared.info)?;
         match &self.code {
-            Code::Component(instances) => instances.format.prepare(plan),
+            Code::Component(instances) => instances.format.prepare(plan, &self.shared.info),
             Code::Core(_) => Ok(plan),
         }
     }
@@ -256,6 +259,32 @@ impl Guest {
         Ended { code }
     }
 
+    /// Whether records of this plan may be run by [`run_many`](Self::run_many) now: there is a function for it, and an instance whose
+    /// state they are to find.
+    pub(super) fn takes_many(&self, plan: u32) -> bool {
+        match &self.code {
+            Code::Component(guest) => {
+                guest.is_live() && matches!(self.plans.get(&plan), Some(Ok(plan)) if plan.many.is_some())
+            }
+            Code::Core(_) => false,
+        }
+    }
+
+    /// No record may be longer.
+    pub(super) fn longest_record(&self) -> usize {
+        self.shared.limits.input
+    }
+
+    /// Runs records in one call, in which the outcome of each is appended to `outbox` as [`run`](Self::run) would have done it. The first has been
+    /// started; each of the others is before it begins.
+    pub(super) fn run_many(&mut self, plan: u32, attempt: u32, records: &[&[u8]], outbox: &Outbox) -> Progress {
+        self.shared.me.set_attempt(attempt);
+        match (&mut self.code, self.plans.get(&plan)) {
+            (Code::Component(guest), Some(Ok(plan))) => guest.run_many(&self.shared, plan, records, outbox),
+            _ => unreachable!("only asked to if the plan takes many"),
+        }
+    }
+
     /// Runs the guest's `shutdown`, if there is a live instance that has one.
     pub(super) fn shutdown(&mut self) {
         // Counts as one more task, lest the cancel of the last one ends it.
@@ -296,11 +325,12 @@ impl Shared {
         Ctx::new(&self.limits, self.me.clone(), output)
     }
 
-    /// Where a new store's output goes. A module that imports nothing can print nothing.
+    /// Where a new store's output goes. A module that does not import WASI can print nothing.
     fn output(&self) -> Output {
-        match self.info.imports.is_empty() {
-            true => Output::default(),
-            false => Output::new(self.limits.stdout, self.stream.clone()),
+        let may_print = self.info.imports.iter().any(|import| import.name.starts_with("wasi"));
+        match may_print {
+            true => Output::new(self.limits.stdout, self.stream.clone()),
+            false => Output::default(),
         }
     }
 }

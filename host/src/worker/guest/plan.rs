@@ -23,6 +23,8 @@ pub(super) struct Plan {
     pub(super) fast: Option<Fast>,
     /// Where the function is in a component.
     pub(super) index: Option<ComponentExportIndex>,
+    /// Where the function is that does the same for many records, if there is one.
+    pub(super) many: Option<ComponentExportIndex>,
 }
 
 /// The shapes that have a typed call.
@@ -45,7 +47,7 @@ impl Plan {
         let fixed: Vec<Option<Value>> = ty.params.iter().enumerate().map(fixed_value).collect::<Result<_, _>>()?;
         let free = ty.params.iter().zip(&fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.ty.clone()).collect();
         let fast = Fast::of(&call, &ty);
-        Ok(Plan { is_command: export.role == Role::Command, call, ty, fixed, free, fast, index: None })
+        Ok(Plan { is_command: export.role == Role::Command, call, ty, fixed, free, fast, index: None, many: None })
     }
 
     /// Whether its result is bytes, as they are.

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, Trap, UpdateDeadline};
@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use super::Shared;
 use super::capture::Capture;
 use super::limiter::Limiter;
+use super::many::Many;
 use super::wasi::Given;
 use crate::limits::Limits;
 use crate::protocol::frame::{self, Kind};
@@ -118,6 +119,8 @@ pub(super) struct Ctx {
     pub(super) output: Output,
     /// When the task has taken too long.
     deadline: Option<Instant>,
+    /// The records of a call of `run-many`, while it lasts.
+    pub(super) many: Option<Box<Many>>,
     table: ResourceTable,
     wasi: Option<WasiCtx>,
     p1: Option<WasiP1Ctx>,
@@ -126,12 +129,12 @@ pub(super) struct Ctx {
 impl Ctx {
     pub(super) fn new(limits: &Limits, me: Arc<Me>, output: Output) -> Ctx {
         let limiter = Limiter::new(limits);
-        Ctx { me, limiter, output, deadline: None, table: ResourceTable::new(), wasi: None, p1: None }
+        Ctx { me, limiter, output, deadline: None, many: None, table: ResourceTable::new(), wasi: None, p1: None }
     }
 
     /// A task begins: its time runs from now.
-    pub(super) fn begin(&mut self, limits: &Limits) {
-        self.deadline = limits.time.and_then(|time| Instant::now().checked_add(time));
+    pub(super) fn begin(&mut self, time: Option<Duration>) {
+        self.deadline = time.and_then(|time| Instant::now().checked_add(time));
         self.limiter.begin();
     }
 
@@ -183,7 +186,7 @@ impl Ctx {
 
     /// A store with this state, its limits armed.
     pub(super) fn store(mut self, engine: &Engine, shared: &Shared) -> Store<Ctx> {
-        self.begin(&shared.limits);
+        self.begin(shared.limits.time);
         let mut store = Store::new(engine, self);
         store.limiter(|ctx| &mut ctx.limiter);
         store.epoch_deadline_callback(|store| store.data().go_on());

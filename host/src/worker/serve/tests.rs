@@ -10,12 +10,13 @@ use rustix::fs::MemfdFlags;
 use super::super::guest::compile;
 use super::*;
 use crate::limits::{Isolation, Limits};
-use crate::module::Codegen;
+use crate::module::{Codegen, ModuleInfo};
 use crate::policy::Grants;
 use crate::protocol::VERSION;
 use crate::protocol::connection::InMemory;
 use crate::protocol::message::{Call, Failure, Input, Output, Setup};
 use crate::worker::EXIT_SOFTWARE;
+use crate::worker::outbox::OUTBOX_LEN;
 
 /// The echo guest, except that a record that begins with `!` is a trap.
 fn guest_text() -> String {
@@ -27,37 +28,54 @@ fn guest_text() -> String {
 }
 
 fn guest(once: bool) -> Guest {
-    let limits = Limits::default();
-    let (info, code) = compile(guest_text().as_bytes(), true, &limits, Codegen::default()).unwrap();
-    let artefact = rustix::fs::memfd_create("artefact", MemfdFlags::CLOEXEC).unwrap();
-    std::fs::File::from(artefact.try_clone().unwrap()).write_all(&code).unwrap();
-    let isolation = Isolation::Fresh;
-    let setup = Setup {
-        version: VERSION,
-        info,
-        limits,
-        grants: Grants::default(),
-        isolation,
-        initializer: None,
-        identity: None,
-        once,
-        spins: false,
-        #[cfg(feature = "fault-points")]
-        fault: None,
-    };
-    Guest::load(&setup, &setup.limits, artefact.as_fd(), &[]).unwrap()
+    let compiled = Compiled::new(guest_text().as_bytes(), true);
+    compiled.guest(|setup| setup.once = once)
+}
+
+/// A module, compiled once for several workers.
+struct Compiled {
+    info: ModuleInfo,
+    artefact: OwnedFd,
+}
+
+impl Compiled {
+    fn new(module: &[u8], text: bool) -> Compiled {
+        let (info, code) = compile(module, text, &Limits::default(), Codegen::default()).unwrap();
+        let artefact = rustix::fs::memfd_create("artefact", MemfdFlags::CLOEXEC).unwrap();
+        std::fs::File::from(artefact.try_clone().unwrap()).write_all(&code).unwrap();
+        Compiled { info, artefact }
+    }
+
+    fn guest(&self, change: impl FnOnce(&mut Setup)) -> Guest {
+        let mut setup = Setup {
+            version: VERSION,
+            info: self.info.clone(),
+            limits: Limits::default(),
+            grants: Grants::default(),
+            isolation: Isolation::Fresh,
+            initializer: None,
+            identity: None,
+            once: false,
+            spins: false,
+            #[cfg(feature = "fault-points")]
+            fault: None,
+        };
+        change(&mut setup);
+        Guest::load(&setup, &setup.limits, self.artefact.as_fd(), &[]).unwrap()
+    }
 }
 
 /// No guest here takes long.
-struct NoTicks;
+#[derive(Default)]
+struct NoTicks(Outbox);
 
 impl Ticks for NoTicks {
     fn start(&self) {}
 
     fn stop(&self) {}
 
-    fn while_pending<R>(&self, _ready: &mut Ready, run: impl FnOnce() -> R) -> R {
-        run()
+    fn outbox(&self) -> Outbox {
+        self.0.clone()
     }
 }
 
@@ -107,10 +125,14 @@ impl Script {
 
     /// The exit code, and what the worker said: `+` and a result, `-` and a failure, or the frame's kind.
     fn run(self, once: bool) -> (i32, Vec<String>) {
+        self.run_in(guest(once))
+    }
+
+    fn run_in(self, guest: Guest) -> (i32, Vec<String>) {
         let said = Said::default();
         let mut connection = Connection::new(InMemory(&self.0[..], said.clone()));
         let sender = InMemory(io::empty(), said.clone());
-        let code = serve(&mut connection, sender, guest(once), &NoTicks, Status::default());
+        let code = serve(&mut connection, sender, guest, &NoTicks::default(), Status::default());
         let bytes = said.0.take();
         (code, words(&bytes))
     }
@@ -129,6 +151,7 @@ fn words(mut bytes: &[u8]) -> Vec<String> {
                 other => format!("-{other:?}"),
             },
             Kind::Control => text.into_owned(),
+            Kind::Stdout => format!("printed {text}"),
             kind => format!("{kind:?}"),
         });
         bytes = &bytes[frame.len()..];
@@ -244,3 +267,5 @@ fn a_process_runs_one_task_and_ends_with_its_exit_code() {
         assert_eq!((ended, said.len()), (code, 3), "{said:?}");
     }
 }
+
+mod many;

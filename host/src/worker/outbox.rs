@@ -1,0 +1,105 @@
+//! The results on their way to the coordinator.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+#[cfg(feature = "fault-points")]
+use super::fault_point;
+use crate::protocol::connection::Carrier;
+#[cfg(feature = "fault-points")]
+use crate::protocol::{frame, message::FaultPhase};
+
+/// Results are sent once this many bytes of them have come together.
+pub(super) const OUTBOX_LEN: usize = 64 << 10;
+
+/// The results that are ready. Shared with the tick, which may send some of them at any time, so that a slow task never holds back
+/// finished ones.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outbox(Arc<Mutex<Ready>>);
+
+#[derive(Debug, Default)]
+struct Ready {
+    bytes: Vec<u8>,
+    /// How many of them a tick has sent already.
+    sent: usize,
+}
+
+impl Outbox {
+    /// Appends what `write` writes. No tick sees half of it.
+    pub(super) fn append<R>(&self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        write(&mut self.ready().bytes)
+    }
+
+    /// Whether it is time to send.
+    pub(super) fn is_full(&self) -> bool {
+        self.ready().bytes.len() >= OUTBOX_LEN
+    }
+
+    /// Sends everything.
+    pub(super) fn flush(&self, sender: &mut impl Carrier) -> io::Result<()> {
+        let mut ready = self.ready();
+        #[cfg(feature = "fault-points")]
+        if super::fault::is_armed(FaultPhase::MidWrite) {
+            // The head of the first result and one byte of it.
+            let cut = ready.bytes.len().min(ready.sent + frame::HEADER_LEN + 1);
+            sender.send(&ready.bytes[ready.sent..cut])?;
+            fault_point!(MidWrite);
+        }
+        let sent = sender.send(&ready.bytes[ready.sent..]);
+        ready.bytes.clear();
+        ready.sent = 0;
+        sent
+    }
+
+    /// For a tick: has `send` send some of what is ready; it gives how many bytes it has sent. Never waits: if the worker is just about
+    /// it, the next tick does it. Fit for a signal handler that interrupts the worker, as far as `send` is.
+    pub(super) fn send_some(&self, send: impl FnOnce(&[u8]) -> usize) {
+        let mut ready = match self.0.try_lock() {
+            Ok(ready) => ready,
+            Err(TryLockError::Poisoned(ready)) => ready.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if ready.sent < ready.bytes.len() {
+            ready.sent += send(&ready.bytes[ready.sent..]);
+        }
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Ready> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::connection::InMemory;
+
+    #[test]
+    fn what_a_tick_has_sent_is_not_sent_again() {
+        let outbox = Outbox::default();
+        outbox.append(|out| out.extend_from_slice(b"abcdef"));
+        let mut by_ticks = Vec::new();
+        for len in [2, 0, 1] {
+            outbox.send_some(|ready| {
+                by_ticks.extend_from_slice(&ready[..len]);
+                len
+            });
+        }
+        outbox.append(|out| out.push(b'g'));
+        let mut sender = InMemory(io::empty(), Vec::new());
+        outbox.flush(&mut sender).unwrap();
+        assert_eq!((&by_ticks[..], &sender.1[..]), (&b"abc"[..], &b"defg"[..]));
+        outbox.flush(&mut sender).unwrap();
+        assert_eq!(sender.1, b"defg");
+    }
+
+    #[test]
+    fn a_tick_in_the_midst_of_an_append_sends_nothing() {
+        let outbox = Outbox::default();
+        outbox.append(|out| {
+            out.extend_from_slice(b"half");
+            outbox.send_some(|_| panic!("half of it was seen"));
+        });
+        outbox.send_some(|ready| ready.len());
+    }
+}
