@@ -81,6 +81,12 @@
 //! }
 //! ```
 //!
+//! # Many records in one call
+//!
+//! A call from the host costs more than a short task does. So the attribute exports a second function beside `run`, `run-many` of the world
+//! `wpool:task/batch-task`, which does the same for many records and hands in each outcome before it begins the next. The host
+//! uses it where one instance serves for all tasks; neither the guest nor whoever waits for its results can tell.
+//!
 //! # Testing a guest
 //!
 //! The attributes leave the function as it is, and outside WebAssembly they export nothing, so an ordinary `cargo test` may

@@ -69,7 +69,8 @@ pub mod wpool {
             use super::super::super::_rt;
             #[allow(unused_unsafe, clippy::all)]
             /// The outcome of the record that has just been run: what `run` would have returned for it. `true`: go on with the next.
-            /// `false`: return; what is left of the records is not wanted now. Traps outside of `run-many`.
+            /// `false`: return; what is left of the records is not wanted now. Traps outside of `run-many`, and for an outcome that breaks
+            /// the rules of its type.
             #[allow(async_fn_in_trait)]
             pub fn report(outcome: ::core::result::Result<&[u8], &str>) -> bool {
                 unsafe {
