@@ -13,7 +13,8 @@ use support::{assert_no_workers, builder, guest, program, repo, temp_dir, time_b
 use wpool::{Isolation, Limit, Limits, Module, PoolBuilder, StartMethod, Target, TaskError};
 
 methods::over_all_start_methods! {
-    f8_f9_the_time_limit_covers_all_that_runs_in_an_instance
+    f8_f9_f10_the_time_limit_covers_all_that_runs_in_an_instance
+    f9_an_initializer_has_the_time_of_a_task
     f14_a_guest_that_is_refused_memory_may_go_on_without
     f16_all_memories_of_an_instance_count_together
     f17_all_tables_of_an_instance_count_together
@@ -121,7 +122,7 @@ fn number(outcome: &Result<Vec<u8>, TaskError>) -> u32 {
     u32::from_le_bytes(outcome.as_ref().unwrap()[..].try_into().unwrap())
 }
 
-fn f8_f9_the_time_limit_covers_all_that_runs_in_an_instance(method: StartMethod) {
+fn f8_f9_f10_the_time_limit_covers_all_that_runs_in_an_instance(method: StartMethod) {
     let endless = [
         ("start", Parts { beside: "(func $s (loop $again (br $again))) (start $s)", ..ECHO }),
         ("realloc", Parts { realloc: ENDLESS, ..ECHO }),
@@ -149,6 +150,20 @@ fn f8_f9_the_time_limit_covers_all_that_runs_in_an_instance(method: StartMethod)
             println!("{what}: {outcome:?}");
             assert_limit(outcome, Limit::Time, "timeout after 50ms (--timeout, Limits::time)");
         }
+    }
+}
+
+fn f9_an_initializer_has_the_time_of_a_task(method: StartMethod) {
+    let parts = Parts { beside: r#"(func (export "init") (loop $again (br $again)))"#, ..ECHO };
+    let init = r#"(export "run" (func $run)) (func (export "init") (canon lift (core func $i "init")))"#;
+    let module = wat(&parts.text().replace(r#"(export "run" (func $run))"#, init));
+    let limits = limits(|l| (l.time, l.grace) = (Some(Duration::from_millis(50)), Duration::from_secs(50)));
+    let builder = builder(&module, method).processes(1).initializer("init", [] as [&str; 0]);
+    match &outcomes(builder.limits(limits), &["a"])[0] {
+        Err(TaskError::Broken { reason }) => {
+            assert_eq!(reason, "the initializer failed: timeout after 50ms (--timeout, Limits::time)");
+        }
+        other => panic!("it has no end: {other:?}"),
     }
 }
 

@@ -43,9 +43,4 @@ mod tests {
         // So little that every call is one too many, which is said as such.
         assert_eq!((of(Some(64 << 10)), of(Some(0))), (1, 1));
     }
-
-    #[test]
-    fn this_process_has_room_for_the_default() {
-        assert_eq!(within_process(&Limits::default()).stack, Limits::STACK);
-    }
 }

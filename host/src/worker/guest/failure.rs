@@ -62,9 +62,10 @@ fn refused_by_engine(error: &Error, cause: &str) -> Option<Limit> {
     }
 }
 
-/// Whether a result was too much to be taken apart into values.
+/// Whether a result was too much to be taken apart into values. What a guest hands to the host has its frames with it.
 pub(super) fn is_too_much(error: &Error) -> bool {
-    error.root_cause().to_string().starts_with("too much data is being copied")
+    let is_of_guest = error.downcast_ref::<WasmBacktrace>().is_some();
+    !is_of_guest && error.root_cause().to_string().starts_with("too much data is being copied")
 }
 
 /// The result has more values than `most`, or than can be in one of the length that is allowed.
