@@ -10,8 +10,8 @@ use std::io::{Read, Seek};
 
 use support::{assert_no_workers, guest, loader, program, repo, time_bound_of};
 use wpool::{
-    Attempt, ExitReason, Fault, FaultAction, FaultPhase, Isolation, Module, ModuleError, Pool, PoolEvent, Process,
-    Sandbox, StartMethod, Target, TaskError,
+    Attempt, DirAccess, ExitReason, Fault, FaultAction, FaultPhase, Isolation, Module, ModuleError, Policy, Pool,
+    PoolEvent, Process, Sandbox, StartMethod, Target, TaskError,
 };
 
 /// What became of an attempt.
@@ -45,12 +45,17 @@ fn in_worker(module: &Module, method: StartMethod, attempt: Attempt) -> Fate {
 }
 
 fn at(phase: FaultPhase, module: &Module, method: StartMethod, attempt: Attempt) -> Fate {
+    with(Policy::sealed(), phase, module, method, attempt)
+}
+
+fn with(policy: Policy, phase: FaultPhase, module: &Module, method: StartMethod, attempt: Attempt) -> Fate {
     // A worker that ends before its first task costs none: what became of it is an event.
     let (exited, exits) = std::sync::mpsc::channel();
     let pool = Pool::builder(module)
         .processes(1)
         .start_method(method)
         .isolation(Isolation::Fresh)
+        .policy(policy)
         .fault(fault(phase, attempt))
         .on_event(move |event| {
             if let PoolEvent::WorkerExited { worker: 1, exitcode, reason, .. } = event {
@@ -167,6 +172,83 @@ fn f103_a_process_is_refused_everything() {
 fn f103_a_compiler_is_refused_what_it_does_not_need() {
     let _lock = ONE_AT_A_TIME.lock();
     probe("compiler", in_compiler);
+}
+
+/// A grant is a hole of its own shape: whatever is beside it stays refused, to native code too.
+#[test]
+fn f103_a_worker_with_grants_reaches_them_and_nothing_else() {
+    let _lock = ONE_AT_A_TIME.lock();
+    let _bound = time_bound_of(std::time::Duration::from_secs(120));
+    let module = guest("upper");
+    if wpool::doctor(&loader()).unwrap().steps.iter().any(|step| step.missing.is_some()) {
+        println!("skipped: not all of the sandbox is enforced here");
+        return;
+    }
+    // All but what a grant lets through, and what is known to be: names and sizes of files.
+    let all_but = |allowed: &[Attempt]| -> Vec<Attempt> {
+        let all = Attempt::ALL.into_iter().chain([
+            Attempt::TcpConnectToPort9,
+            Attempt::TcpFastOpen,
+            Attempt::MultipathTcp,
+            Attempt::TcpListen,
+            Attempt::SocketProgram,
+            Attempt::TimesOfAnyFile,
+            Attempt::MakePipe,
+        ]);
+        all.filter(|attempt| !allowed.contains(attempt)).collect()
+    };
+    let read = |host: &str| Policy::sealed().dir(host, "/", DirAccess::ReadOnly);
+    let written = std::path::Path::new("/tmp/wpool-probe");
+    let grants = [
+        // The file that is read is in there; the one that is written would be.
+        (
+            "etc for reading",
+            read("/etc"),
+            vec![Attempt::OpenRead, Attempt::OpenByAnotherCall, Attempt::Stat, Attempt::ReadLink],
+        ),
+        ("tmp for reading", read("/tmp"), vec![Attempt::Stat, Attempt::ReadLink]),
+        (
+            "tmp for writing",
+            Policy::sealed().dir("/tmp", "/", DirAccess::ReadWrite),
+            vec![Attempt::OpenWrite, Attempt::Stat, Attempt::ReadLink],
+        ),
+        ("another port", Policy::sealed().net("127.0.0.1:8"), vec![]),
+        ("port 9", Policy::sealed().net("127.0.0.1:9"), vec![Attempt::TcpConnectToPort9]),
+        ("sockets in vain", Policy::sealed().refuse_net(), vec![]),
+    ];
+    for (name, policy, allowed) in grants {
+        for method in [StartMethod::Forkserver, StartMethod::Spawn] {
+            let fate = |attempt| with(policy.clone(), FaultPhase::MidTask, &module, method, attempt);
+            for attempt in all_but(&allowed) {
+                assert_ne!(fate(attempt), Fate::Allowed, "{name}, {method:?}: {attempt:?}");
+            }
+            for attempt in &allowed {
+                assert_eq!(fate(*attempt), Fate::Allowed, "{name}, {method:?}: {attempt:?}");
+            }
+            let _not_made = std::fs::remove_file(written);
+        }
+    }
+}
+
+/// landlock alone: what the list of calls lets through is refused for what it is.
+#[test]
+fn landlock_alone_holds_grants_to_their_shape() {
+    let _lock = ONE_AT_A_TIME.lock();
+    let module = guest("upper");
+    if wpool::doctor(&loader()).unwrap().steps.iter().any(|step| step.missing.is_some()) {
+        println!("skipped: not all of the sandbox is enforced here");
+        return;
+    }
+    let fate = |policy: Policy, attempt| with(policy, FaultPhase::Unlisted, &module, StartMethod::Spawn, attempt);
+    let dir = |host: &str, access| Policy::sealed().dir(host, "/", access);
+    // Writing where only reading is granted, executing, pipes, and the same in another directory.
+    assert_eq!(fate(dir("/tmp", DirAccess::ReadOnly), Attempt::OpenWrite), Fate::Refused);
+    assert_eq!(fate(dir("/etc", DirAccess::ReadOnly), Attempt::OpenRead), Fate::Allowed);
+    assert_eq!(fate(dir("/tmp", DirAccess::ReadWrite), Attempt::OpenRead), Fate::Refused);
+    assert_eq!(fate(dir("/tmp", DirAccess::ReadWrite), Attempt::MakePipe), Fate::Refused);
+    assert_eq!(fate(dir("/bin/..", DirAccess::ReadWrite), Attempt::Execute), Fate::Refused);
+    assert_eq!(fate(Policy::sealed().net("127.0.0.1:8"), Attempt::TcpConnectToPort9), Fate::Refused);
+    assert_eq!(fate(Policy::sealed().net("127.0.0.1:9"), Attempt::TcpConnectToPort9), Fate::Allowed);
 }
 
 #[test]

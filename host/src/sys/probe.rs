@@ -39,10 +39,17 @@ pub enum Attempt {
     BecomeTraceable,
     MemoryFile,
     WriteInherited,
+    TcpConnectToPort9,
+    TcpFastOpen,
+    MultipathTcp,
+    TcpListen,
+    SocketProgram,
+    TimesOfAnyFile,
+    MakePipe,
 }
 
 impl Attempt {
-    /// All of them.
+    /// All that nothing but a grant could allow.
     #[doc(hidden)]
     pub const ALL: [Attempt; 28] = [
         Attempt::OpenRead,
@@ -165,6 +172,21 @@ impl Attempt {
                 }
                 Attempt::BecomeTraceable => libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 1, 0, 0, 0),
                 Attempt::MemoryFile => libc::syscall(libc::SYS_memfd_create, path(c"probe"), 0),
+                Attempt::TcpConnectToPort9 => match send_by(libc::SOCK_STREAM, 0, Way::Connect) {
+                    // Nobody listens there: nothing but that was in the way.
+                    -1 if io::Error::last_os_error().raw_os_error() == Some(libc::ECONNREFUSED) => 0,
+                    result => result,
+                },
+                Attempt::TcpFastOpen => send_by(libc::SOCK_STREAM, 0, Way::Send(libc::MSG_FASTOPEN)),
+                Attempt::MultipathTcp => send_by(libc::SOCK_STREAM, libc::IPPROTO_MPTCP, Way::Nothing),
+                Attempt::TcpListen => send_by(libc::SOCK_STREAM, 0, Way::Listen),
+                Attempt::SocketProgram => send_by(libc::SOCK_STREAM, 0, Way::Program),
+                Attempt::TimesOfAnyFile => {
+                    libc::syscall(libc::SYS_utimensat, libc::AT_FDCWD, path(c"/tmp/wpool-probe-times"), none, 0)
+                }
+                Attempt::MakePipe => {
+                    libc::syscall(libc::SYS_mknodat, libc::AT_FDCWD, path(c"/tmp/wpool-probe-pipe"), libc::S_IFIFO, 0)
+                }
                 Attempt::WriteInherited => libc::syscall(libc::SYS_write, Self::INHERITED, path(c"probe"), 5),
             }
         };
@@ -180,6 +202,54 @@ impl Attempt {
 unsafe fn map(protection: libc::c_int) -> libc::c_long {
     // SAFETY: see above.
     unsafe { libc::syscall(libc::SYS_mmap, 0, 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) }
+}
+
+/// What is done with a socket of IPv4.
+enum Way {
+    Nothing,
+    Connect,
+    Send(libc::c_int),
+    Listen,
+    Program,
+}
+
+/// # Safety
+/// The address and the program are local storage that outlives the calls.
+unsafe fn send_by(kind: libc::c_int, protocol: libc::c_int, way: Way) -> libc::c_long {
+    // Port 9 at 127.0.0.1.
+    let mut address = [0u8; 16];
+    address[..2].copy_from_slice(&u16::try_from(libc::AF_INET).unwrap_or_default().to_ne_bytes());
+    address[2..8].copy_from_slice(&[0, 9, 127, 0, 0, 1]);
+    // Lets everything pass: `return -1`.
+    let mut filter = libc::sock_filter { code: 6, jt: 0, jf: 0, k: u32::MAX };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut filter };
+    // SAFETY: see above.
+    unsafe {
+        let socket = libc::syscall(libc::SYS_socket, libc::AF_INET, kind, protocol);
+        match way {
+            _ if socket == -1 => -1,
+            Way::Nothing => 0,
+            Way::Connect => libc::syscall(libc::SYS_connect, socket, address.as_ptr(), 16),
+            Way::Send(flags) => libc::syscall(
+                libc::SYS_sendto,
+                socket,
+                address.as_ptr(),
+                1,
+                flags | libc::MSG_NOSIGNAL,
+                address.as_ptr(),
+                16,
+            ),
+            Way::Listen => libc::syscall(libc::SYS_listen, socket, 1),
+            Way::Program => libc::syscall(
+                libc::SYS_setsockopt,
+                socket,
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                &raw const program,
+                size_of_val(&program),
+            ),
+        }
+    }
 }
 
 /// # Safety
