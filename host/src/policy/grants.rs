@@ -43,6 +43,7 @@ pub(crate) struct NetGrant {
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
+#[cfg(any(feature = "worker", test))]
 impl Grants {
     /// Whether there is a file to be reached.
     pub(crate) fn has_dirs(&self) -> bool {
