@@ -47,6 +47,7 @@ over_all_start_methods! {
     o19_next_timeout_gives_up_and_the_iterator_goes_on
     o20_imap_unordered_gives_each_result_once
     a_slow_task_keeps_none_behind_it_from_an_idle_worker
+    large_records_and_results_come_whole_beside_small_ones
     o23_map_reports_the_first_failure_once_all_are_done
     o23_try_map_gives_each_outcome
     o30_after_close_nothing_is_taken_and_everything_is_finished
@@ -267,6 +268,22 @@ fn o19_next_timeout_gives_up_and_the_iterator_goes_on(method: StartMethod) {
     let mut results = pool.imap_unordered(&hello, sleepers(1, 300));
     assert_eq!(results.next_timeout(Duration::from_millis(10)), Err(TimedOut));
     assert_eq!(results.next_timeout(Duration::from_secs(9)).unwrap().unwrap().0, 0);
+}
+
+fn large_records_and_results_come_whole_beside_small_ones(method: StartMethod) {
+    let pool = builder(&guest("upper"), method).isolation(Isolation::Reuse).build().unwrap();
+    let upper = pool.func::<Vec<u8>, Vec<u8>>("run").unwrap();
+    let record = |len: usize| (0..len).map(|n| b'a' + (n % 26) as u8).collect::<Vec<u8>>();
+    // Below, at and above the size from which they travel in another way; one alone, and several in a batch.
+    let lens =
+        [0, 1, 65_535, 65_536, 65_537, 7, 1 << 20, 100_000, 100_000, 100_000, 100_000, 5 << 20, 3, 40 << 20, 70_000];
+    for _ in 0..2 {
+        let results = pool.imap(&upper, lens.into_iter().map(record));
+        for (len, result) in lens.into_iter().zip(results) {
+            // Not `assert_eq`, which would print them.
+            assert!(result.unwrap() == record(len).to_ascii_uppercase(), "a record of {len} bytes");
+        }
+    }
 }
 
 fn a_slow_task_keeps_none_behind_it_from_an_idle_worker(method: StartMethod) {

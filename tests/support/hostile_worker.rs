@@ -40,6 +40,11 @@ const STDOUT: u8 = 18;
 const TOOK: u8 = 20;
 const USED: u8 = 22;
 const BATCH_DONE: u8 = 21;
+const PLACED: u8 = 23;
+
+fn place(offset: u64, len: u64) -> Vec<u8> {
+    frame(PLACED, &[offset.to_le_bytes(), len.to_le_bytes()].concat())
+}
 
 fn commit(deed: &str, socket: &mut std::fs::File) {
     let mut say = |bytes: &[u8]| socket.write_all(bytes).is_ok();
@@ -81,6 +86,11 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "failure-of-garbage" => drop(say(&frame(FAILED, b"\xff\xfe"))),
         "control-of-garbage" => drop(say(&frame(CONTROL, b"{}"))),
         "odd-usage" => drop(say(&frame(USED, b"123456789"))),
+        // It has no arena: it has not said that it mapped it.
+        "placed-nowhere" => drop(say(&place(0, 100_000))),
+        "placed-outside" => drop(say(&place(u64::MAX - 5, 1 << 19))),
+        "placed-too-long" => drop(say(&place(0, 1 << 40))),
+        "placed-oddly" => drop(say(&frame(PLACED, b"x"))),
         "short-time" => drop(say(&frame(TOOK, b"x"))),
         "short-batch-done" => drop(say(&frame(BATCH_DONE, b"x"))),
         "init-failed-late" => drop(say(&frame(CONTROL, br#"{"InitFailed":{"failure":"Cancelled"}}"#))),

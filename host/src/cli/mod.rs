@@ -41,6 +41,7 @@ use crate::escape::{ForTerminal, is_plain};
 /// file or socket of ours is ever taken for the standard streams.
 #[doc(hidden)]
 pub fn main() -> ExitCode {
+    crate::sys::keep_freed_memory();
     std::panic::set_hook(Box::new(|panic| {
         let text =
             format!("wpool: internal error, please report it: {}\n", crate::escape::shortened(&panic.to_string()));

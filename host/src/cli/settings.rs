@@ -23,7 +23,7 @@ use crate::value::{Type, Value};
 /// More workers than this help nobody; a typing error should not fill the process table.
 const JOBS_MAX: usize = 1024;
 /// Descriptors that a worker costs us, and those for everything else.
-const FDS_PER_WORKER: u64 = 4;
+const FDS_PER_WORKER: u64 = 5;
 const FDS_OF_OURS: u64 = 32;
 
 /// Loads the module, and passes on what its cache had to say.

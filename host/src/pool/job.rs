@@ -471,7 +471,7 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
             kind @ (Kind::Returned | Kind::Failed) => {
                 return Some(Parsed { kind, payload: frame.payload, stdout, stderr, micros, used, len: at });
             }
-            Kind::Control | Kind::Batch | Kind::BatchDone => return None,
+            Kind::Control | Kind::Batch | Kind::BatchDone | Kind::Placed => return None,
         }
     }
 }

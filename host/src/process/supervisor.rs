@@ -320,6 +320,8 @@ impl Listener<'_> {
                 }
                 Kind::Stdout => pass(frame.payload, &mut self.sinks.stdout, || self.shared.lock(), |s| &mut s.stdout),
                 Kind::Stderr => pass(frame.payload, &mut self.sinks.stderr, || self.shared.lock(), |s| &mut s.stderr),
+                // Nothing of it was placed where large results may lie.
+                Kind::Placed => return Err(Violation::Unexpected("a result where none may be").into()),
                 Kind::Took | Kind::Used | Kind::BatchDone => {}
                 Kind::Control => match message::read_control(frame)? {
                     FromWorker::Hello { .. } => self.running.hear_hello(),

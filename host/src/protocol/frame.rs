@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Stderr = 19,
     /// From a worker: how long the task whose result follows took, `micros: u64 LE`.
     Took = 20,
+    /// From a worker: a task returned; its result is in the arena, at `offset: u64 LE, length: u64 LE` of the part for results.
+    Placed = 23,
     /// From a worker: a batch is finished; `busy: u64 LE` nanoseconds.
     BatchDone = 21,
     /// From a worker, beside `Took`: what the task used, a [`super::message::Used`].
@@ -44,6 +46,7 @@ impl Kind {
             19 => Kind::Stderr,
             20 => Kind::Took,
             21 => Kind::BatchDone,
+            23 => Kind::Placed,
             22 => Kind::Used,
             _ => return None,
         })
@@ -94,6 +97,17 @@ pub(crate) fn head(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Violation> {
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>, Violation> {
     let Some((kind, len)) = head(bytes)? else { return Ok(None) };
     Ok(bytes[HEADER_LEN..].get(..len).map(|payload| Frame { kind, payload }))
+}
+
+/// Appends the head of a frame whose payload of `len` bytes the caller appends.
+///
+/// # Panics
+/// If that is more than [`FRAME_LEN_MAX`].
+pub(crate) fn write_head(out: &mut Vec<u8>, kind: Kind, len: usize) {
+    assert!(len <= FRAME_LEN_MAX, "a frame of {len} bytes was announced");
+    let len = u32::try_from(len).expect("FRAME_LEN_MAX is less than u32::MAX");
+    out.extend_from_slice(&len.to_le_bytes());
+    out.push(kind as u8);
 }
 
 /// Appends a frame whose payload `fill` writes.

@@ -270,7 +270,7 @@ impl Used {
 }
 
 /// The records of one batch: `plan: u32, attempt: u32`, then for each record `length: u32` and its bytes. The topmost bit of the length says
-/// that it is no record but the reason why there is none.
+/// that it is no record but the reason why there is none; the next bit, that it is the place of a record in the arena, `offset: u64, length: u64`.
 #[derive(Clone)]
 pub(crate) struct Batch<'b> {
     pub(crate) plan: u32,
@@ -295,7 +295,7 @@ impl<'b> Batch<'b> {
     /// Appends a record in the form that batches hold it.
     ///
     /// # Panics
-    /// If the record is 2 GiB long; the pool refuses such input before.
+    /// If the record is 1 GiB long; the pool refuses such input before.
     pub(crate) fn write_record(out: &mut Vec<u8>, record: &[u8]) {
         out.extend_from_slice(&Self::len_of(record).to_le_bytes());
         out.extend_from_slice(record);
@@ -307,14 +307,32 @@ impl<'b> Batch<'b> {
         out.extend_from_slice(reason.as_bytes());
     }
 
+    /// Appends a record, of the form that batches hold, that lies in the arena at `offset`.
+    pub(crate) fn write_placed(out: &mut Vec<u8>, offset: u64, len: usize) {
+        out.extend_from_slice(&(16 | PLACED).to_le_bytes());
+        out.extend_from_slice(&offset.to_le_bytes());
+        out.extend_from_slice(&(len as u64).to_le_bytes());
+    }
+
+    /// The bytes of a record that is given in the form that batches hold; `None` if it is not one of bytes.
+    pub(crate) fn bytes_of(record: &[u8]) -> Option<&[u8]> {
+        let (len, bytes) = record.split_first_chunk()?;
+        (u32::from_le_bytes(*len) & (MISFIT | PLACED) == 0).then_some(bytes)
+    }
+
     fn len_of(record: &[u8]) -> u32 {
-        let len = u32::try_from(record.len()).ok().filter(|len| len & MISFIT == 0);
+        let len = u32::try_from(record.len()).ok().filter(|len| len & (MISFIT | PLACED) == 0);
         len.expect("records are checked against the input limit")
     }
 }
 
 /// The bit of a record's length that says that there is none.
 const MISFIT: u32 = 1 << 31;
+/// The bit of a record's length that says that it is elsewhere.
+const PLACED: u32 = 1 << 30;
+
+/// Records and results of so many bytes or more travel through the arena. Below that, the copies through a socket cost less than the calls for it.
+pub(crate) const LARGE: usize = 64 << 10;
 
 /// What a batch holds for one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,8 +342,19 @@ pub(crate) enum Record<'b> {
     Misfit(&'b [u8]),
 }
 
+/// One of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry<'b> {
+    Here(Record<'b>),
+    /// The record is in the arena.
+    Placed {
+        offset: u64,
+        len: u64,
+    },
+}
+
 impl<'b> Iterator for Batch<'b> {
-    type Item = Result<Record<'b>, Violation>;
+    type Item = Result<Entry<'b>, Violation>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.records.is_empty() {
@@ -333,8 +362,16 @@ impl<'b> Iterator for Batch<'b> {
         }
         let record = self.records.split_first_chunk().and_then(|(len, rest)| {
             let len = u32::from_le_bytes(*len);
-            let (bytes, rest) = rest.split_at_checked((len & !MISFIT) as usize)?;
-            Some((if len & MISFIT == 0 { Record::Bytes(bytes) } else { Record::Misfit(bytes) }, rest))
+            let (bytes, rest) = rest.split_at_checked((len & !(MISFIT | PLACED)) as usize)?;
+            let record = match (len & MISFIT != 0, len & PLACED != 0) {
+                (false, false) => Entry::Here(Record::Bytes(bytes)),
+                (true, _) => Entry::Here(Record::Misfit(bytes)),
+                (false, true) => {
+                    let (offset, len) = bytes.split_first_chunk()?;
+                    Entry::Placed { offset: u64::from_le_bytes(*offset), len: u64::from_le_bytes(len.try_into().ok()?) }
+                }
+            };
+            Some((record, rest))
         });
         match record {
             Some((record, rest)) => {
@@ -372,6 +409,15 @@ pub(crate) fn write_took(out: &mut Vec<u8>, took: std::time::Duration) {
     frame::write(out, Kind::Took, |out| out.extend_from_slice(&micros.to_le_bytes()));
 }
 
+/// Appends a [`Kind::Placed`] frame: a result of `len` bytes is at `offset` of the arena's part for results.
+#[cfg(feature = "worker")]
+pub(crate) fn write_placed(out: &mut Vec<u8>, offset: u64, len: usize) {
+    frame::write(out, Kind::Placed, |out| {
+        out.extend_from_slice(&offset.to_le_bytes());
+        out.extend_from_slice(&(len as u64).to_le_bytes());
+    });
+}
+
 /// Appends a [`Kind::Failed`] frame.
 pub(crate) fn write_failure(out: &mut Vec<u8>, failure: &Failure) {
     frame::write(out, Kind::Failed, |out| {
@@ -397,11 +443,15 @@ mod tests {
             for record in &records {
                 Batch::write_record(&mut payload, record);
                 Batch::write_misfit(&mut payload, "why");
+                Batch::write_placed(&mut payload, 7, record.len());
             }
             let batch = Batch::parse(&payload).unwrap();
             prop_assert_eq!((batch.plan, batch.attempt), (3, 2));
-            let read: Result<Vec<Record>, _> = batch.collect();
-            let written: Vec<Record> = records.iter().flat_map(|r| [Record::Bytes(r), Record::Misfit(b"why")]).collect();
+            let read: Result<Vec<Entry>, _> = batch.collect();
+            let placed = |r: &[u8]| Entry::Placed { offset: 7, len: r.len() as u64 };
+            let here = Entry::Here;
+            let written: Vec<Entry> =
+                records.iter().flat_map(|r| [here(Record::Bytes(r)), here(Record::Misfit(b"why")), placed(r)]).collect();
             prop_assert_eq!(read.unwrap(), written);
         }
 
@@ -424,7 +474,8 @@ mod tests {
         fn any_bytes_are_read_as_a_batch_without_panic(payload in proptest::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(batch) = Batch::parse(&payload) {
                 let len = |record| match record {
-                    Ok(Record::Bytes(bytes) | Record::Misfit(bytes)) => bytes.len(),
+                    Ok(Entry::Here(Record::Bytes(bytes) | Record::Misfit(bytes))) => bytes.len(),
+                    Ok(Entry::Placed { .. }) => 16,
                     Err(_) => 0,
                 };
                 prop_assert!(batch.map(len).sum::<usize>() <= payload.len());

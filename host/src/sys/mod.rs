@@ -5,6 +5,8 @@
 mod exit;
 #[cfg(feature = "worker")]
 mod fork;
+#[cfg(any(feature = "worker", feature = "cli"))]
+mod heap;
 mod page;
 #[cfg(feature = "fault-points")]
 mod probe;
@@ -16,7 +18,9 @@ mod tick;
 pub(crate) use self::exit::at_exit;
 #[cfg(feature = "worker")]
 pub(crate) use self::fork::{Fork, fork_as_sibling, unshare_namespaces};
-pub(crate) use self::page::StatusPage;
+#[cfg(any(feature = "worker", feature = "cli"))]
+pub(crate) use self::heap::keep_freed_memory;
+pub(crate) use self::page::{HALF_LEN, RESULTS_LEN, StatusPage};
 #[cfg(feature = "fault-points")]
 pub use self::probe::Attempt;
 #[cfg(feature = "cli")]

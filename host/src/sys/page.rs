@@ -1,4 +1,4 @@
-//! The status page: one page shared by the coordinator and one worker.
+//! The memory that the coordinator shares with one worker: a status page, and behind it an arena for large payloads.
 //!
 //! The worker says how many tasks it has started, so that a death is charged to the one that was running and to no other;
 //! the coordinator says which of them nobody wants any more, and that it wants the guest to stop. The worker's side is not trusted: its count is only ever clamped
@@ -11,19 +11,40 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
+use rustix::process::{Resource, getrlimit};
 
 #[repr(C)]
 struct Layout {
     started: AtomicU64,
     cancelled: AtomicU64,
     stop: AtomicU32,
+    /// The worker has mapped the arena.
+    has_arena: AtomicU32,
+    /// How many results the coordinator has copied out of the arena.
+    taken: AtomicU64,
 }
 
 /// A mapping of the page in this process.
+///
+/// The arena is a few hundred megabytes of addresses, which cost nothing until they are used. The coordinator does not map it: it reads and writes
+/// the file behind it, so that what a hostile worker does there at the same time is no concern of its memory.
 #[derive(Debug)]
 pub(crate) struct StatusPage {
     at: NonNull<Layout>,
+    /// The coordinator's side of the arena.
+    file: Option<OwnedFd>,
+    /// The worker's side of it.
+    #[cfg(feature = "worker")]
+    arena: Option<NonNull<u8>>,
 }
+
+/// Each half of the arena's part for records. A batch's large records lie in one of them; a worker holds two batches.
+pub(crate) const HALF_LEN: u64 = 256 << 20;
+/// The arena's part for results, behind the two halves.
+pub(crate) const RESULTS_LEN: u64 = 256 << 20;
+const ARENA_BYTES: usize = 768 << 20;
+const ARENA_LEN: u64 = ARENA_BYTES as u64;
+const _: () = assert!(ARENA_LEN == 2 * HALF_LEN + RESULTS_LEN);
 
 /// In the count of tasks started: no more may be. No worker lives to start so many that the count itself comes near.
 const FROZEN: u64 = 1 << 63;
@@ -40,15 +61,43 @@ impl StatusPage {
     /// A new page, and the descriptor by which a worker maps the same one.
     pub(crate) fn create() -> io::Result<(StatusPage, OwnedFd)> {
         let fd = rustix::fs::memfd_create("wpool-status", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        rustix::fs::ftruncate(&fd, PAGE_LEN as u64)?;
+        // A limit on the length of files holds for this one too, and to go over it is a signal that kills.
+        let most = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+        let arena = if most >= PAGE_LEN as u64 + ARENA_LEN { ARENA_LEN } else { 0 };
+        rustix::fs::ftruncate(&fd, PAGE_LEN as u64 + arena)?;
         // Nobody can shrink it under our mapping: no SIGBUS.
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Ok((StatusPage::open(&fd)?, fd))
+        let mut page = StatusPage::map(&fd)?;
+        page.file = if arena > 0 { Some(fd.try_clone()?) } else { None };
+        Ok((page, fd))
     }
 
-    /// Maps the page behind `fd`.
+    /// Maps the page behind `fd`, and the arena, if there is one and there are addresses for it.
+    #[cfg(feature = "worker")]
     pub(crate) fn open(fd: impl AsFd) -> io::Result<StatusPage> {
-        if rustix::fs::fstat(&fd)?.st_size != PAGE_LEN as i64 {
+        let mut page = StatusPage::map(&fd)?;
+        if rustix::fs::fstat(&fd)?.st_size == (PAGE_LEN as u64 + ARENA_LEN) as i64 {
+            // SAFETY: a fresh shared mapping at an address of the kernel's choice aliases nothing of ours; the file is as long as that, and
+            // sealed.
+            let arena = unsafe {
+                rustix::mm::mmap(
+                    std::ptr::null_mut(),
+                    ARENA_BYTES,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::SHARED,
+                    fd,
+                    PAGE_LEN as u64,
+                )
+            };
+            page.arena = arena.ok().and_then(|at| NonNull::new(at.cast()));
+            page.layout().has_arena.store(page.arena.is_some().into(), Ordering::Release);
+        }
+        Ok(page)
+    }
+
+    fn map(fd: impl AsFd) -> io::Result<StatusPage> {
+        let len = rustix::fs::fstat(&fd)?.st_size;
+        if len != PAGE_LEN as i64 && len != (PAGE_LEN as u64 + ARENA_LEN) as i64 {
             return Err(io::Error::other("the status page has the wrong size"));
         }
         // SAFETY: a fresh shared mapping at an address of the kernel's choice aliases nothing of ours.
@@ -63,7 +112,12 @@ impl StatusPage {
             )?
         };
         let at = NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap returned null"))?;
-        Ok(StatusPage { at })
+        Ok(StatusPage {
+            at,
+            file: None,
+            #[cfg(feature = "worker")]
+            arena: None,
+        })
     }
 
     fn layout(&self) -> &Layout {
@@ -109,6 +163,54 @@ impl StatusPage {
         cancelled != 0 && self.started() <= cancelled
     }
 
+    // The arena.
+
+    /// The coordinator: the file behind the arena, if both sides have it.
+    pub(crate) fn arena(&self) -> Option<&OwnedFd> {
+        self.file.as_ref().filter(|_| self.layout().has_arena.load(Ordering::Acquire) != 0)
+    }
+
+    /// Where a place in the arena is in its file.
+    pub(crate) fn in_file(offset: u64) -> u64 {
+        PAGE_LEN as u64 + offset
+    }
+
+    /// The coordinator: one more result has been copied out.
+    pub(crate) fn take_one(&self) {
+        self.layout().taken.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The worker: how many results have been copied out.
+    #[cfg(feature = "worker")]
+    pub(crate) fn taken(&self) -> u64 {
+        self.layout().taken.load(Ordering::Acquire)
+    }
+
+    /// The worker: a record that the coordinator has put into the arena. `None`: there is no such place.
+    #[cfg(feature = "worker")]
+    pub(crate) fn record(&self, offset: u64, len: u64) -> Option<&[u8]> {
+        let arena = self.arena.filter(|_| offset.checked_add(len).is_some_and(|end| end <= 2 * HALF_LEN))?;
+        // SAFETY: the range was checked to be within the mapping, which lives as long as `self` and is readable. Its pages are zero until they are
+        // written. The coordinator, which alone writes to this part, leaves a batch's records alone until the worker says that the batch is done;
+        // the caller's borrow ends before that.
+        Some(unsafe {
+            std::slice::from_raw_parts(arena.as_ptr().add(usize::try_from(offset).ok()?), usize::try_from(len).ok()?)
+        })
+    }
+
+    /// The worker: copies a result into the arena, at `offset` of the part for results. `false`: it does not fit there.
+    #[cfg(feature = "worker")]
+    pub(crate) fn put_result(&self, offset: u64, result: &[u8]) -> bool {
+        let fits = offset.checked_add(result.len() as u64).is_some_and(|end| end <= RESULTS_LEN);
+        let (Some(arena), Ok(at)) = (self.arena.filter(|_| fits), usize::try_from(2 * HALF_LEN + offset)) else {
+            return false;
+        };
+        // SAFETY: the range was checked to be within the mapping, which is writable and no part of any Rust object, so that `result` does not
+        // overlap it. No reference to this part is ever made; the other process only has it copied by the kernel.
+        unsafe { std::ptr::copy_nonoverlapping(result.as_ptr(), arena.as_ptr().add(at), result.len()) };
+        true
+    }
+
     /// The coordinator asks the worker's guest to stop, at its own convenience.
     pub(crate) fn ask_to_stop(&self) {
         self.layout().stop.store(1, Ordering::Release);
@@ -126,6 +228,12 @@ impl Drop for StatusPage {
         // SAFETY: `at` is the mapping made in `open`, and no reference to it outlives `self`.
         let unmapped = unsafe { rustix::mm::munmap(self.at.as_ptr().cast(), PAGE_LEN) };
         debug_assert!(unmapped.is_ok(), "unmapping our own page cannot fail");
+        #[cfg(feature = "worker")]
+        if let Some(arena) = self.arena {
+            // SAFETY: as above, for the mapping made in `open`; slices of it borrow `self`.
+            let unmapped = unsafe { rustix::mm::munmap(arena.as_ptr().cast(), ARENA_BYTES) };
+            debug_assert!(unmapped.is_ok(), "unmapping our own arena cannot fail");
+        }
     }
 }
 

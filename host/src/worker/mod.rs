@@ -47,6 +47,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// The whole life of a worker process. `None`: the arguments were not ours.
 pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
     let Some(((role, parent), sandbox)) = args else { sys::exit_now(EXIT_SOFTWARE) };
+    sys::keep_freed_memory();
     let confinement = Confinement::begin(sandbox, parent);
     name_thread(match role {
         ProgramRole::Compiler => "wpool-compiler",

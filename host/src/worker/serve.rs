@@ -15,7 +15,7 @@ use super::outbox::Outbox;
 use super::{fault_point, say};
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
-use crate::protocol::message::{self, Batch, Failure, FromWorker, Record, ToWorker};
+use crate::protocol::message::{self, Batch, Entry, Failure, FromWorker, Record, ToWorker};
 use crate::sandbox::Status;
 use crate::sys::{self, Ticker};
 
@@ -244,6 +244,7 @@ fn run_batch<S: Carrier>(mut batch: Batch<'_>, results: &mut Results<S>, guest: 
     let started = Instant::now();
     let mut ended = Ended { code: EXIT_OK };
     let mut begun = false;
+    let arena = guest.arena();
     let mut many = MANY_MAX;
     // What is to become of the next record, if it has been started already.
     let mut next_start = None;
@@ -270,12 +271,19 @@ fn run_batch<S: Carrier>(mut batch: Batch<'_>, results: &mut Results<S>, guest: 
             next_start = Some(start);
         }
         let Some(record) = batch.next() else { break };
-        let record = record?;
+        let entry = record?;
         let start = next_start.take().unwrap_or_else(|| guest.start_one());
         if start == Start::TakenBack {
             break;
         }
         begun = true;
+        let record = match entry {
+            Entry::Here(record) => record,
+            Entry::Placed { offset, len } => {
+                let nowhere = || Violation::Malformed("a record at no place".to_owned());
+                Record::Bytes(arena.as_ref().and_then(|arena| arena.record(offset, len)).ok_or_else(nowhere)?)
+            }
+        };
         ended = match record {
             Record::Bytes(record) if start == Start::Run => results.run(guest, plan, attempt, record),
             Record::Bytes(_) => results.unanswered(&Failure::Cancelled),
@@ -302,7 +310,7 @@ fn run_batch<S: Carrier>(mut batch: Batch<'_>, results: &mut Results<S>, guest: 
 fn next_records<'b>(batch: &Batch<'b>, count: usize, longest: usize) -> Vec<&'b [u8]> {
     let mut room = MANY_BYTES_MAX;
     let fit = |record| match record {
-        Ok(Record::Bytes(record)) if record.len() <= longest => {
+        Ok(Entry::Here(Record::Bytes(record))) if record.len() <= longest => {
             room = room.checked_sub(record.len())?;
             Some(record)
         }

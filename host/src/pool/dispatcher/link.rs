@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::arena::{Halves, take_result};
 use super::{Dispatcher, socket_token};
 use crate::context::Child;
 use crate::error::TaskError;
@@ -14,7 +15,7 @@ use crate::pool::events::PoolEvent;
 use crate::pool::job::{By, ResultChunk};
 use crate::pool::schedule::{Action, Event, JobId, WorkerId};
 use crate::protocol::frame::{self, Frame, Kind, Violation};
-use crate::protocol::message::{self, Batch, Failure, FromWorker, ToWorker, Used};
+use crate::protocol::message::{self, Batch, Failure, FromWorker, LARGE, ToWorker, Used};
 use crate::sys::StatusPage;
 
 /// How much is read from a worker at once.
@@ -46,6 +47,7 @@ pub(super) struct Link {
     sent: usize,
     /// The socket is registered for writing.
     wants_write: bool,
+    halves: Halves,
     stage: Stage,
     plans: Vec<u32>,
     /// It was told to end.
@@ -76,6 +78,7 @@ impl Link {
             outgoing: Vec::new(),
             sent: 0,
             wants_write: false,
+            halves: Halves::default(),
             stage: Stage::Silent,
             plans: Vec::new(),
             is_retiring: false,
@@ -105,14 +108,20 @@ impl Dispatcher {
             link.plans.push(plan);
             message::write_control(&mut link.outgoing, &ToWorker::Plan { id: plan, call: call.clone() });
         }
-        frame::write(&mut link.outgoing, Kind::Batch, |out| {
+        let Link { outgoing, halves, page, .. } = link;
+        halves.begin();
+        frame::write(outgoing, Kind::Batch, |out| {
             Batch::write_head(out, plan, attempt);
             let (mut first, mut left) = (first, count);
             while left > 0 {
                 let at = open.chunks.partition_point(|c| c.first + c.count() <= first);
                 let chunk = &open.chunks[at];
                 let part = left.min(chunk.first + chunk.count() - first);
-                out.extend_from_slice(chunk.records(first, part));
+                let records = chunk.records(first, part);
+                match records.len() as u64 / part < LARGE as u64 {
+                    true => out.extend_from_slice(records),
+                    false => (first..first + part).for_each(|n| add_large(chunk.records(n, 1), halves, page, out)),
+                }
                 (first, left) = (first + part, left - part);
             }
         });
@@ -275,6 +284,14 @@ impl Dispatcher {
                 results.attached = 0;
                 Ok(())
             }
+            Kind::Placed => {
+                self.expect_answer(worker, results)?;
+                self.pass_on(worker, &bytes[..at], results);
+                self.fetch(worker, &bytes[results.from..at], frame.payload)?;
+                results.from = end;
+                results.attached = 0;
+                Ok(())
+            }
             Kind::Failed => {
                 self.expect_answer(worker, results)?;
                 results.attached = 0;
@@ -316,6 +333,9 @@ impl Dispatcher {
                     .map_err(|_| Violation::Malformed("a duration that is not 8 bytes".to_owned()))?;
                 self.pass_on(worker, &bytes[..at], results);
                 results.from = end;
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.halves.batch_done(&link.page);
+                }
                 self.on(Event::BatchDone { worker, busy: Duration::from_nanos(u64::from_le_bytes(nanos)) });
                 if !self.schedule.is_busy(worker) {
                     self.set_state(worker, WorkerState::Idle);
@@ -378,6 +398,9 @@ impl Dispatcher {
                 Ok(())
             }
             FromWorker::Thawed if self.schedule.is_frozen(worker) => {
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.halves.all_done(&link.page);
+                }
                 self.on(Event::Thawed { worker });
                 Ok(())
             }
@@ -423,6 +446,26 @@ impl Dispatcher {
         at
     }
 
+    /// Fetches a result from the arena and passes it on. `attached`: the frames that belong to it.
+    fn fetch(&mut self, worker: WorkerId, attached: &[u8], place: &[u8]) -> Result<(), Violation> {
+        let wrong = || Violation::Malformed("a result at no place".to_owned());
+        let Some(link) = self.links.get(&worker) else { return Ok(()) };
+        let (offset, len) = place.split_first_chunk().ok_or_else(wrong)?;
+        let len = u64::from_le_bytes(len.try_into().map_err(|_| wrong())?);
+        let len = usize::try_from(len).ok().filter(|len| *len <= self.spec.limits.output).ok_or_else(wrong)?;
+        let mut frames = Vec::with_capacity(attached.len() + frame::HEADER_LEN + len);
+        frames.extend_from_slice(attached);
+        frame::write_head(&mut frames, Kind::Returned, len);
+        take_result(&link.page, u64::from_le_bytes(*offset), len, &mut frames).map_err(|_| wrong())?;
+        let by = self.by(worker);
+        let mut frames = Some(frames);
+        self.on_answer(Event::Returned { worker, count: 1, failed: 0 }, |this, job, first, count, attempt| {
+            let frames = frames.take().unwrap_or_default();
+            this.deliver(job, ResultChunk::answered(first, count, frames, By { attempt, ..by }), 0);
+        });
+        Ok(())
+    }
+
     /// A task failed in a way that may be worth another try.
     fn fail(&mut self, worker: WorkerId, frames: &[u8], failure: Failure) {
         let by = self.by(worker);
@@ -466,6 +509,14 @@ impl Dispatcher {
     fn by(&self, worker: WorkerId) -> By {
         let pid = self.links.get(&worker).and_then(|l| l.child.as_ref()).map_or(0, Child::pid);
         By { worker, pid, attempt: 1 }
+    }
+}
+
+/// Adds a record to a batch, through the arena if it is large and there is room.
+fn add_large(record: &[u8], halves: &mut Halves, page: &StatusPage, out: &mut Vec<u8>) {
+    match Batch::bytes_of(record).and_then(|bytes| Some((halves.put(page, bytes)?, bytes.len()))) {
+        Some((offset, len)) => Batch::write_placed(out, offset, len),
+        None => out.extend_from_slice(record),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The pool's one thread: it owns the workers' sockets and processes, turns what happens into events, and carries out what the
 //! [`Schedule`] decides. It never blocks on a worker; a request to the zygote is small enough for its socket.
 
+mod arena;
 mod link;
 mod staff;
 

@@ -149,7 +149,7 @@ impl Live<Instance> {
             (true, false) => self.typed::<P, Result<Vec<u8>, String>>(func, input, shared)?.map_err(failed)?,
             (true, true) => self.typed::<P, Result<String, String>>(func, input, shared)?.map_err(failed)?.into_bytes(),
         };
-        write_returned(&result, &shared.limits, out)
+        write_returned(&result, shared, out)
     }
 
     fn typed<P: Lower + Send + Sync, R: Lift + Send + Sync + 'static>(
@@ -183,7 +183,7 @@ impl Live<Instance> {
         })?;
         let result = match results.pop() {
             Some(val) if plan.gives_bytes() => match values::into_bytes(val) {
-                Ok(bytes) => return write_returned(&bytes, &shared.limits, out),
+                Ok(bytes) => return write_returned(&bytes, shared, out),
                 Err(other) => Some(other),
             },
             other => other,
@@ -191,7 +191,7 @@ impl Live<Instance> {
         let result = result.map(|val| values::from_val(val).ok_or_else(handle)).transpose()?;
         match (plan.is_command, &result) {
             (true, Some(Value::Result(Err(_)))) => Err(Failure::Exited { code: 1 }),
-            _ => plan.write_result(result, &shared.limits, out),
+            _ => plan.write_result(result, shared, out),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Format for CoreFormat {
             Some(Type::Tuple(_)) => Some(Value::Tuple(values)),
             _ => values.pop(),
         };
-        plan.write_result(result, &shared.limits, out)
+        plan.write_result(result, shared, out)
     }
 
     /// Core modules have no such convention.

@@ -104,7 +104,8 @@ impl<F: Format> Instances<F> {
         };
         let mut live = Live { store, instance };
         if let Some(plan) = &self.initializer {
-            let initialized = self.format.call(&mut live, plan, &[], shared, &mut Vec::new());
+            let call = || self.format.call(&mut live, plan, &[], shared, &mut Vec::new());
+            let initialized = shared.placement.unheard(call);
             initialized.inspect_err(|_| self.used = Some(used(&live.store, &shared.limits)))?;
         }
         Ok(live)
@@ -232,7 +233,7 @@ impl<F: Format> Instances<F> {
             // `exit(0)` is a command's ordinary end.
             Ok(()) | Err(Failure::Exited { code: 0 }) => {
                 output.report(out);
-                write_returned(&stdout, &shared.limits, out)
+                write_returned(&stdout, shared, out)
             }
             Err(failure) => {
                 // The output of a command that failed is not its result, but it may say why.

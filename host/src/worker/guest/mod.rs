@@ -11,6 +11,7 @@ mod instances;
 mod limiter;
 mod many;
 mod names;
+mod placement;
 mod plan;
 mod store;
 mod values;
@@ -28,6 +29,7 @@ pub(super) use self::describe::compile;
 pub(super) use self::engine::TABLE_ELEMENT_LEN;
 use self::instances::Instances;
 pub(super) use self::many::Progress;
+use self::placement::Placement;
 use self::plan::Plan;
 pub(super) use self::store::Me;
 use self::store::{Ctx, Output};
@@ -38,6 +40,7 @@ use crate::module::{ModuleInfo, ModuleKind};
 use crate::policy::PREVIEW1;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Call, Failure, Setup, Used};
+use crate::sys::StatusPage;
 use crate::worker::outbox::Outbox;
 
 /// How a task ended, as an exit code.
@@ -94,6 +97,7 @@ struct Shared {
     me: Arc<Me>,
     /// Where a Process's output goes as it comes.
     stream: Option<Arc<OwnedFd>>,
+    placement: Placement,
 }
 
 impl Guest {
@@ -127,6 +131,7 @@ impl Guest {
                 given,
                 me: Arc::new(Me::nobody()),
                 stream: None,
+                placement: Placement::default(),
             },
             plans: HashMap::new(),
             initializer: setup.initializer.clone(),
@@ -153,8 +158,15 @@ impl Guest {
 
     /// Learns who it is, after the fork.
     pub(super) fn enter(&mut self, me: Me, stream: Option<Arc<OwnedFd>>) {
+        // The one result of a Process goes the short way.
+        self.shared.placement = me.page().filter(|_| stream.is_none()).map(Placement::new).unwrap_or_default();
         self.shared.me = Arc::new(me);
         self.shared.stream = stream;
+    }
+
+    /// The memory that is shared with the coordinator, if large records may lie there.
+    pub(super) fn arena(&self) -> Option<Arc<StatusPage>> {
+        self.shared.placement.page()
     }
 
     pub(super) fn engine_tick(&self) -> EngineTick {

@@ -2,12 +2,13 @@
 
 use wasmtime::component::ComponentExportIndex;
 
+use super::Shared;
 use super::failure::{failed, output_limit};
 use super::values::{ARGUMENT_BYTES_MAX, BYTES_MAX, VALUES_MAX};
-use crate::limits::{Limits, size};
+use crate::limits::size;
 use crate::module::{ModuleInfo, Role};
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{Call, Failure, Input, Output};
+use crate::protocol::message::{self, Call, Failure, Input, Output};
 use crate::value::{FuncType, Type, Value, from_json, parse_many, parse_wave, to_json, to_wave};
 
 /// A call, resolved against the module's types.
@@ -133,7 +134,7 @@ impl Plan {
     pub(super) fn write_result(
         &self,
         result: Option<Value>,
-        limits: &Limits,
+        shared: &Shared,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let value = match result {
@@ -157,16 +158,19 @@ impl Plan {
             (Some(value), Output::Json) => to_json(&value).to_string().into_bytes(),
             (Some(value), Output::Wave | Output::Raw | Output::Stdout) => to_wave(&value).into_bytes(),
         };
-        write_returned(&encoded, limits, out)
+        write_returned(&encoded, shared, out)
     }
 }
 
 /// Appends a `Returned` frame, if the result is not too long.
-pub(super) fn write_returned(result: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Result<(), Failure> {
-    if result.len() > limits.output {
-        return Err(output_limit(result.len(), limits));
+pub(super) fn write_returned(result: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Result<(), Failure> {
+    if result.len() > shared.limits.output {
+        return Err(output_limit(result.len(), &shared.limits));
     }
-    frame::write(out, Kind::Returned, |out| out.extend_from_slice(result));
+    match shared.placement.put(result) {
+        Some(offset) => message::write_placed(out, offset, result.len()),
+        None => frame::write(out, Kind::Returned, |out| out.extend_from_slice(result)),
+    }
     Ok(())
 }
 

@@ -44,6 +44,10 @@ impl Me {
         Me { name: String::new(), index: 0, attempt: AtomicU32::new(1), page: None }
     }
 
+    pub(super) fn page(&self) -> Option<Arc<StatusPage>> {
+        self.page.clone()
+    }
+
     /// `false`: what was sent and has not begun was taken back.
     pub(super) fn start_one(&self) -> bool {
         self.page.as_ref().is_none_or(|page| page.start_one())

@@ -1,0 +1,191 @@
+//! Large payloads: they travel through memory that is shared with the worker, and only where they lie goes through its socket.
+//!
+//! Records are put into one of two halves, since a worker holds two batches: a half is free again when its batch is done. A record that finds no
+//! room goes through the socket as small ones do. Results the worker puts where it likes within its own part; they are copied out by the kernel
+//! before anything of them is looked at.
+
+use std::io;
+
+use rustix::fs::FallocateFlags;
+
+use crate::protocol::message::LARGE;
+use crate::sys::{HALF_LEN, RESULTS_LEN, StatusPage};
+
+/// Memory that a half keeps when its batch is done. What is behind that goes back to the system.
+const KEPT: u64 = 4 << 20;
+
+/// The two halves of an arena's part for records, as the coordinator uses them.
+#[derive(Debug, Default)]
+pub(super) struct Halves {
+    halves: [Half; 2],
+    /// How many batches have been sent, and how many of them are done.
+    sent: u64,
+    done: u64,
+}
+
+#[derive(Debug, Default)]
+struct Half {
+    /// The batch whose records lie here.
+    batch: Option<u64>,
+    used: u64,
+}
+
+impl Halves {
+    /// From now on, records are of the next batch.
+    pub(super) fn begin(&mut self) {
+        self.sent += 1;
+    }
+
+    /// Puts a record of the batch that was begun into the arena, if it is large and there is room. Gives where it is.
+    pub(super) fn put(&mut self, page: &StatusPage, record: &[u8]) -> Option<u64> {
+        if record.len() < LARGE {
+            return None;
+        }
+        let file = page.arena()?;
+        let of = |batch: Option<u64>| self.halves.iter().position(|half| half.batch == batch);
+        let n = of(Some(self.sent)).or_else(|| of(None))?;
+        let half = &mut self.halves[n];
+        let end = half.used.checked_add(record.len() as u64).filter(|end| *end <= HALF_LEN)?;
+        let place = n as u64 * HALF_LEN + half.used;
+        let mut rest = record;
+        while !rest.is_empty() {
+            let at = StatusPage::in_file(place + (record.len() - rest.len()) as u64);
+            // No memory for it is no reason to fail: the socket takes it piece by piece.
+            let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, rest, at)).ok().filter(|n| *n > 0)?;
+            rest = &rest[written..];
+        }
+        half.batch = Some(self.sent);
+        half.used = end;
+        Some(place)
+    }
+
+    /// The worker is through with its oldest batch.
+    pub(super) fn batch_done(&mut self, page: &StatusPage) {
+        self.done += 1;
+        self.free(page);
+    }
+
+    /// The worker will look at nothing that it was sent before.
+    pub(super) fn all_done(&mut self, page: &StatusPage) {
+        self.done = self.sent;
+        self.free(page);
+    }
+
+    fn free(&mut self, page: &StatusPage) {
+        for (n, half) in self.halves.iter_mut().enumerate() {
+            if half.batch.is_some_and(|batch| batch <= self.done) {
+                give_back(page, n as u64 * HALF_LEN, half.used);
+                *half = Half::default();
+            }
+        }
+    }
+}
+
+/// Appends a result of `len` bytes that lies at `offset` in the part for results, and says that its place is free again. An error if there is no
+/// such place.
+pub(super) fn take_result(page: &StatusPage, offset: u64, len: usize, out: &mut Vec<u8>) -> io::Result<()> {
+    let outside = || io::Error::other("a result outside of the arena");
+    let file = page.arena().ok_or_else(outside)?;
+    if offset.checked_add(len as u64).is_none_or(|end| end > RESULTS_LEN) {
+        return Err(outside());
+    }
+    let (start, place) = (out.len(), 2 * HALF_LEN + offset);
+    out.reserve_exact(len);
+    while out.len() < start + len {
+        let at = StatusPage::in_file(place + (out.len() - start) as u64);
+        let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, rustix::buffer::spare_capacity(out), at))?;
+        // The file is never shorter than the arena.
+        if read == 0 {
+            return Err(outside());
+        }
+    }
+    out.truncate(start + len);
+    give_back(page, place, len as u64);
+    page.take_one();
+    Ok(())
+}
+
+/// Gives the memory back of what was used at this place, but for the first of it.
+fn give_back(page: &StatusPage, place: u64, len: u64) {
+    if let Some(file) = page.arena()
+        && len > KEPT
+    {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        // Memory that stays is used again.
+        let _kept = rustix::fs::fallocate(file, flags, StatusPage::in_file(place + KEPT), len - KEPT);
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "worker")]
+mod tests {
+    use super::*;
+
+    fn pages() -> (StatusPage, StatusPage) {
+        let (coordinator, fd) = StatusPage::create().unwrap();
+        let worker = StatusPage::open(&fd).unwrap();
+        (coordinator, worker)
+    }
+
+    #[test]
+    fn a_batchs_records_lie_in_one_half_until_it_is_done() {
+        let (coordinator, worker) = pages();
+        let mut halves = Halves::default();
+        let record = |n: u8| vec![n; LARGE];
+        let send = |halves: &mut Halves, n: u8| {
+            halves.begin();
+            halves.put(&coordinator, &record(n)).map(|at| (at, halves.put(&coordinator, &record(n + 1))))
+        };
+        let len = LARGE as u64;
+        assert_eq!(send(&mut halves, 1), Some((0, Some(len))));
+        assert_eq!(send(&mut halves, 3), Some((HALF_LEN, Some(HALF_LEN + len))));
+        for (at, n) in [(0, 1), (len, 2), (HALF_LEN, 3), (HALF_LEN + len, 4)] {
+            assert_eq!(worker.record(at, len), Some(&record(n)[..]));
+        }
+        // A third batch has no room, and goes through the socket.
+        assert_eq!(send(&mut halves, 5), None);
+        halves.batch_done(&coordinator);
+        assert_eq!(send(&mut halves, 7), Some((0, Some(len))));
+        halves.all_done(&coordinator);
+        assert_eq!(send(&mut halves, 9), Some((0, Some(len))));
+        assert_eq!(halves.put(&coordinator, b"short"), None);
+    }
+
+    #[test]
+    fn the_worker_sees_no_record_outside_of_its_part() {
+        let (_coordinator, worker) = pages();
+        assert!(worker.record(2 * HALF_LEN - 1, 1).is_some());
+        for (offset, len) in [(2 * HALF_LEN, 1), (0, 2 * HALF_LEN + 1), (u64::MAX, 1), (1, u64::MAX)] {
+            assert!(worker.record(offset, len).is_none(), "{offset} {len}");
+        }
+    }
+
+    #[test]
+    fn a_result_is_copied_out_and_its_memory_given_back() {
+        let (coordinator, worker) = pages();
+        let result: Vec<u8> = (0..KEPT + 100_000).map(|n| (n % 251) as u8).collect();
+        assert!(worker.put_result(77, &result));
+        let mut out = b"before ".to_vec();
+        take_result(&coordinator, 77, result.len(), &mut out).unwrap();
+        assert!(out.starts_with(b"before ") && out[7..] == result[..]);
+        assert_eq!(worker.taken(), 1);
+        // The head stays, the rest is fresh memory again.
+        let mut again = Vec::new();
+        take_result(&coordinator, 77, result.len(), &mut again).unwrap();
+        assert!(again.starts_with(&result[..1000]) && again.ends_with(&[0; 1000]));
+
+        assert!(!worker.put_result(RESULTS_LEN, b"x"));
+        for (offset, len) in [(RESULTS_LEN, 1), (u64::MAX, 2), (0, usize::MAX)] {
+            assert!(take_result(&coordinator, offset, len, &mut Vec::new()).is_err(), "{offset} {len}");
+        }
+    }
+
+    #[test]
+    fn without_a_workers_word_there_is_no_arena() {
+        let (coordinator, _fd) = StatusPage::create().unwrap();
+        let mut halves = Halves::default();
+        halves.begin();
+        assert_eq!(halves.put(&coordinator, &vec![0; LARGE]), None);
+        assert!(take_result(&coordinator, 0, 1, &mut Vec::new()).is_err());
+    }
+}

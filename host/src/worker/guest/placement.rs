@@ -1,0 +1,54 @@
+//! Where large results go: into the memory that is shared with the coordinator, instead of its socket.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use crate::protocol::message::LARGE;
+use crate::sys::StatusPage;
+
+/// So much of the part for results is used while the coordinator has not copied out what is there, or as much as one result needs: memory that has
+/// been touched stays.
+const KEPT: u64 = 16 << 20;
+
+/// The worker's side of the part for results: one behind the other, and from the start again when all have been copied out.
+#[derive(Default)]
+pub(super) struct Placement {
+    page: Option<Arc<StatusPage>>,
+    /// How many results have been placed.
+    placed: Cell<u64>,
+    /// Where the next one goes.
+    head: Cell<u64>,
+}
+
+impl Placement {
+    pub(super) fn new(page: Arc<StatusPage>) -> Placement {
+        Placement { page: Some(page), ..Placement::default() }
+    }
+
+    pub(super) fn page(&self) -> Option<Arc<StatusPage>> {
+        self.page.clone()
+    }
+
+    /// Calls `call`, of whose results the coordinator never hears.
+    pub(super) fn unheard<R>(&self, call: impl FnOnce() -> R) -> R {
+        let (placed, head) = (self.placed.get(), self.head.get());
+        let result = call();
+        self.placed.set(placed);
+        self.head.set(head);
+        result
+    }
+
+    /// Places a result, if it is large and there is room. Gives where it is.
+    pub(super) fn put(&self, result: &[u8]) -> Option<u64> {
+        let page = self.page.as_ref().filter(|_| result.len() >= LARGE)?;
+        let len = result.len() as u64;
+        let at = if page.taken() == self.placed.get() { 0 } else { self.head.get() };
+        let end = at.checked_add(len).filter(|end| *end <= KEPT.max(len))?;
+        if !page.put_result(at, result) {
+            return None;
+        }
+        self.head.set(end);
+        self.placed.set(self.placed.get() + 1);
+        Some(at)
+    }
+}
