@@ -4,6 +4,7 @@
 //!     cargo bench -p wpool --bench peers                        # all of it, some minutes
 //!     cargo bench -p wpool --bench peers -- --quick --only W1   # a first look
 //!     cargo bench -p wpool --bench peers -- --scaling           # how costs grow
+//!     cargo bench -p wpool --bench peers -- --all               # the tables of docs/performance.md
 //!
 //! On a shared machine only ratios inside one run mean anything. What the workloads are, and the last tables, is in `docs/performance.md`.
 
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use bench::Bench;
 use measure::{Random, Results};
-use options::Options;
+use options::{Options, Tables};
 use workloads::{IDS, Size, T13};
 
 fn main() -> ExitCode {
@@ -64,23 +65,29 @@ fn run(options: &Options) -> Result<(), String> {
     let load = machine::load();
     let records = options.records.unwrap_or(if options.quick { 100_000 } else { 1_000_000 });
     let size = Size { quick: options.quick, records, rounds: bench.rounds() };
-    println!("Measured {}.\n", machine::description());
-    if options.scaling {
-        print!("{}", scaling::tables(&bench, size)?);
-        println!("\nLoad of the machine before: {load}.");
-        return Ok(());
+    println!("Measured {}. Load before: {load}.\n", machine::description());
+    let compared = match options.tables {
+        Tables::Scaling => Ok(()),
+        Tables::Peers | Tables::All => compare(options, &bench, size, ids),
+    };
+    if options.tables != Tables::Peers {
+        println!("{}", scaling::tables(&bench, size)?);
     }
-    println!("Peers: {}.\n", bench.peers());
+    compared
+}
+
+/// The tables of the workloads and of the targets. An error names the contenders that failed, after everything else has been printed.
+fn compare(options: &Options, bench: &Bench, size: Size, ids: Vec<&'static str>) -> Result<(), String> {
     let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 5 });
+    println!("Peers: {}. Medians of {rounds} shuffled rounds.\n", bench.peers());
     let mut random = Random(u64::from(std::process::id()) | 1 << 32);
     let mut all = Vec::new();
     for id in ids {
-        let measured = measure::measure(workloads::workload(id, &bench, size), rounds, &mut random);
+        let measured = measure::measure(workloads::workload(id, bench, size), rounds, &mut random);
         println!("{}", report::workload(&measured));
         all.push(measured);
     }
     println!("{}", report::targets(&Results::of(&all)));
-    println!("Medians of {rounds} shuffled rounds. Load of the machine before: {load}.");
     let failed = all.iter().flat_map(|measured| {
         let id = measured.workload.id;
         let named = measured.workload.contenders.iter().zip(&measured.figures);

@@ -47,6 +47,8 @@ impl Work {
     }
 }
 
+/// Not inlined: its speed is measured in one place and counted on in another.
+#[inline(never)]
 pub(crate) fn xorshift(rounds: u64, seed: u64) -> u64 {
     (0..rounds).fold(std::hint::black_box(seed), |mut x, _| {
         x ^= x << 13;

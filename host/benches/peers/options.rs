@@ -13,10 +13,19 @@ Usage: cargo bench -p wpool --bench peers -- [OPTIONS]
       --rounds N         rounds of each workload [default: 5, 3 with --quick]
       --records N        records of the workload T13 [default: 1000000]
       --scaling          the scaling tables instead: record size, task time, workers, number of records
+      --all              both: what the page of the documentation has
       --python PATH      the Python of the contenders, by its absolute path [default: python3]
 
 Tables in Markdown go to stdout, progress to stderr. Contenders that are not installed are left out.
 Exit code 1 if a contender of wpool failed or had wrong results.";
+
+/// Which tables are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tables {
+    Peers,
+    Scaling,
+    All,
+}
 
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -25,7 +34,7 @@ pub(crate) struct Options {
     pub(crate) list: bool,
     pub(crate) rounds: Option<usize>,
     pub(crate) records: Option<usize>,
-    pub(crate) scaling: bool,
+    pub(crate) tables: Tables,
     pub(crate) python: Option<String>,
 }
 
@@ -37,7 +46,7 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, (
         list: false,
         rounds: None,
         records: None,
-        scaling: false,
+        tables: Tables::Peers,
         python: None,
     };
     while let Some(arg) = args.next() {
@@ -52,7 +61,8 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, (
             "--list" => options.list = true,
             "--rounds" => options.rounds = number(value()?)?,
             "--records" => options.records = number(value()?)?,
-            "--scaling" => options.scaling = true,
+            "--scaling" => options.tables = Tables::Scaling,
+            "--all" => options.tables = Tables::All,
             "--python" => options.python = Some(value()?),
             "-h" | "--help" => return Err((false, HELP.to_owned())),
             // What cargo itself passes.

