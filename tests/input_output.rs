@@ -129,7 +129,7 @@ fn f73_a_line_of_5_gb_is_refused_while_it_is_read() {
     let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
     let mut said = String::new();
     stderr.read_line(&mut said).unwrap();
-    assert!(said.starts_with("wpool: task 1: bad input: the record is over the limit of 65536 bytes"), "{said}");
+    assert!(said.starts_with("wpool: task 1: input limit of 64 KiB reached by a longer record (--max-input"), "{said}");
     let read = bytes_read(pid);
     assert!(read < 4 << 30, "{read} bytes were read before that");
     let peak = peak_mib(pid);
@@ -149,7 +149,7 @@ fn f74_an_endless_line_is_refused_and_needs_no_memory() {
     let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
     let mut said = String::new();
     stderr.read_line(&mut said).unwrap();
-    assert!(said.starts_with("wpool: task 1: bad input: the record is over the limit of 1048576 bytes"), "{said}");
+    assert!(said.starts_with("wpool: task 1: input limit of 1 MiB reached by a longer record (--max-input"), "{said}");
     wait_until("it has read a gigabyte", LONG, || bytes_read(pid) > 1 << 30);
     let peak = peak_mib(pid);
     assert!(peak <= 64, "{peak} MiB");

@@ -295,11 +295,14 @@ fn f81_a_log_that_cannot_be_used_is_refused_before_anything_runs() {
 
 // F82.
 
+/// How many records are done by runs that are killed.
+const KILLED: usize = 150;
+
 /// Runs until `kills` times enough results were there, and then to the end. Gives how often each record's result was delivered.
 fn killed_and_resumed(kills: usize, extra: &[&str]) -> BTreeMap<String, usize> {
     let dir = scratch();
     let log = path_text(&dir.path().join("log"));
-    let input = path_text(&file(&dir, "input", (0..60).map(|n| format!("r{n}:20\n")).collect::<String>()));
+    let input = path_text(&file(&dir, "input", (0..KILLED).map(|n| format!("r{n}:20\n")).collect::<String>()));
     let extra = args(&["-j", "4", "--buffer", "8", "--resume"], extra);
     let mut delivered = BTreeMap::new();
     let mut count = |text: &str| {
@@ -310,6 +313,7 @@ fn killed_and_resumed(kills: usize, extra: &[&str]) -> BTreeMap<String, usize> {
     for _ in 0..kills {
         let mut running = Running::start(map("hello", &input, &log, &extra));
         for _ in 0..10 {
+            // None, if all was done before this program was given time to look.
             count(&running.line());
         }
         running.signal(Signal::KILL);
@@ -322,9 +326,9 @@ fn killed_and_resumed(kills: usize, extra: &[&str]) -> BTreeMap<String, usize> {
         assert_no_workers(pid);
     }
     let output = run(map("hello", &input, &log, &extra));
-    ends(&output, 0, "60 tasks: ");
+    ends(&output, 0, &format!("{KILLED} tasks: "));
     count(&out(&output));
-    assert_eq!(column(Path::new(&log), "Kind").len(), 60);
+    assert_eq!(column(Path::new(&log), "Kind").len(), KILLED);
     delivered
 }
 
@@ -334,7 +338,7 @@ fn f82_a_run_that_is_killed_again_and_again_does_every_task_and_few_of_them_twic
     for extra in [&[][..], &["--unordered"]] {
         let kills = 3;
         let delivered = killed_and_resumed(kills, extra);
-        assert_eq!(delivered.len(), 60, "{delivered:?}");
+        assert_eq!(delivered.len(), KILLED, "{delivered:?}");
         let twice: usize = delivered.values().map(|count| count - 1).sum();
         // At most those that were under way: so many are read ahead of the results.
         assert!(twice <= kills * 8, "{twice}: {delivered:?}");
