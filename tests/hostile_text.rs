@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -247,4 +248,78 @@ fn f24_on_a_terminal_what_guests_write_is_shown_escaped_and_in_a_pipe_it_is_exac
     assert_eq!(String::from_utf8(map(&[])).unwrap(), "A\\x1b[2J\\xff\r\n");
     let call = on_a_terminal(wpool("call", &prebuilt("upper"), &["run(\"a\\u{1b}[2j\")"]), b"");
     assert_eq!(String::from_utf8(call).unwrap(), "A\\x1b[2J\r\n");
+}
+
+/// Loads a module with a compiler that answers with these bytes.
+fn compiled_by_an_attacker(answer: &[u8]) -> wpool::ModuleError {
+    let scratch = Scratch::new();
+    scratch.file("answer", answer);
+    let program = scratch.file("compiler", "#!/bin/sh\nexec cat \"${0%/*}/answer\" >&0\n");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let loaded = wpool::Module::loader().no_cache().program(program).from_bytes(b"(module)");
+    loaded.expect_err("no such answer makes a module")
+}
+
+fn control(json: &str) -> Vec<u8> {
+    [&u32::try_from(json.len()).unwrap().to_le_bytes()[..], b"\x01", json.as_bytes()].concat()
+}
+
+/// The answer that describes one function with a parameter of this name and type.
+fn description(name: &str, ty: &str) -> Vec<u8> {
+    let func = format!(r#"{{"params":[{{"name":"{name}","ty":{ty}}}],"result":null}}"#);
+    let export = format!(r#"{{"path":"f\u001b","ty":{func},"role":"function"}}"#);
+    let rest = r#""memory_min":null,"codegen":{"fuel":false,"deterministic":false}"#;
+    control(&format!(r#"{{"Compiled":{{"kind":"core","imports":[],"exports":[{export}],{rest}}}}}"#))
+}
+
+#[test]
+fn f104_a_compiler_in_an_attackers_hands_is_not_believed() {
+    let deep = |levels: usize| format!("{}\"u8\"{}", "{\"list\":".repeat(levels), "}".repeat(levels));
+    for (answer, said) in [
+        (b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), "a frame of 1347703880 bytes, more than are allowed"),
+        (b"\0\0\0\x3f\x01".to_vec(), "a frame of 1056964608 bytes, more than are allowed"),
+        (b"\0\0\0\0\x10".to_vec(), "a control message was expected"),
+        (control("\"Ready\""), "an answer to a question that was not asked"),
+        (control(&"[".repeat(1 << 20)), "a message that cannot be read"),
+        (
+            control(&format!("\"{}\"", "\\u001b".repeat(1 << 17))),
+            "a message that cannot be read: unknown variant `\\x1b\\x1b",
+        ),
+        (description("x", &deep(10_000)), "recursion limit exceeded"),
+        (description("x", &deep(32)), "it describes types that nest more than 32 deep, in f\\x1b"),
+        (description("x", r#"{"enum":["a\u001b[2J"]}"#), "it describes types with names that are none, in f\\x1b"),
+        (description("\\u009b", "\"u8\""), "it describes types with names that are none, in f\\x1b"),
+        (
+            control(&format!(r#"{{"Refused":{{"reason":"{}"}}}}"#, "\\u001b[2J\\n".repeat(1 << 16))),
+            "the module is refused: \\x1b[2J\\n",
+        ),
+    ] {
+        let error = compiled_by_an_attacker(&answer).to_string();
+        assert_eq!(lines(error.as_bytes()).len(), 1);
+        assert!(error.contains(said) && error.len() < 5000, "{said}: {error}");
+    }
+}
+
+#[test]
+fn types_that_nest_too_deeply_are_refused() {
+    let nested = |levels: usize| {
+        let types: String = (1..=levels).map(|n| format!("(type $t{n} (list $t{}))\n", n - 1)).collect();
+        format!(
+            r#"(component
+            (core module $m
+                (memory (export "memory") 1)
+                (func (export "f") (param i32 i32))
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0)))
+            (core instance $i (instantiate $m))
+            (type $t0 (list u8))
+            {types}
+            (func (export "f") (param "x" $t{levels})
+                (canon lift (core func $i "f") (memory $i "memory") (realloc (func $i "realloc")))))"#
+        )
+    };
+    let scratch = Scratch::new();
+    let said = run(wpool("inspect", &scratch.file("nested.wat", nested(30)), &[]));
+    assert!(said.status.success(), "{:?}", lines(&said.stderr));
+    let said = run(wpool("inspect", &scratch.file("deep.wat", nested(31)), &[]));
+    assert!(lines(&said.stderr)[0].ends_with("the module is refused: it has types that nest more than 32 deep, in f"));
 }

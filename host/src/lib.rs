@@ -49,6 +49,9 @@ mod context;
 pub mod dummy;
 mod error;
 mod escape;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod module;
 mod policy;

@@ -853,7 +853,7 @@ impl FromStr for Jobs {
 pub(super) const TIME_MAX: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
 /// `2`, `0.5`, `500ms`, `1m30s`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a time such as 2s, 500ms, 1m30s, or a number of seconds".to_owned();
     let time = match text.parse::<f64>() {
         Ok(secs) if secs.is_nan() || secs < 0.0 => return Err(wrong()),
@@ -863,7 +863,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(time.min(TIME_MAX))
 }
 
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let size = parse_size::Config::new().with_binary().parse_size(text);
     size.map_err(|_| "expected a size such as 64M or 1G (K, M, G are powers of 1024)".to_owned())
 }
@@ -904,7 +904,7 @@ fn some_size(text: &str) -> Result<NonZeroU64, String> {
 }
 
 /// A kind of failure, or a group of them.
-fn retry_kind(text: &str) -> Result<RetryKind, String> {
+pub(super) fn retry_kind(text: &str) -> Result<RetryKind, String> {
     let group = RETRY_KINDS.into_iter().find(|(name, _)| *name == text).map(|(_, kinds)| kinds);
     let kind = || RETRY_KINDS.into_iter().flat_map(|(_, kinds)| kinds.chunks(1)).find(|kind| kind[0] == text);
     group.or_else(kind).ok_or_else(|| {
@@ -914,14 +914,16 @@ fn retry_kind(text: &str) -> Result<RetryKind, String> {
     })
 }
 
-fn delimiter(text: &str) -> Result<u8, String> {
+pub(super) fn delimiter(text: &str) -> Result<u8, String> {
     let byte = match text.as_bytes() {
         [byte] => Some(*byte),
         b"\\t" => Some(b'\t'),
         b"\\n" => Some(b'\n'),
         b"\\r" => Some(b'\r'),
         b"\\0" => Some(0),
-        [b'\\', b'x', _, _] => u8::from_str_radix(&text[2..], 16).ok(),
+        [b'\\', b'x', digits @ ..] if digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit) => {
+            u8::from_str_radix(&text[2..], 16).ok()
+        }
         _ => None,
     };
     byte.ok_or_else(|| "expected one character of one byte, or \\t, \\n, \\0, \\x1f".to_owned())
@@ -971,7 +973,7 @@ fn random(text: &str) -> Result<Random, String> {
     seed.map(Random::Seeded).ok_or_else(|| "expected seed=N, a whole number".to_owned())
 }
 
-fn name_and_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".to_owned()),
@@ -1089,7 +1091,7 @@ mod tests {
         for (text, byte) in [(",", b','), ("\\t", b'\t'), ("\\0", 0), ("\\x1f", 0x1f), ("\\n", b'\n'), ("\\", b'\\')] {
             assert_eq!(delimiter(text), Ok(byte), "{text:?}");
         }
-        for wrong in ["", "ab", "\\q", "\\x", "\\xzz", "\\x100", "é"] {
+        for wrong in ["", "ab", "\\q", "\\x", "\\xzz", "\\x100", "\\x+f", "é"] {
             assert!(delimiter(wrong).is_err(), "{wrong:?}");
         }
     }

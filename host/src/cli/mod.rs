@@ -12,6 +12,8 @@ mod call;
 mod compile;
 mod doctor;
 mod exit;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod input;
 mod inspect;
 mod joblog;
@@ -33,7 +35,7 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use self::args::{Cli, Command, Generate};
 use self::exit::{Exit, Failure};
 use self::report::Report;
-use crate::escape::{ForTerminal, is_plain};
+use crate::escape::{ForTerminal, is_plain, list};
 
 /// The `wpool` program, after [`init`](crate::init).
 ///
@@ -100,7 +102,7 @@ fn dispatch(command: Command, report: &Report) -> Result<Exit, Failure> {
 fn warn_of_unenforced(report: &Report) {
     let steps: Vec<String> = crate::unenforced().iter().map(ToString::to_string).collect();
     if !steps.is_empty() {
-        report.warn(&format!("not enforced in worker processes: {}", steps.join("; ")));
+        report.warn(&format!("not enforced in worker processes: {}", list(&steps, "; ")));
     }
 }
 

@@ -13,10 +13,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::spawn::start_with;
 use super::{Child, Exit, ProgramRole};
 use crate::error::StartError;
+use crate::escape::shortened;
 use crate::module::Module;
 use crate::policy::Granted;
 use crate::protocol::connection;
-use crate::protocol::frame::{self, Violation};
+use crate::protocol::frame::{self, Caps, Violation};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::Sandbox;
 use crate::sys::StatusPage;
@@ -101,17 +102,19 @@ impl Zygote {
             }
         };
         let mut start = 0;
-        while let Some(frame) = frame::parse(&self.incoming[start..])? {
+        loop {
+            Caps::IDLE.check(&self.incoming[start..])?;
+            let Some(frame) = frame::parse(&self.incoming[start..])? else { break };
             start += frame.len();
             let unasked = Violation::Unexpected("the zygote answered what it was not asked");
             each(match message::read_control(frame)? {
                 FromWorker::Hello { .. } | FromWorker::Ready => continue,
                 FromWorker::Forked { pid } => Answer::Forked { worker: self.asked.pop_front().ok_or(unasked)?, pid },
                 FromWorker::NotForked { reason } => {
-                    Answer::NotForked { worker: self.asked.pop_front().ok_or(unasked)?, reason }
+                    Answer::NotForked { worker: self.asked.pop_front().ok_or(unasked)?, reason: shortened(&reason) }
                 }
                 FromWorker::Refused { reason } => {
-                    Answer::Refused { reason: format!("the module cannot be loaded: {reason}") }
+                    Answer::Refused { reason: format!("the module cannot be loaded: {}", shortened(&reason)) }
                 }
                 FromWorker::Unconfined { missing } => match self.sandbox.judge(missing) {
                     Ok(()) => continue,

@@ -85,20 +85,27 @@ impl Cache {
     }
 
     fn read(&self, digest: Digest, codegen: Codegen, artefact_path: &Path, entry_path: &Path) -> io::Result<Hit> {
-        let entry: Entry = serde_json::from_slice(&fs::read(entry_path)?)?;
+        let entry = read_entry(entry_path)?;
         let artefact = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(artefact_path)?;
         let metadata = artefact.metadata()?;
         if !metadata.is_file() || metadata.mode() & 0o222 != 0 {
             return Err(io::Error::other("the artefact is not a read-only file"));
         }
+        let info = self.verified(digest, codegen, &entry, &artefact)?;
+        Ok(Hit { info, artefact: artefact.into(), path: artefact_path.to_owned() })
+    }
+
+    /// What an entry says of its module, if it is proven.
+    fn verified(&self, digest: Digest, codegen: Codegen, entry: &[u8], artefact: &File) -> io::Result<ModuleInfo> {
+        let entry: Entry = serde_json::from_slice(entry)?;
         if entry.info.codegen != codegen {
             return Err(io::Error::other("it is of another kind than its name says"));
         }
-        let mac = self.mac(digest, &entry.info, &artefact)?;
+        let mac = self.mac(digest, &entry.info, artefact)?;
         let given = unhex(&entry.mac).ok_or_else(|| io::Error::other("the entry is damaged"))?;
         mac.verify_slice(&given)
             .map_err(|_| io::Error::other("it was not written by this cache's owner, or it is damaged"))?;
-        Ok(Hit { info: entry.info, artefact: artefact.into(), path: artefact_path.to_owned() })
+        Ok(entry.info)
     }
 
     /// Adds an entry. Whoever reads at the same time sees all of it or nothing.
@@ -138,6 +145,37 @@ impl Cache {
     fn paths(&self, digest: Digest, codegen: Codegen) -> (PathBuf, PathBuf) {
         let name = entry_name(digest, codegen);
         (self.dir.join(format!("{name}.cwasm")), self.dir.join(format!("{name}.json")))
+    }
+}
+
+/// Bytes of an entry: a description as the compiler process gives it, and the MAC. Whoever can write a longer one into the cache could fill our
+/// memory with it, and no more.
+const ENTRY_LEN_MAX: u64 = ModuleInfo::LEN_MAX as u64 + 4096;
+
+fn read_entry(path: &Path) -> io::Result<Vec<u8>> {
+    let mut entry = Vec::new();
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    match file.take(ENTRY_LEN_MAX + 1).read_to_end(&mut entry)? as u64 > ENTRY_LEN_MAX {
+        true => Err(io::Error::other("it is too long")),
+        false => Ok(entry),
+    }
+}
+
+/// Checks bytes as an entry for an artefact whose entry was never written: none is genuine.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz_entry(data: &[u8]) {
+    let cache = Cache { dir: PathBuf::new(), key: [7; 32] };
+    let artefact: File = OpenOptions::new().read(true).open("/dev/null").expect("there is a /dev/null").into();
+    let verified = cache.verified(Digest([7; 32]), Codegen::default(), data, &artefact);
+    assert!(verified.is_err(), "nobody can make an entry without the key");
+    if let Ok(Entry { mac, info }) = serde_json::from_slice(data) {
+        if let Some(bytes) = unhex(&mac) {
+            assert_eq!(hex(&bytes), mac.to_ascii_lowercase());
+        }
+        let written =
+            serde_json::to_vec(&Entry { mac: String::new(), info: info.clone() }).expect("entries have a JSON form");
+        let read: Entry = serde_json::from_slice(&written).expect("what we write we can read");
+        assert!(read.info == info);
     }
 }
 
@@ -246,8 +284,10 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    text.len().is_multiple_of(2).then(|| text.as_bytes().chunks(2).map(byte).collect()).flatten()
+    // Digits only: a number may have a sign.
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+    text.len().is_multiple_of(2).then(|| text.as_bytes().chunks_exact(2).map(byte).collect()).flatten()
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use super::{Codegen, ModuleInfo};
 use crate::context::{Exit, Program, ProgramRole};
 use crate::error::ModuleError;
+use crate::escape::shortened;
 use crate::limits::Limits;
 use crate::protocol::connection::{self, Connection, RecvError};
+use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, ToWorker};
 use crate::sandbox::Sandbox;
 
@@ -52,6 +54,7 @@ pub(super) fn compile(program: &Program, bytes: &[u8], text: bool, codegen: Code
     let exit = child.wait();
     match answer {
         Ok(Some(FromWorker::Compiled(info))) => {
+            info.check().map_err(|what| ModuleError::Compiler(format!("it describes {what}")))?;
             let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
             rustix::fs::fcntl_add_seals(&artefact, seals).map_err(|e| ModuleError::Io(e.into()))?;
             Ok(Compiled { info: *info, artefact })
@@ -60,7 +63,7 @@ pub(super) fn compile(program: &Program, bytes: &[u8], text: bool, codegen: Code
         Ok(Some(FromWorker::Unconfined { missing })) => {
             Err(ModuleError::Sandbox(program.sandbox.judge(missing).err().unwrap_or_default()))
         }
-        Ok(Some(FromWorker::Refused { reason })) => Err(ModuleError::Invalid(reason)),
+        Ok(Some(FromWorker::Refused { reason })) => Err(ModuleError::Invalid(shortened(&reason))),
         Ok(Some(_)) => Err(ModuleError::Compiler("it gave an answer to a question that was not asked".to_owned())),
         Ok(None) => Err(ModuleError::CompileLimit(format!("it took more than {} s", WALL_MAX.as_secs()))),
         Err(RecvError::Closed) => Err(died(exit)),
@@ -70,7 +73,7 @@ pub(super) fn compile(program: &Program, bytes: &[u8], text: bool, codegen: Code
 
 /// `Ok(None)` when the time is up.
 fn await_answer(socket: OwnedFd, sandbox: Sandbox, deadline: Instant) -> Result<Option<FromWorker>, RecvError> {
-    let mut connection = Connection::new(socket);
+    let mut connection = Connection::new(socket, Caps::COMPILER);
     loop {
         while connection.has_frame()? {
             match message::read_control(connection.recv()?)? {

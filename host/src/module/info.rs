@@ -277,6 +277,25 @@ fn no_default(candidates: &[String]) -> String {
 }
 
 impl ModuleInfo {
+    /// Bytes of the JSON of a description: some 30 000 functions. It is kept for each module, and goes to each worker.
+    pub(crate) const LEN_MAX: usize = 4 << 20;
+    /// How deeply types may nest. What follows them calls itself, and JSON is read to a depth of 128.
+    const DEPTH_MAX: usize = 32;
+
+    /// Whether this is a description that wpool deals with; what it is not, in words. A compiler process refuses a module of another; that its
+    /// answer is one has to be seen by the coordinator too, because a flaw of the compiler may have handed it to the module's author.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for Export { path, ty, .. } in &self.exports {
+            if !ty.is_within(Self::DEPTH_MAX) {
+                return Err(format!("types that nest more than {} deep, in {}", Self::DEPTH_MAX, shortened(path)));
+            }
+            if !ty.has_names() {
+                return Err(format!("types with names that are none, in {}", shortened(path)));
+            }
+        }
+        Ok(())
+    }
+
     /// Finds the function to call.
     ///
     /// With a name: the export with exactly that path, else the only one with that bare name (the path may leave out the version).

@@ -564,6 +564,25 @@ fn is_text(bytes: &[u8]) -> Result<bool, ModuleError> {
     }
 }
 
+/// Takes bytes for a cache entry.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_cache_entry(data: &[u8]) {
+    cache::fuzz_entry(data);
+}
+
+/// Takes bytes for a module, of which only the beginning is looked at.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_module(data: &[u8]) {
+    let text = is_text(data);
+    if let Err(error) = &text {
+        assert!(error.to_string().chars().all(crate::escape::is_plain));
+    }
+    let is_wat = matches!(text, Ok(true));
+    let commented = [b" ;; (module) \n\t(; ( ;)", data].concat();
+    assert!(!is_wat || matches!(is_text(&commented), Ok(true)), "comments and space change nothing");
+    assert!(!data.starts_with(b"\0asm") || !is_wat);
+}
+
 /// Whether the first thing that is not space or comment is `(module` or `(component`.
 fn starts_as_wat(bytes: &[u8]) -> bool {
     let mut rest = bytes;

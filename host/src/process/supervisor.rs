@@ -15,10 +15,11 @@ use super::{ExitReason, ExitStatus, Pending, Running, Shared, Sink, Sinks, Stage
 use crate::context::server::{ForkServer, NotForked};
 use crate::context::{Child, Exit, StartMethod, spawn, thread};
 use crate::error::{StartError, TaskError};
+use crate::escape::shortened;
 use crate::limits::{Isolation, Limit, Limits};
 use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
-use crate::protocol::frame::{self, Kind, Violation};
+use crate::protocol::frame::{self, Caps, Kind, Violation};
 use crate::protocol::message::{self, Batch, Call, Failure, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::Sandbox;
 
@@ -211,7 +212,7 @@ impl Listener<'_> {
     /// Gives it its task and hears what comes of it.
     fn listen(&mut self, socket: OwnedFd, request: Vec<u8>) {
         let mut outgoing = Outgoing { bytes: request, sent: 0 };
-        let mut connection = Connection::new(socket);
+        let mut connection = Connection::new(socket, Caps::of_worker(self.limits));
         loop {
             match self.hear(&mut connection) {
                 Ok(()) => {}
@@ -299,9 +300,6 @@ impl Listener<'_> {
         while connection.has_frame()? {
             let frame = connection.recv()?;
             match frame.kind {
-                Kind::Returned if frame.payload.len() > self.limits.output => {
-                    return Err(Violation::TooLong { len: frame.payload.len() }.into());
-                }
                 Kind::Returned => {
                     self.expect_outcome()?;
                     self.shared.lock().result = Some(frame.payload.to_vec());
@@ -331,11 +329,13 @@ impl Listener<'_> {
                         let grace = Instant::now().checked_add(self.limits.grace);
                         self.signal_at = grace.filter(|_| self.interrupted);
                     }
-                    FromWorker::Refused { reason } => self.reason = Some(reason),
+                    FromWorker::Refused { reason } => self.reason = Some(shortened(&reason)),
                     FromWorker::Unconfined { missing } if !self.ready => {
                         self.reason = self.sandbox.judge(missing).err()
                     }
-                    FromWorker::InitFailed { failure } if !self.ready => self.outcome = Some(Err(failure.into())),
+                    FromWorker::InitFailed { failure } if !self.ready => {
+                        self.outcome = Some(Err(failure.shortened().into()));
+                    }
                     FromWorker::Ready
                     | FromWorker::InitFailed { .. }
                     | FromWorker::Unconfined { .. }

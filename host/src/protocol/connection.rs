@@ -13,7 +13,7 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType,
 };
 
-use super::frame::{self, Frame, Violation};
+use super::frame::{self, Caps, Frame, Violation};
 
 /// The most descriptors that one message carries: a module, a status page, and the directories of a policy.
 const FDS_MAX: usize = 2 + crate::policy::DIRS_MAX;
@@ -112,12 +112,12 @@ fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Any reader and writer, for a connection in memory. No descriptors.
-#[cfg(test)]
+/// Any reader and writer, for a connection in memory, in tests. No descriptors.
+#[cfg(any(test, feature = "fuzzing"))]
 #[derive(Debug)]
 pub(crate) struct InMemory<R, W>(pub(crate) R, pub(crate) W);
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl<R: std::io::Read, W: std::io::Write> Carrier for InMemory<R, W> {
     fn recv(&mut self, buf: &mut [u8], _fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
         self.0.read(buf)
@@ -133,11 +133,11 @@ impl<R: std::io::Read, W: std::io::Write> Carrier for InMemory<R, W> {
     }
 }
 
-/// Reads frames, blocking, from a side that is trusted not to flood us (a worker reads from its coordinator; the coordinator reads the
-/// few messages of a compiler). Pools read their workers' sockets without blocking, in the dispatcher.
+/// Reads frames, no longer than the other side's may be. Pools read their workers' sockets without blocking, in the dispatcher.
 #[derive(Debug)]
 pub(crate) struct Connection<C> {
     carrier: C,
+    caps: Caps,
     /// What has been read is in `start..end`; what is behind that is room.
     buf: Vec<u8>,
     start: usize,
@@ -157,8 +157,8 @@ pub(crate) enum RecvError {
 }
 
 impl<C: Carrier> Connection<C> {
-    pub(crate) fn new(carrier: C) -> Self {
-        Connection { carrier, buf: Vec::new(), start: 0, end: 0, fds: Vec::new() }
+    pub(crate) fn new(carrier: C, caps: Caps) -> Self {
+        Connection { carrier, caps, buf: Vec::new(), start: 0, end: 0, fds: Vec::new() }
     }
 
     /// The next frame. An end of the stream in the midst of a frame is [`RecvError::Closed`] too: half a frame is no frame.
@@ -175,6 +175,7 @@ impl<C: Carrier> Connection<C> {
 
     /// Whether a whole frame has already been read.
     pub(crate) fn has_frame(&self) -> Result<bool, Violation> {
+        self.caps.check(&self.buf[self.start..self.end])?;
         Ok(frame::parse(&self.buf[self.start..self.end])?.is_some())
     }
 
@@ -237,7 +238,7 @@ mod tests {
         assert_eq!(send_with_fds(&ours, &bytes, &[passed.as_fd()]).unwrap(), bytes.len());
         drop(passed);
 
-        let mut connection = Connection::new(theirs);
+        let mut connection = Connection::new(theirs, Caps::IDLE);
         assert_eq!(connection.recv().unwrap().payload, b"{}");
         let [mut passed] = connection.take_fds().unwrap();
         passed.send(b"x").unwrap();
@@ -251,6 +252,6 @@ mod tests {
         let mut bytes = Vec::new();
         frame::write(&mut bytes, Kind::Control, |out| out.extend_from_slice(b"{}"));
         let cut = InMemory(&bytes[..bytes.len() - 1], Vec::new());
-        assert!(matches!(Connection::new(cut).recv(), Err(RecvError::Closed)));
+        assert!(matches!(Connection::new(cut, Caps::IDLE).recv(), Err(RecvError::Closed)));
     }
 }

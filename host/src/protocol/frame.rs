@@ -1,12 +1,16 @@
 //! Frames: `length: u32 LE, kind: u8, payload`. The length counts the payload only.
 
-use crate::escape::shortened;
+use crate::limits::Limits;
+use crate::module::ModuleInfo;
 
 /// The bytes before a payload.
 pub(crate) const HEADER_LEN: usize = 5;
 
 /// No frame of either side is longer. A worker that announces more is lying or broken: nothing is allocated for it.
 pub(crate) const FRAME_LEN_MAX: usize = 1 << 30;
+
+/// Bytes of a message, beside the output or the description that it may hold. What an honest process says of itself is a hundredth of it.
+const MESSAGE_LEN_MAX: usize = 1 << 20;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +78,8 @@ pub(crate) enum Violation {
     TooLong { len: usize },
     #[error("a frame of unknown kind {kind}")]
     UnknownKind { kind: u8 },
-    #[error("a message that cannot be read: {}", shortened(.0))]
+    #[error("a message that cannot be read: {0}")]
+    /// In words that can be shown.
     Malformed(String),
     #[error("{0}")]
     Unexpected(&'static str),
@@ -91,6 +96,40 @@ pub(crate) fn head(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Violation> {
     }
     let kind = Kind::from_byte(header[4]).ok_or(Violation::UnknownKind { kind: header[4] })?;
     Ok(Some((kind, len)))
+}
+
+/// The longest payloads of a side. A frame that announces more is refused before anything is allocated for it: whoever has taken over a process
+/// of ours could otherwise fill our memory with one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caps {
+    /// Of a result.
+    pub(crate) result: usize,
+    /// Of everything else.
+    pub(crate) other: usize,
+}
+
+impl Caps {
+    /// Of the coordinator, whom its processes trust.
+    #[cfg(feature = "worker")]
+    pub(crate) const COORDINATOR: Caps = Caps { result: 0, other: FRAME_LEN_MAX };
+    /// Of a compiler process, which describes a module.
+    pub(crate) const COMPILER: Caps = Caps { result: 0, other: ModuleInfo::LEN_MAX + MESSAGE_LEN_MAX };
+    /// Of a process that has no tasks: a zygote.
+    pub(crate) const IDLE: Caps = Caps { result: 0, other: MESSAGE_LEN_MAX };
+
+    /// Of a worker: a result, or what its guest has printed, may be as long as its limits say.
+    pub(crate) fn of_worker(limits: &Limits) -> Caps {
+        Caps { result: limits.output, other: limits.stdout.saturating_add(MESSAGE_LEN_MAX) }
+    }
+
+    /// Refuses the frame at the head of `bytes` as soon as it is announced, if it is too long.
+    pub(crate) fn check(self, bytes: &[u8]) -> Result<(), Violation> {
+        match head(bytes)? {
+            Some((Kind::Returned, len)) if len > self.result => Err(Violation::TooLong { len }),
+            Some((kind, len)) if kind != Kind::Returned && len > self.other => Err(Violation::TooLong { len }),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// Finds the frame at the head of `bytes`; `Ok(None)` if it is not complete yet.

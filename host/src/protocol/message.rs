@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Frame, Kind, Violation};
+use crate::escape::shortened;
 use crate::limits::{Isolation, Limits};
 use crate::module::{Codegen, ModuleInfo};
 use crate::policy::Grants;
@@ -222,7 +223,33 @@ pub(crate) enum Failure {
     },
 }
 
+/// Bytes of a failure's message: the guest's own words, or a record that is quoted. A guest could send as much as a result may have, for
+/// each of a million tasks, to a log that nobody reads.
+const FAILURE_LEN_MAX: usize = 64 << 10;
+/// Frames of a backtrace, and bytes of the name of each: the module's own choice. The engine gives no more than twenty.
+const FRAMES_MAX: usize = 64;
+const FRAME_NAME_MAX: usize = 200;
+
 impl Failure {
+    /// With everything cut that is long. Workers do that, and the coordinator again: a worker may be its attacker's.
+    pub(crate) fn shortened(mut self) -> Failure {
+        match &mut self {
+            Failure::Failed { message }
+            | Failure::Limit { message, .. }
+            | Failure::BadRecord { message }
+            | Failure::BadResult { message }
+            | Failure::Lost { reason: message, .. }
+            | Failure::Broken { reason: message } => cut(message, FAILURE_LEN_MAX),
+            Failure::Trap { message, backtrace } => {
+                cut(message, FAILURE_LEN_MAX);
+                backtrace.truncate(FRAMES_MAX);
+                backtrace.iter_mut().for_each(|name| cut(name, FRAME_NAME_MAX));
+            }
+            Failure::Exited { .. } | Failure::Cancelled | Failure::Closed => {}
+        }
+        self
+    }
+
     /// Whether a worker may say this of a task. The others are the coordinator's words.
     pub(crate) fn is_of_a_task(&self) -> bool {
         match self {
@@ -266,6 +293,15 @@ impl Used {
             Some(Used { memory: u64::from_le_bytes(*memory), fuel })
         });
         read.ok_or_else(|| Violation::Malformed("what a task used, which is not 8 or 16 bytes".to_owned()))
+    }
+}
+
+/// A text of at most `most` bytes; of a longer one the beginning, and how long it was.
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let end = format!("... ({} bytes)", text.len());
+        text.truncate(text.floor_char_boundary(most - end.len()));
+        text.push_str(&end);
     }
 }
 
@@ -397,7 +433,7 @@ pub(crate) fn write_control(out: &mut Vec<u8>, message: &impl Serialize) {
 /// Reads a control frame.
 pub(crate) fn read_control<'f, M: Deserialize<'f>>(frame: Frame<'f>) -> Result<M, Violation> {
     match frame.kind {
-        Kind::Control => serde_json::from_slice(frame.payload).map_err(|e| Violation::Malformed(e.to_string())),
+        Kind::Control => serde_json::from_slice(frame.payload).map_err(malformed),
         _ => Err(Violation::Unexpected("a control message was expected")),
     }
 }
@@ -427,7 +463,13 @@ pub(crate) fn write_failure(out: &mut Vec<u8>, failure: &Failure) {
 
 /// Reads a [`Kind::Failed`] frame's payload.
 pub(crate) fn read_failure(payload: &[u8]) -> Result<Failure, Violation> {
-    serde_json::from_slice(payload).map_err(|e| Violation::Malformed(e.to_string()))
+    let failure: Result<Failure, _> = serde_json::from_slice(payload);
+    failure.map(Failure::shortened).map_err(malformed)
+}
+
+/// What cannot be read. The parser quotes it, and it may be long.
+fn malformed(error: serde_json::Error) -> Violation {
+    Violation::Malformed(shortened(&error.to_string()))
 }
 
 #[cfg(test)]

@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::spawn;
 use crate::error::{BuildError, StartError};
+use crate::escape::shortened;
 use crate::limits::{Isolation, Limits};
 use crate::module::ModuleLoader;
 use crate::policy::Policy;
 use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
+use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 
 /// How much confinement the processes of a module must have: [`ModuleLoader::sandbox`].
@@ -55,6 +57,7 @@ impl Sandbox {
 
     /// The coordinator hears from a process what is not enforced in it. An error, in words, if that may not be.
     pub(crate) fn judge(self, missing: Vec<Step>) -> Result<(), String> {
+        let missing = believable(missing);
         match self {
             Sandbox::Strict => {
                 let steps: Vec<String> = missing.iter().map(Step::to_string).collect();
@@ -88,6 +91,15 @@ impl FromStr for Sandbox {
         let found = Sandbox::ALL.iter().find(|(_, name)| *name == text);
         found.map(|(sandbox, _)| *sandbox).ok_or("expected strict, default or off")
     }
+}
+
+/// No process has more steps, by far. Whoever has taken one over may tell of a million, each of a megabyte, which are kept and shown.
+const STEPS_MAX: usize = 64;
+
+/// What a process says of its confinement, as far as it can be shown.
+fn believable(steps: Vec<Step>) -> Vec<Step> {
+    let step = |step: Step| Step { name: shortened(&step.name), missing: step.missing.as_deref().map(shortened) };
+    steps.into_iter().take(STEPS_MAX).map(step).collect()
 }
 
 /// What the first process that lacked something has said. It is the same kernel for all of them.
@@ -236,7 +248,7 @@ pub fn doctor_with(loader: &ModuleLoader, policy: &Policy) -> Result<Status, Bui
 }
 
 fn ask(socket: OwnedFd) -> Result<Status, RecvError> {
-    let mut connection = Connection::new(socket);
+    let mut connection = Connection::new(socket, Caps::IDLE);
     loop {
         match message::read_control(connection.recv()?)? {
             FromWorker::Ready => {
@@ -244,8 +256,8 @@ fn ask(socket: OwnedFd) -> Result<Status, RecvError> {
                 message::write_control(&mut request, &ToWorker::Report);
                 connection.send(&request)?;
             }
-            FromWorker::Report(status) => return Ok(status),
-            FromWorker::Refused { reason } => return Err(RecvError::Io(io::Error::other(reason))),
+            FromWorker::Report(status) => return Ok(Status { steps: believable(status.steps) }),
+            FromWorker::Refused { reason } => return Err(RecvError::Io(io::Error::other(shortened(&reason)))),
             _ => {}
         }
     }

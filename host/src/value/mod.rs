@@ -4,14 +4,14 @@
 //! value travels as WAVE text (the component model's own notation), except bytes and strings, which travel as they are.
 
 mod convert;
-#[cfg(feature = "worker")]
+#[cfg(any(feature = "worker", feature = "fuzzing"))]
 mod json;
 mod ty;
 mod wave;
 
 pub(crate) use self::convert::free_types;
 pub use self::convert::{Args, FromValue, IntoValue, Ret};
-#[cfg(feature = "worker")]
+#[cfg(any(feature = "worker", feature = "fuzzing"))]
 pub(crate) use self::json::{from_json, to_json};
 pub use self::ty::{FuncType, Param, Type};
 #[cfg(feature = "worker")]

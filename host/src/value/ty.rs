@@ -100,6 +100,42 @@ impl Type {
     }
 }
 
+impl Type {
+    /// The types that it is directly made of.
+    fn parts(&self) -> Vec<&Type> {
+        match self {
+            Type::List(t) | Type::FixedList(t, _) | Type::Option(t) => vec![t],
+            Type::Record(fields) => fields.iter().map(|(_, t)| t).collect(),
+            Type::Tuple(types) => types.iter().collect(),
+            Type::Variant(cases) => cases.iter().filter_map(|(_, t)| t.as_ref()).collect(),
+            Type::Result(ok, err) => [ok, err].into_iter().flatten().map(|t| &**t).collect(),
+            _ => vec![],
+        }
+    }
+
+    /// Whether no more than `depth` types nest in it, itself counted.
+    pub(crate) fn is_within(&self, depth: usize) -> bool {
+        depth > 0 && self.parts().iter().all(|t| t.is_within(depth - 1))
+    }
+
+    /// Whether the names in it are names, so that its text can be shown.
+    pub(crate) fn has_names(&self) -> bool {
+        let own = match self {
+            Type::Record(fields) => fields.iter().all(|(name, _)| is_label(name)),
+            Type::Variant(cases) => cases.iter().all(|(name, _)| is_label(name)),
+            Type::Enum(names) | Type::Flags(names) => names.iter().all(|name| is_label(name)),
+            Type::Unsupported(what) => what.chars().all(crate::escape::is_plain),
+            _ => true,
+        };
+        own && self.parts().iter().all(|t| t.has_names())
+    }
+}
+
+/// Whether this can be the name of a parameter, a field, a case or a flag.
+fn is_label(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 /// A comma separated list, each element written by `each`.
 fn commas<T>(
     f: &mut fmt::Formatter<'_>,
@@ -244,6 +280,23 @@ impl FuncType {
     /// ```
     pub fn is_supported(&self) -> bool {
         self.params.iter().all(|p| p.ty.is_supported()) && self.result.as_ref().is_none_or(Type::is_supported)
+    }
+}
+
+impl FuncType {
+    /// Whether no more than `depth` types nest in it.
+    pub(crate) fn is_within(&self, depth: usize) -> bool {
+        self.types().all(|ty| ty.is_within(depth))
+    }
+
+    /// Whether the names in it are names.
+    pub(crate) fn has_names(&self) -> bool {
+        let mut params = self.params.iter().filter_map(|param| param.name.as_deref());
+        params.all(is_label) && self.types().all(Type::has_names)
+    }
+
+    fn types(&self) -> impl Iterator<Item = &Type> {
+        self.params.iter().map(|param| &param.ty).chain(&self.result)
     }
 }
 

@@ -25,6 +25,7 @@ use crate::context::ProgramRole;
 use crate::limits::Limits;
 use crate::policy::{Grants, Policy};
 use crate::protocol::connection::{Carrier, Connection};
+use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::{Confinement, ProcessLimits, Reach, Role, Sandbox, Verdict};
 use crate::sys::{self, StatusPage};
@@ -58,7 +59,7 @@ pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
     std::panic::set_hook(Box::new(|_| {}));
     let code = match take_socket() {
         Ok(socket) => {
-            let mut connection = Connection::new(socket);
+            let mut connection = Connection::new(socket, Caps::COORDINATOR);
             let code = play(role, parent, confinement, &mut connection);
             // Open to the last: a coordinator that sees it closed makes sure that the process ends, and takes its exit code from it.
             std::mem::forget(connection);

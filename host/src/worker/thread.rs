@@ -21,6 +21,7 @@ use crate::context::{Exit, Life};
 use crate::module::Module;
 use crate::policy::Granted;
 use crate::protocol::connection::Connection;
+use crate::protocol::frame::Caps;
 use crate::protocol::message::{Identity, Setup};
 use crate::sandbox::{Status, Step};
 
@@ -29,7 +30,7 @@ const TICK_ABANDONED: Duration = Duration::from_millis(100);
 
 /// The whole life of a worker thread.
 pub(crate) fn thread_main(life: &Arc<Life>, module: Module, setup: &Setup, granted: &Granted) {
-    let mut connection = Connection::new(life.socket().clone());
+    let mut connection = Connection::new(life.socket().clone(), Caps::COORDINATOR);
     let code = contained(&mut connection, |connection| run(connection, life, module, setup, granted));
     life.end(Exit::Code(code));
 }
@@ -179,11 +180,11 @@ mod tests {
     #[test]
     fn a_panic_is_told_as_the_reason() {
         let (ours, theirs) = connection::pair().unwrap();
-        let mut worker = Connection::new(Arc::new(theirs));
+        let mut worker = Connection::new(Arc::new(theirs), Caps::COORDINATOR);
         let code = contained(&mut worker, |_| panic!("no {} (this panic is part of a test)", "reason"));
         assert_eq!(code, crate::worker::EXIT_SOFTWARE);
         drop(worker);
-        let mut coordinator = Connection::new(ours);
+        let mut coordinator = Connection::new(ours, Caps::IDLE);
         let FromWorker::Refused { reason } = read_control(coordinator.recv().unwrap()).unwrap() else {
             panic!("something else was said")
         };

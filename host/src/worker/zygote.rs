@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use super::{
     Connection, EXIT_SOFTWARE, Guest, become_worker, fault_point, hello, load, may_go_on, receive_setup, refuse, say,
 };
+use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::{self, Confinement, Role};
 use crate::sys::{self, Fork};
@@ -68,7 +69,7 @@ fn live(
 ) -> i32 {
     let Born { identity, socket, page } = born;
     // The zygote's own socket is closed here: who held it could ask for siblings, or lie about them, and would hide the zygote's death.
-    *connection = Connection::new(socket);
+    *connection = Connection::new(socket, Caps::COORDINATOR);
     // A fork does not inherit the wish to end with the parent. Its parent is ours, not the zygote.
     confinement.status.note("ends with its parent", sandbox::watch_parent(parent));
     #[cfg(feature = "fault-points")]

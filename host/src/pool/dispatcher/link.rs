@@ -10,11 +10,12 @@ use super::arena::{Halves, take_result};
 use super::{Dispatcher, socket_token};
 use crate::context::Child;
 use crate::error::TaskError;
+use crate::escape::shortened;
 use crate::pool::WorkerState;
 use crate::pool::events::PoolEvent;
 use crate::pool::job::{By, ResultChunk};
 use crate::pool::schedule::{Action, Event, JobId, WorkerId};
-use crate::protocol::frame::{self, Frame, Kind, Violation};
+use crate::protocol::frame::{self, Caps, Frame, Kind, Violation};
 use crate::protocol::message::{self, Batch, Failure, FromWorker, LARGE, ToWorker, Used};
 use crate::sys::StatusPage;
 
@@ -25,8 +26,6 @@ pub(super) const ROUNDS: usize = 8;
 /// How often a worker is read whose process has ended. Its socket held a few hundred KiB at most; whoever writes more is a process that it
 /// left behind, and not listened to.
 pub(super) const LAST_ROUNDS: usize = 64;
-/// Bytes of any message of a worker's but a result, beside the output that it may hold. A failure's message is cut by the worker long before.
-const MESSAGE_LEN_MAX: usize = 1 << 20;
 /// What comes before a result: stdout, stderr, the time and what was used. A worker that sends them without end would fill our memory.
 const ATTACHMENTS_MAX: usize = 4;
 /// Bytes of memory a worker's read buffer keeps when it is empty.
@@ -228,9 +227,10 @@ impl Dispatcher {
         let Some(link) = self.links.get_mut(&worker) else { return Ok(()) };
         let bytes = std::mem::take(&mut link.incoming);
         let mut results = Results { from: 0, count: 0, failed: 0, attached: 0 };
+        let caps = Caps::of_worker(&self.spec.limits);
         let mut at = 0;
         let read = loop {
-            if let Err(violation) = self.check_len(&bytes[at..]) {
+            if let Err(violation) = caps.check(&bytes[at..]) {
                 break Err(violation);
             }
             let frame = match frame::parse(&bytes[at..]) {
@@ -255,17 +255,6 @@ impl Dispatcher {
             }
         }
         read
-    }
-
-    /// Refuses a frame that is longer than any that our own worker would send, as soon as it is announced.
-    fn check_len(&self, bytes: &[u8]) -> Result<(), Violation> {
-        let limits = &self.spec.limits;
-        match frame::head(bytes)? {
-            Some((Kind::Returned, len)) if len > limits.output => Err(Violation::TooLong { len }),
-            Some((Kind::Returned, _)) | None => Ok(()),
-            Some((_, len)) if len > limits.stdout.saturating_add(MESSAGE_LEN_MAX) => Err(Violation::TooLong { len }),
-            Some(_) => Ok(()),
-        }
     }
 
     fn handle(
@@ -375,13 +364,13 @@ impl Dispatcher {
             }
             FromWorker::InitFailed { failure } => {
                 self.set_stage(worker, Stage::Greeted, Stage::Greeted)?;
-                let error = crate::error::TaskError::from(failure);
+                let error = TaskError::from(failure.shortened());
                 self.on(Event::Broke { reason: format!("the initializer failed: {error}") });
                 Ok(())
             }
             FromWorker::Refused { reason } => {
                 if let Some(link) = self.links.get_mut(&worker)
-                    && link.fault.replace(reason).is_some()
+                    && link.fault.replace(shortened(&reason)).is_some()
                 {
                     return Err(Violation::Unexpected("the worker gave up twice"));
                 }

@@ -28,11 +28,11 @@ pub(in crate::worker) fn compile(
     match binary.get(4..8) {
         Some([1, 0, 0, 0]) => {
             let module = builder.compile_module().map_err(refused)?;
-            Ok((describe_core(&module, codegen), module.serialize().map_err(refused)?))
+            Ok((admitted(describe_core(&module, codegen))?, module.serialize().map_err(refused)?))
         }
         _ => {
             let component = builder.compile_component().map_err(refused)?;
-            Ok((describe_component(&engine, &component, codegen), component.serialize().map_err(refused)?))
+            Ok((admitted(describe_component(&engine, &component, codegen))?, component.serialize().map_err(refused)?))
         }
     }
 }
@@ -43,6 +43,19 @@ fn one_line(text: &str) -> String {
     let mut line = words.join(" ");
     line.truncate(line.floor_char_boundary(400));
     line
+}
+
+/// The description, if the coordinator will take it.
+fn admitted(info: ModuleInfo) -> Result<ModuleInfo, String> {
+    info.check().map_err(|what| format!("it has {what}"))?;
+    let len = serde_json::to_vec(&info).map_err(|e| e.to_string())?.len();
+    match len > ModuleInfo::LEN_MAX {
+        true => Err(format!(
+            "what it exports takes {len} bytes to describe, more than {} are not dealt with",
+            ModuleInfo::LEN_MAX
+        )),
+        false => Ok(info),
+    }
 }
 
 fn describe_component(engine: &Engine, component: &Component, codegen: Codegen) -> ModuleInfo {

@@ -9,9 +9,6 @@ use super::store::{Cancelled, Ctx, RESOURCES_MAX};
 use crate::limits::{Limit, Limits, size};
 use crate::protocol::message::Failure;
 
-/// A guest's own error message is not kept longer.
-const MESSAGE_LEN_MAX: usize = 64 << 10;
-
 /// What a failed call or instantiation means. Every error of the engine ends here; none is a reason to end the worker.
 pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
     if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
@@ -94,7 +91,7 @@ fn trap_name(trap: &Trap) -> String {
 
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => name.chars().take(200).collect(),
+        Some(name) => name.to_owned(),
         None => format!("function {}", frame.func_index()),
     };
     backtrace.frames().iter().map(name).collect()
@@ -103,25 +100,6 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
 /// A guest's error value as a failure.
 pub(super) fn failed(message: String) -> Failure {
     Failure::Failed { message }
-}
-
-/// The failure with its message cut, if that is long: the guest's own words, or a record that is quoted.
-pub(super) fn shortened(mut failure: Failure) -> Failure {
-    match &mut failure {
-        Failure::Failed { message }
-        | Failure::Trap { message, .. }
-        | Failure::Limit { message, .. }
-        | Failure::BadRecord { message }
-        | Failure::BadResult { message }
-            if message.len() > MESSAGE_LEN_MAX =>
-        {
-            let len = message.len();
-            message.truncate(message.floor_char_boundary(MESSAGE_LEN_MAX));
-            message.push_str(&format!("... ({len} bytes)"));
-        }
-        _ => {}
-    }
-    failure
 }
 
 /// The result is longer than it may be.

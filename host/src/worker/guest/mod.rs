@@ -240,7 +240,7 @@ impl Guest {
             Code::Component(guest) => guest.initialize(&self.engine, &self.shared, plan),
             Code::Core(guest) => guest.initialize(&self.engine, &self.shared, plan),
         };
-        initialized.map_err(|failure| failure::shortened(self.shared.explained(failure)))
+        initialized.map_err(|failure| self.shared.explained(failure).shortened())
     }
 
     /// Runs one record and appends its result to `out`: what the guest printed, then one `Returned` or `Failed` frame.
@@ -259,7 +259,7 @@ impl Guest {
         };
         let failure = match outcome {
             Ok(()) => return Ended { code: 0 },
-            Err(failure) => failure::shortened(self.shared.explained(failure)),
+            Err(failure) => self.shared.explained(failure).shortened(),
         };
         // Whatever of a result was written before the failure is taken back; printed output stays, it explains.
         drop_results(out, result_at);

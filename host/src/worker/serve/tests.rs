@@ -14,6 +14,7 @@ use crate::module::{Codegen, ModuleInfo};
 use crate::policy::Grants;
 use crate::protocol::VERSION;
 use crate::protocol::connection::InMemory;
+use crate::protocol::frame::Caps;
 use crate::protocol::message::{Call, Failure, Input, Output, Setup};
 use crate::worker::EXIT_SOFTWARE;
 use crate::worker::outbox::OUTBOX_LEN;
@@ -130,7 +131,7 @@ impl Script {
 
     fn run_in(self, guest: Guest) -> (i32, Vec<String>) {
         let said = Said::default();
-        let mut connection = Connection::new(InMemory(&self.0[..], said.clone()));
+        let mut connection = Connection::new(InMemory(&self.0[..], said.clone()), Caps::COORDINATOR);
         let sender = InMemory(io::empty(), said.clone());
         let code = serve(&mut connection, sender, guest, &NoTicks::default(), Status::default());
         let bytes = said.0.take();
