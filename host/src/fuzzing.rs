@@ -33,6 +33,8 @@ pub const TARGETS: &[Target] = &[
     ("input", crate::cli::fuzzing::input),
     #[cfg(feature = "cli")]
     ("options", crate::cli::fuzzing::options),
+    #[cfg(feature = "cli")]
+    ("joblog", crate::cli::fuzzing::joblog),
 ];
 
 /// Calls the target of that name.
@@ -95,6 +97,11 @@ impl io::Read for Pieces<'_> {
     }
 }
 
+/// What we have written.
+fn only_frame(bytes: &[u8]) -> Frame<'_> {
+    frame::parse(bytes).expect("a frame").expect("a whole frame")
+}
+
 /// A control message of a worker or a compiler, and what is shown of it.
 fn from_worker(data: &[u8]) {
     let frame = Frame { kind: Kind::Control, payload: data };
@@ -105,8 +112,7 @@ fn from_worker(data: &[u8]) {
     };
     let mut bytes = Vec::new();
     message::write_control(&mut bytes, &message);
-    let again: FromWorker =
-        message::read_control(frame::parse(&bytes).unwrap().unwrap()).expect("we read what we write");
+    let again: FromWorker = message::read_control(only_frame(&bytes)).expect("we read what we write");
     assert_eq!(format!("{message:?}"), format!("{again:?}"));
     match message {
         FromWorker::Compiled(info) => describe(&info),
@@ -116,7 +122,11 @@ fn from_worker(data: &[u8]) {
             assert_plain(&crate::ModuleError::Sandbox(why).to_string());
         }
         FromWorker::InitFailed { failure } => show(TaskError::from(failure.shortened())),
-        FromWorker::Hello { .. } | FromWorker::Ready | FromWorker::Forked { .. } | FromWorker::Report(_) => {}
+        FromWorker::Hello { .. }
+        | FromWorker::Ready
+        | FromWorker::Forked { .. }
+        | FromWorker::Thawed
+        | FromWorker::Report(_) => {}
     }
 }
 
@@ -141,7 +151,7 @@ fn describe(info: &ModuleInfo) {
             assert_plain(&error.to_string());
         }
     }
-    let missing = info.missing().map(|(name, why)| format!("{name} ({why})")).collect();
+    let missing = info.missing(&crate::Policy::sealed()).map(|(name, why)| format!("{name} ({why})")).collect();
     assert_plain(&crate::BuildError::MissingImports { missing }.to_string());
 }
 
@@ -155,7 +165,7 @@ fn failure(data: &[u8]) {
     let mut bytes = Vec::new();
     message::write_failure(&mut bytes, &failure);
     assert!(bytes.len() <= 6 * (128 << 10), "{} bytes", bytes.len());
-    assert_eq!(message::read_failure(frame::parse(&bytes).unwrap().unwrap().payload), Ok(failure.clone()));
+    assert_eq!(message::read_failure(only_frame(&bytes).payload), Ok(failure.clone()));
     show(failure.into());
 }
 
@@ -208,7 +218,7 @@ fn text(data: &[u8]) {
         let mut json = Vec::new();
         escape::write_json(&mut json, &text);
         assert!(std::str::from_utf8(&json).is_ok_and(|json| json.chars().all(escape::is_plain)));
-        assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), text);
+        assert_eq!(serde_json::from_slice::<String>(&json).expect("we read what we write"), text);
 
         let shown = |piece: usize| {
             let mut terminal = escape::ForTerminal::default();
@@ -251,7 +261,7 @@ fn round_trips(value: &Value, ty: &Type) {
     #[cfg(any(feature = "worker", feature = "fuzzing"))]
     if !has_option_of_option(ty) {
         let json = crate::value::to_json(value).to_string();
-        let again = crate::value::from_json(&serde_json::from_str(&json).unwrap(), ty);
+        let again = crate::value::from_json(&serde_json::from_str(&json).expect("we read what we write"), ty);
         assert_eq!(to_wave(&again.unwrap_or_else(|why| panic!("{json}: {why}"))), wave);
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::args::{self, Jobs, TIME_MAX};
 use super::input::{Sink, Splitter};
+pub(crate) use super::joblog::fuzz as joblog;
 use crate::error::Closed;
 use crate::pool::Halt;
 use crate::sandbox::Sandbox;

@@ -41,6 +41,31 @@ use crate::error::TaskError;
 use crate::module::Digest;
 use crate::pool::Outcome;
 
+/// Takes bytes for a log, behind a header if the first of them is odd.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Some((choice, data)) = data.split_first() else { return };
+    let log = match choice % 2 {
+        0 => data.to_vec(),
+        _ => [HEADER.as_bytes(), data].concat(),
+    };
+    let written = |line: &Line<'_>, of: &Identity<&str>| {
+        let [module, export, settings] = [of.module, of.export, of.settings].map(str::to_owned);
+        let mut text = Vec::new();
+        line.write(&Identity { module, export, settings }, &mut text);
+        text
+    };
+    let read = lines(&log[..], |_, line, identity| {
+        let text = written(line, identity);
+        let (again, of) = Line::parse(text.strip_suffix(b"\n").expect("a line ends")).expect("we read what we write");
+        assert_eq!(written(&again, &of), text);
+        Ok(())
+    });
+    if let Ok(extent) = read {
+        assert!(extent.whole + u64::from(extent.is_cut) <= log.len() as u64);
+    }
+}
+
 /// Lines are written out when so many bytes have come together, or with the results.
 const BUFFER_LEN: usize = 128 << 10;
 /// Writing through to the disk takes at most one part in this many of the time.

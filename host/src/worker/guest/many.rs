@@ -6,7 +6,7 @@
 use wasmtime::component::{Linker, WasmList, WasmStr};
 use wasmtime::{StoreContext, StoreContextMut};
 
-use super::failure::{failed, output_limit, shortened};
+use super::failure::{failed, output_limit};
 use super::store::{Ctx, Output};
 use crate::limits::Limits;
 use crate::module::ModuleInfo;
@@ -99,7 +99,7 @@ impl Many {
     }
 
     pub(super) fn fail(&mut self, output: &Output, failure: Failure) {
-        self.answer(output, |out| message::write_failure(out, &shortened(failure)));
+        self.answer(output, |out| message::write_failure(out, &failure.shortened()));
     }
 
     /// The first record without an outcome is not wanted.
