@@ -10,7 +10,7 @@ use crate::escape;
 use crate::module::ModuleInfo;
 use crate::protocol::connection::{Connection, InMemory, RecvError};
 use crate::protocol::frame::{self, Caps, Frame, Kind, Violation};
-use crate::protocol::message::{self, Batch, FromWorker, Record, ToWorker};
+use crate::protocol::message::{self, Batch, Entry, FromWorker, Record, ToWorker};
 use crate::value::{Type, Value, parse_call, parse_wave, to_wave};
 
 /// A target by its name, which is also that of its corpus.
@@ -184,8 +184,12 @@ fn batch(data: &[u8]) {
     Batch::write_head(&mut again, batch.plan, batch.attempt);
     for record in batch {
         match record {
-            Ok(Record::Bytes(bytes)) => Batch::write_record(&mut again, bytes),
-            Ok(Record::Misfit(why)) => match std::str::from_utf8(why) {
+            Ok(Entry::Here(Record::Bytes(bytes))) => Batch::write_record(&mut again, bytes),
+            Ok(Entry::Placed { offset, len }) => match usize::try_from(len) {
+                Ok(len) => Batch::write_placed(&mut again, offset, len),
+                Err(_) => return,
+            },
+            Ok(Entry::Here(Record::Misfit(why))) => match std::str::from_utf8(why) {
                 Ok(why) => Batch::write_misfit(&mut again, why),
                 Err(_) => return,
             },

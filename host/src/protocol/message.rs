@@ -401,7 +401,8 @@ impl<'b> Iterator for Batch<'b> {
             let (bytes, rest) = rest.split_at_checked((len & !(MISFIT | PLACED)) as usize)?;
             let record = match (len & MISFIT != 0, len & PLACED != 0) {
                 (false, false) => Entry::Here(Record::Bytes(bytes)),
-                (true, _) => Entry::Here(Record::Misfit(bytes)),
+                (true, false) => Entry::Here(Record::Misfit(bytes)),
+                (true, true) => return None,
                 (false, true) => {
                     let (offset, len) = bytes.split_first_chunk()?;
                     Entry::Placed { offset: u64::from_le_bytes(*offset), len: u64::from_le_bytes(len.try_into().ok()?) }
@@ -416,7 +417,7 @@ impl<'b> Iterator for Batch<'b> {
             }
             None => {
                 self.records = &[];
-                Some(Err(Violation::Malformed("a record longer than its batch".to_owned())))
+                Some(Err(Violation::Malformed("a record longer than its batch, or of no kind".to_owned())))
             }
         }
     }
