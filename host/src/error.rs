@@ -311,6 +311,7 @@ impl From<Failure> for TaskError {
             Failure::Exited { code } => TaskError::Exited { code },
             Failure::BadRecord { message } => TaskError::BadRecord { message },
             Failure::BadResult { message } => TaskError::BadResult { message },
+            Failure::NoInstance { failure } => TaskError::from(*failure).without_instance(),
             Failure::Lost { exitcode, reason } => TaskError::WorkerLost { exitcode, reason },
             Failure::Cancelled => TaskError::Cancelled,
             Failure::Closed => TaskError::Closed,
@@ -385,6 +386,16 @@ impl TaskError {
             TaskError::Closed => "closed",
             TaskError::Broken { .. } => "broken",
         }
+    }
+
+    /// What happened while the instance was made, of which the text tells.
+    fn without_instance(mut self) -> TaskError {
+        if let TaskError::Trap { message, .. } | TaskError::Limit { message, .. } | TaskError::BadResult { message } =
+            &mut self
+        {
+            message.insert_str(0, "cannot instantiate: ");
+        }
+        self
     }
 
     pub(crate) fn wrong_result(result: Option<&Type>) -> TaskError {

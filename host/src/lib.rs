@@ -68,7 +68,7 @@ mod worker;
 
 pub use context::{StartMethod, init};
 pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
-pub use limits::{Isolation, Limit, Limits};
+pub use limits::{CompileLimits, Isolation, Limit, Limits};
 pub use module::{Digest, Export, Grant, Import, Module, ModuleInfo, ModuleKind, ModuleLoader, Role, TargetError};
 pub use policy::{Clock, DirAccess, Policy, Random};
 pub use pool::{

@@ -254,6 +254,43 @@ impl Default for Limits {
     }
 }
 
+/// What the compilation of a module may use, in a process of its own: [`ModuleLoader::compile_limits`](crate::ModuleLoader::compile_limits). A module that
+/// takes more is refused, with [`ModuleError::CompileLimit`](crate::ModuleError::CompileLimit).
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut limits = wpool::CompileLimits::default();
+/// limits.time = std::time::Duration::from_secs(20);
+/// limits.memory = 512 << 20;
+/// let module = loader().compile_limits(limits).load("../guest/prebuilt/upper.wasm")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CompileLimits {
+    /// Processor time, in whole seconds; by the clock it may take a quarter more, and ten seconds. Default 120 s.
+    pub time: Duration,
+    /// Bytes of memory. Default 2 GiB.
+    pub memory: u64,
+    /// Bytes of machine code. Default 1 GiB.
+    pub code: u64,
+}
+
+impl CompileLimits {
+    /// The longest that is waited for it.
+    pub(crate) fn wall(&self) -> Duration {
+        self.time.saturating_add(self.time / 4).saturating_add(Duration::from_secs(10))
+    }
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        CompileLimits { time: Duration::from_secs(120), memory: 2 << 30, code: 1 << 30 }
+    }
+}
+
 /// Which limit a task has reached.
 ///
 /// ```

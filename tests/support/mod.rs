@@ -49,6 +49,17 @@ pub(crate) fn workers_of(parent: u32) -> Vec<u32> {
 #[track_caller]
 pub(crate) fn assert_no_workers(parent: u32) {
     wait_until("no worker process is left", Duration::from_secs(2), || workers_of(parent).is_empty());
+    assert_nothing_shared();
+}
+
+/// Fails if there is shared memory, or a socket, that has a name of ours: there never is, with or without a run.
+#[track_caller]
+fn assert_nothing_shared() {
+    let shared: Vec<String> = names_in(Path::new("/dev/shm")).into_iter().filter(|n| n.contains("wpool")).collect();
+    assert_eq!(shared, [""; 0], "shared memory");
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let named: Vec<&str> = sockets.lines().filter(|line| line.contains("@wpool")).collect();
+    assert_eq!(named, [""; 0], "sockets with names");
 }
 
 /// Waits for a condition that no event announces.
@@ -244,12 +255,10 @@ impl Scene {
         let in_cache = |name: &String| name.starts_with("tmp-");
         let left: Vec<String> = names_in(&self.cache()).into_iter().filter(in_cache).collect();
         assert_eq!(left, [""; 0], "left in the cache");
-        let shared: Vec<String> = names_in(Path::new("/dev/shm")).into_iter().filter(|n| n.contains("wpool")).collect();
-        assert_eq!(shared, [""; 0], "shared memory");
         let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
         let place = self.dir.path().to_str().unwrap();
-        let named = sockets.lines().filter(|line| line.contains(place) || line.contains("@wpool"));
-        assert_eq!(named.count(), 0, "sockets with names: {sockets}");
+        let named: Vec<&str> = sockets.lines().filter(|line| line.contains(place)).collect();
+        assert_eq!(named, [""; 0], "sockets with names");
     }
 }
 

@@ -175,6 +175,18 @@ pub(super) struct CacheArgs {
     pub(super) cache_dir: Option<PathBuf>,
 }
 
+/// What compiling a module may take, which is done if the cache does not have it.
+#[derive(Debug, Args)]
+pub(super) struct CompilerArgs {
+    /// Processor time for compiling the module; 0 for no limit [default: 2m]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Module cache")]
+    pub(super) compile_timeout: Option<Duration>,
+
+    /// Memory for compiling the module [default: 2G]
+    #[arg(long, value_name = "SIZE", value_parser = some_size, help_heading = "Module cache")]
+    pub(super) compile_memory: Option<NonZeroU64>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ModuleArgs {
     /// The module: a component, a core module, or the .wat text of either
@@ -182,6 +194,9 @@ pub(super) struct ModuleArgs {
 
     #[command(flatten)]
     pub(super) cache: CacheArgs,
+
+    #[command(flatten)]
+    pub(super) compiler: CompilerArgs,
 
     #[command(flatten)]
     pub(super) sandbox: SandboxArgs,
@@ -814,6 +829,9 @@ pub(super) struct CompileArgs {
     /// Keep compiled modules in this directory [default: $XDG_CACHE_HOME/wpool or ~/.cache/wpool]
     #[arg(long, value_name = "DIR", value_parser = maybe_empty_path(), env = "WPOOL_CACHE_DIR", hide_env_values = true, action = ArgAction::Set)]
     pub(super) cache_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) compiler: CompilerArgs,
 
     #[command(flatten)]
     pub(super) sandbox: SandboxArgs,

@@ -8,7 +8,8 @@ use super::settings;
 use crate::escape::OneLine;
 
 pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> {
-    let loader = settings::loader(&CacheArgs { no_cache: false, cache_dir: args.cache_dir.clone() }, &args.sandbox);
+    let cache = CacheArgs { no_cache: false, cache_dir: args.cache_dir.clone() };
+    let loader = settings::loader(&cache, &args.compiler, &args.sandbox);
     // One that is refused does not stop the others; the first problem is the exit code.
     let mut exit = Exit::Success;
     let mut fail = |new: Exit| exit = if exit == Exit::Success { new } else { exit };

@@ -37,11 +37,9 @@ const PROGRESS_TIME: Duration = Duration::from_millis(200);
 
 pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let begun = Instant::now();
-    let source = Source::open(args)?;
-    let log = if args.dry_run { None } else { JobLog::open(&args.log, &source, report)? };
     let module = settings::load(&args.module, report)?;
     let target = settings::map_target(args, &module)?
-        .timed(log.is_some() || matches!(args.format, super::args::OutputForm::Jsonl));
+        .timed(args.log.joblog.is_some() || matches!(args.format, super::args::OutputForm::Jsonl));
     let processes = settings::processes(args.jobs, report);
     let halt = settings::halt(&args.failures);
     let tally = Arc::new(Tally::new(halt.is_some_and(|halt| halt.when == HaltWhen::Now)));
@@ -57,6 +55,9 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let pool = Arc::new(settings::pool(args, &module, processes)?.on_event(on_event).build()?);
     let (inputs, outcomes) = pool.stream(&target, !args.unordered)?;
     let export = module.info().target(args.target.func.as_deref()).map_err(crate::BuildError::from)?;
+    // Only now that there is something to run: opening a file may wait, or have effects.
+    let source = Source::open(args)?;
+    let log = if args.dry_run { None } else { JobLog::open(&args.log, &source, report)? };
     let staff = format!("at most {processes} worker{}", if processes == 1 { "" } else { "s" });
     report.detail(&format!("calling {}, with {staff}", export.wit()));
     if args.dry_run {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::{
-    AsArgs, CacheArgs, DirArg, FailureArgs, Form, GrantArgs, Growth, Jobs, LimitArgs, MapArgs, ModuleArgs, SandboxArgs,
-    Start, TIME_MAX, TargetArgs,
+    AsArgs, CacheArgs, CompilerArgs, DirArg, FailureArgs, Form, GrantArgs, Growth, Jobs, LimitArgs, MapArgs,
+    ModuleArgs, SandboxArgs, Start, TIME_MAX, TargetArgs,
 };
 use super::exit::Failure;
 use super::report::Report;
 use crate::context::StartMethod;
 use crate::error::{BuildError, ModuleError};
-use crate::limits::{Isolation, Limits};
+use crate::limits::{CompileLimits, Isolation, Limits};
 use crate::module::{Module, ModuleLoader, Role};
 use crate::policy::Policy;
 use crate::pool::{Backoff, Halt, HaltOn, HaltWhen, Pool, PoolBuilder};
@@ -28,7 +28,7 @@ const FDS_OF_OURS: u64 = 32;
 
 /// Loads the module, and passes on what its cache had to say.
 pub(super) fn load(args: &ModuleArgs, report: &Report) -> Result<Module, ModuleError> {
-    let module = loader(&args.cache, &args.sandbox).load(&args.module)?;
+    let module = loader(&args.cache, &args.compiler, &args.sandbox).load(&args.module)?;
     for warning in module.warnings() {
         report.warn(warning);
     }
@@ -40,8 +40,15 @@ pub(super) fn load(args: &ModuleArgs, report: &Report) -> Result<Module, ModuleE
     Ok(module)
 }
 
-pub(super) fn loader(args: &CacheArgs, sandbox: &SandboxArgs) -> ModuleLoader {
-    let loader = Module::loader().sandbox(sandbox.choice);
+pub(super) fn loader(args: &CacheArgs, compiler: &CompilerArgs, sandbox: &SandboxArgs) -> ModuleLoader {
+    let mut limits = CompileLimits::default();
+    if let Some(time) = compiler.compile_timeout {
+        limits.time = if time.is_zero() { Duration::MAX } else { time };
+    }
+    if let Some(memory) = compiler.compile_memory {
+        limits.memory = memory.get();
+    }
+    let loader = Module::loader().sandbox(sandbox.choice).compile_limits(limits);
     match &args.cache_dir {
         _ if args.no_cache => loader.no_cache(),
         Some(dir) if !dir.as_os_str().is_empty() => loader.cache_dir(dir),

@@ -390,6 +390,23 @@ mod tests {
     }
 
     #[test]
+    fn f42_an_entry_that_could_not_be_written_whole_is_not_there() {
+        let (_dir, cache, path) = filled();
+        let before = fs::read_dir(&cache.dir).unwrap().count();
+        let full = |file: &mut File| {
+            file.write_all(b"the first ")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        };
+        let error = cache.publish(&path, full).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&path).unwrap(), b"machine code");
+        assert_eq!(fs::read_dir(&cache.dir).unwrap().count(), before);
+        // The artefact is there, but not what would have vouched for it.
+        fs::remove_file(path.with_extension("json")).unwrap();
+        assert!(cache.get(DIGEST, Codegen::default(), &mut vec![]).is_none());
+    }
+
+    #[test]
     fn f41_a_directory_that_others_may_enter_or_a_link_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let open = dir.path().join("open");

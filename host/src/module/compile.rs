@@ -2,7 +2,7 @@
 
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -11,14 +11,11 @@ use super::{Codegen, ModuleInfo};
 use crate::context::{Exit, Program, ProgramRole};
 use crate::error::ModuleError;
 use crate::escape::shortened;
-use crate::limits::Limits;
+use crate::limits::{CompileLimits, Limits};
 use crate::protocol::connection::{self, Connection, RecvError};
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, ToWorker};
 use crate::sandbox::Sandbox;
-
-/// How long a compilation may take by the wall clock. Its processor time, memory and output are limited in its own process.
-const WALL_MAX: Duration = Duration::from_secs(300);
 
 pub(super) struct Compiled {
     pub(super) info: ModuleInfo,
@@ -27,7 +24,13 @@ pub(super) struct Compiled {
 }
 
 /// Compiles `bytes` with `program` as the compiler.
-pub(super) fn compile(program: &Program, bytes: &[u8], text: bool, codegen: Codegen) -> Result<Compiled, ModuleError> {
+pub(super) fn compile(
+    program: &Program,
+    bytes: &[u8],
+    text: bool,
+    codegen: Codegen,
+    most: CompileLimits,
+) -> Result<Compiled, ModuleError> {
     let source = memory_file("wpool-module", bytes).map_err(ModuleError::Io)?;
     let artefact = rustix::fs::memfd_create("wpool-artefact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|e| ModuleError::Io(e.into()))?;
@@ -42,6 +45,7 @@ pub(super) fn compile(program: &Program, bytes: &[u8], text: bool, codegen: Code
             text,
             limits: Limits::default(),
             codegen,
+            most,
             #[cfg(feature = "fault-points")]
             fault: program.fault,
         },
@@ -49,7 +53,7 @@ pub(super) fn compile(program: &Program, bytes: &[u8], text: bool, codegen: Code
     // The request is small: it goes out whole, or the process is gone already, which is seen below.
     let _sent = connection::send_with_fds(&ours, &request, &[source.as_fd(), artefact.as_fd()]);
 
-    let answer = await_answer(ours, program.sandbox, Instant::now() + WALL_MAX);
+    let answer = await_answer(ours, program.sandbox, Instant::now().checked_add(most.wall()));
     child.kill();
     let exit = child.wait();
     match answer {
@@ -63,16 +67,20 @@ pub(super) fn compile(program: &Program, bytes: &[u8], text: bool, codegen: Code
         Ok(Some(FromWorker::Unconfined { missing })) => {
             Err(ModuleError::Sandbox(program.sandbox.judge(missing).err().unwrap_or_default()))
         }
+        // The engine's own word for a mapping that the kernel refused.
+        Ok(Some(FromWorker::Refused { reason })) if reason.contains("Cannot allocate memory") => {
+            Err(too_much_memory(most))
+        }
         Ok(Some(FromWorker::Refused { reason })) => Err(ModuleError::Invalid(shortened(&reason))),
         Ok(Some(_)) => Err(ModuleError::Compiler("it gave an answer to a question that was not asked".to_owned())),
-        Ok(None) => Err(ModuleError::CompileLimit(format!("it took more than {} s", WALL_MAX.as_secs()))),
-        Err(RecvError::Closed) => Err(died(exit)),
+        Ok(None) => Err(ModuleError::CompileLimit(format!("it took more than {:?}; {RAISES_TIME}", most.wall()))),
+        Err(RecvError::Closed) => Err(died(exit, most)),
         Err(e) => Err(ModuleError::Compiler(e.to_string())),
     }
 }
 
 /// `Ok(None)` when the time is up.
-fn await_answer(socket: OwnedFd, sandbox: Sandbox, deadline: Instant) -> Result<Option<FromWorker>, RecvError> {
+fn await_answer(socket: OwnedFd, sandbox: Sandbox, deadline: Option<Instant>) -> Result<Option<FromWorker>, RecvError> {
     let mut connection = Connection::new(socket, Caps::COMPILER);
     loop {
         while connection.has_frame()? {
@@ -84,13 +92,13 @@ fn await_answer(socket: OwnedFd, sandbox: Sandbox, deadline: Instant) -> Result<
                 answer => return Ok(Some(answer)),
             }
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
             return Ok(None);
         }
-        let left = Timespec::try_from(left).expect("WALL_MAX fits a timespec");
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
         let mut fds = [PollFd::new(connection.carrier(), PollFlags::IN)];
-        match rustix::event::poll(&mut fds, Some(&left)) {
+        match rustix::event::poll(&mut fds, left.as_ref()) {
             Ok(0) => return Ok(None),
             Ok(_) => {
                 if connection.fill()? == 0 {
@@ -104,19 +112,37 @@ fn await_answer(socket: OwnedFd, sandbox: Sandbox, deadline: Instant) -> Result<
 }
 
 /// The compiler process ended without an answer: most likely one of its limits.
-fn died(exit: Exit) -> ModuleError {
+fn died(exit: Exit, most: CompileLimits) -> ModuleError {
     match exit {
-        Exit::Signal(libc::SIGXCPU) => ModuleError::CompileLimit("it used too much processor time".to_owned()),
-        Exit::Signal(libc::SIGABRT) => ModuleError::CompileLimit("it used too much memory".to_owned()),
+        Exit::Signal(libc::SIGXCPU) => {
+            ModuleError::CompileLimit(format!("it used more than {:?} of processor time; {RAISES_TIME}", most.time))
+        }
+        Exit::Signal(libc::SIGABRT) => too_much_memory(most),
+        // It is the first that the kernel takes.
+        Exit::Signal(libc::SIGKILL) => {
+            ModuleError::CompileLimit("it was killed, most likely because the machine ran out of memory".to_owned())
+        }
         Exit::Signal(libc::SIGSEGV) => {
             ModuleError::CompileLimit("it nests too deeply for the compiler's stack".to_owned())
         }
-        Exit::Signal(libc::SIGXFSZ) => ModuleError::CompileLimit("its machine code is too large".to_owned()),
+        Exit::Signal(libc::SIGXFSZ) => ModuleError::CompileLimit(format!(
+            "its machine code is larger than {} MiB; CompileLimits::code raises that",
+            most.code >> 20
+        )),
         Exit::Code(code) => ModuleError::Compiler(format!(
             "it exited with code {code} and without an answer (is it a `wpool` program?)"
         )),
         exit => ModuleError::Compiler(format!("it ended with {exit}")),
     }
+}
+
+const RAISES_TIME: &str = "--compile-timeout, CompileLimits::time raise that";
+
+fn too_much_memory(most: CompileLimits) -> ModuleError {
+    let mib = most.memory >> 20;
+    ModuleError::CompileLimit(format!(
+        "it used more than {mib} MiB; --compile-memory, CompileLimits::memory raise that"
+    ))
 }
 
 /// A sealed file in memory with these bytes.

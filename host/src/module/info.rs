@@ -269,9 +269,12 @@ fn functions(names: &[String]) -> String {
     }
 }
 
+/// The function of world `wpool:task/task`.
+const TASK: &str = "run: func(input: list<u8>) -> result<list<u8>, string>";
+
 fn no_default(candidates: &[String]) -> String {
     match candidates.is_empty() {
-        true => "the module exports no function".to_owned(),
+        true => format!("the module exports no function that can be called; a task is {TASK}, or of other types"),
         false => format!("no function `run` and no command is exported; name one of {}", functions(candidates)),
     }
 }
@@ -342,7 +345,7 @@ impl ModuleInfo {
             let mut found = self.exports.iter().filter(wanted);
             found.next().filter(|_| found.next().is_none())
         };
-        only(&|e| e.role == Role::Function && e.name() == "run")
+        only(&|e| matches!(e.role, Role::Function | Role::Uncallable) && e.name() == "run")
             .or_else(|| only(&|e| e.role == Role::Command))
             .or_else(|| only(&|e| e.role == Role::Function))
             .ok_or_else(|| TargetError::NoDefault { candidates: self.callable() })

@@ -21,6 +21,7 @@ use crate::context::Program;
 use crate::context::server::ForkServers;
 use crate::error::ModuleError;
 use crate::escape::OneLine;
+use crate::limits::CompileLimits;
 use crate::sandbox::Sandbox;
 
 const SANDBOX_OFF: &str =
@@ -153,6 +154,7 @@ impl Module {
             program: None,
             sandbox: Sandbox::Default,
             codegen: Codegen::default(),
+            compile_limits: CompileLimits::default(),
             #[cfg(feature = "fault-points")]
             fault: None,
         }
@@ -329,6 +331,7 @@ pub struct ModuleLoader {
     program: Option<PathBuf>,
     sandbox: Sandbox,
     codegen: Codegen,
+    compile_limits: CompileLimits,
     #[cfg(feature = "fault-points")]
     fault: Option<crate::Fault>,
 }
@@ -401,6 +404,24 @@ impl ModuleLoader {
         self
     }
 
+    /// What compiling the module may take. Modules in the cache are there already.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut limits = wpool::CompileLimits::default();
+    /// limits.code = 1000;
+    /// let refused = loader().no_cache().compile_limits(limits).load("../guest/prebuilt/upper.wasm");
+    /// assert!(refused.unwrap_err().to_string().contains("compile limit exceeded"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn compile_limits(mut self, limits: CompileLimits) -> Self {
+        self.compile_limits = limits;
+        self
+    }
+
     /// Has the compiler process, or the Processes that run the module, come to grief. For the project's own tests.
     #[cfg(feature = "fault-points")]
     #[doc(hidden)]
@@ -466,7 +487,7 @@ impl ModuleLoader {
             let cached = Some(hit.path);
             return Ok(self.module(digest, source, hit.info, hit.artefact, cached, warnings, program));
         }
-        let compiled = compile::compile(&program, bytes, text, self.codegen)?;
+        let compiled = compile::compile(&program, bytes, text, self.codegen, self.compile_limits)?;
         let stored = cache.map(|cache| cache.put(digest, &compiled.info, &compiled.artefact));
         let cached = match stored {
             Some(Ok(path)) => Some(path),
@@ -541,10 +562,15 @@ fn read_module(path: &Path) -> Result<Vec<u8>, ModuleError> {
     if !metadata.is_file() {
         return Err(ModuleError::NotWasm("it is not a regular file".to_owned()));
     }
+    let too_large = || Err(ModuleError::NotWasm(format!("it is larger than {} MiB", MODULE_LEN_MAX >> 20)));
+    if metadata.len() > MODULE_LEN_MAX {
+        return too_large();
+    }
+    // It may grow meanwhile.
     let mut bytes = Vec::new();
     file.take(MODULE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(ModuleError::Io)?;
     match bytes.len() as u64 > MODULE_LEN_MAX {
-        true => Err(ModuleError::NotWasm(format!("it is larger than {} MiB", MODULE_LEN_MAX >> 20))),
+        true => too_large(),
         false => Ok(bytes),
     }
 }

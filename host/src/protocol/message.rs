@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Frame, Kind, Violation};
 use crate::escape::shortened;
-use crate::limits::{Isolation, Limits};
+use crate::limits::{CompileLimits, Isolation, Limits};
 use crate::module::{Codegen, ModuleInfo};
 use crate::policy::Grants;
 
@@ -17,6 +17,8 @@ pub(crate) enum ToWorker {
         text: bool,
         limits: Limits,
         codegen: Codegen,
+        /// What it may take.
+        most: CompileLimits,
         /// What the compiler tries, in tests.
         #[cfg(feature = "fault-points")]
         fault: Option<Fault>,
@@ -210,6 +212,10 @@ pub(crate) enum Failure {
     BadResult {
         message: String,
     },
+    /// The task was not begun: its instance could not be made, for this reason, which is a trap, a limit or a broken rule.
+    NoInstance {
+        failure: Box<Failure>,
+    },
     // What only the coordinator can say, in the same form, so that every outcome takes the same way to whoever waits.
     /// The worker died.
     Lost {
@@ -245,6 +251,10 @@ impl Failure {
                 backtrace.truncate(FRAMES_MAX);
                 backtrace.iter_mut().for_each(|name| cut(name, FRAME_NAME_MAX));
             }
+            Failure::NoInstance { failure } => {
+                let whole = std::mem::replace(&mut **failure, Failure::Cancelled);
+                **failure = whole.shortened();
+            }
             Failure::Exited { .. } | Failure::Cancelled | Failure::Closed => {}
         }
         self
@@ -259,6 +269,7 @@ impl Failure {
             | Failure::Exited { .. }
             | Failure::BadRecord { .. }
             | Failure::BadResult { .. } => true,
+            Failure::NoInstance { failure } => failure.is_of_a_task(),
             Failure::Lost { .. } | Failure::Cancelled | Failure::Closed | Failure::Broken { .. } => false,
         }
     }

@@ -112,7 +112,11 @@ impl Confinement {
         status.note(&format!("files of at most {} MiB", file >> 20), set(Resource::Fsize, file));
         status.note(&format!("at most {files} descriptors"), set(Resource::Nofile, files));
         if let Some(secs) = cpu_secs {
-            status.note(&format!("at most {secs} s of processor time"), set(Resource::Cpu, secs));
+            // SIGXCPU at the lower of the two tells which limit it was; at the upper one there is SIGKILL.
+            status.note(
+                &format!("at most {secs} s of processor time"),
+                set_apart(Resource::Cpu, secs, secs.saturating_add(1)),
+            );
         }
     }
 
@@ -241,7 +245,12 @@ fn empty_environment() -> Result<(), String> {
 
 /// Lowers a limit; one that is lower already stays.
 fn set(resource: Resource, wanted: u64) -> io::Result<()> {
-    let had = rustix::process::getrlimit(resource).maximum;
-    let limit = Some(had.map_or(wanted, |had| had.min(wanted)));
-    Ok(rustix::process::setrlimit(resource, Rlimit { current: limit, maximum: limit })?)
+    set_apart(resource, wanted, wanted)
+}
+
+fn set_apart(resource: Resource, lower: u64, upper: u64) -> io::Result<()> {
+    let had = rustix::process::getrlimit(resource);
+    let upper = had.maximum.map_or(upper, |had| had.min(upper));
+    let lower = had.current.map_or(lower, |had| had.min(lower)).min(upper);
+    Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(lower), maximum: Some(upper) })?)
 }

@@ -3,40 +3,46 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use super::{Connection, EXIT_SOFTWARE, fault_point, guest, hello, may_go_on, refuse, say};
+use crate::limits::CompileLimits;
 use crate::protocol::message::{self, FromWorker, ToWorker};
 use crate::sandbox::{Confinement, ProcessLimits, Role};
 
-/// Of one compilation: a bomb meets these, an honest module of 30 MB of machine code does not.
-const LIMITS: ProcessLimits = ProcessLimits { data: 4 << 30, cpu_secs: Some(240), file: 1 << 30, files: 64 };
+fn process_limits(most: CompileLimits) -> ProcessLimits {
+    let is_limited = most.time < Duration::MAX;
+    let cpu_secs = is_limited.then(|| most.time.as_secs() + u64::from(most.time.subsec_nanos() > 0)).map(|s| s.max(1));
+    ProcessLimits { data: most.memory, cpu_secs, file: most.code, files: 64 }
+}
 
 pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confinement) -> i32 {
-    confinement.limit(LIMITS);
-    confinement.isolate();
-    confinement.close_files(Role::Compiler);
-    confinement.close_calls(Role::Compiler);
     hello(connection);
     let Ok(frame) = connection.recv() else { return 0 };
-    let (text, limits, codegen) = match message::read_control(frame) {
+    let (text, limits, codegen, most) = match message::read_control(frame) {
         Ok(ToWorker::Compile {
             version,
             text,
             limits,
             codegen,
+            most,
             #[cfg(feature = "fault-points")]
             fault,
         }) if version == crate::protocol::VERSION => {
             #[cfg(feature = "fault-points")]
             super::fault::arm(fault, 1);
-            (text, limits, codegen)
+            (text, limits, codegen, most)
         }
         _ => return refuse(connection, "the compiler program is of another version of wpool".to_owned()),
     };
     let Some([source, artefact]) = connection.take_fds() else {
         return refuse(connection, "the request came without its descriptors".to_owned());
     };
-    // Before it looks at the module, which is what may turn it against us.
+    // All of it before it looks at the module, which is what may turn it against us.
+    confinement.limit(process_limits(most));
+    confinement.isolate();
+    confinement.close_files(Role::Compiler);
+    confinement.close_calls(Role::Compiler);
     if !may_go_on(connection, &confinement) {
         return EXIT_SOFTWARE;
     }

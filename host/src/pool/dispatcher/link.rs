@@ -59,6 +59,37 @@ pub(super) struct Link {
     distrusted: bool,
 }
 
+/// So many failures to make an instance, and none ever made: there is no use in trying on. As many tries as workers have that do not start.
+const NO_INSTANCE_MAX: u32 = 5;
+
+/// Whether the module can be instantiated at all. That is the tasks' own word, so that no worker can end a pool in which others succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InstancesSeen {
+    /// None so far, and so many failures.
+    None {
+        failures: u32,
+    },
+    Some,
+}
+
+impl InstancesSeen {
+    /// Takes note of how a task has failed. `true`: that was the last failure that we wait for.
+    fn note(&mut self, failure: &Failure) -> bool {
+        match (&mut *self, failure) {
+            (InstancesSeen::None { failures }, Failure::NoInstance { .. }) => {
+                *failures += 1;
+                *failures == NO_INSTANCE_MAX
+            }
+            // Not begun either, for reasons of its own.
+            (_, Failure::BadRecord { .. } | Failure::Cancelled) | (InstancesSeen::Some, _) => false,
+            (InstancesSeen::None { .. }, _) => {
+                *self = InstancesSeen::Some;
+                false
+            }
+        }
+    }
+}
+
 /// How far a worker's start has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -271,6 +302,7 @@ impl Dispatcher {
                 self.expect_answer(worker, results)?;
                 results.count += 1;
                 results.attached = 0;
+                self.instances = InstancesSeen::Some;
                 Ok(())
             }
             Kind::Placed => {
@@ -290,6 +322,7 @@ impl Dispatcher {
                 if !may_say {
                     return Err(Violation::Unexpected("a failure that is not a worker's to tell"));
                 }
+                let never = self.instances.note(&failure).then(|| failure.clone());
                 if self.spec.retry_on.is_some() && self.is_worth_retrying(failure.clone()) {
                     // May not be the last word, so that it goes its own way.
                     self.pass_on(worker, &bytes[..at], results);
@@ -299,6 +332,13 @@ impl Dispatcher {
                 } else {
                     results.count += 1;
                     results.failed += 1;
+                }
+                if let Some(failure) = never {
+                    self.pass_on(worker, &bytes[..end], results);
+                    let error = TaskError::from(failure);
+                    self.on(Event::Broke {
+                        reason: format!("no task can be begun ({NO_INSTANCE_MAX} tries): {error}"),
+                    });
                 }
                 Ok(())
             }
@@ -531,4 +571,28 @@ fn len_of_outcomes(bytes: &[u8], count: u64) -> usize {
         left -= u64::from(matches!(frame.kind, Kind::Returned | Kind::Failed));
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f6_only_a_module_of_which_there_never_was_an_instance_is_given_up() {
+        let trap = || Failure::Trap { message: "unreachable".to_owned(), backtrace: vec![] };
+        let unmade = || Failure::NoInstance { failure: Box::new(trap()) };
+        let mut seen = InstancesSeen::None { failures: 0 };
+        for _ in 1..NO_INSTANCE_MAX {
+            assert!(!seen.note(&unmade()));
+            // Says nothing about instances.
+            assert!(!seen.note(&Failure::BadRecord { message: String::new() }));
+        }
+        assert!(seen.note(&unmade()), "that was the last one");
+
+        let mut seen = InstancesSeen::None { failures: 0 };
+        assert!(!seen.note(&unmade()));
+        // It was there, and trapped.
+        assert!(!seen.note(&trap()));
+        assert!((0..100).all(|_| !seen.note(&unmade())));
+    }
 }

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
 
-use self::link::{Link, ROUNDS};
+use self::link::{InstancesSeen, Link, ROUNDS};
 use super::events::{PoolEvent, Sink};
 use super::job::{By, InputChunk, Job, ResultChunk, parse_outcome};
 use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
@@ -135,6 +135,7 @@ pub(super) struct Dispatcher {
     events: VecDeque<Event>,
     acting: bool,
     told_broken: bool,
+    instances: InstancesSeen,
     finished: bool,
 }
 
@@ -177,6 +178,7 @@ impl Dispatcher {
             events: VecDeque::new(),
             acting: false,
             told_broken: false,
+            instances: InstancesSeen::None { failures: 0 },
             finished: false,
         })
     }

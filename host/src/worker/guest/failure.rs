@@ -50,6 +50,14 @@ pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
     }
 }
 
+/// What a failed instantiation means. The time that it took, an exit in it, and a cancel say nothing about other instances.
+pub(super) fn without_instance(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
+    match classify(error, ctx, limits) {
+        failure @ (Failure::Cancelled | Failure::Exited { .. } | Failure::Limit { limit: Limit::Time, .. }) => failure,
+        failure => Failure::NoInstance { failure: Box::new(failure) },
+    }
+}
+
 /// What the engine refuses before it asks the limiter: a first size that no number holds, or that the kernel does not give.
 fn refused_by_engine(error: &Error, cause: &str) -> Option<Limit> {
     let by_kernel = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);

@@ -4,7 +4,7 @@ use wasmtime::{Engine, Store};
 
 use super::Shared;
 use super::capture::Capture;
-use super::failure::{classify, output_limit, reached};
+use super::failure::{classify, output_limit, reached, without_instance};
 use super::many::{Many, Next, Progress};
 use super::plan::{Plan, write_returned};
 use super::store::{Ctx, Output, is_out_of_fuel, refuel, used};
@@ -99,7 +99,7 @@ impl<F: Format> Instances<F> {
             Ok(instance) => instance,
             Err(e) => {
                 self.used = Some(used(&store, &shared.limits));
-                return Err(classify(&e, store.data(), &shared.limits));
+                return Err(without_instance(&e, store.data(), &shared.limits));
             }
         };
         let mut live = Live { store, instance };

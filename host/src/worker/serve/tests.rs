@@ -228,6 +228,7 @@ fn nonsense_ends_the_worker() {
             text: true,
             limits,
             codegen: Codegen::default(),
+            most: crate::limits::CompileLimits::default(),
             #[cfg(feature = "fault-points")]
             fault: None,
         },
