@@ -71,6 +71,22 @@ pub(crate) fn start_join<'b>(name: &str, module: &Module, count: usize) -> Conte
     Contender { name: name.to_owned(), ops: count as f64, ideal: None, run: Box::new(run) }
 }
 
+/// A pool whose worker is replaced after each task: what a start costs where the next one is prepared meanwhile.
+pub(crate) fn replaced_workers<'b>(name: &str, module: &Module, count: usize) -> Contender<'b> {
+    let module = module.clone();
+    let run = move || {
+        let one = std::num::NonZeroU64::MIN;
+        let pool = Pool::builder(&module).processes(1).max_tasks_per_child(one).build().map_err(|e| e.to_string())?;
+        let run = pool.func::<&str, Vec<u8>>("run").map_err(|e| e.to_string())?;
+        let once = || pool.apply(&run, "x").map(drop).map_err(|e| e.to_string());
+        once()?;
+        let started = Instant::now();
+        (0..count).try_for_each(|_| once())?;
+        Ok(Sample { value: started.elapsed().as_secs_f64(), second: None })
+    };
+    Contender { name: name.to_owned(), ops: count as f64, ideal: None, run: Box::new(run) }
+}
+
 /// KiB of an idle worker that has had tasks: private, and its share of everything.
 pub(crate) fn memory<'b>(name: &str, module: &Module, workers: usize, isolation: Isolation) -> Contender<'b> {
     let module = module.clone();

@@ -366,6 +366,7 @@ fn processes<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
         library::start_join("wpool Process", &library::load(UPPER), size.tasks(200)),
         library::start_join("wpool Process, no sandbox", &library::load_bare(UPPER), size.tasks(200)),
         library::start_join("wpool Process, SDK's Rust guest", &library::load(UPPER_SDK), size.tasks(200)),
+        library::replaced_workers("wpool Pool, one task per worker", &library::load(UPPER), size.tasks(200)),
     ];
     for (method, full) in [("fork", 200), ("forkserver", 40), ("spawn", 12)] {
         let count = size.tasks(full);
