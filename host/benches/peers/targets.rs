@@ -59,6 +59,9 @@ impl Target {
     fn verdict(&self, value: f64) -> &'static str {
         match (self.bound.holds(value), self.stretch) {
             (false, _) => "**not met**",
+            (true, Some(stretch)) if self.bound == Bound::AtMost(f64::INFINITY) && !stretch.holds(value) => {
+                "stretch not met"
+            }
             (true, Some(stretch)) if stretch.holds(value) => "met, and the stretch",
             (true, _) => "met",
         }
