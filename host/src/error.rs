@@ -106,7 +106,7 @@ pub enum StartError {
     #[error("the sandbox is strict, and a worker in a thread has this program's own rights")]
     ThreadUnconfined,
     /// The operating system refused.
-    #[error("cannot start {}: {}", OneLine(.program), shortened(&.source.to_string()))]
+    #[error("cannot start {}: {}{}", OneLine(.program), shortened(&.source.to_string()), limit_behind(source))]
     Spawn {
         /// The program.
         program: String,
@@ -116,6 +116,18 @@ pub enum StartError {
     /// [`Process::start`](crate::Process::start) was called twice.
     #[error("the process has already been started")]
     AlreadyStarted,
+}
+
+/// Which limit of the system an error comes from, for the end of a message.
+pub(crate) fn limit_behind(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => " (the limit on processes: ulimit -u, or that of the container)",
+        Some(libc::EFBIG) => " (the limit on the size of files: ulimit -f)",
+        Some(libc::EMFILE) => " (the limit on open files: ulimit -n)",
+        Some(libc::ENFILE) => " (the limit on open files of the whole machine)",
+        Some(libc::ENOMEM) => " (the limit on memory: ulimit -v, or that of the container)",
+        _ => "",
+    }
 }
 
 /// A [`Pool`](crate::Pool), [`Process`](crate::Process) or call cannot be built: found before anything starts.

@@ -49,6 +49,7 @@ pub fn main() -> ExitCode {
             format!("wpool: internal error, please report it: {}\n", crate::escape::shortened(&panic.to_string()));
         stdio::say(text.as_bytes());
     }));
+    let _known_signal = crate::sys::outlive_large_files();
     let exit = std::panic::catch_unwind(run).unwrap_or(Exit::Own);
     match exit {
         Exit::Signal(signal) => signals::die_of(signal),

@@ -9,12 +9,12 @@ use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::{Codegen, ModuleInfo};
 use crate::context::{Exit, Program, ProgramRole};
-use crate::error::ModuleError;
+use crate::error::{ModuleError, limit_behind};
 use crate::escape::shortened;
 use crate::limits::{CompileLimits, Limits};
 use crate::protocol::connection::{self, Connection, RecvError};
 use crate::protocol::frame::Caps;
-use crate::protocol::message::{self, FromWorker, ToWorker};
+use crate::protocol::message::{self, FromWorker, PANICKED, ToWorker};
 use crate::sandbox::Sandbox;
 
 pub(super) struct Compiled {
@@ -31,7 +31,8 @@ pub(super) fn compile(
     codegen: Codegen,
     most: CompileLimits,
 ) -> Result<Compiled, ModuleError> {
-    let source = memory_file("wpool-module", bytes).map_err(ModuleError::Io)?;
+    let source = memory_file("wpool-module", bytes)
+        .map_err(|e| ModuleError::Compiler(format!("the module cannot be handed over: {e}{}", limit_behind(&e))))?;
     let artefact = rustix::fs::memfd_create("wpool-artefact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|e| ModuleError::Io(e.into()))?;
     let (ours, theirs) = connection::pair().map_err(ModuleError::Io)?;
@@ -66,6 +67,10 @@ pub(super) fn compile(
         // Only if it may not be: see await_answer.
         Ok(Some(FromWorker::Unconfined { missing })) => {
             Err(ModuleError::Sandbox(program.sandbox.judge(missing).err().unwrap_or_default()))
+        }
+        // A flaw of ours, or a machine that has no more threads.
+        Ok(Some(FromWorker::Refused { reason })) if reason.starts_with(PANICKED) => {
+            Err(ModuleError::Compiler(shortened(&reason)))
         }
         // The engine's own word for a mapping that the kernel refused.
         Ok(Some(FromWorker::Refused { reason })) if reason.contains("Cannot allocate memory") => {

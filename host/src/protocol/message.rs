@@ -37,6 +37,9 @@ pub(crate) enum ToWorker {
     Report,
 }
 
+/// How the reason begins that a process gives up for if it met a bug of ours.
+pub(crate) const PANICKED: &str = "it panicked";
+
 /// From a compiler, zygote or worker, in a [`Kind::Control`] frame.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromWorker {

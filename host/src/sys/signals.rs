@@ -1,6 +1,5 @@
 //! The signal state of a fresh worker process.
 
-#[cfg(feature = "worker")]
 use std::io;
 
 /// Gives signals the meaning they have in a worker, whatever the embedding application had set: nothing blocked, `SIGTERM` kills
@@ -11,6 +10,8 @@ pub(crate) fn reset_signals() -> io::Result<()> {
         (libc::SIGTERM, libc::SIG_DFL),
         (libc::SIGHUP, libc::SIG_DFL),
         (libc::SIGCHLD, libc::SIG_DFL),
+        (libc::SIGXCPU, libc::SIG_DFL),
+        (libc::SIGXFSZ, libc::SIG_DFL),
         (libc::SIGINT, libc::SIG_IGN),
         (libc::SIGQUIT, libc::SIG_IGN),
         (libc::SIGPIPE, libc::SIG_IGN),
@@ -42,8 +43,7 @@ pub(crate) fn die_of_interrupts() -> io::Result<()> {
     }
 }
 
-/// Has a write beyond the limit on files be an error, which a guest is told, rather than the end of the process.
-#[cfg(feature = "worker")]
+/// Has a write beyond the limit on files be an error, which can be told, rather than the end of the process.
 pub(crate) fn outlive_large_files() -> io::Result<()> {
     // SAFETY: SIG_IGN runs no code of ours.
     match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {

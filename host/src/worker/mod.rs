@@ -94,7 +94,7 @@ fn contained<C: Carrier>(connection: &mut Connection<C>, role: impl FnOnce(&mut 
         Ok(code) => code,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            refuse(connection, format!("it panicked: {}", text.unwrap_or("without a word")))
+            refuse(connection, format!("{}: {}", message::PANICKED, text.unwrap_or("without a word")))
         }
     }
 }

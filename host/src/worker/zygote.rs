@@ -53,7 +53,10 @@ fn serve(connection: &mut Connection<OwnedFd>) -> Result<Born, i32> {
         match sys::fork_as_sibling() {
             Ok(Fork::Child) => return Ok(Born { identity, socket, page }),
             Ok(Fork::Parent(pid)) => say(connection, &FromWorker::Forked { pid: pid.as_raw_nonzero().get() }),
-            Err(e) => say(connection, &FromWorker::NotForked { reason: e.to_string() }),
+            Err(e) => {
+                let reason = format!("{e}{}", crate::error::limit_behind(&e));
+                say(connection, &FromWorker::NotForked { reason });
+            }
         }
     }
 }

@@ -37,6 +37,10 @@ const PREFETCH_TIME: Duration = Duration::from_millis(2);
 const FUTILE_DEATHS: u32 = 5;
 /// So many of them must have been hired one after another's death: that somebody killed all workers at once, and the zygote with them, proves nothing.
 const FUTILE_ROUNDS: u32 = 3;
+/// The pause before workers are started again after the system has refused one twice in a row; it doubles with each further time.
+const START_PAUSE: Duration = Duration::from_millis(10);
+/// The longest of these pauses.
+const START_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Why a pool broke is not kept longer than this; an initializer's own message may be.
 const REASON_LEN_MAX: usize = 1 << 10;
 /// A worker that has been at a batch for so long gives back what it has not begun, if another has nothing to do.
@@ -358,6 +362,9 @@ pub(crate) struct Schedule {
     futile_rounds: u32,
     /// Ends with the first futile death of a worker that was hired in it. Only goes up, so that workers of old rounds never count again.
     round: u64,
+    /// How often in a row workers could not be started, and until when no more are.
+    failed_starts: u32,
+    hire_at: Duration,
     /// When time limits were last looked at.
     watched: Duration,
 }
@@ -380,6 +387,8 @@ impl Schedule {
             futile_deaths: 0,
             futile_rounds: 0,
             round: 0,
+            failed_starts: 0,
+            hire_at: Duration::ZERO,
             watched: Duration::ZERO,
         }
     }
@@ -398,7 +407,7 @@ impl Schedule {
             Event::Failed { worker, retriable } => self.failed(now, worker, retriable, actions),
             Event::BatchDone { worker, busy } => self.batch_done(worker, busy),
             Event::Progress { worker, started } => self.progress(now, worker, started),
-            Event::NotStarted { workers, reason } => self.not_started(&workers, reason, actions),
+            Event::NotStarted { workers, reason } => self.not_started(now, &workers, reason, actions),
             Event::Oversized { worker } => self.oversized(worker),
             Event::Resized { processes } => self.config.processes = processes,
             Event::TakenBack { worker, started } => self.taken_back(worker, started, actions),
@@ -496,7 +505,9 @@ impl Schedule {
             Phase::Starting { .. } | Phase::Retiring { .. } => self.deadline(w),
         };
         let delayed = self.delayed.keys().next().map(|(due, _)| *due);
-        earlier(earlier(self.workers.values().filter_map(due).min(), delayed), self.next_take_back())
+        let hiring = Some(self.hire_at).filter(|at| *at > self.watched && !self.is_over());
+        let workers = self.workers.values().filter_map(due).min();
+        [workers, delayed, hiring, self.next_take_back()].into_iter().flatten().min()
     }
 
     // What happens to the pool.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Death, FUTILE_DEATHS, FUTILE_ROUNDS, Phase, Recycle, Schedule, Span, THAW_TIME, Verdict, Worker, WorkerId,
-    earlier,
+    Action, Death, FUTILE_DEATHS, FUTILE_ROUNDS, Phase, Recycle, START_PAUSE, START_PAUSE_MAX, Schedule, Span,
+    THAW_TIME, Verdict, Worker, WorkerId, earlier,
 };
 
 impl Schedule {
@@ -14,6 +14,7 @@ impl Schedule {
         {
             worker.phase = Phase::Serving;
             worker.running_since = now;
+            self.failed_starts = 0;
         }
     }
 
@@ -79,9 +80,20 @@ impl Schedule {
         }
     }
 
-    pub(super) fn not_started(&mut self, ids: &[WorkerId], reason: String, actions: &mut Vec<Action>) {
+    /// The system gave us no more processes. Those that there are go on with the work, and now and then it is asked again.
+    pub(super) fn not_started(&mut self, now: Duration, ids: &[WorkerId], reason: String, actions: &mut Vec<Action>) {
         let gone: Vec<Worker> = ids.iter().filter_map(|id| self.workers.remove(id)).collect();
-        if let Some(latest) = gone.iter().map(|worker| worker.round).max() {
+        let Some(latest) = gone.iter().map(|worker| worker.round).max() else { return };
+        // Those that were asked for together fail together, and are one failure.
+        if now >= self.hire_at {
+            let pause =
+                START_PAUSE.saturating_mul(1 << self.failed_starts.saturating_sub(1).min(10)).min(START_PAUSE_MAX);
+            let pause = if self.failed_starts == 0 { Duration::ZERO } else { pause };
+            self.hire_at = now.saturating_add(pause);
+            self.failed_starts += 1;
+        }
+        // Whoever waits for all of them must learn it.
+        if self.config.eager || !self.workers.values().any(Worker::is_hired) {
             self.futile_death(latest, reason, actions);
         }
     }
@@ -179,6 +191,9 @@ impl Schedule {
     /// Starts as many workers as there are tasks that nobody holds, up to the pool's size. A worker that is on its way out does not
     /// hold up its replacement, but no more of them gather than the pool has places: their guests may take their time.
     pub(super) fn hire(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if now < self.hire_at {
+            return;
+        }
         let hired = self.workers.values().filter(|w| w.is_hired()).count();
         let is_starting = |w: &Worker| matches!(w.phase, Phase::Starting { .. }) && w.leaving.is_none();
         let starting = self.workers.values().filter(|w| w.is_hired() && is_starting(w)).count();

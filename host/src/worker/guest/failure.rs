@@ -1,5 +1,7 @@
 //! From the engine's errors to what a user reads.
 
+use std::sync::OnceLock;
+
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Error, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -8,6 +10,14 @@ use super::limiter::ITEMS_MAX;
 use super::store::{Cancelled, Ctx, RESOURCES_MAX};
 use crate::limits::{Limit, Limits, size};
 use crate::protocol::message::Failure;
+
+/// Bytes of address space that this process may have, if that is limited. Cannot be asked for any more once the process is confined.
+static ADDRESS_SPACE: OnceLock<Option<u64>> = OnceLock::new();
+
+/// Learns what messages will need.
+pub(super) fn prepare() {
+    ADDRESS_SPACE.get_or_init(|| rustix::process::getrlimit(rustix::process::Resource::As).current);
+}
 
 /// What a failed call or instantiation means. Every error of the engine ends here; none is a reason to end the worker.
 pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
@@ -25,6 +35,13 @@ pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
     let refused = ctx.limiter.refused();
     let Some(trap) = error.downcast_ref::<Trap>() else {
+        if let (true, Some(limit)) = (is_refused_by_kernel(error), *ADDRESS_SPACE.get_or_init(|| None)) {
+            let limit = limit >> 20;
+            let message = format!(
+                "no room for the guest's memory: it reserves some GiB of address space, and the limit on that (ulimit -v) is {limit} MiB"
+            );
+            return Failure::Limit { limit: Limit::Memory, message };
+        }
         if let Some(limit) = refused.or_else(|| refused_by_engine(error, &cause)) {
             return reached(limit, limits);
         }
@@ -60,11 +77,16 @@ pub(super) fn without_instance(error: &Error, ctx: &Ctx, limits: &Limits) -> Fai
 
 /// What the engine refuses before it asks the limiter: a first size that no number holds, or that the kernel does not give.
 fn refused_by_engine(error: &Error, cause: &str) -> Option<Limit> {
-    let by_kernel = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-    match by_kernel == Some(libc::ENOMEM) || cause.contains("exceeds memory limits") {
+    match is_refused_by_kernel(error) || cause.contains("exceeds memory limits") {
         true => Some(Limit::Memory),
         false => cause.contains("exceeds table limits").then_some(Limit::Table),
     }
+}
+
+/// There was no memory, or no address space, to be had.
+fn is_refused_by_kernel(error: &Error) -> bool {
+    let code = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    code == Some(libc::ENOMEM) || error.downcast_ref::<rustix::io::Errno>() == Some(&rustix::io::Errno::NOMEM)
 }
 
 /// Whether a result was too much to be taken apart into values. What a guest hands to the host has its frames with it.

@@ -109,6 +109,7 @@ impl Guest {
         artefact: BorrowedFd<'_>,
         dirs: &[BorrowedFd<'_>],
     ) -> Result<Guest, String> {
+        failure::prepare();
         let given = Given::new(&setup.grants, dirs)?;
         let path = format!("/proc/self/fd/{}", artefact.as_raw_fd());
         let (kind, codegen) = (setup.info.kind, setup.info.codegen);

@@ -1,0 +1,207 @@
+//! Odd machines: limits of the system, missing directories, one busy processor, a kernel with less than it should have. Rows F84 to F93 of
+//! the list of faults, through the command line.
+
+mod support;
+
+use std::process::Command;
+
+use support::command::*;
+use support::{cpu_ticks, example as helper, repo, wait_until};
+
+/// The program under what a shell says before.
+fn under(before: &str, args: &[&str]) -> Command {
+    by_shell(&format!("{before} exec \"$0\" \"$@\""), args)
+}
+
+#[test]
+fn f84_workers_are_started_as_they_are_needed() {
+    let output = run(wpool(["map", &prebuilt("hello"), "--items", "a:50", "b:50", "-j", "10000"]));
+    ends(&output, 0, "warning: at most ");
+    ends(&output, 0, " at a time instead of 10000 workers: ");
+    ends(&output, 0, "(2 workers)");
+}
+
+#[test]
+fn f85_few_descriptors_are_few_workers_or_a_clear_end() {
+    let hello = prebuilt("hello");
+    let call = ["map", &hello, "-j", "50", "--items", "a:20", "b:20", "c:20", "d:20", "e:20", "f:20", "g:20"];
+    for (files, workers) in [(60, 7), (44, 3), (20, 1)] {
+        let output = run(under(&format!("ulimit -n {files};"), &call));
+        let said =
+            format!("at most {workers} at a time instead of 50 workers: the limit on open files (ulimit -n) allows");
+        ends(&output, 0, &said);
+        ends(&output, 0, "7 tasks: 7 ok, 0 failed in ");
+    }
+    let output = run(under("ulimit -n 12;", &call));
+    ends(&output, 3, "the limit on open files: ulimit -n");
+}
+
+/// As a user of whom there are no other processes: those of root have no limit.
+fn as_nobody(processes: u32, args: &[&str]) -> Command {
+    let uid = 20_000 + std::process::id() % 4_000 * 10 + processes % 10;
+    let user = format!("setpriv --reuid {uid} --regid {uid} --clear-groups");
+    by_shell(&format!("exec {user} prlimit --nproc={processes} \"$0\" \"$@\""), args)
+}
+
+#[test]
+fn f86_no_more_processes_are_fewer_workers_and_the_system_is_asked_again() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can become another user: nothing is tested");
+        return;
+    }
+    let upper = prebuilt("upper");
+    let hello = prebuilt("hello");
+    let items = ["a:100", "b:100", "c:100", "d:100", "e:100", "f:100", "g:100", "h:100"];
+    // The program's threads count, and so does the zygote.
+    let output = run(as_nobody(9, &args(&["map", &hello, "-j", "8", "--no-cache", "--items"], &items)));
+    ends(&output, 0, "8 tasks: 8 ok, 0 failed in ");
+    let workers: u32 = err(&output).rsplit_once('(').unwrap().1.split(' ').next().unwrap().parse().unwrap();
+    assert!((1..8).contains(&workers), "{}", err(&output));
+    // Not one.
+    let output = run(as_nobody(1, &["map", &upper, "--no-cache", "--items", "a"]));
+    ends(&output, 3, "the limit on processes: ulimit -u");
+}
+
+#[test]
+fn f87_too_little_address_space_is_named() {
+    let upper = prebuilt("upper");
+    let output = run(under("ulimit -v 2000000;", &["map", &upper, "--items", "a"]));
+    ends(
+        &output,
+        1,
+        "wpool: task 1: no room for the guest's memory: it reserves some GiB of address space, and the limit on that (ulimit -v) is 1953 MiB",
+    );
+}
+
+#[test]
+fn f88_a_limit_on_the_size_of_files_is_an_error_of_output() {
+    let dir = scratch();
+    let results = path_text(&dir.path().join("results"));
+    let inputs = path_text(&file(&dir, "inputs", b"some line of text\n".repeat(10_000)));
+    let upper = prebuilt("upper");
+    let script = format!("ulimit -f 8; exec \"$0\" \"$@\" >{results}");
+    ends(&run(by_shell(&script, &["map", &upper, &inputs])), 4, "wpool: cannot write output: File too large\n");
+    // Files in memory are files.
+    let output = run(under("ulimit -f 8;", &["map", &upper, "--items", "a", "--no-cache"]));
+    ends(
+        &output,
+        3,
+        "cannot be handed over: File too large (os error 27) (the limit on the size of files: ulimit -f)\n",
+    );
+}
+
+#[test]
+fn f88_a_limit_on_processor_time_kills_workers_which_is_named() {
+    let failing = prebuilt("failing");
+    let call = ["map", &failing, "-j", "1", "--items", "loop", "good"];
+    let output = run(under("ulimit -S -t 1;", &call));
+    ends(&output, 1, "wpool: task 1: worker died: SIGXCPU");
+    assert_eq!(out(&output), "good\n");
+}
+
+#[test]
+fn f59_f90_no_process_is_named_by_its_number_and_no_time_taken_from_the_wall() {
+    // Processes are signalled by descriptors, which never name another; and limits are measured by a clock that nobody can set. What the
+    // sources do not call cannot happen.
+    let mut sources = vec![repo("host/src")];
+    let mut looked = 0;
+    while let Some(dir) = sources.pop() {
+        for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let file = path.to_str().unwrap().to_owned();
+            // Attempts of an attacker, and a worker that ends itself.
+            let of_tests = file.ends_with("sys/probe.rs") || file.ends_with("worker/fault.rs");
+            if path.is_dir() {
+                sources.push(path);
+            } else if file.ends_with(".rs") && !of_tests {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for word in ["SystemTime", "ClockId::Realtime", "CLOCK_REALTIME", "kill_process(", "libc::kill"] {
+                    assert!(!text.contains(word), "{file} has {word}");
+                }
+                // Before it is reaped, the number of a process is nobody else's.
+                let groups = text.matches("kill_process_group(").count();
+                assert_eq!(groups, usize::from(file.ends_with("process/supervisor.rs")), "{file}");
+                looked += 1;
+            }
+        }
+    }
+    assert!(looked > 50);
+}
+
+#[test]
+fn f91_neither_a_home_nor_temporary_files_are_needed() {
+    let upper = prebuilt("upper");
+    for environment in ["env -i", "env -i TMPDIR=/nonexistent HOME=/nonexistent", "env -i HOME="] {
+        let output =
+            run(by_shell(&format!("exec {environment} \"$0\" \"$@\""), &["map", &upper, "--items", "a", "--no-cache"]));
+        ends(&output, 0, "1 ok");
+    }
+}
+
+/// In a mount namespace of its own, after `mounts`.
+fn with_mounts(mounts: &str, args: &[&str]) -> Option<Command> {
+    let can = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/tmp"]).output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        eprintln!("mounts are not permitted here: nothing is tested");
+        return None;
+    }
+    Some(by_shell(&format!("exec unshare -m sh -c '{mounts}; exec \"$0\" \"$@\"' \"$0\" \"$@\""), args))
+}
+
+#[test]
+fn f91_directories_of_the_system_that_cannot_be_used_change_nothing_or_are_named() {
+    let upper = prebuilt("upper");
+    let call = ["map", &upper, "--items", "a", "--no-cache"];
+    let ro = |dir: &str| format!("mount -t tmpfs -o ro none {dir}");
+    for mounts in [ro("/tmp"), ro("/dev/shm"), format!("{} && {} && {}", ro("/tmp"), ro("/dev/shm"), ro("/var/tmp"))] {
+        let Some(command) = with_mounts(&mounts, &call) else { return };
+        ends(&run(command), 0, "1 ok");
+    }
+    let Some(command) = with_mounts(&ro("/proc"), &call) else { return };
+    let output = run(command);
+    ends(&output, 3, "wpool: cannot start /proc/self/exe: No such file or directory");
+    assert_eq!(err(&output).lines().count(), 1, "{}", err(&output));
+}
+
+#[test]
+fn f92_a_kernel_without_landlock_or_seccomp_is_told_once_and_is_no_strict_sandbox() {
+    let hello = prebuilt("hello");
+    let items = ["--no-cache", "-j", "2", "--items", "a:20", "b:20", "c:20"];
+    for (without, missing) in [("landlock", "landlock"), ("seccomp", "seccomp"), ("landlock,seccomp", "landlock")] {
+        let old_kernel = |choice: &str| {
+            let mut command = Command::new(helper("old_kernel"));
+            command.arg(without).arg(support::program()).args(["map", &hello, "--sandbox", choice]).args(items);
+            prepare(&mut command);
+            run(command)
+        };
+        let output = old_kernel("default");
+        ends(&output, 0, "3 ok");
+        let warnings: Vec<String> = err(&output).lines().filter(|l| l.contains("warning")).map(str::to_owned).collect();
+        assert_eq!(warnings.len(), 1, "{without}: {}", err(&output));
+        assert!(
+            warnings[0].contains("not enforced in worker processes: ") && warnings[0].contains(missing),
+            "{warnings:?}"
+        );
+        let output = old_kernel("strict");
+        ends(&output, 3, "the sandbox is strict");
+        assert!(out(&output).is_empty() && err(&output).contains(missing), "{without}: {}", err(&output));
+    }
+}
+
+#[test]
+fn f93_one_processor_that_is_busy_is_no_reason_to_give_up_workers() {
+    let burn = |_| Command::new("taskset").args(["-c", "0", "sh", "-c", "while :; do :; done"]).spawn().unwrap();
+    let mut others: Vec<std::process::Child> = (0..3).map(burn).collect();
+    let burning = || others.iter().all(|other| cpu_ticks(other.id()) > 0);
+    wait_until("they burn", LONG, burning);
+    let hello = prebuilt("hello");
+    let items = ["a:0", "b:0", "c:0", "d:0"];
+    let nice = "exec taskset -c 0 nice -n 19 \"$0\" \"$@\"";
+    let output = run(by_shell(nice, &args(&["map", &hello, "-j", "4", "--timeout", "30s", "--items"], &items)));
+    for other in &mut others {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+    ends(&output, 0, "4 tasks: 4 ok, 0 failed in ");
+    assert!(!err(&output).contains("died"), "{}", err(&output));
+}
