@@ -44,6 +44,7 @@ compile_error!("wpool runs on Linux: its workers need pidfds, memory files and p
 pub mod cli;
 #[doc = include_str!("../docs/coming-from-multiprocessing.md")]
 pub mod coming_from_multiprocessing {}
+mod clock;
 mod context;
 #[cfg(feature = "worker")]
 pub mod dummy;
@@ -66,7 +67,7 @@ mod value;
 #[cfg(feature = "worker")]
 mod worker;
 
-pub use context::{StartMethod, init};
+pub use context::{StartMethod, init, while_stopped};
 pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
 pub use limits::{CompileLimits, Isolation, Limit, Limits};
 pub use module::{Digest, Export, Grant, Import, Module, ModuleInfo, ModuleKind, ModuleLoader, Role, TargetError};

@@ -401,6 +401,7 @@ impl ProcessBuilder {
             daemon: self.daemon.into(),
             state: Mutex::new(State { stage: Stage::Initial, result: None, stdout: Vec::new(), stderr: Vec::new() }),
             changed: Condvar::new(),
+            home: std::process::id(),
         };
         Ok(Process {
             pending: Some(Pending {
@@ -471,6 +472,8 @@ struct Shared {
     daemon: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
+    /// The program that it is a process of. A fork of that has only a copy of the handle.
+    home: u32,
 }
 
 struct State {
@@ -988,6 +991,9 @@ impl fmt::Debug for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.shared.home != std::process::id() {
+            return;
+        }
         if self.daemon() {
             self.shared.kill();
         }

@@ -52,7 +52,7 @@ Exit codes:
 
 Signals: the first Ctrl-C or SIGTERM ends the workers and writes out the results that there are; the second ends everything at once.
 SIGHUP does the same; with a job log, and unless standard input is a terminal, running tasks come to their end first. SIGUSR1 prints
-what is going on.";
+what is going on. Ctrl-Z stops the workers too; the time until the program is continued counts for no time limit.";
 
 /// The kinds of failures that may be different the next time, as `TaskError::kind` has them, and under which name they go together.
 const RETRY_KINDS: [(&str, &[&str]); 3] = [
@@ -81,7 +81,7 @@ Exit codes:
   2      wrong usage
 
 Signals: the first Ctrl-C asks the guest to stop, and ends it after the grace (--grace, at most 2 s) if it does not; SIGTERM ends it at once.
-The second ends everything at once.";
+The second ends everything at once. Ctrl-Z stops the process too; the time until wpool is continued counts for no time limit.";
 
 /// Run untrusted WebAssembly functions in a pool of sandboxed worker processes.
 #[derive(Debug, Parser)]

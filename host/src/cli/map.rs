@@ -47,9 +47,11 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let labels = Arc::new(Labels::new(if args.tag { usize::MAX } else { SHORT }));
     let (counted, verbose, named) = (tally.clone(), report.is_verbose(), labels.clone());
     let on_event = move |event: &PoolEvent| {
-        if counted.count(event) && verbose {
+        let concerns_all = matches!(event, PoolEvent::WorkerSilent { .. });
+        if counted.count(event) && (verbose || concerns_all) {
             // Nobody waits for a terminal that is slow.
-            let _told_or_too_many = to_tell.try_send(tally::line(event, |task| named.number(task)));
+            let line = tally::line(event, |task| named.number(task));
+            let _told_or_too_many = to_tell.try_send((concerns_all, line));
         }
     };
     let pool = Arc::new(settings::pool(args, &module, processes)?.on_event(on_event).build()?);
@@ -81,7 +83,7 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
         input: Mutex::new(Input::Reading),
         is_late: AtomicBool::new(false),
     });
-    let teller = verbose.then(|| tally::tell(lines, report.clone())).transpose().map_err(no_thread)?;
+    let teller = tally::tell(lines, report.clone()).map_err(no_thread)?;
     let drains = log.is_some() && !io::stdin().is_terminal();
     let received = watch(&pool, &shared, &report, drains)?;
     if let Some(end) = settings::global_timeout(args).and_then(|time| begun.checked_add(time)) {
@@ -320,7 +322,7 @@ struct Map<'a> {
     pool: Arc<Pool>,
     received: Received,
     /// Says on stderr what is worth it.
-    teller: Option<JoinHandle<()>>,
+    teller: JoinHandle<()>,
     halt: Option<Halt>,
     /// Why the pool could not go on.
     broken: Option<String>,
@@ -461,7 +463,7 @@ impl Map<'_> {
         }
         let _closed_above = self.pool.join();
         // With the pool, the last line to tell is there.
-        let _told_or_panicked = self.teller.map(JoinHandle::join);
+        let _told_or_panicked = self.teller.join();
         self.report.end_progress();
         if let Some(signal) = self.received.get() {
             let resume = how_to_resume(path.as_deref());

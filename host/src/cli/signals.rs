@@ -3,13 +3,15 @@
 //! The first `SIGINT`, `SIGTERM` or `SIGHUP` is passed on, so that work can be ended in good order; the second, or a good order that takes
 //! too long, ends this program at once. Its workers never outlive it. Whoever is told may want to let running work come to its end
 //! ([`Ending::Drains`]): that may take as long as it takes.
+//!
+//! `SIGTSTP` (Ctrl-Z) stops the workers too, until this program is continued.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::sys;
@@ -36,13 +38,13 @@ pub(super) enum Ending {
 
 /// Begins to watch. `on_end` is called for the first signal that asks for an end, `on_status` for each `SIGUSR1`.
 ///
-/// `SIGINT` and `SIGHUP` that were ignored when we were started stay ignored: `nohup`, and jobs in the background.
+/// `SIGINT`, `SIGHUP` and `SIGTSTP` that were ignored when we were started stay ignored: `nohup`, and jobs in the background.
 pub(super) fn watch(
     on_end: impl FnOnce(i32) -> Ending + Send + 'static,
     on_status: impl Fn() + Send + 'static,
 ) -> io::Result<Received> {
-    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1];
-    let heard = wanted.into_iter().filter(|s| !(matches!(*s, SIGINT | SIGHUP) && sys::is_ignored(*s)));
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1];
+    let heard = wanted.into_iter().filter(|s| !(matches!(*s, SIGINT | SIGHUP | SIGTSTP) && sys::is_ignored(*s)));
     let mut signals = Signals::new(heard)?;
     let received = Received::default();
     let stored = received.clone();
@@ -53,6 +55,10 @@ pub(super) fn watch(
                 (SIGUSR1, waiting) => {
                     on_end = waiting;
                     on_status();
+                }
+                (SIGTSTP, waiting) => {
+                    on_end = waiting;
+                    let _continued = crate::while_stopped(|| signal_hook::low_level::emulate_default_handler(SIGTSTP));
                 }
                 (signal, Some(on_end)) => {
                     stored.0.store(signal, Ordering::SeqCst);

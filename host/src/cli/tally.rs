@@ -102,7 +102,7 @@ impl Tally {
                 return true;
             }
             PoolEvent::TaskTimedOut { .. } => add(&self.timeouts, 1),
-            PoolEvent::WorkerRecycled { .. } => return true,
+            PoolEvent::WorkerRecycled { .. } | PoolEvent::WorkerSilent { .. } => return true,
             PoolEvent::WorkerExited { worker, exitcode, .. } => return self.bury(*worker, *exitcode),
             PoolEvent::Halted { .. } => {
                 self.halted.store(true, Ordering::Relaxed);
@@ -138,9 +138,16 @@ fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
-/// Says on stderr what [`Tally::count`] found worth it, in a thread that ends with the pool.
-pub(super) fn tell(lines: Receiver<String>, report: Report) -> std::io::Result<JoinHandle<()>> {
-    let tell = move || lines.iter().for_each(|line| report.detail(&line));
+/// Says on stderr what [`Tally::count`] found worth it, and what concerns everybody as a warning, in a thread that ends with the pool.
+pub(super) fn tell(lines: Receiver<(bool, String)>, report: Report) -> std::io::Result<JoinHandle<()>> {
+    let tell = move || {
+        for (concerns_all, line) in lines {
+            match concerns_all {
+                true => report.warn(&line),
+                false => report.detail(&line),
+            }
+        }
+    };
     std::thread::Builder::new().name("wpool-teller".to_owned()).spawn(tell)
 }
 
@@ -155,6 +162,10 @@ pub(super) fn line(event: &PoolEvent, number: impl Fn(u64) -> u64) -> String {
         PoolEvent::WorkerExited { worker, pid, reason, .. } => {
             format!("worker {worker} (process {pid}) died: {reason}")
         }
+        PoolEvent::WorkerSilent { worker, pid, time } => format!(
+            "worker {worker} (process {pid}) has shown no sign of life for {} s: is it stopped?",
+            time.as_secs()
+        ),
         other => format!("{other:?}"),
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-#[cfg(feature = "worker")]
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+
+use crate::clock;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 #[derive(Debug)]
 pub(crate) enum Child {
     /// A child process by its descriptor, which never names another process, however the numbers are used again.
-    Process { pid: Pid, pidfd: OwnedFd },
+    Process { pid: Pid, pidfd: Arc<OwnedFd> },
     /// A thread of this process.
     #[cfg(feature = "worker")]
     Thread(Arc<super::Life>),
@@ -81,6 +82,8 @@ impl Child {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)?;
+        let pidfd = Arc::new(pidfd);
+        register(&pidfd);
         Ok(Child::Process { pid, pidfd })
     }
 
@@ -124,6 +127,68 @@ impl Child {
             #[cfg(feature = "worker")]
             Child::Thread(life) => life.exit(),
         }
+    }
+}
+
+/// All processes that live, for [`while_stopped`].
+static LIVING: Mutex<Vec<Weak<OwnedFd>>> = Mutex::new(Vec::new());
+
+fn living() -> MutexGuard<'static, Vec<Weak<OwnedFd>>> {
+    LIVING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn register(pidfd: &Arc<OwnedFd>) {
+    let mut living = living();
+    // So rarely that it costs nothing to speak of, however many processes come and go.
+    if living.len() == living.capacity() {
+        living.retain(|pidfd| pidfd.strong_count() > 0);
+    }
+    living.push(Arc::downgrade(pidfd));
+}
+
+/// Stops every worker process of this program, calls `stop`, and has them go on: for programs that handle `SIGTSTP` (Ctrl-Z) themselves.
+/// Workers lead sessions of their own, so that the terminal does not stop them.
+///
+/// Meanwhile no time limit runs: not those of tasks, nor those of starts and ends, nor the pauses before another attempt. (The timeouts of
+/// your own calls, of `get_timeout` and the like, do.)
+///
+/// `stop` should stop this program, with `SIGSTOP`, and return when it has been continued. It must not use this library, which may wait for
+/// the return. Workers that are threads of this program are stopped by that alone.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("upper")?;
+/// # let raise_sigstop = || ();
+/// let pool = wpool::Pool::builder(&module).processes(1).build()?;
+/// let upper = pool.func::<&str, String>("run")?;
+/// let result = pool.apply_async(&upper, "a");
+/// // SIGTSTP has come:
+/// wpool::while_stopped(raise_sigstop);
+/// assert_eq!(result.get()?, "A");
+/// # Ok(())
+/// # }
+/// ```
+pub fn while_stopped<R>(stop: impl FnOnce() -> R) -> R {
+    /// Has all of them go on, also when `stop` unwinds.
+    struct GoOn(MutexGuard<'static, Vec<Weak<OwnedFd>>>);
+    impl Drop for GoOn {
+        fn drop(&mut self) {
+            clock::go_on();
+            signal_all(&self.0, Signal::CONT);
+        }
+    }
+    // Held to the end: what starts meanwhile waits until this program goes on.
+    let living = living();
+    clock::stop();
+    signal_all(&living, Signal::STOP);
+    let _go_on = GoOn(living);
+    stop()
+}
+
+fn signal_all(living: &[Weak<OwnedFd>], signal: Signal) {
+    for pidfd in living.iter().filter_map(Weak::upgrade) {
+        let _gone = rustix::process::pidfd_send_signal(&*pidfd, signal);
     }
 }
 

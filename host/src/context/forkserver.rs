@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::spawn::start_with;
 use super::{Child, Exit, ProgramRole};
+use crate::clock;
 use crate::error::StartError;
 use crate::escape::shortened;
 use crate::module::Module;
@@ -133,7 +134,7 @@ impl Zygote {
     /// Waits for the answer to the one request that is open.
     pub(crate) fn wait_for_answer(&mut self, until: Option<Instant>) -> Result<Answer, Silence> {
         loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = until.map(|until| until.saturating_duration_since(clock::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.child, PollFlags::IN)];
             match rustix::event::poll(&mut fds, timeout.as_ref()) {

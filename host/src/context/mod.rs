@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(crate) use self::child::Child;
-pub(crate) use self::child::Exit;
+pub use self::child::while_stopped;
+pub(crate) use self::child::{Child, Exit};
 #[cfg(feature = "worker")]
 pub(crate) use self::thread::Life;
 use crate::error::StartError;

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::{Codegen, ModuleInfo};
+use crate::clock;
 use crate::context::{Exit, Program, ProgramRole};
 use crate::error::{ModuleError, limit_behind};
 use crate::escape::shortened;
@@ -54,7 +55,7 @@ pub(super) fn compile(
     // The request is small: it goes out whole, or the process is gone already, which is seen below.
     let _sent = connection::send_with_fds(&ours, &request, &[source.as_fd(), artefact.as_fd()]);
 
-    let answer = await_answer(ours, program.sandbox, Instant::now().checked_add(most.wall()));
+    let answer = await_answer(ours, program.sandbox, clock::now().checked_add(most.wall()));
     child.kill();
     let exit = child.wait();
     match answer {
@@ -97,14 +98,15 @@ fn await_answer(socket: OwnedFd, sandbox: Sandbox, deadline: Option<Instant>) ->
                 answer => return Ok(Some(answer)),
             }
         }
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(None);
         }
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         let mut fds = [PollFd::new(connection.carrier(), PollFlags::IN)];
         match rustix::event::poll(&mut fds, left.as_ref()) {
-            Ok(0) => return Ok(None),
+            // Not over yet, if this program was stopped meanwhile.
+            Ok(0) => {}
             Ok(_) => {
                 if connection.fill()? == 0 {
                     return Err(RecvError::Closed);

@@ -75,6 +75,7 @@ pub struct PoolBuilder {
     idle_timeout: Option<Duration>,
     start_timeout: Duration,
     shutdown_timeout: Duration,
+    heartbeat: Duration,
     lazy: bool,
     buffer: Option<NonZeroUsize>,
     name: String,
@@ -99,6 +100,10 @@ const POISON_LIMIT: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
 const START_TIME: Duration = Duration::from_secs(60);
 /// How long a guest's `shutdown` may take.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
+/// A worker at work that shows no sign of life for so long is told of.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// More often than this, nobody looks for them.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
 impl PoolBuilder {
     pub(super) fn new(module: &Module) -> PoolBuilder {
@@ -122,6 +127,7 @@ impl PoolBuilder {
             idle_timeout: None,
             start_timeout: START_TIME,
             shutdown_timeout: SHUTDOWN_TIME,
+            heartbeat: HEARTBEAT,
             lazy: true,
             buffer: None,
             name: "PoolWorker".to_owned(),
@@ -455,6 +461,33 @@ impl PoolBuilder {
         self
     }
 
+    /// After this time without a sign of life of a worker that is at work, [`PoolEvent::WorkerSilent`] says so, once. Default: 10 s; at least
+    /// 100 ms.
+    ///
+    /// A worker shows that it lives whatever its guest does, so that a long task is no silence. It is silent if its process is stopped
+    /// (`SIGSTOP`, a debugger), or hangs in the kernel, or gets no processor time. Nothing else is done about that: [`Limits::time`] ends its
+    /// task.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use wpool::{Pool, PoolEvent};
+    /// # let module = guest("upper")?;
+    /// let on_event = |event: &PoolEvent| {
+    ///     if let PoolEvent::WorkerSilent { worker, pid, time } = event {
+    ///         println!("worker {worker} (process {pid}) has been silent for {time:?}");
+    ///     }
+    /// };
+    /// let pool = Pool::builder(&module).heartbeat(Duration::from_secs(60)).on_event(on_event).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn heartbeat(mut self, time: Duration) -> Self {
+        self.heartbeat = time.max(HEARTBEAT_MIN);
+        self
+    }
+
     /// Replaces a worker process that uses more than so many bytes of memory of its own, between two batches of tasks. Default: never.
     ///
     /// This is for memory that grows over many tasks. What a single task may use is [`Limits::memory`].
@@ -696,6 +729,7 @@ impl PoolBuilder {
             name: self.name,
             memory_max: self.max_memory_per_child,
             sink: self.sink,
+            heartbeat: self.heartbeat,
             awaited: None,
         };
         let window = match self.buffer {
@@ -733,6 +767,7 @@ fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, windo
         broken: OnceLock::new(),
         over: Mutex::new(false),
         is_over: Condvar::new(),
+        home: std::process::id(),
     });
     let end = End { shared: shared.clone(), inbox };
     std::thread::Builder::new().name("wpool-dispatcher".to_owned()).spawn(move || {

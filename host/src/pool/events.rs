@@ -61,6 +61,16 @@ pub enum PoolEvent {
         /// The exit code or signal in words, or why it was ended.
         reason: String,
     },
+    /// A worker that is at work has shown no sign of life for a while, whatever its guest does: its process is stopped, or the machine gives it
+    /// no time. See [`PoolBuilder::heartbeat`](crate::PoolBuilder::heartbeat).
+    WorkerSilent {
+        /// Its number.
+        worker: u32,
+        /// Its process.
+        pid: u32,
+        /// For how long.
+        time: Duration,
+    },
     /// Tasks were handed to a worker. It runs them one after the other.
     TasksStarted {
         /// Their job.
@@ -180,6 +190,9 @@ fn trace(event: &PoolEvent) {
         PoolEvent::WorkerRecycled { worker, why } => on_pool!(debug, worker, ?why, "worker recycled"),
         PoolEvent::WorkerExited { worker, pid, exitcode, reason } => {
             on_pool!(debug, worker, pid, ?exitcode, reason, "worker exited");
+        }
+        PoolEvent::WorkerSilent { worker, pid, time } => {
+            on_pool!(warn, worker, pid, ?time, "no sign of life");
         }
         PoolEvent::TasksStarted { job, tasks, attempt, worker } => {
             on_pool!(trace, job, ?tasks, attempt, worker, "tasks started");

@@ -137,6 +137,8 @@ struct Shared {
     dispatcher: OnceLock<ThreadId>,
     over: Mutex<bool>,
     is_over: Condvar,
+    /// The process that the pool and its threads are in. A fork of that has only a copy of the handle.
+    home: u32,
 }
 
 /// A call in a form that can be looked up.
@@ -871,6 +873,9 @@ impl fmt::Debug for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if self.shared.home != std::process::id() {
+            return;
+        }
         self.terminate();
         // Workers are killed, so that this is a matter of milliseconds.
         let _closed_above = self.join();

@@ -12,6 +12,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
 use super::{ExitReason, ExitStatus, Pending, Running, Shared, Sink, Sinks, Stage, State, children};
+use crate::clock;
 use crate::context::server::{ForkServer, NotForked};
 use crate::context::{Child, Exit, StartMethod, spawn, thread};
 use crate::error::{StartError, TaskError};
@@ -45,7 +46,7 @@ impl Supervisor {
     /// The thread's whole life.
     pub(super) fn run(self, pending: Pending) {
         let Supervisor { shared, tell } = self;
-        let ready_by = Instant::now().checked_add(pending.start_timeout);
+        let ready_by = clock::now().checked_add(pending.start_timeout);
         let born = match Born::start(&shared.name, &pending, ready_by) {
             Ok(born) => born,
             Err(e) => {
@@ -87,7 +88,7 @@ impl Supervisor {
             listener.reason = Some("the function that takes its output panicked".to_owned());
             running.child.kill();
         }
-        if !has_ended_by(&running.child, Instant::now() + LAST_BREATH) {
+        if !has_ended_by(&running.child, clock::now() + LAST_BREATH) {
             listener.reason = Some("it closed its connection and went on".to_owned());
             running.child.kill();
         }
@@ -239,7 +240,7 @@ impl Listener<'_> {
                     let _last_words = self.hear(&mut connection);
                     return;
                 }
-                Woken::Late if self.kill_at.is_some_and(|at| at <= Instant::now()) => {
+                Woken::Late if self.kill_at.is_some_and(|at| at <= clock::now()) => {
                     self.timed_out = self.ready;
                     self.reason = (!self.ready).then(|| format!("it was not ready after {:?}", self.start_timeout));
                     self.running.child.kill();
@@ -258,7 +259,7 @@ impl Listener<'_> {
         let flags = if wants_to_send { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         loop {
             let until = self.kill_at.into_iter().chain(self.signal_at).min();
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = until.map(|until| until.saturating_duration_since(clock::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let mut fds = [
                 PollFd::new(connection.carrier(), flags),
@@ -269,7 +270,7 @@ impl Listener<'_> {
             let [_socket, interrupt, ended] = fds.map(|fd| !fd.revents().is_empty());
             match polled {
                 // A guest that talks all the time has no more time than others.
-                Ok(_) if until.is_some_and(|until| until <= Instant::now()) => return Woken::Late,
+                Ok(_) if until.is_some_and(|until| until <= clock::now()) => return Woken::Late,
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 // First: something else may hold its end of the socket, and talk on.
                 Ok(_) if ended => return Woken::Ended,
@@ -285,14 +286,14 @@ impl Listener<'_> {
         let _count = rustix::io::read(&self.running.interrupt, &mut [0; 8]);
         if !self.interrupted {
             self.interrupted = true;
-            self.signal_at = if self.ready { Instant::now().checked_add(self.limits.grace) } else { None };
+            self.signal_at = if self.ready { clock::now().checked_add(self.limits.grace) } else { None };
         }
     }
 
     /// It has gone a step further: the next may take as long as a task may.
     fn has_gone_further(&mut self) {
         let allowed = self.limits.time.map(|time| time.saturating_add(self.limits.grace));
-        self.kill_at = allowed.and_then(|time| Instant::now().checked_add(time));
+        self.kill_at = allowed.and_then(|time| clock::now().checked_add(time));
     }
 
     /// Handles what has come. A worker that says what is not its to say, or says it twice, may be its attacker's by now.
@@ -326,7 +327,7 @@ impl Listener<'_> {
                     FromWorker::Ready if !self.ready => {
                         self.ready = true;
                         self.has_gone_further();
-                        let grace = Instant::now().checked_add(self.limits.grace);
+                        let grace = clock::now().checked_add(self.limits.grace);
                         self.signal_at = grace.filter(|_| self.interrupted);
                     }
                     FromWorker::Refused { reason } => self.reason = Some(shortened(&reason)),
@@ -433,7 +434,7 @@ fn drain(connection: &mut Connection<OwnedFd>) {
 
 fn has_ended_by(child: &Child, until: Instant) -> bool {
     loop {
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.saturating_duration_since(clock::now());
         let timeout = Timespec::try_from(left).unwrap_or_default();
         match rustix::event::poll(&mut [PollFd::new(child, PollFlags::IN)], Some(&timeout)) {
             Ok(0) if left.is_zero() => return false,

@@ -1,6 +1,6 @@
 //! The memory that the coordinator shares with one worker: a status page, and behind it an arena for large payloads.
 //!
-//! The worker says how many tasks it has started, so that a death is charged to the one that was running and to no other;
+//! The worker says how many tasks it has started, so that a death is charged to the one that was running and to no other, and that it lives;
 //! the coordinator says which of them nobody wants any more, and that it wants the guest to stop. The worker's side is not trusted: its count is only ever clamped
 //! to the tasks that the worker really holds.
 
@@ -22,6 +22,7 @@ struct Layout {
     has_arena: AtomicU32,
     /// How many results the coordinator has copied out of the arena.
     taken: AtomicU64,
+    beats: AtomicU32,
 }
 
 /// A mapping of the page in this process.
@@ -122,7 +123,7 @@ impl StatusPage {
 
     fn layout(&self) -> &Layout {
         // SAFETY: `at` is the start of a live mapping of PAGE_LEN bytes (unmapped only in drop), page-aligned, sealed against
-        // shrinking; both fields are atomics, valid for any bit pattern, so the other process may write at any time.
+        // shrinking; all fields are atomics, valid for any bit pattern, so the other process may write at any time.
         unsafe { self.at.as_ref() }
     }
 
@@ -161,6 +162,17 @@ impl StatusPage {
     pub(crate) fn is_cancelled(&self) -> bool {
         let cancelled = self.layout().cancelled.load(Ordering::Acquire);
         cancelled != 0 && self.started() <= cancelled
+    }
+
+    /// The worker: a sign of life. Safe in a signal handler.
+    #[cfg(feature = "worker")]
+    pub(crate) fn beat(&self) {
+        self.layout().beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The worker's signs of life so far. A busy worker gives a hundred in a second, whatever its guest does.
+    pub(crate) fn beats(&self) -> u32 {
+        self.layout().beats.load(Ordering::Relaxed)
     }
 
     // The arena.
@@ -248,6 +260,8 @@ mod tests {
         assert_eq!(coordinator.started(), 0);
         #[cfg(feature = "worker")]
         {
+            worker.beat();
+            assert_eq!(coordinator.beats(), 1);
             assert!(worker.start_one());
             assert!(worker.start_one());
             assert_eq!(coordinator.started(), 2);

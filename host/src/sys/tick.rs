@@ -8,12 +8,45 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::clock;
 
 /// What a tick does. It runs in a signal handler: atomics, `send` and `poll` only; no allocation, and no lock that it would wait for.
 pub(crate) type OnTick = fn();
 
 static ON_TICK: OnceLock<OnTick> = OnceLock::new();
+
+/// When the last tick was, and how long after the one before it, in nanoseconds: what is known of when this process was stopped.
+static LAST_TICK: AtomicU64 = AtomicU64::new(0);
+static LAST_GAP: AtomicU64 = AtomicU64::new(0);
+
+/// Nanoseconds by the monotonic clock. Safe in a signal handler. (libc's way: rustix would first look for it by calls that a confined process
+/// may not make.)
+fn nanos() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` outlives the call, which writes to it and nowhere else.
+    let got = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    debug_assert_eq!(got, 0, "there is always a monotonic clock");
+    now.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.cast_unsigned())
+}
+
+/// Notes that the process is alive.
+fn note_tick() {
+    let now = nanos();
+    let last = LAST_TICK.swap(now, Ordering::Relaxed);
+    LAST_GAP.store(now.saturating_sub(last), Ordering::Relaxed);
+}
+
+/// The process goes on after it was stopped: the time since its last sign of life does not count for its task. The tick that was due
+/// meanwhile may have come a moment before this; then it is the time before that tick.
+extern "C" fn handle_continue(_signal: libc::c_int) {
+    let now = nanos();
+    let last = LAST_TICK.swap(now, Ordering::Relaxed);
+    let gap = LAST_GAP.swap(0, Ordering::Relaxed);
+    clock::add_stopped(now.saturating_sub(last).saturating_add(gap));
+}
 
 /// The timer of this process. There is at most one.
 #[derive(Debug)]
@@ -25,6 +58,7 @@ pub(crate) struct Ticker {
 
 extern "C" fn handle_tick(_signal: libc::c_int) {
     if let Some(on_tick) = ON_TICK.get() {
+        note_tick();
         // SAFETY: __errno_location gives this thread's errno, which the interrupted code may be about to read; it is put back
         // as it was found.
         unsafe {
@@ -40,13 +74,15 @@ impl Ticker {
     pub(crate) fn new(period: Duration, on_tick: OnTick) -> io::Result<Ticker> {
         ON_TICK.get_or_init(|| on_tick);
         // SAFETY: `action` is zeroed storage of a plain C struct, filled before use. `handle_tick` calls only what OnTick promises
-        // to be safe in a handler. SA_ONSTACK: wasmtime runs guests on this thread's stack and guards its end; SA_RESTART: our own reads and writes go on.
+        // to be safe in a handler; `handle_continue` only reads a clock and writes atomics. SA_ONSTACK: wasmtime runs guests on this thread's stack and guards its end; SA_RESTART: our own reads and writes go on.
         let installed = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handle_tick as extern "C" fn(libc::c_int) as usize;
             action.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
             libc::sigemptyset(&mut action.sa_mask);
-            libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut())
+            let ticks = libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+            action.sa_sigaction = handle_continue as extern "C" fn(libc::c_int) as usize;
+            ticks | libc::sigaction(libc::SIGCONT, &action, std::ptr::null_mut())
         };
         if installed != 0 {
             return Err(io::Error::last_os_error());
@@ -68,6 +104,8 @@ impl Ticker {
     /// Ticks from now on.
     pub(crate) fn start(&self) {
         if !self.is_running.replace(true) {
+            LAST_TICK.store(nanos(), Ordering::Relaxed);
+            LAST_GAP.store(0, Ordering::Relaxed);
             self.set(self.period);
         }
     }

@@ -192,10 +192,10 @@ fn become_worker(
 ) -> i32 {
     name_thread(&identity.name);
     let page = match StatusPage::open(&page) {
-        Ok(page) => page,
+        Ok(page) => Arc::new(page),
         Err(e) => return refuse(connection, format!("cannot map the status page: {e}")),
     };
-    let ticker = match serve::start_ticker(&guest, connection.carrier(), period(&setup.limits)) {
+    let ticker = match serve::start_ticker(&guest, connection.carrier(), &page, period(&setup.limits)) {
         Ok(ticker) => ticker,
         Err(e) => return refuse(connection, format!("cannot make a timer: {e}")),
     };
@@ -210,7 +210,7 @@ fn become_worker(
         return refuse(connection, format!("cannot set what a signal does: {e}"));
     }
     let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
-    guest.enter(Me::new(identity, Arc::new(page)), stream.map(Arc::new));
+    guest.enter(Me::new(identity, page), stream.map(Arc::new));
     confinement.close_files(Role::Worker);
     if guest.may_wait()
         && let Err(e) = start_runtime(setup.grants.has_dirs())

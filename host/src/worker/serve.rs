@@ -6,8 +6,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::guest::{Ended, EngineTick, Guest, Start};
@@ -17,7 +17,7 @@ use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
 use crate::protocol::message::{self, Batch, Entry, Failure, FromWorker, Record, ToWorker};
 use crate::sandbox::Status;
-use crate::sys::{self, Ticker};
+use crate::sys::{self, StatusPage, Ticker};
 
 /// The most records that a guest gets in one call, and the most bytes of them: the call itself is then a small part of what they cost,
 /// and what it takes of the guest's memory is small, too.
@@ -31,16 +31,27 @@ const EXIT_OK: i32 = 0;
 static ENGINE: OnceLock<EngineTick> = OnceLock::new();
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
 static OUTBOX: OnceLock<Outbox> = OnceLock::new();
+static PAGE: OnceLock<Arc<StatusPage>> = OnceLock::new();
 
-/// Makes the timer whose ticks advance the guest's epoch, send results that are ready, and end the process when the coordinator is gone.
-pub(super) fn start_ticker(guest: &Guest, socket: &OwnedFd, period: Duration) -> io::Result<Ticker> {
+/// Makes the timer whose ticks advance the guest's epoch, show that the process lives, send results that are ready, and end it when the
+/// coordinator is gone.
+pub(super) fn start_ticker(
+    guest: &Guest,
+    socket: &OwnedFd,
+    page: &Arc<StatusPage>,
+    period: Duration,
+) -> io::Result<Ticker> {
     ENGINE.get_or_init(|| guest.engine_tick());
     OUTBOX.get_or_init(Outbox::default);
+    PAGE.get_or_init(|| page.clone());
     // The socket is never closed while the process lives.
     SOCKET.store(socket.as_raw_fd(), Ordering::Relaxed);
     Ticker::new(period, || {
         if let Some(engine) = ENGINE.get() {
             engine.advance();
+        }
+        if let Some(page) = PAGE.get() {
+            page.beat();
         }
         let socket = SOCKET.load(Ordering::Relaxed);
         if let Some(outbox) = OUTBOX.get() {

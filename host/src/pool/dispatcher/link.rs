@@ -7,6 +7,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::arena::{Halves, take_result};
+use super::pulse::Pulse;
 use super::{Dispatcher, socket_token};
 use crate::context::Child;
 use crate::error::TaskError;
@@ -53,6 +54,7 @@ pub(super) struct Link {
     pub(super) is_retiring: bool,
     /// When its memory was looked at last.
     weighed: Instant,
+    pub(super) pulse: Pulse,
     /// Why we ended it, if we did.
     pub(super) fault: Option<String>,
     /// It broke the protocol: what it says is not listened to any more.
@@ -113,6 +115,7 @@ impl Link {
             plans: Vec::new(),
             is_retiring: false,
             weighed: Instant::now(),
+            pulse: Pulse::default(),
             fault: None,
             distrusted: false,
         }

@@ -3,6 +3,7 @@
 
 mod arena;
 mod link;
+mod pulse;
 mod staff;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -21,6 +22,7 @@ use super::events::{PoolEvent, Sink};
 use super::job::{By, InputChunk, Job, ResultChunk, parse_outcome};
 use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
 use super::{WorkerInfo, WorkerState};
+use crate::clock;
 use crate::context::StartMethod;
 use crate::context::forkserver::Zygote;
 use crate::error::TaskError;
@@ -97,6 +99,8 @@ pub(super) struct Spec {
     /// A worker with more private memory than this is replaced.
     pub(super) memory_max: Option<u64>,
     pub(super) sink: Sink,
+    /// A worker at work that shows no sign of life for so long is told of.
+    pub(super) heartbeat: Duration,
     /// Told once that so many workers are ready.
     pub(super) awaited: Option<(usize, Sender<()>)>,
 }
@@ -130,6 +134,8 @@ pub(super) struct Dispatcher {
     plans: HashMap<u32, Call>,
     zygote: Option<Zygote>,
     directory: Arc<Mutex<Vec<WorkerInfo>>>,
+    /// When signs of life were last looked for.
+    felt: Duration,
     actions: Vec<Action>,
     /// What has happened while actions were being carried out. It waits: the actions at hand were decided without it.
     events: VecDeque<Event>,
@@ -167,13 +173,14 @@ impl Dispatcher {
             epoll,
             waker,
             commands,
-            epoch: Instant::now(),
+            epoch: clock::now(),
             links: HashMap::new(),
             jobs: HashMap::new(),
             open: HashSet::new(),
             plans: HashMap::new(),
             zygote: None,
             directory,
+            felt: Duration::ZERO,
             actions: Vec::new(),
             events: VecDeque::new(),
             acting: false,
@@ -189,7 +196,8 @@ impl Dispatcher {
         // An eager pool begins without being asked.
         self.tick();
         while !self.finished {
-            let timeout = self.schedule.next_tick().map(|due| due.saturating_sub(self.now()));
+            let due = self.schedule.next_tick().into_iter().chain(self.pulse_due()).min();
+            let timeout = due.map(|due| due.saturating_sub(self.now()));
             let timeout = timeout.map(|t| Timespec::try_from(t).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
             events.clear();
             if self.may_spin() && crate::spin::until(|| self.look(&mut events)) {
@@ -207,6 +215,7 @@ impl Dispatcher {
             if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
                 self.tick();
             }
+            self.feel_pulses();
         }
         // Jobs whose input never ended have records left that came too late even for the schedule.
         let verdict = self.schedule.verdict();
@@ -234,7 +243,7 @@ impl Dispatcher {
     }
 
     fn now(&self) -> Duration {
-        self.epoch.elapsed()
+        clock::now().saturating_duration_since(self.epoch)
     }
 
     /// Tells of an event, which is made only if somebody listens.

@@ -692,10 +692,11 @@ impl Model {
                 w.frozen.is_some() || !(w.phase == ModelPhase::Serving && w.inbox.is_empty() && !w.killed)
             }) else {
                 // Nobody is at work; pauses may still be running.
-                match self.schedule.delayed.keys().next() {
-                    Some((due, _)) => {
-                        assert!(self.schedule.next_tick().is_some_and(|tick| tick <= *due), "a pause is forgotten");
-                        self.now = self.now.max(*due);
+                let refused = Some(self.schedule.hire_at).filter(|at| *at > self.now && self.schedule.queued > 0);
+                match earlier(self.schedule.delayed.keys().next().map(|(due, _)| *due), refused) {
+                    Some(due) => {
+                        assert!(self.schedule.next_tick().is_some_and(|tick| tick <= due), "a pause is forgotten");
+                        self.now = self.now.max(due);
                         self.event(Event::Tick);
                         continue;
                     }
@@ -953,6 +954,28 @@ fn p46_workers_that_were_lost_together_are_one_failed_try() {
     let actions = pool.on(Event::NotStarted { workers: (1..9).collect(), reason });
     assert_eq!(actions.len(), 8);
     assert!(actions.iter().all(|a| matches!(a, Action::Start { worker: 9.. })));
+}
+
+#[test]
+fn f86_what_the_system_refuses_is_asked_for_again_less_and_less_often() {
+    let mut pool = Pool::new(Config { processes: 2, ..ONE });
+    let refused = |worker| Event::NotStarted { workers: vec![worker], reason: "no more processes".to_owned() };
+    pool.submit(9);
+    pool.on(Event::Ready { worker: 1 });
+    // At once, the first time.
+    assert_eq!(pool.on(refused(2)), [Action::Start { worker: 3 }]);
+    for (worker, pause) in (3..).zip([10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]) {
+        assert_eq!(pool.on(refused(worker)), []);
+        let due = pool.schedule.next_tick().unwrap();
+        assert_eq!(due - pool.now, Duration::from_millis(pause));
+        pool.now = due;
+        assert_eq!(pool.on(Event::Tick), [Action::Start { worker: worker + 1 }]);
+    }
+    // The one that there is does all the work, and the pool is not broken.
+    assert!(pool.schedule.broken().is_none());
+    pool.on(Event::Ready { worker: 13 });
+    pool.on(gone(13, 1));
+    assert_eq!(pool.on(refused(14)), [Action::Start { worker: 15 }]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::capture::Capture;
 use super::limiter::Limiter;
 use super::many::Many;
 use super::wasi::Given;
+use crate::clock;
 use crate::limits::Limits;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Identity, Used};
@@ -138,7 +139,7 @@ impl Ctx {
 
     /// A task begins: its time runs from now.
     pub(super) fn begin(&mut self, time: Option<Duration>) {
-        self.deadline = time.and_then(|time| Instant::now().checked_add(time));
+        self.deadline = time.and_then(|time| clock::now().checked_add(time));
         self.limiter.begin();
     }
 
@@ -146,7 +147,7 @@ impl Ctx {
     fn go_on(&self) -> wasmtime::Result<UpdateDeadline> {
         match self.deadline {
             _ if self.me.is_cancelled() => Err(wasmtime::Error::new(Cancelled)),
-            Some(deadline) if Instant::now() >= deadline => Err(wasmtime::Error::new(Trap::Interrupt)),
+            Some(deadline) if clock::now() >= deadline => Err(wasmtime::Error::new(Trap::Interrupt)),
             _ => Ok(UpdateDeadline::Continue(1)),
         }
     }
