@@ -360,6 +360,82 @@ fn f54_a_program_that_is_gone_is_named() {
     }
 }
 
+const FAILING_INITIALIZER: &str = r#"(component
+    (import "wpool:process/current@0.1.0" (instance $current (export "worker-index" (func (result u32)))))
+    (core func $index (canon lower (func $current "worker-index")))
+    (core module $m
+        (import "host" "index" (func $index (result i32)))
+        (func (export "init") (if (i32.eq (call $index) (i32.const 2)) (then unreachable)))
+        (func (export "run") (result i32) (call $index)))
+    (core instance $i (instantiate $m (with "host" (instance (export "index" (func $index))))))
+    (func (export "init") (canon lift (core func $i "init")))
+    (func (export "run") (result u32) (canon lift (core func $i "run"))))"#;
+
+/// CPython's Pool starts workers for ever.
+#[test]
+fn f55_an_initializer_that_fails_on_one_worker_breaks_the_pool_once() {
+    let _bound = time_bound();
+    for method in METHODS {
+        let broken = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let count = broken.clone();
+        let builder = support::builder(&support::wat(FAILING_INITIALIZER), method)
+            .initializer("init", Vec::<wpool::Value>::new());
+        let pool = builder.on_event(move |event| {
+            count.fetch_add(u32::from(matches!(event, wpool::PoolEvent::Broken { .. })), Ordering::Relaxed);
+        });
+        let pool = pool.build().unwrap();
+        let run = pool.func::<(), u32>("run").unwrap();
+        let is_told = |error: &TaskError| match error {
+            TaskError::Broken { reason } => reason.starts_with("the initializer failed: trap: unreachable"),
+            _ => false,
+        };
+        // The first worker may be through with everything before the second is there.
+        let outcomes = pool.try_map(&run, [(); 20]);
+        assert!(outcomes.iter().all(|outcome| outcome.as_ref().map_or_else(is_told, |index| *index == 1)));
+        let over = || pool.apply(&run, ()).is_err_and(|error| is_told(&error) || error == TaskError::Closed);
+        wait_until("it is broken", Duration::from_secs(20), over);
+        assert_eq!(broken.load(Ordering::Relaxed), 1);
+    }
+}
+
+#[test]
+fn f57_a_task_that_takes_down_its_workers_is_given_up_and_the_others_are_done() {
+    let _bound = time_bound();
+    let pool = builder("failing", StartMethod::Forkserver).processes(4).retries(2).build().unwrap();
+    let run = pool.func::<String, String>("run").unwrap();
+    let poison = pool.apply_async(&run, "loop".to_owned());
+    for _ in 0..3 {
+        let others: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+        assert_eq!(pool.map(&run, others.clone()).unwrap(), others);
+        // Only one is left at work.
+        let victim = computing(&pool);
+        signal(victim, Signal::KILL);
+        assert_gone(&[victim]);
+    }
+    let Err(TaskError::WorkerLost { exitcode: Some(-9), reason }) = poison.get() else { panic!("not lost") };
+    assert!(reason.starts_with("SIGKILL"), "{reason}");
+    assert_eq!(pool.apply(&run, "on".to_owned()).unwrap(), "on");
+}
+
+#[test]
+fn f105_a_worker_whose_socket_outlives_it_has_ended_for_its_pool_too() {
+    let _bound = time_bound();
+    let dir = temp_dir();
+    // Something that the first worker has started holds its end of the socket.
+    let text = format!(
+        "case $2 in worker) if mkdir {dir}/first 2>/dev/null; then exec 3<&0; sleep 60 & echo $! > {dir}/left; exit 3; fi;; esac\nexec {program} \"$@\"",
+        dir = dir.path().display(),
+        program = support::program().display()
+    );
+    let module = load("upper", &script(dir.path(), "wpool", &text));
+    let pool = Pool::builder(&module).processes(1).start_method(StartMethod::Spawn).build().unwrap();
+    let upper = pool.func::<&str, String>("run").unwrap();
+    assert_eq!(pool.apply(&upper, "a").unwrap(), "A");
+    let left: u32 = std::fs::read_to_string(dir.path().join("left")).unwrap().trim().parse().unwrap();
+    assert!(proc_state(left).is_some(), "it was waited for");
+    signal(left, Signal::KILL);
+}
+
 #[test]
 fn f58_one_task_per_child_leaves_nothing_behind() {
     let _bound = time_bound();
@@ -487,6 +563,7 @@ fn f104_a_worker_that_breaks_the_protocol_is_ended_and_the_others_go_on() {
         "placed-outside",
         "placed-too-long",
         "placed-oddly",
+        "control-of-nothing",
         "short-time",
         "odd-usage",
         "short-batch-done",

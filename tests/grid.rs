@@ -106,6 +106,17 @@ fn run(cell: Cell, module: &Module) {
     assert_gone(&pids);
 }
 
+/// CPython's Pool and pebble hang.
+#[test]
+fn f56_a_worker_that_exits_in_good_order_without_a_result_has_lost_its_task() {
+    let _bound = time_bound_of(Duration::from_secs(60));
+    let module = guest("hello");
+    let fault = Fault { phase: MidTask, action: Exit(0) };
+    for method in [StartMethod::Forkserver, StartMethod::Spawn] {
+        run(Cell { method, fault, processes: 2, retries: 0 }, &module);
+    }
+}
+
 fn row(phase: FaultPhase) {
     let _bound = time_bound_of(Duration::from_secs(300));
     let module = guest("hello");

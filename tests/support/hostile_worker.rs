@@ -91,6 +91,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "placed-outside" => drop(say(&place(u64::MAX - 5, 1 << 19))),
         "placed-too-long" => drop(say(&place(0, 1 << 40))),
         "placed-oddly" => drop(say(&frame(PLACED, b"x"))),
+        "control-of-nothing" => drop(say(&frame(CONTROL, b""))),
         "short-time" => drop(say(&frame(TOOK, b"x"))),
         "short-batch-done" => drop(say(&frame(BATCH_DONE, b"x"))),
         "init-failed-late" => drop(say(&frame(CONTROL, br#"{"InitFailed":{"failure":"Cancelled"}}"#))),

@@ -23,12 +23,12 @@ pub(crate) use self::heap::keep_freed_memory;
 pub(crate) use self::page::{HALF_LEN, RESULTS_LEN, StatusPage};
 #[cfg(feature = "fault-points")]
 pub use self::probe::Attempt;
-#[cfg(feature = "worker")]
-pub(crate) use self::signals::{die_of_interrupts, reset_signals};
 #[cfg(feature = "cli")]
 pub(crate) use self::signals::is_ignored;
 #[cfg(any(feature = "worker", feature = "cli"))]
 pub(crate) use self::signals::outlive_large_files;
+#[cfg(feature = "worker")]
+pub(crate) use self::signals::{die_of_interrupts, reset_signals};
 #[cfg(feature = "worker")]
 pub(crate) use self::tick::{Ticker, is_hung_up, send_some};
 
