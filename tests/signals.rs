@@ -65,7 +65,7 @@ fn f64_the_time_that_a_run_is_stopped_counts_for_no_limit() {
         let (status, stderr) = run.end();
         assert_eq!(status.code(), Some(i32::from(n == 4)), "{n}: {stderr}");
         // It has its limit all the same.
-        assert_eq!(stderr.contains("timeout after 3s (input"), n == 4, "{n}: {stderr}");
+        assert_eq!(stderr.contains("timeout after 3s (--timeout, Limits::time)"), n == 4, "{n}: {stderr}");
     }
 }
 

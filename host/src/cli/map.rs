@@ -28,6 +28,7 @@ use super::settings;
 use super::signals::{self, Ending, Received};
 use super::stdio;
 use super::tally::{self, LINES_MAX, Tally};
+use crate::clock;
 use crate::error::{Closed, TaskError};
 use crate::escape::OneLine;
 use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, PoolEvent};
@@ -36,7 +37,7 @@ use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, PoolE
 const PROGRESS_TIME: Duration = Duration::from_millis(200);
 
 pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
-    let begun = Instant::now();
+    let begun = clock::now();
     let module = settings::load(&args.module, report)?;
     let target = settings::map_target(args, &module)?
         .timed(args.log.joblog.is_some() || matches!(args.format, super::args::OutputForm::Jsonl));
@@ -198,7 +199,10 @@ fn watch(pool: &Arc<Pool>, shared: &Arc<Shared>, report: &Report, drains: bool) 
 fn start_clock(end: Instant, pool: &Arc<Pool>, shared: &Arc<Shared>) -> Result<(), Failure> {
     let (weak, shared) = (Arc::downgrade(pool), shared.clone());
     let wait = move || {
-        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+        // Again, if the run was stopped meanwhile.
+        while let Some(left) = end.checked_duration_since(clock::now()).filter(|left| !left.is_zero()) {
+            std::thread::sleep(left);
+        }
         if let Some(pool) = weak.upgrade() {
             shared.is_late.store(true, Ordering::SeqCst);
             shared.tally.end();
