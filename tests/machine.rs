@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use support::command::*;
-use support::{cpu_ticks, example as helper, repo, wait_until};
+use support::{cpu_ticks, repo, wait_until};
 
 /// The program under what a shell says before.
 fn under(before: &str, args: &[&str]) -> Command {
@@ -69,11 +69,11 @@ fn f86_no_more_processes_are_fewer_workers_and_the_system_is_asked_again() {
         eprintln!("only root can become another user: nothing is tested");
         return;
     }
-    let upper = prebuilt("upper");
-    let hello = prebuilt("hello");
-    let items = ["a:100", "b:100", "c:100", "d:100", "e:100", "f:100", "g:100", "h:100"];
+    // A guest that needs no thread beside its worker's.
+    let (upper, echo) = (prebuilt("upper"), example("echo"));
     // The program's threads count, and so does the zygote.
-    let output = run(as_nobody(9, &args(&["map", &hello, "-j", "8", "--no-cache", "--items"], &items)));
+    let items = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let output = run(as_nobody(10, &args(&["map", &echo, "-j", "8", "--no-cache", "--items"], &items)));
     ends(&output, 0, "8 tasks: 8 ok, 0 failed in ");
     let workers: u32 = err(&output).rsplit_once('(').unwrap().1.split(' ').next().unwrap().parse().unwrap();
     assert!((1..8).contains(&workers), "{}", err(&output));
@@ -197,7 +197,7 @@ fn f92_a_kernel_without_landlock_or_seccomp_is_told_once_and_is_no_strict_sandbo
     let items = ["--no-cache", "-j", "2", "--items", "a:20", "b:20", "c:20"];
     for (without, missing) in [("landlock", "landlock"), ("seccomp", "seccomp"), ("landlock,seccomp", "landlock")] {
         let old_kernel = |choice: &str| {
-            let mut command = Command::new(helper("old_kernel"));
+            let mut command = Command::new(support::example("old_kernel"));
             command.arg(without).arg(support::program()).args(["map", &hello, "--sandbox", choice]).args(items);
             prepare(&mut command);
             run(command)
