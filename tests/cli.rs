@@ -140,6 +140,23 @@ fn records_end_where_they_are_told_to() {
 }
 
 #[test]
+fn stats_say_where_the_workers_time_went() {
+    let output = run(wpool(["map", &prebuilt("upper"), "--stats", "-j", "1", "--items", "a", "b"]));
+    assert_eq!(out(&output), "A\nB\n");
+    for said in [
+        "2 tasks: 2 ok",
+        "where the time of 1 worker went",
+        "in calls of the guest",
+        "making instances",
+        "without a task",
+    ] {
+        ends(&output, 0, said);
+    }
+    let output = run(wpool(["map", &prebuilt("upper"), "--items", "a", "b"]));
+    assert!(!err(&output).contains("where the time"), "{}", err(&output));
+}
+
+#[test]
 fn f71_an_empty_input_is_a_success_unless_it_must_not_be() {
     let output = run(wpool(["map", &prebuilt("upper")]));
     ends(&output, 0, "0 tasks: 0 ok, 0 failed");

@@ -74,7 +74,7 @@ pub use module::{Digest, Export, Grant, Import, Module, ModuleInfo, ModuleKind, 
 pub use policy::{Clock, DirAccess, Policy, Random};
 pub use pool::{
     AsyncResult, Backoff, Func, Halt, HaltError, HaltOn, HaltWhen, Imap, ImapUnordered, Inputs, Outcome, Outcomes,
-    Pool, PoolBuilder, PoolEvent, Recycle, WorkerInfo, WorkerState,
+    Pool, PoolBuilder, PoolEvent, Recycle, Stats, WorkerInfo, WorkerState,
 };
 pub use process::{
     AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo, active_children,

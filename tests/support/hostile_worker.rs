@@ -80,7 +80,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "too-many-results" => drop(say(&frame(RETURNED, b"FIRST").repeat(200))),
         "result-of-nothing" => {
             say(&frame(RETURNED, b"FIRST"));
-            say(&frame(BATCH_DONE, &[0; 8]));
+            say(&frame(BATCH_DONE, &[0; 16]));
             say(&frame(RETURNED, b"forged").repeat(100));
         }
         "failure-of-garbage" => drop(say(&frame(FAILED, b"\xff\xfe"))),

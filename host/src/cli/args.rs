@@ -672,6 +672,10 @@ pub(super) struct MapArgs {
     )]
     pub(super) progress: ProgressForm,
 
+    /// Say at the end where the workers' time went: in the guest, in making its instances, with tasks on their way, without a task
+    #[arg(long, help_heading = "Messages")]
+    pub(super) stats: bool,
+
     /// Check the module, the function, its arguments and its initializer's, and that the inputs can be opened; run nothing
     ///
     /// The module is compiled, and kept in the cache. No record is read, so that those of a wrong type are not found.

@@ -28,10 +28,11 @@ use super::settings;
 use super::signals::{self, Ending, Received};
 use super::stdio;
 use super::tally::{self, LINES_MAX, Tally};
+use super::time;
 use crate::clock;
 use crate::error::{Closed, TaskError};
 use crate::escape::OneLine;
-use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, PoolEvent};
+use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, PoolEvent, Stats};
 
 /// How old the progress that is shown may be while no outcomes come.
 const PROGRESS_TIME: Duration = Duration::from_millis(200);
@@ -103,6 +104,7 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
         broken: None,
         run: None,
         started: Instant::now(),
+        writing: Duration::ZERO,
     };
     start_reader(args, source, inputs, ledger, shared)?;
     map.take(outcomes);
@@ -333,6 +335,8 @@ struct Map<'a> {
     /// The outcomes of the present turn: first and count.
     run: Option<(u64, u64)>,
     started: Instant,
+    /// What the writing of results has taken.
+    writing: Duration,
 }
 
 impl Map<'_> {
@@ -392,7 +396,9 @@ impl Map<'_> {
 
     /// Results, then their lines in the job log.
     fn flush(&mut self) {
+        let begun = Instant::now();
         self.report.beside_progress(|| self.output.flush());
+        self.writing += begun.elapsed();
         if let Some(log) = &mut self.log {
             match self.output.has_failed() {
                 true => log.forget(),
@@ -455,7 +461,7 @@ impl Map<'_> {
         let ambiguity = self.output.ambiguity();
         let path = self.log.as_ref().map(|log| log.path().to_owned());
         let written = self.output.finish();
-        let logged = self.log.map_or(Ok(()), Writer::finish);
+        let logged = self.log.take().map_or(Ok(()), Writer::finish);
         let tally = &self.shared.tally;
         // Workers that were not needed in the end may be killed while they start.
         tally.end();
@@ -469,6 +475,7 @@ impl Map<'_> {
         // With the pool, the last line to tell is there.
         let _told_or_panicked = self.teller.join();
         self.report.end_progress();
+        let told = epilogue(&self.shared, self.started, &self.pool.stats(), self.args.stats, self.writing);
         if let Some(signal) = self.received.get() {
             let resume = how_to_resume(path.as_deref());
             self.report.error(&format!("interrupted: {} done, {} not{resume}", tally.done(), self.shared.not_done()));
@@ -483,7 +490,7 @@ impl Map<'_> {
             std::mem::replace(&mut *self.shared.input.lock().unwrap_or_else(PoisonError::into_inner), Input::Reading);
         if self.shared.is_cut_off(&input) {
             let time = self.args.global_timeout.unwrap_or_default();
-            self.report.note(&summary(&self.shared, self.started.elapsed().as_secs_f64()));
+            told.iter().for_each(|line| self.report.note(line));
             self.report.error(&format!("{}{}", lateness(&self.shared, time, &input), how_to_resume(path.as_deref())));
             return Ok(Exit::TimeLimit);
         }
@@ -503,7 +510,7 @@ impl Map<'_> {
         if let Some(ambiguity) = ambiguity {
             self.report.warn(&ambiguity);
         }
-        self.report.note(&summary(&self.shared, self.started.elapsed().as_secs_f64()));
+        told.iter().for_each(|line| self.report.note(line));
         let halted = self.halt.filter(|_| tally.is_halted());
         let by_failures = halted.is_some_and(|halt| matches!(halt.on, HaltOn::Failures(_) | HaltOn::FailureShare(_)));
         if let Some(halt) = halted {
@@ -537,6 +544,14 @@ fn lateness(shared: &Shared, time: Duration, input: &Input) -> String {
     let (done, not_done) = (shared.tally.done(), shared.not_done());
     let rest = if matches!(input, Input::Reading) { ", and the rest of the input not read" } else { "" };
     format!("the time of the whole run, {time:?}, was over (--global-timeout): {done} done, {not_done} not{rest}")
+}
+
+/// The last lines: what has been done, and where the time went, if that is asked or can be changed.
+fn epilogue(shared: &Shared, started: Instant, stats: &Stats, asked: bool, writing: Duration) -> Vec<String> {
+    let where_it_went = if asked { Some(time::table(stats, writing)) } else { time::hint(stats) };
+    let mut lines = vec![summary(shared, started.elapsed().as_secs_f64())];
+    lines.extend(where_it_went.iter().flat_map(|text| text.lines()).map(str::to_owned));
+    lines
 }
 
 /// `13 tasks: 13 ok, 0 failed, 2 retried in 0.45 s (5 workers, 1 died)`.

@@ -26,6 +26,7 @@ mod settings;
 mod signals;
 mod stdio;
 mod tally;
+mod time;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ use super::events::{PoolEvent, Sink};
 use super::job::Window;
 use super::policy::{Backoff, Halt};
 use super::schedule::Config;
+use super::stats::Ledger;
 use super::{Pool, Shared};
 use crate::context::StartMethod;
 use crate::error::{BuildError, StartError, TaskError};
@@ -750,7 +751,8 @@ fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, windo
     });
     let waker = Waker::new()?;
     let directory = Arc::new(Mutex::new(Vec::new()));
-    let dispatcher = Dispatcher::new(spec, config, waker.clone(), inbox.clone(), directory.clone())?;
+    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let dispatcher = Dispatcher::new(spec, config, waker.clone(), inbox.clone(), directory.clone(), ledger.clone())?;
     let shared = Arc::new(Shared {
         info,
         limits,
@@ -761,6 +763,7 @@ fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, windo
         next_plan: AtomicU32::new(1),
         plans: Mutex::new(HashMap::new()),
         directory,
+        ledger,
         closed: AtomicBool::new(false),
         callbacks: Callbacks::default(),
         dispatcher: OnceLock::new(),

@@ -27,6 +27,9 @@ impl Window {
     pub(crate) const DEFAULT: Window = Window { records: 1 << 16, bytes: 16 << 20 };
 }
 
+/// However large records are, so many may be under way: one alone would keep all workers but one without work.
+const UNDER_WAY_MIN: u64 = 2;
+
 /// Records in the form that batches hold them, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct InputChunk {
@@ -188,7 +191,7 @@ impl Job {
 
     fn has_room(&self, inner: &Inner) -> bool {
         let under_way = inner.pushed - inner.taken;
-        under_way < self.window.records && (inner.bytes < self.window.bytes || under_way == 0)
+        under_way < self.window.records && (inner.bytes < self.window.bytes || under_way < UNDER_WAY_MIN)
     }
 
     // For who pushes.

@@ -17,6 +17,7 @@ mod imap;
 mod job;
 mod policy;
 mod schedule;
+mod stats;
 mod stream;
 
 use std::collections::HashMap;
@@ -38,6 +39,8 @@ pub use self::events::{PoolEvent, Recycle};
 pub use self::imap::{Imap, ImapUnordered};
 use self::job::{Job, Panic, Window};
 pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
+use self::stats::Ledger;
+pub use self::stats::Stats;
 pub use self::stream::{Inputs, Outcome, Outcomes};
 use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
 use crate::limits::Limits;
@@ -129,6 +132,7 @@ struct Shared {
     /// The plans that workers have been or will be told of, so that equal calls share one.
     plans: Mutex<HashMap<CallKey, u32>>,
     directory: Arc<Mutex<Vec<WorkerInfo>>>,
+    ledger: Arc<Mutex<Ledger>>,
     closed: AtomicBool,
     /// Why the pool broke, if it did.
     broken: OnceLock<String>,
@@ -754,6 +758,25 @@ impl Pool {
     /// ```
     pub fn workers(&self) -> Vec<WorkerInfo> {
         self.shared.directory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where the time of its workers has gone so far. A batch that is under way counts when it is done; when the pool is joined, everything does.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = pool("upper")?;
+    /// # let upper = pool.func::<&str, String>("run")?;
+    /// pool.map(&upper, ["a", "b", "c"])?;
+    /// let stats = pool.stats();
+    /// if stats.instances > stats.calls {
+    ///     eprintln!("most of the time went into fresh instances: Isolation::Reuse would save it");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stats(&self) -> Stats {
+        self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).stats()
     }
 }
 

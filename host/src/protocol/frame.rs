@@ -33,7 +33,7 @@ pub(crate) enum Kind {
     Took = 20,
     /// From a worker: a task returned; its result is in the arena, at `offset: u64 LE, length: u64 LE` of the part for results.
     Placed = 23,
-    /// From a worker: a batch is finished; `busy: u64 LE` nanoseconds.
+    /// From a worker: a batch is finished; `busy: u64 LE` nanoseconds, of which `instances: u64 LE` were for instances.
     BatchDone = 21,
     /// From a worker, beside `Took`: what the task used, a [`super::message::Used`].
     Used = 22,

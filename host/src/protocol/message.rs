@@ -1,5 +1,7 @@
 //! What the frames mean.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Frame, Kind, Violation};
@@ -455,7 +457,7 @@ pub(crate) fn read_control<'f, M: Deserialize<'f>>(frame: Frame<'f>) -> Result<M
 
 /// Appends a [`Kind::Took`] frame.
 #[cfg(feature = "worker")]
-pub(crate) fn write_took(out: &mut Vec<u8>, took: std::time::Duration) {
+pub(crate) fn write_took(out: &mut Vec<u8>, took: Duration) {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     frame::write(out, Kind::Took, |out| out.extend_from_slice(&micros.to_le_bytes()));
 }
@@ -467,6 +469,24 @@ pub(crate) fn write_placed(out: &mut Vec<u8>, offset: u64, len: usize) {
         out.extend_from_slice(&offset.to_le_bytes());
         out.extend_from_slice(&(len as u64).to_le_bytes());
     });
+}
+
+/// Appends a [`Kind::BatchDone`] frame.
+#[cfg(feature = "worker")]
+pub(crate) fn write_batch_done(out: &mut Vec<u8>, busy: Duration, instances: Duration) {
+    frame::write(out, Kind::BatchDone, |out| {
+        for time in [busy, instances] {
+            out.extend_from_slice(&u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).to_le_bytes());
+        }
+    });
+}
+
+/// Reads a [`Kind::BatchDone`] frame's payload: how long the batch has taken, and how much of that its instances have.
+pub(crate) fn read_batch_done(payload: &[u8]) -> Result<(Duration, Duration), Violation> {
+    let nanos = payload.split_first_chunk().and_then(|(busy, rest)| Some((*busy, rest.try_into().ok()?)));
+    let (busy, instances) =
+        nanos.ok_or_else(|| Violation::Malformed("a batch's end that is not 16 bytes".to_owned()))?;
+    Ok((Duration::from_nanos(u64::from_le_bytes(busy)), Duration::from_nanos(u64::from_le_bytes(instances))))
 }
 
 /// Appends a [`Kind::Failed`] frame.

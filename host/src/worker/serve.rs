@@ -309,8 +309,7 @@ fn run_batch<S: Carrier>(mut batch: Batch<'_>, results: &mut Results<S>, guest: 
     if !begun {
         return Ok(ended);
     }
-    let busy = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    results.outbox.append(|out| frame::write(out, Kind::BatchDone, |out| out.extend_from_slice(&busy.to_le_bytes())));
+    results.outbox.append(|out| message::write_batch_done(out, started.elapsed(), guest.take_making()));
     fault_point!(BeforeWrite);
     results.flush()?;
     fault_point!(AfterWrite);

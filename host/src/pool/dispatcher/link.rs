@@ -159,6 +159,7 @@ impl Dispatcher {
             }
         });
         self.tell(|| PoolEvent::TasksStarted { job, tasks: first..first + count, attempt, worker });
+        self.ledger().holds(worker);
         self.set_state(worker, WorkerState::Busy);
         self.flush(worker);
     }
@@ -359,17 +360,16 @@ impl Dispatcher {
                 }
             }
             Kind::BatchDone => {
-                let nanos = frame
-                    .payload
-                    .try_into()
-                    .map_err(|_| Violation::Malformed("a duration that is not 8 bytes".to_owned()))?;
+                let (busy, instances) = message::read_batch_done(frame.payload)?;
                 self.pass_on(worker, &bytes[..at], results);
                 results.from = end;
                 if let Some(link) = self.links.get_mut(&worker) {
                     link.halves.batch_done(&link.page);
                 }
-                self.on(Event::BatchDone { worker, busy: Duration::from_nanos(u64::from_le_bytes(nanos)) });
-                if !self.schedule.is_busy(worker) {
+                self.on(Event::BatchDone { worker, busy });
+                let is_busy = self.schedule.is_busy(worker);
+                self.ledger().batch_done(worker, busy, instances, is_busy);
+                if !is_busy {
                     self.set_state(worker, WorkerState::Idle);
                 }
                 self.weigh(worker);
@@ -400,6 +400,7 @@ impl Dispatcher {
             FromWorker::Ready => {
                 self.set_stage(worker, Stage::Greeted, Stage::Ready)?;
                 self.set_state(worker, WorkerState::Idle);
+                self.ledger().ready(worker);
                 self.tell(|| PoolEvent::WorkerReady { worker });
                 self.on(Event::Ready { worker });
                 self.count_ready();

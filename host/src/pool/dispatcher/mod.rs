@@ -21,6 +21,7 @@ use self::link::{InstancesSeen, Link, ROUNDS};
 use super::events::{PoolEvent, Sink};
 use super::job::{By, InputChunk, Job, ResultChunk, parse_outcome};
 use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
+use super::stats::Ledger;
 use super::{WorkerInfo, WorkerState};
 use crate::clock;
 use crate::context::StartMethod;
@@ -136,6 +137,7 @@ pub(super) struct Dispatcher {
     directory: Arc<Mutex<Vec<WorkerInfo>>>,
     /// When signs of life were last looked for.
     felt: Duration,
+    ledger: Arc<Mutex<Ledger>>,
     actions: Vec<Action>,
     /// What has happened while actions were being carried out. It waits: the actions at hand were decided without it.
     events: VecDeque<Event>,
@@ -164,6 +166,7 @@ impl Dispatcher {
         waker: Waker,
         commands: Receiver<Command>,
         directory: Arc<Mutex<Vec<WorkerInfo>>>,
+        ledger: Arc<Mutex<Ledger>>,
     ) -> io::Result<Dispatcher> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &waker, EventData::new_u64(TOKEN_WAKER), EventFlags::IN)?;
@@ -181,6 +184,7 @@ impl Dispatcher {
             zygote: None,
             directory,
             felt: Duration::ZERO,
+            ledger,
             actions: Vec::new(),
             events: VecDeque::new(),
             acting: false,
@@ -468,6 +472,7 @@ impl Dispatcher {
 
     /// Hands outcomes to whoever waits, and drops the records that nobody needs any more. `failed`: how many of them are errors.
     fn deliver(&mut self, job: JobId, chunk: ResultChunk, failed: u64) {
+        self.ledger().add_tasks(chunk.count);
         if self.spec.sink.is_heard() {
             self.tell_finished(job, &chunk, failed);
         }
@@ -541,6 +546,10 @@ impl Dispatcher {
         let error = TaskError::from(failure);
         // A bug in the application's function must not end the pool.
         catch_unwind(AssertUnwindSafe(|| retry_on(&error))).unwrap_or(false)
+    }
+
+    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn directory(&self) -> std::sync::MutexGuard<'_, Vec<WorkerInfo>> {

@@ -180,6 +180,7 @@ impl Dispatcher {
             let _gone = epoll::delete(&self.epoll, child);
         }
         self.directory().retain(|w| w.index != worker);
+        self.ledger().gone(worker);
         let reason = match (link.fault, exit) {
             (Some(fault), _) => fault,
             (None, Exit::Signal(libc::SIGKILL)) => {

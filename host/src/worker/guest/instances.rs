@@ -1,5 +1,7 @@
 //! Instances of a module, whichever its binary format: made fresh for each task or kept for the next, initialized, run, thrown away.
 
+use std::time::{Duration, Instant};
+
 use wasmtime::{Engine, Store};
 
 use super::Shared;
@@ -67,11 +69,12 @@ pub(super) struct Instances<F: Format> {
     live: Option<Live<F::Instance>>,
     /// What the last task used, until somebody asks.
     pub(super) used: Option<Used>,
+    making: Duration,
 }
 
 impl<F: Format> Instances<F> {
     pub(super) fn new(format: F) -> Instances<F> {
-        Instances { format, initializer: None, live: None, used: None }
+        Instances { format, initializer: None, live: None, used: None, making: Duration::ZERO }
     }
 
     /// Runs the initializer in a first instance, so that its failure is known before any task.
@@ -93,6 +96,7 @@ impl<F: Format> Instances<F> {
         stdin: Vec<u8>,
         output: Output,
     ) -> Result<Live<F::Instance>, Failure> {
+        let begun = Instant::now();
         let ctx = self.format.provide(shared.ctx(output), &shared.given, args, stdin);
         let mut store = ctx.store(engine, shared);
         let instance = match self.format.instantiate(&mut store) {
@@ -102,6 +106,7 @@ impl<F: Format> Instances<F> {
                 return Err(without_instance(&e, store.data(), &shared.limits));
             }
         };
+        self.making += begun.elapsed();
         let mut live = Live { store, instance };
         if let Some(plan) = &self.initializer {
             let call = || self.format.call(&mut live, plan, &[], shared, &mut Vec::new());
@@ -145,8 +150,17 @@ impl<F: Format> Instances<F> {
         let sound = matches!(called, Ok(()) | Err(Failure::Failed { .. } | Failure::BadRecord { .. }));
         if sound && shared.isolation == Isolation::Reuse {
             self.live = Some(live);
+        } else {
+            let begun = Instant::now();
+            drop(live);
+            self.making += begun.elapsed();
         }
         called
+    }
+
+    /// How long it has taken, since this was asked last, to make instances and to throw them away.
+    pub(super) fn take_making(&mut self) -> Duration {
+        std::mem::take(&mut self.making)
     }
 
     /// Whether there is an instance from before.

@@ -20,6 +20,7 @@ mod wasi;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::Engine;
 
@@ -209,6 +210,14 @@ impl Guest {
 
     pub(super) fn is_timed(&self, plan: u32) -> bool {
         matches!(self.plans.get(&plan), Some(Ok(plan)) if plan.call.timed)
+    }
+
+    /// How long it has taken, since this was asked last, to make instances and to throw them away.
+    pub(super) fn take_making(&mut self) -> Duration {
+        match &mut self.code {
+            Code::Component(instances) => instances.take_making(),
+            Code::Core(instances) => instances.take_making(),
+        }
     }
 
     /// What the task used that has just been run, if its plan is timed and it came to have an instance. Once.
