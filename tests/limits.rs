@@ -184,7 +184,11 @@ fn f16_all_memories_of_an_instance_count_together(method: StartMethod) {
     let many = Parts { around: beside, ..ECHO }.module();
     // Each of them is within it.
     let ended = outcomes(builder(&many, method).limits(limits(|l| l.memory = 5 << 20)), &["a"]);
-    assert_limit(&ended[0], Limit::Memory, "memory limit of 5 MiB reached (--memory, Limits::memory)");
+    assert_limit(
+        &ended[0],
+        Limit::Memory,
+        "cannot instantiate: memory limit of 5 MiB reached (--memory, Limits::memory)",
+    );
     let enough = limits(|l| l.memory = 92 << 16);
     assert_eq!(outcomes(builder(&many, method).limits(enough), &["a"]), [Ok(b"a".to_vec())]);
 }
@@ -201,7 +205,7 @@ fn f17_all_tables_of_an_instance_count_together(method: StartMethod) {
     let limits = limits(|l| l.table_elements = 1000);
     for beside in ["(table 600 funcref) (table 600 funcref)", "(table 1001 funcref)"] {
         let ended = outcomes(builder(&Parts { beside, ..ECHO }.module(), method).limits(limits.clone()), &["a"]);
-        assert_limit(&ended[0], Limit::Table, told);
+        assert_limit(&ended[0], Limit::Table, &format!("cannot instantiate: {told}"));
     }
     let trap = "(drop (table.grow $t (ref.null func) (i32.const 1001))) unreachable";
     let trapping = Parts { beside: TABLE, run: trap, ..ECHO }.module();
@@ -353,7 +357,7 @@ fn instances_have_a_number_that_is_not_exceeded() {
         format!("(component $c (core module $more) {many}) (instance (instantiate $c)) (instance (instantiate $c))");
     let module = wat(&ECHO.text().replace("(core module $m", &format!("{around} (core module $m")));
     let ended = outcomes(builder(&module, StartMethod::Forkserver), &["a"]);
-    let told = "limit of 1000 instances, memories or tables of a task reached: instance count too high at 1001";
+    let told = "cannot instantiate: limit of 1000 instances, memories or tables of a task reached: instance count too high at 1001";
     assert_limit(&ended[0], Limit::Memory, told);
 }
 

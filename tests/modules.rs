@@ -138,6 +138,35 @@ fn f35_all_imports_that_are_missing_are_told_at_once() {
 }
 
 #[test]
+fn f35_an_import_of_another_form_is_refused_before_anything_starts() {
+    let _bound = time_bound();
+    let scene = Scene::new();
+    let preview1 = |import: &str| {
+        format!(
+            r#"(module (import "wasi_snapshot_preview1" {import}) (memory (export "memory") 1) (func (export "_start")))"#
+        )
+    };
+    for (text, named) in [
+        (preview1(r#""proc_fork" (func (result i32))"#), "proc_fork"),
+        (preview1(r#""fd_close" (func (param i64) (result i64))"#), "fd_close"),
+        (
+            r#"(component
+                (import "wasi:random/random@0.2.0" (instance (export "get-random-u64" (func (param "seed" u64) (result u64)))))
+                (core module $m (func (export "f")))
+                (core instance $i (instantiate $m))
+                (func (export "f") (canon lift (core func $i "f"))))"#
+                .to_owned(),
+            "get-random-u64",
+        ),
+    ] {
+        let module = scene.file("misshapen.wat", text.as_bytes());
+        let ended = map(&scene, &module, &[]);
+        is_refused(&ended, "imports what does not exist in that form");
+        is_refused(&ended, named);
+    }
+}
+
+#[test]
 fn f36_features_that_are_off_are_refused_by_name() {
     let _bound = time_bound();
     let scene = Scene::new();

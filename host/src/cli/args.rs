@@ -85,7 +85,7 @@ The second ends everything at once. Ctrl-Z stops the process too; the time until
 
 /// Run untrusted WebAssembly functions in a pool of sandboxed worker processes.
 #[derive(Debug, Parser)]
-#[command(name = "wpool", version, arg_required_else_help = true, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "wpool", version, args_override_self = true, arg_required_else_help = true, after_help = EXAMPLES, max_term_width = 100)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) talk: Talk,

@@ -103,7 +103,7 @@ impl Grant {
 /// use wpool::Role;
 ///
 /// let hooks = module.exports().filter(|export| export.role == Role::Hook).map(|export| export.name());
-/// assert!(hooks.eq(["init", "shutdown"]));
+/// assert!(hooks.eq(["init", "run-many", "shutdown"]));
 /// # Ok(())
 /// # }
 /// ```

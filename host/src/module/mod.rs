@@ -209,7 +209,7 @@ impl Module {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let module = guest("upper")?;
     /// let exports: Vec<String> = module.exports().map(|export| export.wit()).collect();
-    /// assert_eq!(exports, ["run: func(input: list<u8>) -> result<list<u8>, string>"]);
+    /// assert_eq!(exports[0], "run: func(input: list<u8>) -> result<list<u8>, string>");
     /// # Ok(())
     /// # }
     /// ```

@@ -214,8 +214,8 @@ impl fmt::Display for Type {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let module = guest("upper")?;
-/// let names = module.exports().flat_map(|export| &export.ty.params).map(|param| param.name.as_deref());
-/// assert!(names.eq([Some("input")]));
+/// let run = module.info().target(Some("run"))?;
+/// assert_eq!(run.ty.params[0].name.as_deref(), Some("input"));
 /// # Ok(())
 /// # }
 /// ```

@@ -32,21 +32,8 @@ impl ComponentFormat {
         // checks version, target and settings.
         #[expect(unsafe_code, reason = "the one artefact load")]
         let component = unsafe { Component::deserialize_file(engine, path) }.map_err(|e| format!("{e:#}"))?;
-        let mut linker = Linker::new(engine);
-        let needs_wasi = info.imports.iter().any(|i| i.name.starts_with("wasi:"));
-        let linked = |e: wasmtime::Error| format!("cannot be linked: {e:#}");
-        if needs_wasi {
-            wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(linked)?;
-            names::add_to_linker(&mut linker, grants).map_err(linked)?;
-        }
-        if info.imports.iter().any(|i| i.name.starts_with(PROCESS)) {
-            host::add_to_linker(&mut linker, grants.deterministic).map_err(linked)?;
-        }
-        if info.imports.iter().any(|i| i.name.starts_with(BATCH)) {
-            many::add_to_linker(&mut linker).map_err(linked)?;
-        }
-        let pre = linker.instantiate_pre(&component).map_err(linked)?;
-        Ok(ComponentFormat { component, pre, needs_wasi })
+        let pre = link(engine, &component, info, grants).map_err(|e| format!("cannot be linked: {e:#}"))?;
+        Ok(ComponentFormat { component, pre, needs_wasi: imports(info, "wasi:") })
     }
 
     /// Finds the function's place once.
@@ -65,6 +52,31 @@ impl ComponentFormat {
         }
         Ok(plan)
     }
+}
+
+fn imports(info: &ModuleInfo, prefix: &str) -> bool {
+    info.imports.iter().any(|import| import.name.starts_with(prefix))
+}
+
+/// Meets the imports. An error if one of them is not what is there under its name.
+pub(super) fn link(
+    engine: &Engine,
+    component: &Component,
+    info: &ModuleInfo,
+    grants: &Grants,
+) -> wasmtime::Result<InstancePre<Ctx>> {
+    let mut linker = Linker::new(engine);
+    if imports(info, "wasi:") {
+        wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+        names::add_to_linker(&mut linker, grants)?;
+    }
+    if imports(info, PROCESS) {
+        host::add_to_linker(&mut linker, grants.deterministic)?;
+    }
+    if imports(info, BATCH) {
+        many::add_to_linker(&mut linker)?;
+    }
+    linker.instantiate_pre(component)
 }
 
 impl Format for ComponentFormat {

@@ -23,15 +23,22 @@ impl CoreFormat {
         // SAFETY: as for components: the bytes are our own compiler's, unaltered.
         #[expect(unsafe_code, reason = "the one artefact load, for the other binary format")]
         let module = unsafe { Module::deserialize_file(engine, path) }.map_err(|e| format!("{e:#}"))?;
-        let mut linker = Linker::new(engine);
-        let needs_wasi = info.imports.iter().any(|i| i.name.starts_with(PREVIEW1));
-        let linked = |e: wasmtime::Error| format!("cannot be linked: {e:#}");
-        if needs_wasi {
-            wasmtime_wasi::p1::add_to_linker_sync(&mut linker, Ctx::p1).map_err(linked)?;
-        }
-        let pre = linker.instantiate_pre(&module).map_err(linked)?;
-        Ok(CoreFormat { pre, needs_wasi })
+        let pre = link(engine, &module, info).map_err(|e| format!("cannot be linked: {e:#}"))?;
+        Ok(CoreFormat { pre, needs_wasi: needs_wasi(info) })
     }
+}
+
+fn needs_wasi(info: &ModuleInfo) -> bool {
+    info.imports.iter().any(|import| import.name.starts_with(PREVIEW1))
+}
+
+/// Meets the imports. An error if one of them is not what is there under its name.
+pub(super) fn link(engine: &Engine, module: &Module, info: &ModuleInfo) -> wasmtime::Result<InstancePre<Ctx>> {
+    let mut linker = Linker::new(engine);
+    if needs_wasi(info) {
+        wasmtime_wasi::p1::add_to_linker_sync(&mut linker, Ctx::p1)?;
+    }
+    linker.instantiate_pre(module)
 }
 
 impl Format for CoreFormat {

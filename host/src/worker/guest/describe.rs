@@ -4,9 +4,10 @@ use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::{CodeBuilder, Engine, ExternType, Module};
 
-use super::{engine, many, values};
+use super::{component, core, engine, many, values};
 use crate::limits::Limits;
 use crate::module::{Codegen, Export, Import, ModuleInfo, ModuleKind, Role};
+use crate::policy::{Grants, Policy};
 use crate::value::{FuncType, Param, Type};
 
 /// Compiles a component or core module, binary or text.
@@ -28,13 +29,31 @@ pub(in crate::worker) fn compile(
     match binary.get(4..8) {
         Some([1, 0, 0, 0]) => {
             let module = builder.compile_module().map_err(refused)?;
-            Ok((admitted(describe_core(&module, codegen))?, module.serialize().map_err(refused)?))
+            let info = admitted(describe_core(&module, codegen))?;
+            if is_known(&info) {
+                core::link(&engine, &module, &info).map_err(misshapen)?;
+            }
+            Ok((info, module.serialize().map_err(refused)?))
         }
         _ => {
             let component = builder.compile_component().map_err(refused)?;
-            Ok((admitted(describe_component(&engine, &component, codegen))?, component.serialize().map_err(refused)?))
+            let info = admitted(describe_component(&engine, &component, codegen))?;
+            if is_known(&info) {
+                component::link(&engine, &component, &info, &Grants::default()).map_err(misshapen)?;
+            }
+            Ok((info, component.serialize().map_err(refused)?))
         }
     }
+}
+
+/// Whether there is something under the name of each import, whatever is granted. What is missing the coordinator tells, all of it in one message.
+fn is_known(info: &ModuleInfo) -> bool {
+    info.missing(&Policy::sealed().refuse_net()).next().is_none()
+}
+
+/// An import has a name of ours, and another type: no worker could be started for it.
+fn misshapen(error: wasmtime::Error) -> String {
+    one_line(&format!("it imports what does not exist in that form: {error:#}"))
 }
 
 /// The text parser shows the place in several lines; a message is one.
