@@ -23,27 +23,47 @@ fn has_thread(pid: u32, name: &str) -> bool {
     tasks.map(|task| std::fs::read_to_string(task.path().join("comm"))).any(|comm| comm.is_ok_and(|c| c.trim() == name))
 }
 
+/// Asks how things are until the answer has this word.
+fn until_it_says(run: &mut Running, word: &str) {
+    let mut stderr = std::io::BufReader::new(run.child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains(word) {
+        said.clear();
+        run.signal(Signal::USR1);
+        // One line, then one for each worker that there is.
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    run.child.stderr = Some(stderr.into_inner());
+}
+
 /// nextest pauses its clocks, too; a limit of GNU parallel, or pebble, goes on.
 #[test]
 fn f64_the_time_that_a_run_is_stopped_counts_for_no_limit() {
     let (hello, failing) = (prebuilt("hello"), prebuilt("failing"));
-    let start = |call: &[&str]| Running::start(wpool(args(call, &["--timeout", "3s"])));
-    let mut runs = [
-        start(&["map", &hello, "-j", "1", "--items", "a:800"]),
-        start(&["map", &hello, "-j", "1", "--start-method", "spawn", "--items", "a:800"]),
-        start(&["map", &hello, "-j", "1", "--threads", "--items", "a:800"]),
-        start(&["run", &hello, "--func", "run", "--arg", "a:800"]),
-        start(&["map", &failing, "-j", "1", "--items", "loop"]),
+    let calls = [
+        &["map", &hello, "-j", "1", "--items", "a:1200"][..],
+        &["map", &hello, "-j", "1", "--start-method", "spawn", "--items", "a:1200"],
+        &["map", &hello, "-j", "1", "--threads", "--items", "a:1200"],
+        &["run", &hello, "--func", "run", "--arg", "a:1200"],
+        &["map", &failing, "-j", "1", "--items", "loop"],
     ];
-    for (n, run) in runs.iter().enumerate() {
+    // One after the other: each is stopped before its task is done.
+    let start = |(n, call): (usize, &&[&str])| {
+        let mut run = Running::start(wpool(args(call, &["--timeout", "3s"])));
         let pid = run.child.id();
         wait_until("it is at work", LONG, || match n {
             2 => has_thread(pid, "PoolWorker-1"),
             4 => task_workers(pid).into_iter().any(|worker| support::cpu_ticks(worker) > 2),
             _ => workers_of(pid).into_iter().any(sleeps_in_a_call),
         });
+        if n == 0 {
+            // A worker that was forked this moment and has nothing to do yet may not be known to the program.
+            until_it_says(&mut run, "busy");
+        }
         run.signal(Signal::TSTP);
-    }
+        run
+    };
+    let mut runs: Vec<Running> = calls.iter().enumerate().map(start).collect();
     for run in &runs {
         let all = || [vec![run.child.id()], workers_of(run.child.id())].concat();
         wait_until("it is stopped, and what belongs to it", LONG, || {
