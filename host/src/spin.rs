@@ -2,30 +2,74 @@
 //!
 //! Waking a thread that sleeps on another processor costs some 25 to 50 microseconds, which is more than a short task takes. Whoever expects
 //! an answer soon looks for it for a moment first, and makes way for other threads between two looks. At rest nobody does: a wait that has
-//! been in vain ends in a sleep.
+//! been in vain ends in a sleep. Nor does anybody on a machine that is busy with other things: to make way costs a time slice there, while who
+//! is woken from a sleep gets the processor soon.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// As long as a wake-up costs: whoever has looked for so long without finding anything has lost no more than twice the best he could do.
 const SPIN_TIME: Duration = Duration::from_micros(50);
 
+/// To make way takes this long only if somebody else has work for the processor who has nothing to do with us.
+const SLICE_TIME: Duration = Duration::from_micros(300);
+/// For so long after that, nobody looks. One time slice in so much time is little.
+const CROWDED_TIME: Duration = Duration::from_millis(200);
+
+/// Until when the machine is taken for busy, in nanoseconds of this process's life.
+static CROWDED_UNTIL: AtomicU64 = AtomicU64::new(0);
+
 /// Whether there is a processor for one who looks beside `busy` ones who work.
 pub(crate) fn pays(busy: usize) -> bool {
     static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    busy < *PROCESSORS.get_or_init(num_cpus::get)
+    busy < *PROCESSORS.get_or_init(num_cpus::get) && is_quiet()
+}
+
+/// Whether nobody else has been found to want the processor. Asks the kernel nothing that a worker may not.
+pub(crate) fn is_quiet() -> bool {
+    nanos(Duration::ZERO) >= CROWDED_UNTIL.load(Ordering::Relaxed)
 }
 
 /// Asks `is_there` until it says so or the time is over.
 pub(crate) fn until(mut is_there: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
+    let mut looked = begun;
     loop {
         if is_there() {
             return true;
         }
-        if begun.elapsed() > SPIN_TIME {
-            return false;
-        }
         rustix::thread::sched_yield();
+        let now = Instant::now();
+        if now - looked > SLICE_TIME {
+            CROWDED_UNTIL.store(nanos(CROWDED_TIME), Ordering::Relaxed);
+        }
+        if now - begun > SPIN_TIME {
+            return is_there();
+        }
+        looked = now;
+    }
+}
+
+/// The present time and this much more, since the first call of this.
+fn nanos(more: Duration) -> u64 {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    let since = EPOCH.get_or_init(Instant::now).elapsed();
+    u64::try_from((since + more).as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_found_and_what_is_not_is_not_waited_for() {
+        let mut looks = 0;
+        assert!(until(|| {
+            looks += 1;
+            looks == 3
+        }));
+        assert!(!until(|| false));
+        assert!(!pays(usize::MAX));
     }
 }
