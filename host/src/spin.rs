@@ -6,7 +6,7 @@
 //! is woken from a sleep gets the processor soon.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// As long as a wake-up costs: whoever has looked for so long without finding anything has lost no more than twice the best he could do.
@@ -14,11 +14,14 @@ const SPIN_TIME: Duration = Duration::from_micros(50);
 
 /// To make way takes this long only if somebody else has work for the processor who has nothing to do with us.
 const SLICE_TIME: Duration = Duration::from_micros(300);
-/// For so long after that, nobody looks. One time slice in so much time is little.
-const CROWDED_TIME: Duration = Duration::from_millis(200);
+/// For so long after that, nobody looks; twice as long each time that it happens again without an answer in between. A worker of ours that starts
+/// takes a slice once, a machine that is busy goes on: one slice in the longest of these times is little.
+const CROWDED_TIMES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(256)];
 
 /// Until when the machine is taken for busy, in nanoseconds of this process's life.
 static CROWDED_UNTIL: AtomicU64 = AtomicU64::new(0);
+/// How often that has happened since the last answer.
+static CROWDED: AtomicU32 = AtomicU32::new(0);
 
 /// Whether there is a processor for one who looks beside `busy` ones who work.
 pub(crate) fn pays(busy: usize) -> bool {
@@ -37,12 +40,16 @@ pub(crate) fn until(mut is_there: impl FnMut() -> bool) -> bool {
     let mut looked = begun;
     loop {
         if is_there() {
+            CROWDED.store(0, Ordering::Relaxed);
             return true;
         }
         rustix::thread::sched_yield();
         let now = Instant::now();
         if now - looked > SLICE_TIME {
-            CROWDED_UNTIL.store(nanos(CROWDED_TIME), Ordering::Relaxed);
+            let times = 1 << CROWDED.fetch_add(1, Ordering::Relaxed).min(7);
+            let [least, most] = CROWDED_TIMES;
+            CROWDED_UNTIL.store(nanos((least * times).min(most)), Ordering::Relaxed);
+            return is_there();
         }
         if now - begun > SPIN_TIME {
             return is_there();
