@@ -563,6 +563,7 @@ fn f104_a_worker_that_breaks_the_protocol_is_ended_and_the_others_go_on() {
         "longer-than-the-limit",
         "unknown-kind",
         "a-batch",
+        "profile-unasked",
         "too-many-results",
         "result-of-nothing",
         "failure-of-garbage",

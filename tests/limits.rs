@@ -387,6 +387,7 @@ fn f19_handles_have_a_number_that_is_not_exceeded() {
 
 #[test]
 fn limits_that_nothing_can_run_with_are_refused_before_anything_starts() {
+    let _bound = time_bound();
     let module = guest("upper");
     for stack in [0, 10 << 30] {
         let refused = builder(&module, StartMethod::Forkserver).limits(limits(|l| l.stack = stack)).build();

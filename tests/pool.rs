@@ -885,6 +885,7 @@ fn errors_of_building_come_before_any_process() {
 #[test]
 #[should_panic(expected = "at least one process")]
 fn o1_a_pool_of_no_processes_is_refused() {
+    let _bound = time_bound();
     let _never = Pool::builder(&guest("upper")).processes(0);
 }
 

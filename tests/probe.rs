@@ -8,6 +8,8 @@ mod support;
 
 use std::io::{Read, Seek};
 
+use std::time::Duration;
+
 use support::{assert_no_workers, guest, loader, program, repo, time_bound_of};
 use wpool::{
     Attempt, DirAccess, ExitReason, Fault, FaultAction, FaultPhase, Isolation, Module, ModuleError, Policy, Pool,
@@ -103,11 +105,12 @@ fn in_compiler(attempt: Attempt) -> Fate {
 }
 
 /// Refused without killing: what libraries try and do without, and what there is nothing to do with.
-const REFUSED: [Attempt; 3] = [Attempt::OpenRead, Attempt::OpenWrite, Attempt::WriteInherited];
+const REFUSED: [Attempt; 4] =
+    [Attempt::OpenRead, Attempt::OpenWrite, Attempt::OpenParentMemory, Attempt::WriteInherited];
 
 /// Tries everything, with a descriptor left open for children.
 fn probe(place: &str, attempt_in: impl Fn(Attempt) -> Fate) {
-    let _bound = time_bound_of(std::time::Duration::from_secs(120));
+    let _bound = time_bound_of(Duration::from_secs(120));
     let secret = Inherited::open();
     for attempt in Attempt::ALL {
         let fate = attempt_in(attempt);
@@ -150,6 +153,7 @@ impl Inherited {
 #[test]
 fn f103_a_forked_worker_is_refused_everything() {
     let _lock = ONE_AT_A_TIME.lock();
+    let _bound = time_bound_of(Duration::from_secs(180));
     let module = guest("upper");
     probe("forked worker", |attempt| in_worker(&module, StartMethod::Forkserver, attempt));
 }
@@ -157,6 +161,7 @@ fn f103_a_forked_worker_is_refused_everything() {
 #[test]
 fn f103_an_executed_worker_is_refused_everything() {
     let _lock = ONE_AT_A_TIME.lock();
+    let _bound = time_bound_of(Duration::from_secs(180));
     let module = guest("upper");
     probe("executed worker", |attempt| in_worker(&module, StartMethod::Spawn, attempt));
 }
@@ -164,6 +169,7 @@ fn f103_an_executed_worker_is_refused_everything() {
 #[test]
 fn f103_a_process_is_refused_everything() {
     let _lock = ONE_AT_A_TIME.lock();
+    let _bound = time_bound_of(Duration::from_secs(180));
     probe("forked process", |attempt| in_process(StartMethod::Forkserver, attempt));
     probe("executed process", |attempt| in_process(StartMethod::Spawn, attempt));
 }
@@ -171,6 +177,7 @@ fn f103_a_process_is_refused_everything() {
 #[test]
 fn f103_a_compiler_is_refused_what_it_does_not_need() {
     let _lock = ONE_AT_A_TIME.lock();
+    let _bound = time_bound_of(Duration::from_secs(180));
     probe("compiler", in_compiler);
 }
 
@@ -178,7 +185,7 @@ fn f103_a_compiler_is_refused_what_it_does_not_need() {
 #[test]
 fn f103_a_worker_with_grants_reaches_them_and_nothing_else() {
     let _lock = ONE_AT_A_TIME.lock();
-    let _bound = time_bound_of(std::time::Duration::from_secs(120));
+    let _bound = time_bound_of(Duration::from_secs(120));
     let module = guest("upper");
     if wpool::doctor(&loader()).unwrap().steps.iter().any(|step| step.missing.is_some()) {
         println!("skipped: not all of the sandbox is enforced here");
@@ -234,6 +241,7 @@ fn f103_a_worker_with_grants_reaches_them_and_nothing_else() {
 #[test]
 fn landlock_alone_holds_grants_to_their_shape() {
     let _lock = ONE_AT_A_TIME.lock();
+    let _bound = time_bound_of(Duration::from_secs(180));
     let module = guest("upper");
     if wpool::doctor(&loader()).unwrap().steps.iter().any(|step| step.missing.is_some()) {
         println!("skipped: not all of the sandbox is enforced here");
@@ -247,6 +255,8 @@ fn landlock_alone_holds_grants_to_their_shape() {
     assert_eq!(fate(dir("/tmp", DirAccess::ReadWrite), Attempt::OpenRead), Fate::Refused);
     assert_eq!(fate(dir("/tmp", DirAccess::ReadWrite), Attempt::MakePipe), Fate::Refused);
     assert_eq!(fate(dir("/bin/..", DirAccess::ReadWrite), Attempt::Execute), Fate::Refused);
+    // Whose files these are decides, beside whose memory it is.
+    assert_eq!(fate(dir("/proc", DirAccess::ReadWrite), Attempt::OpenParentMemory), Fate::Refused);
     assert_eq!(fate(Policy::sealed().net("127.0.0.1:8"), Attempt::TcpConnectToPort9), Fate::Refused);
     assert_eq!(fate(Policy::sealed().net("127.0.0.1:9"), Attempt::TcpConnectToPort9), Fate::Allowed);
 }
@@ -254,6 +264,7 @@ fn landlock_alone_holds_grants_to_their_shape() {
 #[test]
 fn a_worker_may_still_abort() {
     let _lock = ONE_AT_A_TIME.lock();
+    let _bound = time_bound_of(Duration::from_secs(180));
     let module = guest("upper");
     for method in [StartMethod::Forkserver, StartMethod::Spawn] {
         let fault = Fault { phase: FaultPhase::MidTask, action: FaultAction::Abort };
@@ -267,6 +278,7 @@ fn a_worker_may_still_abort() {
 #[test]
 fn landlock_alone_holds_what_it_is_for() {
     let _lock = ONE_AT_A_TIME.lock();
+    let _bound = time_bound_of(Duration::from_secs(180));
     let module = guest("upper");
     let status = wpool::doctor(&loader()).unwrap();
     if status.steps.iter().any(|step| step.missing.is_some()) {
@@ -283,6 +295,7 @@ fn landlock_alone_holds_what_it_is_for() {
         Attempt::AbstractSocket,
         Attempt::TraceParent,
         Attempt::ReadParentMemory,
+        Attempt::OpenParentMemory,
         Attempt::SignalParent,
         Attempt::SignalParentByDescriptor,
         Attempt::WriteInherited,
@@ -298,6 +311,7 @@ fn landlock_alone_holds_what_it_is_for() {
 #[test]
 fn without_a_sandbox_the_same_attempts_succeed() {
     let _lock = ONE_AT_A_TIME.lock();
+    let _bound = time_bound_of(Duration::from_secs(180));
     let module = loader().sandbox(Sandbox::Off).load(repo("guest/prebuilt/upper.wasm")).unwrap();
     // Those that need no privilege, and nothing of the machine.
     for attempt in [

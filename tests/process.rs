@@ -209,6 +209,7 @@ fn p8_the_main_program_is_a_process_too() {
 
 #[test]
 fn p9_processes_are_numbered() {
+    let _bound = time_bound();
     let number = |process: &Process| process.name().strip_prefix("Process-").unwrap().parse::<u32>().unwrap();
     let unstarted = || hello(0, StartMethod::default());
     assert!(number(&unstarted()) < number(&unstarted()));
@@ -525,6 +526,7 @@ fn a_large_input_and_a_large_output(method: StartMethod) {
 
 #[test]
 fn an_input_over_its_limit_is_refused() {
+    let _bound = time_bound();
     let mut limits = Limits::default();
     limits.input = 3;
     let build = |input: &str| Process::builder(&guest("upper")).input(input).limits(limits.clone()).build();

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use support::{guest, loader, workers_of};
+use support::{guest, loader, time_bound, workers_of};
 use wpool::{BuildError, ModuleError, Pool, Sandbox, StartMethod, WorkerInfo, WorkerState};
 
 /// Runs a task, and `check`s every process that the pool then has: the zygote too, if there is one.
@@ -54,6 +54,7 @@ fn both(check: impl Fn(u32)) {
 
 #[test]
 fn a_worker_has_no_new_privileges_a_session_of_its_own_and_no_environment() {
+    let _bound = time_bound();
     let our_session = rustix::process::getsid(None).unwrap().as_raw_nonzero().get();
     both(|pid| {
         assert_eq!(status_line(pid, "NoNewPrivs"), "1");
@@ -71,6 +72,7 @@ fn a_worker_has_no_new_privileges_a_session_of_its_own_and_no_environment() {
 
 #[test]
 fn a_worker_inherits_no_descriptor_even_one_that_was_left_open_for_children() {
+    let _bound = time_bound();
     // An application that forgot close-on-exec.
     let secret = tempfile::NamedTempFile::new().unwrap();
     rustix::io::fcntl_setfd(secret.as_file(), rustix::io::FdFlags::empty()).unwrap();
@@ -95,6 +97,7 @@ fn a_worker_inherits_no_descriptor_even_one_that_was_left_open_for_children() {
 
 #[test]
 fn p44_descriptors_of_a_worker_do_not_grow_with_the_number_of_its_siblings() {
+    let _bound = time_bound();
     let module = guest("hello");
     let pool = Pool::builder(&module).processes(8).build().unwrap();
     let hello = pool.func::<&str, String>("run").unwrap();
@@ -107,6 +110,7 @@ fn p44_descriptors_of_a_worker_do_not_grow_with_the_number_of_its_siblings() {
 
 #[test]
 fn a_worker_cannot_dump_core_or_write_a_file() {
+    let _bound = time_bound();
     both(|pid| {
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
         let limit = |name: &str| {
@@ -122,6 +126,7 @@ fn a_worker_cannot_dump_core_or_write_a_file() {
 
 #[test]
 fn a_zygote_has_one_thread_and_is_named_for_what_it_is() {
+    let _bound = time_bound();
     with_workers(StartMethod::Forkserver, |_| {
         let zygotes: Vec<u32> = workers_of(std::process::id())
             .into_iter()
@@ -138,6 +143,7 @@ fn a_zygote_has_one_thread_and_is_named_for_what_it_is() {
 
 #[test]
 fn a_worker_itself_reports_every_step_as_enforced() {
+    let _bound = time_bound();
     let status = wpool::doctor(&loader()).unwrap();
     assert!(status.steps.len() > 5, "{status:?}");
     for step in &status.steps {
@@ -147,6 +153,7 @@ fn a_worker_itself_reports_every_step_as_enforced() {
 
 #[test]
 fn a_worker_is_held_to_a_list_of_system_calls_and_has_no_capabilities() {
+    let _bound = time_bound();
     both(|pid| {
         assert_eq!(status_line(pid, "Seccomp"), "2", "not filtered");
         for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
@@ -163,6 +170,7 @@ fn a_worker_is_held_to_a_list_of_system_calls_and_has_no_capabilities() {
 
 #[test]
 fn every_thread_of_a_worker_is_held_to_the_list() {
+    let _bound = time_bound();
     // This guest prints and sleeps.
     let module = guest("hello");
     let pool = Pool::builder(&module).processes(1).build().unwrap();
@@ -180,6 +188,7 @@ fn every_thread_of_a_worker_is_held_to_the_list() {
 
 #[test]
 fn switched_off_it_is_off_and_says_so() {
+    let _bound = time_bound();
     let loader = loader().sandbox(Sandbox::Off);
     let module = loader.from_bytes(b"(module (func (export \"run\")))").unwrap();
     assert!(module.warnings().iter().any(|w| w.contains("sandbox is OFF")), "{:?}", module.warnings());
@@ -197,6 +206,7 @@ fn switched_off_it_is_off_and_says_so() {
 
 #[test]
 fn strict_runs_all_or_nothing() {
+    let _bound = time_bound();
     let whole = wpool::doctor(&loader()).unwrap().steps.iter().all(|step| step.missing.is_none());
     let strict = loader().sandbox(Sandbox::Strict);
     for loader in [strict.clone(), strict.clone().no_cache()] {
@@ -218,6 +228,7 @@ fn strict_runs_all_or_nothing() {
 /// A worker program that is started with less than it should have: here, with a variable in its environment.
 #[test]
 fn strict_refuses_and_names_what_is_missing_and_default_goes_on() {
+    let _bound = time_bound();
     let dir = support::temp_dir();
     let text = format!("LEFT_OVER=1 exec {} \"$@\"", support::program().display());
     let script = support::script(dir.path(), "wpool", &text);
@@ -257,6 +268,7 @@ fn strict_refuses_and_names_what_is_missing_and_default_goes_on() {
 
 #[test]
 fn strict_allows_no_workers_in_threads() {
+    let _bound = time_bound();
     // The status of a thread goes on saying that nothing is enforced; that is less than everything.
     let Ok(module) = loader().sandbox(Sandbox::Strict).load(support::repo("guest/prebuilt/upper.wasm")) else { return };
     let refused = Pool::builder(&module).start_method(StartMethod::Thread).build().unwrap_err();

@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::io::BufRead;
+use std::io::{BufRead, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -96,10 +97,10 @@ fn f64_ctrl_z_that_was_ignored_at_the_start_stays_ignored() {
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
     let mut stdin = running.child.stdin.take().unwrap();
-    std::io::Write::write_all(&mut stdin, b"first:0\n").unwrap();
+    stdin.write_all(b"first:0\n").unwrap();
     running.line();
     running.signal(Signal::TSTP);
-    std::io::Write::write_all(&mut stdin, b"second:0\n").unwrap();
+    stdin.write_all(b"second:0\n").unwrap();
     assert!(running.line().starts_with("hello second"));
     drop(stdin);
     assert!(running.end().0.success());
@@ -144,10 +145,10 @@ fn f63_nohup_is_heeded() {
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
     let mut stdin = running.child.stdin.take().unwrap();
-    std::io::Write::write_all(&mut stdin, b"first:0\n").unwrap();
+    stdin.write_all(b"first:0\n").unwrap();
     running.line();
     running.signal(Signal::HUP);
-    std::io::Write::write_all(&mut stdin, b"second:0\n").unwrap();
+    stdin.write_all(b"second:0\n").unwrap();
     assert!(running.line().starts_with("hello second"));
     drop(stdin);
     assert!(running.end().0.success());
@@ -186,6 +187,52 @@ fn f70_a_fork_of_an_application_takes_nothing_from_it() {
 }
 
 #[test]
+fn the_second_user_signal_shows_and_hides_the_progress() {
+    let hello = prebuilt("hello");
+    // Where there is no terminal, it changes nothing.
+    let (running, stdin) = busy();
+    running.signal(Signal::USR2);
+    running.signal(Signal::TERM);
+    drop(stdin);
+    assert_eq!(running.end().0.signal(), Some(libc::SIGTERM));
+    // `script` gives it a terminal, on which results come beside the progress.
+    let inner = format!("{} map {hello} -j 1 --progress none -", support::program().to_str().unwrap());
+    let mut command = by_shell("TERM=xterm exec script -qec \"$INNER\" /dev/null", &[]);
+    command.env("INNER", inner).stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    stdin.write_all(b"first:0\n").unwrap();
+    let mut said = String::new();
+    let mut until = |running: &mut Running, text: &str| {
+        while !said.contains(text) {
+            let mut some = [0; 256];
+            let len = running.lines.read(&mut some).unwrap();
+            assert!(len > 0, "no {text} in {said}");
+            said.push_str(&String::from_utf8_lossy(&some[..len]));
+        }
+        std::mem::take(&mut said)
+    };
+    assert!(!until(&mut running, "hello first").contains("done ["));
+    let child_of = |pid: u32| -> Option<u32> {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    };
+    // The program itself, behind `script` and a shell or not.
+    let mut pid = running.child.id();
+    while support::workers_of(pid).is_empty() {
+        pid = child_of(pid).expect("somebody has a worker");
+    }
+    kill(pid, Signal::USR2);
+    until(&mut running, "1 done [");
+    kill(pid, Signal::USR2);
+    until(&mut running, "\x1b[2K");
+    // The end of the input.
+    stdin.write_all(b"\x04").unwrap();
+    let (status, _) = running.end();
+    assert!(status.success());
+}
+
+#[test]
 fn f106_the_terminal_is_as_it_was() {
     let hello = prebuilt("hello");
     // `script` gives it a terminal, with everything that a terminal tempts a program to.
@@ -204,6 +251,7 @@ fn f106_the_terminal_is_as_it_was() {
 
 #[test]
 fn f106_a_pool_changes_nothing_of_its_program() {
+    let _bound = time_bound();
     let state = || {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let masks = ["Umask", "SigIgn", "SigBlk"];
@@ -228,6 +276,7 @@ fn f106_a_pool_changes_nothing_of_its_program() {
 
 #[test]
 fn f53_a_worker_is_the_first_to_go_when_memory_runs_out() {
+    let _bound = time_bound();
     let pool = support::pool("upper", wpool::StartMethod::Forkserver);
     let upper = pool.func::<&str, String>("run").unwrap();
     pool.apply(&upper, "a").unwrap();

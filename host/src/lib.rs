@@ -58,6 +58,7 @@ mod module;
 mod policy;
 mod pool;
 mod process;
+mod profiling;
 mod protocol;
 mod sandbox;
 mod spin;
@@ -80,6 +81,7 @@ pub use process::{
     AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo, active_children,
     cpu_count, current_process, parent_process,
 };
+pub use profiling::ProfilingStrategy;
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]
 pub use protocol::message::{Fault, FaultAction, FaultPhase};

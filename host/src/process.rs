@@ -21,6 +21,7 @@ use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Limits, size};
 use crate::module::Module;
 use crate::policy::{Granted, Policy};
+use crate::profiling::ProfilingStrategy;
 use crate::protocol::message::Call;
 use crate::sys::StatusPage;
 use crate::target::{Target, check_module, resolve};
@@ -152,6 +153,7 @@ pub struct ProcessBuilder {
     sinks: Sinks,
     method: StartMethod,
     start_timeout: Duration,
+    profile: Option<ProfilingStrategy>,
 }
 
 impl fmt::Debug for ProcessBuilder {
@@ -365,6 +367,27 @@ impl ProcessBuilder {
         self
     }
 
+    /// Shows where the guest spends its time. A process with a profile is executed anew, whatever its start method says of forking.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Process, Target};
+    /// # let module = guest("upper")?;
+    /// let target = Target::func("run").arg("a");
+    /// let mut process = Process::builder(&module).target(target).profile(wpool::ProfilingStrategy::guest()).build()?;
+    /// process.start()?;
+    /// process.join()?;
+    /// // A JSON document for the Firefox profiler.
+    /// assert!(process.profile().is_some_and(|json| json.starts_with(b"{\"meta\":")));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn profile(mut self, strategy: ProfilingStrategy) -> Self {
+        self.profile = Some(strategy);
+        self
+    }
+
     /// Makes the process, not started yet.
     ///
     /// ```
@@ -399,7 +422,13 @@ impl ProcessBuilder {
         let shared = Shared {
             name,
             daemon: self.daemon.into(),
-            state: Mutex::new(State { stage: Stage::Initial, result: None, stdout: Vec::new(), stderr: Vec::new() }),
+            state: Mutex::new(State {
+                stage: Stage::Initial,
+                result: None,
+                stdout: Vec::new(),
+                stderr: Vec::new(),
+                profile: Vec::new(),
+            }),
             changed: Condvar::new(),
             home: std::process::id(),
         };
@@ -411,8 +440,13 @@ impl ProcessBuilder {
                 granted,
                 input: self.input,
                 sinks: self.sinks,
-                method: self.method,
+                method: match self.method {
+                    // Fork servers are shared with processes that have none.
+                    StartMethod::Forkserver if self.profile.is_some() => StartMethod::Spawn,
+                    method => method,
+                },
                 start_timeout: self.start_timeout,
+                profile: self.profile,
             }),
             ty: resolved.ty,
             shared: Arc::new(shared),
@@ -458,6 +492,7 @@ struct Pending {
     sinks: Sinks,
     method: StartMethod,
     start_timeout: Duration,
+    profile: Option<ProfilingStrategy>,
 }
 
 #[derive(Default)]
@@ -481,6 +516,7 @@ struct State {
     result: Option<Vec<u8>>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    profile: Vec<u8>,
 }
 
 /// The states of a process; it goes through them in this order.
@@ -582,6 +618,7 @@ impl Process {
             sinks: Sinks::default(),
             method: StartMethod::default(),
             start_timeout: START_TIMEOUT,
+            profile: None,
         }
     }
 
@@ -783,6 +820,25 @@ impl Process {
     /// ```
     pub fn stderr(&self) -> Vec<u8> {
         self.shared.lock().stderr.clone()
+    }
+
+    /// Where the guest spent its time, as JSON for the Firefox profiler. `None` before its end, if it was killed, and without
+    /// [`ProfilingStrategy::Guest`]. [`ProcessBuilder::profile`] has an example.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("hello", "bob:0")?;
+    /// process.start()?;
+    /// process.join()?;
+    /// assert!(process.profile().is_none()); // nobody has asked for one
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn profile(&self) -> Option<Vec<u8>> {
+        let state = self.shared.lock();
+        let has_exited = matches!(&state.stage, Stage::Stopped(status) if status.exitcode >= 0);
+        Some(state.profile.clone()).filter(|profile| has_exited && !profile.is_empty())
     }
 
     /// The process id; `None` before the start.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{assert_no_workers, program, repo, workers_of};
+use super::{assert_no_workers, cache_dir, comm, program, repo, tmp_of_runs, workers_of};
 
 /// Longer than anything here takes on a loaded machine.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ pub(crate) fn prepare(command: &mut Command) {
     for name in ["WPOOL_JOBS", "WPOOL_TIMEOUT", "WPOOL_MEMORY", "WPOOL_RETRIES", "WPOOL_COLOR", "WPOOL_PROGRESS"] {
         command.env_remove(name);
     }
-    command.env("WPOOL_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    command.env("WPOOL_CACHE_DIR", cache_dir()).env("TMPDIR", tmp_of_runs());
     command.env_remove("CLICOLOR_FORCE").stdin(Stdio::null());
     // A test runner in the background may ignore these, and children inherit that.
     // SAFETY: signal() is async-signal-safe, and SIG_DFL runs no code of ours.
@@ -186,8 +186,7 @@ pub(crate) fn finish(mut child: Child) -> (ExitStatus, String) {
 
 /// The workers of `pid` that run tasks: not its zygote.
 pub(crate) fn task_workers(pid: u32) -> Vec<u32> {
-    let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    workers_of(pid).into_iter().filter(|pid| name(pid).starts_with("PoolWorker")).collect()
+    workers_of(pid).into_iter().filter(|pid| comm(*pid).starts_with("PoolWorker")).collect()
 }
 
 /// The program started by a shell that has done something to its descriptors or signals first.

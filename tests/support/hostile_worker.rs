@@ -41,6 +41,7 @@ const TOOK: u8 = 20;
 const USED: u8 = 22;
 const BATCH_DONE: u8 = 21;
 const PLACED: u8 = 23;
+const PROFILE: u8 = 24;
 
 fn place(offset: u64, len: u64) -> Vec<u8> {
     frame(PLACED, &[offset.to_le_bytes(), len.to_le_bytes()].concat())
@@ -60,7 +61,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         say(&frame(CONTROL, br#"{"Hello":{"version":999}}"#));
         return;
     }
-    say(&frame(CONTROL, br#"{"Hello":{"version":2}}"#));
+    say(&frame(CONTROL, br#"{"Hello":{"version":3}}"#));
     if deed == "result-before-ready" {
         say(&frame(RETURNED, b"forged"));
         return;
@@ -75,6 +76,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "too-long" => drop(say(&[0xff, 0xff, 0xff, 0xff, RETURNED])),
         "longer-than-the-limit" => drop(say(&[0, 0, 0, 0x3f, RETURNED])),
         "unknown-kind" => drop(say(&frame(99, b"x"))),
+        "profile-unasked" => drop(say(&frame(PROFILE, b"{}"))),
         "a-batch" => drop(say(&frame(BATCH, b"x"))),
         // It may hold a few by now, but not so many.
         "too-many-results" => drop(say(&frame(RETURNED, b"FIRST").repeat(200))),

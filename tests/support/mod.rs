@@ -3,7 +3,9 @@
 
 pub(crate) mod command;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wpool::{Module, ModuleLoader};
@@ -20,7 +22,7 @@ pub(crate) fn repo(path: &str) -> PathBuf {
 
 /// A loader with the program under test as worker, and a cache of the build's own.
 pub(crate) fn loader() -> ModuleLoader {
-    Module::loader().program(program()).cache_dir(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
+    Module::loader().program(program()).cache_dir(cache_dir())
 }
 
 /// A prebuilt guest.
@@ -33,33 +35,59 @@ pub(crate) fn wat(text: &str) -> Module {
     loader().from_bytes(text.as_bytes()).unwrap()
 }
 
-/// The worker processes (zygotes and compilers too) that `parent` has started and that have not ended. A worker's command line names its parent.
+/// The worker processes (zygotes and compilers too) that `parent` has started and that have not ended.
 pub(crate) fn workers_of(parent: u32) -> Vec<u32> {
-    let parent = parent.to_string();
-    let is_worker = |pid: &u32| {
-        let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let args: Vec<&[u8]> = cmdline.split(|b| *b == 0).collect();
-        args.get(1) == Some(&&b"__wpool-worker"[..]) && args.get(3) == Some(&parent.as_bytes())
-    };
-    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-    pids.filter(is_worker).collect()
+    pids_of_all().into_iter().filter(|pid| parent_named(*pid) == Some(parent)).collect()
 }
 
-/// Fails unless every worker process of `parent` is gone within two seconds.
+/// The parent that a worker's command line names; `None`: it is no worker.
+fn parent_named(pid: u32) -> Option<u32> {
+    let cmdline = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    let args: Vec<&str> = cmdline.split('\0').collect();
+    args.get(3).filter(|_| args[1] == "__wpool-worker")?.parse().ok()
+}
+
+fn pids_of_all() -> Vec<u32> {
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Worker processes whose coordinator is gone, whoever it was.
+fn orphans() -> Vec<u32> {
+    let is_orphan = |pid: &u32| parent_named(*pid).is_some_and(|parent| proc_state(parent).is_none());
+    pids_of_all().into_iter().filter(is_orphan).collect()
+}
+
+/// Fails unless every worker process of `parent` is gone within two seconds, and all that it could leave behind too.
 #[track_caller]
 pub(crate) fn assert_no_workers(parent: u32) {
     wait_until("no worker process is left", Duration::from_secs(2), || workers_of(parent).is_empty());
-    assert_nothing_shared();
+    wait_until("no worker has outlived its coordinator", Duration::from_secs(2), || orphans().is_empty());
+    assert_eq!(leftovers_of(parent), [""; 0], "left behind by {parent}");
 }
 
-/// Fails if there is shared memory, or a socket, that has a name of ours: there never is, with or without a run.
-#[track_caller]
-fn assert_nothing_shared() {
-    let shared: Vec<String> = names_in(Path::new("/dev/shm")).into_iter().filter(|n| n.contains("wpool")).collect();
-    assert_eq!(shared, [""; 0], "shared memory");
+/// What `pid` has left behind beside processes: shared memory, sockets with names, temporary files. There is nothing with a name of ours at any time,
+/// but for files of the cache while they are written: these bear the writer's number.
+fn leftovers_of(pid: u32) -> Vec<String> {
+    let ours = |place: &Path| names_in(place).into_iter().filter(|name| name.contains("wpool"));
+    let shared = ours(Path::new("/dev/shm")).map(|name| format!("shared memory {name}"));
     let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let named: Vec<&str> = sockets.lines().filter(|line| line.contains("@wpool")).collect();
-    assert_eq!(named, [""; 0], "sockets with names");
+    let sockets = sockets.lines().filter(|line| line.contains("@wpool")).map(|line| format!("socket {line}"));
+    let temporary = names_in(&tmp_of_runs()).into_iter().map(|name| format!("temporary file {name}"));
+    let half_written = format!("tmp-{pid}-");
+    let cached = names_in(&cache_dir()).into_iter().filter(|name| name.starts_with(&half_written));
+    shared.chain(sockets).chain(temporary).chain(cached).collect()
+}
+
+/// A cache of the build's own, for all tests that do not test the cache.
+pub(crate) fn cache_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
+/// Where runs of the program are told to put temporary files. They have none.
+pub(crate) fn tmp_of_runs() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tmp-of-runs");
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
 }
 
 /// Waits for a condition that no event announces.
@@ -72,10 +100,15 @@ pub(crate) fn wait_until(what: &str, at_most: Duration, mut holds: impl FnMut() 
     }
 }
 
-/// While it lives, the test has a minute. A test that hangs must not hang the suite, and must say what it hung on.
+/// While it lives, the test has a minute: a test that hangs must not hang the suite, and must say what it hung on. When it ends, nothing of the test may be
+/// left in this process.
 pub(crate) struct TimeBound {
     _ended: std::sync::mpsc::Sender<()>,
 }
+
+/// Tests of this process that are under way. What they have cannot be told apart: the last one to end looks whether anything is left. If each test has a
+/// process of its own (`cargo nextest`), that is after every test.
+static UNDER_WAY: Mutex<usize> = Mutex::new(0);
 
 /// Ends the test program with a report if the test takes more than a minute.
 pub(crate) fn time_bound() -> TimeBound {
@@ -86,6 +119,7 @@ pub(crate) fn time_bound() -> TimeBound {
 pub(crate) fn time_bound_of(at_most: Duration) -> TimeBound {
     let (ended, end) = std::sync::mpsc::channel::<()>();
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    *UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner) += 1;
     std::thread::spawn(move || {
         if end.recv_timeout(at_most) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             eprintln!("{test} takes more than {at_most:?}; the threads of this program, and its workers:");
@@ -99,6 +133,51 @@ pub(crate) fn time_bound_of(at_most: Duration) -> TimeBound {
         }
     });
     TimeBound { _ended: ended }
+}
+
+impl Drop for TimeBound {
+    fn drop(&mut self) {
+        let mut under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
+        *under_way -= 1;
+        // Meanwhile no other test begins. One that has failed already may leave what it had.
+        if *under_way > 0 || std::thread::panicking() {
+            return;
+        }
+        let end = Instant::now() + Duration::from_secs(2);
+        while !held_by_us().is_empty() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(held_by_us(), [""; 0], "left behind in this process by its tests");
+        assert_eq!(leftovers_of(std::process::id()), [""; 0], "left behind by this process's tests");
+    }
+}
+
+/// Whether each test has a process of its own.
+fn is_alone() -> bool {
+    std::env::var_os("NEXTEST_EXECUTION_MODE").is_some_and(|mode| mode == "process-per-test")
+}
+
+/// The name of a process, as `ps` shows it.
+pub(crate) fn comm(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()
+}
+
+/// What this process has that can only be a pool's or a process's: children, memory that is shared with them, their sockets.
+fn held_by_us() -> Vec<String> {
+    let pid = std::process::id();
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let children: Vec<String> = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("children"))).collect();
+    let children = children.iter().flat_map(|pids| pids.split_whitespace()).filter_map(|pid| pid.parse::<u32>().ok());
+    // Tests that run the program as a command are not counted here; alone in its process, a test has no other's children.
+    let is_ours = |pid: &u32| is_alone() || comm(*pid).starts_with("wpool-") || comm(*pid).starts_with("PoolWorker");
+    let children: BTreeSet<u32> = children.filter(is_ours).chain(workers_of(pid)).chain(orphans()).collect();
+    let children =
+        children.into_iter().map(|pid| format!("process {pid} {}", state_of(Path::new(&format!("/proc/{pid}")))));
+    let open =
+        std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let open = open.map(|link| link.to_string_lossy().into_owned());
+    let open = open.filter(|link| link.contains("memfd:wpool") || link.contains("pidfd") || link.contains("pid:["));
+    children.chain(open).collect()
 }
 
 /// Name, state and place in the kernel of a process or thread.
@@ -269,14 +348,13 @@ fn names_in(dir: &Path) -> Vec<String> {
 
 /// The processes, but this one, that have their directory or an open file below `dir`: whatever they call themselves.
 fn with_open_file_in(dir: &Path) -> Vec<u32> {
-    let pids =
-        std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
     let links = |pid: &u32| {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().map(|e| e.path());
         open.chain([PathBuf::from(format!("/proc/{pid}/cwd"))]).collect::<Vec<_>>()
     };
     let is_below = |link: &PathBuf| std::fs::read_link(link).is_ok_and(|target| target.starts_with(dir));
-    pids.filter(|pid| *pid != std::process::id()).filter(|pid| links(pid).iter().any(is_below)).collect()
+    let others = pids_of_all().into_iter().filter(|pid| *pid != std::process::id());
+    others.filter(|pid| links(pid).iter().any(is_below)).collect()
 }
 
 /// How a run of the program ended.

@@ -3,6 +3,7 @@
 use super::args::CallArgs;
 use super::exit::{Exit, Failure};
 use super::output::{print, trace};
+use super::profile::Profiles;
 use super::report::Report;
 use super::{settings, signals};
 use crate::context::StartMethod;
@@ -28,25 +29,32 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     if args.worker.threads {
         builder = builder.start_method(StartMethod::Thread);
     }
-    let pool = builder.build()?;
+    let profiles = Profiles::open(args.profile.how.as_ref())?;
+    builder = args.profile.how.iter().fold(builder, |builder, how| builder.profile(how.strategy()));
+    let pool = builder.on_event(profiles.listener()).build()?;
     let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
     let received = watch(pool)?;
     let _over = inputs.push(b"");
     drop(inputs);
 
     let done = outcomes.take_one(None, |outcome| tell(&outcome, report));
-    match (received.received.get(), done) {
-        (Some(signal), _) => Ok(Exit::Signal(signal)),
-        (None, Ok(Some(done))) => done,
-        (None, _) => Err(Failure::new(Exit::Broken, "the pool ended without an outcome")),
+    if let Some(signal) = received.received.get() {
+        return Ok(Exit::Signal(signal));
     }
-    // Dropping the pool ends it.
+    let Ok(Some(done)) = done else { return Err(Failure::new(Exit::Broken, "the pool ended without an outcome")) };
+    if args.profile.how.is_some() {
+        // A worker gives its profile at its end, if that is a good one. Without, dropping the pool ends it.
+        received.pool.close();
+        let _closed_above = received.pool.join();
+        profiles.finish(report)?;
+    }
+    done
 }
 
 /// The pool, and what a signal does to it.
 struct Watched {
     received: signals::Received,
-    _pool: std::sync::Arc<Pool>,
+    pool: std::sync::Arc<Pool>,
 }
 
 fn watch(pool: Pool) -> Result<Watched, Failure> {
@@ -59,7 +67,7 @@ fn watch(pool: Pool) -> Result<Watched, Failure> {
         signals::Ending::Now
     };
     let failed = |e| Failure::new(Exit::Broken, format!("cannot watch for signals: {e}"));
-    Ok(Watched { received: signals::watch(end, || ()).map_err(failed)?, _pool: pool })
+    Ok(Watched { received: signals::watch(end, || (), || ()).map_err(failed)?, pool })
 }
 
 fn tell(outcome: &Outcome<'_>, report: &Report) -> Result<Exit, Failure> {

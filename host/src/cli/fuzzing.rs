@@ -3,9 +3,10 @@
 use std::io;
 use std::ops::Range;
 
-use super::args::{self, Jobs, TIME_MAX};
 use super::input::{Sink, Splitter};
 pub(crate) use super::joblog::fuzz as joblog;
+use super::parse::{self, Jobs, TIME_MAX};
+use super::profile::ProfileArg;
 use crate::error::Closed;
 use crate::pool::Halt;
 use crate::sandbox::Sandbox;
@@ -39,7 +40,7 @@ pub(crate) fn input(data: &[u8]) {
 /// Takes text for an option's value, of every kind that has a parser of its own.
 pub(crate) fn options(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(time) = args::duration(text) {
+    if let Ok(time) = parse::duration(text) {
         assert!(time <= TIME_MAX);
     }
     if let Ok(halt) = text.parse::<Halt>() {
@@ -48,9 +49,12 @@ pub(crate) fn options(data: &[u8]) {
     if let Ok(sandbox) = text.parse::<Sandbox>() {
         assert_eq!(sandbox.to_string(), text);
     }
-    if let Ok((name, value)) = args::name_and_value(text) {
+    if let Ok((name, value)) = parse::name_and_value(text) {
         assert!(!name.is_empty() && format!("{name}={value}") == text);
     }
-    let _any_number = (args::size(text), text.parse::<Jobs>());
-    let _any_byte = (args::delimiter(text), args::retry_kind(text));
+    let _any_number = (parse::size(text), text.parse::<Jobs>());
+    let _any_grant = (parse::dir(text.as_ref()), parse::clock(text), parse::random(text));
+    let _any_limit = (parse::count(text), parse::some_size(text), parse::payload_size(text), parse::stack_size(text));
+    let _any_profile = ProfileArg::parse(text);
+    let _any_byte = (parse::delimiter(text), parse::retry_kind(text));
 }

@@ -23,6 +23,7 @@ use super::input::{Sink, Source, Splitter, Stopped};
 use super::joblog::{Chosen, Fact, JobLog, Ledger, Run, Writer};
 use super::labels::{Label, Labels, SHORT};
 use super::output::{Output, trace};
+use super::profile::Profiles;
 use super::report::{Report, quoted};
 use super::settings;
 use super::signals::{self, Ending, Received};
@@ -48,7 +49,10 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let (to_tell, lines) = std::sync::mpsc::sync_channel(LINES_MAX);
     let labels = Arc::new(Labels::new(if args.tag { usize::MAX } else { SHORT }));
     let (counted, verbose, named) = (tally.clone(), report.is_verbose(), labels.clone());
+    let profiles = Profiles::open(args.profile.how.as_ref().filter(|_| !args.dry_run))?;
+    let profiled = profiles.listener();
     let on_event = move |event: &PoolEvent| {
+        profiled(event);
         let concerns_all = matches!(event, PoolEvent::WorkerSilent { .. });
         if counted.count(event) && (verbose || concerns_all) {
             // Nobody waits for a terminal that is slow.
@@ -105,6 +109,7 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
         run: None,
         started: Instant::now(),
         writing: Duration::ZERO,
+        profiles: Some(profiles),
     };
     start_reader(args, source, inputs, ledger, shared)?;
     map.take(outcomes);
@@ -167,6 +172,7 @@ enum Input {
 fn watch(pool: &Arc<Pool>, shared: &Arc<Shared>, report: &Report, drains: bool) -> Result<Received, Failure> {
     let weak: Weak<Pool> = Arc::downgrade(pool);
     let (to_end, to_look, shared, report) = (weak.clone(), weak, shared.clone(), report.clone());
+    let progress = report.clone();
     let tally = shared.tally.clone();
     let end = move |signal| {
         let Some(pool) = to_end.upgrade() else { return Ending::Now };
@@ -194,7 +200,8 @@ fn watch(pool: &Arc<Pool>, shared: &Arc<Shared>, report: &Report, drains: bool) 
         }
         report.line(&text);
     };
-    signals::watch(end, status).map_err(|e| Failure::new(Exit::Broken, format!("cannot watch for signals: {e}")))
+    signals::watch(end, status, move || progress.toggle_progress())
+        .map_err(|e| Failure::new(Exit::Broken, format!("cannot watch for signals: {e}")))
 }
 
 /// Ends the pool at `end`, from a thread of its own: the main thread may be waiting for who reads the results.
@@ -337,6 +344,7 @@ struct Map<'a> {
     started: Instant,
     /// What the writing of results has taken.
     writing: Duration,
+    profiles: Option<Profiles>,
 }
 
 impl Map<'_> {
@@ -350,7 +358,7 @@ impl Map<'_> {
                     self.flush();
                     self.check();
                     // In order, a slow task holds up the outcomes of all behind it; progress does not wait for it.
-                    let look = self.report.shows_progress().then(|| Instant::now() + PROGRESS_TIME);
+                    let look = self.report.may_show_progress().then(|| Instant::now() + PROGRESS_TIME);
                     outcomes.take_until(look, &mut |outcome| self.on(&outcome)).unwrap_or(true)
                 }
             };
@@ -475,6 +483,7 @@ impl Map<'_> {
         // With the pool, the last line to tell is there.
         let _told_or_panicked = self.teller.join();
         self.report.end_progress();
+        let profiled = self.profiles.take().map_or(Ok(()), |profiles| profiles.finish(&self.report));
         let told = epilogue(&self.shared, self.started, &self.pool.stats(), self.args.stats, self.writing);
         if let Some(signal) = self.received.get() {
             let resume = how_to_resume(path.as_deref());
@@ -486,6 +495,7 @@ impl Map<'_> {
         }
         written?;
         logged?;
+        profiled?;
         let input =
             std::mem::replace(&mut *self.shared.input.lock().unwrap_or_else(PoisonError::into_inner), Input::Reading);
         if self.shared.is_cut_off(&input) {

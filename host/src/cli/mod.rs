@@ -20,6 +20,8 @@ mod joblog;
 mod labels;
 mod map;
 mod output;
+mod parse;
+mod profile;
 mod report;
 mod run;
 mod settings;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -22,6 +24,8 @@ pub(super) struct Report {
     verbose: bool,
     color: bool,
     bar: Option<ProgressBar>,
+    /// The bar can be seen.
+    is_shown: Arc<AtomicBool>,
 }
 
 impl Report {
@@ -31,7 +35,7 @@ impl Report {
             When::Never => false,
             When::Auto => wants_color(),
         };
-        Report { quiet: talk.quiet, verbose: talk.verbose, color, bar: None }
+        Report { quiet: talk.quiet, verbose: talk.verbose, color, bar: None, is_shown: Arc::default() }
     }
 
     /// What went wrong.
@@ -92,26 +96,43 @@ impl Report {
         }
     }
 
-    /// Begins to show progress, if somebody can see it.
+    /// Begins to show progress, if somebody can see it and wants to.
     pub(super) fn start_progress(&mut self, form: ProgressForm) {
         let style = match form {
-            ProgressForm::None => return,
-            ProgressForm::Auto | ProgressForm::Bar => "{spinner} {pos} done{msg} [{elapsed}, {rate}]",
+            ProgressForm::None | ProgressForm::Auto | ProgressForm::Bar => {
+                "{spinner} {pos} done{msg} [{elapsed}, {rate}]"
+            }
             ProgressForm::Counter => "{pos} done{msg} [{elapsed}]",
         };
         if self.quiet || !std::io::stderr().is_terminal() || is_dumb() {
             return;
         }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         bar.set_style(bar_style(style));
         bar.enable_steady_tick(Duration::from_millis(200));
         self.bar = Some(bar);
+        if form != ProgressForm::None {
+            self.toggle_progress();
+        }
+    }
+
+    /// Shows progress from now on, or does not any more. Nothing happens if nobody could see it.
+    pub(super) fn toggle_progress(&self) {
+        let Some(bar) = &self.bar else { return };
+        if self.is_shown.fetch_not(Ordering::Relaxed) {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+            stdio::say(b"\r\x1b[2K");
+        } else {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
     }
 
     /// Shows how far things are. `total` as soon as it is known: the input is never read ahead for it.
     pub(super) fn progress(&self, form: ProgressForm, tally: &Tally, total: Option<u64>) {
         let Some(bar) = &self.bar else { return };
-        if let (Some(total), None, ProgressForm::Auto | ProgressForm::Bar) = (total, bar.length(), form) {
+        if let (Some(total), None, ProgressForm::None | ProgressForm::Auto | ProgressForm::Bar) =
+            (total, bar.length(), form)
+        {
             bar.set_style(bar_style("[{bar:30}] {pos}/{len}{msg} [{elapsed}, {rate}, {eta} left]"));
             bar.set_length(total);
         }
@@ -123,7 +144,8 @@ impl Report {
         }
     }
 
-    pub(super) fn shows_progress(&self) -> bool {
+    /// Whether there is progress to show, now or after a signal.
+    pub(super) fn may_show_progress(&self) -> bool {
         self.bar.is_some()
     }
 

@@ -12,6 +12,7 @@ use rustix::pipe::PipeFlags;
 use super::args::RunArgs;
 use super::call::say;
 use super::exit::{self, Exit, Failure};
+use super::profile::Profiles;
 use super::report::Report;
 use super::{input, output, settings, signals, stdio};
 use crate::context::StartMethod;
@@ -35,18 +36,20 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
     let events = Arc::new(Events::new().map_err(own)?);
     let mut builder = Process::builder(&module).target(target).input(read_input(args, &limits)?).limits(limits);
     builder = builder.policy(settings::policy(&args.grants));
-    if args.worker.threads {
-        builder = builder.start_method(StartMethod::Thread);
-    }
     builder = args.name.iter().fold(builder, |builder, name| builder.name(name));
     let mut stdout = Passed { to: stdio::Data::to(rustix::stdio::stdout()), events: events.clone() };
     let mut stderr = Passed { to: stdio::Data::to(rustix::stdio::stderr()), events: events.clone() };
     let builder = builder
         .daemon(true)
-        // For one process, a zygote is one too many.
-        .start_method(StartMethod::Spawn)
+        .start_method(match args.worker.threads {
+            true => StartMethod::Thread,
+            // For one process, a zygote is one too many.
+            false => StartMethod::Spawn,
+        })
         .on_stdout(move |bytes| stdout.pass(bytes))
         .on_stderr(move |bytes| stderr.pass(bytes));
+    let profiles = Profiles::open(args.profile.how.as_ref()).map_err(no_output)?;
+    let builder = args.profile.how.iter().fold(builder, |builder, how| builder.profile(how.strategy()));
     let mut process = builder.build().map_err(|e| Failure::new(exit::of_build_error_in_run(&e), e.to_string()))?;
 
     let to_wake = events.clone();
@@ -54,9 +57,11 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
         to_wake.wake();
         signals::Ending::Now
     };
-    let received = signals::watch(on_end, || ()).map_err(own)?;
+    let received = signals::watch(on_end, || (), || ()).map_err(own)?;
     process.start().map_err(|e| Failure::new(Exit::Own, e.to_string()))?;
     let status = supervise(&mut process, &events, &received);
+    profiles.add(process.name(), process.profile());
+    let profiled = profiles.finish(report).map_err(no_output);
     if received.get().is_none()
         && let Some(error) = events.failed()
     {
@@ -67,6 +72,7 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
     if let (true, false, Some(result)) = (has_returned, is_command, process.result_bytes()) {
         output::print(&[&result, &b"\n"[..]].concat()).map_err(no_output)?;
     }
+    profiled?;
     match (received.get(), status) {
         (Some(signal), _) => Ok(Exit::Signal(signal)),
         (None, Some(status)) => Ok(end(&status, report)),

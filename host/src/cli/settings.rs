@@ -6,10 +6,11 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::{
-    AsArgs, CacheArgs, CompilerArgs, DirArg, FailureArgs, Form, GrantArgs, Growth, Jobs, LimitArgs, MapArgs,
-    ModuleArgs, SandboxArgs, Start, TIME_MAX, TargetArgs,
+    AsArgs, CacheArgs, CompilerArgs, FailureArgs, Form, GrantArgs, Growth, LimitArgs, MapArgs, ModuleArgs, SandboxArgs,
+    Start, TargetArgs,
 };
 use super::exit::Failure;
+use super::parse::{DirArg, Jobs, TIME_MAX};
 use super::report::Report;
 use crate::context::StartMethod;
 use crate::error::{BuildError, ModuleError};
@@ -174,6 +175,7 @@ pub(super) fn pool(args: &MapArgs, module: &Module, processes: usize) -> Result<
     builder = args.start_timeout.map(or_none).into_iter().fold(builder, PoolBuilder::start_timeout);
     builder = args.shutdown_timeout.map(or_none).into_iter().fold(builder, PoolBuilder::shutdown_timeout);
     builder = failures(&args.failures, builder);
+    builder = args.profile.how.iter().fold(builder, |builder, how| builder.profile(how.strategy()));
     builder = args.buffer.into_iter().fold(builder, PoolBuilder::buffer);
     let initargs = initargs(args, module)?;
     Ok(match &args.init {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::sys;
@@ -36,14 +36,15 @@ pub(super) enum Ending {
     Drains,
 }
 
-/// Begins to watch. `on_end` is called for the first signal that asks for an end, `on_status` for each `SIGUSR1`.
+/// Begins to watch. `on_end` is called for the first signal that asks for an end, `on_status` for each `SIGUSR1`, `on_progress` for each `SIGUSR2`.
 ///
 /// `SIGINT`, `SIGHUP` and `SIGTSTP` that were ignored when we were started stay ignored: `nohup`, and jobs in the background.
 pub(super) fn watch(
     on_end: impl FnOnce(i32) -> Ending + Send + 'static,
     on_status: impl Fn() + Send + 'static,
+    on_progress: impl Fn() + Send + 'static,
 ) -> io::Result<Received> {
-    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1];
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1, SIGUSR2];
     let heard = wanted.into_iter().filter(|s| !(matches!(*s, SIGINT | SIGHUP | SIGTSTP) && sys::is_ignored(*s)));
     let mut signals = Signals::new(heard)?;
     let received = Received::default();
@@ -55,6 +56,10 @@ pub(super) fn watch(
                 (SIGUSR1, waiting) => {
                     on_end = waiting;
                     on_status();
+                }
+                (SIGUSR2, waiting) => {
+                    on_end = waiting;
+                    on_progress();
                 }
                 (SIGTSTP, waiting) => {
                     on_end = waiting;

@@ -111,7 +111,7 @@ impl Tally {
                 }
             }
             PoolEvent::Broken { .. } => self.end(),
-            PoolEvent::WorkerStarted { .. } | PoolEvent::WorkerReady { .. } => {}
+            PoolEvent::WorkerStarted { .. } | PoolEvent::WorkerReady { .. } | PoolEvent::WorkerProfiled { .. } => {}
         }
         false
     }

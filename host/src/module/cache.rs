@@ -187,10 +187,10 @@ struct Temporary {
 
 impl Temporary {
     fn create(dir: &Path) -> io::Result<Temporary> {
-        // Random: processes of several containers may share the directory, and have the same process id.
+        // Random too: processes of several containers may share the directory, and have the same process id.
         let mut random = [0; 8];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-        let path = dir.join(format!("tmp-{}", hex(&random)));
+        let path = dir.join(format!("tmp-{}-{}", std::process::id(), hex(&random)));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         Ok(Temporary { path, file })
     }

@@ -22,6 +22,7 @@ use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Isolation, Limit, Limits};
 use crate::module::{Module, ModuleInfo, Role};
 use crate::policy::Policy;
+use crate::profiling::ProfilingStrategy;
 use crate::protocol::VERSION;
 use crate::protocol::message::{Call, Setup};
 use crate::sandbox::Sandbox;
@@ -81,6 +82,7 @@ pub struct PoolBuilder {
     buffer: Option<NonZeroUsize>,
     name: String,
     sink: Sink,
+    profile: Option<ProfilingStrategy>,
     #[cfg(feature = "fault-points")]
     fault: Option<crate::Fault>,
 }
@@ -133,6 +135,7 @@ impl PoolBuilder {
             buffer: None,
             name: "PoolWorker".to_owned(),
             sink: Sink::default(),
+            profile: None,
             #[cfg(feature = "fault-points")]
             fault: None,
         }
@@ -612,6 +615,23 @@ impl PoolBuilder {
         self
     }
 
+    /// Shows where guests spend their time: see [`ProfilingStrategy`], which has an example. Profiles come as [`PoolEvent::WorkerProfiled`], one for each
+    /// worker that ends in good order. Default: no profile.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let pool = Pool::builder(&module).profile(wpool::ProfilingStrategy::guest()).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn profile(mut self, strategy: ProfilingStrategy) -> Self {
+        self.profile = Some(strategy);
+        self
+    }
+
     /// How many records are drawn ahead of the results that have been taken. Default: as many as short tasks need, at most 65,536 and
     /// 16 MiB.
     ///
@@ -702,6 +722,7 @@ impl PoolBuilder {
             identity: None,
             once: false,
             spins: crate::spin::pays(self.processes - 1),
+            profile: self.profile,
             #[cfg(feature = "fault-points")]
             fault: self.fault,
         };
@@ -723,7 +744,13 @@ impl PoolBuilder {
         let spec = Spec {
             module: self.module,
             limits: self.limits.clone(),
-            start_method: self.start_method,
+            start_method: match self.start_method {
+                // The file bears the number of the process that loads the module.
+                StartMethod::Forkserver if self.profile.is_some_and(ProfilingStrategy::writes_file) => {
+                    StartMethod::Spawn
+                }
+                method => method,
+            },
             setup,
             granted,
             retry_on: (self.retries > 0).then_some(self.retry_on.0),

@@ -50,6 +50,13 @@ pub enum PoolEvent {
         /// Why.
         why: Recycle,
     },
+    /// A worker that is about to end has said where its guest spent its time: see [`PoolBuilder::profile`](crate::PoolBuilder::profile).
+    WorkerProfiled {
+        /// Its number.
+        worker: u32,
+        /// JSON for the Firefox profiler. It is a worker's word, and like all of that could be anything.
+        profile: Arc<[u8]>,
+    },
     /// A worker's process is gone.
     WorkerExited {
         /// Its number.
@@ -188,6 +195,9 @@ fn trace(event: &PoolEvent) {
         PoolEvent::WorkerStarted { worker, pid } => on_pool!(debug, worker, pid, "worker started"),
         PoolEvent::WorkerReady { worker } => on_pool!(debug, worker, "worker ready"),
         PoolEvent::WorkerRecycled { worker, why } => on_pool!(debug, worker, ?why, "worker recycled"),
+        PoolEvent::WorkerProfiled { worker, profile } => {
+            on_pool!(debug, worker, bytes = profile.len(), "worker profiled");
+        }
         PoolEvent::WorkerExited { worker, pid, exitcode, reason } => {
             on_pool!(debug, worker, pid, ?exitcode, reason, "worker exited");
         }

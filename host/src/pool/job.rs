@@ -474,7 +474,7 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
             kind @ (Kind::Returned | Kind::Failed) => {
                 return Some(Parsed { kind, payload: frame.payload, stdout, stderr, micros, used, len: at });
             }
-            Kind::Control | Kind::Batch | Kind::BatchDone | Kind::Placed => return None,
+            Kind::Control | Kind::Batch | Kind::BatchDone | Kind::Placed | Kind::Profile => return None,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::context::{Child, Exit, StartMethod, spawn, thread};
 use crate::error::{StartError, TaskError};
 use crate::escape::shortened;
 use crate::limits::{Isolation, Limit, Limits};
+use crate::profiling::PROFILE_LEN_MAX;
 use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
@@ -54,7 +55,7 @@ impl Supervisor {
                 return;
             }
         };
-        let Pending { module, call, limits, granted: _, input, sinks, method, start_timeout } = pending;
+        let Pending { module, call, limits, granted: _, input, sinks, method, start_timeout, profile } = pending;
         let sandbox = module.program().sandbox;
         // As CPython loses its reference to the target with the start.
         drop(module);
@@ -79,6 +80,7 @@ impl Supervisor {
             outcome: None,
             timed_out: false,
             reason: None,
+            is_profiled: profile.is_some_and(|profile| profile.interval().is_some()),
         };
         let request = request(call, input);
         // Whoever joins must see an end, whatever the functions that take the output do.
@@ -140,7 +142,7 @@ fn start(
     pending: &Pending,
     until: Option<Instant>,
 ) -> Result<(spawn::Started, Option<Arc<ForkServer>>), StartError> {
-    let Pending { module, limits, granted, method, .. } = pending;
+    let Pending { module, limits, granted, method, profile, .. } = pending;
     let setup = Setup {
         version: VERSION,
         info: module.info().clone(),
@@ -152,6 +154,7 @@ fn start(
         identity: None,
         once: true,
         spins: false,
+        profile: *profile,
         #[cfg(feature = "fault-points")]
         fault: module.program().fault,
     };
@@ -207,6 +210,8 @@ struct Listener<'s> {
     timed_out: bool,
     /// Why it did not run, if neither the guest nor a signal is to blame.
     reason: Option<String>,
+    /// It gives a profile at its end.
+    is_profiled: bool,
 }
 
 impl Listener<'_> {
@@ -322,6 +327,15 @@ impl Listener<'_> {
                 // Nothing of it was placed where large results may lie.
                 Kind::Placed => return Err(Violation::Unexpected("a result where none may be").into()),
                 Kind::Took | Kind::Used | Kind::BatchDone => {}
+                // Behind the outcome: nobody who has that needs to wait for this.
+                Kind::Profile if self.is_profiled && self.outcome.is_some() => {
+                    let mut state = self.shared.lock();
+                    state.profile.extend_from_slice(frame.payload);
+                    if state.profile.len() > PROFILE_LEN_MAX {
+                        return Err(Violation::TooLong { len: state.profile.len() }.into());
+                    }
+                }
+                Kind::Profile => return Err(Violation::Unexpected("the worker spoke out of turn").into()),
                 Kind::Control => match message::read_control(frame)? {
                     FromWorker::Hello { .. } => self.running.hear_hello(),
                     FromWorker::Ready if !self.ready => {

@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     BatchDone = 21,
     /// From a worker, beside `Took`: what the task used, a [`super::message::Used`].
     Used = 22,
+    /// From a worker that is about to end: the next piece of its profile.
+    Profile = 24,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             21 => Kind::BatchDone,
             23 => Kind::Placed,
             22 => Kind::Used,
+            24 => Kind::Profile,
             _ => return None,
         })
     }

@@ -9,6 +9,7 @@ use crate::escape::shortened;
 use crate::limits::{CompileLimits, Isolation, Limits};
 use crate::module::{Codegen, ModuleInfo};
 use crate::policy::Grants;
+use crate::profiling::ProfilingStrategy;
 
 /// From the coordinator, in a [`Kind::Control`] frame.
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,9 +94,18 @@ pub(crate) struct Setup {
     pub(crate) once: bool,
     /// There are processors enough for a worker to look for its next task for a moment before it sleeps.
     pub(crate) spins: bool,
+    pub(crate) profile: Option<ProfilingStrategy>,
     /// Where the first worker dies, in tests.
     #[cfg(feature = "fault-points")]
     pub(crate) fault: Option<Fault>,
+}
+
+impl Setup {
+    /// Whether the worker has files to write to.
+    #[cfg(feature = "worker")]
+    pub(crate) fn writes_files(&self) -> bool {
+        self.grants.can_write() || self.profile.is_some_and(ProfilingStrategy::writes_file)
+    }
 }
 
 /// A place in the life of a worker, and what happens to it there. For tests: see `worker/fault.rs`.

@@ -14,4 +14,4 @@ pub(crate) mod message;
 
 /// Changes with every change of the protocol; a worker of another version is refused at the handshake. (An embedding application and the
 /// `wpool` program it points to may come from different builds.)
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;

@@ -233,6 +233,7 @@ pub fn doctor_with(loader: &ModuleLoader, policy: &Policy) -> Result<Status, Bui
         identity: Some(Identity { name: "doctor".to_owned(), index: 0 }),
         once: false,
         spins: false,
+        profile: None,
         #[cfg(feature = "fault-points")]
         fault: None,
     };

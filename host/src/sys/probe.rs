@@ -1,7 +1,7 @@
 //! What a process that its attacker has taken over would try, for tests only (feature `fault-points`): each attempt as the bare system call, made by
 //! the process itself, in its own confinement.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::ptr;
 
@@ -25,6 +25,7 @@ pub enum Attempt {
     AbstractSocket,
     TraceParent,
     ReadParentMemory,
+    OpenParentMemory,
     SignalParent,
     SignalParentByDescriptor,
     SignalGroup,
@@ -51,7 +52,7 @@ pub enum Attempt {
 impl Attempt {
     /// All that nothing but a grant could allow.
     #[doc(hidden)]
-    pub const ALL: [Attempt; 28] = [
+    pub const ALL: [Attempt; 29] = [
         Attempt::OpenRead,
         Attempt::OpenWrite,
         Attempt::OpenByAnotherCall,
@@ -66,6 +67,7 @@ impl Attempt {
         Attempt::AbstractSocket,
         Attempt::TraceParent,
         Attempt::ReadParentMemory,
+        Attempt::OpenParentMemory,
         Attempt::SignalParent,
         Attempt::SignalParentByDescriptor,
         Attempt::SignalGroup,
@@ -90,10 +92,11 @@ impl Attempt {
     pub(crate) fn make(self) -> io::Result<()> {
         let parent = libc::c_long::from(rustix::process::getppid().map_or(1, |pid| pid.as_raw_nonzero().get()));
         let path = |text: &'static CStr| text.as_ptr();
+        let memory = CString::new(format!("/proc/{parent}/mem")).unwrap_or_default();
         let none = ptr::null_mut::<libc::c_void>();
         let mut buffer = [0u8; 4096];
         let at = buffer.as_mut_ptr();
-        // SAFETY: each call gets integers, null pointers, static C strings, or pointers to local storage that is large enough for what the kernel
+        // SAFETY: each call gets integers, null pointers, C strings, or pointers to local storage that is large enough for what the kernel
         // reads and writes there and outlives the call. Those that would change this process beyond repair (exec, fork, a thread) are made in a
         // process that ends right after the attempt, whatever comes of it.
         let result = unsafe {
@@ -145,6 +148,9 @@ impl Attempt {
                     // The stack of the parent is likely to be near where ours is; refusal comes before the address is looked at.
                     let remote = libc::iovec { iov_base: at.cast(), iov_len: 8 };
                     libc::syscall(libc::SYS_process_vm_readv, parent, &raw const local, 1, &raw const remote, 1, 0)
+                }
+                Attempt::OpenParentMemory => {
+                    libc::syscall(libc::SYS_openat, libc::AT_FDCWD, memory.as_ptr(), libc::O_RDWR)
                 }
                 Attempt::SignalParent => libc::syscall(libc::SYS_kill, parent, 0),
                 Attempt::SignalParentByDescriptor => {

@@ -22,8 +22,8 @@ use rustix::fs::{Mode, OFlags};
 use self::guest::{Guest, Me};
 pub(crate) use self::thread::thread_main;
 use crate::context::ProgramRole;
-use crate::limits::Limits;
-use crate::policy::{Grants, Policy};
+use crate::policy::Policy;
+use crate::profiling::ProfilingStrategy;
 use crate::protocol::connection::{Carrier, Connection};
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
@@ -138,14 +138,15 @@ const FILES: u64 = 64;
 const FILES_GRANTED: u64 = 1024;
 
 /// The limits of a process that runs guests. Generous: the store's own limits are the ones that a guest meets first.
-fn worker_limits(limits: &Limits, grants: &Grants) -> ProcessLimits {
+fn worker_limits(setup: &Setup) -> ProcessLimits {
+    let Setup { limits, grants, .. } = setup;
     let payloads = (limits.input as u64).saturating_add(limits.output as u64);
     // A result travels as it is, or is taken apart into values.
     let payloads = payloads.saturating_mul(3).max(payloads.saturating_add(guest::values_len_max(limits)));
     let tables = (limits.table_elements as u64).saturating_mul(guest::TABLE_ELEMENT_LEN);
     let data =
         limits.memory.saturating_mul(2).saturating_add(payloads).saturating_add(tables).saturating_add(512 << 20);
-    let file = if grants.can_write() { Policy::FILE } else { 0 };
+    let file = if setup.writes_files() { Policy::FILE } else { 0 };
     let files = if grants.has_dirs() || grants.can_connect() { FILES_GRANTED } else { FILES };
     ProcessLimits { data, cpu_secs: None, file, files }
 }
@@ -170,13 +171,20 @@ fn run_worker(connection: &mut Connection<OwnedFd>, mut confinement: Confinement
 
 /// Confines the process as far as it can before it has seen anything of its module, and loads that.
 fn load(setup: &Setup, artefact: OwnedFd, dirs: Vec<OwnedFd>, confinement: &mut Confinement) -> Result<Guest, String> {
-    confinement.limit(worker_limits(&setup.limits, &setup.grants));
-    if setup.grants.can_write() {
+    confinement.limit(worker_limits(setup));
+    if setup.writes_files() {
         sys::outlive_large_files().map_err(|e| format!("cannot set what a signal does: {e}"))?;
     }
     confinement.isolate();
     let open: Vec<_> = dirs.iter().map(AsFd::as_fd).collect();
+    if setup.profile == Some(ProfilingStrategy::JitDump) {
+        // The engine makes its file where the process is. Beside those for `perf`'s maps is the place for it.
+        std::env::set_current_dir("/tmp").map_err(|e| format!("cannot write a profile to /tmp: {e}"))?;
+    }
     let guest = Guest::load(setup, &stack::within_process(&setup.limits), artefact.as_fd(), &open)?;
+    if setup.profile == Some(ProfilingStrategy::JitDump) {
+        std::env::set_current_dir("/").map_err(|e| format!("cannot leave /tmp: {e}"))?;
+    }
     confinement.grant(Reach::new(setup.grants.clone(), dirs));
     Ok(guest)
 }
@@ -195,7 +203,7 @@ fn become_worker(
         Ok(page) => Arc::new(page),
         Err(e) => return refuse(connection, format!("cannot map the status page: {e}")),
     };
-    let ticker = match serve::start_ticker(&guest, connection.carrier(), &page, period(&setup.limits)) {
+    let ticker = match serve::start_ticker(&guest, connection.carrier(), &page, period(setup)) {
         Ok(ticker) => ticker,
         Err(e) => return refuse(connection, format!("cannot make a timer: {e}")),
     };
@@ -255,8 +263,10 @@ fn start_runtime(has_files: bool) -> std::io::Result<()> {
 }
 
 /// The time between two ticks.
-fn period(limits: &Limits) -> Duration {
-    limits.time.map_or(TICK, |time| (time / 20).clamp(Duration::from_millis(1), TICK))
+fn period(setup: &Setup) -> Duration {
+    let limit = setup.limits.time.map_or(TICK, |time| (time / 20).clamp(Duration::from_millis(1), TICK));
+    let looks = setup.profile.and_then(ProfilingStrategy::interval);
+    looks.map_or(limit, |interval| interval.min(limit))
 }
 
 /// Shown by `ps` and in `/proc/PID/comm`, 15 bytes of it.

@@ -24,6 +24,9 @@ use crate::sys::{self, StatusPage, Ticker};
 const MANY_MAX: usize = 256;
 const MANY_BYTES_MAX: usize = 32 << 10;
 
+/// Bytes of a profile that go at once.
+const PROFILE_PIECE_LEN: usize = 64 << 10;
+
 /// How a worker ends: in good order, or because the coordinator spoke nonsense or is gone.
 const EXIT_OK: i32 = 0;
 
@@ -197,10 +200,25 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
             Ok(Next::Over(ended)) => {
                 ticks.start();
                 guest.shutdown();
+                if let Some(profile) = guest.take_profile() {
+                    ticks.stop();
+                    hand_over(connection, &profile);
+                }
                 return ended.code;
             }
             Err(Stop::Gone) => return EXIT_OK,
             Err(Stop::Violation) => return super::EXIT_SOFTWARE,
+        }
+    }
+}
+
+/// A worker's last words. A coordinator that is gone needs none.
+fn hand_over(connection: &mut Connection<impl Carrier>, profile: &[u8]) {
+    for piece in profile.chunks(PROFILE_PIECE_LEN) {
+        let mut out = Vec::with_capacity(piece.len() + frame::HEADER_LEN);
+        frame::write(&mut out, Kind::Profile, |out| out.extend_from_slice(piece));
+        if connection.send(&out).is_err() {
+            return;
         }
     }
 }

@@ -49,7 +49,7 @@ fn run(
         Err(reason) => return refuse(connection, reason),
     };
     drop(module);
-    let pulse = match Pulse::new(guest.engine_tick(), life.clone(), period(&setup.limits)) {
+    let pulse = match Pulse::new(guest.engine_tick(), life.clone(), period(setup)) {
         Ok(pulse) => pulse,
         Err(e) => return refuse(connection, format!("cannot start a thread: {e}")),
     };

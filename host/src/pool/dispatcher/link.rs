@@ -16,6 +16,7 @@ use crate::pool::WorkerState;
 use crate::pool::events::PoolEvent;
 use crate::pool::job::{By, ResultChunk};
 use crate::pool::schedule::{Action, Event, JobId, WorkerId};
+use crate::profiling::PROFILE_LEN_MAX;
 use crate::protocol::frame::{self, Caps, Frame, Kind, Violation};
 use crate::protocol::message::{self, Batch, Failure, FromWorker, LARGE, ToWorker, Used};
 use crate::sys::StatusPage;
@@ -57,6 +58,8 @@ pub(super) struct Link {
     pub(super) pulse: Pulse,
     /// Why we ended it, if we did.
     pub(super) fault: Option<String>,
+    /// What has come of its profile.
+    pub(super) profile: Vec<u8>,
     /// It broke the protocol: what it says is not listened to any more.
     distrusted: bool,
 }
@@ -117,6 +120,7 @@ impl Link {
             weighed: Instant::now(),
             pulse: Pulse::default(),
             fault: None,
+            profile: Vec::new(),
             distrusted: false,
         }
     }
@@ -380,7 +384,26 @@ impl Dispatcher {
                 results.from = end;
                 self.hear(worker, message::read_control(frame)?)
             }
+            Kind::Profile => {
+                self.pass_on(worker, &bytes[..at], results);
+                results.from = end;
+                self.hear_profile(worker, frame.payload)
+            }
             Kind::Batch => Err(Violation::Unexpected("a worker sent a batch")),
+        }
+    }
+
+    /// A worker that was told to end hands its profile over, if there is one.
+    fn hear_profile(&mut self, worker: WorkerId, piece: &[u8]) -> Result<(), Violation> {
+        let Some(link) = self.links.get_mut(&worker) else { return Ok(()) };
+        let is_profiled = self.spec.setup.profile.is_some_and(|profile| profile.interval().is_some());
+        if !link.is_retiring || !is_profiled {
+            return Err(Violation::Unexpected("the worker spoke out of turn"));
+        }
+        link.profile.extend_from_slice(piece);
+        match link.profile.len() > PROFILE_LEN_MAX {
+            true => Err(Violation::TooLong { len: link.profile.len() }),
+            false => Ok(()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Starting and ending workers.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
@@ -8,6 +9,7 @@ use super::link::{LAST_ROUNDS, Link};
 use super::{Dispatcher, TOKEN_ZYGOTE, child_token, socket_token};
 use crate::context::forkserver::{Answer, Zygote};
 use crate::context::{Child, Exit, StartMethod, spawn, thread};
+use crate::error::{limit_behind, with_limit};
 use crate::pool::events::PoolEvent;
 use crate::pool::schedule::{Event, Verdict, WorkerId};
 use crate::pool::{WorkerInfo, WorkerState};
@@ -45,22 +47,25 @@ impl Dispatcher {
 
     fn request_fork(&mut self, worker: WorkerId) -> Result<(), String> {
         let identity = self.identity(worker);
-        let asked = self.zygote.as_mut().and_then(|zygote| zygote.request(identity.clone()).ok());
+        let asked = self.zygote.as_mut().map(|zygote| zygote.request(identity.clone()));
         let requested = match asked {
-            Some(requested) => requested,
-            None => {
-                // One that does not listen any more has died this moment: that costs this worker no try.
+            Some(Ok(requested)) => requested,
+            Some(Err(e)) if !limit_behind(&e).is_empty() => return Err(with_limit("cannot ask for a worker", &e)),
+            // One that does not listen any more has died this moment: that costs this worker no try.
+            Some(Err(_)) | None => {
                 self.drop_zygote("it died");
                 let mut zygote = self.start_zygote()?;
-                let requested = zygote.request(identity);
-                match requested {
+                match zygote.request(identity) {
                     Ok(requested) => {
                         self.zygote = Some(zygote);
                         requested
                     }
                     Err(e) => {
                         let (_, _, exit) = zygote.end();
-                        return Err(format!("the zygote is gone: {e} ({exit})"));
+                        return Err(match limit_behind(&e) {
+                            "" => format!("the zygote is gone: {e} ({exit})"),
+                            _ => with_limit("cannot ask for a worker", &e),
+                        });
                     }
                 }
             }
@@ -72,12 +77,12 @@ impl Dispatcher {
         let zygote = Zygote::start(&self.spec.module, self.spec.setup.clone(), &self.spec.granted);
         let zygote = zygote.map_err(|e| e.to_string())?;
         epoll::add(&self.epoll, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)
-            .map_err(|e| e.to_string())?;
+            .map_err(|e| with_limit("cannot watch the zygote", &e.into()))?;
         Ok(zygote)
     }
 
     fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: StatusPage) -> Result<(), String> {
-        rustix::io::ioctl_fionbio(&socket, true).map_err(|e| format!("cannot watch the worker: {e}"))?;
+        rustix::io::ioctl_fionbio(&socket, true).map_err(|e| with_limit("cannot watch the worker", &e.into()))?;
         self.links.insert(worker, Link::new(socket, page));
         Ok(())
     }
@@ -116,7 +121,7 @@ impl Dispatcher {
             match answer {
                 Answer::Forked { worker, pid } => match Child::open(pid) {
                     Ok(child) => self.adopt(worker, child),
-                    Err(e) => self.lose(vec![worker], format!("it was gone at once: {e}")),
+                    Err(e) => self.lose(vec![worker], with_limit("it was gone at once", &e)),
                 },
                 Answer::NotForked { worker, reason } => self.lose(vec![worker], format!("cannot fork: {reason}")),
                 Answer::Refused { reason } => self.on(Event::Broke { reason }),
@@ -174,8 +179,13 @@ impl Dispatcher {
             return;
         };
         self.serve_socket(worker, LAST_ROUNDS);
-        let Some(link) = self.links.remove(&worker) else { return };
+        let Some(mut link) = self.links.remove(&worker) else { return };
         let _gone = epoll::delete(&self.epoll, &link.socket);
+        // Whoever is killed has not come to the end of it.
+        if !link.profile.is_empty() && matches!(exit, Exit::Code(_)) {
+            let profile: Arc<[u8]> = std::mem::take(&mut link.profile).into();
+            self.tell(|| PoolEvent::WorkerProfiled { worker, profile });
+        }
         if let Some(child) = &link.child {
             let _gone = epoll::delete(&self.epoll, child);
         }

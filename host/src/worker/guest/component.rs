@@ -1,7 +1,9 @@
 //! Components: linking, typed and untyped calls.
 
+use std::time::Duration;
+
 use wasmtime::component::{Component, Func, Instance, InstancePre, Lift, Linker, Lower, Val};
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, GuestProfiler, Store};
 
 use super::failure::{classify, failed, is_too_much, values_limit};
 use super::instances::{Format, Live};
@@ -92,6 +94,10 @@ impl Format for ComponentFormat {
 
     fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Instance> {
         self.pre.instantiate(store)
+    }
+
+    fn profiler(&self, engine: &Engine, name: &str, interval: Duration) -> wasmtime::Result<GuestProfiler> {
+        GuestProfiler::new_component(engine, name, interval, self.component.clone(), [])
     }
 
     fn call(

@@ -1,6 +1,8 @@
 //! Core modules: numeric functions, and WASI preview 1 commands.
 
-use wasmtime::{Engine, Instance, InstancePre, Linker, Module, Store, Val};
+use std::time::Duration;
+
+use wasmtime::{Engine, GuestProfiler, Instance, InstancePre, Linker, Module, Store, Val};
 
 use super::failure::classify;
 use super::instances::{Format, Live};
@@ -53,6 +55,12 @@ impl Format for CoreFormat {
 
     fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Instance> {
         self.pre.instantiate(store)
+    }
+
+    fn profiler(&self, engine: &Engine, name: &str, interval: Duration) -> wasmtime::Result<GuestProfiler> {
+        let module = self.pre.module();
+        let label = module.name().unwrap_or("guest").to_owned();
+        GuestProfiler::new(engine, name, interval, [(label, module.clone())])
     }
 
     fn call(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, GuestProfiler, Store};
 
 use super::Shared;
 use super::capture::Capture;
@@ -24,6 +24,9 @@ pub(super) trait Format {
     fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx;
 
     fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Self::Instance>;
+
+    /// What looks where its instances are, every `interval`.
+    fn profiler(&self, engine: &Engine, name: &str, interval: Duration) -> wasmtime::Result<GuestProfiler>;
 
     /// Calls the plan's function with a record and appends its result to `out`.
     fn call(

@@ -13,6 +13,7 @@ mod many;
 mod names;
 mod placement;
 mod plan;
+mod profile;
 mod store;
 mod values;
 mod wasi;
@@ -28,10 +29,11 @@ use self::component::ComponentFormat;
 use self::core::CoreFormat;
 pub(super) use self::describe::compile;
 pub(super) use self::engine::TABLE_ELEMENT_LEN;
-use self::instances::Instances;
+use self::instances::{Format, Instances};
 pub(super) use self::many::Progress;
 use self::placement::Placement;
 use self::plan::Plan;
+use self::profile::Profile;
 pub(super) use self::store::Me;
 use self::store::{Ctx, Output};
 pub(super) use self::values::values_len_max;
@@ -39,6 +41,7 @@ use self::wasi::Given;
 use crate::limits::{Isolation, Limit, Limits, size};
 use crate::module::{ModuleInfo, ModuleKind};
 use crate::policy::PREVIEW1;
+use crate::profiling::ProfilingStrategy;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Call, Failure, Setup, Used};
 use crate::sys::StatusPage;
@@ -79,6 +82,8 @@ pub(super) struct Guest {
     initializer: Option<Call>,
     once: bool,
     spins: bool,
+    /// How often to look where the guest is, if somebody wants to know.
+    interval: Option<Duration>,
 }
 
 /// The two binary formats.
@@ -117,10 +122,11 @@ impl Guest {
         // The pooling allocator is several times faster for fresh instances, but has a fixed shape; a module that does not fit it gets memory on demand.
         // Nor may there be address space for it, in a process that has other uses for that.
         let load = |engine| Self::load_with(engine, kind, &setup.info, &given, &path);
-        let pooled = engine::pooling(limits, codegen).and_then(load);
+        let strategy = setup.profile;
+        let pooled = engine::pooling(limits, codegen, strategy).and_then(load);
         let (engine, code) = match pooled {
             Ok(loaded) => loaded,
-            Err(_) => load(engine::on_demand(limits, codegen)?)?,
+            Err(_) => load(engine::on_demand(limits, codegen, strategy)?)?,
         };
         Ok(Guest {
             engine,
@@ -139,6 +145,7 @@ impl Guest {
             initializer: setup.initializer.clone(),
             once: setup.once,
             spins: setup.spins,
+            interval: strategy.and_then(ProfilingStrategy::interval),
         })
     }
 
@@ -159,7 +166,15 @@ impl Guest {
     }
 
     /// Learns who it is, after the fork.
-    pub(super) fn enter(&mut self, me: Me, stream: Option<Arc<OwnedFd>>) {
+    pub(super) fn enter(&mut self, mut me: Me, stream: Option<Arc<OwnedFd>>) {
+        if let Some(interval) = self.interval {
+            let profiler = match &self.code {
+                Code::Component(instances) => instances.format.profiler(&self.engine, &me.name, interval),
+                Code::Core(instances) => instances.format.profiler(&self.engine, &me.name, interval),
+            };
+            // There is always one, but for an engine that debugs.
+            me.profile = profiler.ok().map(|profiler| Profile::new(profiler, interval));
+        }
         // The one result of a Process goes the short way.
         self.shared.placement = me.page().filter(|_| stream.is_none()).map(Placement::new).unwrap_or_default();
         self.shared.me = Arc::new(me);
@@ -305,6 +320,11 @@ impl Guest {
             (Code::Component(guest), Some(Ok(plan))) => guest.run_many(&self.shared, plan, records, outbox),
             _ => unreachable!("only asked to if the plan takes many"),
         }
+    }
+
+    /// Where the guest has spent its time, if somebody wants to know. Once.
+    pub(super) fn take_profile(&self) -> Option<Vec<u8>> {
+        self.shared.me.profile.as_ref().and_then(Profile::finish)
     }
 
     /// Runs the guest's `shutdown`, if there is a live instance that has one.

@@ -15,6 +15,7 @@ use super::Shared;
 use super::capture::Capture;
 use super::limiter::Limiter;
 use super::many::Many;
+use super::profile::Profile;
 use super::wasi::Given;
 use crate::clock;
 use crate::limits::Limits;
@@ -33,16 +34,17 @@ pub(in crate::worker) struct Me {
     pub(super) index: u32,
     attempt: AtomicU32,
     page: Option<Arc<StatusPage>>,
+    pub(super) profile: Option<Profile>,
 }
 
 impl Me {
     pub(in crate::worker) fn new(identity: Identity, page: Arc<StatusPage>) -> Me {
-        Me { name: identity.name, index: identity.index, attempt: AtomicU32::new(1), page: Some(page) }
+        Me { name: identity.name, index: identity.index, attempt: AtomicU32::new(1), page: Some(page), profile: None }
     }
 
     /// The zygote, which runs no guest.
     pub(super) fn nobody() -> Me {
-        Me { name: String::new(), index: 0, attempt: AtomicU32::new(1), page: None }
+        Me { name: String::new(), index: 0, attempt: AtomicU32::new(1), page: None, profile: None }
     }
 
     pub(super) fn page(&self) -> Option<Arc<StatusPage>> {
@@ -194,7 +196,12 @@ impl Ctx {
         self.begin(shared.limits.time);
         let mut store = Store::new(engine, self);
         store.limiter(|ctx| &mut ctx.limiter);
-        store.epoch_deadline_callback(|store| store.data().go_on());
+        store.epoch_deadline_callback(|store| {
+            if let Some(profile) = &store.data().me.profile {
+                profile.look(&store);
+            }
+            store.data().go_on()
+        });
         store.set_epoch_deadline(1);
         refuel(&mut store, &shared.limits);
         store.set_hostcall_fuel(bytes_at_once(&shared.limits));

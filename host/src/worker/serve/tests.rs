@@ -58,6 +58,7 @@ impl Compiled {
             identity: None,
             once: false,
             spins: false,
+            profile: None,
             #[cfg(feature = "fault-points")]
             fault: None,
         };
