@@ -516,7 +516,6 @@ impl Process {
     ///
     /// # Errors
     /// The process itself, unharmed, if it is still alive.
-    #[expect(clippy::result_large_err, reason = "the error is the process, given back")]
     pub fn close(self) -> Result<(), Process> {
         self.0.close().map_err(Process)
     }

@@ -9,13 +9,13 @@ mod supervisor;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 pub use self::children::{ProcessInfo, active_children, cpu_count, current_process, parent_process};
-use self::supervisor::{Started, Supervisor};
+use self::supervisor::Started;
 use crate::context::{Child, Exit, StartMethod};
 use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Limits, size};
@@ -433,7 +433,7 @@ impl ProcessBuilder {
             home: std::process::id(),
         };
         Ok(Process {
-            pending: Some(Pending {
+            pending: Some(Box::new(Pending {
                 module: self.module,
                 call: resolved.call,
                 limits: self.limits,
@@ -447,7 +447,7 @@ impl ProcessBuilder {
                 },
                 start_timeout: self.start_timeout,
                 profile: self.profile,
-            }),
+            })),
             ty: resolved.ty,
             shared: Arc::new(shared),
             sentinel: None,
@@ -474,7 +474,7 @@ impl ProcessBuilder {
 /// # }
 /// ```
 pub struct Process {
-    pending: Option<Pending>,
+    pending: Option<Box<Pending>>,
     /// How to read its result.
     ty: FuncType,
     shared: Arc<Shared>,
@@ -638,23 +638,15 @@ impl Process {
     /// # Errors
     /// [`StartError::AlreadyStarted`] the second time; others if the operating system refuses, after which it can be tried again.
     pub fn start(&mut self) -> Result<(), StartError> {
-        if self.pending.is_none() {
-            return Err(StartError::AlreadyStarted);
-        }
         children::prepare_for_exit();
-        let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
-        let ((give, given), (tell, told)) = (mpsc::channel(), mpsc::channel());
-        let shared = self.shared.clone();
-        let supervise = move || given.recv().map_or((), |pending| Supervisor { shared, tell }.run(pending));
-        std::thread::Builder::new().name("wpool-process".to_owned()).spawn(supervise).map_err(failed)?;
-        let _thread_has_panicked = self.pending.take().is_some_and(|pending| give.send(pending).is_err());
-        match told.recv().map_err(|e| failed(std::io::Error::other(e)))? {
+        let Some(pending) = self.pending.take() else { return Err(StartError::AlreadyStarted) };
+        match supervisor::start(&self.shared, pending) {
             Ok(Started { pid, sentinel }) => {
                 (self.pid, self.sentinel) = (Some(pid), Some(sentinel));
                 Ok(())
             }
             Err((error, pending)) => {
-                self.pending = Some(pending);
+                self.pending = pending;
                 Err(error)
             }
         }
@@ -1012,7 +1004,6 @@ impl Process {
     ///
     /// # Errors
     /// The process itself, unharmed, if it is still alive.
-    #[expect(clippy::result_large_err, reason = "the error is the process, given back")]
     pub fn close(self) -> Result<(), Process> {
         match self.is_alive() {
             true => Err(self),

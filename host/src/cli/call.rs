@@ -13,7 +13,7 @@ use crate::pool::{Outcome, Pool};
 use crate::target::{Target, resolve};
 
 pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
-    let module = settings::load(&args.module, report)?;
+    let module = settings::load(&args.module, report, !args.worker.threads && args.profile.how.is_none())?;
     let target = match &args.call {
         Some(call) if args.target.args.is_empty() => {
             let target = Target::call(call)?.output(settings::format(args.target.output_format));

@@ -12,7 +12,8 @@ use super::args::MapArgs;
 use super::exit::Failure;
 use super::stdio;
 
-/// How much is read at once.
+/// How much is read at once, in the beginning and when there is more.
+const FIRST_READ_LEN: usize = 16 << 10;
 const READ_LEN: usize = 256 << 10;
 /// What a buffer that had to hold a long record may keep.
 const KEPT_LEN: usize = 8 << 20;
@@ -184,7 +185,7 @@ impl From<crate::error::Closed> for Stopped {
 
 impl Splitter {
     pub(super) fn new(delimiter: u8, record_max: usize) -> Splitter {
-        Splitter { delimiter, record_max, buf: vec![0; READ_LEN], held: 0, skipping: false, bounds: Vec::new() }
+        Splitter { delimiter, record_max, buf: Vec::new(), held: 0, skipping: false, bounds: Vec::new() }
     }
 
     /// Reads to the end. What follows the last delimiter is a record too, unless it is nothing.
@@ -197,7 +198,13 @@ impl Splitter {
             self.make_room();
             match read(&mut self.buf[self.held..]) {
                 Ok(0) => return self.finish(sink),
-                Ok(len) => self.scan(self.held + len, sink)?,
+                Ok(len) => {
+                    let is_full = self.held + len == self.buf.len();
+                    self.scan(self.held + len, sink)?;
+                    if is_full && self.buf.len() < READ_LEN {
+                        self.buf.resize(READ_LEN, 0);
+                    }
+                }
                 Err(e) => {
                     self.finish(sink)?;
                     return Err(Stopped::Read(e));
@@ -208,7 +215,7 @@ impl Splitter {
 
     fn make_room(&mut self) {
         if self.held == self.buf.len() {
-            self.buf.resize(self.held * 2, 0);
+            self.buf.resize(FIRST_READ_LEN.max(self.held * 2), 0);
         } else if self.buf.len() > KEPT_LEN && self.held < READ_LEN {
             self.buf.truncate(READ_LEN);
             self.buf.shrink_to_fit();

@@ -38,7 +38,7 @@ struct ExportFields<'a> {
 }
 
 pub(super) fn run(args: &InspectArgs, report: &Report) -> Result<Exit, Failure> {
-    let module = settings::load(&args.module, report)?;
+    let module = settings::load(&args.module, report, false)?;
     let policy = settings::policy(&args.grants);
     // What is not there cannot be granted.
     policy.resolve()?;

@@ -40,7 +40,7 @@ const PROGRESS_TIME: Duration = Duration::from_millis(200);
 
 pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let begun = clock::now();
-    let module = settings::load(&args.module, report)?;
+    let module = settings::load(&args.module, report, settings::forks(args))?;
     let target = settings::map_target(args, &module)?
         .timed(args.log.joblog.is_some() || matches!(args.format, super::args::OutputForm::Jsonl));
     let processes = settings::processes(args.jobs, report);

@@ -24,7 +24,7 @@ use crate::process::{ExitReason, ExitStatus, Process};
 const END_TIME: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
-    let module = settings::load(&args.module, report)
+    let module = settings::load(&args.module, report, false)
         .map_err(|e| Failure::new(exit::of_module_error_in_run(&e), e.to_string()))?;
     let is_command = settings::is_command(args.target.func.as_deref(), &module);
     if !is_command && !args.argv.is_empty() && module.info().target(args.target.func.as_deref()).is_ok() {

@@ -27,9 +27,10 @@ const JOBS_MAX: usize = 1024;
 const FDS_PER_WORKER: u64 = 5;
 const FDS_OF_OURS: u64 = 32;
 
-/// Loads the module, and passes on what its cache had to say.
-pub(super) fn load(args: &ModuleArgs, report: &Report) -> Result<Module, ModuleError> {
-    let module = loader(&args.cache, &args.compiler, &args.sandbox).load(&args.module)?;
+/// Loads the module, and passes on what its cache had to say. `forks`: it will be run by a pool whose workers are forked.
+pub(super) fn load(args: &ModuleArgs, report: &Report, forks: bool) -> Result<Module, ModuleError> {
+    let loader = loader(&args.cache, &args.compiler, &args.sandbox);
+    let module = if forks { loader.start_early() } else { loader }.load(&args.module)?;
     for warning in module.warnings() {
         report.warn(warning);
     }
@@ -150,6 +151,12 @@ pub(super) fn deciding(args: &MapArgs) -> Vec<String> {
         .chain(args.init_args.iter().map(|arg| format!("init-arg={arg}")));
     let kwargs = target.kwargs.iter().map(|(name, value)| format!("kw={name}={value}"));
     forms.into_iter().chain(args).chain(kwargs).collect()
+}
+
+/// Whether `map` will have its workers forked.
+pub(super) fn forks(args: &MapArgs) -> bool {
+    let by_itself = args.profile.how.as_ref().is_some_and(|how| how.strategy().writes_file());
+    args.start_method == Start::Forkserver && !(args.worker.threads || args.dry_run || by_itself)
 }
 
 /// The pool of `map`, not started yet.

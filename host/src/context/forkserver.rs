@@ -155,6 +155,13 @@ impl Zygote {
         }
     }
 
+    /// Ends it unless it still has something to do. That it has ended is heard from it.
+    pub(crate) fn end_if_idle(&self) {
+        if self.asked.is_empty() {
+            self.child.kill();
+        }
+    }
+
     /// Ends it. Gives its last answers, the workers that it will not fork any more, and how it ended.
     pub(crate) fn end(mut self) -> (Vec<Answer>, Vec<u32>, Exit) {
         self.child.kill();

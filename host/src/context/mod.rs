@@ -5,6 +5,7 @@
 //! process at all, its workers are threads of this one. After the start all kinds of worker do the same.
 
 mod child;
+mod early;
 pub(crate) mod forkserver;
 pub(crate) mod server;
 pub(crate) mod spawn;
@@ -14,10 +15,12 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::child::while_stopped;
 pub(crate) use self::child::{Child, Exit};
+pub(crate) use self::early::Early;
 #[cfg(feature = "worker")]
 pub(crate) use self::thread::Life;
 use crate::error::StartError;
@@ -129,6 +132,8 @@ pub(crate) struct Program {
     path: PathBuf,
     /// How much confinement its processes must have.
     pub(crate) sandbox: Sandbox,
+    /// A zygote that has been started already.
+    early: Option<Arc<Early>>,
     /// What its compiler and its Processes do, in tests.
     #[cfg(feature = "fault-points")]
     pub(crate) fault: Option<crate::Fault>,
@@ -139,6 +144,7 @@ impl Program {
         Program {
             path,
             sandbox,
+            early: None,
             #[cfg(feature = "fault-points")]
             fault: None,
         }
@@ -156,6 +162,16 @@ impl Program {
             // Stays right when the file is replaced or removed while we run.
             None => Ok(Program::at("/proc/self/exe".into(), sandbox)),
         }
+    }
+
+    /// Whether there is a zygote that has been started and waits for its setup.
+    pub(crate) fn has_early(&self) -> bool {
+        self.early.as_ref().is_some_and(|early| early.is_there())
+    }
+
+    /// With a zygote that has been started already.
+    pub(crate) fn with_early(self, early: Option<Arc<Early>>) -> Program {
+        Program { early, ..self }
     }
 
     #[cfg(feature = "fault-points")]

@@ -1,7 +1,8 @@
-//! The fork servers of a module: each is a thread that owns a zygote, for the processes that share its limits and its policy.
+//! The fork servers of a module: each is a zygote, for the processes that share its limits and its policy.
 //!
 //! The kernel sends a process its death signal when the *thread* that is its parent ends, and the workers that a zygote forks are children
-//! of the thread that started the zygote. So the thread has to outlive them: whoever looks after a worker holds its [`ForkServer`].
+//! of the thread that started the zygote. So a thread of its own starts each zygote and outlives all that it has forked: whoever looks after a worker
+//! holds its [`ForkServer`]. Asking a zygote for a worker is nobody's privilege: that saves each start two wake-ups.
 
 use std::collections::VecDeque;
 use std::io;
@@ -51,14 +52,12 @@ impl ForkServers {
     }
 }
 
-/// A request for one worker. The module comes with it, so that a server does not keep one.
-struct Request {
+/// A request for a zygote. The module comes with it, so that a server does not keep one.
+struct Start {
     module: Module,
     setup: Setup,
     granted: Granted,
-    identity: Identity,
-    until: Option<Instant>,
-    reply: mpsc::Sender<Result<Started, NotForked>>,
+    reply: mpsc::Sender<Result<Zygote, StartError>>,
 }
 
 /// Why there is no worker.
@@ -69,110 +68,98 @@ pub(crate) enum NotForked {
     Failed(StartError),
 }
 
-/// A handle of the thread. The thread and its zygote end with it.
+/// A zygote, and the thread that starts it and then does nothing but live. Both end with this.
 pub(crate) struct ForkServer {
+    /// Whoever wants a worker asks for it himself. `None` before the first, and after a zygote's death.
+    zygote: Mutex<Option<Zygote>>,
     /// `None` only in `drop`.
-    requests: Option<mpsc::Sender<Request>>,
+    starts: Option<mpsc::Sender<Start>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ForkServer {
     fn new() -> io::Result<ForkServer> {
-        let (requests, requested) = mpsc::channel();
-        let thread =
-            std::thread::Builder::new().name("wpool-forkserver".to_owned()).spawn(move || serve(&requested))?;
-        Ok(ForkServer { requests: Some(requests), thread: Some(thread) })
+        let (starts, wanted) = mpsc::channel::<Start>();
+        let serve = move || {
+            while let Ok(Start { module, setup, granted, reply }) = wanted.recv() {
+                let started = Zygote::start(&module, setup, &granted);
+                // Before the reply: were this the last handle of the module, its end would wait for this very thread.
+                drop(module);
+                // Nobody wants it any more: it ends here.
+                let _dropped = reply.send(started);
+            }
+        };
+        let thread = std::thread::Builder::new().name("wpool-forkserver".to_owned()).spawn(serve)?;
+        Ok(ForkServer { zygote: Mutex::new(None), starts: Some(starts), thread: Some(thread) })
     }
 
     fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Has a worker forked. `setup` is the same in each call but for what the zygote does not look at.
+    fn start_zygote(&self, module: &Module, setup: &Setup, granted: &Granted) -> Result<Zygote, NotForked> {
+        let (reply, replied) = mpsc::channel();
+        let start = Start { module: module.clone(), setup: setup.clone(), granted: granted.clone(), reply };
+        let gone = || failed(io::Error::other("the fork server's thread has ended"));
+        self.starts.as_ref().ok_or_else(gone)?.send(start).map_err(|_| gone())?;
+        replied.recv().map_err(|_| gone())?.map_err(NotForked::Failed)
+    }
+
+    /// Has a worker forked, by another zygote if the first is dead. `setup` is the same in each call but for what the zygote does not look at.
     ///
     /// The caller keeps `self` until it has reaped the worker, and `module` until this returns.
     pub(crate) fn fork(
         &self,
         module: &Module,
-        setup: Setup,
+        setup: &Setup,
         granted: &Granted,
-        identity: Identity,
+        identity: &Identity,
         until: Option<Instant>,
     ) -> Result<Started, NotForked> {
-        let (reply, replied) = mpsc::channel();
-        let request = Request { module: module.clone(), setup, granted: granted.clone(), identity, until, reply };
-        let gone = || failed(io::Error::other("the fork server's thread has ended"));
-        self.requests.as_ref().ok_or_else(gone)?.send(request).map_err(|_| gone())?;
-        replied.recv().map_err(|_| gone())?
+        let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..TRIES {
+            let asked = match &mut *zygote {
+                Some(zygote) => zygote,
+                none => none.insert(self.start_zygote(module, setup, granted)?),
+            };
+            let Ok(requested) = asked.request(identity.clone()) else {
+                *zygote = None;
+                continue;
+            };
+            let answer = match asked.wait_for_answer(until) {
+                Ok(answer) => Some(answer),
+                // A worker that it forked with its last breath is ours.
+                Err(Silence::Gone) => zygote.take().and_then(|zygote| zygote.end().0.pop()),
+                Err(Silence::Late) => {
+                    *zygote = None;
+                    return Err(failed(io::Error::new(io::ErrorKind::TimedOut, "its fork server does not get ready")));
+                }
+            };
+            match answer {
+                Some(Answer::Forked { pid, .. }) => return adopt(pid, requested),
+                Some(Answer::NotForked { reason, .. }) => return Err(failed(io::Error::other(reason))),
+                Some(Answer::Refused { .. }) => {
+                    *zygote = None;
+                    return Err(NotForked::NoZygote);
+                }
+                None => {}
+            }
+        }
+        Err(NotForked::NoZygote)
     }
 }
 
 impl Drop for ForkServer {
     fn drop(&mut self) {
-        drop(self.requests.take());
-        // So that the zygote is gone when this returns. A thread that has panicked has dropped its zygote too.
+        // Its thread ends after it.
+        drop(self.zygote.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.starts.take());
         let _panicked = self.thread.take().map(JoinHandle::join);
     }
 }
 
 fn failed(source: io::Error) -> NotForked {
     NotForked::Failed(StartError::Spawn { program: "a worker".to_owned(), source })
-}
-
-fn serve(requests: &mpsc::Receiver<Request>) {
-    let mut zygote = None;
-    while let Ok(Request { module, setup, granted, identity, until, reply }) = requests.recv() {
-        let forked = fork(&mut zygote, &module, &setup, &granted, &identity, until);
-        // Before the reply: were this the last handle of the module, its end would wait for this very thread.
-        drop(module);
-        if let Err(mpsc::SendError(Ok(unwanted))) = reply.send(forked) {
-            unwanted.child.kill();
-            unwanted.child.wait();
-        }
-    }
-}
-
-/// Asks the zygote, or if that is dead, another.
-fn fork(
-    zygote: &mut Option<Zygote>,
-    module: &Module,
-    setup: &Setup,
-    granted: &Granted,
-    identity: &Identity,
-    until: Option<Instant>,
-) -> Result<Started, NotForked> {
-    for _ in 0..TRIES {
-        let asked = match zygote {
-            Some(zygote) => zygote,
-            None => {
-                let started = Zygote::start(module, setup.clone(), granted);
-                zygote.insert(started.map_err(NotForked::Failed)?)
-            }
-        };
-        let Ok(requested) = asked.request(identity.clone()) else {
-            *zygote = None;
-            continue;
-        };
-        let answer = match asked.wait_for_answer(until) {
-            Ok(answer) => Some(answer),
-            // A worker that it forked with its last breath is ours.
-            Err(Silence::Gone) => zygote.take().and_then(|zygote| zygote.end().0.pop()),
-            Err(Silence::Late) => {
-                *zygote = None;
-                return Err(failed(io::Error::new(io::ErrorKind::TimedOut, "its fork server does not get ready")));
-            }
-        };
-        match answer {
-            Some(Answer::Forked { pid, .. }) => return adopt(pid, requested),
-            Some(Answer::NotForked { reason, .. }) => return Err(failed(io::Error::other(reason))),
-            Some(Answer::Refused { .. }) => {
-                *zygote = None;
-                return Err(NotForked::NoZygote);
-            }
-            None => {}
-        }
-    }
-    Err(NotForked::NoZygote)
 }
 
 fn adopt(pid: i32, requested: Requested) -> Result<Started, NotForked> {

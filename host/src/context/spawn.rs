@@ -35,8 +35,14 @@ pub(super) fn start_with(
     fds: &[BorrowedFd<'_>],
 ) -> Result<(OwnedFd, Child), StartError> {
     let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
-    let (ours, theirs) = connection::pair().map_err(failed)?;
-    let child = program.start(role, theirs)?;
+    let early = program.early.as_ref().filter(|_| role == ProgramRole::Zygote).and_then(|early| early.take());
+    let (ours, child) = match early {
+        Some(early) => early,
+        None => {
+            let (ours, theirs) = connection::pair().map_err(failed)?;
+            (ours, program.start(role, theirs)?)
+        }
+    };
     let mut bytes = Vec::new();
     message::write_control(&mut bytes, &ToWorker::Setup(Box::new(setup)));
     match send_all(&ours, &bytes, fds) {

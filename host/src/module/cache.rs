@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
@@ -241,8 +242,13 @@ fn read_key(path: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
+/// So much is read at once.
+const BLOCK_LEN: usize = 256 << 10;
+
 fn for_each_block(file: &File, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    let mut block = vec![0; 256 << 10];
+    // Most artefacts are short, and setting to zero what is not used costs as much as reading them.
+    let len = usize::try_from(file.metadata()?.len()).unwrap_or(BLOCK_LEN);
+    let mut block = vec![0; len.clamp(1, BLOCK_LEN)];
     let mut at = 0;
     loop {
         match file.read_at(&mut block, at)? {
@@ -273,10 +279,14 @@ fn fingerprint() -> String {
 /// The engine's version and a count of the changes to its settings.
 const ENGINE: &str = "wasmtime 48.0.8, settings 5";
 
-/// The processor's features: a cache in a shared home directory serves machines of several kinds.
-fn cpu_flags() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features")).unwrap_or_default().to_owned()
+/// The processor's features: a cache in a shared home directory serves machines of several kinds. The kernel takes its time to write them all down.
+fn cpu_flags() -> &'static str {
+    static FLAGS: OnceLock<String> = OnceLock::new();
+    FLAGS.get_or_init(|| {
+        let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let flags = text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+        flags.unwrap_or_default().to_owned()
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 use self::cache::Cache;
 pub(crate) use self::codegen::Codegen;
 pub use self::info::{Export, Grant, Import, ModuleInfo, ModuleKind, Role, TargetError};
-use crate::context::Program;
 use crate::context::server::ForkServers;
+use crate::context::{Early, Program};
 use crate::error::ModuleError;
 use crate::escape::OneLine;
 use crate::limits::CompileLimits;
@@ -155,6 +155,7 @@ impl Module {
             sandbox: Sandbox::Default,
             codegen: Codegen::default(),
             compile_limits: CompileLimits::default(),
+            early: None,
             #[cfg(feature = "fault-points")]
             fault: None,
         }
@@ -332,11 +333,20 @@ pub struct ModuleLoader {
     sandbox: Sandbox,
     codegen: Codegen,
     compile_limits: CompileLimits,
+    early: Option<Arc<Early>>,
     #[cfg(feature = "fault-points")]
     fault: Option<crate::Fault>,
 }
 
 impl ModuleLoader {
+    /// Starts the zygote of the first pool now, while the module is loaded. For a program whose main thread calls this, and that will run one pool.
+    #[cfg(feature = "cli")]
+    pub(crate) fn start_early(mut self) -> Self {
+        let program = Program::choose(self.program.as_deref(), self.sandbox);
+        self.early = program.ok().map(|program| Arc::new(Early::start(&program)));
+        self
+    }
+
     /// Keeps compiled artefacts in `dir` (made with mode 0700 if absent) instead of `$WPOOL_CACHE_DIR`, `$XDG_CACHE_HOME/wpool` or
     /// `~/.cache/wpool`.
     ///
@@ -474,6 +484,7 @@ impl ModuleLoader {
         let bytes = &source[..];
         let text = is_text(bytes)?;
         let program = Program::choose(self.program.as_deref(), self.sandbox)?;
+        let program = program.with_early(self.early.clone());
         #[cfg(feature = "fault-points")]
         let program = program.with_fault(self.fault);
         let digest = Digest(Sha256::digest(bytes).into());

@@ -197,7 +197,8 @@ impl<T, E> AsyncResult<T, E> {
                 State::Ready(_) | State::Panicked(_) | State::Taken => return true,
                 State::Lazy(_) => {
                     drop(state);
-                    let now = deadline.is_none() && crate::spin::pays(1) && crate::spin::until(|| self.job.is_ready());
+                    let now =
+                        deadline.is_none() && crate::spin::pays(1) && crate::spin::until(|| self.job.is_seen_ready());
                     if !now && !self.job.wait_ready(deadline) {
                         return false;
                     }

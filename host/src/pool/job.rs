@@ -6,9 +6,10 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use super::condition::Condition;
 use super::dispatcher::Waker;
 use super::schedule::JobId;
 use crate::error::Closed;
@@ -107,9 +108,9 @@ pub(crate) struct Job {
     waker: Waker,
     inner: Mutex<Inner>,
     /// There is room for records, or the job is over.
-    room: Condvar,
+    room: Condition,
     /// There are outcomes, or the job is over.
-    ready: Condvar,
+    ready: Condition,
 }
 
 #[derive(Debug, Default)]
@@ -175,7 +176,15 @@ impl Inner {
 impl Job {
     pub(crate) fn new(id: JobId, plan: u32, window: Window, waker: Waker) -> Job {
         let inner = Inner { hungry: true, ..Inner::default() };
-        Job { id, plan, window, waker, inner: Mutex::new(inner), room: Condvar::new(), ready: Condvar::new() }
+        Job {
+            id,
+            plan,
+            window,
+            waker,
+            inner: Mutex::new(inner),
+            room: Condition::default(),
+            ready: Condition::default(),
+        }
     }
 
     /// Of a pool that takes no more tasks: over before it begins.
@@ -216,7 +225,7 @@ impl Job {
 
     fn wait_for_room<'j>(&'j self, mut inner: MutexGuard<'j, Inner>) -> MutexGuard<'j, Inner> {
         while !inner.takes_no_more() && !self.has_room(&inner) {
-            inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self.room.wait(inner);
         }
         inner
     }
@@ -301,7 +310,7 @@ impl Job {
             inner.cut_short.get_or_insert(Failure::Cancelled);
         }
         drop(inner);
-        self.room.notify_all();
+        self.room.announce();
         self.waker.wake();
     }
 
@@ -338,7 +347,7 @@ impl Job {
         inner.bytes += chunk.frames.len() as u64;
         inner.outcomes.push_back(chunk);
         drop(inner);
-        self.ready.notify_all();
+        self.ready.announce();
     }
 
     /// Every outcome has been delivered that will be. Records that the dispatcher has not taken have `left` as theirs.
@@ -358,8 +367,8 @@ impl Job {
         }
         let when_done = inner.when_done.take();
         drop(inner);
-        self.ready.notify_all();
-        self.room.notify_all();
+        self.ready.announce();
+        self.room.announce();
         if let Some(WhenDone(call)) = when_done {
             call();
         }
@@ -410,12 +419,17 @@ impl Job {
         inner.taken += count;
         inner.bytes = inner.bytes.saturating_sub(bytes);
         drop(inner);
-        self.room.notify_all();
+        self.room.announce();
     }
 
     /// Whether outcomes, or the end, are there to be taken.
     pub(crate) fn is_ready(&self) -> bool {
         self.lock().is_ready()
+    }
+
+    /// The same for who looks again soon: he need not wait for whoever brings them.
+    pub(crate) fn is_seen_ready(&self) -> bool {
+        self.inner.try_lock().is_ok_and(|inner| inner.is_ready())
     }
 
     /// Nobody wants the outcomes any more: what is queued is dropped.
@@ -426,8 +440,8 @@ impl Job {
         inner.outcomes.clear();
         let is_over = inner.done;
         drop(inner);
-        self.room.notify_all();
-        self.ready.notify_all();
+        self.room.announce();
+        self.ready.announce();
         if !is_over {
             self.waker.cancel(self.id);
         }
@@ -438,9 +452,9 @@ impl Job {
         let mut inner = self.lock();
         while !inner.is_ready() {
             inner = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                None => self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                None => self.ready.wait(inner),
                 Some(left) if left.is_zero() => return false,
-                Some(left) => self.ready.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(left) => self.ready.wait_timeout(inner, left),
             };
         }
         true

@@ -11,6 +11,7 @@
 mod async_result;
 mod builder;
 mod callbacks;
+mod condition;
 mod dispatcher;
 mod events;
 mod imap;

@@ -29,10 +29,14 @@ pub(super) fn prepare_for_exit() {
     }
 }
 
-/// The calling thread looks after this process from now on, until [`unregister`].
+/// This process runs, until [`unregister`].
 pub(super) fn register(shared: &Arc<Shared>) {
-    SUPERVISES.set(true);
     children().push(Arc::downgrade(shared));
+}
+
+/// The calling thread looks after a process from now on.
+pub(super) fn supervise() {
+    SUPERVISES.set(true);
 }
 
 pub(super) fn unregister(shared: &Arc<Shared>) {

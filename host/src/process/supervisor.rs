@@ -37,113 +37,196 @@ pub(super) struct Started {
     pub(super) sentinel: OwnedFd,
 }
 
-pub(super) struct Supervisor {
-    pub(super) shared: Arc<Shared>,
-    /// Where a start that has failed gives back what it would have needed.
-    pub(super) tell: mpsc::Sender<Result<Started, (StartError, Pending)>>,
+/// Starts the process, and the thread that looks after it. If it cannot be started, what that would have needed comes back.
+pub(super) fn start(shared: &Arc<Shared>, pending: Box<Pending>) -> Result<Started, NotStarted> {
+    let ready_by = clock::now().checked_add(pending.start_timeout);
+    let forked = match Born::fork(&shared.name, &pending, ready_by) {
+        Ok(forked) => forked,
+        Err(e) => return Err((e, Some(pending))),
+    };
+    // The thread is made while a forked process gets ready. One that is executed must be a child of the thread.
+    let ((give, given), (tell, told)) = (mpsc::channel(), mpsc::channel());
+    let supervised = shared.clone();
+    let live = move || {
+        children::supervise();
+        let (task, born) = match given.recv() {
+            Err(mpsc::RecvError) => return,
+            Ok(Given::Forked(task, born)) => (*task, born),
+            Ok(Given::ToSpawn(pending)) => match Born::spawn(&supervised.name, &pending) {
+                Ok((born, started)) => {
+                    let task = born.announce(&supervised, *pending);
+                    let _caller_gone = tell.send(Ok(started));
+                    (task, born)
+                }
+                Err(e) => {
+                    let _caller_gone = tell.send(Err((e, Some(pending))));
+                    return;
+                }
+            },
+        };
+        drop(tell);
+        supervise(&supervised, task, born, ready_by);
+    };
+    let no_thread = |source| StartError::Spawn { program: "a thread".to_owned(), source };
+    if let Err(source) = std::thread::Builder::new().name("wpool-process".to_owned()).spawn(live) {
+        forked.iter().for_each(|(born, _)| born.give_up());
+        return Err((no_thread(source), Some(pending)));
+    }
+    match forked {
+        Some((born, started)) => {
+            let task = born.announce(shared, *pending);
+            let _it_waits_for_this = give.send(Given::Forked(Box::new(task), born));
+            Ok(started)
+        }
+        None => {
+            let _it_waits_for_this = give.send(Given::ToSpawn(pending));
+            told.recv().unwrap_or_else(|gone| Err((no_thread(std::io::Error::other(gone)), None)))
+        }
+    }
 }
 
-impl Supervisor {
-    /// The thread's whole life.
-    pub(super) fn run(self, pending: Pending) {
-        let Supervisor { shared, tell } = self;
-        let ready_by = clock::now().checked_add(pending.start_timeout);
-        let born = match Born::start(&shared.name, &pending, ready_by) {
-            Ok(born) => born,
-            Err(e) => {
-                let _caller_gone = tell.send(Err((e, pending)));
-                return;
-            }
-        };
-        let Pending { module, call, limits, granted: _, input, sinks, method, start_timeout, profile } = pending;
-        let sandbox = module.program().sandbox;
-        // As CPython loses its reference to the target with the start.
-        drop(module);
-        let Born { running, socket, sentinel, server } = born;
-        shared.lock().stage = Stage::Started(running.clone());
-        children::register(&shared);
-        let _caller_gone = tell.send(Ok(Started { pid: running.child.pid(), sentinel }));
-        drop(tell);
+/// Why there is no process, and what it would have needed, unless that is lost.
+pub(super) type NotStarted = (StartError, Option<Box<Pending>>);
 
-        let mut listener = Listener {
-            shared: &shared,
-            running: &running,
-            sinks,
-            limits: &limits,
-            sandbox,
-            method,
-            start_timeout,
-            ready: false,
-            interrupted: false,
-            kill_at: ready_by,
-            signal_at: None,
-            outcome: None,
-            timed_out: false,
-            reason: None,
-            is_profiled: profile.is_some_and(|profile| profile.interval().is_some()),
-        };
-        let request = request(call, input);
-        // Whoever joins must see an end, whatever the functions that take the output do.
-        let listened = std::panic::catch_unwind(AssertUnwindSafe(|| listener.listen(socket, request)));
-        let _panicked = std::panic::catch_unwind(AssertUnwindSafe(|| drop(std::mem::take(&mut listener.sinks))));
-        if listened.is_err() {
-            listener.reason = Some("the function that takes its output panicked".to_owned());
-            running.child.kill();
-        }
-        if !has_ended_by(&running.child, clock::now() + LAST_BREATH) {
-            listener.reason = Some("it closed its connection and went on".to_owned());
-            running.child.kill();
-        }
-        end_descendants(&running.child);
-        let exit = running.child.wait();
-        let status = listener.status(exit);
-        // Whoever joins must find nothing of it left: no descriptor, and no fork server that nobody else wants.
-        drop((running, server));
-        children::unregister(&shared);
-        shared.lock().stage = Stage::Stopped(status);
-        shared.changed.notify_all();
+/// What the thread gets to begin with.
+enum Given {
+    Forked(Box<Task>, Born),
+    ToSpawn(Box<Pending>),
+}
+
+/// What a process that has been started is given, and is held to.
+struct Task {
+    call: Call,
+    input: Vec<u8>,
+    limits: Limits,
+    sinks: Sinks,
+    sandbox: Sandbox,
+    method: StartMethod,
+    start_timeout: Duration,
+    is_profiled: bool,
+}
+
+/// The thread's life, once its process is there.
+fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Instant>) {
+    let Task { call, input, limits, sinks, sandbox, method, start_timeout, is_profiled } = task;
+    let Born { running, socket, server } = born;
+    let mut listener = Listener {
+        shared,
+        running: &running,
+        sinks,
+        limits: &limits,
+        sandbox,
+        method,
+        start_timeout,
+        ready: false,
+        interrupted: false,
+        kill_at: ready_by,
+        signal_at: None,
+        outcome: None,
+        timed_out: false,
+        reason: None,
+        is_profiled,
+    };
+    let request = request(call, input);
+    // Whoever joins must see an end, whatever the functions that take the output do.
+    let listened = std::panic::catch_unwind(AssertUnwindSafe(|| listener.listen(socket, request)));
+    let _panicked = std::panic::catch_unwind(AssertUnwindSafe(|| drop(std::mem::take(&mut listener.sinks))));
+    if listened.is_err() {
+        listener.reason = Some("the function that takes its output panicked".to_owned());
+        running.child.kill();
     }
+    if !has_ended_by(&running.child, clock::now() + LAST_BREATH) {
+        listener.reason = Some("it closed its connection and went on".to_owned());
+        running.child.kill();
+    }
+    end_descendants(&running.child);
+    let exit = running.child.wait();
+    let status = listener.status(exit);
+    // Whoever joins must find nothing of it left: no descriptor, and no fork server that nobody else wants.
+    drop((running, server));
+    children::unregister(shared);
+    shared.lock().stage = Stage::Stopped(status);
+    shared.changed.notify_all();
 }
 
 /// A process that has been started.
 struct Born {
     running: Arc<Running>,
     socket: OwnedFd,
-    sentinel: OwnedFd,
     /// Where it was forked; kept until it has been reaped.
     server: Option<Arc<ForkServer>>,
 }
 
 impl Born {
-    fn start(name: &str, pending: &Pending, until: Option<Instant>) -> Result<Born, StartError> {
-        let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
-        let interrupt = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let interrupt = interrupt.map_err(|e| failed(e.into()))?;
-        let (started, server) = start(name, pending, until)?;
+    /// Forks it, if its start method is that. `None`: it is not, or it cannot be forked; executed, it will tell why.
+    fn fork(name: &str, pending: &Pending, until: Option<Instant>) -> Result<Option<(Born, Started)>, StartError> {
+        if pending.method != StartMethod::Forkserver {
+            return Ok(None);
+        }
+        let Pending { module, limits, granted, .. } = pending;
+        let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
+        let server = module.fork_servers().get(limits, granted).map_err(failed)?;
+        match server.fork(module, &setup(pending), granted, &identity(name), until) {
+            Ok(started) => Born::new(started, Some(server)).map(Some),
+            Err(NotForked::Failed(error)) => Err(error),
+            Err(NotForked::NoZygote) => Ok(None),
+        }
+    }
+
+    /// Executes it, or starts a thread in its place. By the thread that will look after it.
+    fn spawn(name: &str, pending: &Pending) -> Result<(Born, Started), StartError> {
+        let Pending { module, granted, method, .. } = pending;
+        let setup = Setup { identity: Some(identity(name)), ..setup(pending) };
+        let started = match method {
+            StartMethod::Thread => thread::start(module, setup, granted),
+            StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module, setup, granted),
+        };
+        Born::new(started?, None)
+    }
+
+    fn new(started: spawn::Started, server: Option<Arc<ForkServer>>) -> Result<(Born, Started), StartError> {
         let spawn::Started { child, socket, page } = started;
-        let prepared = rustix::io::ioctl_fionbio(&socket, true).map_err(Into::into);
-        match prepared.and_then(|()| child.as_fd().try_clone_to_owned()) {
-            Ok(sentinel) => {
+        let prepare = || {
+            let interrupt = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            rustix::io::ioctl_fionbio(&socket, true)?;
+            Ok((interrupt, child.as_fd().try_clone_to_owned()?))
+        };
+        match prepare() {
+            Ok((interrupt, sentinel)) => {
+                let started = Started { pid: child.pid(), sentinel };
                 let running = Arc::new(Running { child, page, interrupt, terminated: false.into() });
-                Ok(Born { running, socket, sentinel, server })
+                Ok((Born { running, socket, server }, started))
             }
             Err(source) => {
                 child.kill();
                 child.wait();
-                Err(failed(source))
+                Err(StartError::Spawn { program: "a worker".to_owned(), source })
             }
         }
     }
+
+    /// From now on it is known to all that it runs. As CPython loses its reference to the target with the start, so the module is let go.
+    fn announce(&self, shared: &Arc<Shared>, pending: Pending) -> Task {
+        let Pending { module, call, limits, granted: _, input, sinks, method, start_timeout, profile } = pending;
+        shared.lock().stage = Stage::Started(self.running.clone());
+        children::register(shared);
+        let is_profiled = profile.is_some_and(|profile| profile.interval().is_some());
+        Task { call, input, limits, sinks, sandbox: module.program().sandbox, method, start_timeout, is_profiled }
+    }
+
+    fn give_up(&self) {
+        self.running.child.kill();
+        self.running.child.wait();
+    }
 }
 
-/// Starts a worker, and gives the fork server that must be kept as long as it lives.
-fn start(
-    name: &str,
-    pending: &Pending,
-    until: Option<Instant>,
-) -> Result<(spawn::Started, Option<Arc<ForkServer>>), StartError> {
-    let Pending { module, limits, granted, method, profile, .. } = pending;
-    let setup = Setup {
+fn identity(name: &str) -> Identity {
+    Identity { name: name.to_owned(), index: 0 }
+}
+
+fn setup(pending: &Pending) -> Setup {
+    let Pending { module, limits, granted, profile, .. } = pending;
+    Setup {
         version: VERSION,
         info: module.info().clone(),
         limits: limits.clone(),
@@ -157,24 +240,7 @@ fn start(
         profile: *profile,
         #[cfg(feature = "fault-points")]
         fault: module.program().fault,
-    };
-    let identity = Identity { name: name.to_owned(), index: 0 };
-    if *method == StartMethod::Forkserver {
-        let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
-        let server = module.fork_servers().get(limits, granted).map_err(failed)?;
-        match server.fork(module, setup.clone(), granted, identity.clone(), until) {
-            Ok(started) => return Ok((started, Some(server))),
-            Err(NotForked::Failed(error)) => return Err(error),
-            // The same will happen to a worker that is executed, and it tells what it is.
-            Err(NotForked::NoZygote) => {}
-        }
     }
-    let setup = Setup { identity: Some(identity), ..setup };
-    let started = match method {
-        StartMethod::Thread => thread::start(module, setup, granted),
-        StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module, setup, granted),
-    };
-    started.map(|started| (started, None))
 }
 
 /// The one task.

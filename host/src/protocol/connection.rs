@@ -18,8 +18,9 @@ use super::frame::{self, Caps, Frame, Violation};
 /// The most descriptors that one message carries: a module, a status page, and the directories of a policy.
 const FDS_MAX: usize = 2 + crate::policy::DIRS_MAX;
 
-/// How much is asked of the kernel at once.
-const READ_LEN: usize = 64 * 1024;
+/// How much is asked of the kernel at once, in the beginning and when there is more.
+const FIRST_READ_LEN: usize = 8 << 10;
+const READ_LEN: usize = 64 << 10;
 
 /// Bytes of memory that a connection keeps when it has nothing to hold.
 const BUFFER_KEPT: usize = 1 << 20;
@@ -142,6 +143,8 @@ pub(crate) struct Connection<C> {
     buf: Vec<u8>,
     start: usize,
     end: usize,
+    /// There has been more to read than there was room for.
+    is_busy: bool,
     fds: Vec<OwnedFd>,
 }
 
@@ -158,7 +161,7 @@ pub(crate) enum RecvError {
 
 impl<C: Carrier> Connection<C> {
     pub(crate) fn new(carrier: C, caps: Caps) -> Self {
-        Connection { carrier, caps, buf: Vec::new(), start: 0, end: 0, fds: Vec::new() }
+        Connection { carrier, caps, buf: Vec::new(), start: 0, end: 0, is_busy: false, fds: Vec::new() }
     }
 
     /// The next frame. An end of the stream in the midst of a frame is [`RecvError::Closed`] too: half a frame is no frame.
@@ -190,16 +193,17 @@ impl<C: Carrier> Connection<C> {
         self.buf.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         // A long frame is read in steps that grow with what has really arrived, never with what was announced.
-        let wanted = self.end + READ_LEN.max(self.end);
         if self.end == 0 && self.buf.len() > BUFFER_KEPT {
             self.buf = Vec::new();
         }
-        // Room that has been made once is not made again: that is what setting it to zero costs.
-        if self.buf.len() < self.end + READ_LEN {
-            self.buf.resize(wanted, 0);
+        // Room that has been made once is not made again: that is what setting it to zero costs. Many a process has one short message to read.
+        let room = if self.is_busy { READ_LEN } else { FIRST_READ_LEN };
+        if self.buf.len() < self.end + room {
+            self.buf.resize(self.end + room.max(self.end), 0);
         }
         let read = self.carrier.recv(&mut self.buf[self.end..], &mut self.fds)?;
         self.end += read;
+        self.is_busy |= self.end == self.buf.len();
         Ok(read)
     }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use libc::*;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, sock_filter,
 };
 
 /// What a process is from now on.
@@ -263,35 +264,91 @@ fn calls(role: Role, grants: &Grants) -> BTreeMap<i64, When> {
 
 /// Has the kernel hold all threads of this process to the list.
 pub(super) fn filter(role: Role, grants: &Grants) -> Result<(), String> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| e.to_string())?;
-    // The refusals first: the list itself forbids to add to it. Of several filters' answers the kernel takes the hardest.
-    let mut refused = BTreeMap::new();
-    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for (number, when) in calls(role, grants) {
-        let rules = rules(when).map_err(|e| e.to_string())?;
-        if let Refused | Null(_) = when {
-            refused.insert(number, rules.clone());
-        }
-        // Whatever is refused must not be a reason to die either.
-        allowed.insert(number, if let Null(_) = when { vec![] } else { rules });
-    }
-    let unknown = SeccompAction::Errno(ENOSYS.unsigned_abs());
-    let refusals = program(refused, SeccompAction::Allow, unknown, arch)?;
-    let list = program(allowed, SeccompAction::KillProcess, SeccompAction::Allow, arch)?;
-    for program in [refusals, list] {
-        seccompiler::apply_filter_all_threads(&program).map_err(|e| e.to_string())?;
-    }
-    Ok(())
+    let program = program(&calls(role, grants))?;
+    seccompiler::apply_filter_all_threads(&program).map_err(|e| e.to_string())
 }
 
-fn program(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    matching: SeccompAction,
-    arch: TargetArch,
-) -> Result<BpfProgram, String> {
-    let filter = SeccompFilter::new(rules, otherwise, matching, arch).map_err(|e| e.to_string())?;
-    filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())
+/// So many calls are compared with one after the other.
+const GROUP_LEN: usize = 4;
+
+/// A filter for whole ranges of numbers: from its number on, to that of the next.
+type Range = (i64, BpfProgram);
+
+/// The filter of all calls: a search leads to that of a few. `seccompiler` by itself compares a call's number with all that it knows, one after the
+/// other, and the kernel has it do so for every number there is when the filter is installed: that was a good part of a worker's start.
+fn program(calls: &BTreeMap<i64, When>) -> Result<BpfProgram, String> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| e.to_string())?;
+    let ranges = ranges(calls, arch).map_err(|e| e.to_string())?;
+    let load_number = sock_filter { code: LOAD_WORD, jt: 0, jf: 0, k: 0 };
+    Ok([vec![load_number], search(&ranges)].concat())
+}
+
+/// Filters that are each whole in itself; what is not on the list kills the process.
+fn ranges(calls: &BTreeMap<i64, When>, arch: TargetArch) -> Result<Vec<Range>, seccompiler::BackendError> {
+    let (kill, unknown) = (SeccompAction::KillProcess, SeccompAction::Errno(ENOSYS.unsigned_abs()));
+    let program = |rules, otherwise, matching| -> Result<BpfProgram, seccompiler::BackendError> {
+        SeccompFilter::new(rules, otherwise, matching, arch)?.try_into()
+    };
+    let nothing = || program(BTreeMap::new(), kill.clone(), SeccompAction::Allow);
+    let mut ranges = vec![(0, nothing()?)];
+    let mut group = BTreeMap::new();
+    for (number, when) in calls {
+        let is_refused = matches!(when, Refused | Null(_));
+        if group.len() == GROUP_LEN || is_refused {
+            let group = std::mem::take(&mut group);
+            ranges.extend(
+                first(&group)
+                    .map(|first| Ok((first, program(group, kill.clone(), SeccompAction::Allow)?)))
+                    .transpose()?,
+            );
+        }
+        let rules = rules(*when)?;
+        if is_refused {
+            // By itself: other arguments may be allowed, other numbers are not.
+            let otherwise = if let Null(_) = when { SeccompAction::Allow } else { kill.clone() };
+            ranges.push((*number, program(BTreeMap::from([(*number, rules)]), otherwise, unknown.clone())?));
+            ranges.push((number + 1, nothing()?));
+        } else {
+            group.insert(*number, rules);
+        }
+    }
+    ranges.extend(
+        first(&group).map(|first| Ok((first, program(group, kill.clone(), SeccompAction::Allow)?))).transpose()?,
+    );
+    Ok(ranges)
+}
+
+fn first(group: &BTreeMap<i64, Vec<SeccompRule>>) -> Option<i64> {
+    group.first_key_value().map(|(number, _)| *number)
+}
+
+/// Goes to the last of the filters whose first number is not over the one that is loaded. Two may begin with the same: the second counts.
+fn search(ranges: &[Range]) -> BpfProgram {
+    let (below, from) = ranges.split_at(ranges.len() / 2);
+    let Some((first, filter)) = from.first() else { return Vec::new() };
+    if below.is_empty() {
+        return filter.clone();
+    }
+    let (below, from) = (search(below), search(from));
+    let len = u32::try_from(below.len()).expect("a filter has at most a few thousand steps");
+    let is_from = sock_filter {
+        code: JUMP_IF_NOT_LESS,
+        jt: 0,
+        jf: 1,
+        k: u32::try_from(*first).expect("the numbers of calls are small"),
+    };
+    let over_those_below = sock_filter { code: JUMP, jt: 0, jf: 0, k: len };
+    [vec![is_from, over_those_below], below, from].concat()
+}
+
+/// Steps of the kernel's filter programs (`linux/filter.h`): the word at an offset in `seccomp_data`, which begins with the number of the call; jumps.
+const LOAD_WORD: u16 = step(BPF_LD | BPF_W | BPF_ABS);
+const JUMP_IF_NOT_LESS: u16 = step(BPF_JMP | BPF_JGE | BPF_K);
+const JUMP: u16 = step(BPF_JMP | BPF_JA);
+
+#[expect(clippy::cast_possible_truncation, reason = "a step's code has 16 bits; libc's constants have 32")]
+const fn step(code: u32) -> u16 {
+    code as u16
 }
 
 const ALL_BITS: u64 = u32::MAX as u64;
@@ -365,6 +422,80 @@ mod tests {
             crate::Policy::sealed().net("127.0.0.1:80"),
         ];
         policies.map(|policy| policy.resolve().unwrap().grants)
+    }
+
+    /// What the kernel would say to a call: the steps that these filters are made of.
+    fn verdict(program: &[sock_filter], number: u32, args: [u64; 6], arch: u32) -> u32 {
+        let mut data = [&number.to_ne_bytes()[..], &arch.to_ne_bytes(), &[0; 8]].concat();
+        args.iter().for_each(|arg| data.extend_from_slice(&arg.to_ne_bytes()));
+        let (mut at, mut a) = (0, 0u32);
+        loop {
+            let sock_filter { code, jt, jf, k } = program[at];
+            let branch = |holds: bool| usize::from(if holds { jt } else { jf });
+            at += 1;
+            match u32::from(code) {
+                code if code == BPF_LD | BPF_W | BPF_ABS => {
+                    a = u32::from_ne_bytes(data[k as usize..][..4].try_into().unwrap());
+                }
+                code if code == BPF_ALU | BPF_AND | BPF_K => a &= k,
+                code if code == BPF_JMP | BPF_JA => at += k as usize,
+                code if code == BPF_JMP | BPF_JEQ | BPF_K => at += branch(a == k),
+                code if code == BPF_JMP | BPF_JGE | BPF_K => at += branch(a >= k),
+                code if code == BPF_JMP | BPF_JGT | BPF_K => at += branch(a > k),
+                code if code == BPF_RET | BPF_K => return k,
+                other => panic!("an unknown step: {other:#x}"),
+            }
+        }
+    }
+
+    /// The same in two filters without a search: the refusals, and the list. Of their answers the kernel takes the hardest.
+    fn two_filters(calls: &BTreeMap<i64, When>, arch: TargetArch) -> [BpfProgram; 2] {
+        let (mut refused, mut listed) = (BTreeMap::new(), BTreeMap::new());
+        for (number, when) in calls {
+            let rules = rules(*when).unwrap();
+            if let Refused | Null(_) = when {
+                refused.insert(*number, rules.clone());
+            }
+            listed.insert(*number, if let Null(_) = when { vec![] } else { rules });
+        }
+        let unknown = SeccompAction::Errno(ENOSYS.unsigned_abs());
+        let refusals = SeccompFilter::new(refused, SeccompAction::Allow, unknown, arch).unwrap();
+        let list = SeccompFilter::new(listed, SeccompAction::KillProcess, SeccompAction::Allow, arch).unwrap();
+        [refusals, list].map(|filter| filter.try_into().unwrap())
+    }
+
+    #[test]
+    fn searching_for_a_call_leads_to_what_is_said_of_it() {
+        const KILL: u32 = 0x8000_0000;
+        const ALLOW: u32 = 0x7fff_0000;
+        let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
+        let ours = if arch == TargetArch::x86_64 { 0xc000_003e } else { 0xc000_00b7 };
+        let numbers: Vec<u32> = (0..600).chain([u32::MAX, 0x4000_0000]).collect();
+        let args = [
+            [0; 6],
+            [1; 6],
+            [2, 4, 2, 0, 0, 0],
+            [u64::MAX; 6],
+            [2, 1, 6, 0, 0, 0],
+            [0, 0x5421, 0, 0, 0, 0],
+            [u64::MAX << 32; 6],
+        ];
+        let mut seen = BTreeMap::new();
+        for (grants, role) in granted().iter().flat_map(|grants| [Worker, Zygote, Compiler].map(|role| (grants, role)))
+        {
+            let calls = calls(role, grants);
+            let (program, two) = (program(&calls).unwrap(), two_filters(&calls, arch));
+            for (number, args) in numbers.iter().flat_map(|number| args.map(|args| (*number, args))) {
+                let said = verdict(&program, number, args, ours);
+                let [refusal, listed] = two.each_ref().map(|filter| verdict(filter, number, args, ours));
+                let hardest = if listed == KILL { KILL } else { refusal.min(listed) };
+                assert_eq!(said, hardest, "{role:?} {number} {args:?}");
+                *seen.entry(said).or_insert(0) += 1;
+                assert_eq!(verdict(&program, number, args, 0x4000_0003), KILL, "of another kind of program");
+            }
+            assert!(program.len() < 2000, "{} steps", program.len());
+        }
+        assert!(seen.contains_key(&KILL) && seen.contains_key(&ALLOW) && seen.len() == 3, "{seen:x?}");
     }
 
     #[test]

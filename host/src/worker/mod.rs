@@ -227,10 +227,13 @@ fn become_worker(
     }
     fault_point!(Unlisted);
     confinement.close_calls(Role::Worker);
-    match may_go_on(connection, &confinement) {
-        true => serve::serve(connection, sender, guest, &ticker, confinement.status),
+    let code = match may_go_on(connection, &confinement) {
+        true => serve::serve(connection, sender, &mut guest, &ticker, confinement.status),
         false => EXIT_SOFTWARE,
-    }
+    };
+    // It ends with the process, all at once.
+    std::mem::forget(guest);
+    code
 }
 
 /// Tells the coordinator what of the confinement is missing, if anything is. `false`: without it, nothing may be run.

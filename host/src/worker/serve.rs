@@ -177,7 +177,7 @@ impl From<RecvError> for Stop {
 pub(super) fn serve<C: Carrier, S: Carrier>(
     connection: &mut Connection<C>,
     sender: S,
-    mut guest: Guest,
+    guest: &mut Guest,
     ticks: &impl Ticks,
     status: Status,
 ) -> i32 {
@@ -195,7 +195,7 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
     fault_point!(Idle);
     let mut results = Results { outbox: ticks.outbox(), sender, draft: Vec::new() };
     loop {
-        match next(connection, &mut results, &mut guest, ticks, &status) {
+        match next(connection, &mut results, guest, ticks, &status) {
             Ok(Next::GoOn) => {}
             Ok(Next::Over(ended)) => {
                 ticks.start();

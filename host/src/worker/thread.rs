@@ -55,7 +55,7 @@ fn run(
     };
     let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
     guest.enter(Me::new(identity, life.page().clone()), setup.once.then(|| life.socket().clone()));
-    serve(connection, life.socket().clone(), guest, &pulse, status())
+    serve(connection, life.socket().clone(), &mut guest, &pulse, status())
 }
 
 /// What is enforced: nothing.

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,13 +36,17 @@ use crate::protocol::message::{Call, Failure, Setup, ToWorker, read_failure};
 
 /// No more input is taken from a job that has this many tasks queued: it waits on its own side, where its window bounds it.
 const QUEUE_LEN: u64 = 1 << 14;
-/// Wakes the dispatcher from any thread.
+/// Wakes the dispatcher from any thread. It is asked for by a flag; only if the dispatcher sleeps does that take a system call.
 #[derive(Debug, Clone)]
 pub(crate) struct Waker(Arc<Wake>);
 
 #[derive(Debug)]
 struct Wake {
     eventfd: OwnedFd,
+    /// Somebody has left something for the dispatcher since it looked. Set before the look at `asleep`, as that is set before the last look at this: one
+    /// of the two sides sees the other.
+    pending: AtomicBool,
+    asleep: AtomicBool,
     /// Jobs whose outcomes nobody wants any more.
     cancelled: Mutex<Vec<JobId>>,
 }
@@ -49,12 +54,36 @@ struct Wake {
 impl Waker {
     pub(super) fn new() -> io::Result<Waker> {
         let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Waker(Arc::new(Wake { eventfd, cancelled: Mutex::default() })))
+        let (pending, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Waker(Arc::new(Wake { eventfd, pending, asleep, cancelled: Mutex::default() })))
     }
 
+    /// Has the dispatcher look for what has been left for it before this.
     pub(crate) fn wake(&self) {
-        // Full means that a wake-up is pending already.
-        let _pending = rustix::io::write(&self.0.eventfd, &1u64.to_ne_bytes());
+        self.0.pending.store(true, Ordering::SeqCst);
+        if self.0.asleep.swap(false, Ordering::SeqCst) {
+            // Full means that a wake-up is pending already.
+            let _pending = rustix::io::write(&self.0.eventfd, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// The dispatcher is about to look for all that has been left for it.
+    fn looks(&self) {
+        self.0.pending.store(false, Ordering::SeqCst);
+    }
+
+    fn is_pending(&self) -> bool {
+        self.0.pending.load(Ordering::Relaxed)
+    }
+
+    /// Before a sleep from which the eventfd wakes; `false`: there is something to look for. [`wake_up`](Self::wake_up) follows.
+    fn may_sleep(&self) -> bool {
+        self.0.asleep.store(true, Ordering::SeqCst);
+        !self.0.pending.load(Ordering::SeqCst)
+    }
+
+    fn wake_up(&self) {
+        self.0.asleep.store(false, Ordering::SeqCst);
     }
 
     /// Nobody wants the outcomes of this job any more.
@@ -197,6 +226,10 @@ impl Dispatcher {
     /// Runs until the pool is over and every worker is gone. Gives the reason if it broke.
     pub(super) fn run(mut self) -> Option<String> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        if self.spec.start_method == StartMethod::Forkserver && self.spec.module.program().has_early() {
+            // It loads the module while the first records are read. If it cannot, the first worker that is wanted will say why.
+            self.zygote = self.start_zygote().ok();
+        }
         // An eager pool begins without being asked.
         self.tick();
         while !self.finished {
@@ -204,16 +237,21 @@ impl Dispatcher {
             let timeout = due.map(|due| due.saturating_sub(self.now()));
             let timeout = timeout.map(|t| Timespec::try_from(t).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
             events.clear();
-            if self.may_spin() && crate::spin::until(|| self.look(&mut events)) {
+            if self.may_spin() && crate::spin::until(|| self.look(&mut events) || self.waker.is_pending()) {
                 // Somebody is answered without a wake-up.
-            } else {
+            } else if self.waker.may_sleep() {
                 // An interrupted or failed wait is a turn without events; the tick below is right in any case.
                 let _interrupted =
                     epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+            } else {
+                self.look(&mut events);
             }
+            self.waker.wake_up();
             for event in &events {
                 self.dispatch(event.data.u64());
             }
+            // What is left for it from here on is pending again.
+            self.waker.looks();
             self.obey();
             self.feed();
             if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
@@ -438,8 +476,11 @@ impl Dispatcher {
                 self.on(Event::TakenBack { worker, started });
             }
             Action::Retire { worker, why } => {
-                if let Some(why) = why {
-                    self.tell(|| PoolEvent::WorkerRecycled { worker, why });
+                match (why, &self.zygote) {
+                    (Some(why), _) => self.tell(|| PoolEvent::WorkerRecycled { worker, why }),
+                    // The pool's own end: the two end at the same time.
+                    (None, Some(zygote)) => zygote.end_if_idle(),
+                    (None, None) => {}
                 }
                 self.set_state(worker, WorkerState::Retiring);
                 if let Some(link) = self.links.get_mut(&worker) {

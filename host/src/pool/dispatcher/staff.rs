@@ -73,7 +73,7 @@ impl Dispatcher {
         self.link(worker, requested.socket, requested.page)
     }
 
-    fn start_zygote(&self) -> Result<Zygote, String> {
+    pub(super) fn start_zygote(&self) -> Result<Zygote, String> {
         let zygote = Zygote::start(&self.spec.module, self.spec.setup.clone(), &self.spec.granted);
         let zygote = zygote.map_err(|e| e.to_string())?;
         epoll::add(&self.epoll, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)

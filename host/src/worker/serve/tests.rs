@@ -130,11 +130,11 @@ impl Script {
         self.run_in(guest(once))
     }
 
-    fn run_in(self, guest: Guest) -> (i32, Vec<String>) {
+    fn run_in(self, mut guest: Guest) -> (i32, Vec<String>) {
         let said = Said::default();
         let mut connection = Connection::new(InMemory(&self.0[..], said.clone()), Caps::COORDINATOR);
         let sender = InMemory(io::empty(), said.clone());
-        let code = serve(&mut connection, sender, guest, &NoTicks::default(), Status::default());
+        let code = serve(&mut connection, sender, &mut guest, &NoTicks::default(), Status::default());
         let bytes = said.0.take();
         (code, words(&bytes))
     }
