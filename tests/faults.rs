@@ -521,6 +521,22 @@ fn f69_workers_live_on_when_the_thread_that_made_the_pool_ends() {
     }
 }
 
+/// The scan at the end finds a worker whose zygote was killed before it could say that it had forked it.
+#[test]
+fn f46_a_worker_that_is_being_forked_when_its_pool_ends_is_not_forgotten() {
+    let _bound = time_bound();
+    let module = load("upper", support::program());
+    for round in 0..120u64 {
+        let pool = Pool::builder(&module).processes(6).build().unwrap();
+        let upper = pool.func::<String, String>("run").unwrap();
+        let under_way = pool.map_async(&upper, (0..100).map(|n| format!("n{n}")));
+        // Sooner and later than the first fork, by steps that are shorter than one takes.
+        std::thread::sleep(Duration::from_micros(round * 50));
+        pool.terminate();
+        drop((under_way, pool));
+    }
+}
+
 /// Runs a hundred tasks with one worker in an attacker's hands; gives what was said of its death, if a task was lost by it.
 fn with_hostile_worker(deed: &str) -> Option<String> {
     let dir = temp_dir();

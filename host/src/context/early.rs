@@ -1,26 +1,21 @@
 //! A zygote that is executed before its module is at hand: the program's start and the module's loading take their time together.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
-use super::Child;
+use super::spawn::Executed;
 #[cfg(feature = "cli")]
 use super::{Program, ProgramRole};
-#[cfg(feature = "cli")]
-use crate::protocol::connection;
 
 /// A process that waits for its setup, and our end of its socket, until somebody takes them. It ends with this.
 #[derive(Debug)]
-pub(crate) struct Early(Mutex<Option<(OwnedFd, Child)>>);
+pub(crate) struct Early(Mutex<Option<Executed>>);
 
 impl Early {
     /// The thread that calls this must live as long as the zygote and its workers are wanted. If nothing can be started, whoever wants a zygote
     /// will hear why.
     #[cfg(feature = "cli")]
     pub(crate) fn start(program: &Program) -> Early {
-        let pair = connection::pair().ok();
-        let started = pair.and_then(|(ours, theirs)| Some((ours, program.start(ProgramRole::Zygote, theirs).ok()?)));
-        Early(Mutex::new(started))
+        Early(Mutex::new(Executed::start(program, ProgramRole::Zygote).ok()))
     }
 
     /// Whether it waits.
@@ -29,16 +24,16 @@ impl Early {
     }
 
     /// Once.
-    pub(super) fn take(&self) -> Option<(OwnedFd, Child)> {
+    pub(super) fn take(&self) -> Option<Executed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl Drop for Early {
     fn drop(&mut self) {
-        if let Some((_socket, child)) = self.take() {
-            child.kill();
-            child.wait();
+        if let Some(unused) = self.take() {
+            unused.child.kill();
+            unused.child.wait();
         }
     }
 }

@@ -9,9 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::Pid;
 
-use super::spawn::start_with;
-use super::{Child, Exit, ProgramRole};
+use super::spawn::{Executed, start_with};
+use super::{Child, Exit, ProgramRole, ZYGOTE_NAME, comm_of};
 use crate::clock;
 use crate::error::StartError;
 use crate::escape::shortened;
@@ -29,9 +30,16 @@ pub(crate) struct Zygote {
     socket: OwnedFd,
     sandbox: Sandbox,
     incoming: Vec<u8>,
-    /// The indices of the workers it has been asked for and has not answered for, in order.
-    asked: VecDeque<u32>,
+    /// The thread whose child it is, and so are its workers.
+    thread: Pid,
+    /// The workers it has been asked for and has not answered for, in order.
+    asked: VecDeque<Identity>,
+    /// The latest that it has answered for. They may not have taken their own names yet.
+    born: VecDeque<i32>,
 }
+
+/// So many workers at the most have been forked a moment ago.
+const BORN_MAX: usize = 64;
 
 /// What became of a request.
 pub(crate) enum Answer {
@@ -68,22 +76,22 @@ impl Zygote {
     pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<Zygote, StartError> {
         let program = module.program();
         let fds: Vec<_> = [module.artefact()].into_iter().chain(granted.dirs()).collect();
-        let (socket, child) = start_with(program, ProgramRole::Zygote, setup, &fds)?;
-        Ok(Zygote { child, socket, sandbox: program.sandbox, incoming: Vec::new(), asked: VecDeque::new() })
+        let Executed { socket, child, thread } = start_with(program, ProgramRole::Zygote, setup, &fds)?;
+        let (incoming, asked, born) = (Vec::new(), VecDeque::new(), VecDeque::new());
+        Ok(Zygote { child, socket, sandbox: program.sandbox, incoming, thread, asked, born })
     }
 
     /// Asks for a worker. The request waits in the socket while the zygote is still loading.
     pub(crate) fn request(&mut self, identity: Identity) -> io::Result<Requested> {
-        let worker = identity.index;
         let (page, page_fd) = StatusPage::create()?;
         let (ours, theirs) = connection::pair()?;
         let mut bytes = Vec::new();
-        message::write_control(&mut bytes, &ToWorker::Fork(identity));
+        message::write_control(&mut bytes, &ToWorker::Fork(identity.clone()));
         let sent = connection::send_with_fds(&self.socket, &bytes, &[theirs.as_fd(), page_fd.as_fd()])?;
         // A request is a hundred bytes; a stream socket takes that whole or not at all.
         match sent == bytes.len() {
             true => {
-                self.asked.push_back(worker);
+                self.asked.push_back(identity);
                 Ok(Requested { socket: ours, page })
             }
             false => Err(io::Error::from(io::ErrorKind::WriteZero)),
@@ -110,9 +118,15 @@ impl Zygote {
             let unasked = Violation::Unexpected("the zygote answered what it was not asked");
             each(match message::read_control(frame)? {
                 FromWorker::Hello { .. } | FromWorker::Ready => continue,
-                FromWorker::Forked { pid } => Answer::Forked { worker: self.asked.pop_front().ok_or(unasked)?, pid },
+                FromWorker::Forked { pid } => {
+                    let worker = self.asked.pop_front().ok_or(unasked)?.index;
+                    self.born.truncate(BORN_MAX - 1);
+                    self.born.push_front(pid);
+                    Answer::Forked { worker, pid }
+                }
                 FromWorker::NotForked { reason } => {
-                    Answer::NotForked { worker: self.asked.pop_front().ok_or(unasked)?, reason: shortened(&reason) }
+                    let worker = self.asked.pop_front().ok_or(unasked)?.index;
+                    Answer::NotForked { worker, reason: shortened(&reason) }
                 }
                 FromWorker::Refused { reason } => {
                     Answer::Refused { reason: format!("the module cannot be loaded: {}", shortened(&reason)) }
@@ -164,11 +178,40 @@ impl Zygote {
 
     /// Ends it. Gives its last answers, the workers that it will not fork any more, and how it ended.
     pub(crate) fn end(mut self) -> (Vec<Answer>, Vec<u32>, Exit) {
+        let (answers, exit) = self.stop();
+        let lost = self.asked.drain(..).map(|identity| identity.index).collect();
+        (answers, lost, exit)
+    }
+
+    fn stop(&mut self) -> (Vec<Answer>, Exit) {
         self.child.kill();
         let exit = self.child.wait();
         let mut answers = Vec::new();
         let _broken = self.read(|answer| answers.push(answer));
-        (answers, std::mem::take(&mut self.asked).into(), exit)
+        if !self.asked.is_empty() {
+            self.end_unanswered();
+        }
+        (answers, exit)
+    }
+
+    /// It may have forked a worker and died before it could say which. That is our child all the same, and nobody else will reap it. Known by the thread
+    /// that it is a child of, and by its name: the zygote's until it has taken its own.
+    fn end_unanswered(&self) {
+        let path = format!("/proc/self/task/{}/children", self.thread.as_raw_nonzero());
+        // Without that file, which some kernels do not have, it stays a zombie until this program ends.
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            let comm = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let comm = comm.trim_ascii_end();
+            let is_unanswered = |identity: &Identity| comm == ZYGOTE_NAME.as_bytes() || comm == comm_of(&identity.name);
+            if self.asked.iter().any(is_unanswered)
+                && !self.born.contains(&pid)
+                && let Ok(child) = Child::open(pid)
+            {
+                child.kill();
+                child.wait();
+            }
+        }
     }
 }
 
@@ -180,8 +223,15 @@ impl AsFd for Zygote {
 }
 
 impl Drop for Zygote {
+    /// Ends it, with all that it has forked and nobody has heard of.
     fn drop(&mut self) {
-        self.child.kill();
-        self.child.wait();
+        for answer in self.stop().0 {
+            if let Answer::Forked { pid, .. } = answer
+                && let Ok(child) = Child::open(pid)
+            {
+                child.kill();
+                child.wait();
+            }
+        }
     }
 }

@@ -94,6 +94,14 @@ impl ProgramRole {
     }
 }
 
+/// What a zygote is called in `ps`, and a worker until it knows its name.
+pub(crate) const ZYGOTE_NAME: &str = "wpool-zygote";
+
+/// As much of a worker's name as `ps` shows: 15 bytes.
+pub(crate) fn comm_of(name: &str) -> Vec<u8> {
+    name.bytes().filter(|byte| *byte != 0).take(15).collect()
+}
+
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
 
 /// Makes this program its own worker. Call it first thing in `main`, as Python's `multiprocessing.freeze_support()`: in a worker process it

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::process::Pid;
+
 use super::{Child, Program, ProgramRole};
 use crate::error::StartError;
 use crate::module::Module;
@@ -18,12 +20,29 @@ pub(crate) struct Started {
     pub(crate) page: StatusPage,
 }
 
+/// A process that has been executed, our end of its socket, and the thread whose child it is.
+#[derive(Debug)]
+pub(super) struct Executed {
+    pub(super) socket: OwnedFd,
+    pub(super) child: Child,
+    pub(super) thread: Pid,
+}
+
+impl Executed {
+    /// As a child of the calling thread.
+    pub(super) fn start(program: &Program, role: ProgramRole) -> Result<Executed, StartError> {
+        let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
+        let (socket, theirs) = connection::pair().map_err(failed)?;
+        Ok(Executed { socket, child: program.start(role, theirs)?, thread: rustix::thread::gettid() })
+    }
+}
+
 /// Starts a worker with its own copy of the setup, identity included.
 pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<Started, StartError> {
     let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
     let (page, page_fd) = StatusPage::create().map_err(failed)?;
     let fds: Vec<_> = [module.artefact(), page_fd.as_fd()].into_iter().chain(granted.dirs()).collect();
-    let (socket, child) = start_with(module.program(), ProgramRole::Worker, setup, &fds)?;
+    let Executed { socket, child, .. } = start_with(module.program(), ProgramRole::Worker, setup, &fds)?;
     Ok(Started { child, socket, page })
 }
 
@@ -33,28 +52,24 @@ pub(super) fn start_with(
     role: ProgramRole,
     setup: Setup,
     fds: &[BorrowedFd<'_>],
-) -> Result<(OwnedFd, Child), StartError> {
-    let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
+) -> Result<Executed, StartError> {
     let early = program.early.as_ref().filter(|_| role == ProgramRole::Zygote).and_then(|early| early.take());
-    let (ours, child) = match early {
+    let started = match early {
         Some(early) => early,
-        None => {
-            let (ours, theirs) = connection::pair().map_err(failed)?;
-            (ours, program.start(role, theirs)?)
-        }
+        None => Executed::start(program, role)?,
     };
     let mut bytes = Vec::new();
     message::write_control(&mut bytes, &ToWorker::Setup(Box::new(setup)));
-    match send_all(&ours, &bytes, fds) {
+    match send_all(&started.socket, &bytes, fds) {
         Ok(()) => {}
         Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
         Err(e) => {
-            child.kill();
-            child.wait();
-            return Err(failed(e));
+            started.child.kill();
+            started.child.wait();
+            return Err(StartError::Spawn { program: "a worker".to_owned(), source: e });
         }
     }
-    Ok((ours, child))
+    Ok(started)
 }
 
 /// Sends everything, the descriptors beside the first bytes. The socket blocks, and the new process reads at once or dies.

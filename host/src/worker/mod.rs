@@ -21,7 +21,7 @@ use rustix::fs::{Mode, OFlags};
 
 use self::guest::{Guest, Me};
 pub(crate) use self::thread::thread_main;
-use crate::context::ProgramRole;
+use crate::context::{ProgramRole, ZYGOTE_NAME, comm_of};
 use crate::policy::Policy;
 use crate::profiling::ProfilingStrategy;
 use crate::protocol::connection::{Carrier, Connection};
@@ -52,7 +52,7 @@ pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
     let confinement = Confinement::begin(sandbox, parent);
     name_thread(match role {
         ProgramRole::Compiler => "wpool-compiler",
-        ProgramRole::Zygote => "wpool-zygote",
+        ProgramRole::Zygote => ZYGOTE_NAME,
         ProgramRole::Worker => "wpool-worker",
     });
     // Nobody reads a worker's stderr: a panic is told to the coordinator as what ended this process.
@@ -272,10 +272,9 @@ fn period(setup: &Setup) -> Duration {
     looks.map_or(limit, |interval| interval.min(limit))
 }
 
-/// Shown by `ps` and in `/proc/PID/comm`, 15 bytes of it.
+/// Shown by `ps` and in `/proc/PID/comm`.
 fn name_thread(name: &str) {
-    let short: Vec<u8> = name.bytes().filter(|b| *b != 0).take(15).collect();
-    if let Ok(name) = std::ffi::CString::new(short) {
+    if let Ok(name) = std::ffi::CString::new(comm_of(name)) {
         let _only_cosmetic = rustix::thread::set_name(&name);
     }
 }
