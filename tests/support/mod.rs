@@ -61,7 +61,7 @@ fn orphans() -> Vec<u32> {
 #[track_caller]
 pub(crate) fn assert_no_workers(parent: u32) {
     wait_until("no worker process is left", Duration::from_secs(2), || workers_of(parent).is_empty());
-    wait_until("no worker has outlived its coordinator", Duration::from_secs(2), || orphans().is_empty());
+    assert_eq!(staying(orphans), [0; 0], "workers that have outlived their coordinator");
     assert_eq!(leftovers_of(parent), [""; 0], "left behind by {parent}");
 }
 
@@ -88,6 +88,18 @@ pub(crate) fn tmp_of_runs() -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tmp-of-runs");
     std::fs::create_dir_all(&dir).unwrap();
     dir
+}
+
+/// What is there now and still is after two seconds. What comes meanwhile may be another test's.
+fn staying<T: PartialEq>(what: impl Fn() -> Vec<T>) -> Vec<T> {
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut left = what();
+    while !left.is_empty() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(2));
+        let now = what();
+        left.retain(|one| now.contains(one));
+    }
+    left
 }
 
 /// Waits for a condition that no event announces.
@@ -143,11 +155,7 @@ impl Drop for TimeBound {
         if *under_way > 0 || std::thread::panicking() {
             return;
         }
-        let end = Instant::now() + Duration::from_secs(2);
-        while !held_by_us().is_empty() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        assert_eq!(held_by_us(), [""; 0], "left behind in this process by its tests");
+        assert_eq!(staying(held_by_us), [""; 0], "left behind in this process by its tests");
         assert_eq!(leftovers_of(std::process::id()), [""; 0], "left behind by this process's tests");
     }
 }
@@ -171,8 +179,7 @@ fn held_by_us() -> Vec<String> {
     // Tests that run the program as a command are not counted here; alone in its process, a test has no other's children.
     let is_ours = |pid: &u32| is_alone() || comm(*pid).starts_with("wpool-") || comm(*pid).starts_with("PoolWorker");
     let children: BTreeSet<u32> = children.filter(is_ours).chain(workers_of(pid)).chain(orphans()).collect();
-    let children =
-        children.into_iter().map(|pid| format!("process {pid} {}", state_of(Path::new(&format!("/proc/{pid}")))));
+    let children = children.into_iter().map(|pid| format!("process {pid} {}", comm(pid)));
     let open =
         std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
     let open = open.map(|link| link.to_string_lossy().into_owned());
