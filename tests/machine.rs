@@ -4,6 +4,7 @@
 mod support;
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -112,10 +113,25 @@ fn f53_a_worker_that_the_kernel_kills_for_memory_costs_its_task_only() {
 }
 
 /// As a user of whom there are no other processes: those of root have no limit.
-fn as_nobody(processes: u32, args: &[&str]) -> Command {
+fn as_nobody(processes: u32, place: &Path, args: &[&str]) -> Command {
     let uid = 20_000 + std::process::id() % 4_000 * 10 + processes % 10;
     let user = format!("setpriv --reuid {uid} --regid {uid} --clear-groups");
-    by_shell(&format!("exec {user} prlimit --nproc={processes} \"$0\" \"$@\""), args)
+    let program = path_text(&place.join("wpool"));
+    by_shell(&format!("exec {user} prlimit --nproc={processes} {program} \"$@\""), args)
+}
+
+/// The program and two guests, where everybody may read and execute them: wherever the project lies, that may be out of another user's reach.
+fn for_everybody() -> (tempfile::TempDir, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::copy(support::program(), dir.path().join("wpool")).unwrap();
+    let [upper, echo] = [prebuilt("upper"), example("echo")].map(|guest| {
+        let copy = dir.path().join(Path::new(&guest).file_name().unwrap());
+        std::fs::copy(&guest, &copy).unwrap();
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o644)).unwrap();
+        path_text(&copy)
+    });
+    (dir, upper, echo)
 }
 
 #[test]
@@ -125,15 +141,15 @@ fn f86_no_more_processes_are_fewer_workers_and_the_system_is_asked_again() {
         return;
     }
     // A guest that needs no thread beside its worker's.
-    let (upper, echo) = (prebuilt("upper"), example("echo"));
+    let (dir, upper, echo) = for_everybody();
     // The program's threads count, and so does the zygote.
     let items = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    let output = run(as_nobody(10, &args(&["map", &echo, "-j", "8", "--no-cache", "--items"], &items)));
+    let output = run(as_nobody(10, dir.path(), &args(&["map", &echo, "-j", "8", "--no-cache", "--items"], &items)));
     ends(&output, 0, "8 tasks: 8 ok, 0 failed in ");
     let workers: u32 = err(&output).rsplit_once('(').unwrap().1.split(' ').next().unwrap().parse().unwrap();
     assert!((1..8).contains(&workers), "{}", err(&output));
     // Not one.
-    let output = run(as_nobody(1, &["map", &upper, "--no-cache", "--items", "a"]));
+    let output = run(as_nobody(1, dir.path(), &["map", &upper, "--no-cache", "--items", "a"]));
     ends(&output, 3, "the limit on processes: ulimit -u");
 }
 
