@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use support::command::{ends, err, file, path_text, prebuilt, run, scratch, wpool};
 use support::{loader, time_bound};
-use wpool::{Pool, PoolEvent, Process, ProfilingStrategy, StartMethod, Target};
+use wpool::{ExitReason, Pool, PoolEvent, Process, ProfilingStrategy, StartMethod, Target};
 
 /// Loops as often as it is told, in a function with a name.
 const BUSY: &str = r#"(module $busy
@@ -145,19 +145,22 @@ fn a_pool_tells_its_workers_profiles_as_they_end_however_they_are_started() {
 fn a_process_has_a_profile_after_its_end_unless_it_was_killed() {
     let _bound = time_bound();
     let module = loader().from_bytes(BUSY.as_bytes()).unwrap();
-    let start = |turns: i64| {
+    let start = |turns: i64, method: StartMethod| {
         let target = Target::func("run").arg(turns);
-        let builder = Process::builder(&module).target(target).profile(ProfilingStrategy::guest());
+        let builder = Process::builder(&module).target(target).profile(ProfilingStrategy::guest()).start_method(method);
         let mut process = builder.build().unwrap();
         process.start().unwrap();
         process
     };
-    let mut process = start(TURNS);
+    let mut process = start(TURNS, StartMethod::Forkserver);
     assert_eq!(process.join().unwrap().exitcode, 0);
     let [(name, samples, _)] = &processes(&process.profile().unwrap())[..] else { panic!("one process") };
     assert!(name == process.name() && *samples >= 3, "{name} {samples}");
-    let mut process = start(i64::MAX);
-    process.kill().unwrap();
-    process.join().unwrap();
-    assert_eq!(process.profile(), None);
+    for method in [StartMethod::Spawn, StartMethod::Thread] {
+        let mut process = start(i64::MAX, method);
+        process.terminate().unwrap();
+        let status = process.join().unwrap();
+        assert!(matches!(status.reason, ExitReason::Signaled(_)), "{method:?}: {status:?}");
+        assert_eq!(process.profile(), None);
+    }
 }

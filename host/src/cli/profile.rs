@@ -39,8 +39,10 @@ impl ProfileArg {
             ("guest", path, interval) => {
                 let path = path.unwrap_or(PATH);
                 let interval = interval.map_or(Ok(ProfilingStrategy::INTERVAL), parse::duration)?;
-                match path.is_empty() || interval < ProfilingStrategy::INTERVAL {
-                    true if path.is_empty() => Err(wrong()),
+                if path.is_empty() {
+                    return Err(wrong());
+                }
+                match interval < ProfilingStrategy::INTERVAL {
                     true => Err("the shortest interval is 1ms".to_owned()),
                     false => Ok(ProfileArg::Guest { path: path.into(), interval }),
                 }
@@ -236,15 +238,16 @@ fn settled(
 ) -> Option<(Map<String, Value>, u64)> {
     for (table, column) in [("resourceTable", "lib"), ("nativeSymbols", "libIndex")] {
         for lib in thread.get_mut(table)?.get_mut(column)?.as_array_mut()? {
-            *lib = Value::from(lib.as_u64()? + libs_before as u64);
+            *lib = Value::from(lib.as_u64()?.checked_add(libs_before as u64)?);
         }
     }
     let samples = thread.get_mut("samples")?;
     let count = samples.get("length")?.as_u64()?;
-    let mut begun = vec![];
-    begun.extend(samples.get_mut("timeDeltas")?.as_array_mut()?.first_mut());
-    for time in begun {
-        *time = Value::from(time.as_f64()? + later);
+    let deltas = samples.get_mut("timeDeltas")?.as_array_mut()?;
+    // A worker's word: it is only counted if there is something to count.
+    let count = count.min(deltas.len() as u64);
+    if let Some(first) = deltas.first_mut() {
+        *first = Value::from(first.as_f64()? + later);
     }
     for time in ["registerTime", "unregisterTime", "processStartupTime", "processShutdownTime"] {
         if let Some(Value::Number(at)) = thread.get(time) {
@@ -321,6 +324,16 @@ mod tests {
         let mut out = Vec::new();
         let mut merger = Merger::new(&mut out).unwrap();
         let cut = profile(0.0);
+        // Numbers that only an attacker sends.
+        let huge = |from: &str, to: &str| String::from_utf8(profile(0.0)).unwrap().replace(from, to).into_bytes();
+        let lib = huge("\"lib\":[1]", "\"lib\":[18446744073709551615]");
+        assert!(lib != cut);
+        let mut honest = Merger::new(Vec::new()).unwrap();
+        assert_eq!(honest.add("x", &profile(0.0)).unwrap(), Readable::Yes);
+        assert_eq!(honest.add("y", &lib).unwrap(), Readable::No);
+        let many = huge("\"length\":2", "\"length\":18446744073709551615");
+        assert_eq!(honest.add("z", &many).unwrap(), Readable::Yes);
+        assert_eq!((honest.workers, honest.samples), (2, 4));
         for wrong in [
             &b""[..],
             b"[]",

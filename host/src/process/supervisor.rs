@@ -393,8 +393,8 @@ impl Listener<'_> {
                 // Nothing of it was placed where large results may lie.
                 Kind::Placed => return Err(Violation::Unexpected("a result where none may be").into()),
                 Kind::Took | Kind::Used | Kind::BatchDone => {}
-                // Behind the outcome: nobody who has that needs to wait for this.
-                Kind::Profile if self.is_profiled && self.outcome.is_some() => {
+                // Behind the outcome, of which one that was told to end has none.
+                Kind::Profile if self.is_profiled && self.ready => {
                     let mut state = self.shared.lock();
                     state.profile.extend_from_slice(frame.payload);
                     if state.profile.len() > PROFILE_LEN_MAX {

@@ -68,8 +68,8 @@ impl Waker {
     }
 
     /// The dispatcher is about to look for all that has been left for it. Reading what it clears, it sees what was left before that was set.
-    fn looks(&self) -> bool {
-        self.0.pending.swap(false, Ordering::SeqCst)
+    fn looks(&self) {
+        self.0.pending.swap(false, Ordering::SeqCst);
     }
 
     fn is_pending(&self) -> bool {
@@ -251,7 +251,7 @@ impl Dispatcher {
                 self.dispatch(event.data.u64());
             }
             // What is left for it from here on is pending again.
-            let _or_something_else_woke_it = self.waker.looks();
+            self.waker.looks();
             self.obey();
             self.feed();
             if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
