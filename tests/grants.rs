@@ -5,9 +5,11 @@ mod support;
 #[path = "support/methods.rs"]
 mod methods;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::num::NonZeroU64;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -21,6 +23,7 @@ use wpool::{
 
 const REACH: &str = include_str!("support/guests/reach.wat");
 const OPEN: &str = include_str!("support/guests/open.wat");
+const RANDOM: &str = include_str!("support/guests/random.wat");
 const SOCKETS: &str = include_str!("support/guests/sockets.wat");
 const NETWORK: &str = include_str!("support/guests/network.wat");
 
@@ -92,6 +95,8 @@ methods::over_all_start_methods! {
     an_environment_is_what_was_granted
     clocks_are_coarse_unless_granted
     random_numbers_follow_from_a_seed
+    f107_no_two_workers_draw_the_same_random_numbers
+    f107_no_two_processes_draw_the_same_random_numbers
     f100_a_pipe_in_a_directory_costs_the_task_its_worker_at_most
     f100_many_entries_and_a_large_file
     f97_only_what_is_granted_is_connected_to
@@ -224,6 +229,68 @@ fn random_numbers_follow_from_a_seed(method: StartMethod) {
     assert_eq!(ask(&seven, "g "), ask(&seven, "g "));
     assert_eq!(ask(&seven, "g "), ask(&seeded(7), "g "));
     assert_ne!(ask(&seven, "g "), ask(&eight, "g "));
+}
+
+/// What `draw` of `random.wat` gives: a number of each generator.
+type Drawn = Vec<u64>;
+
+/// Fails if any two of the numbers are equal, whichever generator they come from.
+#[track_caller]
+fn assert_all_differ(drawn: &[Drawn]) {
+    let numbers: Vec<u64> = drawn.iter().flatten().copied().collect();
+    let different: HashSet<u64> = numbers.iter().copied().collect();
+    assert_eq!(different.len(), numbers.len(), "{drawn:x?}");
+}
+
+/// A worker is forked from a zygote, and so is the one that takes its place: what it draws must not lie in what the fork copies.
+fn f107_no_two_workers_draw_the_same_random_numbers(method: StartMethod) {
+    let module = wat(RANDOM);
+    for policy in [Policy::sealed(), Policy::sealed().clock(Clock::Fine)] {
+        // Each task has a worker of its own; two of them live at the same time.
+        let builder = Pool::builder(&module)
+            .processes(2)
+            .start_method(method)
+            .max_tasks_per_child(NonZeroU64::MIN)
+            .policy(policy);
+        let pool = builder.build().unwrap();
+        let draw = pool.func::<(), Drawn>("draw").unwrap();
+        assert_all_differ(&pool.map(&draw, vec![(); 12]).unwrap());
+    }
+    let again = pool(&wat(REACH), method, Policy::sealed());
+    let core: Vec<String> = (0..4).map(|_| ask(&again, "g ")).collect();
+    let replaced = Pool::builder(&wat(REACH))
+        .processes(2)
+        .start_method(method)
+        .max_tasks_per_child(NonZeroU64::MIN)
+        .build()
+        .unwrap();
+    let core: HashSet<String> = core.into_iter().chain((0..6).map(|_| ask(&replaced, "g "))).collect();
+    assert_eq!(core.len(), 10, "{core:?}");
+    // What follows from a seed still does.
+    let seeded = || {
+        let builder = Pool::builder(&module).processes(2).start_method(method).max_tasks_per_child(NonZeroU64::MIN);
+        let pool = builder.policy(Policy::sealed().random(Random::Seeded(7))).build().unwrap();
+        let draw = pool.func::<(), Drawn>("draw").unwrap();
+        pool.map(&draw, vec![(); 4]).unwrap()
+    };
+    let (first, second) = (seeded(), seeded());
+    assert!(first == second && first.iter().all(|drawn| *drawn == first[0]), "{first:x?} {second:x?}");
+}
+
+fn f107_no_two_processes_draw_the_same_random_numbers(method: StartMethod) {
+    let module = wat(RANDOM);
+    let run = || {
+        let mut process = Process::builder(&module).start_method(method).target(Target::func("draw")).build().unwrap();
+        process.start().unwrap();
+        process
+    };
+    let processes: Vec<Process> = (0..4).map(|_| run()).collect();
+    let result = |mut process: Process| {
+        process.join().unwrap();
+        process.result::<Drawn>().unwrap()
+    };
+    let drawn: Vec<Drawn> = processes.into_iter().map(result).collect();
+    assert_all_differ(&drawn);
 }
 
 /// Opening a pipe that nobody writes to waits in the kernel: nothing in the worker can end that.

@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
 use rand_core::TryRng;
+use rustix::io::Errno;
+use rustix::rand::GetRandomFlags;
 use sha2::{Digest, Sha256};
 use wasmtime_wasi::clocks::{MonotonicClock, WallClock};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
@@ -66,12 +68,19 @@ impl Given {
                 builder.monotonic_clock(Counting(Cell::new(0)));
             }
         }
-        if let Random::Seeded(seed) = self.grants.random {
-            let mut number = [0; 16];
-            let Ok(()) = Stream::new(seed, "seed").try_fill_bytes(&mut number);
-            builder.secure_random(Stream::new(seed, "secure"));
-            builder.insecure_random(Stream::new(seed, "insecure"));
-            builder.insecure_random_seed(u128::from_le_bytes(number));
+        match self.grants.random {
+            // The engine's own generators are threads' variables: a fork copies their state, so that all workers of a zygote would draw
+            // the same numbers.
+            Random::Secure => {
+                let Ok(number) = u128_of(&mut Kernel);
+                builder.secure_random(Kernel).insecure_random(Kernel).insecure_random_seed(number);
+            }
+            Random::Seeded(seed) => {
+                let Ok(number) = u128_of(&mut Stream::new(seed, "seed"));
+                builder.secure_random(Stream::new(seed, "secure"));
+                builder.insecure_random(Stream::new(seed, "insecure"));
+                builder.insecure_random_seed(number);
+            }
         }
     }
 
@@ -148,6 +157,42 @@ impl HostMonotonicClock for Counting {
         let now = self.0.get();
         self.0.set(now.saturating_add(RESOLUTION_NANOS));
         now
+    }
+}
+
+fn u128_of<R: TryRng>(generator: &mut R) -> Result<u128, R::Error> {
+    let mut number = [0; 16];
+    generator.try_fill_bytes(&mut number)?;
+    Ok(u128::from_le_bytes(number))
+}
+
+/// The kernel's random numbers. Nothing of them is kept in the process: what is not there cannot be copied by a fork.
+struct Kernel;
+
+impl TryRng for Kernel {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes).map(|()| u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes).map(|()| u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, mut out: &mut [u8]) -> Result<(), Infallible> {
+        while !out.is_empty() {
+            match rustix::rand::getrandom(&mut *out, GetRandomFlags::empty()) {
+                Ok(len) => out = &mut out[len..],
+                // A long draw is interrupted by the ticker.
+                Err(Errno::INTR) => {}
+                // Weaker numbers are no substitute. The kernel gives them, once it has started up, unless a filter of system calls forbids it.
+                Err(e) => panic!("the kernel gives no random numbers: {e}"),
+            }
+        }
+        Ok(())
     }
 }
 
