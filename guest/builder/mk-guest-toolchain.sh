@@ -1,24 +1,28 @@
 #!/bin/bash
 # usage: mk-guest-toolchain.sh DEST
 #
-# Makes DEST/usr, a rustc with a standard library for wasm32-wasip2, out of Debian packages: for machines on which
-# `rustup target add wasm32-wasip2` is not possible. Needs Debian 12 or later on x86_64, and an active Rust toolchain from
-# rustup (for cargo and the linkers). Installs nothing and needs no root: the packages are unpacked into DEST. About 140 MB
-# are downloaded, 512 MB kept, and one minute of processor time goes into the standard library.
+# Makes DEST/usr, a rustc with a standard library for wasm32-wasip2, from Debian packages. For machines on
+# which `rustup target add wasm32-wasip2` is not possible.
+#
+# Needs Debian 12 or later on x86_64, and an active Rust toolchain from rustup (its cargo and its linkers are
+# used). Installs nothing and needs no root: the packages are unpacked into DEST. Downloads about 140 MB,
+# keeps 512 MB, and compiles the standard library in one minute of processor time.
 set -euo pipefail
 
 say() { echo "guest toolchain: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
-[ "$(uname -sm)" = "Linux x86_64" ] || fail "the Debian packages are used on x86_64 only"
+[ "$(uname -sm)" = "Linux x86_64" ] ||
+    fail "only for Linux on x86_64, whose Debian packages the script knows; this is $(uname -sm)"
 final=$(mkdir -p "$1" && cd "$1" && pwd)
-# Renamed when it is complete, so that an interrupted run leaves nothing that looks like a toolchain.
+# DEST gets its name at the end: an interrupted run leaves nothing that looks like a toolchain.
 dest=$final.partial
 rm -rf "$final" "$dest"
 mkdir -p "$dest/debs"
 
 linkers=$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-gnu/bin
-[ -x "$linkers/wasm-component-ld" ] || fail "the active Rust toolchain has no wasm-component-ld; rustup's have it from 1.82 on"
+[ -x "$linkers/wasm-component-ld" ] ||
+    fail "the active Rust toolchain has no wasm-component-ld; activate one of rustup's, 1.82 or later"
 cargo=$(rustup which cargo 2>/dev/null || command -v cargo)
 
 update_lists() {
@@ -36,33 +40,38 @@ download() {
     minor=$(echo "$version" | cut -d. -f1,2)
     llvm=$(apt-cache depends "libstd-rust-web-$minor" | awk '/Depends: libllvm/ { print $2 }')
     say "downloading rustc-web $version"
-    (cd "$dest/debs" && apt-get download -qq "rustc-web=$version" "libstd-rust-web-$minor=$version" \
-        "libstd-rust-web-dev=$version" "rust-web-src=$version" "$llvm" libz3-4 libedit2 wasi-libc 2>"$dest/apt.log")
+    (
+        cd "$dest/debs"
+        apt-get download -qq "rustc-web=$version" "libstd-rust-web-$minor=$version" \
+            "libstd-rust-web-dev=$version" "rust-web-src=$version" \
+            "$llvm" libz3-4 libedit2 wasi-libc 2>"$dest/apt.log"
+    )
 }
 
-# Lists older than a day may name packages that are no longer there, or an older compiler.
+# Package lists older than a day may name packages that have been removed since, or an older compiler.
 if [ -z "$(find /var/lib/apt/lists -name '*_Packages*' -mtime -1 -print -quit 2>/dev/null)" ]; then
     update_lists || true
 fi
 if ! download; then
-    update_lists || fail "rustc-web cannot be downloaded with these package lists; 'apt-get update' as root may help"
-    download || { cat "$dest/apt.log" >&2 || true; fail "rustc-web cannot be downloaded"; }
+    update_lists || fail "no rustc-web with these package lists; run 'apt-get update' as root, then try again"
+    download || { cat "$dest/apt.log" >&2 || true; fail "cannot download rustc-web"; }
 fi
 
 cd "$dest"
 say "unpacking"
 for deb in debs/*.deb; do
     case $deb in
-        # Of the compiler's source only the standard library.
+        # The compiler's source is large. Only the standard library's part of it is needed.
         debs/rust-web-src*)
-            dpkg --fsys-tarfile "$deb" | tar -x --wildcards './usr/src/rustc-*/library' './usr/lib/rustlib/src*' ;;
+            dpkg --fsys-tarfile "$deb" |
+                tar -x --wildcards './usr/src/rustc-*/library' './usr/lib/rustlib/src*' ;;
         *) dpkg -x "$deb" . ;;
     esac
 done
 rm -rf debs apt.log
 
-# As rustup lays a toolchain out: the shared libraries in lib/, the linkers beside the host's standard library. The linkers
-# are linked to, not copied: rust-lld finds its LLVM next to itself.
+# The layout of a toolchain of rustup: shared libraries in lib/, linkers beside the host's standard library.
+# The linkers are symbolic links and not copies, because rust-lld finds its LLVM next to its own file.
 for library in usr/lib/x86_64-linux-gnu/*.so*; do
     ln -sf "x86_64-linux-gnu/$(basename "$library")" "usr/lib/$(basename "$library")"
 done
@@ -70,7 +79,7 @@ ln -sfn "$linkers" usr/lib/rustlib/x86_64-unknown-linux-gnu/bin
 ln -sf "$cargo" usr/bin/cargo
 export LD_LIBRARY_PATH=$dest/usr/lib
 if ldd usr/bin/rustc usr/lib/*.so* | grep "not found" >&2; then
-    fail "shared libraries are missing"
+    fail "the unpacked rustc needs the shared libraries above, which no downloaded package has"
 fi
 
 target=wasm32-wasip2
@@ -78,11 +87,19 @@ lib=$dest/usr/lib/rustlib/$target/lib
 mkdir -p "$lib/self-contained"
 cp usr/lib/wasm32-wasi/{crt1-command.o,crt1-reactor.o,libc.a} "$lib/self-contained/"
 
-# The standard library is built once, so that guests need neither nightly features nor its source: with bitcode, for guests
-# that are linked with LTO, and without the paths of this machine, which would end up in the messages of panics.
+# The standard library is compiled here, once: guests then need neither nightly features nor its source. It
+# has bitcode, for guests that are linked with LTO. It has no paths of this machine, which messages of panics
+# would show.
 say "compiling the standard library for $target"
 mkdir -p std/src
-printf '[package]\nname = "std-build"\nversion = "0.0.0"\nedition = "2021"\n[lib]\n[workspace]\n' > std/Cargo.toml
+cat > std/Cargo.toml <<'EOT'
+[package]
+name = "std-build"
+version = "0.0.0"
+edition = "2021"
+[lib]
+[workspace]
+EOT
 echo > std/src/lib.rs
 (
     cd std
@@ -100,4 +117,4 @@ find "std/target/$target/release/deps" -name 'lib*.rlib' ! -name 'libstd_build-*
 rm -rf std usr/src usr/lib/rustlib/src usr/share usr/include usr/lib/wasm32-wasi
 cd /
 mv "$dest" "$final"
-say "made $("$final/usr/bin/rustc" --version 2>/dev/null || LD_LIBRARY_PATH=$final/usr/lib "$final/usr/bin/rustc" --version)"
+say "made $(LD_LIBRARY_PATH=$final/usr/lib "$final/usr/bin/rustc" --version)"

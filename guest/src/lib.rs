@@ -1,5 +1,6 @@
-//! Guests for wpool, which is Python's `multiprocessing` for code that nobody has to trust: a function of one record,
-//! compiled to a WebAssembly component, runs in a pool of sandboxed worker processes.
+//! Write guests for wpool, which is Python's `multiprocessing` for code you do not trust. A guest is a
+//! function of one record, compiled to a WebAssembly component. wpool runs it in a pool of sandboxed worker
+//! processes.
 //!
 //! ```
 //! use wpool_guest::process;
@@ -21,20 +22,24 @@
 //!
 //! # Records and results
 //!
-//! A task takes nothing or one value, which is read from the bytes of its record (for `wpool map`, one line without its
-//! line ending), and returns one, which is written as the result:
+//! A task takes one argument or none. The argument is read from the bytes of the task's record (for
+//! `wpool map`, one line without its line ending). The returned value is written as the result.
 //!
 //! | type | as the argument | as the result |
 //! |---|---|---|
 //! | [`String`], `&str` | the record, which must be UTF-8 | as it is |
-//! | `Vec<u8>`, `&[u8]`, `[u8; N]` | the record, whatever it is (of exactly N bytes) | as it is |
-//! | integers, floats, [`bool`], [`char`] | parsed from the record without the white space around it | as `{}` shows it |
+//! | `Vec<u8>`, `&[u8]` | the record | as it is |
+//! | `[u8; N]` | the record, which must have N bytes | as it is |
+//! | integers, floats, [`bool`], [`char`] | parsed from the record, without white space around it | as `{}` shows it |
 //! | `()` | | empty |
-//! | any other type that serde knows: structs, enums, tuples, `Vec<T>`, `Option<T>`, maps | JSON | JSON |
+//! | other serde types: structs, enums, tuples, `Vec<T>`, `Option<T>`, maps | JSON | JSON |
 //!
-//! A record that cannot be read as the argument's type is an error of that task, and the function is not called.
-//! A task may return `Result<U, E>` where `E` can be displayed: an `Err` is what raising an exception is in Python, the task
-//! fails with that message and the worker goes on with the next. So it does after a panic, whose message is written to stderr.
+//! If a record does not fit the argument's type, the task fails with a message, and the function is not
+//! called.
+//!
+//! A task may return `Result<U, E>`, where `E` implements [`Display`](std::fmt::Display). An `Err`
+//! corresponds to an exception in Python: the task fails with that message, and the worker goes on with the
+//! next task. A panic fails the task, too; its message goes to stderr.
 //!
 //! ```
 //! #[derive(serde::Deserialize)]
@@ -54,8 +59,8 @@
 //!
 //! # State
 //!
-//! By default each task gets a new instance of the component, so that no record can influence another's result. A guest
-//! whose state is the point says how to make it, as `initializer` and `initargs` do in Python:
+//! By default each task gets a new instance of the component, so no record influences the result of another
+//! one. A guest that needs state has an initializer for it, as `initializer` and `initargs` in Python:
 //!
 //! ```
 //! use std::sync::OnceLock;
@@ -83,19 +88,20 @@
 //!
 //! # Many records in one call
 //!
-//! A call from the host costs more than a short task does. So the attribute exports a second function beside `run`, `run-many` of the world
-//! `wpool:task/batch-task`, which does the same for many records and hands in each outcome before it begins the next. The host
-//! uses it where one instance serves for all tasks; neither the guest nor whoever waits for its results can tell.
+//! A call from the host costs more than a short task. So [`task`] exports a second function beside `run`:
+//! `run-many` of the world `wpool:task/batch-task`. It runs the task for many records, and reports each
+//! outcome before it begins the next record. The host may use it if one instance serves all tasks of a
+//! worker. Results and errors are the same.
 //!
 //! # Testing a guest
 //!
-//! The attributes leave the function as it is, and outside WebAssembly they export nothing, so an ordinary `cargo test` may
-//! call it; [`process`] then answers for the test's own process.
+//! The attributes leave the function unchanged, and export nothing outside WebAssembly. An ordinary test may
+//! call the function; the functions of [`process`] then describe the process of the test.
 //!
 //! # Features
 //!
-//! `json` (default): arguments and results of serde types. Without it a guest depends on no crate but the small runtime of
-//! its bindings.
+//! `json` (default): arguments and results of serde types. Without it a guest depends only on the small
+//! runtime of its bindings.
 
 #[doc(hidden)]
 pub mod bindings;
@@ -107,8 +113,8 @@ mod record;
 
 /// Makes a function the task of this component: exports it as `run` of the world `wpool:task/task`.
 ///
-/// For `fn(T) -> U`, `fn() -> U`, and both with `Result<U, E>` where `E` can be displayed; the [crate's](crate) page has the
-/// types. A component has one task.
+/// The function is `fn(T) -> U` or `fn() -> U`; `U` may be a `Result`. The page of the [crate] has the types
+/// for arguments and results. A component has one task.
 ///
 /// ```
 /// #[wpool_guest::task]
@@ -117,7 +123,7 @@ mod record;
 /// }
 /// ```
 ///
-/// What cannot be a task does not compile:
+/// Other items do not compile:
 ///
 /// ```compile_fail
 /// #[wpool_guest::task]
@@ -169,9 +175,9 @@ pub use wpool_guest_macro::task;
 
 /// Makes a function the initializer of this component: exports it as `init` of the world `wpool:task/init`.
 ///
-/// For `fn(Vec<String>)` and `fn()`, both with or without `-> Result<(), E>` where `E` can be displayed. It is called once in
-/// each worker before its first task, with the arguments of `--init-arg`. An `Err` or a panic breaks the pool, once, with
-/// that message.
+/// The function is `fn(Vec<String>)` or `fn()`, and returns nothing or `Result<(), E>`, where `E` implements
+/// [`Display`](std::fmt::Display). It is called once in each worker before its first task, with the arguments
+/// of `--init-arg`. An `Err` or a panic breaks the pool, once, with that message.
 ///
 /// ```
 /// # use std::sync::atomic::{AtomicU32, Ordering};
@@ -198,10 +204,11 @@ pub use wpool_guest_macro::task;
 /// ```
 pub use wpool_guest_macro::init;
 
-/// Makes a function the last one called: exports it as `shutdown` of the world `wpool:task/shutdown`.
+/// Makes a function the last call of an instance: exports it as `shutdown` of the world
+/// `wpool:task/shutdown`.
 ///
-/// For `fn()`. It is called once before an instance that has run is retired in good order, and not when a worker is
-/// terminated.
+/// The function is `fn()`. It is called once before an instance that has run is retired in good order, and
+/// not when a worker is terminated.
 ///
 /// ```
 /// #[wpool_guest::shutdown]
@@ -222,7 +229,7 @@ pub use wpool_guest_macro::init;
 /// ```
 pub use wpool_guest_macro::shutdown;
 
-/// What the attributes expand to. Not for anybody else.
+/// The items that the attributes expand to. Not for use.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings;
@@ -233,7 +240,7 @@ pub mod __private {
     pub use crate::record::{JsonArgument, JsonValue};
     pub use crate::record::{OtherArgument, OtherValue, PlainOutcome, RecordArgument, RecordValue, ResultOutcome};
 
-    /// The traits whose methods the expansion calls, in scope at once.
+    /// The traits whose methods the expansion calls: one `use` brings all of them into scope.
     pub mod traits {
         #[cfg(feature = "json")]
         pub use crate::record::{JsonArgument as _, JsonValue as _};

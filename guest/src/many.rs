@@ -1,9 +1,10 @@
-//! The export `run-many`, lifted by hand.
+//! The export `run-many`, written by hand.
 //!
-//! It does what the generated code would do (`bindings::many`, whose import and description of the world it uses), except that it takes the
-//! records one after the other from where the host has put them, and makes no list of them first. The allocation of that list
-//! could fail, and the message for that would be in every guest: in the smallest, three quarters of the component, and all of
-//! WASI's imports.
+//! The generated code of `bindings::many` would first collect the records in a `Vec`. Its allocation can
+//! fail, and the message for that failure would be in every guest: in the smallest one it is three quarters
+//! of the component, and the reason for all of WASI's imports. [`run_many`] takes the records one by one from
+//! the memory that the host has filled. The import `report` and the section that describes the world are the
+//! generated ones.
 #![allow(unsafe_code, reason = "the canonical ABI: memory that the host has allocated for us")]
 
 use std::alloc::{Layout, dealloc};
@@ -12,7 +13,7 @@ pub use crate::bindings::many::export_many;
 use crate::bindings::many::wpool::task::batch::report;
 use crate::bindings::task::Guest;
 
-/// A `list<u8>` in a list, as the canonical ABI lays it out.
+/// A `list<u8>` as an element of a list, in the layout of the canonical ABI.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 struct Record {
@@ -20,21 +21,21 @@ struct Record {
     len: usize,
 }
 
-/// Runs each record and reports its outcome, until the host has had enough.
+/// Runs the task for each record and reports its outcome, until `report` gives `false`.
 ///
 /// # Safety
-/// The arguments are those of a call of the export `run-many`.
+/// `records` and `count` are the arguments of a call of the export `run-many`, and of no other call before.
 pub unsafe fn run_many<T: Guest>(records: *mut u8, count: usize) {
     wit_bindgen::rt::run_ctors_once();
     let records = records.cast::<Record>();
     let mut goes_on = true;
     for at in 0..count {
-        // SAFETY: the host has put `count` records there, aligned, and all of them are ours.
+        // SAFETY: the caller vouches for an aligned list of `count` records, which this call owns.
         let Record { bytes, len } = unsafe { records.add(at).read() };
-        // SAFETY: it has allocated each with `cabi_realloc`, which takes it from the global allocator, with a length of `len` and an
-        // alignment of 1; this is the only time that it is taken from the list.
+        // SAFETY: the host has allocated the bytes of each record by `cabi_realloc`, which uses the global
+        // allocator, with the size `len` and the alignment 1. The loop takes each record from the list once.
         let record = unsafe { Vec::from_raw_parts(bytes, len, len) };
-        // The records that are not wanted any more are only freed.
+        // Once `report` has given `false`, the remaining records are not run. They are only freed.
         if goes_on {
             let outcome = T::run(record);
             goes_on = report(match &outcome {
@@ -44,7 +45,8 @@ pub unsafe fn run_many<T: Guest>(records: *mut u8, count: usize) {
         }
     }
     if count > 0 {
-        // SAFETY: the list itself came from the same allocator with this very layout, which was valid there, and nothing refers to it any more.
+        // SAFETY: the host has allocated the list by `cabi_realloc` with this layout, so the layout is valid.
+        // The loop has copied each `Record` out of the list: nothing refers to it any more.
         unsafe {
             dealloc(
                 records.cast(),
@@ -54,7 +56,7 @@ pub unsafe fn run_many<T: Guest>(records: *mut u8, count: usize) {
     }
 }
 
-/// In the place of the generated macro of this name: exports [`run_many`].
+/// Replaces the generated macro that `export_many` expands to, and exports [`run_many`].
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_run_many {

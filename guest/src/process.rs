@@ -1,7 +1,7 @@
-//! What a guest may ask about the process it runs in: `multiprocessing.current_process()` in Python.
+//! The worker process that runs this guest: `multiprocessing.current_process()` in Python.
 //!
-//! A guest that asks nothing does not import `wpool:process/current`. Outside WebAssembly, in a guest's unit tests, the
-//! answers are those of the test's own process.
+//! Only a guest that calls one of these functions imports `wpool:process/current`. Outside WebAssembly, in a
+//! guest's unit tests, they describe the process of the test.
 //!
 //! ```
 //! use wpool_guest::process;
@@ -25,21 +25,21 @@ pub fn id() -> u32 {
     current::id()
 }
 
-/// Which worker of its pool this is, from 1 on; 0 where there is no pool.
+/// The number of this worker in its pool, from 1 on; 0 if there is no pool.
 ///
-/// A worker that replaces another has a new index.
+/// A worker that replaces another one has a new number.
 pub fn worker_index() -> u32 {
     current::worker_index()
 }
 
-/// Which attempt at the current task this is: 1 for the first, more after a retry.
+/// The number of the attempt at the current task: 1 for the first, more after a retry.
 pub fn attempt() -> u32 {
     current::attempt()
 }
 
 /// Whether the host has asked this process to stop.
 ///
-/// A guest that computes for long may look at it now and then and return early.
+/// A guest that computes for long may call this now and then, and return early.
 ///
 /// ```
 /// # use wpool_guest::process;
@@ -61,7 +61,7 @@ pub fn should_stop() -> bool {
     current::should_stop()
 }
 
-/// Stands in for the host.
+/// The host's answers outside WebAssembly, where there is no host.
 #[cfg(not(target_arch = "wasm32"))]
 mod current {
     pub(super) fn name() -> String {

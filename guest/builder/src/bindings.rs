@@ -1,19 +1,24 @@
-//! `cargo guests bindings`: writes guest/src/bindings/ from wit/, so that a guest's cold build needs no generator.
+//! `cargo guests bindings`: writes guest/src/bindings/ from wit/, so that a guest's cold build needs no
+//! generator.
 //!
-//! Each export has a world of its own: a section that describes a world ends up in the component only where its
-//! export macro is used, and the linker merges the sections it finds. So a guest may export any subset.
+//! Each export has a world of its own, so that a guest may export any subset. The section that describes a
+//! world is in a component only if the guest uses that world's export macro, and the linker merges these
+//! sections.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use wit_bindgen_core::Files;
 use wit_bindgen_core::wit_parser::Resolve;
 use wit_bindgen_rust::Opts;
 
-/// One file of bindings: where the world is, and the name of its export macro, if it exports anything.
+/// One file of bindings.
 struct Bindings {
+    /// The directory of the WIT package.
     package: &'static str,
+    /// The world, and the name of the file.
     world: &'static str,
+    /// The macro that a guest's exports expand to. `None` if the world exports nothing.
     export_macro: Option<&'static str>,
 }
 
@@ -25,18 +30,27 @@ const ALL: [Bindings; 5] = [
     Bindings { package: "wit/process", world: "asking", export_macro: None },
 ];
 
-/// Writes the bindings, or with `check` only compares them. Returns the names of the files that differ.
-pub(crate) fn bindings(root: &Path, check: bool) -> anyhow::Result<Vec<String>> {
+/// A file whose bindings are not those of today's wit/.
+pub(crate) struct Stale {
+    pub(crate) path: PathBuf,
+    fresh: String,
+}
+
+impl Stale {
+    pub(crate) fn write(&self) -> anyhow::Result<()> {
+        std::fs::write(&self.path, &self.fresh).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+/// The files that differ from what the generator makes of wit/ now.
+pub(crate) fn stale(root: &Path) -> anyhow::Result<Vec<Stale>> {
     let mut stale = Vec::new();
-    for each in &ALL {
-        let path = root.join("guest/src/bindings").join(format!("{}.rs", each.world));
-        let fresh = generate(root, each).with_context(|| format!("the world `{}`", each.world))?;
-        if std::fs::read_to_string(&path).ok().as_ref() == Some(&fresh) {
-            continue;
-        }
-        stale.push(format!("guest/src/bindings/{}.rs", each.world));
-        if !check {
-            std::fs::write(&path, fresh).with_context(|| path.display().to_string())?;
+    for bindings in &ALL {
+        let path = root.join("guest/src/bindings").join(format!("{}.rs", bindings.world));
+        let fresh = generate(root, bindings)
+            .with_context(|| format!("no bindings for the world `{}` of {}", bindings.world, bindings.package))?;
+        if std::fs::read_to_string(&path).ok().as_ref() != Some(&fresh) {
+            stale.push(Stale { path, fresh });
         }
     }
     Ok(stale)
@@ -56,7 +70,7 @@ fn generate(root: &Path, bindings: &Bindings) -> anyhow::Result<String> {
 fn options(bindings: &Bindings) -> Opts {
     Opts {
         format: true,
-        // The macros are expanded in the guest's crate, which does not depend on wit-bindgen itself.
+        // The export macros expand in the guest's crate, which does not depend on wit-bindgen itself.
         runtime_path: Some("wit_bindgen::rt".into()),
         default_bindings_module: Some(format!("::wpool_guest::__private::bindings::{}", bindings.world)),
         pub_export_macro: bindings.export_macro.is_some(),

@@ -1,44 +1,48 @@
-//! `cargo guests check`: whether the checked-in components still are what the sources say.
+//! `cargo guests check`: compares the checked-in components with a fresh build of their sources.
 //!
-//! Not by their bytes, which differ from one toolchain to another, but by what they export and by what they do.
+//! The comparison is of exports and results. The bytes differ from one toolchain to another.
 
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
+use anyhow::{Context as _, Result, ensure};
+
 use crate::examples::{Example, Examples};
 use crate::{json, prebuilt};
 
-/// Compares each guest, and prints a line about it. Whether all are equal.
-pub(crate) fn check(root: &Path, examples: &Examples, wpool: &Path) -> Result<bool, String> {
-    let wpool = std::path::absolute(wpool).map_err(|error| error.to_string())?;
-    let mut equal = no_others(root, examples)?;
+/// Compares each guest and prints a line about it. `true` if all are equal.
+pub(crate) fn check(root: &Path, examples: &Examples, wpool: &Path) -> Result<bool> {
+    let wpool = std::path::absolute(wpool).with_context(|| format!("no absolute path of {}", wpool.display()))?;
+    let mut equal = every_component_has_a_source(root, examples)?;
     for example in &examples.all {
-        let differences = compare(root, examples, example, &wpool)?;
+        let differences = compare(root, examples, example, &wpool)
+            .with_context(|| format!("cannot compare the components of the guest `{}`", example.name))?;
         let verdict = if differences.is_empty() { "equal" } else { "DIFFERENT" };
         println!("{:>9}  {}", verdict, example.name);
         differences.iter().for_each(|line| println!("           {line}"));
         equal &= differences.is_empty();
     }
     if !equal {
-        println!("`cargo guests update` writes the checked-in components anew");
+        println!("`cargo guests update` replaces the checked-in components by those of the fresh build");
     }
     Ok(equal)
 }
 
-/// Whether each checked-in component still has a source.
-fn no_others(root: &Path, examples: &Examples) -> Result<bool, String> {
-    let paths = prebuilt::checked_in(root).map_err(|error| format!("guest/prebuilt: {error}"))?;
+/// Prints a line about each checked-in component whose source has been removed. `true` if there is none.
+fn every_component_has_a_source(root: &Path, examples: &Examples) -> Result<bool> {
     let has_source =
         |path: &Path| examples.all.iter().any(|example| path.file_stem() == Some(OsStr::new(&example.name)));
-    let others: Vec<_> = paths.iter().filter(|path| !has_source(path)).collect();
-    for path in &others {
+    let mut paths = prebuilt::checked_in(root)?;
+    paths.retain(|path| !has_source(path));
+    for path in &paths {
         println!("DIFFERENT  {} has no source in guest/examples", path.display());
     }
-    Ok(others.is_empty())
+    Ok(paths.is_empty())
 }
 
-fn compare(root: &Path, examples: &Examples, example: &Example, wpool: &Path) -> Result<Vec<String>, String> {
+/// The lines in which the checked-in component of a guest and the fresh one differ.
+fn compare(root: &Path, examples: &Examples, example: &Example, wpool: &Path) -> Result<Vec<String>> {
     let old = prebuilt::component(root, example);
     if !old.exists() {
         return Ok(vec![format!("{} is missing", old.display())]);
@@ -52,34 +56,35 @@ fn compare(root: &Path, examples: &Examples, example: &Example, wpool: &Path) ->
     Ok(lines)
 }
 
-/// What `wpool inspect --json` says that the component exports, one a line.
-fn exports(wpool: &Path, component: &Path) -> Result<String, String> {
+/// The exports that `wpool inspect --json` lists for the component, one a line.
+fn exports(wpool: &Path, component: &Path) -> Result<String> {
     let (output, code) = run(Command::new(wpool).arg("inspect").arg(component).arg("--json"))?;
-    if code != Some(0) {
-        return Err(format!("wpool cannot inspect {}", component.display()));
-    }
-    json::elements(&output, "exports")
-        .map(|exports| exports.join("\n"))
-        .ok_or_else(|| format!("wpool inspect --json names no exports of {}", component.display()))
+    ensure!(code == Some(0), "`wpool inspect` failed for {}", component.display());
+    let exports = json::elements(&output, "exports")
+        .with_context(|| format!("`wpool inspect --json` lists no exports of {}", component.display()))?;
+    Ok(exports.join("\n"))
 }
 
-/// What `wpool map` writes, and its exit code. With one worker, so that the workers' names are the same each time.
-fn results(wpool: &Path, component: &Path, samples: &Path) -> Result<String, String> {
+/// The output of `wpool map`, and its exit code. One worker does all tasks: then the workers' names in the
+/// results are the same in each run.
+fn results(wpool: &Path, component: &Path, samples: &Path) -> Result<String> {
     let (output, code) = run(Command::new(wpool).arg("map").arg(component).arg(samples).args(["-j", "1"]))?;
     let code = code.map_or_else(|| "by a signal".to_owned(), |code| code.to_string());
     Ok(format!("{}\nexit {code}", mask_process_ids(output.trim_end_matches('\n'))))
 }
 
-fn run(command: &mut Command) -> Result<(String, Option<i32>), String> {
-    let output = command.output().map_err(|error| format!("{command:?} cannot be run: {error}"))?;
+/// What the command writes to stdout, and its exit code. `None` as the code: a signal has ended it.
+fn run(command: &mut Command) -> Result<(String, Option<i32>)> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     let code = output.status.code();
+    // 1 is a map with failed tasks, which is what some samples are for. Any other code needs its explanation.
     if !matches!(code, Some(0 | 1)) {
         eprint!("{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok((String::from_utf8_lossy(&output.stdout).into_owned(), code))
 }
 
-/// `(process 4711)` as `(process ..)`.
+/// Replaces each `(process 4711)` by `(process ..)`: process ids differ from run to run.
 fn mask_process_ids(text: &str) -> String {
     const BEFORE: &str = "(process ";
     let mut parts = text.split(BEFORE);
@@ -91,7 +96,7 @@ fn mask_process_ids(text: &str) -> String {
     masked
 }
 
-/// The lines that only one of them has, at the same place.
+/// Compares the texts line by line. Each difference gives the line of `old`, then that of `new`.
 fn differences(what: &str, old: &str, new: &str) -> Vec<String> {
     let (old, new): (Vec<_>, Vec<_>) = (old.lines().collect(), new.lines().collect());
     let mut lines = Vec::new();
@@ -118,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_is_shown() {
+    fn only_lines_that_differ_are_shown() {
         assert!(differences("results", "a\nb", "a\nb").is_empty());
         assert_eq!(
             differences("results", "a\nb", "a\nc\nd"),

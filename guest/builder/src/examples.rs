@@ -1,6 +1,8 @@
-//! The guest programs: where they are, how they are compiled.
+//! The guest programs of guest/examples: their list, their files, their build.
 
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
 
 use crate::Lock;
 use crate::toolchain::{TARGET, Toolchain};
@@ -14,18 +16,19 @@ pub(crate) struct Examples {
 /// One guest: a package of the workspace guest/examples.
 pub(crate) struct Example {
     pub(crate) name: String,
-    /// What its Cargo.toml says of it.
+    /// The `description` of its Cargo.toml.
     pub(crate) description: String,
 }
 
 impl Examples {
     /// All packages, by name.
-    pub(crate) fn list(root: &Path) -> Result<Self, String> {
+    pub(crate) fn list(root: &Path) -> Result<Self> {
         let mut examples = Examples { all: Vec::new(), root: root.to_owned() };
         let directory = examples.directory();
-        let unreadable = |error| format!("{} cannot be read: {error}", directory.display());
-        for entry in std::fs::read_dir(&directory).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
+        let unreadable = || format!("cannot read the directory {}", directory.display());
+        for entry in std::fs::read_dir(&directory).with_context(unreadable)? {
+            let path = entry.with_context(unreadable)?.path();
+            // Any other directory is no package: `target`, or the texts of `wat`.
             if let Ok(manifest) = std::fs::read_to_string(path.join("Cargo.toml")) {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let description = string_value(&manifest, "description").unwrap_or_default();
@@ -46,19 +49,19 @@ impl Examples {
     }
 
     /// The size of the compiled component in bytes.
-    pub(crate) fn size(&self, example: &Example) -> Result<u64, String> {
+    pub(crate) fn size(&self, example: &Example) -> Result<u64> {
         let path = self.component(example);
-        let metadata = std::fs::metadata(&path);
-        metadata.map(|metadata| metadata.len()).map_err(|error| format!("{}: {error}", path.display()))
+        let metadata = std::fs::metadata(&path).with_context(|| format!("no component at {}", path.display()))?;
+        Ok(metadata.len())
     }
 
-    /// Records for comparing two components of a guest, one a line.
+    /// The file of records, one a line, by which two components of a guest are compared.
     pub(crate) fn samples(&self, example: &Example) -> PathBuf {
         self.directory().join(&example.name).join("samples.txt")
     }
 
-    pub(crate) fn build(&self, toolchain: &Toolchain, lock: Lock) -> Result<(), String> {
-        // First, since the paths of the dependencies are part of the flags.
+    pub(crate) fn build(&self, toolchain: &Toolchain, lock: Lock) -> Result<()> {
+        // Dependencies first: `remap_paths` lists the directories that they are unpacked into.
         self.fetch(toolchain, lock);
         let mut cargo = toolchain.command("cargo");
         cargo.args(["build", "--release", "--target", TARGET]).current_dir(self.directory());
@@ -66,18 +69,21 @@ impl Examples {
         if lock == Lock::Frozen {
             cargo.arg("--locked");
         }
-        let status = cargo.status().map_err(|error| format!("cargo cannot be run: {error}"))?;
-        if status.success() { Ok(()) } else { Err("the guests do not compile".into()) }
+        let status = cargo.status().context("cannot run cargo")?;
+        ensure!(status.success(), "the guests do not compile: cargo has said above why");
+        Ok(())
     }
 
-    /// Keeps this machine's paths out of the components, where the messages of panics would show them. By --config, since
-    /// the environment's RUSTFLAGS would replace the flags in the workspace's own configuration.
+    /// The flags that keep this machine's paths out of the components: messages of panics would show them.
+    /// They go through `--config`, since RUSTFLAGS in the environment would replace the flags of the
+    /// workspace's own configuration.
     fn remap_paths(&self) -> String {
         let mut remaps = vec![(self.root.clone(), "/wpool".to_owned())];
         if let Some(home) = cargo_home() {
             let registries = home.join("registry/src");
             remaps.push((home, "/cargo".to_owned()));
-            // The last one that fits counts: dependencies by their names, whichever registry they come from.
+            // The compiler takes the last prefix that fits. A dependency is then shown by its name, without
+            // the registry, whose directory differs between machines.
             remaps.extend(directories(&registries).map(|path| (path, "/cargo/registry".to_owned())));
         }
         let flag = |(from, to): (PathBuf, String)| format!("--remap-path-prefix={}={to}", from.display());
@@ -85,7 +91,7 @@ impl Examples {
         format!("target.{TARGET}.rustflags={flags:?}")
     }
 
-    /// Downloads the dependencies. What goes wrong here goes wrong in the build, too, which says so.
+    /// Downloads the dependencies. Errors are ignored: the build meets the same ones, and reports them.
     fn fetch(&self, toolchain: &Toolchain, lock: Lock) {
         let mut cargo = toolchain.command("cargo");
         cargo.args(["fetch", "--quiet"]).current_dir(self.directory());
@@ -106,7 +112,8 @@ fn cargo_home() -> Option<PathBuf> {
     home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
 }
 
-/// The value of `name = "value"` on a line of its own, which is how our manifests are written.
+/// The value of a line `name = "value"`. The manifests of guest/examples have one key a line, so this needs
+/// no TOML parser.
 fn string_value(manifest: &str, name: &str) -> Option<String> {
     manifest.lines().find_map(|line| {
         let value = line.strip_prefix(name)?.trim_start().strip_prefix('=')?;

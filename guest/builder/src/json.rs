@@ -1,7 +1,7 @@
-//! As much JSON as it takes to compare one array of an object: no values are made of it, its text is cut in pieces.
+//! Cuts one array out of a JSON text, for comparing its elements as text. No values are decoded.
 
-/// The elements of the array that a member of the top-level object is, each as its text without white space outside of
-/// strings. `None` if there is no such member or the text is not of that shape.
+/// The elements of the array `member` of the top-level object, each as text without white space outside of
+/// strings. `None` if there is no such array.
 pub(crate) fn elements(text: &str, member: &str) -> Option<Vec<String>> {
     let object = compact(text);
     let members = pieces(&object, '{', '}')?;
@@ -16,7 +16,7 @@ fn compact(text: &str) -> String {
     text.chars().filter(|&c| scan.is_in_string(c) || !c.is_ascii_whitespace()).collect()
 }
 
-/// What stands between the commas of this object or array.
+/// The texts between the commas of this object or array.
 fn pieces(text: &str, open: char, close: char) -> Option<Vec<String>> {
     let inside = text.strip_prefix(open)?.strip_suffix(close)?;
     let mut pieces = vec![String::new()];
@@ -46,7 +46,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// Whether this character, the next one of the text, is part of a string (its quotes are, too).
+    /// Whether `c`, the next character of the text, is part of a string. The quotes are part of it.
     fn is_in_string(&mut self, c: char) -> bool {
         let was = self.in_string;
         match c {

@@ -1,7 +1,9 @@
-//! `cargo guests`: compiles the guest programs of guest/examples, and keeps their components in guest/prebuilt.
+//! `cargo guests`: compiles the guest programs of guest/examples, and keeps their components in
+//! guest/prebuilt.
 //!
-//! Guests are compiled for wasm32-wasip2 while the rest of the project is compiled for this machine, at times with another
-//! toolchain; `toolchain` finds or makes it. Nothing here changes the user's own toolchains.
+//! Guests are compiled for wasm32-wasip2, the rest of the project for this machine. If the active toolchain
+//! has no standard library for wasm32-wasip2, `toolchain` makes another one. The user's own toolchains stay
+//! as they are.
 
 #[cfg(feature = "bindings")]
 mod bindings;
@@ -14,6 +16,8 @@ mod toolchain;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Result, bail};
+
 use crate::examples::Examples;
 use crate::toolchain::Toolchain;
 
@@ -21,18 +25,18 @@ const HELP: &str = "\
 usage: cargo guests COMMAND
 
   build                compile the guests of guest/examples to components
-  update               build, and copy the components to guest/prebuilt
-  check --wpool PATH   build, and compare with the components of guest/prebuilt: what they export, and what
-                       this wpool gets from them for each guest's samples.txt
-  toolchain            find or make the toolchain, and print it
-  bindings [--check]   write guest/src/bindings from wit/, or only compare
-                       (as `cargo run -p wpool-guests --features bindings -- bindings`)
-  help                 print this
+  update               build, then copy the components to guest/prebuilt
+  check --wpool PATH   build, then compare with the components of guest/prebuilt: their exports, and their
+                       results when this wpool maps them over each guest's samples.txt
+  toolchain            find or make the toolchain, then print its path and its version
+  bindings [--check]   write guest/src/bindings from wit/, or only name the files that differ
+                       (needs the generator: `cargo run -p wpool-guests --features bindings -- bindings`)
+  help                 print this text
 
-The toolchain is the first of these:
+The toolchain is the first of these that is there:
   $WPOOL_GUEST_TOOLCHAIN       a directory that `guest/builder/mk-guest-toolchain.sh DIRECTORY` has made
-  the active one               if it has a standard library for wasm32-wasip2
-  target/guest-toolchain       made there from Debian packages where that is possible (140 MB to download)
+  the active toolchain         if it has a standard library for wasm32-wasip2
+  target/guest-toolchain       made from Debian packages when needed, on Debian only (140 MB to download)
 ";
 
 fn main() -> ExitCode {
@@ -41,15 +45,16 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(message) => {
-            eprintln!("error: {message}");
+        Err(error) => {
+            // The alternate form: the context, then each cause.
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Whether all is well; `false` where the output has already said what is not.
-fn run(arguments: &[&str]) -> Result<bool, String> {
+/// Runs one command. `Ok(false)`: something differs, and the output has named it.
+fn run(arguments: &[&str]) -> Result<bool> {
     let root = root();
     match arguments {
         ["build"] => build(&root, Lock::MayChange).map(|_| true),
@@ -60,17 +65,19 @@ fn run(arguments: &[&str]) -> Result<bool, String> {
             println!("{toolchain}\n{}", toolchain.version()?);
             Ok(true)
         }
-        ["bindings"] => write_bindings(&root, false),
-        ["bindings", "--check"] => write_bindings(&root, true),
+        ["bindings"] => write_bindings(&root),
+        ["bindings", "--check"] => check_bindings(&root),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(true)
         }
-        _ => Err(format!("these arguments are not understood\n\n{HELP}")),
+        [] => bail!("no command is given\n\n{HELP}"),
+        others => bail!("unknown arguments: {}\n\n{HELP}", others.join(" ")),
     }
 }
 
-/// The root of the project. Cargo says where this package is, which may have moved since it was compiled.
+/// The root of the project. The environment of `cargo run` comes first: the project may have moved since this
+/// program was compiled.
 fn root() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR");
     let package = package.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
@@ -84,13 +91,14 @@ enum Lock {
     Frozen,
 }
 
-/// The compiled guests, and with what.
+/// The compiled guests, and the toolchain that has compiled them.
 struct Build {
     examples: Examples,
     toolchain: Toolchain,
 }
 
-fn build(root: &Path, lock: Lock) -> Result<Build, String> {
+/// Compiles all guests, and prints the size and the path of each component.
+fn build(root: &Path, lock: Lock) -> Result<Build> {
     let toolchain = Toolchain::find_or_make(root)?;
     let examples = Examples::list(root)?;
     examples.build(&toolchain, lock)?;
@@ -103,15 +111,27 @@ fn build(root: &Path, lock: Lock) -> Result<Build, String> {
 }
 
 #[cfg(feature = "bindings")]
-fn write_bindings(root: &Path, check: bool) -> Result<bool, String> {
-    let stale = bindings::bindings(root, check).map_err(|error| format!("{error:#}"))?;
-    for path in &stale {
-        println!("{} {path}", if check { "differs from wit/:" } else { "written:" });
+fn write_bindings(root: &Path) -> Result<bool> {
+    for file in bindings::stale(root)? {
+        file.write()?;
+        println!("written: {}", file.path.display());
     }
-    Ok(!check || stale.is_empty())
+    Ok(true)
+}
+
+#[cfg(feature = "bindings")]
+fn check_bindings(root: &Path) -> Result<bool> {
+    let stale = bindings::stale(root)?;
+    for file in &stale {
+        println!("differs from wit/: {}", file.path.display());
+    }
+    Ok(stale.is_empty())
 }
 
 #[cfg(not(feature = "bindings"))]
-fn write_bindings(_root: &Path, _check: bool) -> Result<bool, String> {
-    Err("the generator is not compiled in; run `cargo run -p wpool-guests --features bindings -- bindings`".into())
+fn write_bindings(_root: &Path) -> Result<bool> {
+    bail!("the generator is not compiled in; run `cargo run -p wpool-guests --features bindings -- bindings`")
 }
+
+#[cfg(not(feature = "bindings"))]
+use write_bindings as check_bindings;

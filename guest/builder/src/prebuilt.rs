@@ -1,12 +1,15 @@
-//! The components that are checked in, for those who have no toolchain for guests.
+//! The checked-in components of guest/prebuilt: they make wpool's tests independent of a toolchain for
+//! guests.
 
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
 
 use crate::Build;
 use crate::examples::{Example, Examples};
 use crate::toolchain::TARGET;
 
-/// Where the checked-in component of a guest is.
+/// The path of a guest's checked-in component.
 pub(crate) fn component(root: &Path, example: &Example) -> PathBuf {
     directory(root).join(format!("{}.wasm", example.name))
 }
@@ -15,28 +18,31 @@ fn directory(root: &Path) -> PathBuf {
     root.join("guest/prebuilt")
 }
 
-/// Replaces all of them, and the README beside them.
-pub(crate) fn update(root: &Path, build: &Build) -> Result<(), String> {
+/// Replaces all checked-in components, and the README beside them.
+pub(crate) fn update(root: &Path, build: &Build) -> Result<()> {
+    // The text first: if it cannot be made, nothing is removed.
     let readme = readme(&build.examples, &build.toolchain.version()?)?;
-    replace(root, &build.examples, &readme).map_err(|error| format!("guest/prebuilt: {error}"))
-}
-
-fn replace(root: &Path, examples: &Examples, readme: &str) -> std::io::Result<()> {
-    std::fs::create_dir_all(directory(root))?;
+    let directory = directory(root);
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     for path in checked_in(root)? {
-        std::fs::remove_file(path)?;
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
-    for example in &examples.all {
-        std::fs::copy(examples.component(example), component(root, example))?;
+    for example in &build.examples.all {
+        let path = component(root, example);
+        std::fs::copy(build.examples.component(example), &path)
+            .with_context(|| format!("cannot copy the component to {}", path.display()))?;
     }
-    std::fs::write(directory(root).join("README.md"), readme)
+    let path = directory.join("README.md");
+    std::fs::write(&path, readme).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The components that are there, by name.
-pub(crate) fn checked_in(root: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The checked-in components, in the order of their names.
+pub(crate) fn checked_in(root: &Path) -> Result<Vec<PathBuf>> {
+    let directory = directory(root);
+    let unreadable = || format!("cannot read the directory {}", directory.display());
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(directory(root))? {
-        let path = entry?.path();
+    for entry in std::fs::read_dir(&directory).with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
         if path.extension().is_some_and(|extension| extension == "wasm") {
             paths.push(path);
         }
@@ -45,15 +51,15 @@ pub(crate) fn checked_in(root: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn readme(examples: &Examples, rustc: &str) -> Result<String, String> {
+fn readme(examples: &Examples, rustc: &str) -> Result<String> {
     let mut text = format!(
         "\
 # Prebuilt guests
 
-The guests of [`guest/examples`](../examples) as components, for trying wpool and for running its tests without a toolchain
-for WebAssembly. Each is what `cargo guests build` makes of its source; `cargo guests update` has written this directory, and
-`cargo guests check --wpool PATH` compares it with a fresh build: what each component exports, and its results for the
-records in the guest's `samples.txt`. The bytes differ from one toolchain to another.
+The guests of [`guest/examples`](../examples) as components: with them, trying and testing wpool needs no toolchain
+for WebAssembly. `cargo guests update` has written this directory from a build of the sources. `cargo guests check
+--wpool PATH` compares it with a fresh build: the exports of each component, and its results for the records of the
+guest's `samples.txt`. The bytes differ from one toolchain to another.
 
 - compiler: {rustc}
 - target: {TARGET}, release profile of `guest/examples/Cargo.toml`

@@ -1,12 +1,15 @@
-//! Finds a Rust toolchain that compiles for wasm32-wasip2, or makes one. Never changes the user's toolchains: a target
-//! that is added to one of them is for the user to add.
+//! Finds a Rust toolchain that compiles for wasm32-wasip2, or makes one.
+//!
+//! Never changes the user's toolchains: adding a target to one of them is the user's decision.
 
 use std::ffi::OsString;
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What guests are compiled for.
+use anyhow::{Context as _, Result, bail};
+
+/// The target that guests are compiled for.
 pub(crate) const TARGET: &str = "wasm32-wasip2";
 
 const NOTICE: &str = "\
@@ -15,15 +18,15 @@ const NOTICE: &str = "\
 *                                                                      *
 *     rustup target add wasm32-wasip2                                  *
 *                                                                      *
-* Until then the components in guest/prebuilt are as good, unless the  *
-* guests have changed.                                                 *
+* The components in guest/prebuilt need no toolchain. They are what    *
+* their sources are, unless a source has changed.                      *
 ************************************************************************";
 
-/// What guests are compiled with.
+/// The toolchain that guests are compiled with.
 pub(crate) enum Toolchain {
-    /// The active one, which has a standard library for the target.
+    /// The active toolchain of rustup.
     Active,
-    /// One in a directory of its own: its `usr`.
+    /// A toolchain that mk-guest-toolchain.sh has made: the path of its `usr`.
     Private(PathBuf),
 }
 
@@ -37,7 +40,9 @@ impl Display for Toolchain {
 }
 
 impl Toolchain {
-    pub(crate) fn find_or_make(root: &Path) -> Result<Self, String> {
+    /// The toolchain that `WPOOL_GUEST_TOOLCHAIN` names, else the active one, else the one in target/, which
+    /// is made if it is not there.
+    pub(crate) fn find_or_make(root: &Path) -> Result<Self> {
         if let Some(chosen) = std::env::var_os("WPOOL_GUEST_TOOLCHAIN") {
             return Toolchain::chosen(Path::new(&chosen));
         }
@@ -50,22 +55,27 @@ impl Toolchain {
             return Ok(private);
         }
         eprintln!("{NOTICE}");
-        Err(format!("the guests cannot be compiled: no standard library for {TARGET}"))
+        bail!("the guests cannot be compiled: no toolchain has a standard library for {TARGET}")
     }
 
-    fn chosen(directory: &Path) -> Result<Self, String> {
-        let directory = std::path::absolute(directory).map_err(|error| error.to_string())?;
+    /// The toolchain in a directory that the user has chosen. Never falls back on another one.
+    fn chosen(directory: &Path) -> Result<Self> {
+        let directory = std::path::absolute(directory)
+            .with_context(|| format!("WPOOL_GUEST_TOOLCHAIN={} is no path", directory.display()))?;
         let private = Toolchain::Private(directory.join("usr"));
         if private.works() {
             return Ok(private);
         }
-        Err(format!("WPOOL_GUEST_TOOLCHAIN={} is not a guest toolchain", directory.display()))
+        bail!(
+            "WPOOL_GUEST_TOOLCHAIN={0} is no guest toolchain; `guest/builder/mk-guest-toolchain.sh {0}` makes one",
+            directory.display()
+        )
     }
 
-    /// Whether it has a standard library for the target, and linkers.
+    /// Whether this toolchain has a standard library for the target, and linkers.
     fn works(&self) -> bool {
         if let Toolchain::Private(usr) = self {
-            // A link into one of rustup's toolchains, which may have gone with an update.
+            // A link into one of rustup's toolchains. It dangles if rustup has removed that toolchain.
             let linkers = usr.join("lib/rustlib/x86_64-unknown-linux-gnu/bin");
             if !linkers.join("wasm-component-ld").exists() {
                 return false;
@@ -81,10 +91,9 @@ impl Toolchain {
         Some(PathBuf::from(String::from_utf8(path).ok()?.trim()))
     }
 
-    /// What `rustc --version` says.
-    pub(crate) fn version(&self) -> Result<String, String> {
-        let output = self.command("rustc").arg("--version").output();
-        let output = output.map_err(|error| format!("rustc cannot be run: {error}"))?;
+    /// The output of `rustc --version`.
+    pub(crate) fn version(&self) -> Result<String> {
+        let output = self.command("rustc").arg("--version").output().context("cannot run rustc")?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
@@ -110,14 +119,14 @@ fn has_std(directory: &Path) -> bool {
     entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
-/// The toolchain's own libraries first, then those that are searched anyway.
+/// A value for `LD_LIBRARY_PATH`: this directory, then those that the caller's environment names.
 fn library_path(first: PathBuf) -> OsString {
     let others = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let paths = std::iter::once(first.clone()).chain(std::env::split_paths(&others));
     std::env::join_paths(paths).unwrap_or_else(|_| first.into_os_string())
 }
 
-/// Makes a toolchain from Debian packages, where there are any.
+/// Makes a toolchain from Debian packages. `false` on another distribution, and if the script has failed.
 fn make(root: &Path, directory: &Path) -> bool {
     if !Path::new("/etc/debian_version").exists() {
         return false;
@@ -127,8 +136,8 @@ fn make(root: &Path, directory: &Path) -> bool {
     made.is_ok_and(|status| status.success())
 }
 
-/// A command without what `cargo run` and the caller's own builds have put into the environment: it would choose the
-/// compiler, its flags and the place of its output for the guests, too.
+/// A command without the variables that `cargo run` and the caller's own builds have set. They would choose
+/// the compiler, its flags and its output directory for the guests, too.
 fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {

@@ -1,13 +1,15 @@
-;; The smallest guest of the world wpool:task/task, with no imports: each result is its record.
+;; The smallest guest of the world wpool:task/task: no imports, and each result is its record.
 (component
   (core module $guest
-    ;; The first page is left to the return area; records start on the second.
+    ;; The first page holds the return area. Records start on the second page.
     (memory (export "memory") 2)
     (global $first i32 (i32.const 65536))
     (global $free (mut i32) (i32.const 65536))
 
-    ;; Where the host puts a record: allocates upwards, and grows the memory to what the longest record needs.
-    (func (export "cabi_realloc") (param $old i32) (param $old_len i32) (param $align i32) (param $len i32) (result i32)
+    ;; The host calls this for the memory of a record. Allocates upwards, and grows the memory when it is
+    ;; full.
+    (func (export "cabi_realloc")
+      (param $old i32) (param $old_len i32) (param $align i32) (param $len i32) (result i32)
       (local $start i32) (local $end i64) (local $pages i32)
       (local.set $start
         (i32.and
@@ -24,14 +26,14 @@
       (global.set $free (i32.wrap_i64 (local.get $end)))
       (local.get $start))
 
-    ;; The result is ok(the record), described at address 16: the case, the address, the length.
+    ;; The result is ok(record). Its description is at address 16: the case, the address, the length.
     (func (export "run") (param $record i32) (param $len i32) (result i32)
       (i32.store8 (i32.const 16) (i32.const 0))
       (i32.store (i32.const 20) (local.get $record))
       (i32.store (i32.const 24) (local.get $len))
       (i32.const 16))
 
-    ;; The host has read the result: everything is free again.
+    ;; The host calls this when it has read the result. All records are freed.
     (func (export "cabi_post_run") (param $result i32)
       (global.set $free (global.get $first))))
 

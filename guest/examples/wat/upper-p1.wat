@@ -1,13 +1,15 @@
-;; A command of WASI preview 1, which is a core module: its standard input in (ASCII) upper case on its standard output.
-;; It exits with 1 when reading or writing fails.
+;; A command of WASI preview 1, which is a core module. Copies its standard input to its standard output, with
+;; ASCII letters in upper case. Exits with 1 if reading or writing fails.
 (module
   (import "wasi_snapshot_preview1" "fd_read"
     (func $fd_read (param $fd i32) (param $iovs i32) (param $iovs_len i32) (param $nread i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write"
-    (func $fd_write (param $fd i32) (param $iovs i32) (param $iovs_len i32) (param $nwritten i32) (result i32)))
+    (func $fd_write
+      (param $fd i32) (param $iovs i32) (param $iovs_len i32) (param $nwritten i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param $code i32)))
 
-  ;; 0: the one buffer descriptor (address, length); 8: how many bytes were read or written; 4096: the buffer.
+  ;; Addresses: 0 is the buffer's descriptor (address, length), 8 the number of bytes read or written, 4096
+  ;; the buffer.
   (memory (export "memory") 2)
   (global $buffer i32 (i32.const 4096))
   (global $buffer_len i32 (i32.const 65536))
@@ -22,7 +24,7 @@
           (call $write (local.get $len))
           (br $next)))))
 
-  ;; How many bytes were read; 0 at the end of the input.
+  ;; Fills the buffer. Gives the number of bytes read, which is 0 at the end of the input.
   (func $read (result i32)
     (i32.store (i32.const 0) (global.get $buffer))
     (i32.store (i32.const 4) (global.get $buffer_len))
@@ -34,14 +36,14 @@
     (local.set $at (global.get $buffer))
     (local.set $end (i32.add (local.get $at) (local.get $len)))
     (loop $next
-      ;; Is it one of the 26 letters from `a` on?
+      ;; One comparison for both ends of `a` to `z`: a byte below `a` wraps around to a large number.
       (if (i32.lt_u (i32.sub (i32.load8_u (local.get $at)) (i32.const 97)) (i32.const 26))
         (then
           (i32.store8 (local.get $at) (i32.sub (i32.load8_u (local.get $at)) (i32.const 32)))))
       (local.set $at (i32.add (local.get $at) (i32.const 1)))
       (br_if $next (i32.lt_u (local.get $at) (local.get $end)))))
 
-  ;; Writes all of it: a write may take less than it is given.
+  ;; Writes the whole buffer. One `fd_write` may take a part of it.
   (func $write (param $len i32)
     (local $at i32) (local $written i32)
     (local.set $at (global.get $buffer))

@@ -1,10 +1,11 @@
-//! What the attributes add. Written as text and parsed: it is short, and what varies is a name and the places for messages.
+//! The items that the attributes add. They are written as text and then parsed: the text is short, and only a
+//! name and the places for messages vary.
 
 use proc_macro::{Group, Span, TokenStream, TokenTree};
 
 use crate::signature::Signature;
 
-/// `run`, from the record's bytes to the result's, and `run-many`, which does the same for many records.
+/// The exports `run`, from the bytes of a record to those of its result, and `run-many`, for many records.
 pub(crate) fn task(signature: &Signature) -> TokenStream {
     let name = TokenStream::from(TokenTree::Ident(signature.name.clone()));
     let read = signature.arguments.first().map(|argument| {
@@ -50,7 +51,7 @@ pub(crate) fn task(signature: &Signature) -> TokenStream {
     wrap(signature, "a_component_has_one_task", substitute(export, "__task", &name))
 }
 
-/// `init`, with the arguments or without.
+/// The export `init`. Its function takes the arguments, or none.
 pub(crate) fn init(signature: &Signature) -> TokenStream {
     let name = TokenStream::from(TokenTree::Ident(signature.name.clone()));
     let call = match signature.arguments.first() {
@@ -78,7 +79,7 @@ pub(crate) fn init(signature: &Signature) -> TokenStream {
     wrap(signature, "a_component_has_one_initializer", substitute(export, "__init", &name))
 }
 
-/// `shutdown`.
+/// The export `shutdown`.
 pub(crate) fn shutdown(signature: &Signature) -> TokenStream {
     let name = TokenStream::from(TokenTree::Ident(signature.name.clone()));
     let export = here(
@@ -99,8 +100,11 @@ pub(crate) fn shutdown(signature: &Signature) -> TokenStream {
     wrap(signature, "a_component_has_one_shutdown", substitute(export, "__shutdown", &name))
 }
 
-/// Around every export. The exported macro is never used: its name is taken in the whole crate, so that a second task in
-/// another module is an error that says so, rather than a duplicate symbol when the component is linked.
+/// Puts an export into a `const _`, and adds a macro with the name `once` beside it.
+///
+/// Nothing uses the macro. An exported macro's name is taken in the whole crate, so a second task in another
+/// module is an error with this name in its message. Without it, that task would be a duplicate symbol when
+/// the component is linked.
 fn wrap(signature: &Signature, once: &str, export: TokenStream) -> TokenStream {
     let mut tokens = template(
         "#[allow(dead_code, unused, clippy::all, clippy::pedantic)]
@@ -118,12 +122,13 @@ fn wrap(signature: &Signature, once: &str, export: TokenStream) -> TokenStream {
     tokens
 }
 
-/// The tokens of this text, for errors that are nobody's fault but ours.
+/// The tokens of this text. The compiler shows errors in them at the attribute.
 fn here(text: &str) -> TokenStream {
-    text.parse().expect("the text is ours")
+    text.parse().expect("all texts of this file are valid tokens")
 }
 
-/// The tokens of this text; errors in them are shown at that place. Names still mean what they mean in the expansion.
+/// The tokens of this text. The compiler shows errors in them at `span`; names are resolved as in the
+/// expansion.
 pub(crate) fn at(span: Span, text: &str) -> TokenStream {
     respan(here(text), span.resolved_at(Span::call_site()))
 }
@@ -139,7 +144,7 @@ fn respan(tokens: TokenStream, span: Span) -> TokenStream {
     each.collect()
 }
 
-/// The tokens of this text, with others for one of its names.
+/// The tokens of this text, with `others` in place of the name `name`.
 fn template(text: &str, name: &str, others: TokenStream) -> TokenStream {
     substitute(here(text), name, &others)
 }

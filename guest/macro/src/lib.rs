@@ -1,8 +1,9 @@
 //! The attributes of `wpool-guest`, which re-exports and documents them.
 //!
-//! An attribute leaves its function as it is and adds one item: the export, in a `const _` so that it takes no name from
-//! the guest. What the types mean is decided by traits of `wpool-guest` in the expanded code; here only the function's head
-//! is read (see `signature`), so that mistakes in it get messages of their own.
+//! An attribute leaves its function unchanged and adds one item, the export. The item is a `const _`, so it
+//! takes no name from the guest. This crate reads only the head of the function (`signature`), so that
+//! mistakes there get messages of their own. Traits of `wpool-guest` decide in the expanded code how a type
+//! is read and written.
 
 mod expand;
 mod signature;
@@ -16,7 +17,7 @@ use crate::signature::{Error, Signature};
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     export("task", attribute, item, |signature| {
         signature
-            .at_most_one_argument("a task takes one record: use a tuple or a struct for several values (as JSON)")?;
+            .at_most_one_argument("a task takes one argument; several values go into a tuple or a struct (JSON)")?;
         Ok(expand::task(signature))
     })
 }
@@ -25,7 +26,7 @@ pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn init(attribute: TokenStream, item: TokenStream) -> TokenStream {
     export("init", attribute, item, |signature| {
-        signature.at_most_one_argument("an initializer takes all its arguments as one `Vec<String>`, or nothing")?;
+        signature.at_most_one_argument("an initializer takes one `Vec<String>` with all its arguments, or nothing")?;
         Ok(expand::init(signature))
     })
 }
@@ -40,8 +41,8 @@ pub fn shutdown(attribute: TokenStream, item: TokenStream) -> TokenStream {
     })
 }
 
-/// The item, followed by its export or by an error at the place of the mistake. The item stays in either case, so that
-/// there are no further errors about the missing function.
+/// The item, followed by its export or by an error at the place of the mistake. The item stays after a
+/// mistake, too: otherwise the compiler would also report the function as missing.
 fn export(
     attribute_name: &str,
     attribute: TokenStream,

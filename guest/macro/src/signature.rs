@@ -1,20 +1,21 @@
-//! Reads the head of a function: its name, how many arguments it has, and where its types stand in the source.
+//! Reads the head of a function: its name, the number of its arguments, and the places of its types in the
+//! source.
 
 use std::iter::Peekable;
 
 use proc_macro::token_stream::IntoIter;
 use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 
-/// What an export needs to know of its function.
+/// The parts of a function's head that its export needs.
 pub(crate) struct Signature {
     pub(crate) name: Ident,
-    /// Where the type of each argument begins.
+    /// The place of each argument's type.
     pub(crate) arguments: Vec<Span>,
-    /// Where the type of the result begins, if it is written.
+    /// The place of the result's type; `None` for a function without `->`.
     pub(crate) result: Option<Span>,
 }
 
-/// A mistake, and where it is.
+/// A mistake and its place.
 pub(crate) struct Error {
     message: String,
     span: Span,
@@ -67,7 +68,8 @@ fn skip_to_fn(attribute: &str, tokens: &mut Tokens) -> Result<(), Error> {
     for token in tokens.by_ref() {
         last = token.span();
         let TokenTree::Ident(word) = &token else {
-            // `#[..]`, `(crate)`, the "C" of `extern "C"`, and a `pub` that a macro has put into a group.
+            // One of `#[..]`, `(crate)`, the "C" of `extern "C"`, or a `pub` that a macro has put into a
+            // group.
             continue;
         };
         let refusal = match word.to_string().as_str() {
@@ -87,7 +89,8 @@ fn not_a_function(attribute: &str, span: Span) -> Error {
     Error::new(format!("#[{attribute}] goes on a function"), span)
 }
 
-/// Skips `<'a>`. Lifetimes are welcome; with types or constants the host would not know which function to call.
+/// Skips `<'a>`. A lifetime is allowed. Type and constant parameters are not: the export is one function, and
+/// the host could not choose its parameters.
 fn refuse_generics(attribute: &str, name: &Ident, tokens: &mut Tokens) -> Result<(), Error> {
     if !tokens.peek().is_some_and(|token| is_punct(token, '<')) {
         return Ok(());
@@ -111,7 +114,7 @@ fn refuse_generics(attribute: &str, name: &Ident, tokens: &mut Tokens) -> Result
 }
 
 fn generic(attribute: &str, span: Span) -> Error {
-    Error::new(format!("the function of #[{attribute}] cannot be generic: the host knows no Rust types"), span)
+    Error::new(format!("the function of #[{attribute}] cannot be generic: it is exported as one function"), span)
 }
 
 fn split_at_commas(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
@@ -119,7 +122,7 @@ fn split_at_commas(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
     let mut depth = 0;
     let mut after_dash = false;
     for token in tokens {
-        // The `>` of an arrow closes nothing.
+        // The `>` of an arrow `->` closes no list of parameters.
         if is_punct(&token, '<') {
             depth += 1;
         } else if is_punct(&token, '>') && !after_dash {
@@ -132,12 +135,12 @@ fn split_at_commas(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
             part.push(token);
         }
     }
-    // Nothing follows the last comma, and nothing at all is in `()`.
+    // `(a, b,)` has an empty part after its last comma, and `()` has a single empty part.
     parts.retain(|part| !part.is_empty());
     parts
 }
 
-/// Where the type of an argument begins.
+/// The place of an argument's type: its first token.
 fn argument_type(attribute: &str, argument: Vec<TokenTree>) -> Result<Span, Error> {
     if let Some(receiver) = receiver(&argument) {
         let message = format!("#[{attribute}] goes on a function, not on a method");
@@ -150,19 +153,20 @@ fn argument_type(attribute: &str, argument: Vec<TokenTree>) -> Result<Span, Erro
     Ok(ty.first().map_or_else(Span::call_site, TokenTree::span))
 }
 
-/// `self`, `&self`, `&'a mut self`, `self: ..`
+/// The place of `self` in `self`, `&self`, `&'a mut self` or `self: ..`.
 fn receiver(argument: &[TokenTree]) -> Option<Span> {
     let pattern = &argument[..colon(argument).unwrap_or(argument.len())];
     let last = pattern.last()?;
     is_word(last, "self").then(|| last.span())
 }
 
-/// Where the single colon is that parts the pattern from the type.
+/// The index of the single colon between the pattern and the type.
 fn colon(argument: &[TokenTree]) -> Option<usize> {
     let is_colon = |at: usize| argument.get(at).is_some_and(|token| is_punct(token, ':'));
     (0..argument.len()).find(|&at| is_colon(at) && !is_colon(at + 1) && !at.checked_sub(1).is_some_and(is_colon))
 }
 
+/// The place of a first `impl` in this type.
 fn find_impl(ty: &[TokenTree]) -> Option<Span> {
     ty.iter().find_map(|token| match token {
         TokenTree::Group(group) => find_impl(&contents(group)),
@@ -174,7 +178,7 @@ fn contents(group: &Group) -> Vec<TokenTree> {
     group.stream().into_iter().collect()
 }
 
-/// Where the type after `->` begins, if there is one before the function's body.
+/// The place of the type after `->`, if the function has one.
 fn result_type(tokens: &mut Tokens) -> Option<Span> {
     tokens.next_if(|token| is_punct(token, '-'))?;
     tokens.next_if(|token| is_punct(token, '>'))?;
@@ -195,7 +199,7 @@ impl Error {
         Error { message: message.into(), span }
     }
 
-    /// `::core::compile_error! { "the message" }`, which rustc shows at the place of the mistake.
+    /// `::core::compile_error! { "the message" }`: rustc shows the message at the place of the mistake.
     pub(crate) fn into_tokens(self) -> TokenStream {
         crate::expand::at(self.span, &format!("::core::compile_error! {{ {:?} }}", self.message))
     }

@@ -6,7 +6,7 @@
 #[allow(dead_code, clippy::all)]
 pub mod wpool {
     pub mod process {
-        /// The worker process that runs this guest, as `multiprocessing.current_process()` shows it in Python.
+        /// The worker process that runs this guest, as Python's `multiprocessing.current_process()` shows it.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod current {
             #[used]
@@ -71,7 +71,8 @@ pub mod wpool {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Which worker of its pool this is, from 1 on; 0 where there is no pool. A worker that replaces another has a new index.
+            /// The number of this worker in its pool, from 1 on; 0 if there is no pool. A worker that replaces another
+            /// one has a new number.
             #[allow(async_fn_in_trait)]
             pub fn worker_index() -> u32 {
                 unsafe {
@@ -90,7 +91,7 @@ pub mod wpool {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Which attempt at the current task this is: 1 for the first, more after a retry.
+            /// The number of the attempt at the current task: 1 for the first, more after a retry.
             #[allow(async_fn_in_trait)]
             pub fn attempt() -> u32 {
                 unsafe {
@@ -109,8 +110,8 @@ pub mod wpool {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Whether the host has asked this process to stop (`Process::interrupt`, a pool that is being terminated).
-            /// A guest that computes for long may look at it now and then and return early.
+            /// Whether the host has asked this process to stop (`Process::interrupt`, or the end of its pool).
+            /// A guest that computes for long may call this now and then, and return early.
             #[allow(async_fn_in_trait)]
             pub fn should_stop() -> bool {
                 unsafe {

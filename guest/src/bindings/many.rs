@@ -37,11 +37,13 @@ pub unsafe fn _export_run_many_cabi<T_: Guest>(arg0: *mut u8, arg1: usize) {
     }
 }
 pub trait Guest {
-    /// Does for each of these records what `run` does, in their order, and reports each outcome before it begins the next record.
-    /// Returns when `report` says so, which it does at the latest after the last record.
+    /// Processes the records in their order, each as `run` does, and reports each outcome before the next
+    /// record begins. Returns as soon as `report` gives `false`, which it does after the last record at the
+    /// latest.
     ///
-    /// The host knows by the reports which record is running: a trap, a limit or a death in its midst is that record's alone, and
-    /// what was reported before is not lost. To return before `report` has said so is the failure of the record that was running.
+    /// The reports tell the host which record is running. A trap, a limit or the worker's death is charged to
+    /// that record alone, and no reported outcome is lost. If `run-many` returns before `report` has given
+    /// `false`, the running record has failed.
     #[allow(async_fn_in_trait)]
     fn run_many(inputs: _rt::Vec<_rt::Vec<u8>>) -> ();
 }
@@ -60,7 +62,7 @@ pub use __export_world_many_cabi;
 #[allow(dead_code, clippy::all)]
 pub mod wpool {
     pub mod task {
-        /// Where `run-many` hands in its results.
+        /// Takes the results of `run-many`.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod batch {
             #[used]
@@ -68,9 +70,9 @@ pub mod wpool {
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
             use super::super::super::_rt;
             #[allow(unused_unsafe, clippy::all)]
-            /// The outcome of the record that has just been run: what `run` would have returned for it. `true`: go on with the next.
-            /// `false`: return; what is left of the records is not wanted now. Traps outside of `run-many`, and for an outcome that breaks
-            /// the rules of its type.
+            /// Reports the outcome of the record that has just run: the value that `run` would have returned for it.
+            /// `true`: go on with the next record. `false`: return; the remaining records are not wanted now.
+            /// Traps outside of `run-many`, and if the outcome violates its type.
             #[allow(async_fn_in_trait)]
             pub fn report(outcome: ::core::result::Result<&[u8], &str>) -> bool {
                 unsafe {

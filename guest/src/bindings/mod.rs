@@ -1,7 +1,8 @@
-//! Bindings to the worlds in wit/, written by `cargo guests bindings`. One file a world; nothing here is written by hand.
+//! Bindings to the worlds in wit/, one file for each. `cargo guests bindings` writes them; nothing is edited
+//! by hand.
 //!
-//! Why one world for each export: a file's `export_*!` macro carries the section that describes its world, so the section is
-//! in a component only if the guest has that export, and the linker merges those it finds.
+//! Each export has a world of its own. The `export_*!` macro of a file carries the section that describes its
+//! world, so the section is in a component only if the guest has that export. The linker merges the sections.
 
 #![allow(
     missing_docs,

@@ -1,5 +1,8 @@
-//! A WASI command, as any program with a `main` is: its arguments, one a line, then its standard input. It exits with its
-//! first argument, if that is a number. Of that WASI 0.2 tells the host only whether it is 0: any other number arrives as 1.
+//! A WASI command, which is any program with a `main`. Writes its arguments, one a line, then its standard
+//! input.
+//!
+//! If the first argument is a number, it is the exit code. WASI 0.2 tells the host only whether the code is
+//! 0, so any other number arrives as 1.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};

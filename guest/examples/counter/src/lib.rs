@@ -1,6 +1,6 @@
-//! A guest with state: counts its calls, from the number that its initializer is given.
+//! A guest with state: counts its calls, starting with the argument of its initializer.
 //!
-//! With a new instance for each task every result is the same; with one instance for each worker they go up.
+//! With a new instance for each task all results are equal. With one instance for each worker they go up.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,11 @@
-//! Fails in every way a guest can, as the start of the record says: `bad` is an error, `panic` a trap, `exit` ends the
-//! guest with exit code 3 (1 for the host: WASI 0.2 knows success and failure), `loop` never ends. Any other record comes back as it is.
+//! Fails in every way a guest can. The start of the record chooses the way:
+//!
+//! - `bad`: an error.
+//! - `panic`: a trap.
+//! - `exit`: ends the guest with exit code 3. The host sees 1: WASI 0.2 knows only success and failure.
+//! - `loop`: never ends.
+//!
+//! The result for any other record is the record.
 #![forbid(unsafe_code)]
 
 #[wpool_guest::task]

@@ -1,4 +1,4 @@
-//! Greets each name, and tells which process it is: the first example of Python's `multiprocessing`, as a guest.
+//! Greets each name, and tells its process: the first example of Python's `multiprocessing`, as a guest.
 //!
 //! A record is a name, or `name:milliseconds`.
 #![forbid(unsafe_code)]
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wpool_guest::process;
 
-/// Long enough that a second worker gets the second name.
+/// The pause after a greeting. Long enough for a second worker to start and take the second name.
 const PAUSE_MS: u64 = 100;
 
 #[wpool_guest::task]

@@ -1,4 +1,4 @@
-//! Counts the primes below each number by trial division: work for the processor, and nothing else.
+//! Counts the primes below each number by trial division: a task that only computes.
 #![forbid(unsafe_code)]
 
 #[wpool_guest::task]

@@ -1,4 +1,4 @@
-//! The SHA-256 digest of each record, whatever its bytes are, in lower-case hexadecimal.
+//! The SHA-256 digest of each record in lower-case hexadecimal. A record may be any bytes.
 #![forbid(unsafe_code)]
 
 use sha2::{Digest, Sha256};

@@ -1,4 +1,4 @@
-//! The mean and the spread of a list of numbers: `{"values": [1, 2, 3]}` in, `{"count":3,"min":1.0,…}` out.
+//! The mean and the spread of each list of numbers: `{"values": [1, 2, 3]}` gives `{"count":3,"min":1.0,…}`.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ struct Stats {
     min: f64,
     max: f64,
     mean: f64,
-    /// Of the population.
+    /// The standard deviation of the population, not of a sample.
     deviation: f64,
 }
 

@@ -1,4 +1,5 @@
-//! Each record with its ASCII letters in upper case. Other bytes stay as they are, UTF-8 or not.
+//! Each record with its ASCII letters in upper case. Other bytes stay unchanged; the record need not be
+//! UTF-8.
 #![forbid(unsafe_code)]
 
 #[wpool_guest::task]
