@@ -12,7 +12,7 @@ use support::{assert_no_workers, program, repo};
 
 /// Debian's word list and largest Unicode tables where they can be had, else text of our own making, with every kind of line.
 fn corpora() -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpus");
+    let dir = support::tmp().join("corpus");
     let fetched = Command::new(repo("tests/corpus.sh")).arg(&dir).status();
     assert!(fetched.is_ok_and(|status| status.success()));
     let mut found = vec![dir.join("usr/share/dict/american-english")];
@@ -56,7 +56,7 @@ fn map(guest: &str, input: &Path, options: &[&str]) -> Vec<u8> {
         .args(options)
         .arg(repo(&format!("guest/prebuilt/{guest}.wasm")))
         .arg(input)
-        .env("WPOOL_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
+        .env("WPOOL_CACHE_DIR", support::cache_dir())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -106,7 +106,7 @@ fn upper_case_word_count_and_sha256_equal_a_native_computation() {
 fn a_fresh_instance_for_each_record_gives_the_same() {
     let text = std::fs::read(&corpora()[0]).unwrap();
     let some: Vec<u8> = lines(&text).take(20_000).flat_map(|line| [line, b"\n"].concat()).collect();
-    let input = Path::new(env!("CARGO_TARGET_TMPDIR")).join("some-lines.txt");
+    let input = support::tmp().join("some-lines.txt");
     std::fs::write(&input, some).unwrap();
     let got = map("upper", &input, &["--fresh"]);
     same("upper", &input, &got, <[u8]>::to_ascii_uppercase);
@@ -119,7 +119,7 @@ fn f72_ten_million_lines_need_no_more_than_64_mib_in_the_coordinator() {
         .args(["map", "--quiet", "--reuse", "-j", "2"])
         .arg(repo("guest/examples/wat/echo.wat"))
         .arg("-")
-        .env("WPOOL_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
+        .env("WPOOL_CACHE_DIR", support::cache_dir())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

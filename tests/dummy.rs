@@ -437,7 +437,7 @@ fn alone_no_thread_and_no_descriptor_is_left_behind() {
 /// The program's exit code, and what it printed.
 fn wpool(args: &[&str], files: &[&str]) -> (i32, String, String) {
     let files = files.iter().map(|file| repo(&format!("guest/prebuilt/{file}.wasm")));
-    let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let cache = support::cache_dir();
     let mut command = Command::new(program());
     let (subcommand, rest) = args.split_first().unwrap();
     command.arg(subcommand).args(files).args(rest).env("WPOOL_CACHE_DIR", cache);
@@ -492,6 +492,11 @@ fn hundred_sleepers_are_ended_at_once() {
     let name = |_| started(process("hello", &sleeper(A_WHILE_MS)).name("p32-sleeper"));
     let mut sleepers: Vec<Process> = (0..50).map(name).collect();
     sleepers.iter_mut().for_each(|p| p.terminate().unwrap());
-    assert!(sleepers.iter_mut().all(|p| p.join().unwrap().exitcode == -15));
+    // On a busy machine the first have had their sleep before the last has been started.
+    let has_ended = |p: &mut Process| match p.join().unwrap() {
+        ExitStatus { exitcode: 0, reason: ExitReason::Returned } => p.result::<String>().is_some(),
+        status => status.exitcode == -15,
+    };
+    assert!(sleepers.iter_mut().all(has_ended));
     assert_ended("p32-sleeper");
 }

@@ -10,7 +10,7 @@ use support::{example, repo, time_bound};
 fn run(program: &std::path::Path, args: &[&str]) -> (Option<i32>, String, String) {
     let dir = support::temp_dir();
     let copy = dir.path().join("app");
-    std::fs::hard_link(program, &copy).unwrap();
+    support::renamed(program, &copy);
     let module = repo("guest/prebuilt/upper.wasm").canonicalize().unwrap();
     let cache = dir.path().join("cache");
     let mut command = Command::new(copy);

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::num::NonZeroU64;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -599,7 +599,7 @@ fn other_numbers_are_the_processors_own() {
 
 fn wpool(args: &[&str]) -> Output {
     let mut command = Command::new(program());
-    command.args(args).env("WPOOL_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    command.args(args).env("WPOOL_CACHE_DIR", support::cache_dir());
     let child = command
         .env("SECRET", "of this shell")
         .stdin(std::process::Stdio::null())

@@ -33,7 +33,7 @@ struct Scratch(tempfile::TempDir);
 
 impl Scratch {
     fn new() -> Scratch {
-        Scratch(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
+        Scratch(tempfile::tempdir_in(support::tmp()).unwrap())
     }
 
     fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
@@ -50,7 +50,7 @@ fn prebuilt(name: &str) -> PathBuf {
 fn wpool(subcommand: &str, module: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.arg(subcommand).arg(module).args(args).stdin(Stdio::null());
-    command.env("WPOOL_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")).env_remove("CLICOLOR_FORCE");
+    command.env("WPOOL_CACHE_DIR", support::cache_dir()).env_remove("CLICOLOR_FORCE");
     command
 }
 

@@ -418,7 +418,7 @@ fn prebuilt(name: &str) -> String {
 }
 
 fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+    support::cache_dir()
 }
 
 fn command(program: &Path, args: &[&str]) -> Command {

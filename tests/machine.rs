@@ -304,3 +304,20 @@ fn f93_one_processor_that_is_busy_is_no_reason_to_give_up_workers() {
     ends(&output, 0, "4 tasks: 4 ok, 0 failed in ");
     assert!(!err(&output).contains("died"), "{}", err(&output));
 }
+
+#[test]
+fn f130_a_worker_that_somebody_else_has_left_is_no_matter_of_these_tests() {
+    // As its command line shows it: a worker of a coordinator that is gone.
+    let dir = scratch();
+    file(&dir, "__wpool-worker", "echo; read _");
+    let mut stranger = Command::new("sh");
+    stranger.args(["__wpool-worker", "worker", "4194304", "default"]).current_dir(dir.path()).stdin(Stdio::piped());
+    let mut stranger = Running::start(stranger);
+    assert_eq!(stranger.line(), "");
+    let upper = prebuilt("upper");
+    // This fails if anything of the run's own is left.
+    ends(&run(wpool(["map", &upper, "--items", "a"])), 0, "1 task: 1 ok");
+    assert_eq!(stranger.child.try_wait().unwrap(), None, "it is still there");
+    stranger.signal(rustix::process::Signal::KILL);
+    stranger.child.wait().unwrap();
+}

@@ -906,12 +906,15 @@ fn p44_a_worker_inherits_no_descriptors() {
     let _bound = time_bound();
     // Threads have all that is this program's.
     for method in [StartMethod::Forkserver, StartMethod::Spawn] {
+        let inheritable = support::Inheritable::new();
         let pool = builder(&guest("hello"), method).processes(3).build().unwrap();
         let hello = pool.func::<String, String>("run").unwrap();
         assert!(pool.map(&hello, sleepers(9, 20)).is_ok());
+        // What everybody may see.
+        inheritable.assert_not_inherited();
         for pid in pids(&pool) {
-            let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
-            let fds: Vec<_> = fds.map(|fd| std::fs::read_link(fd.path()).unwrap_or_default()).collect();
+            // What only root may.
+            let Some(fds) = support::descriptors(pid) else { continue };
             // Its socket, its page, the module, and the engine's own event loop.
             let mut sockets: Vec<_> = fds.iter().filter(|fd| fd.to_string_lossy().starts_with("socket:")).collect();
             sockets.dedup();

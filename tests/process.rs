@@ -600,14 +600,13 @@ fn p44_a_worker_has_no_more_descriptors_for_having_siblings(method: StartMethod)
         at_work(&process);
         process
     };
-    let descriptors = |process: &Process| {
-        let fds = std::fs::read_dir(format!("/proc/{}/fd", process.pid().unwrap())).unwrap();
-        fds.count()
-    };
+    let inheritable = support::Inheritable::new();
     let all: Vec<Process> = (0..8).map(|_| sleeper()).collect();
-    let counts: Vec<usize> = all.iter().map(descriptors).collect();
-    assert_eq!(counts, vec![counts[0]; 8]);
-    assert!(counts[0] < 12, "{counts:?}");
+    let counts: Vec<usize> =
+        all.iter().filter_map(|process| Some(support::descriptors(process.pid()?)?.len())).collect();
+    assert!(counts.iter().all(|count| *count == counts[0] && *count < 12), "{counts:?}");
+    // What everybody may see.
+    inheritable.assert_not_inherited();
 }
 
 // The end of this program.
@@ -617,7 +616,7 @@ fn processes_command(what: &str, method: StartMethod) -> Command {
     let mut command = Command::new(example("processes"));
     let method = if method == StartMethod::Spawn { "spawn" } else { "forkserver" };
     command.args([what, method]).args(["hello", "failing"].map(|name| repo(&format!("guest/prebuilt/{name}.wasm"))));
-    command.env("WPOOL_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    command.env("WPOOL_CACHE_DIR", support::cache_dir());
     command
 }
 
@@ -813,9 +812,27 @@ fn p47_nobody_else_can_reach_a_zygote() {
     let module = guest("hello");
     let process = started(hello_of(&module, 60_000));
     let zygote = zygote_of(&process);
+    // Whatever we are connected with, nobody else can connect to.
+    let me = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()).unwrap();
+    for fd in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let number = fd.file_name().to_str().unwrap().parse().unwrap();
+        // It may be another test's, and closed by now.
+        let Ok(fd) = rustix::process::pidfd_getfd(&me, number, rustix::process::PidfdGetfdFlags::empty()) else {
+            continue;
+        };
+        if let Ok(Some(peer)) = rustix::net::getpeername(&fd)
+            && let Ok(peer) = rustix::net::SocketAddrUnix::try_from(peer)
+        {
+            let name = [peer.path_bytes(), peer.abstract_name()].map(Option::unwrap_or_default).concat();
+            assert!(name.iter().all(|byte| *byte == 0), "{peer:?}");
+        }
+    }
+    if support::descriptors(zygote).is_none() {
+        return;
+    }
     let sockets = || -> Vec<String> {
-        let fds = std::fs::read_dir(format!("/proc/{zygote}/fd")).unwrap().flatten();
-        let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()?.to_str().map(str::to_owned));
+        let links = support::descriptors(zygote).unwrap_or_default();
+        let links = links.iter().filter_map(|link| link.to_str());
         links.filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect()
     };
     // It closes the worker's after it has told us.

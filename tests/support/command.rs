@@ -98,7 +98,7 @@ pub(crate) fn ends(output: &Output, code: i32, said: &str) {
 }
 
 pub(crate) fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::tempdir_in(super::tmp()).unwrap()
 }
 
 pub(crate) fn file(dir: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {

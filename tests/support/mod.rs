@@ -35,9 +35,17 @@ pub(crate) fn wat(text: &str) -> Module {
     loader().from_bytes(text.as_bytes()).unwrap()
 }
 
-/// The worker processes (zygotes and compilers too) that `parent` has started and that have not ended.
+/// The worker processes (zygotes and compilers too) that `parent` has started and that have not ended. One that is older than this
+/// program is somebody else's, whose coordinator had the same number.
 pub(crate) fn workers_of(parent: u32) -> Vec<u32> {
-    pids_of_all().into_iter().filter(|pid| parent_named(*pid) == Some(parent)).collect()
+    let is_ours = |pid: &u32| parent_named(*pid) == Some(parent) && started_at(*pid) >= started_at(std::process::id());
+    pids_of_all().into_iter().filter(is_ours).collect()
+}
+
+/// The clock tick at which a process was started; `None`: it is gone.
+fn started_at(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
 /// The parent that a worker's command line names; `None`: it is no worker.
@@ -51,15 +59,20 @@ fn pids_of_all() -> Vec<u32> {
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Worker processes whose coordinator is gone, whoever it was.
+/// The coordinators that tests of this program have started and seen the end of. Other people on the machine have theirs.
+static COORDINATORS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Workers that have outlived a coordinator of this program's tests.
 fn orphans() -> Vec<u32> {
+    let coordinators = COORDINATORS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let is_orphan = |pid: &u32| parent_named(*pid).is_some_and(|parent| proc_state(parent).is_none());
-    pids_of_all().into_iter().filter(is_orphan).collect()
+    coordinators.into_iter().flat_map(workers_of).filter(is_orphan).collect()
 }
 
 /// Fails unless every worker process of `parent` is gone within two seconds, and all that it could leave behind too.
 #[track_caller]
 pub(crate) fn assert_no_workers(parent: u32) {
+    COORDINATORS.lock().unwrap_or_else(PoisonError::into_inner).insert(parent);
     wait_until("no worker process is left", Duration::from_secs(2), || workers_of(parent).is_empty());
     assert_eq!(staying(orphans), [0; 0], "workers that have outlived their coordinator");
     assert_eq!(leftovers_of(parent), [""; 0], "left behind by {parent}");
@@ -78,14 +91,19 @@ fn leftovers_of(pid: u32) -> Vec<String> {
     shared.chain(sockets).chain(temporary).chain(cached).collect()
 }
 
+/// Where tests write: the build's directory for that, or the one that the environment names, for a user who may not write there.
+pub(crate) fn tmp() -> PathBuf {
+    std::env::var_os("TMPDIR_OF_TESTS").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into()).into()
+}
+
 /// A cache of the build's own, for all tests that do not test the cache.
 pub(crate) fn cache_dir() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+    tmp().join("cache")
 }
 
 /// Where runs of the program are told to put temporary files. They have none.
 pub(crate) fn tmp_of_runs() -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tmp-of-runs");
+    let dir = tmp().join("tmp-of-runs");
     std::fs::create_dir_all(&dir).unwrap();
     dir
 }
@@ -236,7 +254,50 @@ pub(crate) fn example(name: &str) -> PathBuf {
 
 /// A directory for one test, removed with its handle.
 pub(crate) fn temp_dir() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::tempdir_in(tmp()).unwrap()
+}
+
+/// The same program under a name of its own. A link where that may be: another user's program is copied.
+pub(crate) fn renamed(program: &Path, name: &Path) {
+    if std::fs::hard_link(program, name).is_err() {
+        // Not by this process, for the reason that `script` has.
+        let copied = std::process::Command::new("cp").arg(program).arg(name).status().unwrap();
+        assert!(copied.success());
+    }
+}
+
+/// The open descriptors of a process, as links. `None`: it may not be looked into, which only root may with a worker.
+pub(crate) fn descriptors(pid: u32) -> Option<Vec<PathBuf>> {
+    match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(fds) => Some(fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).collect()),
+        Err(e) => {
+            let is_root = rustix::process::geteuid().is_root();
+            assert!(e.kind() == std::io::ErrorKind::PermissionDenied && !is_root, "{e}");
+            None
+        }
+    }
+}
+
+/// A pipe whose writing end every child inherits that is not kept from it. What has inherited it keeps the pipe open.
+pub(crate) struct Inheritable {
+    read: std::os::fd::OwnedFd,
+    write: std::os::fd::OwnedFd,
+}
+
+impl Inheritable {
+    pub(crate) fn new() -> Inheritable {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        rustix::io::fcntl_setfd(&read, rustix::io::FdFlags::CLOEXEC).unwrap();
+        Inheritable { read, write }
+    }
+
+    /// Fails if a process that has been started meanwhile has it. (Another test's child may, for the moment in which it starts.)
+    #[track_caller]
+    pub(crate) fn assert_not_inherited(self) {
+        drop(self.write);
+        let is_closed = || rustix::io::read(&self.read, &mut [0u8; 1]) == Ok(0);
+        wait_until("no other process has the descriptor", Duration::from_secs(20), is_closed);
+    }
 }
 
 /// Writes an executable shell script. It is run with an empty environment, as workers are.
