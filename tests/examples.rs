@@ -60,7 +60,7 @@ fn process_lifecycle() {
         "\
 initial: alive false, exitcode None
 started: alive true, children [\"Greeter\"]
-join with a timeout says when the process still runs
+join_timeout: the process still runs
 stopped: alive false, exitcode 0
 result: hello bob from Greeter
 good: exitcode 0, returned

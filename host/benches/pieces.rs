@@ -1,20 +1,21 @@
-//! The small pieces, by themselves: values, loading a module from the cache, one task in a warm pool, and streams of records.
+//! The small pieces: values, loading a module from the cache, one task in a warm pool, and streams of
+//! records.
 //!
 //!     cargo bench -p wpool --bench pieces
-//!     cargo bench -p wpool --bench pieces -- stream        # those with this in their name
+//!     cargo bench -p wpool --bench pieces -- stream        # only those with `stream` in their name
 //!
-//! How wpool compares with others is the business of `peers`.
+//! The benchmark `peers` compares wpool with other pools.
 
 use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use wpool::{Format, Isolation, Module, Pool, Target, Type, Value};
 
-/// Records of one measurement of a stream: enough for all batches to have their full size.
+/// The number of records in one measurement of a stream. Enough for batches to reach their full size.
 const RECORDS: u64 = 20_000;
 
 fn main() {
-    // These programs are their own workers.
+    // This program is its own worker.
     wpool::init();
     let mut criterion = Criterion::default().configure_from_args();
     values(&mut criterion);
@@ -63,7 +64,7 @@ fn values(criterion: &mut Criterion) {
 fn modules(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("module");
     for (name, path) in [("3 KB", "guest/examples/wat/echo.wat"), ("130 KB", "guest/prebuilt/stats.wasm")] {
-        // The first one compiles it.
+        // Fills the cache: only this first call compiles.
         load(path);
         group.bench_function(format!("load {name} from the cache"), |b| b.iter(|| load(path)));
     }
@@ -99,7 +100,7 @@ fn round_trips(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Everything that a record meets on its way: the job's window, frames, the worker's loop, the call, the order of outcomes.
+/// The whole way of a record: the job's window, frames, the worker's loop, the call, the order of outcomes.
 fn streams(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stream");
     group.throughput(Throughput::Elements(RECORDS)).sample_size(20);
@@ -126,6 +127,7 @@ fn streams(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Sends [`RECORDS`] records through a stream, and takes their outcomes.
 fn through(mut inputs: wpool::Inputs, mut outcomes: wpool::Outcomes, record: &[u8]) {
     std::thread::scope(|scope| {
         scope.spawn(move || inputs.push_all((0..RECORDS).map(|_| record)));

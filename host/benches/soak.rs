@@ -1,10 +1,10 @@
-//! A soak: one million tasks while somebody kills a random worker every 50 milliseconds, again and again.
+//! A soak: rounds of one million tasks, while a thread kills a random worker every 50 milliseconds.
 //!
 //!     cargo bench -p wpool --bench soak                    # one round of a million tasks
 //!     cargo bench -p wpool --bench soak -- --seconds 60    # rounds until a minute is over
 //!
-//! Every index must come out exactly once with its own result, and neither descriptors nor memory may grow from round to round. Ends with
-//! exit code 1 and the reason otherwise.
+//! Each index must come out exactly once with its own result. Neither descriptors nor memory may grow from
+//! round to round. Otherwise the program prints the reason and ends with exit code 1.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -16,10 +16,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use wpool::{Module, Pool, PoolEvent};
 
 const KILL_EVERY: Duration = Duration::from_millis(50);
-/// Megabytes that later rounds may have more than the first: what an allocator does not give back at once.
+/// The memory that a later round may have more than the first: an allocator does not give all of it back at
+/// once.
 const MEMORY_SLACK_MIB: u64 = 16;
 
-/// What happened, by the pool's own word.
+/// The pool's events, counted.
 #[derive(Default)]
 struct Counts {
     retried: AtomicU64,
@@ -40,7 +41,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// `--tasks N` and `--seconds N`; whatever else `cargo bench` passes is none of ours.
+/// The values of `--tasks N` and `--seconds N`. Other arguments are ignored: `cargo bench` adds some of its
+/// own.
 fn options() -> HashMap<String, u64> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     args.windows(2).filter_map(|pair| Some((pair[0].clone(), pair[1].parse().ok()?))).collect()
@@ -52,7 +54,7 @@ fn soak(tasks: u64, until: Option<Instant>) -> Result<(), String> {
     let counts = Arc::new(Counts::default());
     let counting = counts.clone();
     let pool = Pool::builder(&module)
-        // A task that is unlucky again and again is no poison.
+        // Bad luck may kill the workers of one task many times. No limit may end the task for that.
         .retries(1000)
         .poison_limit(1000.try_into().expect("1000 is not 0"))
         .on_event(move |event| match event {
@@ -69,7 +71,7 @@ fn soak(tasks: u64, until: Option<Instant>) -> Result<(), String> {
         over.store(true, Ordering::Relaxed);
         let kills = killer.join().map_err(|_| "the killer panicked")?;
         rounds.and_then(|()| match kills {
-            0 => Err("nobody was killed: the run was too short to show anything".to_owned()),
+            0 => Err("no worker was killed: the run was too short to show anything".to_owned()),
             _ => {
                 println!("{kills} workers killed");
                 Ok(())
@@ -90,7 +92,7 @@ fn rounds(pool: &Pool, tasks: u64, until: Option<Instant>, counts: &Counts) -> R
              {files} descriptors, {memory} MiB"
         );
         let (first_files, first_memory) = *first.get_or_insert((files, memory));
-        // A worker more or less at the moment of the count.
+        // At the moment of the count there may be a worker more or less, each with a few descriptors.
         let slack = 4 * pool.workers().len().max(2) + 4;
         if files > first_files + slack {
             return Err(format!("{files} descriptors, after {first_files} in the first round"));
@@ -105,7 +107,7 @@ fn rounds(pool: &Pool, tasks: u64, until: Option<Instant>, counts: &Counts) -> R
     Ok(())
 }
 
-/// Runs that many tasks and sees to it that each index comes out once, with its own result.
+/// Runs the tasks, and checks that each index comes out once with its own result.
 fn all_once(pool: &Pool, tasks: u64) -> Result<(), String> {
     let echo = pool.func::<Vec<u8>, Vec<u8>>("run").map_err(|e| e.to_string())?;
     let mut seen = vec![false; usize::try_from(tasks).map_err(|e| e.to_string())?];
@@ -127,9 +129,9 @@ fn all_once(pool: &Pool, tasks: u64) -> Result<(), String> {
     }
 }
 
-/// Kills a worker every 50 ms; gives how many.
+/// Kills a random worker every [`KILL_EVERY`] until `over`. Returns the number of kills.
 fn kill_at_random(pool: &Pool, over: &AtomicBool) -> u64 {
-    // No matter which numbers, as long as they do not follow the tasks'.
+    // xorshift64 with a fixed seed: any numbers do that do not follow the order of the tasks.
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut kills = 0;
     while !over.load(Ordering::Relaxed) {

@@ -1,10 +1,11 @@
-//! Callbacks, and tasks that nobody wants any more. In Python:
+//! Callbacks, and cancelling tasks. In Python:
 //!
 //! ```python
 //! pool.apply_async(run, ("good",), callback=print, error_callback=print)
 //! ```
 //!
-//! To cancel a task that runs is possible here only: Python's `Pool` cannot, and `concurrent.futures` cancels no more than what is queued.
+//! Only wpool cancels a running task. Python's `Pool` cancels nothing, and `concurrent.futures` only queued
+//! tasks.
 //!
 //! `cargo run --release --example callbacks_and_cancel`
 
@@ -20,7 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder(&module).processes(1).build()?;
     let run = pool.func::<&str, String>("run")?;
 
-    // One of the two is called, once, on a thread that the pool has for callbacks: a slow one holds up nothing else.
+    // The pool calls one of the two callbacks, once, on its thread for callbacks. A slow callback delays only
+    // other callbacks.
     let (tell, told) = mpsc::channel();
     for record in ["good", "bad"] {
         let (returned, failed) = (tell.clone(), tell.clone());
@@ -28,16 +30,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .apply_async(&run, record)
             .callback(move |value| drop(returned.send(format!("callback: {value}"))))
             .error_callback(move |error| drop(failed.send(format!("error_callback: {error}"))));
-        // The task goes on, and its callbacks are called, though nobody will ask for the result.
+        // Dropping the result does not cancel the task: its callback is still called.
         drop(result);
     }
     drop(tell);
-    // It ends when the last callback has let go of its sender.
+    // The loop ends when the last callback has dropped its sender.
     for line in told {
         println!("{line}");
     }
 
-    // A task that would never end: its guest is stopped, and its worker lives on.
+    // An endless task: `cancel` stops the guest, and the worker goes on with the next task.
     let endless = pool.apply_async(&run, "loop");
     while !pool.workers().iter().any(|worker| worker.state == WorkerState::Busy) {
         std::thread::sleep(Duration::from_millis(1));
@@ -45,11 +47,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cancel: {}", endless.cancel());
     println!("get: {}", endless.get().unwrap_or_else(|error| error.to_string()));
 
-    // Dropping an iterator cancels what it would still have given; its input may be endless.
-    let first = pool.imap(&run, std::iter::repeat("again")).next().ok_or("there is no end of them")?;
+    // Dropping an iterator cancels its remaining tasks, so the input may be endless.
+    let first = pool.imap(&run, std::iter::repeat("again")).next().ok_or("the iterator is empty")?;
     println!("the first: {}", first?);
 
-    // Everything at once; `terminate` would stop the task that runs, too.
+    // `shutdown(true)` cancels all queued tasks. `terminate` would also stop the running one.
     let waiting = pool.map_async(&run, ["a", "b", "c"]);
     println!("map_async: {}", waiting.get()?.join(" "));
     pool.shutdown(true);

@@ -1,4 +1,5 @@
-//! An application that embeds wpool and is its own worker: it runs one module over its other arguments.
+//! An application that embeds wpool and is its own worker. Runs the module of the first argument over all
+//! others.
 //!
 //! `cargo run --release --example embed -- guest/prebuilt/upper.wasm one two three`
 
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 use wpool::{Module, Pool};
 
 fn main() -> ExitCode {
-    // First of all: when a pool starts this program as a worker, this does not return.
+    // First of all: in a worker, which is this program started by a pool, the call does not return.
     wpool::init();
     match run() {
         Ok(()) => ExitCode::SUCCESS,

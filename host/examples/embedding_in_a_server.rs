@@ -1,7 +1,9 @@
-//! A server whose requests share one pool: each line that a client sends is a task, and each has an answer in time, whatever the guest does
-//! with it. In Python this would be a `ThreadingTCPServer` whose handlers call `pool.apply_async(run, (line,)).get(timeout)`.
+//! A server whose requests share one pool. Each line of a client is a task, and gets an answer in time,
+//! whatever the guest does. In Python: a `ThreadingTCPServer` whose handlers call
+//! `pool.apply_async(run, (line,)).get(timeout)`.
 //!
-//! Without an address the server asks itself a few questions and ends; with one it serves until it is stopped:
+//! Without an address the server answers a few clients of its own and ends. With one it serves until it is
+//! stopped:
 //!
 //! `cargo run --release --example embedding_in_a_server -- 127.0.0.1:7000`
 
@@ -12,14 +14,15 @@ use std::time::Duration;
 
 use wpool::{Func, Module, Pool, TaskError};
 
-/// What a guest may take for one line, and what a client waits for at most: it may be behind others.
+/// The limit for the guest's work on one line.
 const TASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The limit for a client's wait. Longer than the task's own limit: the task may queue behind others.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     wpool::init();
     let module = Module::load(concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/prebuilt/failing.wasm"))?;
-    // Ready before the first request comes; a guest that cannot be run is found out now.
+    // `lazy(false)`: the workers start now, so a guest that cannot run is an error before the first request.
     let pool = Pool::builder(&module).processes(2).task_timeout(TASK_TIMEOUT).lazy(false).build()?;
     let run = pool.func::<String, String>("run")?;
     let service = Arc::new(Service { pool, run });
@@ -30,7 +33,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let address = listener.local_addr()?;
             std::thread::spawn(move || service.serve(&listener));
             let clients = ["good", "loop", "bad luck", "panic", "good again"];
-            let clients = clients.map(|line| std::thread::spawn(move || ask(TcpStream::connect(address)?, line)));
+            let client = |line| std::thread::spawn(move || ask(TcpStream::connect(address)?, line));
+            let clients = clients.map(client);
             for client in clients {
                 println!("{}", client.join().map_err(|_| "a client has panicked")??);
             }
@@ -48,7 +52,7 @@ impl Service {
     fn serve(self: &Arc<Self>, listener: &TcpListener) -> io::Result<()> {
         for client in listener.incoming() {
             let (service, client) = (self.clone(), client?);
-            // A client that goes away takes its own thread with it, nothing else.
+            // A client that disconnects ends its own thread only.
             std::thread::spawn(move || service.handle(client));
         }
         Ok(())
@@ -67,7 +71,7 @@ impl Service {
             Ok(Ok(value)) => format!("200 {value}"),
             Ok(Err(error)) => format!("{} {error}", status_of(&error)),
             Err(_) => {
-                // Nobody will ask again.
+                // The client has its answer, so the task has no use any more.
                 result.cancel();
                 "503 busy".to_owned()
             }
@@ -75,13 +79,13 @@ impl Service {
     }
 }
 
-/// Whose fault it was, in HTTP's numbers.
+/// The status code of HTTP for an error: 4xx for the client's mistakes, 5xx for all others.
 fn status_of(error: &TaskError) -> u16 {
     match error {
         TaskError::Failed { .. } | TaskError::BadRecord { .. } => 400,
         TaskError::Limit { .. } => 504,
         TaskError::Cancelled | TaskError::Closed | TaskError::Broken { .. } => 503,
-        // The guest's: it trapped, left, or took its worker down. Nobody else has noticed.
+        // The guest trapped, exited, or ended its worker. No other request is affected.
         _ => 500,
     }
 }

@@ -1,4 +1,4 @@
-//! The README's embed snippet, as it stands there.
+//! The example of the README for embedding wpool, word for word.
 
 use wpool::{Module, Pool};
 

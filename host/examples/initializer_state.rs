@@ -1,4 +1,4 @@
-//! Workers that keep something between their tasks. In Python:
+//! Workers that keep state between their tasks. In Python:
 //!
 //! ```python
 //! def init(base):
@@ -23,20 +23,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let module = Module::load(std::env::args().nth(1).unwrap_or(prebuilt.to_owned()))?;
     let one = || Pool::builder(&module).processes(1);
 
-    // A pool with an initializer keeps the instance that it was called in: that is what an initializer is for.
+    // With an initializer, a worker keeps the initialized instance for all its tasks.
     let counting = one().initializer("init", ["100"]);
     println!("one worker: {}", counts(counting)?);
 
-    // A new worker begins from where its initializer puts it.
+    // A new worker begins with the state that its initializer sets.
     let three = NonZeroU64::new(3).ok_or("three is not zero")?;
     let recycled = one().initializer("init", ["100"]).max_tasks_per_child(three);
     println!("three tasks each: {}", counts(recycled)?);
 
-    // Where no input may influence the result of another, each task has an instance of its own, and the initializer is called in each.
+    // `Isolation::Fresh`: each task gets its own instance, and the initializer is called in each of them. No
+    // input influences the result of another one.
     let apart = one().initializer("init", ["100"]).isolation(Isolation::Fresh);
     println!("each apart: {}", counts(apart)?);
 
-    // An initializer that fails breaks the pool, once, with the guest's own words. (Python starts workers for ever.)
+    // A failing initializer breaks the pool, once, with the guest's message. Python restarts workers for
+    // ever.
     match counts(one().initializer("init", ["a hundred"])) {
         Ok(counts) => println!("it counted: {counts}"),
         Err(error) => println!("broken: {error}"),

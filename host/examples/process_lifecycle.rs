@@ -1,4 +1,4 @@
-//! One process from its making to its end. In Python:
+//! The life of one process. In Python:
 //!
 //! ```python
 //! p = multiprocessing.Process(target=run, args=("bob:1000",), name="Greeter")
@@ -27,17 +27,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let children = active_children().into_iter().map(|child| child.name);
     println!("started: alive {}, children {:?}", process.is_alive(), children.collect::<Vec<_>>());
     if process.join_timeout(Duration::ZERO)?.is_none() {
-        println!("join with a timeout says when the process still runs");
+        println!("join_timeout: the process still runs");
     }
 
     let status = process.join()?;
     println!("stopped: alive {}, exitcode {}", process.is_alive(), status.exitcode);
-    // What Python throws away.
-    let greeting: String = process.result().ok_or("it returned a text")?;
+    // The value that the target has returned. Python drops it.
+    let greeting: String = process.result().ok_or("the process has no result")?;
     println!("result: {}", greeting.split(" (").next().unwrap_or_default());
     process.close().map_err(|process| format!("{process:?} is still alive"))?;
 
-    // Exit codes tell how it ended, as in Python; the reason stands beside them.
+    // Exit codes are those of Python. `reason` tells more.
     let failing = Module::load(prebuilt("failing"))?;
     for record in ["good", "bad", "panic", "exit", "loop"] {
         let mut limits = Limits::default();
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{record}: exitcode {}, {reason}", status.exitcode);
     }
 
-    // A daemon is killed when its handle is dropped; any process can be ended before that.
+    // Dropping a daemon's handle kills it. `terminate` ends any process before that.
     let mut endless = Process::builder(&failing).target(Target::func("run").arg("loop")).daemon(true).build()?;
     endless.start()?;
     endless.terminate()?;

@@ -1,13 +1,16 @@
-;; Each record in upper case (ASCII): a guest of the world wpool:task/task that imports nothing and touches two pages.
+;; Each record with its ASCII letters in upper case. A guest of the world wpool:task/task that imports
+;; nothing, and touches two pages of memory.
 (component
   (core module $guest
-    ;; The first page is left to the return area; records start on the second.
+    ;; The first page holds the return area. Records start on the second page.
     (memory (export "memory") 2)
     (global $first i32 (i32.const 65536))
     (global $free (mut i32) (i32.const 65536))
 
-    ;; Where the host puts a record: allocates upwards, and grows the memory to what the longest record needs.
-    (func (export "cabi_realloc") (param $old i32) (param $old_len i32) (param $align i32) (param $len i32) (result i32)
+    ;; The host calls this for the memory of a record. Allocates upwards, and grows the memory when it is
+    ;; full.
+    (func (export "cabi_realloc")
+      (param $old i32) (param $old_len i32) (param $align i32) (param $len i32) (result i32)
       (local $start i32) (local $end i64) (local $pages i32)
       (local.set $start
         (i32.and
@@ -24,7 +27,8 @@
       (global.set $free (i32.wrap_i64 (local.get $end)))
       (local.get $start))
 
-    ;; In place; the result is ok(the record), described at address 16: the case, the address, the length.
+    ;; Changes the record in place. The result is ok(record). Its description is at address 16: the case, the
+    ;; address, the length.
     (func (export "run") (param $record i32) (param $len i32) (result i32)
       (local $at i32) (local $end i32) (local $byte i32)
       (local.set $at (local.get $record))
@@ -33,7 +37,7 @@
         (loop $next
           (br_if $done (i32.ge_u (local.get $at) (local.get $end)))
           (local.set $byte (i32.load8_u (local.get $at)))
-          ;; 'a' to 'z' lose the bit that tells them from 'A' to 'Z'.
+          ;; Bytes from 'a' to 'z' lose the bit 32, which is the difference to 'A' to 'Z'.
           (i32.store8 (local.get $at)
             (i32.sub (local.get $byte)
               (i32.shl (i32.lt_u (i32.sub (local.get $byte) (i32.const 97)) (i32.const 26)) (i32.const 5))))
@@ -44,7 +48,7 @@
       (i32.store (i32.const 24) (local.get $len))
       (i32.const 16))
 
-    ;; The host has read the result: everything is free again.
+    ;; The host calls this when it has read the result. All records are freed.
     (func (export "cabi_post_run") (param $result i32)
       (global.set $free (global.get $first))))
 

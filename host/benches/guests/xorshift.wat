@@ -1,13 +1,16 @@
-;; Work of any length: the record is "ROUNDS SEED", both decimal, and the result that many rounds of xorshift64 in 16 hexadecimal digits.
+;; Work of any length. The record is "ROUNDS SEED", both decimal. The result is SEED after ROUNDS rounds of
+;; xorshift64, in 16 hexadecimal digits.
 (component
   (core module $guest
-    ;; Results and their description are on the first page; records start on the second.
+    ;; The first page holds the result and its description. Records start on the second page.
     (memory (export "memory") 2)
     (global $first i32 (i32.const 65536))
     (global $free (mut i32) (i32.const 65536))
 
-    ;; Where the host puts a record. A longer one than the second page traps: these are two numbers.
-    (func (export "cabi_realloc") (param $old i32) (param $old_len i32) (param $align i32) (param $len i32) (result i32)
+    ;; The host calls this for the memory of a record. A record is two numbers: one of more than 4096 bytes
+    ;; traps.
+    (func (export "cabi_realloc")
+      (param $old i32) (param $old_len i32) (param $align i32) (param $len i32) (result i32)
       (local $start i32)
       (local.set $start
         (i32.and
@@ -17,7 +20,8 @@
       (global.set $free (i32.add (local.get $start) (local.get $len)))
       (local.get $start))
 
-    ;; The decimal number at an address, up to the first byte that is no digit, and where that is.
+    ;; Reads the decimal number at an address. Gives the number, and the address of the first byte that is no
+    ;; digit.
     (func $number (param $at i32) (param $end i32) (result i64 i32)
       (local $number i64) (local $digit i32)
       (block $done
@@ -43,7 +47,8 @@
           (br $next)))
       (local.get $x))
 
-    ;; The result is ok(16 bytes from address 64 on), described at address 16: the case, the address, the length.
+    ;; The result is ok(16 bytes from address 64 on). Its description is at address 16: the case, the address,
+    ;; the length.
     (func (export "run") (param $record i32) (param $len i32) (result i32)
       (local $end i32) (local $at i32) (local $rounds i64) (local $x i64) (local $digit i32) (local $place i32)
       (local.set $end (i32.add (local.get $record) (local.get $len)))
@@ -54,7 +59,7 @@
       (local.set $at)
       (local.set $x)
       (local.set $x (call $xorshift (local.get $rounds) (local.get $x)))
-      ;; From the last digit to the first.
+      ;; Writes the digits from the last to the first.
       (local.set $place (i32.const 80))
       (loop $next
         (local.set $place (i32.sub (local.get $place) (i32.const 1)))
@@ -69,7 +74,7 @@
       (i32.store (i32.const 24) (i32.const 16))
       (i32.const 16))
 
-    ;; The host has read the result: everything is free again.
+    ;; The host calls this when it has read the result. All records are freed.
     (func (export "cabi_post_run") (param $result i32)
       (global.set $free (global.get $first))))
 

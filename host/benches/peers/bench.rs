@@ -1,5 +1,5 @@
-//! What the contenders share: files of lines with the results that they must have, the programs that are installed, and how a whole
-//! command is timed and its results are looked at.
+//! The parts that all contenders share: files of lines with their expected results, the installed programs,
+//! and the timing of a whole command with the check of its results.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ use super::machine;
 use super::measure::{Contender, Sample};
 use super::native::{self, Work};
 
-/// Lines in a file, and what becomes of them.
+/// A file of lines, and the results expected for them.
 #[derive(Clone)]
 pub(crate) struct Input {
     pub(crate) path: PathBuf,
@@ -22,7 +22,7 @@ pub(crate) struct Input {
     results: Digest,
 }
 
-/// Stands for many lines: in their order, and in any.
+/// A digest of many lines: `ordered` depends on their order, `any` does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Digest {
     lines: usize,
@@ -30,7 +30,7 @@ struct Digest {
     any: u64,
 }
 
-/// Whether a contender promises results in the order of the lines.
+/// The order of a contender's results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     Kept,
@@ -61,7 +61,7 @@ impl Digest {
     }
 }
 
-/// Rounds of xorshift that take 100 microseconds.
+/// The numbers of rounds of xorshift that take 100 microseconds, by engine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rounds {
     pub(crate) wasm: u64,
@@ -73,19 +73,20 @@ pub(crate) struct Bench {
     dir: tempfile::TempDir,
     _installed: tempfile::TempDir,
     pub(crate) program: PathBuf,
-    /// The interpreter itself, without the shims that stand before it.
+    /// The interpreter itself. A shim in front of it would add its own start to each figure.
     python: Option<PathBuf>,
     versions: BTreeMap<String, String>,
 }
 
 impl Bench {
     pub(crate) fn new(python: &str) -> std::io::Result<Bench> {
-        // In memory where there is such a place: what a disk does with results is nobody's merit.
+        // In memory if possible: the speed of a disk is no merit of a contender.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         std::fs::write(dir.path().join("peers.py"), include_str!("peers.py"))?;
         let installed = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let program = installed.path().join("wpool");
-        // Copied in one piece, as by whoever installs it: of a file as the linker leaves it, the system keeps small pieces, and every start takes a tenth longer.
+        // A copy in one piece, as an installed program is. The linker writes its file in small pieces, and
+        // the page cache keeps them so: each start of that file takes a tenth longer.
         std::fs::copy(env!("CARGO_BIN_EXE_wpool"), &program)?;
         let mut bench = Bench {
             dir,
@@ -125,7 +126,7 @@ impl Bench {
         self.file("cache")
     }
 
-    /// A file of lines. Equal names are equal files.
+    /// Writes a file of lines. A second file with the same name replaces the first.
     pub(crate) fn input(&self, name: &str, work: Work, lines: impl Iterator<Item = Vec<u8>>) -> Input {
         let path = self.file(name);
         let mut file = BufWriter::new(File::create(&path).expect("a temporary file can be made"));
@@ -133,7 +134,7 @@ impl Bench {
         let results = Digest::of(lines.map(|line| {
             file.write_all(&line).and_then(|()| file.write_all(b"\n")).expect("a temporary file can be written");
             match work {
-                // Dear, and there are few different ones.
+                // Computed once for each different line: it takes long, and there are few different ones.
                 Work::Xorshift => known.entry(line).or_insert_with_key(|line| work.of(line)).clone(),
                 Work::Upper | Work::Echo => work.of(&line),
             }
@@ -142,7 +143,8 @@ impl Bench {
         Input { path, work, count: results.lines, results }
     }
 
-    /// A whole command that writes its results to stdout, or to the file that it is given.
+    /// A contender that is a whole command. It writes its results to stdout, or to the file at the given
+    /// path.
     pub(crate) fn whole<'b>(
         &self,
         name: &str,
@@ -171,14 +173,14 @@ impl Bench {
         Contender { name: name.to_owned(), ops, ideal: None, run: Box::new(run) }
     }
 
-    /// `wpool map`, with the module in the cache.
+    /// A command of wpool, with the cache of this run.
     pub(crate) fn wpool(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.env("WPOOL_CACHE_DIR", self.cache()).args(args).arg("--quiet").stdin(Stdio::null());
         command
     }
 
-    /// One of wpool's contenders. Compiles the module first.
+    /// A contender that is `wpool map`. Compiles the module into the cache first.
     pub(crate) fn map<'b>(&'b self, name: &str, module: &'static str, input: &Input, args: &[&str]) -> Contender<'b> {
         self.compile(module);
         let (path, args) = (input.path.clone(), args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
@@ -197,7 +199,8 @@ impl Bench {
         }
     }
 
-    /// One of the whole commands of `peers.py`; nothing where there is no Python or not the module that it needs.
+    /// A contender that is a whole command of `peers.py`. `None` without Python or without the module
+    /// `needs`.
     pub(crate) fn python<'b>(
         &'b self,
         name: &str,
@@ -218,7 +221,7 @@ impl Bench {
         })
     }
 
-    /// The artefact of wasmtime's binding.
+    /// Compiles the module with wasmtime's Python binding. Returns the path of the artefact.
     pub(crate) fn artefact(&self, module: &str) -> Option<PathBuf> {
         let artefact = self.file(&format!("{}.cwasm", module.rsplit('/').next().unwrap_or(module)));
         self.has("wasmtime").then_some(())?;
@@ -233,13 +236,13 @@ impl Bench {
         command
     }
 
-    /// What one of the other commands of `peers.py` prints.
+    /// The output of another command of `peers.py`.
     pub(crate) fn python_says(&self, args: &[&str]) -> Result<String, String> {
         let output = self.python_command(args).stderr(Stdio::inherit()).output().map_err(|e| e.to_string())?;
-        match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            false => Err(format!("peers.py {}: {}", args.join(" "), output.status)),
+        if !output.status.success() {
+            return Err(format!("peers.py {}: {}", args.join(" "), output.status));
         }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     pub(crate) fn xargs<'b>(&self, input: &Input, jobs: usize) -> Option<Contender<'b>> {
@@ -255,26 +258,27 @@ impl Bench {
         })
     }
 
-    /// A process per line, as `-k` has it, or with `--pipe` one per block of lines.
+    /// GNU parallel, with one process for each line, or with `--pipe` one for each block of lines.
     pub(crate) fn parallel<'b>(&self, input: &Input, jobs: usize, pipe: bool) -> Option<Contender<'b>> {
         let (path, work, jobs) = (input.path.clone(), input.work.name(), format!("-j{jobs}"));
         let name = if pipe { "parallel --pipe -k, native" } else { "parallel -k, native" };
         self.has("parallel").then(|| {
             self.whole(name, input, Order::Kept, move |_| {
                 let mut command = Command::new("parallel");
-                // Not the settings of whoever runs this; --will-cite keeps a notice off stderr.
+                // --plain ignores the user's own settings. --will-cite keeps a notice off stderr.
                 command.args(["--plain", "--will-cite", "-k", &jobs]);
-                match pipe {
-                    true => command.arg("--pipe").stdin(File::open(&path).expect("the input has been written")),
-                    false => command.arg("-a").arg(&path).stdin(Stdio::null()),
-                };
+                if pipe {
+                    command.arg("--pipe").stdin(File::open(&path).expect("the input has been written"));
+                } else {
+                    command.arg("-a").arg(&path).stdin(Stdio::null());
+                }
                 command.arg(this_program()).args([native::ASK, work, if pipe { "filter" } else { "line" }]);
                 command
             })
         })
     }
 
-    /// Native code in threads of one process: the floor.
+    /// Native code in threads of one process: no contender with isolation can be faster.
     pub(crate) fn floor<'b>(&self, input: &Input, jobs: usize) -> Contender<'b> {
         let (path, work) = (input.path.clone(), input.work.name());
         let name = match jobs {
@@ -288,7 +292,8 @@ impl Bench {
         })
     }
 
-    /// How many rounds of xorshift take 100 us of a processor: its time, not the clock's, because others may want it too.
+    /// Measures the numbers of rounds of xorshift that take 100 us of processor time. The wall clock would
+    /// also count the time of other processes on this machine.
     pub(crate) fn rounds(&self) -> Rounds {
         let own = std::process::id();
         let native = fastest(own, &|rounds| {
@@ -306,7 +311,8 @@ impl Bench {
 
 pub(crate) const XORSHIFT: &str = "host/benches/guests/xorshift.wat";
 
-/// The best of several tries, because whatever else the machine does can only slow it down.
+/// The rounds of the best try in 100 us. Other work on the machine only slows a try down, so the best is the
+/// truest.
 fn fastest(pid: u32, run: &dyn Fn(u64)) -> u64 {
     const ROUNDS: u64 = 12_000_000;
     let tries = (0..12).filter_map(|_| {

@@ -1,4 +1,4 @@
-//! The contenders that are calls of the library: round trips, starts, memory.
+//! The contenders that call the library: round trips, starts, memory.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ pub(crate) fn load(path: &str) -> Module {
     Module::load(repo(path)).expect("the guests are in the repository")
 }
 
-/// The same, with the first wall only: what the second costs.
+/// Loads a module without the operating system's confinement. The difference to [`load`] is the price of that
+/// wall.
 pub(crate) fn load_bare(path: &str) -> Module {
     Module::loader().sandbox(Sandbox::Off).load(repo(path)).expect("the guests are in the repository")
 }
@@ -21,7 +22,8 @@ pub(crate) fn pool(module: &Module, workers: usize, isolation: Isolation) -> Poo
     Pool::builder(module).processes(workers).isolation(isolation).build().expect("the guest exports run")
 }
 
-/// The median time of one task there and back in a warm pool of two, each after a pause: without one the workers have not gone to sleep.
+/// The median time of one task there and back in a warm pool of two, each after a pause: without one the
+/// workers have not gone to sleep.
 pub(crate) fn round_trips<'b>(name: &str, module: &Module, count: usize, pause: Duration) -> Contender<'b> {
     let module = module.clone();
     let run = move || {
@@ -62,7 +64,7 @@ pub(crate) fn start_join<'b>(name: &str, module: &Module, count: usize) -> Conte
                 code => Err(format!("the process ended with {code}")),
             }
         };
-        // What is started once for all of them.
+        // The first process also starts the fork server, which serves all others.
         once()?;
         let started = Instant::now();
         (0..count).try_for_each(|_| once())?;
@@ -71,7 +73,8 @@ pub(crate) fn start_join<'b>(name: &str, module: &Module, count: usize) -> Conte
     Contender { name: name.to_owned(), ops: count as f64, ideal: None, run: Box::new(run) }
 }
 
-/// A pool whose worker is replaced after each task: what a start costs where the next one is prepared meanwhile.
+/// A pool whose worker is replaced after each task: the price of a start when the next worker is prepared
+/// meanwhile.
 pub(crate) fn replaced_workers<'b>(name: &str, module: &Module, count: usize) -> Contender<'b> {
     let module = module.clone();
     let run = move || {
@@ -87,7 +90,7 @@ pub(crate) fn replaced_workers<'b>(name: &str, module: &Module, count: usize) ->
     Contender { name: name.to_owned(), ops: count as f64, ideal: None, run: Box::new(run) }
 }
 
-/// KiB of an idle worker that has had tasks: private, and its share of everything.
+/// The memory of an idle worker that has had tasks, in KiB: private, and proportional (PSS).
 pub(crate) fn memory<'b>(name: &str, module: &Module, workers: usize, isolation: Isolation) -> Contender<'b> {
     let module = module.clone();
     let run = move || {

@@ -1,12 +1,12 @@
-//! What the tables are of: the machine, its load, and the memory and processor time of processes.
+//! The machine, its load, and the memory and processor time of processes.
 
 use std::fs;
 use std::process::Command;
 
-/// The ticks of `/proc/PID/stat`; Linux promises this many to programs on every architecture.
+/// The unit of times in `/proc/PID/stat`. Linux promises programs this value on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// The lines that every table needs beside it.
+/// The lines above the tables: date, machine and version.
 pub(crate) fn description() -> String {
     let cpu = proc_line("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -26,7 +26,7 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The average number of processes that wanted to run in the last minute.
+/// The load: the average number of processes that wanted to run in the last minute.
 pub(crate) fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
@@ -38,10 +38,10 @@ fn proc_line(path: &str, key: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The processor time of all children that have been waited for, and of theirs.
+/// The processor time of all children that have been waited for, and of their own such children.
 pub(crate) fn children_cpu_secs() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // Behind the name, which may have spaces; the first of these is the state, the third field.
+    // The second field, the name, may have spaces. So the fields are counted behind it, from the third one on.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(13);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((user + system) / TICKS_PER_SECOND)
@@ -53,7 +53,7 @@ pub(crate) fn thread_cpu_secs(pid: u32) -> Option<f64> {
     Some(nanoseconds.split(' ').next()?.parse::<f64>().ok()? / 1e9)
 }
 
-/// The most that a process has had in memory so far, in KiB. Nothing once it has ended.
+/// The peak of a process's memory so far, in KiB. `None` once it has ended.
 pub(crate) fn peak_kib(pid: u32) -> Option<f64> {
     kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:")
 }

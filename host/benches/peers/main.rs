@@ -1,12 +1,13 @@
-//! wpool beside its peers, in one run: the whole command `wpool map` (and the library where that is what is compared), CPython's pools,
-//! `xargs -P`, GNU parallel, and native code as the floor.
+//! Compares wpool with its peers in one run: the command `wpool map` (for some workloads the library),
+//! CPython's pools, `xargs -P`, GNU parallel, and native code as the floor.
 //!
 //!     cargo bench -p wpool --bench peers                        # all of it, some minutes
 //!     cargo bench -p wpool --bench peers -- --quick --only W1   # a first look
 //!     cargo bench -p wpool --bench peers -- --scaling           # how costs grow
 //!     cargo bench -p wpool --bench peers -- --all               # the tables of docs/performance.md
 //!
-//! On a shared machine only ratios inside one run mean anything. What the workloads are, and the last tables, is in `docs/performance.md`.
+//! On a shared machine only ratios inside one run mean anything. `docs/performance.md` describes the
+//! workloads, and has the last tables.
 
 mod bench;
 mod library;
@@ -76,7 +77,8 @@ fn run(options: &Options) -> Result<(), String> {
     compared
 }
 
-/// The tables of the workloads and of the targets. An error names the contenders that failed, after everything else has been printed.
+/// The tables of the workloads and of the targets. An error names the contenders that failed, after
+/// everything else has been printed.
 fn compare(options: &Options, bench: &Bench, size: Size, ids: Vec<&'static str>) -> Result<(), String> {
     let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 5 });
     println!("Peers: {}. Medians of {rounds} shuffled rounds.\n", bench.peers());

@@ -1,32 +1,32 @@
-//! Rounds of contenders, and what becomes of them: medians, spread, ratios.
+//! Runs rounds of contenders, and computes medians, spreads and ratios.
 
 use std::collections::BTreeMap;
 
-/// What one run took.
+/// The figures of one run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
-    /// Seconds, or KiB, of the whole run. Less is better.
+    /// Seconds or KiB of the whole run. Less is better.
     pub(crate) value: f64,
-    /// What stands beside it: seconds of all processors, or KiB.
+    /// The figure of the table's second column: seconds of processor time, or KiB.
     pub(crate) second: Option<f64>,
 }
 
 /// One way to do a workload.
 pub(crate) struct Contender<'b> {
     pub(crate) name: String,
-    /// Tasks, starts or whatever else the workload counts, in one run.
+    /// The number of operations in one run: tasks, starts, or what else the workload counts.
     pub(crate) ops: f64,
-    /// The seconds of a run on this machine if nothing but the tasks took time.
+    /// The seconds of a run in which only the tasks take time.
     pub(crate) ideal: Option<f64>,
     pub(crate) run: Box<dyn Fn() -> Result<Sample, String> + 'b>,
 }
 
-/// How figures are shown.
+/// The unit of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Operations in a second.
+    /// Operations per second.
     PerSecond,
-    /// An operation is one MiB.
+    /// Operations per second, each of one MiB.
     MibPerSecond,
     Micros,
     Millis,
@@ -44,7 +44,7 @@ impl Unit {
         }
     }
 
-    /// A figure of one operation in this unit.
+    /// The text for a figure of one operation.
     pub(crate) fn show(self, per_op: f64) -> String {
         match self {
             Unit::PerSecond => thousands(1.0 / per_op),
@@ -60,18 +60,18 @@ pub(crate) struct Workload<'b> {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
     pub(crate) unit: Unit,
-    /// The title and the unit of what stands beside the figure.
+    /// The title and the unit of the second column.
     pub(crate) second: Option<(&'static str, Unit)>,
     /// The contender that the others are compared with.
     pub(crate) baseline: &'static str,
     pub(crate) contenders: Vec<Contender<'b>>,
 }
 
-/// A contender's figures, each of one operation.
+/// A contender's figures, each for one operation.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
     pub(crate) median: f64,
-    /// From the best round to the worst, as a part of the median.
+    /// The distance from the best round to the worst, as a part of the median.
     pub(crate) spread: f64,
     pub(crate) second: Option<f64>,
     pub(crate) ideal: Option<f64>,
@@ -79,11 +79,11 @@ pub(crate) struct Figures {
 
 pub(crate) struct Measured<'b> {
     pub(crate) workload: Workload<'b>,
-    /// By contender, in the workload's order; or why there is none.
+    /// The figures of each contender, in the order of the workload, or the reason for having none.
     pub(crate) figures: Vec<Result<Figures, String>>,
 }
 
-/// All contenders in each round, each time in another order.
+/// Runs all contenders in each round, each time in another order. A contender that fails once is left out.
 pub(crate) fn measure<'b>(workload: Workload<'b>, rounds: usize, random: &mut Random) -> Measured<'b> {
     let contenders = &workload.contenders;
     let mut samples: Vec<Result<Vec<Sample>, String>> = contenders.iter().map(|_| Ok(Vec::new())).collect();
@@ -136,13 +136,13 @@ impl Results {
         self.0.get(&(workload, contender.to_owned()))
     }
 
-    /// How many times faster, or smaller, `contender` is than `other`.
+    /// The ratio of `other` to `contender`. Above 1, `contender` is faster, or smaller.
     pub(crate) fn ratio(&self, workload: &'static str, contender: &str, other: &str) -> Option<f64> {
         Some(self.get(workload, other)?.median / self.get(workload, contender)?.median)
     }
 }
 
-/// Numbers that are different from one another; the order of contenders needs no more.
+/// Pseudorandom numbers. The order of contenders needs no better ones.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -156,7 +156,7 @@ impl Random {
     }
 }
 
-/// Three significant figures.
+/// The value with three significant figures.
 pub(crate) fn figures(value: f64) -> String {
     let decimals = match value {
         v if v < 1.0 => 3,
@@ -170,7 +170,7 @@ pub(crate) fn figures(value: f64) -> String {
 pub(crate) fn thousands(value: f64) -> String {
     let digits = match value {
         v if v < 100.0 => return figures(v),
-        // Three significant figures; the rest is noise.
+        // Three significant figures, as in `figures`. The rest is noise.
         v => {
             let step = 10f64.powf(v.log10().floor() - 2.0);
             format!("{:.0}", (v / step).round() * step)

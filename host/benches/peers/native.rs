@@ -1,23 +1,24 @@
-//! The work in native code: what `xargs` and GNU parallel run, and the floor that nobody who isolates anything can get under.
+//! The work in native code: the program that `xargs` and GNU parallel run, and the floor for all contenders
+//! that isolate their tasks.
 //!
-//! The bench program is its own helper: with [`ASK`] as the first argument it does nothing but this.
+//! The benchmark is its own helper: with [`ASK`] as the first argument it only does this work.
 
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The first argument by which the program is asked to be the helper.
+/// The first argument that makes the program the helper.
 pub(crate) const ASK: &str = "--native";
 
-/// What every contender does with a line.
+/// The work on one line, the same for each contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     /// The line in upper case.
     Upper,
-    /// The line.
+    /// The line, unchanged.
     Echo,
-    /// `ROUNDS SEED`: that many rounds of xorshift64.
+    /// The line is `ROUNDS SEED`. The result is `SEED` after `ROUNDS` rounds of xorshift64.
     Xorshift,
 }
 
@@ -47,7 +48,7 @@ impl Work {
     }
 }
 
-/// Not inlined: its speed is measured in one place and counted on in another.
+/// Not inlined: the speed measured in one place must hold in the other.
 #[inline(never)]
 pub(crate) fn xorshift(rounds: u64, seed: u64) -> u64 {
     (0..rounds).fold(std::hint::black_box(seed), |mut x, _| {
@@ -57,8 +58,9 @@ pub(crate) fn xorshift(rounds: u64, seed: u64) -> u64 {
     })
 }
 
-/// The helper's three forms: `--native WORK line LINE` does one line, `filter` what comes on stdin, and `file INPUT JOBS` a whole file
-/// in that many threads.
+/// Runs as the helper if the arguments ask for it. There are three forms: `--native WORK line LINE` for one
+/// line, `--native WORK filter` for the lines of stdin, and `--native WORK file INPUT JOBS` for a file in
+/// `JOBS` threads.
 pub(crate) fn asked() -> Option<ExitCode> {
     let mut args = std::env::args().skip(1);
     (args.next()? == ASK).then(|| match run(&args.collect::<Vec<_>>()) {
@@ -71,8 +73,8 @@ pub(crate) fn asked() -> Option<ExitCode> {
 }
 
 fn run(args: &[String]) -> Result<(), String> {
-    let [work, form, rest @ ..] = args else { return Err("what work, and on what?".to_owned()) };
-    let work = Work::from_name(work).ok_or("no such work")?;
+    let [work, form, rest @ ..] = args else { return Err("expected WORK and a form: line, filter or file".to_owned()) };
+    let work = Work::from_name(work).ok_or("unknown WORK")?;
     let written = match (form.as_str(), rest) {
         ("line", [line]) => write_lines(std::iter::once(work.of(line.as_bytes()))),
         ("filter", []) => {
@@ -82,12 +84,12 @@ fn run(args: &[String]) -> Result<(), String> {
         }
         ("file", [input, jobs]) => {
             let text = std::fs::read(Path::new(input)).map_err(|e| e.to_string())?;
-            match jobs.parse().map_err(|_| "JOBS is a number")? {
+            match jobs.parse().map_err(|_| "JOBS must be a number")? {
                 1 => write_lines(lines(&text).map(|line| work.of(line))),
                 jobs => write_lines(in_threads(work, &lines(&text).collect::<Vec<_>>(), jobs).into_iter()),
             }
         }
-        _ => return Err(format!("nothing is called {form}")),
+        _ => return Err(format!("unknown form {form}, or wrong arguments for it")),
     };
     written.map_err(|e| e.to_string())
 }
@@ -105,7 +107,7 @@ fn write_lines(results: impl Iterator<Item = Vec<u8>>) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Each thread takes the next line as soon as it is done with one.
+/// Does the work in threads. Each thread takes the next line when it has finished one.
 fn in_threads(work: Work, lines: &[&[u8]], jobs: usize) -> Vec<Vec<u8>> {
     let next = AtomicUsize::new(0);
     let one_thread = || {

@@ -1,4 +1,4 @@
-//! What is asked of the program.
+//! The options of the command line.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ Usage: cargo bench -p wpool --bench peers -- [OPTIONS]
 Tables in Markdown go to stdout, progress to stderr. Contenders that are not installed are left out.
 Exit code 1 if a contender of wpool failed or had wrong results.";
 
-/// Which tables are wanted.
+/// The tables to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tables {
     Peers,
@@ -38,7 +38,7 @@ pub(crate) struct Options {
     pub(crate) python: Option<String>,
 }
 
-/// The options, or what to print instead and whether that is an error.
+/// The options; or a text to print instead, and whether it is an error.
 pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, (bool, String)> {
     let mut options = Options {
         quick: false,
@@ -52,7 +52,7 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, (
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| (true, format!("{arg} needs a value")));
         let number = |text: String| match text.parse() {
-            Ok(0) | Err(_) => Err((true, format!("{text} is no number of anything"))),
+            Ok(0) | Err(_) => Err((true, format!("{text} is not a number above 0"))),
             Ok(number) => Ok(Some(number)),
         };
         match arg.as_str() {
@@ -65,9 +65,9 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, (
             "--all" => options.tables = Tables::All,
             "--python" => options.python = Some(value()?),
             "-h" | "--help" => return Err((false, HELP.to_owned())),
-            // What cargo itself passes.
+            // `cargo bench` passes it.
             "--bench" => {}
-            other => return Err((true, format!("there is no option {other}\n\n{HELP}"))),
+            other => return Err((true, format!("unknown option {other}\n\n{HELP}"))),
         }
     }
     Ok(options)

@@ -1,4 +1,4 @@
-"""Python's contenders. Whole commands read a file of lines and write one of results; the others print what they have measured.
+"""Python's contenders. A whole command reads a file of lines and writes a file of results. The others print a figure.
 
     peers.py what                                            the modules that can be imported, with their versions
     peers.py rounds                                          rounds of xorshift in 100 microseconds of a processor
@@ -37,7 +37,7 @@ def nothing():
     pass
 
 
-# wasmtime's binding: what a worker has.
+# wasmtime's binding: the state of a worker.
 engine = component = linker = store = run = None
 
 
@@ -75,7 +75,7 @@ def whole(how, work, jobs, source, target, artefact=None):
 
 
 def results(how, f, jobs, lines, artefact):
-    # What Pool.map does by itself.
+    # The size of chunks that Pool.map chooses.
     chunk = -(-len(lines) // (4 * jobs))
     if how in ("map", "chunksize=1", "imap_unordered"):
         from multiprocessing import Pool
@@ -164,7 +164,7 @@ def start_join(method, count):
 
 def pid(_):
     import os
-    # Long enough for every worker to have a task.
+    # Long enough for each worker to get a task.
     time.sleep(0.1)
     return os.getpid()
 

@@ -3,7 +3,7 @@
 use super::measure::{Measured, Results, figures};
 use super::targets;
 
-/// The table of a workload. The last columns are only there where a contender has something in them.
+/// The table of a workload. A last column is there only if a contender has a figure for it.
 pub(crate) fn workload(measured: &Measured<'_>) -> String {
     let workload = &measured.workload;
     let has_ideal = workload.contenders.iter().any(|contender| contender.ideal.is_some());
@@ -40,7 +40,7 @@ fn figures_of_ratio(ratio: f64) -> String {
     if ratio < 0.1 { format!("{ratio:.4}") } else { figures(ratio) }
 }
 
-/// Lines of a table; the first column is text, the others are figures.
+/// The lines of a table. The first column is text, the others are figures.
 pub(crate) fn table(head: &[String], rows: impl Iterator<Item = Vec<String>>) -> Vec<String> {
     let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
     let mut rule = vec!["---"];

@@ -1,4 +1,5 @@
-//! How costs grow: with the size of records, the time of tasks, the number of workers and the number of records.
+//! The growth of costs with the size of records, the time of tasks, the number of workers and the number of
+//! records.
 
 use super::bench::{Bench, Input, XORSHIFT};
 use super::machine;
@@ -14,7 +15,7 @@ pub(crate) fn tables(bench: &Bench, size: Size) -> Result<String, String> {
     Ok(parts.join("\n"))
 }
 
-/// The median of a few runs, in seconds.
+/// The median of [`ROUNDS`] runs, in seconds.
 fn secs(contender: &Contender<'_>) -> Result<f64, String> {
     let mut took = (0..ROUNDS).map(|_| Ok((contender.run)()?.value)).collect::<Result<Vec<_>, String>>()?;
     Ok(median(&mut took))
@@ -49,7 +50,7 @@ fn bytes_text(bytes: usize) -> String {
     }
 }
 
-/// Tasks of that many times 100 us.
+/// Tasks of `hundreds` times 100 us each.
 fn tasks(bench: &Bench, size: Size, count: usize, hundreds: f64) -> Input {
     let rounds = (size.rounds.wasm as f64 * hundreds) as u64;
     let lines = (0..count).map(|n| format!("{rounds} {}", n % 16 + 1).into_bytes());
@@ -99,7 +100,7 @@ fn workers(bench: &Bench, size: Size) -> Result<String, String> {
         let mut row = vec![jobs.to_string()];
         let short_secs = secs(&bench.map("short", XORSHIFT, &short, &["--reuse", &option]))?;
         row.extend([thousands(count as f64 / short_secs), figures(ideal(count, 1.0, jobs) / short_secs)]);
-        // Equal names are equal files: the long ones are made anew each time.
+        // A small file, so it is written again for each number of workers.
         let rounds = size.rounds.wasm * 100;
         let lines = (0..long_count).map(|n| format!("{rounds} {}", n % 16 + 1).into_bytes());
         let long = bench.input("long", Work::Xorshift, lines);

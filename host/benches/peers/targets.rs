@@ -1,4 +1,4 @@
-//! What wpool is to reach, as ratios inside one run.
+//! The targets for wpool, as ratios inside one run.
 
 use super::machine;
 use super::measure::{Results, figures};
@@ -40,7 +40,7 @@ pub(crate) struct Target {
     pub(crate) unit: &'static str,
     pub(crate) bound: Bound,
     pub(crate) stretch: Option<Bound>,
-    /// Nothing where the workload or the peer was not measured.
+    /// `None` if the workload or the peer was not measured.
     pub(crate) value: Option<f64>,
 }
 
@@ -123,14 +123,14 @@ pub(crate) fn targets(results: &Results) -> Vec<Target> {
         row("T12", "W1 reuse: walls on against off", "", AtMost(1.05), None, ratio("W1", REUSE_BARE, REUSE)),
         row("T12", "W5, 1 task: walls on against off", "", AtMost(1.25), None, ratio("W5", BARE, WPOOL)),
         row("T13", "coordinator memory, all records", " MiB", AtMost(64.0), None, mib(ALL)),
-        // That it is flat is the stretch; without it there are the 64 MiB.
+        // Constant memory is a stretch only. The 64 MiB above are the target.
         row("T13", "the same against a tenth of the records", "", AtMost(f64::INFINITY), Some(AtMost(1.1)), growth),
         times("T14", "W9 against Pool.map", 2.1, None, ratio("W9", REUSE, MAP)),
         times("T14", "W9 against Pool.map, chunksize=1", 1.4, None, ratio("W9", REUSE, CHUNK_1)),
     ]
 }
 
-/// Targets are for two processors; what a machine with another number shows is something else.
+/// A caution for the report on a machine with another number of processors than the targets assume.
 pub(crate) fn caution() -> Option<String> {
     match machine::cores() {
         2 => None,

@@ -1,7 +1,7 @@
-//! The workloads of the performance notes: which contenders, and how many tasks for each.
+//! The workloads of `docs/performance.md`: their contenders, and the number of tasks for each.
 //!
-//! Slow contenders have fewer tasks than fast ones, so that each run takes about as long; figures are of one task. Whole commands are
-//! timed from the start of the program to its end.
+//! Slow contenders have fewer tasks than fast ones, so that all runs take about the same time. Figures are
+//! for one task. Whole commands are timed from the start of the program to its end.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use super::machine;
 use super::measure::{Contender, Sample, Unit, Workload};
 use super::native::Work;
 
-/// Names that ratios and targets look for.
+/// Names of contenders, by which ratios and targets find them.
 pub(crate) const MAP: &str = "CPython Pool.map";
 pub(crate) const CHUNK_1: &str = "CPython Pool.map, chunksize=1";
 pub(crate) const BINDING_REUSED: &str = "CPython Pool + wasmtime binding, reused";
@@ -38,10 +38,10 @@ pub(crate) const JOBS: usize = 2;
 const UPPER: &str = "host/benches/guests/upper.wat";
 const UPPER_SDK: &str = "guest/prebuilt/upper.wasm";
 const ECHO: &str = "guest/examples/wat/echo.wat";
-/// The largest of the prebuilt guests: what compiling costs shows.
+/// The largest of the prebuilt guests, so that the time of compiling shows.
 const STATS: &str = "guest/prebuilt/stats.wasm";
 
-/// What a run's size depends on.
+/// The sizes of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) quick: bool,
@@ -58,7 +58,7 @@ impl Size {
 pub(crate) const IDS: [&str; 12] = ["W1", "W2t", "W2", "W3", "W4", "W5", "W5x13", "W5first", "W6", "W7", "W8", "W9"];
 pub(crate) const T13: &str = "T13";
 
-/// Whether `--only` with such a name means this workload: `W5` is all of W5.
+/// Whether `--only` with this name chooses this workload. `W5` chooses W5, W5x13 and W5first.
 pub(crate) fn is_meant(id: &str, name: &str) -> bool {
     id == name || (name == "W5" && id.starts_with("W5"))
 }
@@ -113,7 +113,7 @@ fn upper_case<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     }
 }
 
-/// The pools of Python that are not `multiprocessing`'s: with chunks as it makes them, and with one task at a time.
+/// Python's other pools: with the chunks that `Pool.map` would make, and with one task at a time.
 fn executors<'b>(bench: &'b Bench, many: &Input, few: &Input) -> Vec<Contender<'b>> {
     let all = [
         bench.python("ProcessPoolExecutor, chunked", "python", "executor", many, JOBS, None),
@@ -133,7 +133,7 @@ fn bindings<'b>(bench: &'b Bench, artefact: Option<PathBuf>, input: &Input) -> V
 
 /// A process for each task.
 fn commands<'b>(bench: &'b Bench, input: &Input) -> Vec<Contender<'b>> {
-    // It takes some milliseconds per task.
+    // It takes some milliseconds for each task.
     let few = bench.input(
         "few",
         input.work,
@@ -144,13 +144,13 @@ fn commands<'b>(bench: &'b Bench, input: &Input) -> Vec<Contender<'b>> {
     [bench.xargs(input, JOBS), bench.parallel(&few, JOBS, false)].into_iter().flatten().collect()
 }
 
-/// Lines of that many rounds; there are sixteen different ones.
+/// Lines of `rounds` rounds each, with sixteen different seeds.
 fn rounds_of(bench: &Bench, name: &str, count: usize, rounds: impl Fn(usize) -> u64) -> Input {
     let lines = (0..count).map(|n| format!("{} {}", rounds(n), n % 16 + 1).into_bytes());
     bench.input(&format!("{name}-{count}"), Work::Xorshift, lines)
 }
 
-/// Tells contenders how long their tasks are, so that the table can say how near they come.
+/// Sets the ideal time of the contenders. The table then has the column *of the ideal*.
 fn with_ideal<'b>(
     contenders: impl IntoIterator<Item = Contender<'b>>,
     secs: f64,
@@ -215,7 +215,7 @@ fn same_work<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
 
 fn long_tasks<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     let Rounds { wasm, native, python } = size.rounds;
-    // Divisible by all numbers of workers.
+    // Divisible by each number of workers: otherwise the last round leaves some workers idle.
     let tasks = |name: &str, rounds: u64| rounds_of(bench, name, 32, |_| 500 * rounds);
     let (ours, theirs, bare) = (tasks("w3-wasm", wasm), tasks("w3-python", python), tasks("w3-native", native));
     let mut contenders = Vec::new();
@@ -287,7 +287,7 @@ fn start<'b>(id: &'static str, title: &'static str, tasks: usize, jobs: usize, b
     contenders.extend(bench.python("pebble", "pebble", "pebble-1", &input, jobs, None));
     contenders.extend(bench.xargs(&input, jobs));
     contenders.extend(bench.parallel(&input, jobs, false));
-    // One operation is the command.
+    // One operation is one whole command.
     contenders.iter_mut().for_each(|contender| contender.ops = 1.0);
     Workload { id, title, unit: Unit::Millis, second: None, baseline: MAP, contenders }
 }
@@ -304,10 +304,8 @@ fn first_run(bench: &Bench) -> Workload<'_> {
             command.env("WPOOL_CACHE_DIR", &cache).stdin(Stdio::null()).stdout(Stdio::null());
             let started = Instant::now();
             let status = command.status().map_err(|e| e.to_string())?;
-            match status.success() {
-                true => Ok(Sample { value: started.elapsed().as_secs_f64(), second: None }),
-                false => Err(status.to_string()),
-            }
+            let value = started.elapsed().as_secs_f64();
+            if status.success() { Ok(Sample { value, second: None }) } else { Err(status.to_string()) }
         };
         Contender { name: name.to_owned(), ops: 1.0, ideal: None, run: Box::new(run) }
     };
@@ -321,7 +319,7 @@ fn first_run(bench: &Bench) -> Workload<'_> {
     }
 }
 
-/// A contender whose figure a Python program prints.
+/// A contender whose figure `peers.py` measures and prints.
 fn printed<'b>(
     bench: &'b Bench,
     name: &str,
@@ -409,7 +407,8 @@ fn round_trip<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     }
 }
 
-/// 20 us for each task but the last eighth, which take 2 ms: whoever deals them out in eight chunks has one worker do nearly all of it.
+/// Tasks of 20 us, and the last eighth of 2 ms. A pool that deals them out in eight chunks gives nearly all
+/// the work to one worker.
 fn uneven<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     const TASKS: usize = 2_000;
     let is_long = |n: usize| n >= TASKS - TASKS / 8;
@@ -438,7 +437,7 @@ fn uneven<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     }
 }
 
-/// The most memory that the command itself, which reads, deals out and writes, has at any time.
+/// The peak of the memory of the command itself, which reads records, deals them out and writes results.
 fn coordinator<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     bench.compile(UPPER);
     let of = |name: &str, count: usize| {
@@ -460,14 +459,14 @@ fn coordinator<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
 pub(crate) const TENTH: &str = "a tenth of the records";
 pub(crate) const ALL: &str = "all records";
 
-/// The peak of a `wpool map`, in KiB, and the seconds that it took.
+/// Runs a `wpool map`. Returns the peak of its memory in KiB, and its seconds.
 pub(crate) fn peak(bench: &Bench, input: &Input, args: &[&str]) -> Result<(f64, f64), String> {
     let mut command = bench.wpool(&["map"]);
     command.arg(repo(UPPER)).arg(&input.path).args(args).stdin(Stdio::null()).stdout(Stdio::null());
     let started = Instant::now();
     let mut child = command.spawn().map_err(|e| e.to_string())?;
     let mut peak = 0.0;
-    // The kernel keeps the peak for as long as the process lives, so that the last look is all that counts.
+    // The kernel keeps the peak while the process lives, so only the last reading counts.
     let status = loop {
         peak = machine::peak_kib(child.id()).unwrap_or(peak);
         match child.try_wait().map_err(|e| e.to_string())? {
@@ -475,13 +474,13 @@ pub(crate) fn peak(bench: &Bench, input: &Input, args: &[&str]) -> Result<(f64, 
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
-    match status.success() && peak > 0.0 {
-        true => Ok((peak, started.elapsed().as_secs_f64())),
-        false => Err(format!("{status}, peak {peak}")),
+    if !status.success() || peak == 0.0 {
+        return Err(format!("{status}, peak {peak}"));
     }
+    Ok((peak, started.elapsed().as_secs_f64()))
 }
 
-/// A whole `wpool map` of a guest of these benchmarks.
+/// A contender that is a whole `wpool map` with a guest of these benchmarks.
 pub(crate) fn echo<'b>(bench: &'b Bench, input: &Input) -> Contender<'b> {
     bench.map(REUSE, ECHO, input, &["--reuse", "-j2"])
 }
