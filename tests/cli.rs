@@ -1036,7 +1036,15 @@ fn the_sandbox_is_a_choice_and_off_is_loud() {
 fn doctor_tells_what_is_enforced() {
     let output = run(wpool(["doctor"]));
     ends(&output, 0, "");
-    for said in ["kernel: Linux ", "in a worker process:", "no new privileges: enforced", "all steps are enforced"] {
+    for said in [
+        "kernel: Linux ",
+        "steps of a worker process:",
+        "no new privileges: enforced",
+        "no connection: by seccomp",
+        "of a compiler, otherwise:",
+        "of a worker with --net HOST:PORT, otherwise:",
+        "all holds that must, without grants: --sandbox strict runs",
+    ] {
         assert!(out(&output).contains(said), "no {said:?} in {}", out(&output));
     }
     let status = support::loader().from_bytes(b"(module)").map(|_| ());

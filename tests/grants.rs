@@ -665,7 +665,9 @@ fn what_is_granted_is_shown() {
 
     let doctor = wpool(&["doctor", "--dir", &here, "--net", "127.0.0.1:8080"]);
     let said = text_of(&doctor.stdout);
-    assert!(said.contains("no file but /data (read only), TCP port but 8080, abstract socket"), "{said}");
+    assert!(said.contains("no file but /data (read only) (landlock)"), "{said}");
+    assert!(said.contains("no TCP port but 8080 (landlock)"), "{said}");
+    assert!(said.contains("what must hold of a worker, with these grants"), "{said}");
     let doctor = wpool(&["doctor", "--dir", &format!("{}::/data", dir.path().display())]);
     assert!(text_of(&doctor.stdout).contains("files of at most 1024 MiB"));
 }

@@ -6,7 +6,7 @@ mod support;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use support::command::*;
 use support::{cpu_ticks, repo, wait_until};
@@ -262,28 +262,96 @@ fn f91_directories_of_the_system_that_cannot_be_used_change_nothing_or_are_named
     assert_eq!(err(&output).lines().count(), 1, "{}", err(&output));
 }
 
+/// The program on a kernel without landlock, or seccomp, or with a landlock of a certain version.
+fn on_old_kernel(without: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(support::example("old_kernel"));
+    command.arg(without).arg(support::program()).args(args);
+    prepare(&mut command);
+    run(command)
+}
+
+fn warnings(output: &Output) -> Vec<String> {
+    err(output).lines().filter(|line| line.contains("warning")).map(str::to_owned).collect()
+}
+
+const FEW: [&str; 7] = ["--no-cache", "-j", "2", "--items", "a:20", "b:20", "c:20"];
+
 #[test]
-fn f92_a_kernel_without_landlock_or_seccomp_is_told_once_and_is_no_strict_sandbox() {
+fn f92_a_kernel_without_seccomp_is_told_once_and_is_no_strict_sandbox() {
     let hello = prebuilt("hello");
-    let items = ["--no-cache", "-j", "2", "--items", "a:20", "b:20", "c:20"];
-    for (without, missing) in [("landlock", "landlock"), ("seccomp", "seccomp"), ("landlock,seccomp", "landlock")] {
-        let old_kernel = |choice: &str| {
-            let mut command = Command::new(support::example("old_kernel"));
-            command.arg(without).arg(support::program()).args(["map", &hello, "--sandbox", choice]).args(items);
-            prepare(&mut command);
-            run(command)
-        };
-        let output = old_kernel("default");
+    for without in ["seccomp", "landlock,seccomp"] {
+        let map = |choice: &str| on_old_kernel(without, &[&["map", &hello, "--sandbox", choice], &FEW[..]].concat());
+        let output = map("default");
         ends(&output, 0, "3 ok");
-        let warnings: Vec<String> = err(&output).lines().filter(|l| l.contains("warning")).map(str::to_owned).collect();
+        let warnings = warnings(&output);
         assert_eq!(warnings.len(), 1, "{without}: {}", err(&output));
-        assert!(
-            warnings[0].contains("not enforced in worker processes: ") && warnings[0].contains(missing),
-            "{warnings:?}"
-        );
-        let output = old_kernel("strict");
+        let said = &warnings[0];
+        assert!(said.contains("not enforced in worker processes: ") && said.contains("no connection ("), "{said}");
+        assert!(said.contains("no new process ("), "{said}");
+        let output = map("strict");
         ends(&output, 3, "the sandbox is strict");
-        assert!(out(&output).is_empty() && err(&output).contains(missing), "{without}: {}", err(&output));
+        assert!(out(&output).is_empty() && err(&output).contains("seccomp"), "{without}: {}", err(&output));
+    }
+}
+
+/// What an old kernel does not know is no loss as long as nothing is granted: the list of system calls leaves nothing of it.
+#[test]
+fn f117_without_grants_an_old_kernel_is_no_reason_for_a_warning_and_strict_runs() {
+    let hello = prebuilt("hello");
+    for without in ["landlock", "landlock=1", "landlock=2", "landlock=5"] {
+        for choice in ["default", "strict"] {
+            let output = on_old_kernel(without, &[&["map", &hello, "--sandbox", choice], &FEW[..]].concat());
+            ends(&output, 0, "3 ok");
+            assert!(warnings(&output).is_empty(), "{without} {choice}: {}", err(&output));
+        }
+        let doctor = on_old_kernel(without, &["doctor"]);
+        assert_eq!(doctor.status.code(), Some(0), "{without}: {}", out(&doctor));
+        let said = out(&doctor);
+        let strict = "all holds that must, without grants: --sandbox strict runs";
+        assert!(said.contains(strict), "{without}: {said}");
+        assert!(said.contains("no signal to another process: by seccomp (a further layer is missing: "), "{said}");
+        let connects = "NOT HELD: no connection but TCP to the granted ports: no TCP port (landlock)";
+        assert_eq!(said.contains(connects), without != "landlock=5", "{without}: {said}");
+        let reads = "NOT HELD: no file but in the granted directories";
+        assert_eq!(said.contains(reads), without == "landlock", "{without}: {said}");
+    }
+}
+
+/// With grants it depends on the grant: what nothing would enforce is told, and refused where the sandbox is strict.
+#[test]
+fn f117_a_grant_that_an_old_kernel_cannot_hold_is_told_of_or_refused() {
+    let hello = prebuilt("hello");
+    let dir = support::temp_dir();
+    let read = format!("{}::/:ro", dir.path().display());
+    let write = format!("{}::/", dir.path().display());
+    let both = ["--dir", &read, "--dir", &format!("{}::/w", dir.path().display())];
+    let map = |without: &str, choice: &str, grants: &[&str]| {
+        on_old_kernel(without, &[&["map", &hello, "--sandbox", choice], grants, &FEW[..]].concat())
+    };
+    for (without, grants, open) in [
+        ("landlock=2", &["--dir", &read][..], None),
+        ("landlock=2", &["--dir", &write], None),
+        ("landlock=2", &both, Some("nothing written where only reading is granted (")),
+        ("landlock=3", &both, None),
+        ("landlock=3", &["--net", "127.0.0.1:9"], Some("no connection but TCP to the granted ports (")),
+        ("landlock=4", &["--net", "127.0.0.1:9"], None),
+        ("landlock=1", &["--net", "none"], None),
+    ] {
+        let output = map(without, "default", grants);
+        ends(&output, 0, "3 ok");
+        let told = warnings(&output);
+        assert_eq!(told.len(), usize::from(open.is_some()), "{without} {grants:?}: {told:?}");
+        let strict = map(without, "strict", grants);
+        match open {
+            None => ends(&strict, 0, "3 ok"),
+            Some(open) => {
+                assert!(told[0].contains(open) && told[0].contains("needs Linux 6."), "{told:?}");
+                ends(&strict, 3, "the sandbox is strict");
+                assert!(err(&strict).contains(open), "{}", err(&strict));
+            }
+        }
+        let doctor = on_old_kernel(without, &[&["doctor"], grants].concat());
+        assert_eq!(doctor.status.code(), Some(i32::from(open.is_some())), "{without} {grants:?}: {}", out(&doctor));
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use support::{guest, loader, time_bound, workers_of};
-use wpool::{BuildError, ModuleError, Pool, Sandbox, StartMethod, WorkerInfo, WorkerState};
+use wpool::{BuildError, ModuleError, Policy, Pool, ProcessRole, Sandbox, StartMethod, WorkerInfo, WorkerState};
 
 /// Runs a task, and `check`s every process that the pool then has: the zygote too, if there is one.
 fn with_workers(start_method: StartMethod, check: impl Fn(u32)) {
@@ -145,6 +145,22 @@ fn a_worker_itself_reports_every_step_as_enforced() {
 }
 
 #[test]
+fn f117_all_that_must_hold_does_in_processes_of_every_kind() {
+    let _bound = time_bound();
+    for (role, forks) in [(ProcessRole::Worker, false), (ProcessRole::Zygote, true), (ProcessRole::Compiler, false)] {
+        let status = wpool::doctor_of(&loader(), &Policy::sealed(), role).unwrap();
+        let names: Vec<&str> = status.properties.iter().map(|property| &property.name[..]).collect();
+        for name in ["no file", "no connection", "no signal to another process", "ends with its coordinator"] {
+            assert!(names.contains(&name), "{role:?}: {names:?}");
+        }
+        assert_ne!(names.contains(&"no new process"), forks, "{role:?}: {names:?}");
+        for property in &status.properties {
+            assert!(property.missing.is_none() && !property.layers.is_empty(), "{role:?}: {property:?}");
+        }
+    }
+}
+
+#[test]
 fn a_worker_is_held_to_a_list_of_system_calls_and_has_no_capabilities() {
     let _bound = time_bound();
     both(|pid| {
@@ -200,7 +216,7 @@ fn switched_off_it_is_off_and_says_so() {
 #[test]
 fn strict_runs_all_or_nothing() {
     let _bound = time_bound();
-    let whole = wpool::doctor(&loader()).unwrap().steps.iter().all(|step| step.missing.is_none());
+    let whole = wpool::doctor(&loader()).unwrap().properties.iter().all(|property| property.missing.is_none());
     let strict = loader().sandbox(Sandbox::Strict);
     for loader in [strict.clone(), strict.clone().no_cache()] {
         match loader.load(support::repo("guest/prebuilt/upper.wasm")) {
@@ -212,7 +228,7 @@ fn strict_runs_all_or_nothing() {
             }
             Err(e) => {
                 assert!(!whole && matches!(e, ModuleError::Sandbox(_)), "{e}");
-                assert!(e.to_string().contains("not all of it can be enforced"), "{e}");
+                assert!(e.to_string().contains("not all that must hold can be enforced"), "{e}");
             }
         }
     }
@@ -256,7 +272,8 @@ fn strict_refuses_and_names_what_is_missing_and_default_goes_on() {
     let pool = Pool::builder(&module).processes(1).build().unwrap();
     let func = pool.func::<&str, String>("run").unwrap();
     assert_eq!(pool.apply(&func, "a").unwrap(), "A");
-    assert!(wpool::unenforced().iter().any(|step| step.to_string() == "empty environment (LEFT_OVER is set)"));
+    assert!(wpool::unenforced().iter().any(|property| property.to_string()
+        == "nothing of the program that started it (empty environment (LEFT_OVER is set))"));
 }
 
 #[test]

@@ -85,7 +85,7 @@ pub use profiling::ProfilingStrategy;
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]
 pub use protocol::message::{Fault, FaultAction, FaultPhase};
-pub use sandbox::{Sandbox, Status, Step, doctor, doctor_with, unenforced};
+pub use sandbox::{ProcessRole, Property, Sandbox, Status, Step, doctor, doctor_of, doctor_with, unenforced};
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]
 pub use sys::Attempt;

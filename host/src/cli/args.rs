@@ -148,7 +148,7 @@ pub(super) enum Command {
     Compile(CompileArgs),
     /// Sum up a job log that `map --joblog` has written
     Report(ReportArgs),
-    /// Show what this machine offers and what is enforced in a worker
+    /// Show what this machine offers, and what is enforced in processes of each kind; exit code 1: not all that must be
     Doctor(DoctorArgs),
 }
 
@@ -199,8 +199,8 @@ pub(super) struct ModuleArgs {
 pub(super) struct SandboxArgs {
     /// How much confinement worker and compiler processes must have
     ///
-    /// strict: all that `wpool doctor` lists, or nothing runs. default: what this machine offers; what is missing is a warning. off: only
-    /// WebAssembly's own wall stands, for finding faults.
+    /// strict: all that must hold of a process does (`wpool doctor` lists it), or nothing runs. default: what does not hold on this machine is a
+    /// warning. off: only WebAssembly's own wall stands, for finding faults.
     #[arg(
         long = "sandbox",
         value_name = "strict|default|off",

@@ -1,4 +1,4 @@
-//! `wpool doctor`: what this machine offers, and what is enforced in a worker, from the worker's own report.
+//! `wpool doctor`: what this machine offers, and what is enforced in processes of each kind, from their own reports.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -11,64 +11,144 @@ use super::output::print;
 use super::settings;
 use crate::escape::OneLine;
 use crate::module::Module;
+use crate::sandbox::{ProcessRole, Property, Shape, Status};
+use crate::sys;
 
 pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
-    let mut text = machine();
-    text.push_str(&cache());
-    let status = crate::doctor_with(&Module::loader(), &settings::policy(&args.grants))?;
-    text.push_str("\nin a worker process:\n");
-    for step in &status.steps {
-        let verdict = step.missing.as_ref().map_or("enforced".to_owned(), |why| format!("MISSING: {why}"));
-        line(&mut text, &format!("{}: {verdict}", step.name));
+    let policy = settings::policy(&args.grants);
+    let of = |role| crate::doctor_of(&Module::loader(), &policy, role);
+    let worker = of(ProcessRole::Worker)?;
+    let others = [("zygote", of(ProcessRole::Zygote)?), ("compiler", of(ProcessRole::Compiler)?)];
+    let granted = Shape::of(&policy.resolve()?.grants);
+
+    let mut text = format!("wpool {}\n", env!("CARGO_PKG_VERSION"));
+    section(&mut text, "this machine", machine());
+    section(&mut text, "steps of a worker process", worker.steps.iter().map(step));
+    for (name, status) in &others {
+        let own = status.steps.iter().filter(|step| !worker.steps.contains(step));
+        section(&mut text, &format!("steps of a {name} process that are not the same"), own.map(step));
     }
-    let all = status.steps.iter().all(|step| step.missing.is_none());
-    text.push_str(if all { "\nall steps are enforced\n" } else { "\nsome steps are NOT enforced\n" });
-    print(text.as_bytes())
+    let asked = if granted == Shape::default() { "without grants" } else { "with these grants" };
+    section(&mut text, &format!("what must hold of a worker, {asked}, and what sees to it"), rows(&worker.properties));
+    for (name, status) in &others {
+        section(&mut text, &format!("of a {name}, otherwise"), other_rows(&status.properties, &worker.properties));
+    }
+    for (grant, shape) in GRANTS {
+        let properties = worker.with(ProcessRole::Worker, shape);
+        section(
+            &mut text,
+            &format!("of a worker with {grant}, otherwise"),
+            other_rows(&properties, &worker.properties),
+        );
+    }
+
+    let unheld: Vec<Property> =
+        [&worker].into_iter().chain(others.iter().map(|(_, it)| it)).flat_map(Status::unheld).collect();
+    text.push_str(&verdict(asked, &unheld));
+    print(text.as_bytes())?;
+    Ok(if unheld.is_empty() { Exit::Success } else { Exit::Open })
 }
 
-fn line(text: &mut String, line: &str) {
-    writeln!(text, "  {}", OneLine(line)).expect("writing to a String does not fail");
+/// The kinds of grants that ask for other layers.
+const GRANTS: [(&str, Shape); 3] = [
+    ("--dir HOST::GUEST:ro", Shape { reads: true, writes: false, connects: false }),
+    ("--dir HOST::GUEST", Shape { reads: false, writes: true, connects: false }),
+    ("--net HOST:PORT", Shape { reads: false, writes: false, connects: true }),
+];
+
+fn section(text: &mut String, title: &str, lines: impl IntoIterator<Item = String>) {
+    let mut lines = lines.into_iter().peekable();
+    if lines.peek().is_none() {
+        return;
+    }
+    writeln!(text, "\n{title}:").expect("writing to a String does not fail");
+    for line in lines {
+        writeln!(text, "  {}", OneLine(&line)).expect("writing to a String does not fail");
+    }
 }
 
-fn machine() -> String {
+fn step(step: &crate::Step) -> String {
+    let verdict = step.missing.as_ref().map_or("enforced".to_owned(), |why| format!("MISSING: {why}"));
+    format!("{}: {verdict}", step.name)
+}
+
+/// A property, the layers that stand for it, and what a further one would be.
+fn row(property: &Property) -> String {
+    let Property { name, layers, absent, missing } = property;
+    match missing {
+        Some(why) => format!("NOT HELD: {name}: {why}"),
+        None if absent.is_empty() => format!("{name}: by {}", layers.join(", or ")),
+        None => format!("{name}: by {} (a further layer is missing: {})", layers.join(", or "), absent.join("; ")),
+    }
+}
+
+fn rows(properties: &[Property]) -> Vec<String> {
+    properties.iter().map(row).collect()
+}
+
+fn other_rows(properties: &[Property], known: &[Property]) -> Vec<String> {
+    properties.iter().filter(|property| !known.contains(property)).map(row).collect()
+}
+
+fn verdict(asked: &str, unheld: &[Property]) -> String {
+    if unheld.is_empty() {
+        return format!("\nall holds that must, {asked}: --sandbox strict runs\n");
+    }
+    let mut names: Vec<String> = unheld.iter().map(|property| OneLine(&property.name).to_string()).collect();
+    names.dedup();
+    format!("\nnot all holds that must, {asked}: --sandbox strict refuses ({})\n", names.join("; "))
+}
+
+/// What is worth to know of a place. Each line: what it is, and what is found.
+fn machine() -> Vec<String> {
     let system = rustix::system::uname();
-    let mut text = format!("wpool {}\n\nthis machine:\n", env!("CARGO_PKG_VERSION"));
     let words = [system.sysname(), system.release(), system.machine()].map(|word| word.to_string_lossy().into_owned());
-    line(&mut text, &format!("kernel: {}", words.join(" ")));
-    line(&mut text, &format!("processors that wpool may use: {}", num_cpus::get()));
     let files = getrlimit(Resource::Nofile);
     let figure = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |n| n.to_string());
-    line(&mut text, &format!("open files: {} (at most {})", figure(files.current), figure(files.maximum)));
-    let modules = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let landlock = match modules.split(',').any(|name| name.trim() == "landlock") {
-        true => "active",
-        false if modules.is_empty() => "unknown (/sys/kernel/security is not readable)",
-        false => "not active",
-    };
-    line(&mut text, &format!("landlock: {landlock}"));
-    let seccomp = if Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() { "available" } else { "unknown" };
-    line(&mut text, &format!("seccomp filters: {seccomp}"));
-    let namespaces = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
-    let namespaces = match namespaces.trim() {
+    [
+        ("kernel", words.join(" ")),
+        ("processors that wpool may use", num_cpus::get().to_string()),
+        ("open files", format!("{} (at most {})", figure(files.current), figure(files.maximum))),
+        ("landlock", landlock()),
+        ("seccomp filters", seccomp().to_owned()),
+        ("user namespaces", namespaces().to_owned()),
+        ("cache", cache()),
+    ]
+    .map(|(name, found)| format!("{name}: {found}"))
+    .into()
+}
+
+fn landlock() -> String {
+    match sys::landlock_version() {
+        0 => "none: this kernel does not have it, or it is not switched on (lsm=landlock,..)".to_owned(),
+        version => format!("version {version}"),
+    }
+}
+
+fn seccomp() -> &'static str {
+    match Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() {
+        true => "available",
+        false => "unknown",
+    }
+}
+
+fn namespaces() -> &'static str {
+    let most = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    match most.trim() {
         "" => "unknown",
         "0" => "none allowed",
         _ => "allowed by the kernel's settings",
-    };
-    line(&mut text, &format!("user namespaces: {namespaces}"));
-    text
+    }
 }
 
 /// The cache, tried with the smallest of modules.
 fn cache() -> String {
-    let mut text = String::new();
-    let verdict = match Module::from_bytes(b"(module)") {
+    match Module::from_bytes(b"(module)") {
         Ok(module) => match (module.cached().and_then(Path::parent), module.warnings()) {
             (Some(dir), _) => format!("{}, in use", dir.display()),
             (None, []) => "none: neither WPOOL_CACHE_DIR, XDG_CACHE_HOME nor HOME is set".to_owned(),
             (None, warnings) => warnings.join("; "),
         },
         Err(e) => format!("cannot be tried: {e}"),
-    };
-    line(&mut text, &format!("cache: {verdict}"));
-    text
+    }
 }

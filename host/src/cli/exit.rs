@@ -15,6 +15,8 @@ pub(super) enum Exit {
     Success,
     /// 1: some tasks failed; all other results were delivered.
     TasksFailed,
+    /// 1, `doctor`: not all holds that must.
+    Open,
     /// 1 to 101 with `--exit-code=count`: so many tasks failed, 101 for more than 100.
     FailedCount(u8),
     /// 2: the command line is wrong, or nothing could be run: an input cannot be opened, the module is refused.
@@ -49,7 +51,7 @@ impl Exit {
     pub(super) fn code(self) -> u8 {
         match self {
             Exit::Success => 0,
-            Exit::TasksFailed => 1,
+            Exit::TasksFailed | Exit::Open => 1,
             Exit::Usage => 2,
             Exit::Broken => 3,
             Exit::Io => 4,
@@ -206,6 +208,7 @@ mod tests {
         let codes = [
             (Exit::Success, 0),
             (Exit::TasksFailed, 1),
+            (Exit::Open, 1),
             (Exit::FailedCount(101), 101),
             (Exit::Usage, 2),
             (Exit::Broken, 3),

@@ -24,6 +24,7 @@ pub(crate) use self::early::Early;
 #[cfg(feature = "worker")]
 pub(crate) use self::thread::Life;
 use crate::error::StartError;
+pub(crate) use crate::sandbox::ProcessRole as ProgramRole;
 use crate::sandbox::Sandbox;
 
 /// How processes, and the workers of a pool, are started: Python's `context`. There is no `fork`: an application has threads.
@@ -70,14 +71,6 @@ const ROLE_ARG: &str = "__wpool-worker";
 
 /// Has the text parser take the older way to write a component's core items too, which most existing texts use.
 const LENIENT_TEXT: (&str, &str) = ("WAST_STRICT_COMPONENT_INDICES", "0");
-
-/// What a process of ours is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProgramRole {
-    Compiler,
-    Zygote,
-    Worker,
-}
 
 impl ProgramRole {
     fn as_str(self) -> &'static str {

@@ -22,15 +22,15 @@ pub(crate) struct Started {
 
 /// A process that has been executed, our end of its socket, and the thread whose child it is.
 #[derive(Debug)]
-pub(super) struct Executed {
-    pub(super) socket: OwnedFd,
-    pub(super) child: Child,
+pub(crate) struct Executed {
+    pub(crate) socket: OwnedFd,
+    pub(crate) child: Child,
     pub(super) thread: Pid,
 }
 
 impl Executed {
     /// As a child of the calling thread.
-    pub(super) fn start(program: &Program, role: ProgramRole) -> Result<Executed, StartError> {
+    pub(crate) fn start(program: &Program, role: ProgramRole) -> Result<Executed, StartError> {
         let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
         let (socket, theirs) = connection::pair().map_err(failed)?;
         Ok(Executed { socket, child: program.start(role, theirs)?, thread: rustix::thread::gettid() })
@@ -47,7 +47,7 @@ pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<
 }
 
 /// Starts a process in a role and sends its setup. A process that dies before it reads that is noticed by whoever listens to it.
-pub(super) fn start_with(
+pub(crate) fn start_with(
     program: &Program,
     role: ProgramRole,
     setup: Setup,

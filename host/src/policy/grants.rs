@@ -43,6 +43,14 @@ pub(crate) struct NetGrant {
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
+#[cfg(any(feature = "worker", feature = "cli", test))]
+impl Grants {
+    /// All addresses that may be connected to.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.net.iter().flatten().flat_map(|net| net.addresses.iter().copied())
+    }
+}
+
 #[cfg(any(feature = "worker", test))]
 impl Grants {
     /// Whether there is a file to be reached.
@@ -52,11 +60,6 @@ impl Grants {
 
     pub(crate) fn can_write(&self) -> bool {
         self.dirs.iter().any(|dir| dir.access == DirAccess::ReadWrite)
-    }
-
-    /// All addresses that may be connected to.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.net.iter().flatten().flat_map(|net| net.addresses.iter().copied())
     }
 
     pub(crate) fn can_connect(&self) -> bool {

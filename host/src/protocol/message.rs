@@ -36,7 +36,7 @@ pub(crate) enum ToWorker {
     Thaw,
     /// To a worker: end in good order. The guest's `shutdown` runs if there is an instance that has run.
     Shutdown,
-    /// To a worker, only in answer to nothing: what does this process look like from inside?
+    /// To any process, instead of work: what does it look like from inside?
     Report,
 }
 
@@ -58,8 +58,8 @@ pub(crate) enum FromWorker {
     NotForked { reason: String },
     /// The module cannot be compiled, loaded or linked. The process ends.
     Refused { reason: String },
-    /// Not all of the confinement is enforced: what is not. If it is strict, the process ends.
-    Unconfined { missing: Vec<crate::sandbox::Step> },
+    /// Not all that must hold of the process is enforced: what does not hold. If the sandbox is strict, the process ends.
+    Unconfined { missing: Vec<crate::sandbox::Property> },
     /// The initializer failed. The process ends.
     InitFailed { failure: Failure },
     /// The answer to `Thaw`.

@@ -11,18 +11,7 @@ use seccompiler::{
     TargetArch, sock_filter,
 };
 
-/// What a process is from now on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Runs guests.
-    Worker,
-    /// Forks workers, which then restrict themselves further.
-    Zygote,
-    /// Compiles one module.
-    Compiler,
-}
-
-use self::Role::{Compiler, Worker, Zygote};
+use super::property::ProcessRole::{self as Role, Compiler, Worker, Zygote};
 use crate::policy::Grants;
 
 const ALL: &[Role] = &[Worker, Zygote, Compiler];
@@ -60,6 +49,9 @@ const EXEC: u64 = PROT_EXEC as u64;
 const WRITE: u64 = PROT_WRITE as u64;
 const NAMESPACES: u64 =
     (CLONE_NEWNS | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) as u64;
+
+/// What makes opening a file more than reading it.
+const CHANGING: u64 = (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND) as u64;
 
 /// What makes sending a connection, past the rules about those.
 const FASTOPEN: u64 = MSG_FASTOPEN as u64;
@@ -250,21 +242,51 @@ const SETTINGS: &[(c_int, c_int)] = &[
     (IPPROTO_IPV6, IPV6_V6ONLY),
 ];
 
+/// The parts of landlock that a list makes up for where the kernel lacks them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Landlock {
+    /// Knows that opening a file may cut it off.
+    pub(super) truncation: bool,
+    /// Knows of signals.
+    pub(super) scope: bool,
+}
+
+/// With directories for reading only, in place of a landlock that does not know that opening a file for reading may cut it off.
+const UNTRUNCATED_CALLS: &[Call] = &[
+    Call(SYS_openat, RUNNERS, Without(2, CHANGING), "opens a file for reading, and changes nothing"),
+    Call(
+        SYS_openat2,
+        RUNNERS,
+        Refused,
+        "its arguments are out of a filter's sight; paths are opened step by step then",
+    ),
+];
+
+/// In place of a landlock that does not know of signals.
+const UNSCOPED_CALLS: &[Call] = &[Call(
+    SYS_tgkill,
+    &[Zygote],
+    Refused,
+    "abort: its workers keep its list, and have other numbers, so that none can be named; they end by SIGSEGV then",
+)];
+
 /// What the lists say of each call. What comes with a grant stands in place of what is said without it.
-fn calls(role: Role, grants: &Grants) -> BTreeMap<i64, When> {
+fn calls(role: Role, grants: &Grants, landlock: Landlock) -> BTreeMap<i64, When> {
     let lists = [
         (CALLS, true),
         (DIR_CALLS, grants.has_dirs()),
         (WRITE_CALLS, grants.can_write()),
+        (UNTRUNCATED_CALLS, grants.has_dirs() && !grants.can_write() && !landlock.truncation),
         (NET_CALLS, grants.can_connect()),
+        (UNSCOPED_CALLS, !landlock.scope),
     ];
     let granted = lists.into_iter().filter(|(_, granted)| *granted).flat_map(|(list, _)| list);
     granted.filter(|call| call.1.contains(&role)).map(|Call(number, _, when, _)| (*number, *when)).collect()
 }
 
 /// Has the kernel hold all threads of this process to the list.
-pub(super) fn filter(role: Role, grants: &Grants) -> Result<(), String> {
-    let program = program(&calls(role, grants))?;
+pub(super) fn filter(role: Role, grants: &Grants, landlock: Landlock) -> Result<(), String> {
+    let program = program(&calls(role, grants, landlock))?;
     seccompiler::apply_filter_all_threads(&program).map_err(|e| e.to_string())
 }
 
@@ -400,7 +422,9 @@ fn rules(when: When) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
 mod tests {
     use super::*;
 
-    const ALL_LISTS: [&[Call]; 4] = [CALLS, DIR_CALLS, WRITE_CALLS, NET_CALLS];
+    const ALL_LISTS: [&[Call]; 6] = [CALLS, DIR_CALLS, WRITE_CALLS, UNTRUNCATED_CALLS, NET_CALLS, UNSCOPED_CALLS];
+    const WHOLE: Landlock = Landlock { truncation: true, scope: true };
+    const LANDLOCKS: [Landlock; 2] = [WHOLE, Landlock { truncation: false, scope: false }];
 
     #[test]
     fn a_call_has_one_line_in_each_role_of_each_list() {
@@ -481,9 +505,11 @@ mod tests {
             [u64::MAX << 32; 6],
         ];
         let mut seen = BTreeMap::new();
-        for (grants, role) in granted().iter().flat_map(|grants| [Worker, Zygote, Compiler].map(|role| (grants, role)))
-        {
-            let calls = calls(role, grants);
+        let cases = granted().into_iter().flat_map(|grants| LANDLOCKS.map(|landlock| (grants.clone(), landlock)));
+        let cases = cases
+            .flat_map(|(grants, landlock)| [Worker, Zygote, Compiler].map(|role| (grants.clone(), landlock, role)));
+        for (grants, landlock, role) in cases {
+            let calls = calls(role, &grants, landlock);
             let (program, two) = (program(&calls).unwrap(), two_filters(&calls, arch));
             for (number, args) in numbers.iter().flat_map(|number| args.map(|args| (*number, args))) {
                 let said = verdict(&program, number, args, ours);
@@ -500,9 +526,9 @@ mod tests {
 
     #[test]
     fn what_a_worker_may_do_its_zygote_may_too() {
-        for grants in granted() {
-            let zygote = calls(Zygote, &grants);
-            for number in calls(Worker, &grants).keys() {
+        for (grants, landlock) in granted().iter().flat_map(|grants| LANDLOCKS.map(|landlock| (grants, landlock))) {
+            let zygote = calls(Zygote, grants, landlock);
+            for number in calls(Worker, grants, landlock).keys() {
                 // A worker has another process number.
                 assert!(zygote.get(number).is_some_and(|when| !matches!(when, Self_(_))), "{number}");
             }
@@ -511,7 +537,7 @@ mod tests {
 
     #[test]
     fn each_call_comes_with_the_grant_that_needs_it() {
-        let of = |grants: &Grants, number| calls(Worker, grants).get(&number).copied();
+        let of = |grants: &Grants, number| calls(Worker, grants, WHOLE).get(&number).copied();
         let [sealed, read, write, net] = granted();
         assert!(matches!(of(&sealed, SYS_openat), Some(Refused)));
         assert!(matches!(of(&net, SYS_openat), Some(Refused)));
@@ -523,6 +549,6 @@ mod tests {
         assert!(of(&read, SYS_pwrite64).is_none() && of(&write, SYS_openat2).is_some());
         assert!(of(&read, SYS_connect).is_none() && of(&net, SYS_statx).is_none());
         // A compiler has no guest.
-        assert_eq!(calls(Compiler, &net).len(), calls(Compiler, &sealed).len());
+        assert_eq!(calls(Compiler, &net, WHOLE).len(), calls(Compiler, &sealed, WHOLE).len());
     }
 }

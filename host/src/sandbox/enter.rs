@@ -11,8 +11,8 @@ use landlock::{
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::calls::{self, Role};
-use super::{Sandbox, Status};
+use super::calls::{self, Landlock};
+use super::{Layer, ProcessRole, Property, Sandbox, Shape, Status};
 use crate::policy::{DirAccess, Grants};
 
 /// Limits of the process, beyond those of its tasks.
@@ -32,6 +32,7 @@ pub(crate) struct ProcessLimits {
 #[derive(Debug)]
 pub(crate) struct Confinement {
     sandbox: Sandbox,
+    role: ProcessRole,
     parent: u32,
     pub(crate) status: Status,
     /// Of a zygote, for the workers that it forks: each becomes a domain of its own, so that it cannot reach its siblings either.
@@ -52,8 +53,8 @@ impl Reach {
         Reach { grants, dirs }
     }
 
-    /// Everything else is out of reach: so it is put.
-    fn out_of_reach(&self) -> String {
+    /// Everything else is out of reach: so it is put, for each part of landlock.
+    fn out_of_reach(&self) -> [(Layer, String); 4] {
         let mode = |access| match access {
             DirAccess::ReadOnly => "read only",
             DirAccess::ReadWrite => "read and write",
@@ -65,7 +66,12 @@ impl Reach {
             true => what.to_owned(),
             false => format!("{what} but {}", granted.join(" and ")),
         };
-        format!("no {}, {}, abstract socket or process outside (landlock)", but("file", dirs), but("TCP port", ports))
+        [
+            (Layer::LandlockFiles, format!("no {} (landlock)", but("file", dirs))),
+            (Layer::LandlockTruncation, "no file that is only read is cut off (landlock)".to_owned()),
+            (Layer::LandlockTcp, format!("no {} (landlock)", but("TCP port", ports))),
+            (Layer::LandlockScope, "no abstract socket or signal outside (landlock)".to_owned()),
+        ]
     }
 
     fn ports(&self) -> BTreeSet<u16> {
@@ -76,6 +82,16 @@ impl Reach {
 /// What the whole of landlock is: files, TCP, abstract sockets and signals.
 const LANDLOCK: ABI = ABI::V6;
 
+/// The version of landlock that a part came with, and the kernel's.
+const fn since(part: Layer) -> (i32, &'static str) {
+    match part {
+        Layer::LandlockTruncation => (3, "6.2"),
+        Layer::LandlockTcp => (4, "6.7"),
+        Layer::LandlockScope => (6, "6.12"),
+        _ => (1, "5.13"),
+    }
+}
+
 /// All that makes and changes files, directories and links. Not what makes sockets, pipes and devices, or drives one.
 const READ_WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | MakeSym | RemoveFile | RemoveDir | Refer
@@ -85,17 +101,30 @@ const OFF: &str = "the sandbox is switched off";
 
 impl Confinement {
     /// The first steps of a fresh process, before it reads a byte.
-    pub(crate) fn begin(sandbox: Sandbox, parent: u32) -> Confinement {
+    pub(crate) fn begin(sandbox: Sandbox, role: ProcessRole, parent: u32) -> Confinement {
         let mut status = Status::default();
-        status.note(ENDS_WITH_PARENT, watch_parent(parent));
-        status.note("a session of its own, without a terminal", rustix::process::setsid().map(|_| ()));
-        status.note("no inherited descriptors", crate::sys::close_from(3));
-        status.note("empty environment", empty_environment());
-        status.note("default signals", crate::sys::reset_signals());
-        status.note("no new privileges", rustix::thread::set_no_new_privs(true));
+        status.note(Layer::ParentDeath, ENDS_WITH_PARENT, watch_parent(parent));
+        let session = rustix::process::setsid().map(|_| ());
+        status.note(Layer::Session, "a session of its own, without a terminal", session);
+        status.note(Layer::Descriptors, "no inherited descriptors", crate::sys::close_from(3));
+        status.note(Layer::Environment, "empty environment", empty_environment());
+        status.note(Layer::Signals, "default signals", crate::sys::reset_signals());
+        status.note(Layer::NoNewPrivileges, "no new privileges", rustix::thread::set_no_new_privs(true));
         // The cheapest process on the machine to lose.
-        status.note("first to go when memory runs out", std::fs::write("/proc/self/oom_score_adj", "1000"));
-        Confinement { sandbox, parent, status, ruleset: None, reach: Reach::default() }
+        let first = std::fs::write("/proc/self/oom_score_adj", "1000");
+        status.note(Layer::OutOfMemory, "first to go when memory runs out", first);
+        Confinement { sandbox, role, parent, status, ruleset: None, reach: Reach::default() }
+    }
+
+    /// What a zygote has forked is a worker from now on.
+    pub(crate) fn become_worker(&mut self) {
+        self.role = ProcessRole::Worker;
+        self.status.note(Layer::ParentDeath, ENDS_WITH_PARENT, watch_parent(self.parent));
+    }
+
+    /// Leads a process group of its own: whatever this process might start ends with it, and not with its siblings.
+    pub(crate) fn lead_group(&mut self) {
+        self.status.note(Layer::Group, "a process group of its own", rustix::process::setpgid(None, None));
     }
 
     /// Leaves something within reach.
@@ -107,13 +136,16 @@ impl Confinement {
     pub(crate) fn limit(&mut self, limits: ProcessLimits) {
         let ProcessLimits { data, cpu_secs, file, files } = limits;
         let status = &mut self.status;
-        status.note("no core dumps", set(Resource::Core, 0));
-        status.note(&format!("at most {} MiB of private memory", data >> 20), set(Resource::Data, data));
-        status.note(&format!("files of at most {} MiB", file >> 20), set(Resource::Fsize, file));
-        status.note(&format!("at most {files} descriptors"), set(Resource::Nofile, files));
+        status.note(Layer::NoCore, "no core dumps", set(Resource::Core, 0));
+        let memory = format!("at most {} MiB of private memory", data >> 20);
+        status.note(Layer::Data, &memory, set(Resource::Data, data));
+        let written = format!("files of at most {} MiB", file >> 20);
+        status.note(Layer::FileSize, &written, set(Resource::Fsize, file));
+        status.note(Layer::FileCount, &format!("at most {files} descriptors"), set(Resource::Nofile, files));
         if let Some(secs) = cpu_secs {
             // SIGXCPU at the lower of the two tells which limit it was; at the upper one there is SIGKILL.
             status.note(
+                Layer::ProcessorTime,
                 &format!("at most {secs} s of processor time"),
                 set_apart(Resource::Cpu, secs, secs.saturating_add(1)),
             );
@@ -125,47 +157,65 @@ impl Confinement {
     /// Even root is nobody in a user namespace without a mapping. There is no network namespace: it costs milliseconds to make, and sockets
     /// are out of reach anyway. Nor one of processes: workers are the coordinator's own children.
     pub(crate) fn isolate(&mut self) {
-        self.take("user, IPC and host name namespaces of its own", crate::sys::unshare_namespaces);
+        let namespaces = "user, IPC and host name namespaces of its own";
+        self.take(Layer::Namespaces, namespaces, crate::sys::unshare_namespaces);
         let none = CapabilitySet::empty();
         let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-        self.take("no capabilities", || rustix::thread::set_capabilities(None, none));
+        self.take(Layer::NoCapabilities, "no capabilities", || rustix::thread::set_capabilities(None, none));
         // Changed credentials may have undone it.
         let parent = self.parent;
-        self.status.note(ENDS_WITH_PARENT, watch_parent(parent));
+        self.status.note(Layer::ParentDeath, ENDS_WITH_PARENT, watch_parent(parent));
     }
 
     /// From now on nothing can be opened but what is granted. After the module is loaded, and before there is a second thread.
-    pub(crate) fn close_files(&mut self, role: Role) {
+    pub(crate) fn close_files(&mut self) {
         // From here on siblings, and everybody else without privileges, can neither trace this process nor read its memory.
-        self.take("not traceable", || rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable));
+        self.take(Layer::NotTraceable, "not traceable", || {
+            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        });
         let mut ruleset = self.ruleset.take();
         let mut kept = None;
         let reach = std::mem::take(&mut self.reach);
-        self.take(&reach.out_of_reach(), || {
-            let ruleset = match ruleset.take() {
-                Some(ruleset) => ruleset,
-                None => everything().and_then(|none| but(none, &reach)).map_err(|e| e.to_string())?,
-            };
-            if role == Role::Zygote {
-                kept = ruleset.try_clone().ok();
-            }
-            restrict(ruleset)
-        });
+        let put_up = match self.sandbox {
+            Sandbox::Off => Err(OFF.to_owned()),
+            Sandbox::Strict | Sandbox::Default => (|| {
+                let ruleset = match ruleset.take() {
+                    Some(ruleset) => ruleset,
+                    None => everything().and_then(|none| but(none, &reach)).map_err(|e| e.to_string())?,
+                };
+                if self.role == ProcessRole::Zygote {
+                    kept = ruleset.try_clone().ok();
+                }
+                restrict(ruleset)
+            })(),
+        };
+        for (part, name) in reach.out_of_reach() {
+            let done = put_up.clone().and_then(|version| knows(version, part));
+            self.status.note(part, &name, done);
+        }
         self.ruleset = kept;
         // The rules hold the directories.
         self.reach = Reach { dirs: vec![], ..reach };
     }
 
-    /// The last step: from now on only the system calls that `role` needs, in all threads.
-    pub(crate) fn close_calls(&mut self, role: Role) {
+    /// The last step: from now on only the system calls that its role needs, in all threads.
+    pub(crate) fn close_calls(&mut self) {
         let grants = std::mem::take(&mut self.reach.grants);
-        self.take("system calls by a list, no new machine code (seccomp)", || calls::filter(role, &grants));
+        let landlock = Landlock {
+            truncation: self.status.has(Layer::LandlockTruncation),
+            scope: self.status.has(Layer::LandlockScope),
+        };
+        let role = self.role;
+        self.take(Layer::Calls, "system calls by a list, no new machine code (seccomp)", || {
+            calls::filter(role, &grants, landlock)
+        });
+        self.status.judge(role, Shape::of(&grants));
         self.reach.grants = grants;
     }
 
     /// Whether the process may go on. What is missing, for the coordinator to judge: it is heard first.
     pub(crate) fn verdict(&self) -> Verdict {
-        match (self.sandbox, self.status.missing()) {
+        match (self.sandbox, self.status.unheld()) {
             (Sandbox::Off, _) => Verdict::Whole,
             (_, missing) if missing.is_empty() => Verdict::Whole,
             (Sandbox::Default, missing) => Verdict::Lacking { missing, go_on: true },
@@ -174,10 +224,10 @@ impl Confinement {
     }
 
     /// A step that belongs to the part that can be switched off.
-    fn take<E: std::fmt::Display>(&mut self, name: &str, step: impl FnOnce() -> Result<(), E>) {
+    fn take<E: std::fmt::Display>(&mut self, layer: Layer, name: &str, step: impl FnOnce() -> Result<(), E>) {
         match self.sandbox {
-            Sandbox::Strict | Sandbox::Default => self.status.note(name, step()),
-            Sandbox::Off => self.status.note(name, Err(OFF)),
+            Sandbox::Strict | Sandbox::Default => self.status.note(layer, name, step()),
+            Sandbox::Off => self.status.note(layer, name, Err(OFF)),
         }
     }
 }
@@ -186,7 +236,7 @@ impl Confinement {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Whole,
-    Lacking { missing: Vec<super::Step>, go_on: bool },
+    Lacking { missing: Vec<Property>, go_on: bool },
 }
 
 const ENDS_WITH_PARENT: &str = "ends with its parent";
@@ -225,13 +275,18 @@ fn but(mut ruleset: RulesetCreated, reach: &Reach) -> Result<RulesetCreated, lan
     Ok(ruleset)
 }
 
-fn restrict(ruleset: RulesetCreated) -> Result<(), String> {
+/// Gives the version of landlock that the kernel has.
+fn restrict(ruleset: RulesetCreated) -> Result<i32, String> {
     match ruleset.restrict_self().map_err(|e| e.to_string())?.ruleset {
-        RulesetStatus::FullyEnforced => Ok(()),
-        RulesetStatus::PartiallyEnforced => {
-            Err("this kernel enforces a part of it: all of it needs Linux 6.12".to_owned())
-        }
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(crate::sys::landlock_version()),
         RulesetStatus::NotEnforced => Err("this kernel does not have it, or it is not switched on".to_owned()),
+    }
+}
+
+fn knows(version: i32, part: Layer) -> Result<(), String> {
+    match since(part) {
+        (needed, _) if version >= needed => Ok(()),
+        (_, kernel) => Err(format!("needs Linux {kernel}: this kernel's landlock is of version {version}")),
     }
 }
 

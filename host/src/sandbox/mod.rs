@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,9 +34,9 @@ use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Sandbox {
-    /// All of it, or nothing runs.
+    /// All that must hold of a process does, with what is granted to it, or nothing runs.
     Strict,
-    /// What this machine's kernel offers. What is missing is a warning, once. The default.
+    /// What this machine's kernel offers. What does not hold is a warning, once. The default.
     #[default]
     Default,
     /// No landlock, no list of system calls, no namespaces: only WebAssembly's own wall stands, and limits. For finding faults.
@@ -55,22 +55,26 @@ impl Sandbox {
         }
     }
 
-    /// The coordinator hears from a process what is not enforced in it. An error, in words, if that may not be.
-    pub(crate) fn judge(self, missing: Vec<Step>) -> Result<(), String> {
-        let missing = believable(missing);
+    /// The coordinator hears from a process what does not hold of it. An error, in words, if that may not be.
+    pub(crate) fn judge(self, missing: Vec<Property>) -> Result<(), String> {
+        let missing = missing.into_iter().take(SAID_MAX).map(Property::believable);
         match self {
             Sandbox::Strict => {
-                let steps: Vec<String> = missing.iter().map(Step::to_string).collect();
-                Err(format!("the sandbox is strict, and not all of it can be enforced: {}", steps.join("; ")))
+                let missing: Vec<String> = missing.map(|property| property.to_string()).collect();
+                let missing = missing.join("; ");
+                Err(format!("the sandbox is strict, and not all that must hold can be enforced: {missing}"))
             }
             Sandbox::Default => {
-                UNENFORCED.get_or_init(|| {
-                    for Step { name, missing } in &missing {
+                let mut known = UNENFORCED.lock().unwrap_or_else(PoisonError::into_inner);
+                for property in missing {
+                    let is_known = known.iter().any(|known| known.name == property.name);
+                    if !is_known && known.len() < SAID_MAX {
+                        let Property { name, missing, .. } = &property;
                         let why = missing.as_deref().unwrap_or_default();
-                        tracing::warn!(target: "wpool::sandbox", step = name, why, "not enforced in worker processes");
+                        tracing::warn!(target: "wpool::sandbox", property = name, why, "not enforced in worker processes");
+                        known.push(property);
                     }
-                    missing
-                });
+                }
                 Ok(())
             }
             Sandbox::Off => Ok(()),
@@ -93,42 +97,36 @@ impl FromStr for Sandbox {
     }
 }
 
-/// No process has more steps, by far. Whoever has taken one over may tell of a million, each of a megabyte, which are kept and shown.
-const STEPS_MAX: usize = 64;
+/// No process has more steps or properties, by far. One that was taken over may tell of a million, each of a megabyte, which are kept and shown.
+const SAID_MAX: usize = 64;
 
-/// What a process says of its confinement, as far as it can be shown.
-fn believable(steps: Vec<Step>) -> Vec<Step> {
-    let step = |step: Step| Step { name: shortened(&step.name), missing: step.missing.as_deref().map(shortened) };
-    steps.into_iter().take(STEPS_MAX).map(step).collect()
-}
+/// What processes have said that does not hold of them.
+static UNENFORCED: Mutex<Vec<Property>> = Mutex::new(Vec::new());
 
-/// What the first process that lacked something has said. It is the same kernel for all of them.
-static UNENFORCED: OnceLock<Vec<Step>> = OnceLock::new();
-
-/// What this program's worker and compiler processes have reported so far as not enforced in them, with [`Sandbox::Default`]. Empty if all
-/// is well, or if none has been started.
+/// What this program's worker and compiler processes have reported so far as not enforced in them, with [`Sandbox::Default`]: each once. Empty if
+/// all is well, or if no process has been started.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let _pool = pool("upper")?;
-/// for step in wpool::unenforced() {
-///     eprintln!("not enforced: {} ({:?})", step.name, step.missing);
+/// for property in wpool::unenforced() {
+///     eprintln!("not enforced: {} ({:?})", property.name, property.missing);
 /// }
 /// # Ok(())
 /// # }
 /// ```
-pub fn unenforced() -> &'static [Step] {
-    UNENFORCED.get().map_or(&[], Vec::as_slice)
+pub fn unenforced() -> Vec<Property> {
+    UNENFORCED.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// What is enforced in a process, step by step.
+/// What is enforced in a process: what was done, step by step, and what therefore holds.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let status = wpool::doctor(&loader())?;
-/// assert!(!status.steps.is_empty());
+/// assert!(!status.steps.is_empty() && !status.properties.is_empty());
 /// # Ok(())
 /// # }
 /// ```
@@ -136,9 +134,11 @@ pub fn unenforced() -> &'static [Step] {
 pub struct Status {
     /// In the order in which the steps were taken.
     pub steps: Vec<Step>,
+    /// What must hold of the process, with what is granted to it, and what sees to that. A step may be missing and all of them hold.
+    pub properties: Vec<Property>,
 }
 
-/// One step of confinement.
+/// One step of confinement. If it is missing, [`Property`] tells whether anything is open for it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -157,6 +157,7 @@ pub struct Step {
     pub name: String,
     /// `None` if it is enforced, else why it is not.
     pub missing: Option<String>,
+    pub(crate) layer: Layer,
 }
 
 impl fmt::Display for Step {
@@ -171,18 +172,49 @@ impl fmt::Display for Step {
 impl Status {
     /// A step that is taken again, after a fork, stands where it was; it is enforced if it was enforced this time.
     #[cfg(feature = "worker")]
-    pub(crate) fn note(&mut self, name: &str, done: Result<(), impl fmt::Display>) {
+    pub(crate) fn note(&mut self, layer: Layer, name: &str, done: Result<(), impl fmt::Display>) {
         let missing = done.err().map(|e| e.to_string());
-        match self.steps.iter_mut().find(|step| step.name == name) {
+        match self.steps.iter_mut().find(|step| step.layer == layer) {
             Some(step) => step.missing = missing,
-            None => self.steps.push(Step { name: name.to_owned(), missing }),
+            None => self.steps.push(Step { name: name.to_owned(), missing, layer }),
         }
     }
 
-    /// The steps that are not enforced.
+    /// Whether a step was taken, and is enforced.
     #[cfg(feature = "worker")]
-    pub(crate) fn missing(&self) -> Vec<Step> {
-        self.steps.iter().filter(|step| step.missing.is_some()).cloned().collect()
+    pub(crate) fn has(&self, layer: Layer) -> bool {
+        self.steps.iter().any(|step| step.layer == layer && step.missing.is_none())
+    }
+
+    /// After the last step: what holds.
+    #[cfg(feature = "worker")]
+    pub(crate) fn judge(&mut self, role: ProcessRole, granted: Shape) {
+        self.properties = must::judge(&self.steps, role, granted);
+    }
+
+    /// What would hold of such a process with other grants.
+    #[cfg(feature = "cli")]
+    pub(crate) fn with(&self, role: ProcessRole, granted: Shape) -> Vec<Property> {
+        must::judge(&self.steps, role, granted)
+    }
+
+    /// What does not hold.
+    #[cfg(any(feature = "worker", feature = "cli"))]
+    pub(crate) fn unheld(&self) -> Vec<Property> {
+        self.properties.iter().filter(|property| property.missing.is_some()).cloned().collect()
+    }
+
+    /// As far as it can be shown.
+    fn believable(self) -> Status {
+        let step = |step: Step| Step {
+            name: shortened(&step.name),
+            missing: step.missing.as_deref().map(shortened),
+            layer: step.layer,
+        };
+        Status {
+            steps: self.steps.into_iter().take(SAID_MAX).map(step).collect(),
+            properties: self.properties.into_iter().take(SAID_MAX).map(Property::believable).collect(),
+        }
     }
 }
 
@@ -221,6 +253,25 @@ pub fn doctor(loader: &ModuleLoader) -> Result<Status, BuildError> {
 /// # Errors
 /// [`BuildError`] if the policy names what cannot be granted, if no worker can be started, or if it ends before it has answered.
 pub fn doctor_with(loader: &ModuleLoader, policy: &Policy) -> Result<Status, BuildError> {
+    doctor_of(loader, policy, ProcessRole::Worker)
+}
+
+/// As [`doctor_with`], for a process of another kind: each has a part of the confinement that is its own.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::{Policy, ProcessRole};
+///
+/// let status = wpool::doctor_of(&loader(), &Policy::sealed(), ProcessRole::Compiler)?;
+/// assert!(status.properties.iter().any(|property| property.name == "no new process"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`doctor_with`].
+pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> Result<Status, BuildError> {
     let granted = policy.resolve()?;
     let module = loader.clone().no_cache().from_bytes(b"(module)")?;
     let setup = Setup {
@@ -230,46 +281,68 @@ pub fn doctor_with(loader: &ModuleLoader, policy: &Policy) -> Result<Status, Bui
         grants: granted.grants.clone(),
         isolation: Isolation::Fresh,
         initializer: None,
-        identity: Some(Identity { name: "doctor".to_owned(), index: 0 }),
+        identity: (role == ProcessRole::Worker).then(|| Identity { name: "doctor".to_owned(), index: 0 }),
         once: false,
         spins: false,
         profile: None,
         #[cfg(feature = "fault-points")]
         fault: None,
     };
-    let spawn::Started { child, socket, page: _kept } = spawn::start(&module, setup, &granted)?;
-    let answer = ask(socket);
+    let failed = |why: String| StartError::Spawn { program: "a process".to_owned(), source: io::Error::other(why) };
+    let (child, socket, _page) = match role {
+        ProcessRole::Worker => {
+            let spawn::Started { child, socket, page } = spawn::start(&module, setup, &granted)?;
+            (child, socket, Some(page))
+        }
+        ProcessRole::Zygote => {
+            let fds: Vec<_> = [module.artefact()].into_iter().chain(granted.dirs()).collect();
+            let spawn::Executed { child, socket, .. } = spawn::start_with(module.program(), role, setup, &fds)?;
+            (child, socket, None)
+        }
+        ProcessRole::Compiler => {
+            let spawn::Executed { child, socket, .. } = spawn::Executed::start(module.program(), role)?;
+            (child, socket, None)
+        }
+    };
+    let answer = ask(socket, role);
     child.kill();
     let exit = child.wait();
-    let failed = |why: String| StartError::Spawn { program: "a worker".to_owned(), source: io::Error::other(why) };
     answer.map_err(|why| match why {
         RecvError::Closed => failed(format!("it ended with {exit} before it had answered")).into(),
         why => failed(why.to_string()).into(),
     })
 }
 
-fn ask(socket: OwnedFd) -> Result<Status, RecvError> {
+fn ask(socket: OwnedFd, role: ProcessRole) -> Result<Status, RecvError> {
     let mut connection = Connection::new(socket, Caps::IDLE);
     loop {
-        match message::read_control(connection.recv()?)? {
-            FromWorker::Ready => {
+        match (message::read_control(connection.recv()?)?, role) {
+            // A compiler does not say that it is ready: it waits to be told what to do.
+            (FromWorker::Ready, ProcessRole::Worker | ProcessRole::Zygote)
+            | (FromWorker::Hello { .. }, ProcessRole::Compiler) => {
                 let mut request = Vec::new();
                 message::write_control(&mut request, &ToWorker::Report);
                 connection.send(&request)?;
             }
-            FromWorker::Report(status) => return Ok(Status { steps: believable(status.steps) }),
-            FromWorker::Refused { reason } => return Err(RecvError::Io(io::Error::other(shortened(&reason)))),
+            (FromWorker::Report(status), _) => return Ok(status.believable()),
+            (FromWorker::Refused { reason }, _) => return Err(RecvError::Io(io::Error::other(shortened(&reason)))),
             _ => {}
         }
     }
 }
 
+#[cfg(any(feature = "worker", feature = "cli"))]
+mod must;
+mod property;
+
+#[cfg(any(feature = "worker", feature = "cli"))]
+pub(crate) use self::must::Shape;
+pub(crate) use self::property::Layer;
+pub use self::property::{ProcessRole, Property};
 #[cfg(feature = "worker")]
 mod calls;
 #[cfg(feature = "worker")]
 mod enter;
 
 #[cfg(feature = "worker")]
-pub(crate) use self::calls::Role;
-#[cfg(feature = "worker")]
-pub(crate) use self::enter::{Confinement, ProcessLimits, Reach, Verdict, watch_parent};
+pub(crate) use self::enter::{Confinement, ProcessLimits, Reach, Verdict};

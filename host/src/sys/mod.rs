@@ -34,6 +34,22 @@ pub(crate) use self::tick::{Ticker, is_hung_up, send_some};
 
 #[cfg(feature = "worker")]
 use std::io;
+#[cfg(any(feature = "worker", feature = "cli"))]
+use std::sync::OnceLock;
+
+/// The version of landlock that the kernel has: 0 if it has none, or if it is not switched on. Asked once, and before a list of system calls
+/// forbids it.
+#[cfg(any(feature = "worker", feature = "cli"))]
+pub(crate) fn landlock_version() -> i32 {
+    const VERSION: libc::c_uint = 1;
+    static FOUND: OnceLock<i32> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let none = std::ptr::null::<libc::c_void>();
+        // SAFETY: with this flag the kernel reads no memory and makes nothing; it answers with a number.
+        let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, VERSION) };
+        i32::try_from(version).unwrap_or(0).max(0)
+    })
+}
 
 /// Closes every descriptor from `first` on. What the embedding application forgot to mark close-on-exec ends here.
 #[cfg(feature = "worker")]

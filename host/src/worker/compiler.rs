@@ -8,12 +8,20 @@ use std::time::Duration;
 use super::{Connection, EXIT_SOFTWARE, fault_point, guest, hello, may_go_on, refuse, say};
 use crate::limits::CompileLimits;
 use crate::protocol::message::{self, FromWorker, ToWorker};
-use crate::sandbox::{Confinement, ProcessLimits, Role};
+use crate::sandbox::{Confinement, ProcessLimits};
 
 fn process_limits(most: CompileLimits) -> ProcessLimits {
     let is_limited = most.time < Duration::MAX;
     let cpu_secs = is_limited.then(|| most.time.as_secs() + u64::from(most.time.subsec_nanos() > 0)).map(|s| s.max(1));
     ProcessLimits { data: most.memory, cpu_secs, file: most.code, files: 64 }
+}
+
+/// All of it before the process looks at the module, which is what may turn it against us.
+fn confine(confinement: &mut Confinement, most: CompileLimits) {
+    confinement.limit(process_limits(most));
+    confinement.isolate();
+    confinement.close_files();
+    confinement.close_calls();
 }
 
 pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confinement) -> i32 {
@@ -33,16 +41,17 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confine
             super::fault::arm(fault, 1);
             (text, limits, codegen, most)
         }
+        Ok(ToWorker::Report) => {
+            confine(&mut confinement, CompileLimits::default());
+            say(connection, &FromWorker::Report(confinement.status));
+            return 0;
+        }
         _ => return refuse(connection, "the compiler program is of another version of wpool".to_owned()),
     };
     let Some([source, artefact]) = connection.take_fds() else {
         return refuse(connection, "the request came without its descriptors".to_owned());
     };
-    // All of it before it looks at the module, which is what may turn it against us.
-    confinement.limit(process_limits(most));
-    confinement.isolate();
-    confinement.close_files(Role::Compiler);
-    confinement.close_calls(Role::Compiler);
+    confine(&mut confinement, most);
     if !may_go_on(connection, &confinement) {
         return EXIT_SOFTWARE;
     }

@@ -27,7 +27,7 @@ use crate::profiling::ProfilingStrategy;
 use crate::protocol::connection::{Carrier, Connection};
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
-use crate::sandbox::{Confinement, ProcessLimits, Reach, Role, Sandbox, Verdict};
+use crate::sandbox::{Confinement, ProcessLimits, Reach, Sandbox, Verdict};
 use crate::sys::{self, StatusPage};
 
 /// A place where a test can have the worker die; nothing without the feature `fault-points`.
@@ -49,7 +49,7 @@ const TICK: Duration = Duration::from_millis(10);
 pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
     let Some(((role, parent), sandbox)) = args else { sys::exit_now(EXIT_SOFTWARE) };
     sys::keep_freed_memory();
-    let confinement = Confinement::begin(sandbox, parent);
+    let confinement = Confinement::begin(sandbox, role, parent);
     name_thread(match role {
         ProgramRole::Compiler => "wpool-compiler",
         ProgramRole::Zygote => ZYGOTE_NAME,
@@ -60,7 +60,7 @@ pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
     let code = match take_socket() {
         Ok(socket) => {
             let mut connection = Connection::new(socket, Caps::COORDINATOR);
-            let code = play(role, parent, confinement, &mut connection);
+            let code = play(role, confinement, &mut connection);
             // Open to the last: a coordinator that sees it closed makes sure that the process ends, and takes its exit code from it.
             std::mem::forget(connection);
             code
@@ -79,10 +79,10 @@ fn take_socket() -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn play(role: ProgramRole, parent: u32, confinement: Confinement, connection: &mut Connection<OwnedFd>) -> i32 {
+fn play(role: ProgramRole, confinement: Confinement, connection: &mut Connection<OwnedFd>) -> i32 {
     contained(connection, |connection| match role {
         ProgramRole::Compiler => compiler::run(connection, confinement),
-        ProgramRole::Zygote => zygote::run(connection, parent, confinement),
+        ProgramRole::Zygote => zygote::run(connection, confinement),
         ProgramRole::Worker => run_worker(connection, confinement),
     })
 }
@@ -219,14 +219,14 @@ fn become_worker(
     }
     let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
     guest.enter(Me::new(identity, page), stream.map(Arc::new));
-    confinement.close_files(Role::Worker);
+    confinement.close_files();
     if guest.may_wait()
         && let Err(e) = start_runtime(setup.grants.has_dirs())
     {
         return refuse(connection, format!("cannot start a thread: {e}"));
     }
     fault_point!(Unlisted);
-    confinement.close_calls(Role::Worker);
+    confinement.close_calls();
     let code = match may_go_on(connection, &confinement) {
         true => serve::serve(connection, sender, &mut guest, &ticker, confinement.status),
         false => EXIT_SOFTWARE,

@@ -23,7 +23,7 @@ use crate::policy::Granted;
 use crate::protocol::connection::Connection;
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{Identity, Setup};
-use crate::sandbox::{Status, Step};
+use crate::sandbox::{Property, Status};
 
 /// The time between two ticks of a worker that is abandoned: its guest is ended when a call to the host returns, but nobody waits for that.
 const TICK_ABANDONED: Duration = Duration::from_millis(100);
@@ -61,7 +61,8 @@ fn run(
 /// What is enforced: nothing.
 fn status() -> Status {
     let missing = Some("a worker in a thread has this program's own rights".to_owned());
-    Status { steps: vec![Step { name: "a process of its own".to_owned(), missing }] }
+    let own = Property { name: "a process of its own".to_owned(), layers: vec![], absent: vec![], missing };
+    Status { steps: vec![], properties: vec![own] }
 }
 
 /// The ticks of one worker thread: another thread, which sleeps while the worker is idle.

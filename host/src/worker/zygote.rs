@@ -7,7 +7,7 @@ use super::{
 };
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
-use crate::sandbox::{self, Confinement, Role};
+use crate::sandbox::{Confinement, Status};
 use crate::sys::{self, Fork};
 
 /// What a forked child needs to go on as a worker.
@@ -18,7 +18,7 @@ struct Born {
 }
 
 /// Serves until its coordinator is gone; in a forked child, becomes that worker.
-pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut confinement: Confinement) -> i32 {
+pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confinement) -> i32 {
     hello(connection);
     let (setup, [artefact], dirs) = match receive_setup(connection) {
         Ok(received) => received,
@@ -28,24 +28,29 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, parent: u32, mut confine
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };
-    confinement.close_files(Role::Zygote);
-    confinement.close_calls(Role::Zygote);
+    confinement.close_files();
+    confinement.close_calls();
     if !may_go_on(connection, &confinement) {
         return EXIT_SOFTWARE;
     }
     say(connection, &FromWorker::Ready);
-    match serve(connection) {
+    match serve(connection, &confinement.status) {
         Err(code) => code,
-        Ok(born) => live(connection, born, guest, &setup, parent, confinement),
+        Ok(born) => live(connection, born, guest, &setup, confinement),
     }
 }
 
 /// Forks for each request. Returns in the child with what it is to be, in the zygote with an exit code.
-fn serve(connection: &mut Connection<OwnedFd>) -> Result<Born, i32> {
+fn serve(connection: &mut Connection<OwnedFd>, status: &Status) -> Result<Born, i32> {
     loop {
         let Ok(frame) = connection.recv() else { return Err(0) };
-        let Ok(ToWorker::Fork(identity)) = message::read_control(frame) else {
-            return Err(refuse(connection, "a zygote was asked for something else than a fork".to_owned()));
+        let identity = match message::read_control(frame) {
+            Ok(ToWorker::Fork(identity)) => identity,
+            Ok(ToWorker::Report) => {
+                say(connection, &FromWorker::Report(status.clone()));
+                continue;
+            }
+            _ => return Err(refuse(connection, "a zygote was asked for something else than a fork".to_owned())),
         };
         let Some([socket, page]) = connection.take_fds() else {
             return Err(refuse(connection, "a request for a fork came without its descriptors".to_owned()));
@@ -67,19 +72,17 @@ fn live(
     born: Born,
     guest: Guest,
     setup: &Setup,
-    parent: u32,
     mut confinement: Confinement,
 ) -> i32 {
     let Born { identity, socket, page } = born;
     // The zygote's own socket is closed here: who held it could ask for siblings, or lie about them, and would hide the zygote's death.
     *connection = Connection::new(socket, Caps::COORDINATOR);
     // A fork does not inherit the wish to end with the parent. Its parent is ours, not the zygote.
-    confinement.status.note("ends with its parent", sandbox::watch_parent(parent));
+    confinement.become_worker();
     #[cfg(feature = "fault-points")]
     super::fault::arm(setup.fault, if setup.once { 1 } else { identity.index });
     fault_point!(Start);
-    // Nor what the zygote leads: whatever this worker might start ends with it, and not with its siblings.
-    confinement.status.note("a process group of its own", rustix::process::setpgid(None, None));
+    confinement.lead_group();
     hello(connection);
     become_worker(connection, guest, setup, identity, page, confinement)
 }
