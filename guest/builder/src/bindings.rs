@@ -63,6 +63,7 @@ fn generate(root: &Path, bindings: &Bindings) -> anyhow::Result<String> {
     let mut files = Files::default();
     let mut generator = options(bindings).build();
     wit_bindgen_core::WorldGenerator::generate(&mut generator, &mut resolve, world, &mut files)?;
+    // One world of one package: the generator writes one file.
     let (_, text) = files.iter().next().context("the generator wrote no file")?;
     Ok(String::from_utf8(text.to_vec())?)
 }

@@ -49,6 +49,7 @@ fn compare(root: &Path, examples: &Examples, example: &Example, wpool: &Path) ->
     }
     let new = examples.component(example);
     let mut lines = differences("exports", &exports(wpool, &old)?, &exports(wpool, &new)?);
+    // Without samples the exports are all that can be compared.
     let samples = examples.samples(example);
     if samples.exists() {
         lines.extend(differences("results", &results(wpool, &old, &samples)?, &results(wpool, &new, &samples)?));

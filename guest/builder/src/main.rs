@@ -58,6 +58,8 @@ fn run(arguments: &[&str]) -> Result<bool> {
     let root = root();
     match arguments {
         ["build"] => build(&root, Lock::MayChange).map(|_| true),
+        // Only `check` insists on the lock file as it is: it must build the dependencies that the components
+        // were made of.
         ["update"] => prebuilt::update(&root, &build(&root, Lock::MayChange)?).map(|()| true),
         ["check", "--wpool", wpool] => check::check(&root, &build(&root, Lock::Frozen)?.examples, Path::new(wpool)),
         ["toolchain"] => {

@@ -46,6 +46,7 @@ impl Toolchain {
         if let Some(chosen) = std::env::var_os("WPOOL_GUEST_TOOLCHAIN") {
             return Toolchain::chosen(Path::new(&chosen));
         }
+        // Rustup's own standard library first: nothing to make, and it is the user's usual compiler.
         if Toolchain::Active.works() {
             return Ok(Toolchain::Active);
         }
@@ -149,6 +150,8 @@ fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 fn belongs_to_another_build(name: &str) -> bool {
+    // These variables say where registries and caches are, and how to reach the network. The guests need the
+    // same.
     const KEPT: [&str; 6] =
         ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_", "CARGO_TERM_"];
     const DROPPED: [&str; 6] = ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "TARGET_"];

@@ -8,6 +8,9 @@ use crate::signature::Signature;
 /// The exports `run`, from the bytes of a record to those of its result, and `run-many`, for many records.
 pub(crate) fn task(signature: &Signature) -> TokenStream {
     let name = TokenStream::from(TokenTree::Ident(signature.name.clone()));
+    // The number of `&` ranks the ways to read and to write a type: see wpool-guest's module `record`. Each
+    // text gets the place of the type in the source, so that the compiler points at the type that it cannot
+    // read or write.
     let read = signature.arguments.first().map(|argument| {
         at(
             *argument,
@@ -29,6 +32,8 @@ pub(crate) fn task(signature: &Signature) -> TokenStream {
          }",
     );
     let body = [read.unwrap_or_default(), here(call), write].into_iter().collect();
+    // `__run` is there for every target: types are checked in an ordinary `cargo check`, too. Only the export
+    // itself needs WebAssembly.
     let export = template(
         "fn __run(mut __record: __wpool::Vec<u8>) -> __wpool::Result<__wpool::Vec<u8>, __wpool::String> {
              use __wpool::traits::*;
@@ -58,6 +63,7 @@ pub(crate) fn init(signature: &Signature) -> TokenStream {
         Some(argument) => at(*argument, "let __returned = __init(__arguments);"),
         None => here("let __returned = __init();"),
     };
+    // The trait `Hook` accepts `()` and `Result<(), E>`, and reports any other type at its place.
     let result = at(signature.result.unwrap_or(signature.name.span()), "__wpool::Hook::outcome(__returned)");
     let export = template(
         "fn __run(__arguments: __wpool::Vec<__wpool::String>) -> __wpool::Result<(), __wpool::String> {
@@ -133,6 +139,7 @@ pub(crate) fn at(span: Span, text: &str) -> TokenStream {
     respan(here(text), span.resolved_at(Span::call_site()))
 }
 
+/// Groups need this at each depth: setting the place of a group leaves its contents as they are.
 fn respan(tokens: TokenStream, span: Span) -> TokenStream {
     let each = tokens.into_iter().map(|mut token| {
         if let TokenTree::Group(group) = &token {

@@ -12,6 +12,7 @@ use proc_macro::TokenStream;
 
 use crate::signature::{Error, Signature};
 
+// Hidden: wpool-guest re-exports the attributes with documentation of its own.
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {

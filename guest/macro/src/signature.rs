@@ -74,6 +74,7 @@ fn skip_to_fn(attribute: &str, tokens: &mut Tokens) -> Result<(), Error> {
         };
         let refusal = match word.to_string().as_str() {
             "fn" => return Ok(()),
+            // A `const fn` is called like any other.
             "pub" | "const" => continue,
             "async" => "cannot be async: the host waits for its result",
             "unsafe" => "cannot be unsafe: the host calls it with any record",
@@ -105,6 +106,7 @@ fn refuse_generics(attribute: &str, name: &Ident, tokens: &mut Tokens) -> Result
         } else if matches!(token, TokenTree::Ident(_)) && !after_quote {
             return Err(generic(attribute, token.span()));
         }
+        // A lifetime is two tokens, a quote and a name. Any other name is a parameter or its bound.
         after_quote = is_punct(&token, '\'');
         if depth == 0 {
             return Ok(());
@@ -180,6 +182,7 @@ fn contents(group: &Group) -> Vec<TokenTree> {
 
 /// The place of the type after `->`, if the function has one.
 fn result_type(tokens: &mut Tokens) -> Option<Span> {
+    // An arrow is two tokens.
     tokens.next_if(|token| is_punct(token, '-'))?;
     tokens.next_if(|token| is_punct(token, '>'))?;
     let is_body = |token: &TokenTree| matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);

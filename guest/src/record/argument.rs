@@ -42,12 +42,13 @@ pub trait JsonArgument<'r, T> {
 #[cfg(feature = "json")]
 impl<'r, T: serde::Deserialize<'r>> JsonArgument<'r, T> for &Argument<T> {
     fn decode(&self, record: &'r mut Vec<u8>) -> Result<T, String> {
+        // Shared for as long as the record lives, so that a struct may borrow from the record.
         let record = &*record;
         serde_json::from_slice(record).map_err(|error| format!("expected JSON, got {}: {error}", Shown(record)))
     }
 }
 
-/// The last choice. Its bound never holds: the compiler reports it with the message of [`TaskArgument`].
+/// The last choice. Its bound never holds: the compiler reports it with the message of `TaskArgument`.
 pub trait OtherArgument<T> {
     /// Cannot be called.
     fn decode(&self, record: &mut Vec<u8>) -> Result<T, String>
@@ -95,6 +96,7 @@ impl<const N: usize> FromRecord<'_> for [u8; N] {
 
 impl FromRecord<'_> for String {
     fn from_record(record: &mut Vec<u8>) -> Result<Self, String> {
+        // Taken, not copied: a record may be large.
         String::from_utf8(std::mem::take(record)).map_err(|error| not_utf8(&error.utf8_error()))
     }
 }

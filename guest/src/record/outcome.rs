@@ -93,7 +93,7 @@ impl<T: serde::Serialize> JsonValue<T> for &Value<T> {
     }
 }
 
-/// The last choice. Its bound never holds: the compiler reports it with the message of [`TaskResult`].
+/// The last choice. Its bound never holds: the compiler reports it with the message of `TaskResult`.
 pub trait OtherValue<T> {
     /// Cannot be called.
     fn encode(&self, value: T) -> Result<Vec<u8>, String>
