@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::{
-    assert_gone, assert_no_workers, cpu_ticks, example, guest, loader, pids, proc_state, repo, script, signal,
+    assert_gone, assert_no_workers, cpu_ticks, example, guest, loader, pids, proc_state, repo, running, script, signal,
     temp_dir, time_bound, wait_until,
 };
 use wpool::{Isolation, Limits, Module, Pool, PoolBuilder, Process, StartMethod, Target, TaskError, WorkerState};
@@ -246,16 +246,6 @@ fn p46_a_killed_zygote_is_replaced_on_the_next_need() {
     drop(pool);
     // A worker that was forked in the last moment of its zygote's life ends by itself.
     wait_until("all are gone", Duration::from_secs(2), || running(&program).is_empty());
-}
-
-/// The processes that run this file.
-fn running(program: &Path) -> Vec<u32> {
-    let pids =
-        std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    let program = program.canonicalize().unwrap();
-    // By the command line, which everybody may read: what a worker executes, only root.
-    let is = |cmdline: Vec<u8>| cmdline.split(|byte| *byte == 0).next() == Some(program.as_os_str().as_encoded_bytes());
-    pids.filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(is)).collect()
 }
 
 #[test]

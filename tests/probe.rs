@@ -332,3 +332,26 @@ fn without_a_sandbox_the_same_attempts_succeed() {
         assert_eq!(in_worker(&module, StartMethod::Forkserver, attempt), Fate::Allowed, "{attempt:?}");
     }
 }
+
+/// A worker at the start of its life is what its zygote is: the same code on the same list.
+#[test]
+fn f111_a_zygote_has_no_children_of_its_own_and_what_it_leaves_ends_with_its_pool() {
+    let _bound = time_bound_of(Duration::from_secs(60));
+    let module = guest("upper");
+    let in_zygote = |attempt| at(FaultPhase::Start, &module, StartMethod::Forkserver, attempt);
+    assert_eq!(in_zygote(Attempt::Fork), Fate::Killed);
+    assert_eq!(in_zygote(Attempt::Thread), Fate::Killed, "a child that shares files");
+    // What it may do for its coordinator, it may do without being asked.
+    assert_eq!(in_zygote(Attempt::LeaveSibling), Fate::Allowed);
+    // A zygote's name, and a group that it leads in another's session. A worker of another test has both for a moment.
+    let is_left = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let ids: Vec<&str> = stat.rsplit_once(") ").map_or_else(Vec::new, |(_, rest)| rest.split(' ').collect());
+        stat.contains("(wpool-zygote)") && ids.get(2) != ids.get(3)
+    };
+    support::wait_until("nothing is left", Duration::from_secs(5), || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let mut children = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("children")));
+        !children.any(|children| children.split_whitespace().any(is_left))
+    });
+}

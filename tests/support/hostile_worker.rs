@@ -1,19 +1,23 @@
 //! A test program: a worker that its attacker has taken over.
 //!
-//! The first process that is started as a worker does what the program's own file name says; all later ones are the real program, whose
-//! path is in the file `real` beside it.
+//! The first process that is started does what the program's own file name says; all later ones are the real program, whose
+//! path is in the file `real` beside it. With a file `role` beside it, only processes of that role do so, and each of them.
 
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 fn main() {
     let program = PathBuf::from(std::env::args_os().next().expect("a program has a name"));
     let dir = program.parent().expect("a program lies in a directory");
-    let first = std::fs::File::create_new(dir.join("taken")).is_ok();
-    if !first {
+    let is_taken = match std::fs::read_to_string(dir.join("role")) {
+        Ok(role) => std::env::args().nth(2).is_some_and(|mine| mine == role),
+        Err(_) => std::fs::File::create_new(dir.join("taken")).is_ok(),
+    };
+    if !is_taken {
         let real = std::fs::read_to_string(dir.join("real")).expect("the file that names the real program");
         let error = std::process::Command::new(real).args(std::env::args_os().skip(1)).exec();
         panic!("{error}");
@@ -21,7 +25,10 @@ fn main() {
     let deed = program.file_name().and_then(|name| name.to_str()).expect("a deed").to_owned();
     let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a socket as standard input");
     let mut socket = std::fs::File::from(socket);
-    commit(&deed, &mut socket);
+    match std::env::args().nth(2).as_deref() {
+        Some("zygote") => commit_as_zygote(&deed, dir, &mut socket),
+        _ => commit(&deed, &mut socket),
+    }
     // Now it would be quiet for ever.
     let _socket = socket;
     std::thread::sleep(Duration::from_secs(3600));
@@ -62,6 +69,13 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         return;
     }
     say(&frame(CONTROL, br#"{"Hello":{"version":3}}"#));
+    if deed == "descriptors" {
+        say(&frame(CONTROL, b"\"Ready\""));
+        // A frame that never ends, each byte of it with as many descriptors as a message carries.
+        say(&[0, 0, 0x10, 0, STDOUT]);
+        while send_with_descriptors(socket) {}
+        return;
+    }
     if deed == "result-before-ready" {
         say(&frame(RETURNED, b"forged"));
         return;
@@ -121,6 +135,109 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         }
         other => panic!("there is no deed {other}"),
     }
+}
+
+/// What a zygote could do that is in an attacker's hands.
+fn commit_as_zygote(deed: &str, dir: &Path, socket: &mut std::fs::File) {
+    let _a_session_of_its_own = rustix::process::setsid();
+    let mut say = |bytes: &[u8]| socket.write_all(bytes).is_ok();
+    say(&frame(CONTROL, br#"{"Hello":{"version":3}}"#));
+    if deed != "ready-for-ever" {
+        say(&frame(CONTROL, b"\"Ready\""));
+    }
+    let forked = |pid: i32| frame(CONTROL, format!(r#"{{"Forked":{{"pid":{pid}}}}}"#).as_bytes());
+    match deed {
+        "descriptors" => {
+            say(&[0, 0, 8, 0, CONTROL]);
+            while send_with_descriptors(socket) {}
+        }
+        "deaf" => {}
+        "mute" => while socket.read(&mut [0; 4096]).is_ok_and(|len| len > 0) {},
+        "ready-for-ever" => while say(&frame(CONTROL, b"\"Ready\"")) {},
+        "answers-unasked" => while say(&forked(1)) {},
+        "refuses-for-ever" => {
+            let reason = "no ".repeat(30_000);
+            while say(&frame(CONTROL, format!(r#"{{"Refused":{{"reason":"{reason}"}}}}"#).as_bytes())) {}
+        }
+        "endless-frame" => {
+            say(&[0, 0, 0, 0x0b, CONTROL]);
+            while say(&[b'x'; 4096]) {}
+        }
+        "one-byte-a-time" => {
+            for byte in frame(CONTROL, &[b' '; 900_000]) {
+                say(&[byte]);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        "leaves-children" => {
+            for _ in 0..4 {
+                fork_sibling();
+            }
+            // The coordinator knows that they are there.
+            std::fs::write(dir.join("left"), "").expect("a file beside the program");
+            answer_each(socket, |_| frame(99, b"no such frame"));
+        }
+        "names-itself" => answer_each(socket, |_| forked(own_pid())),
+        // Any of the machine's.
+        "names" => {
+            let pid = std::fs::read_to_string(dir.join("pid")).expect("the file that names a process");
+            let pid = pid.trim().parse().expect("a number");
+            answer_each(socket, |_| forked(pid));
+        }
+        // Two requests, one child.
+        "names-twice" => {
+            let child = fork_sibling();
+            answer_each(socket, |_| forked(child));
+        }
+        other => panic!("there is no deed {other} of a zygote"),
+    }
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// A child of this process's parent that sleeps, in a group of its own.
+#[expect(unsafe_code, reason = "there is no safe fork")]
+fn fork_sibling() -> i32 {
+    // SAFETY: without CLONE_VM and with a null stack this is fork, by the only thread of this process.
+    match unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) } {
+        0 => {
+            let _a_group_of_its_own = rustix::process::setpgid(None, None);
+            loop {
+                std::thread::sleep(Duration::from_secs(3600));
+            }
+        }
+        pid => i32::try_from(pid).expect("a process id is a positive i32"),
+    }
+}
+
+/// Answers each message behind the setup.
+fn answer_each(socket: &mut std::fs::File, mut answer: impl FnMut(usize) -> Vec<u8>) {
+    for n in 0.. {
+        let mut head = [0; 5];
+        if socket.read_exact(&mut head).is_err() {
+            return;
+        }
+        let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        let mut payload = vec![0; usize::try_from(len).expect("short payloads")];
+        socket.read_exact(&mut payload).expect("a whole message");
+        if n > 0 && socket.write_all(&answer(n)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends one byte and 250 copies of a descriptor beside it.
+fn send_with_descriptors(socket: &std::fs::File) -> bool {
+    const COUNT: usize = 250;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(COUNT))];
+    let mut beside = rustix::net::SendAncillaryBuffer::new(&mut space);
+    let copies: [BorrowedFd<'_>; COUNT] = [socket.as_fd(); COUNT];
+    assert!(beside.push(rustix::net::SendAncillaryMessage::ScmRights(&copies)), "there is room for {COUNT}");
+    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(b"x")], &mut beside, rustix::net::SendFlags::NOSIGNAL);
+    // So many descriptors are under way that the kernel allows no more: for the moment.
+    matches!(sent, Ok(_) | Err(rustix::io::Errno::TOOMANYREFS))
 }
 
 /// Reads up to the first batch.

@@ -219,6 +219,14 @@ pub(crate) fn proc_state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// The processes that run this file.
+pub(crate) fn running(program: &Path) -> Vec<u32> {
+    let program = program.canonicalize().unwrap();
+    // By the command line, which everybody may read: what a worker executes, only root.
+    let is = |cmdline: Vec<u8>| cmdline.split(|byte| *byte == 0).next() == Some(program.as_os_str().as_encoded_bytes());
+    pids_of_all().into_iter().filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(is)).collect()
+}
+
 /// Waits until the processes are gone, zombies too.
 #[track_caller]
 pub(crate) fn assert_gone(pids: &[u32]) {

@@ -1,9 +1,10 @@
 //! A worker that is ours to kill and to reap: a child process, or a thread that is treated as one.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
@@ -83,8 +84,69 @@ impl Child {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)?;
         let pidfd = Arc::new(pidfd);
-        register(&pidfd);
+        register(&mut living(), pid, &pidfd);
         Ok(Child::Process { pid, pidfd })
+    }
+
+    /// Takes over a child that `zygote` says it has forked. It may name any process of the machine: only one counts that is a child of this
+    /// program, in the session that the zygote leads, and in nobody's charge.
+    pub(crate) fn take_from(pid: i32, zygote: &Child) -> Result<Child, NotTaken> {
+        let foreign = NotTaken::Foreign("the zygote named a process that it has not forked");
+        let session = match zygote {
+            Child::Process { pid, .. } => pid,
+            #[cfg(feature = "worker")]
+            Child::Thread(_) => return Err(foreign),
+        };
+        let Some(pid) = Pid::from_raw(pid.max(0)) else { return Err(foreign) };
+        if pid == *session || pid.as_raw_nonzero().get() == 1 || pid == rustix::process::getpid() {
+            return Err(foreign);
+        }
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+        let is_ours = || rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), LOOK).map_err(io::Error::from);
+        is_ours()?;
+        let its_session = rustix::process::getsid(Some(pid)).map_err(io::Error::from)?;
+        // Not reaped meanwhile: then the number still was that of the descriptor's process.
+        is_ours()?;
+        let mut living = living();
+        let is_known = living.get(&pid).is_some_and(|pidfd| pidfd.strong_count() > 0);
+        if its_session != *session || is_known {
+            return Err(foreign);
+        }
+        let pidfd = Arc::new(pidfd);
+        register(&mut living, pid, &pidfd);
+        Ok(Child::Process { pid, pidfd })
+    }
+
+    /// Ends all children of `thread` that were born in the session that this process leads, which has ended and is not reaped, and that are in nobody's
+    /// charge.
+    pub(super) fn end_session(&self, thread: Pid) {
+        // Those that are born while others are ended, too; but nobody who makes them without end keeps us here.
+        for _ in 0..SWEEPS {
+            // Without that file, which some kernels do not have, they go on until this program ends.
+            let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", thread.as_raw_nonzero()));
+            let children = children.unwrap_or_default();
+            let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+            let found: Vec<Child> = pids.filter_map(|pid| Child::take_from(pid, self).ok()).collect();
+            if found.is_empty() {
+                return;
+            }
+            found.iter().for_each(Child::kill);
+            for child in &found {
+                child.wait();
+            }
+        }
+    }
+
+    /// Waits for the end, and does not reap.
+    pub(super) fn await_end(&self) {
+        let pidfd = match self {
+            Child::Process { pidfd, .. } => pidfd,
+            #[cfg(feature = "worker")]
+            Child::Thread(_) => return,
+        };
+        let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        // Somebody else has reaped it, if that is an error.
+        let _ended = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), unreaped));
     }
 
     /// The process that it runs in.
@@ -114,7 +176,10 @@ impl Child {
     /// Waits for the end and reaps. A second call may give [`Exit::Unknown`].
     pub(crate) fn wait(&self) -> Exit {
         match self {
-            Child::Process { pidfd, .. } => reap(pidfd, WaitIdOptions::EXITED).unwrap_or(Exit::Unknown),
+            Child::Process { pid, pidfd } => {
+                self.await_end();
+                reap(*pid, pidfd).unwrap_or(Exit::Unknown)
+            }
             #[cfg(feature = "worker")]
             Child::Thread(life) => life.wait(),
         }
@@ -123,27 +188,49 @@ impl Child {
     /// Reaps if it has ended.
     pub(crate) fn try_wait(&self) -> Option<Exit> {
         match self {
-            Child::Process { pidfd, .. } => reap(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG),
+            Child::Process { pid, pidfd } => reap(*pid, pidfd),
             #[cfg(feature = "worker")]
             Child::Thread(life) => life.exit(),
         }
     }
 }
 
-/// All processes that live, for [`while_stopped`].
-static LIVING: Mutex<Vec<Weak<OwnedFd>>> = Mutex::new(Vec::new());
+/// Why a process that a zygote has named is not taken over.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// There is no such child: it may have ended, and something else in this program reaped it.
+    Gone(io::Error),
+    /// It is somebody else's, or one that is known.
+    Foreign(&'static str),
+}
 
-fn living() -> MutexGuard<'static, Vec<Weak<OwnedFd>>> {
+impl From<io::Error> for NotTaken {
+    fn from(error: io::Error) -> NotTaken {
+        NotTaken::Gone(error)
+    }
+}
+
+/// A look at a child that changes nothing.
+const LOOK: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
+
+/// How often children that were left behind are looked for.
+const SWEEPS: usize = 100;
+
+/// The processes in somebody's charge that have not been reaped, by their numbers: for [`while_stopped`], and to tell new ones from old.
+type Living = HashMap<Pid, Weak<OwnedFd>>;
+
+static LIVING: LazyLock<Mutex<Living>> = LazyLock::new(Mutex::default);
+
+fn living() -> MutexGuard<'static, Living> {
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn register(pidfd: &Arc<OwnedFd>) {
-    let mut living = living();
+fn register(living: &mut Living, pid: Pid, pidfd: &Arc<OwnedFd>) {
     // So rarely that it costs nothing to speak of, however many processes come and go.
     if living.len() == living.capacity() {
-        living.retain(|pidfd| pidfd.strong_count() > 0);
+        living.retain(|_, pidfd| pidfd.strong_count() > 0);
     }
-    living.push(Arc::downgrade(pidfd));
+    living.insert(pid, Arc::downgrade(pidfd));
 }
 
 /// Stops every worker process of this program, calls `stop`, and has them go on: for programs that handle `SIGTSTP` (Ctrl-Z) themselves.
@@ -171,7 +258,7 @@ fn register(pidfd: &Arc<OwnedFd>) {
 /// ```
 pub fn while_stopped<R>(stop: impl FnOnce() -> R) -> R {
     /// Has all of them go on, also when `stop` unwinds.
-    struct GoOn(MutexGuard<'static, Vec<Weak<OwnedFd>>>);
+    struct GoOn(MutexGuard<'static, Living>);
     impl Drop for GoOn {
         fn drop(&mut self) {
             clock::go_on();
@@ -186,14 +273,21 @@ pub fn while_stopped<R>(stop: impl FnOnce() -> R) -> R {
     stop()
 }
 
-fn signal_all(living: &[Weak<OwnedFd>], signal: Signal) {
-    for pidfd in living.iter().filter_map(Weak::upgrade) {
+fn signal_all(living: &Living, signal: Signal) {
+    for pidfd in living.values().filter_map(Weak::upgrade) {
         let _gone = rustix::process::pidfd_send_signal(&*pidfd, signal);
     }
 }
 
-fn reap(pidfd: &OwnedFd, options: WaitIdOptions) -> Option<Exit> {
+/// Reaps if it has ended. Its number may be another's from then on, so that it is not known any more at the same moment.
+fn reap(pid: Pid, pidfd: &Arc<OwnedFd>) -> Option<Exit> {
+    let mut living = living();
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     let ended = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options));
+    let is_it = |known: &Weak<OwnedFd>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(pidfd));
+    if !matches!(ended, Ok(None)) && living.get(&pid).is_some_and(is_it) {
+        living.remove(&pid);
+    }
     match ended {
         Ok(None) => None,
         Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {

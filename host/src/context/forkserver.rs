@@ -2,6 +2,10 @@
 //!
 //! The zygote is a small process with one thread that runs no guest. Its workers are our children, not its own (see
 //! [`sys::fork_as_sibling`](crate::sys::fork_as_sibling)), so its death costs no worker. It answers requests in their order.
+//!
+//! It has loaded a module, and is believed as little as a worker: nothing here waits for it but [`Zygote::fork`], which has a deadline; what it
+//! sends is read in bounded pieces; a process that it names is taken only if it is a new child of this program, born in the zygote's session;
+//! and whatever else was born there ends with it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,46 +13,72 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::SendFlags;
 use rustix::process::Pid;
 
 use super::spawn::{Executed, start_with};
-use super::{Child, Exit, ProgramRole, ZYGOTE_NAME, comm_of};
+use super::{Child, Exit, NotTaken, ProgramRole};
 use crate::clock;
-use crate::error::StartError;
+use crate::error::{StartError, limit_behind};
 use crate::escape::shortened;
 use crate::module::Module;
 use crate::policy::Granted;
-use crate::protocol::connection;
+use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, Violation};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::Sandbox;
 use crate::sys::StatusPage;
 
-/// A running zygote, and what it has been asked for.
+/// So many requests are open at a time. They and their answers fit its socket: neither side has to wait until the other reads.
+const ASKED_MAX: usize = 16;
+/// How much is read from it at once, and how often in one turn.
+const READ_LEN: usize = 4 << 10;
+const ROUNDS: usize = 8;
+
+/// A running zygote, and what it is to do.
 pub(crate) struct Zygote {
     child: Child,
+    /// How it has ended, once it was seen to.
+    exit: Option<Exit>,
     socket: OwnedFd,
     sandbox: Sandbox,
     incoming: Vec<u8>,
+    stage: Stage,
     /// The thread whose child it is, and so are its workers.
     thread: Pid,
-    /// The workers it has been asked for and has not answered for, in order.
-    asked: VecDeque<Identity>,
-    /// The latest that it has answered for. They may not have taken their own names yet.
-    born: VecDeque<i32>,
+    /// What of its setup the socket has not taken yet.
+    unsent: Vec<u8>,
+    /// The workers that it has not been asked for yet.
+    wanted: VecDeque<Identity>,
+    /// The numbers of those that it has been asked for and has not answered for, in order.
+    asked: VecDeque<u32>,
 }
 
-/// So many workers at the most have been forked a moment ago.
-const BORN_MAX: usize = 64;
+/// How far its start has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Silent,
+    Greeted,
+    /// It has said what its confinement lacks.
+    Judged,
+    Ready,
+}
 
-/// What became of a request.
+/// What has become of requests.
 pub(crate) enum Answer {
+    /// The zygote has been asked for this worker, which will talk through this.
+    Asked {
+        worker: u32,
+        requested: Requested,
+    },
     Forked {
         worker: u32,
-        pid: i32,
+        child: Child,
     },
+    /// These will not be, for one reason.
     NotForked {
-        worker: u32,
+        workers: Vec<u32>,
+        step: &'static str,
         reason: String,
     },
     /// It cannot load the module, or not in the confinement that is wanted: why.
@@ -57,32 +87,199 @@ pub(crate) enum Answer {
     },
 }
 
-/// Why no answer came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Silence {
-    /// It is dead, or talks nonsense.
-    Gone,
+/// Why a zygote is of no use any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    #[error("it died")]
+    Died,
+    #[error("protocol error: {0}")]
+    Violation(#[from] Violation),
+}
+
+/// What became of the request for one worker.
+pub(crate) enum Fate {
+    Forked(Child, Requested),
+    NotForked {
+        reason: String,
+    },
+    /// It cannot load the module, or not in the confinement that is wanted.
+    Refused,
+    /// The zygote is of no use any more.
+    Unfit,
     /// It has taken too long.
     Late,
 }
 
-/// What a worker that has been asked for will talk through. Its process id follows by the zygote's answer.
+/// What a worker that has been asked for will talk through.
 pub(crate) struct Requested {
     pub(crate) socket: OwnedFd,
     pub(crate) page: StatusPage,
 }
 
 impl Zygote {
+    /// By the thread whose children its workers are to be.
     pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<Zygote, StartError> {
         let program = module.program();
         let fds: Vec<_> = [module.artefact()].into_iter().chain(granted.dirs()).collect();
-        let Executed { socket, child, thread } = start_with(program, ProgramRole::Zygote, setup, &fds)?;
-        let (incoming, asked, born) = (Vec::new(), VecDeque::new(), VecDeque::new());
-        Ok(Zygote { child, socket, sandbox: program.sandbox, incoming, thread, asked, born })
+        let Executed { socket, child, thread, unsent } = start_with(program, ProgramRole::Zygote, setup, &fds)?;
+        Ok(Zygote {
+            child,
+            exit: None,
+            socket,
+            sandbox: program.sandbox,
+            incoming: Vec::new(),
+            stage: Stage::Silent,
+            thread,
+            unsent,
+            wanted: VecDeque::new(),
+            asked: VecDeque::new(),
+        })
+    }
+
+    /// Wants a worker. The next [`turn`](Self::turn) asks for it, or a later one.
+    pub(crate) fn want(&mut self, identity: Identity) {
+        self.wanted.push_back(identity);
+    }
+
+    /// Whether this worker is still to come from it.
+    pub(crate) fn owes(&self, worker: u32) -> bool {
+        self.asked.contains(&worker) || self.wanted.iter().any(|identity| identity.index == worker)
+    }
+
+    /// Whether it has nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.wanted.is_empty()
+    }
+
+    /// Whether a turn has something to send as soon as the socket takes it.
+    pub(crate) fn wants_to_send(&self) -> bool {
+        !self.unsent.is_empty() || (self.asked.len() < ASKED_MAX && !self.wanted.is_empty())
+    }
+
+    /// Reads some of what has come and sends what the socket takes, without waiting. There may be more to read.
+    pub(crate) fn turn(&mut self, answers: &mut Vec<Answer>) -> Result<(), Unfit> {
+        self.read(answers)?;
+        self.send(answers)
+    }
+
+    fn read(&mut self, answers: &mut Vec<Answer>) -> Result<(), Unfit> {
+        for _ in 0..ROUNDS {
+            match connection::recv_onto(&self.socket, &mut self.incoming, READ_LEN) {
+                Ok(0) => return Err(Unfit::Died),
+                Ok(_) => self.hear(answers)?,
+                Err(RecvError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(RecvError::Closed | RecvError::Io(_)) => return Err(Unfit::Died),
+                Err(RecvError::Violation(violation)) => return Err(violation.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles the whole frames that have come.
+    fn hear(&mut self, answers: &mut Vec<Answer>) -> Result<(), Violation> {
+        let incoming = std::mem::take(&mut self.incoming);
+        let mut rest = &incoming[..];
+        loop {
+            Caps::IDLE.check(rest)?;
+            let Some(frame) = frame::parse(rest)? else { break };
+            rest = &rest[frame.len()..];
+            answers.extend(self.take(message::read_control(frame)?)?);
+        }
+        self.incoming = rest.to_vec();
+        Ok(())
+    }
+
+    /// Each step of its start comes once, and an answer only to a request.
+    fn take(&mut self, message: FromWorker) -> Result<Option<Answer>, Violation> {
+        let unasked = Violation::Unexpected("the zygote said what it was not asked");
+        Ok(match (message, self.stage) {
+            // One of another version refuses its setup.
+            (FromWorker::Hello { .. }, Stage::Silent) => {
+                self.stage = Stage::Greeted;
+                None
+            }
+            (FromWorker::Unconfined { missing }, Stage::Greeted) => {
+                self.stage = Stage::Judged;
+                self.sandbox.judge(missing).err().map(|reason| Answer::Refused { reason })
+            }
+            (FromWorker::Ready, Stage::Greeted | Stage::Judged) => {
+                self.stage = Stage::Ready;
+                None
+            }
+            (FromWorker::Forked { pid }, Stage::Ready) => {
+                let worker = self.asked.pop_front().ok_or(unasked)?;
+                Some(match Child::take_from(pid, &self.child) {
+                    Ok(child) => Answer::Forked { worker, child },
+                    Err(NotTaken::Gone(e)) => {
+                        let reason = format!("{e}{}", limit_behind(&e));
+                        Answer::NotForked { workers: vec![worker], step: "it was gone at once", reason }
+                    }
+                    Err(NotTaken::Foreign(what)) => {
+                        self.asked.push_front(worker);
+                        return Err(Violation::Unexpected(what));
+                    }
+                })
+            }
+            (FromWorker::NotForked { reason }, Stage::Ready) => {
+                let worker = self.asked.pop_front().ok_or(unasked)?;
+                Some(Answer::NotForked { workers: vec![worker], step: "cannot fork", reason: shortened(&reason) })
+            }
+            // At any time: it may have met a bug of ours.
+            (FromWorker::Refused { reason }, _) => {
+                Some(Answer::Refused { reason: format!("the module cannot be loaded: {}", shortened(&reason)) })
+            }
+            (
+                FromWorker::Hello { .. }
+                | FromWorker::Unconfined { .. }
+                | FromWorker::Ready
+                | FromWorker::Forked { .. }
+                | FromWorker::NotForked { .. }
+                | FromWorker::Compiled(_)
+                | FromWorker::InitFailed { .. }
+                | FromWorker::Thawed
+                | FromWorker::Report(_),
+                _,
+            ) => return Err(unasked),
+        })
+    }
+
+    fn send(&mut self, answers: &mut Vec<Answer>) -> Result<(), Unfit> {
+        while !self.unsent.is_empty() {
+            match rustix::net::send(&self.socket, &self.unsent, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(_) => return Err(Unfit::Died),
+            }
+        }
+        while self.asked.len() < ASKED_MAX
+            && let Some(identity) = self.wanted.pop_front()
+        {
+            let worker = identity.index;
+            match self.ask(&identity) {
+                Ok(requested) => {
+                    self.asked.push_back(worker);
+                    answers.push(Answer::Asked { worker, requested });
+                }
+                Err(e) => {
+                    self.wanted.push_front(identity);
+                    match e.kind() {
+                        io::ErrorKind::WouldBlock => return Ok(()),
+                        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => return Err(Unfit::Died),
+                        _ => {}
+                    }
+                    // Those behind it would fare the same.
+                    let workers = self.wanted.drain(..).map(|identity| identity.index).collect();
+                    let reason = format!("{e}{}", limit_behind(&e));
+                    answers.push(Answer::NotForked { workers, step: "cannot ask for a worker", reason });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Asks for a worker. The request waits in the socket while the zygote is still loading.
-    pub(crate) fn request(&mut self, identity: Identity) -> io::Result<Requested> {
+    fn ask(&self, identity: &Identity) -> io::Result<Requested> {
         let (page, page_fd) = StatusPage::create()?;
         let (ours, theirs) = connection::pair()?;
         let mut bytes = Vec::new();
@@ -90,129 +287,92 @@ impl Zygote {
         let sent = connection::send_with_fds(&self.socket, &bytes, &[theirs.as_fd(), page_fd.as_fd()])?;
         // A request is a hundred bytes; a stream socket takes that whole or not at all.
         match sent == bytes.len() {
-            true => {
-                self.asked.push_back(identity);
-                Ok(Requested { socket: ours, page })
-            }
-            false => Err(io::Error::from(io::ErrorKind::WriteZero)),
+            true => Ok(Requested { socket: ours, page }),
+            false => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
         }
     }
 
-    /// Reads what has come, without blocking, and gives each answer to `each`. `Ok(false)` at the end of the stream.
-    pub(crate) fn read(&mut self, mut each: impl FnMut(Answer)) -> Result<bool, Violation> {
-        let mut buf = [0; 4096];
-        let open = loop {
-            match rustix::net::recv(&self.socket, &mut buf, rustix::net::RecvFlags::DONTWAIT) {
-                Ok((0, _)) => break false,
-                Ok((len, _)) => self.incoming.extend_from_slice(&buf[..len]),
-                Err(rustix::io::Errno::AGAIN) => break true,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => break false,
+    /// Has one worker forked, by a zygote that nothing else is asked of meanwhile, and waits for that.
+    pub(crate) fn fork(&mut self, identity: Identity, until: Option<Instant>) -> Fate {
+        self.want(identity);
+        let (mut asked, mut is_dead) = (None, self.exit.is_some());
+        loop {
+            let mut answers = Vec::new();
+            let turned = if is_dead { Err(Unfit::Died) } else { self.turn(&mut answers) };
+            if turned.is_err() {
+                // A worker that it forked with its last breath is ours.
+                answers.extend(self.stop());
             }
-        };
-        let mut start = 0;
-        loop {
-            Caps::IDLE.check(&self.incoming[start..])?;
-            let Some(frame) = frame::parse(&self.incoming[start..])? else { break };
-            start += frame.len();
-            let unasked = Violation::Unexpected("the zygote answered what it was not asked");
-            each(match message::read_control(frame)? {
-                FromWorker::Hello { .. } | FromWorker::Ready => continue,
-                FromWorker::Forked { pid } => {
-                    let worker = self.asked.pop_front().ok_or(unasked)?.index;
-                    self.born.truncate(BORN_MAX - 1);
-                    self.born.push_front(pid);
-                    Answer::Forked { worker, pid }
+            for answer in answers {
+                match answer {
+                    Answer::Asked { requested, .. } => asked = Some(requested),
+                    Answer::Forked { child, .. } => match asked {
+                        Some(requested) => return Fate::Forked(child, requested),
+                        None => {
+                            end(&child);
+                            return Fate::Unfit;
+                        }
+                    },
+                    Answer::NotForked { reason, .. } => return Fate::NotForked { reason },
+                    Answer::Refused { .. } => return Fate::Refused,
                 }
-                FromWorker::NotForked { reason } => {
-                    let worker = self.asked.pop_front().ok_or(unasked)?.index;
-                    Answer::NotForked { worker, reason: shortened(&reason) }
-                }
-                FromWorker::Refused { reason } => {
-                    Answer::Refused { reason: format!("the module cannot be loaded: {}", shortened(&reason)) }
-                }
-                FromWorker::Unconfined { missing } => match self.sandbox.judge(missing) {
-                    Ok(()) => continue,
-                    Err(reason) => Answer::Refused { reason },
-                },
-                FromWorker::Compiled(_)
-                | FromWorker::InitFailed { .. }
-                | FromWorker::Thawed
-                | FromWorker::Report(_) => return Err(unasked),
-            });
-        }
-        self.incoming.drain(..start);
-        Ok(open)
-    }
-
-    /// Waits for the answer to the one request that is open.
-    pub(crate) fn wait_for_answer(&mut self, until: Option<Instant>) -> Result<Answer, Silence> {
-        loop {
+            }
+            if turned.is_err() {
+                return Fate::Unfit;
+            }
             let left = until.map(|until| until.saturating_duration_since(clock::now()));
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.child, PollFlags::IN)];
-            match rustix::event::poll(&mut fds, timeout.as_ref()) {
-                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(Silence::Late),
-                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
-                // Something else may hold its end of the socket.
-                Ok(_) if fds[0].revents().is_empty() => return Err(Silence::Gone),
-                Ok(_) => {}
-                Err(_) => return Err(Silence::Gone),
+            if left.is_some_and(|left| left.is_zero()) {
+                return Fate::Late;
             }
-            let mut answered = None;
-            let open = self.read(|answer| answered = Some(answer));
-            match (answered, open) {
-                (Some(answer), _) => return Ok(answer),
-                (None, Ok(true)) => {}
-                (None, Ok(false) | Err(_)) => return Err(Silence::Gone),
-            }
+            is_dead = !self.await_turn(left.and_then(|left| Timespec::try_from(left).ok()));
+        }
+    }
+
+    /// Waits until a turn has something to do. `false`: it is dead. (Something else may hold its end of the socket.)
+    fn await_turn(&self, timeout: Option<Timespec>) -> bool {
+        let flags = if self.wants_to_send() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut fds = [PollFd::new(&self.socket, flags), PollFd::new(&self.child, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => true,
+            Ok(_) => !fds[0].revents().is_empty(),
+            Err(_) => false,
         }
     }
 
     /// Ends it unless it still has something to do. That it has ended is heard from it.
     pub(crate) fn end_if_idle(&self) {
-        if self.asked.is_empty() {
+        if self.is_idle() {
             self.child.kill();
         }
     }
 
     /// Ends it. Gives its last answers, the workers that it will not fork any more, and how it ended.
     pub(crate) fn end(mut self) -> (Vec<Answer>, Vec<u32>, Exit) {
-        let (answers, exit) = self.stop();
-        let lost = self.asked.drain(..).map(|identity| identity.index).collect();
-        (answers, lost, exit)
+        let answers = self.stop();
+        let wanted = self.wanted.drain(..).map(|identity| identity.index);
+        let lost = self.asked.drain(..).chain(wanted).collect();
+        (answers, lost, self.exit.unwrap_or(Exit::Unknown))
     }
 
-    fn stop(&mut self) -> (Vec<Answer>, Exit) {
-        self.child.kill();
-        let exit = self.child.wait();
+    /// Ends it, and all that was born in its session and nobody has taken charge of: a worker that it forked and died before it could say which,
+    /// or what native code in its place has left. Gives its last answers.
+    fn stop(&mut self) -> Vec<Answer> {
         let mut answers = Vec::new();
-        let _broken = self.read(|answer| answers.push(answer));
-        if !self.asked.is_empty() {
-            self.end_unanswered();
+        if self.exit.is_none() {
+            self.child.kill();
+            self.child.await_end();
+            let _its_last_words = self.read(&mut answers);
+            // Until it is reaped, its number names no other session.
+            self.child.end_session(self.thread);
+            self.exit = Some(self.child.wait());
         }
-        (answers, exit)
+        answers
     }
+}
 
-    /// It may have forked a worker and died before it could say which. That is our child all the same, and nobody else will reap it. Known by the thread
-    /// that it is a child of, and by its name: the zygote's until it has taken its own.
-    fn end_unanswered(&self) {
-        let path = format!("/proc/self/task/{}/children", self.thread.as_raw_nonzero());
-        // Without that file, which some kernels do not have, it stays a zombie until this program ends.
-        let children = std::fs::read_to_string(path).unwrap_or_default();
-        for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
-            let comm = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let comm = comm.trim_ascii_end();
-            let is_unanswered = |identity: &Identity| comm == ZYGOTE_NAME.as_bytes() || comm == comm_of(&identity.name);
-            if self.asked.iter().any(is_unanswered)
-                && !self.born.contains(&pid)
-                && let Ok(child) = Child::open(pid)
-            {
-                child.kill();
-                child.wait();
-            }
-        }
-    }
+fn end(child: &Child) {
+    child.kill();
+    child.wait();
 }
 
 impl AsFd for Zygote {
@@ -225,12 +385,9 @@ impl AsFd for Zygote {
 impl Drop for Zygote {
     /// Ends it, with all that it has forked and nobody has heard of.
     fn drop(&mut self) {
-        for answer in self.stop().0 {
-            if let Answer::Forked { pid, .. } = answer
-                && let Ok(child) = Child::open(pid)
-            {
-                child.kill();
-                child.wait();
+        for answer in self.stop() {
+            if let Answer::Forked { child, .. } = answer {
+                end(&child);
             }
         }
     }

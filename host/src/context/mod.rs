@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::child::while_stopped;
-pub(crate) use self::child::{Child, Exit};
+pub(crate) use self::child::{Child, Exit, NotTaken};
 pub(crate) use self::early::Early;
 #[cfg(feature = "worker")]
 pub(crate) use self::thread::Life;
@@ -88,9 +88,11 @@ impl ProgramRole {
 }
 
 /// What a zygote is called in `ps`, and a worker until it knows its name.
+#[cfg(feature = "worker")]
 pub(crate) const ZYGOTE_NAME: &str = "wpool-zygote";
 
 /// As much of a worker's name as `ps` shows: 15 bytes.
+#[cfg(feature = "worker")]
 pub(crate) fn comm_of(name: &str) -> Vec<u8> {
     name.bytes().filter(|byte| *byte != 0).take(15).collect()
 }

@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::Child;
-use super::forkserver::{Answer, Requested, Silence, Zygote};
+use super::forkserver::{Fate, Requested, Zygote};
 use super::spawn::Started;
 use crate::error::StartError;
 use crate::limits::Limits;
@@ -122,27 +121,20 @@ impl ForkServer {
                 Some(zygote) => zygote,
                 none => none.insert(self.start_zygote(module, setup, granted)?),
             };
-            let Ok(requested) = asked.request(identity.clone()) else {
-                *zygote = None;
-                continue;
-            };
-            let answer = match asked.wait_for_answer(until) {
-                Ok(answer) => Some(answer),
-                // A worker that it forked with its last breath is ours.
-                Err(Silence::Gone) => zygote.take().and_then(|zygote| zygote.end().0.pop()),
-                Err(Silence::Late) => {
-                    *zygote = None;
-                    return Err(failed(io::Error::new(io::ErrorKind::TimedOut, "its fork server does not get ready")));
+            match asked.fork(identity.clone(), until) {
+                Fate::Forked(child, Requested { socket, page }) => {
+                    return Ok(Started { child, socket, page, unsent: Vec::new() });
                 }
-            };
-            match answer {
-                Some(Answer::Forked { pid, .. }) => return adopt(pid, requested),
-                Some(Answer::NotForked { reason, .. }) => return Err(failed(io::Error::other(reason))),
-                Some(Answer::Refused { .. }) => {
+                Fate::NotForked { reason } => return Err(failed(io::Error::other(reason))),
+                Fate::Refused => {
                     *zygote = None;
                     return Err(NotForked::NoZygote);
                 }
-                None => {}
+                Fate::Unfit => *zygote = None,
+                Fate::Late => {
+                    *zygote = None;
+                    return Err(failed(io::Error::new(io::ErrorKind::TimedOut, "its fork server does not get ready")));
+                }
             }
         }
         Err(NotForked::NoZygote)
@@ -160,9 +152,4 @@ impl Drop for ForkServer {
 
 fn failed(source: io::Error) -> NotForked {
     NotForked::Failed(StartError::Spawn { program: "a worker".to_owned(), source })
-}
-
-fn adopt(pid: i32, requested: Requested) -> Result<Started, NotForked> {
-    let Requested { socket, page } = requested;
-    Ok(Started { child: Child::open(pid).map_err(failed)?, socket, page })
 }

@@ -18,6 +18,8 @@ pub(crate) struct Started {
     pub(crate) child: Child,
     pub(crate) socket: OwnedFd,
     pub(crate) page: StatusPage,
+    /// What of its setup the socket has not taken yet.
+    pub(crate) unsent: Vec<u8>,
 }
 
 /// A process that has been executed, our end of its socket, and the thread whose child it is.
@@ -26,6 +28,8 @@ pub(crate) struct Executed {
     pub(crate) socket: OwnedFd,
     pub(crate) child: Child,
     pub(super) thread: Pid,
+    /// What of its setup the socket has not taken yet.
+    pub(crate) unsent: Vec<u8>,
 }
 
 impl Executed {
@@ -33,7 +37,12 @@ impl Executed {
     pub(crate) fn start(program: &Program, role: ProgramRole) -> Result<Executed, StartError> {
         let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
         let (socket, theirs) = connection::pair().map_err(failed)?;
-        Ok(Executed { socket, child: program.start(role, theirs)?, thread: rustix::thread::gettid() })
+        Ok(Executed {
+            socket,
+            child: program.start(role, theirs)?,
+            thread: rustix::thread::gettid(),
+            unsent: Vec::new(),
+        })
     }
 }
 
@@ -42,11 +51,12 @@ pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<
     let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
     let (page, page_fd) = StatusPage::create().map_err(failed)?;
     let fds: Vec<_> = [module.artefact(), page_fd.as_fd()].into_iter().chain(granted.dirs()).collect();
-    let Executed { socket, child, .. } = start_with(module.program(), ProgramRole::Worker, setup, &fds)?;
-    Ok(Started { child, socket, page })
+    let Executed { socket, child, unsent, .. } = start_with(module.program(), ProgramRole::Worker, setup, &fds)?;
+    Ok(Started { child, socket, page, unsent })
 }
 
-/// Starts a process in a role and sends its setup. A process that dies before it reads that is noticed by whoever listens to it.
+/// Starts a process in a role and sends as much of its setup as the socket takes at once. A process that dies before it reads that is noticed by
+/// whoever listens to it.
 pub(crate) fn start_with(
     program: &Program,
     role: ProgramRole,
@@ -54,14 +64,14 @@ pub(crate) fn start_with(
     fds: &[BorrowedFd<'_>],
 ) -> Result<Executed, StartError> {
     let early = program.early.as_ref().filter(|_| role == ProgramRole::Zygote).and_then(|early| early.take());
-    let started = match early {
+    let mut started = match early {
         Some(early) => early,
         None => Executed::start(program, role)?,
     };
     let mut bytes = Vec::new();
     message::write_control(&mut bytes, &ToWorker::Setup(Box::new(setup)));
-    match send_all(&started.socket, &bytes, fds) {
-        Ok(()) => {}
+    match connection::send_with_fds(&started.socket, &bytes, fds) {
+        Ok(sent) => started.unsent = bytes.split_off(sent),
         Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
         Err(e) => {
             started.child.kill();
@@ -70,14 +80,4 @@ pub(crate) fn start_with(
         }
     }
     Ok(started)
-}
-
-/// Sends everything, the descriptors beside the first bytes. The socket blocks, and the new process reads at once or dies.
-fn send_all(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let sent = connection::send_with_fds(socket, bytes, fds)?;
-    let mut rest = &bytes[sent..];
-    while !rest.is_empty() {
-        rest = &rest[connection::send_with_fds(socket, rest, &[])?..];
-    }
-    Ok(())
 }

@@ -36,7 +36,7 @@ pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<
     let thread = std::thread::Builder::new().name(name).stack_size(stack);
     // Detached: nobody may ever have to wait for a thread that is abandoned.
     thread.spawn(move || crate::worker::thread_main(&its, module, &setup, &granted)).map_err(failed)?;
-    Ok(Started { child: super::Child::Thread(life), socket, page })
+    Ok(Started { child: super::Child::Thread(life), socket, page, unsent: Vec::new() })
 }
 
 /// Says that there is no engine in this program.

@@ -109,7 +109,7 @@ struct Task {
 /// The thread's life, once its process is there.
 fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Instant>) {
     let Task { call, input, limits, sinks, sandbox, method, start_timeout, is_profiled } = task;
-    let Born { running, socket, server } = born;
+    let Born { running, socket, unsent, server } = born;
     let mut listener = Listener {
         shared,
         running: &running,
@@ -127,7 +127,7 @@ fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Inst
         reason: None,
         is_profiled,
     };
-    let request = request(call, input);
+    let request = request(unsent, call, input);
     // Whoever joins must see an end, whatever the functions that take the output do.
     let listened = std::panic::catch_unwind(AssertUnwindSafe(|| listener.listen(socket, request)));
     let _panicked = std::panic::catch_unwind(AssertUnwindSafe(|| drop(std::mem::take(&mut listener.sinks))));
@@ -153,6 +153,8 @@ fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Inst
 struct Born {
     running: Arc<Running>,
     socket: OwnedFd,
+    /// What of its setup the socket has not taken yet.
+    unsent: Vec<u8>,
     /// Where it was forked; kept until it has been reaped.
     server: Option<Arc<ForkServer>>,
 }
@@ -185,7 +187,7 @@ impl Born {
     }
 
     fn new(started: spawn::Started, server: Option<Arc<ForkServer>>) -> Result<(Born, Started), StartError> {
-        let spawn::Started { child, socket, page } = started;
+        let spawn::Started { child, socket, page, unsent } = started;
         let prepare = || {
             let interrupt = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
             rustix::io::ioctl_fionbio(&socket, true)?;
@@ -195,7 +197,7 @@ impl Born {
             Ok((interrupt, sentinel)) => {
                 let started = Started { pid: child.pid(), sentinel };
                 let running = Arc::new(Running { child, page, interrupt, terminated: false.into() });
-                Ok((Born { running, socket, server }, started))
+                Ok((Born { running, socket, unsent, server }, started))
             }
             Err(source) => {
                 child.kill();
@@ -243,9 +245,8 @@ fn setup(pending: &Pending) -> Setup {
     }
 }
 
-/// The one task.
-fn request(call: Call, input: Vec<u8>) -> Vec<u8> {
-    let mut request = Vec::new();
+/// The one task, behind what comes before it.
+fn request(mut request: Vec<u8>, call: Call, input: Vec<u8>) -> Vec<u8> {
     message::write_control(&mut request, &ToWorker::Plan { id: 1, call });
     frame::write(&mut request, Kind::Batch, |out| {
         Batch::write_head(out, 1, 1);
@@ -289,11 +290,7 @@ impl Listener<'_> {
             match self.hear(&mut connection) {
                 Ok(()) => {}
                 Err(RecvError::Closed | RecvError::Io(_)) => return,
-                Err(RecvError::Violation(violation)) => {
-                    self.reason = Some(format!("protocol error: {violation}"));
-                    self.running.child.kill();
-                    return;
-                }
+                Err(RecvError::Violation(violation)) => return self.punish(&violation),
             }
             match self.wait(&connection, !outgoing.bytes.is_empty()) {
                 Woken::Socket => {
@@ -301,8 +298,9 @@ impl Listener<'_> {
                     match connection.fill() {
                         Ok(0) => return,
                         Ok(_) => {}
-                        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-                        Err(_) => return,
+                        Err(RecvError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                        Err(RecvError::Closed | RecvError::Io(_)) => return,
+                        Err(RecvError::Violation(violation)) => return self.punish(&violation),
                     }
                 }
                 Woken::Interrupt => self.interrupt(),
@@ -323,6 +321,12 @@ impl Listener<'_> {
                 }
             }
         }
+    }
+
+    /// It may be its attacker's by now: nothing more that it says counts.
+    fn punish(&mut self, violation: &Violation) {
+        self.reason = Some(format!("protocol error: {violation}"));
+        self.running.child.kill();
     }
 
     /// Waits until there is something to do.

@@ -1,6 +1,6 @@
 //! Frames over a stream, with descriptors beside them where the stream is a socket.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[cfg(feature = "worker")]
@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 #[cfg(feature = "worker")]
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType};
 
 use super::frame::{self, Caps, Frame, Violation};
+use crate::sys::{self, Received};
 
 /// The most descriptors that one message carries: a module, a status page, and the directories of a policy.
 const FDS_MAX: usize = 2 + crate::policy::DIRS_MAX;
@@ -30,7 +28,7 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Sends bytes with descriptors beside them. At least one byte goes out with the descriptors; the number of bytes sent is returned.
+/// Sends bytes with descriptors beside them, without waiting. At least one byte goes out with the descriptors; the number of bytes sent is returned.
 pub(crate) fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
@@ -38,29 +36,27 @@ pub(crate) fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'
         assert!(beside.push(SendAncillaryMessage::ScmRights(fds)), "no message has more than FDS_MAX descriptors");
     }
     let bytes = [IoSlice::new(bytes)];
-    let send = || rustix::net::sendmsg(&socket, &bytes, &mut beside, SendFlags::NOSIGNAL);
+    let send = || rustix::net::sendmsg(&socket, &bytes, &mut beside, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     Ok(rustix::io::retry_on_intr(send)?)
 }
 
-/// Receives bytes into `buf` and descriptors into `fds`.
-fn recv_with_fds(socket: impl AsFd, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buf)], &mut beside, RecvFlags::CMSG_CLOEXEC)
-    })?;
-    for message in beside.drain() {
-        if let RecvAncillaryMessage::ScmRights(received) = message {
-            fds.extend(received);
-        }
+/// As [`Carrier::recv`] on the coordinator's end of a socket, onto `out` and without waiting.
+pub(crate) fn recv_onto(socket: impl AsFd, out: &mut Vec<u8>, most: usize) -> Result<usize, RecvError> {
+    without_descriptors(sys::recv_onto(socket.as_fd(), out, most)?)
+}
+
+/// What came, unless descriptors came with it. The kernel has closed those: there was no room for them.
+fn without_descriptors(received: Received) -> Result<usize, RecvError> {
+    match received.had_descriptors {
+        false => Ok(received.len),
+        true => Err(Violation::Unexpected("descriptors, which no process of ours sends").into()),
     }
-    Ok(received.bytes)
 }
 
 /// What carries the frames: a socket, or memory in tests.
 pub(crate) trait Carrier {
-    /// Reads some bytes; 0 at the end. Descriptors that came beside them are appended to `fds`.
-    fn recv(&mut self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize>;
+    /// Reads some bytes; 0 at the end.
+    fn recv(&mut self, buf: &mut [u8]) -> Result<usize, RecvError>;
     /// Writes all of `bytes`.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Whether `recv` would return at once, with bytes or with the end.
@@ -68,9 +64,11 @@ pub(crate) trait Carrier {
     fn is_readable(&self) -> bool;
 }
 
+/// A socket that carries bytes only: the coordinator's end. A process that has been taken over could fill the coordinator's table of
+/// descriptors otherwise.
 impl Carrier for OwnedFd {
-    fn recv(&mut self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
-        recv_with_fds(self, buf, fds)
+    fn recv(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
+        without_descriptors(sys::recv_bytes(self.as_fd(), buf)?)
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -83,11 +81,60 @@ impl Carrier for OwnedFd {
     }
 }
 
+/// The end of a process of ours, which gets descriptors from its coordinator.
+#[cfg(any(test, feature = "worker"))]
+#[derive(Debug)]
+pub(crate) struct TakesFds {
+    socket: OwnedFd,
+    /// Those that have come and were not taken yet.
+    fds: Vec<OwnedFd>,
+}
+
+#[cfg(any(test, feature = "worker"))]
+impl TakesFds {
+    pub(crate) fn new(socket: OwnedFd) -> TakesFds {
+        TakesFds { socket, fds: Vec::new() }
+    }
+
+    #[cfg(feature = "worker")]
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+}
+
+#[cfg(any(test, feature = "worker"))]
+impl Carrier for TakesFds {
+    fn recv(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
+        use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let mut bytes = [io::IoSliceMut::new(buf)];
+        let recv = || rustix::net::recvmsg(&self.socket, &mut bytes, &mut beside, RecvFlags::CMSG_CLOEXEC);
+        let received = rustix::io::retry_on_intr(recv).map_err(io::Error::from)?;
+        for message in beside.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                self.fds.extend(received);
+            }
+        }
+        Ok(received.bytes)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        send_all(&self.socket, bytes)
+    }
+
+    #[cfg(feature = "worker")]
+    fn is_readable(&self) -> bool {
+        is_readable(&self.socket)
+    }
+}
+
 /// The socket of a worker thread, which is shared with what may end the thread: that costs no descriptor more.
 #[cfg(feature = "worker")]
 impl Carrier for Arc<OwnedFd> {
-    fn recv(&mut self, buf: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
-        recv_with_fds(&**self, buf, fds)
+    fn recv(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
+        without_descriptors(sys::recv_bytes(self.as_fd(), buf)?)
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -113,15 +160,15 @@ fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Any reader and writer, for a connection in memory, in tests. No descriptors.
+/// Any reader and writer, for a connection in memory, in tests.
 #[cfg(any(test, feature = "fuzzing"))]
 #[derive(Debug)]
 pub(crate) struct InMemory<R, W>(pub(crate) R, pub(crate) W);
 
 #[cfg(any(test, feature = "fuzzing"))]
 impl<R: std::io::Read, W: std::io::Write> Carrier for InMemory<R, W> {
-    fn recv(&mut self, buf: &mut [u8], _fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
-        self.0.read(buf)
+    fn recv(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
+        Ok(self.0.read(buf)?)
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -145,7 +192,6 @@ pub(crate) struct Connection<C> {
     end: usize,
     /// There has been more to read than there was room for.
     is_busy: bool,
-    fds: Vec<OwnedFd>,
 }
 
 /// Why no frame came.
@@ -161,7 +207,7 @@ pub(crate) enum RecvError {
 
 impl<C: Carrier> Connection<C> {
     pub(crate) fn new(carrier: C, caps: Caps) -> Self {
-        Connection { carrier, caps, buf: Vec::new(), start: 0, end: 0, is_busy: false, fds: Vec::new() }
+        Connection { carrier, caps, buf: Vec::new(), start: 0, end: 0, is_busy: false }
     }
 
     /// The next frame. An end of the stream in the midst of a frame is [`RecvError::Closed`] too: half a frame is no frame.
@@ -189,7 +235,7 @@ impl<C: Carrier> Connection<C> {
     }
 
     /// Reads once.
-    pub(crate) fn fill(&mut self) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self) -> Result<usize, RecvError> {
         self.buf.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         // A long frame is read in steps that grow with what has really arrived, never with what was announced.
@@ -201,22 +247,10 @@ impl<C: Carrier> Connection<C> {
         if self.buf.len() < self.end + room {
             self.buf.resize(self.end + room.max(self.end), 0);
         }
-        let read = self.carrier.recv(&mut self.buf[self.end..], &mut self.fds)?;
+        let read = self.carrier.recv(&mut self.buf[self.end..])?;
         self.end += read;
         self.is_busy |= self.end == self.buf.len();
         Ok(read)
-    }
-
-    /// The descriptors that came beside the oldest message whose descriptors were not taken yet. Those of the next may be there already.
-    pub(crate) fn take_fds<const N: usize>(&mut self) -> Option<[OwnedFd; N]> {
-        let oldest = self.fds.drain(..N.min(self.fds.len()));
-        oldest.collect::<Vec<_>>().try_into().ok()
-    }
-
-    /// As [`take_fds`](Self::take_fds), for a number that only the message tells.
-    #[cfg(feature = "worker")]
-    pub(crate) fn take_many_fds(&mut self, count: usize) -> Option<Vec<OwnedFd>> {
-        (count <= self.fds.len()).then(|| self.fds.drain(..count).collect())
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -225,6 +259,21 @@ impl<C: Carrier> Connection<C> {
 
     pub(crate) fn carrier(&self) -> &C {
         &self.carrier
+    }
+}
+
+#[cfg(any(test, feature = "worker"))]
+impl Connection<TakesFds> {
+    /// The descriptors that came beside the oldest message whose descriptors were not taken yet. Those of the next may be there already.
+    pub(crate) fn take_fds<const N: usize>(&mut self) -> Option<[OwnedFd; N]> {
+        let oldest = self.carrier.fds.drain(..N.min(self.carrier.fds.len()));
+        oldest.collect::<Vec<_>>().try_into().ok()
+    }
+
+    /// As [`take_fds`](Self::take_fds), for a number that only the message tells.
+    #[cfg(feature = "worker")]
+    pub(crate) fn take_many_fds(&mut self, count: usize) -> Option<Vec<OwnedFd>> {
+        (count <= self.carrier.fds.len()).then(|| self.carrier.fds.drain(..count).collect())
     }
 }
 
@@ -242,13 +291,37 @@ mod tests {
         assert_eq!(send_with_fds(&ours, &bytes, &[passed.as_fd()]).unwrap(), bytes.len());
         drop(passed);
 
-        let mut connection = Connection::new(theirs, Caps::IDLE);
+        let mut connection = Connection::new(TakesFds::new(theirs), Caps::IDLE);
         assert_eq!(connection.recv().unwrap().payload, b"{}");
         let [mut passed] = connection.take_fds().unwrap();
         passed.send(b"x").unwrap();
         let mut buf = [0; 1];
         let mut probe = probe;
-        assert_eq!(probe.recv(&mut buf, &mut Vec::new()).unwrap(), 1);
+        assert_eq!(probe.recv(&mut buf).unwrap(), 1);
+    }
+
+    /// Descriptors that this process has.
+    fn open_files() -> usize {
+        std::fs::read_dir("/proc/self/fd").unwrap().count()
+    }
+
+    #[test]
+    fn f110_an_end_that_takes_no_descriptors_has_them_closed_and_tells() {
+        let (ours, theirs) = pair().unwrap();
+        let (_kept, passed) = pair().unwrap();
+        rustix::io::ioctl_fionbio(&ours, true).unwrap();
+        let mut connection = Connection::new(ours, Caps::IDLE);
+        let before = open_files();
+        for turn in 0..60 {
+            send_with_fds(&theirs, b"x", &[passed.as_fd(); FDS_MAX]).unwrap();
+            let read = match turn % 2 {
+                0 => connection.fill(),
+                _ => recv_onto(connection.carrier(), &mut Vec::new(), 1),
+            };
+            assert!(matches!(read, Err(RecvError::Violation(Violation::Unexpected(_)))), "turn {turn}");
+        }
+        // Tests beside this one open files of their own, but not thousands.
+        assert!(open_files() < before + 60 * FDS_MAX / 2, "{before} before");
     }
 
     #[test]

@@ -24,6 +24,8 @@ enum When {
     Without(u8, u64),
     /// All of the first bits are set in the argument, and none of the second.
     With(u8, u64, u64),
+    /// As `With`, or the argument has the last value.
+    WithOrIs(u8, u64, u64, u64),
     /// The argument has this value.
     Is(u8, u64),
     /// Not both of the bits are set in the argument.
@@ -40,7 +42,7 @@ enum When {
     Refused,
 }
 
-use self::When::{Always, Is, NotBoth, Null, Refused, Self_, Setting, Socket, With, Without};
+use self::When::{Always, Is, NotBoth, Null, Refused, Self_, Setting, Socket, With, WithOrIs, Without};
 
 struct Call(i64, &'static [Role], When, #[expect(dead_code, reason = "for the reader")] &'static str);
 
@@ -55,6 +57,9 @@ const CHANGING: u64 = (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND) as u64;
 
 /// What makes sending a connection, past the rules about those.
 const FASTOPEN: u64 = MSG_FASTOPEN as u64;
+
+/// What a zygote forks workers with: no process is its own child, so that the coordinator finds all that it leaves behind.
+const SIBLING: u64 = (CLONE_PARENT | SIGCHLD) as u64;
 
 /// What makes a child a thread.
 const THREAD: u64 = (CLONE_THREAD | CLONE_VM | CLONE_SIGHAND) as u64;
@@ -123,7 +128,12 @@ const CALLS: &[Call] = &[
     Call(SYS_exit, ALL, Always, "a thread ends"),
     Call(SYS_exit_group, ALL, Always, "the process ends"),
     // Threads of the compiler, and what a worker has yet to do after the fork.
-    Call(SYS_clone, &[Zygote], Without(0, NAMESPACES), "forks workers, and the thread of a worker's runtime"),
+    Call(
+        SYS_clone,
+        &[Zygote],
+        WithOrIs(0, THREAD, NAMESPACES, SIBLING),
+        "forks workers, which are children of the coordinator and of nobody else, and the threads of a worker's runtime",
+    ),
     Call(SYS_clone, &[Compiler], With(0, THREAD, NAMESPACES), "threads, but no process"),
     Call(
         SYS_clone3,
@@ -389,6 +399,9 @@ fn rules(when: When) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         Always | Refused => vec![],
         Without(argument, bits) => vec![masked(argument, bits, 0)?],
         With(argument, bits, without) => vec![masked(argument, bits | without, bits)?],
+        WithOrIs(argument, bits, without, value) => {
+            vec![masked(argument, bits | without, bits)?, masked(argument, u64::MAX, value)?]
+        }
         Is(argument, value) => vec![masked(argument, u64::MAX, value)?],
         NotBoth(argument, one, other) => vec![masked(argument, one, 0)?, masked(argument, other, 0)?],
         Socket(families, kind, protocols) => {

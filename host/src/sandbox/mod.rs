@@ -289,22 +289,22 @@ pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> R
         fault: None,
     };
     let failed = |why: String| StartError::Spawn { program: "a process".to_owned(), source: io::Error::other(why) };
-    let (child, socket, _page) = match role {
+    let (child, socket, unsent, _page) = match role {
         ProcessRole::Worker => {
-            let spawn::Started { child, socket, page } = spawn::start(&module, setup, &granted)?;
-            (child, socket, Some(page))
+            let spawn::Started { child, socket, page, unsent } = spawn::start(&module, setup, &granted)?;
+            (child, socket, unsent, Some(page))
         }
         ProcessRole::Zygote => {
             let fds: Vec<_> = [module.artefact()].into_iter().chain(granted.dirs()).collect();
-            let spawn::Executed { child, socket, .. } = spawn::start_with(module.program(), role, setup, &fds)?;
-            (child, socket, None)
+            let spawn::Executed { child, socket, unsent, .. } = spawn::start_with(module.program(), role, setup, &fds)?;
+            (child, socket, unsent, None)
         }
         ProcessRole::Compiler => {
-            let spawn::Executed { child, socket, .. } = spawn::Executed::start(module.program(), role)?;
-            (child, socket, None)
+            let spawn::Executed { child, socket, unsent, .. } = spawn::Executed::start(module.program(), role)?;
+            (child, socket, unsent, None)
         }
     };
-    let answer = ask(socket, role);
+    let answer = ask(socket, &unsent, role);
     child.kill();
     let exit = child.wait();
     answer.map_err(|why| match why {
@@ -313,8 +313,9 @@ pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> R
     })
 }
 
-fn ask(socket: OwnedFd, role: ProcessRole) -> Result<Status, RecvError> {
+fn ask(socket: OwnedFd, setup: &[u8], role: ProcessRole) -> Result<Status, RecvError> {
     let mut connection = Connection::new(socket, Caps::IDLE);
+    connection.send(setup)?;
     loop {
         match (message::read_control(connection.recv()?)?, role) {
             // A compiler does not say that it is ready: it waits to be told what to do.

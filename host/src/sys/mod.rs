@@ -12,6 +12,7 @@ mod page;
 mod probe;
 #[cfg(any(feature = "worker", feature = "cli"))]
 mod signals;
+mod socket;
 #[cfg(feature = "worker")]
 mod tick;
 
@@ -29,6 +30,7 @@ pub(crate) use self::signals::is_ignored;
 pub(crate) use self::signals::outlive_large_files;
 #[cfg(feature = "worker")]
 pub(crate) use self::signals::{die_of_interrupts, reset_signals};
+pub(crate) use self::socket::{Received, recv_bytes, recv_onto};
 #[cfg(feature = "worker")]
 pub(crate) use self::tick::{Ticker, is_hung_up, send_some};
 

@@ -47,6 +47,7 @@ pub enum Attempt {
     SocketProgram,
     TimesOfAnyFile,
     MakePipe,
+    LeaveSibling,
 }
 
 impl Attempt {
@@ -134,6 +135,19 @@ impl Attempt {
                     0 => super::exit_now(0),
                     pid => pid,
                 },
+                // What a zygote may do that does not say so: the process is its coordinator's child, leads a group, and goes on.
+                Attempt::LeaveSibling => {
+                    match libc::syscall(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) {
+                        0 => {
+                            libc::syscall(libc::SYS_setpgid, 0, 0);
+                            loop {
+                                let second = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+                                libc::syscall(libc::SYS_nanosleep, &raw const second, none);
+                            }
+                        }
+                        pid => pid,
+                    }
+                }
                 Attempt::Thread => match libc::syscall(libc::SYS_clone, libc::CLONE_FS | libc::CLONE_FILES, 0, 0, 0, 0)
                 {
                     0 => super::exit_now(0),

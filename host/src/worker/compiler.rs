@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::{Connection, EXIT_SOFTWARE, fault_point, guest, hello, may_go_on, refuse, say};
 use crate::limits::CompileLimits;
+use crate::protocol::connection::TakesFds;
 use crate::protocol::message::{self, FromWorker, ToWorker};
 use crate::sandbox::{Confinement, ProcessLimits};
 
@@ -24,7 +24,7 @@ fn confine(confinement: &mut Confinement, most: CompileLimits) {
     confinement.close_calls();
 }
 
-pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confinement) -> i32 {
+pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confinement) -> i32 {
     hello(connection);
     let Ok(frame) = connection.recv() else { return 0 };
     let (text, limits, codegen, most) = match message::read_control(frame) {

@@ -24,7 +24,7 @@ pub(crate) use self::thread::thread_main;
 use crate::context::{ProgramRole, ZYGOTE_NAME, comm_of};
 use crate::policy::Policy;
 use crate::profiling::ProfilingStrategy;
-use crate::protocol::connection::{Carrier, Connection};
+use crate::protocol::connection::{Carrier, Connection, TakesFds};
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::{Confinement, ProcessLimits, Reach, Sandbox, Verdict};
@@ -59,7 +59,7 @@ pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
     std::panic::set_hook(Box::new(|_| {}));
     let code = match take_socket() {
         Ok(socket) => {
-            let mut connection = Connection::new(socket, Caps::COORDINATOR);
+            let mut connection = Connection::new(TakesFds::new(socket), Caps::COORDINATOR);
             let code = play(role, confinement, &mut connection);
             // Open to the last: a coordinator that sees it closed makes sure that the process ends, and takes its exit code from it.
             std::mem::forget(connection);
@@ -79,7 +79,7 @@ fn take_socket() -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn play(role: ProgramRole, confinement: Confinement, connection: &mut Connection<OwnedFd>) -> i32 {
+fn play(role: ProgramRole, confinement: Confinement, connection: &mut Connection<TakesFds>) -> i32 {
     contained(connection, |connection| match role {
         ProgramRole::Compiler => compiler::run(connection, confinement),
         ProgramRole::Zygote => zygote::run(connection, confinement),
@@ -118,7 +118,7 @@ fn hello(connection: &mut Connection<impl Carrier>) {
 
 /// The setup and the descriptors beside it, those of directories last, or the exit code to end with.
 fn receive_setup<const N: usize>(
-    connection: &mut Connection<OwnedFd>,
+    connection: &mut Connection<TakesFds>,
 ) -> Result<(Setup, [OwnedFd; N], Vec<OwnedFd>), i32> {
     let Ok(frame) = connection.recv() else { return Err(0) };
     match message::read_control(frame) {
@@ -152,7 +152,7 @@ fn worker_limits(setup: &Setup) -> ProcessLimits {
 }
 
 /// A worker that was executed for itself (start method `spawn`).
-fn run_worker(connection: &mut Connection<OwnedFd>, mut confinement: Confinement) -> i32 {
+fn run_worker(connection: &mut Connection<TakesFds>, mut confinement: Confinement) -> i32 {
     hello(connection);
     let (setup, [artefact, page], dirs) = match receive_setup(connection) {
         Ok(received) => received,
@@ -191,7 +191,7 @@ fn load(setup: &Setup, artefact: OwnedFd, dirs: Vec<OwnedFd>, confinement: &mut 
 
 /// From here on a forked and an executed worker are the same.
 fn become_worker(
-    connection: &mut Connection<OwnedFd>,
+    connection: &mut Connection<TakesFds>,
     mut guest: Guest,
     setup: &Setup,
     identity: Identity,
@@ -203,11 +203,11 @@ fn become_worker(
         Ok(page) => Arc::new(page),
         Err(e) => return refuse(connection, format!("cannot map the status page: {e}")),
     };
-    let ticker = match serve::start_ticker(&guest, connection.carrier(), &page, period(setup)) {
+    let ticker = match serve::start_ticker(&guest, connection.carrier().socket(), &page, period(setup)) {
         Ok(ticker) => ticker,
         Err(e) => return refuse(connection, format!("cannot make a timer: {e}")),
     };
-    let sender = match connection.carrier().try_clone() {
+    let sender = match connection.carrier().socket().try_clone() {
         Ok(sender) => sender,
         Err(e) => return refuse(connection, format!("cannot copy a descriptor: {e}")),
     };
@@ -217,7 +217,7 @@ fn become_worker(
     {
         return refuse(connection, format!("cannot set what a signal does: {e}"));
     }
-    let stream = if setup.once { connection.carrier().try_clone().ok() } else { None };
+    let stream = if setup.once { connection.carrier().socket().try_clone().ok() } else { None };
     guest.enter(Me::new(identity, page), stream.map(Arc::new));
     confinement.close_files();
     if guest.may_wait()

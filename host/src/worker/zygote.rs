@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use super::{
     Connection, EXIT_SOFTWARE, Guest, become_worker, fault_point, hello, load, may_go_on, receive_setup, refuse, say,
 };
+use crate::protocol::connection::TakesFds;
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::{Confinement, Status};
@@ -18,7 +19,7 @@ struct Born {
 }
 
 /// Serves until its coordinator is gone; in a forked child, becomes that worker.
-pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confinement) -> i32 {
+pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confinement) -> i32 {
     hello(connection);
     let (setup, [artefact], dirs) = match receive_setup(connection) {
         Ok(received) => received,
@@ -41,7 +42,7 @@ pub(super) fn run(connection: &mut Connection<OwnedFd>, mut confinement: Confine
 }
 
 /// Forks for each request. Returns in the child with what it is to be, in the zygote with an exit code.
-fn serve(connection: &mut Connection<OwnedFd>, status: &Status) -> Result<Born, i32> {
+fn serve(connection: &mut Connection<TakesFds>, status: &Status) -> Result<Born, i32> {
     loop {
         let Ok(frame) = connection.recv() else { return Err(0) };
         let identity = match message::read_control(frame) {
@@ -68,7 +69,7 @@ fn serve(connection: &mut Connection<OwnedFd>, status: &Status) -> Result<Born, 
 
 /// The forked child: its own worker from now on.
 fn live(
-    connection: &mut Connection<OwnedFd>,
+    connection: &mut Connection<TakesFds>,
     born: Born,
     guest: Guest,
     setup: &Setup,
@@ -76,7 +77,7 @@ fn live(
 ) -> i32 {
     let Born { identity, socket, page } = born;
     // The zygote's own socket is closed here: who held it could ask for siblings, or lie about them, and would hide the zygote's death.
-    *connection = Connection::new(socket, Caps::COORDINATOR);
+    *connection = Connection::new(TakesFds::new(socket), Caps::COORDINATOR);
     // A fork does not inherit the wish to end with the parent. Its parent is ours, not the zygote.
     confinement.become_worker();
     #[cfg(feature = "fault-points")]

@@ -1,10 +1,11 @@
 //! Talking to workers: batches out, results in, and nothing of what they say believed unchecked.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::SendFlags;
 
 use super::arena::{Halves, take_result};
 use super::pulse::Pulse;
@@ -17,6 +18,7 @@ use crate::pool::events::PoolEvent;
 use crate::pool::job::{By, ResultChunk};
 use crate::pool::schedule::{Action, Event, JobId, WorkerId};
 use crate::profiling::PROFILE_LEN_MAX;
+use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, Frame, Kind, Violation};
 use crate::protocol::message::{self, Batch, Failure, FromWorker, LARGE, ToWorker, Used};
 use crate::sys::StatusPage;
@@ -168,6 +170,14 @@ impl Dispatcher {
         self.flush(worker);
     }
 
+    /// Sends what of its setup a worker has not got yet.
+    pub(super) fn send_rest(&mut self, worker: WorkerId, setup: Vec<u8>) {
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.outgoing = setup;
+            self.flush(worker);
+        }
+    }
+
     pub(super) fn say(&mut self, worker: WorkerId, message: &ToWorker) {
         if let Some(link) = self.links.get_mut(&worker) {
             message::write_control(&mut link.outgoing, message);
@@ -216,22 +226,15 @@ impl Dispatcher {
                 let _gone = epoll::delete(&self.epoll, &link.socket);
                 return;
             }
-            link.incoming.reserve(READ_LEN);
-            let received = rustix::net::recv(
-                &link.socket,
-                rustix::buffer::spare_capacity(&mut link.incoming),
-                RecvFlags::DONTWAIT,
-            );
-            match received {
-                Ok((_, 0)) => return self.hung_up(worker),
-                Ok(_) => {
-                    if let Err(violation) = self.read(worker) {
-                        return self.punish(worker, &violation);
-                    }
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(_) => return self.hung_up(worker),
+            let read = match connection::recv_onto(&link.socket, &mut link.incoming, READ_LEN) {
+                Ok(0) => return self.hung_up(worker),
+                Ok(_) => self.read(worker),
+                Err(RecvError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(RecvError::Closed | RecvError::Io(_)) => return self.hung_up(worker),
+                Err(RecvError::Violation(violation)) => Err(violation),
+            };
+            if let Err(violation) = read {
+                return self.punish(worker, &violation);
             }
         }
     }

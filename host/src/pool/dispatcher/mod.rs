@@ -1,5 +1,5 @@
 //! The pool's one thread: it owns the workers' sockets and processes, turns what happens into events, and carries out what the
-//! [`Schedule`] decides. It never blocks on a worker; a request to the zygote is small enough for its socket.
+//! [`Schedule`] decides. It never blocks on a worker, nor on the zygote.
 
 mod arena;
 mod link;
@@ -298,7 +298,7 @@ impl Dispatcher {
     fn dispatch(&mut self, token: u64) {
         match token {
             TOKEN_WAKER => self.waker.clear(),
-            TOKEN_ZYGOTE => self.hear_zygote(),
+            TOKEN_ZYGOTE => self.serve_zygote(),
             token => {
                 let Ok(worker) = WorkerId::try_from((token - TOKEN_WORKERS) / 2) else { return };
                 match token == socket_token(worker) {

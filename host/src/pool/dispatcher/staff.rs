@@ -7,9 +7,9 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::link::{LAST_ROUNDS, Link};
 use super::{Dispatcher, TOKEN_ZYGOTE, child_token, socket_token};
-use crate::context::forkserver::{Answer, Zygote};
+use crate::context::forkserver::{Answer, Unfit, Zygote};
 use crate::context::{Child, Exit, StartMethod, spawn, thread};
-use crate::error::{limit_behind, with_limit};
+use crate::error::with_limit;
 use crate::pool::events::PoolEvent;
 use crate::pool::schedule::{Event, Verdict, WorkerId};
 use crate::pool::{WorkerInfo, WorkerState};
@@ -42,35 +42,26 @@ impl Dispatcher {
         let started = started.map_err(|e| e.to_string())?;
         self.link(worker, started.socket, started.page)?;
         self.adopt(worker, started.child);
+        self.send_rest(worker, started.unsent);
         Ok(())
     }
 
     fn request_fork(&mut self, worker: WorkerId) -> Result<(), String> {
+        // One that has died while it had nothing to do costs this worker no try.
+        if self.zygote.as_ref().is_some_and(Zygote::is_idle) {
+            self.serve_zygote();
+        }
         let identity = self.identity(worker);
-        let asked = self.zygote.as_mut().map(|zygote| zygote.request(identity.clone()));
-        let requested = match asked {
-            Some(Ok(requested)) => requested,
-            Some(Err(e)) if !limit_behind(&e).is_empty() => return Err(with_limit("cannot ask for a worker", &e)),
-            // One that does not listen any more has died this moment: that costs this worker no try.
-            Some(Err(_)) | None => {
-                self.drop_zygote("it died");
+        match &mut self.zygote {
+            Some(zygote) => zygote.want(identity),
+            None => {
                 let mut zygote = self.start_zygote()?;
-                match zygote.request(identity) {
-                    Ok(requested) => {
-                        self.zygote = Some(zygote);
-                        requested
-                    }
-                    Err(e) => {
-                        let (_, _, exit) = zygote.end();
-                        return Err(match limit_behind(&e) {
-                            "" => format!("the zygote is gone: {e} ({exit})"),
-                            _ => with_limit("cannot ask for a worker", &e),
-                        });
-                    }
-                }
+                zygote.want(identity);
+                self.zygote = Some(zygote);
             }
-        };
-        self.link(worker, requested.socket, requested.page)
+        }
+        self.serve_zygote();
+        Ok(())
     }
 
     pub(super) fn start_zygote(&self) -> Result<Zygote, String> {
@@ -106,35 +97,52 @@ impl Dispatcher {
         self.tell(|| PoolEvent::WorkerStarted { worker, pid: info.pid });
     }
 
-    pub(super) fn hear_zygote(&mut self) {
+    /// Hears the zygote and asks it for what is wanted, as far as that goes without waiting.
+    pub(super) fn serve_zygote(&mut self) {
         let Some(zygote) = &mut self.zygote else { return };
         let mut answers = Vec::new();
-        let open = zygote.read(|answer| answers.push(answer));
-        self.heed(answers);
-        if open != Ok(true) {
-            self.drop_zygote("it died");
+        match zygote.turn(&mut answers) {
+            Ok(()) => {
+                let flags = if zygote.wants_to_send() { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+                let _gone = epoll::modify(&self.epoll, &*zygote, EventData::new_u64(TOKEN_ZYGOTE), flags);
+                self.heed(answers);
+            }
+            Err(unfit) => {
+                if let Unfit::Violation(violation) = &unfit {
+                    tracing::warn!(target: "wpool::pool", %violation, "protocol error of the zygote");
+                }
+                self.part_with_zygote(answers, &unfit.to_string());
+            }
         }
     }
 
     fn heed(&mut self, answers: Vec<Answer>) {
         for answer in answers {
             match answer {
-                Answer::Forked { worker, pid } => match Child::open(pid) {
-                    Ok(child) => self.adopt(worker, child),
-                    Err(e) => self.lose(vec![worker], with_limit("it was gone at once", &e)),
-                },
-                Answer::NotForked { worker, reason } => self.lose(vec![worker], format!("cannot fork: {reason}")),
+                Answer::Asked { worker, requested } => {
+                    if let Err(reason) = self.link(worker, requested.socket, requested.page) {
+                        self.lose(vec![worker], reason);
+                    }
+                }
+                Answer::Forked { worker, child } => self.adopt(worker, child),
+                Answer::NotForked { workers, step, reason } => self.lose(workers, format!("{step}: {reason}")),
                 Answer::Refused { reason } => self.on(Event::Broke { reason }),
             }
         }
     }
 
-    /// The zygote is gone: what it was asked for will not come. The next need starts another.
+    /// Ends the zygote: what it was asked for will not come. The next need starts another.
     fn drop_zygote(&mut self, why: &str) {
+        self.part_with_zygote(Vec::new(), why);
+    }
+
+    /// As [`drop_zygote`](Self::drop_zygote), of a zygote whose last answers have not been heeded.
+    fn part_with_zygote(&mut self, mut answers: Vec<Answer>, why: &str) {
         let Some(zygote) = self.zygote.take() else { return };
         let _gone = epoll::delete(&self.epoll, &zygote);
         // Workers that it had forked already are ours to reap.
-        let (answers, lost, exit) = zygote.end();
+        let (last, lost, exit) = zygote.end();
+        answers.extend(last);
         self.heed(answers);
         if !lost.is_empty() {
             self.lose(lost, format!("the zygote is gone: {why} ({exit})"));
@@ -163,13 +171,16 @@ impl Dispatcher {
 
     pub(super) fn kill(&mut self, worker: WorkerId) {
         self.set_state(worker, WorkerState::Retiring);
-        let Some(link) = self.links.get_mut(&worker) else { return };
-        link.fault.get_or_insert_with(|| "it was killed".to_owned());
-        link.page.ask_to_stop();
-        match &link.child {
-            Some(child) => child.kill(),
-            // Not forked yet, or we have not heard. A zygote that is loading, or hangs, is not waited for.
-            None => self.drop_zygote("its workers are not wanted"),
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.fault.get_or_insert_with(|| "it was killed".to_owned());
+            link.page.ask_to_stop();
+            if let Some(child) = &link.child {
+                child.kill();
+            }
+        }
+        // Not forked yet, or we have not heard. A zygote that is loading, or hangs, is not waited for.
+        if self.zygote.as_ref().is_some_and(|zygote| zygote.owes(worker)) {
+            self.drop_zygote("its workers are not wanted");
         }
     }
 
