@@ -231,7 +231,7 @@ fn what_cannot_be_run_is_told_in_one_line() {
         (&["map", &add, &inputs, "--func", "add", "--input-format", "raw"], "takes no raw bytes"),
         (&["map", &upper, &inputs, "--as-args"], "--as-args is for commands"),
         (&["map", &upper, &inputs, "--init", "nope"], "no function \"nope\" is exported"),
-        (&["call", &add, "add(1)"], "add needs a value for s32"),
+        (&["call", &add, "add(1)"], "add needs a value for argument 2 (s32)"),
         (&["call", &add, "add(1"], "is not a call"),
         (&["call", &add, "add(1, 2, 3)"], "add takes 2 arguments, 3 are given"),
         (&["inspect", &empty], "it is empty"),

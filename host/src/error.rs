@@ -212,12 +212,22 @@ pub enum BuildError {
     MissingArguments {
         /// The function.
         func: String,
-        /// The parameters' names.
+        /// The parameters, each as `argument 2 (factor: f64)`; those of a core module have no names.
         missing: Vec<String>,
     },
-    /// The Rust types of a [`Func`](crate::Func) do not match the function.
-    #[error("{} is {}, which does not take {rust}", shortened(.func), shortened(.wit))]
+    /// The Rust type of a [`Func`](crate::Func)'s arguments does not match the parameters that are free.
+    #[error("{} is {}, which does not take {}", shortened(.func), shortened(.wit), rust_type(rust))]
     Type {
+        /// The function.
+        func: String,
+        /// Its type.
+        wit: String,
+        /// The Rust type.
+        rust: &'static str,
+    },
+    /// The Rust type of a [`Func`](crate::Func)'s result does not match what the function gives.
+    #[error("{} is {}, which does not give {}", shortened(.func), shortened(.wit), rust_type(rust))]
+    ResultType {
         /// The function.
         func: String,
         /// Its type.
@@ -243,6 +253,13 @@ pub enum BuildError {
         /// Why.
         reason: String,
     },
+}
+
+/// A Rust type's name without the paths of the standard library.
+fn rust_type(name: &str) -> String {
+    ["alloc::string::", "alloc::vec::", "core::option::", "core::result::"]
+        .iter()
+        .fold(name.to_owned(), |name, path| name.replace(path, ""))
 }
 
 /// Why a task has no result. Concerns this task only: others go on.

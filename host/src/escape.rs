@@ -69,6 +69,44 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
+/// Lines of a text behind its first that are shown, at its beginning and at its end; bytes of these that are, of each, before the shortening
+/// of a long line.
+#[cfg(feature = "cli")]
+const LINES_MAX: usize = 10;
+#[cfg(feature = "cli")]
+const LINES_LEN_MAX: usize = 2 << 10;
+/// Stands before each, so that none is taken for a message of its own.
+#[cfg(feature = "cli")]
+const INDENT: &str = "    | ";
+
+/// A text of several lines, a traceback say, as the one that begins a message and those below it. Each is escaped, and those below are
+/// indented behind a bar: whatever is in them, none looks like a message of ours. Where there are many, the middle is left out, and counted.
+#[cfg(feature = "cli")]
+pub(crate) fn lines(text: &str) -> (String, Vec<String>) {
+    let mut lines = text.trim_matches(['\n', '\r']).trim_end().split('\n');
+    let first = shortened(lines.next().unwrap_or_default());
+    let rest: Vec<&str> = lines.collect();
+    let within = |lines: &mut dyn Iterator<Item = &&str>| {
+        let mut len = 0;
+        let fits = |line: &&&str| {
+            len += line.len().min(LINES_LEN_MAX);
+            len <= LINES_LEN_MAX
+        };
+        lines.take(LINES_MAX).take_while(fits).count()
+    };
+    let head = within(&mut rest.iter());
+    let tail = within(&mut rest[head..].iter().rev());
+    let shown = |line: &&str| format!("{INDENT}{}", shortened(&line.replace('\t', "    "))).trim_end().to_owned();
+    let left_out = rest.len() - head - tail;
+    let middle = match left_out {
+        0 => None,
+        1 => Some(format!("{INDENT}… 1 more line")),
+        count => Some(format!("{INDENT}… {count} more lines")),
+    };
+    let further = rest[..head].iter().map(shown).chain(middle).chain(rest[rest.len() - tail..].iter().map(shown));
+    (first, further.collect())
+}
+
 /// Names on one line, with `between` between them. Those for which there is no room are counted.
 pub(crate) fn list(names: &[String], between: &str) -> String {
     let mut line = String::new();
@@ -263,6 +301,49 @@ mod tests {
         let longest_whole = "x".repeat(HEAD_MAX + TAIL_MAX);
         assert_eq!(shortened(&longest_whole), longest_whole);
         assert_eq!(shortened(&"\0".repeat(1 << 20)).len(), (HEAD_MAX + TAIL_MAX) * 2 + "…[1047576 bytes]…".len());
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn f147_a_text_of_several_lines_is_shown_as_such_and_forges_none() {
+        let shown = |text: &str| {
+            let (first, further) = lines(text);
+            assert!(further.iter().all(|line| line.starts_with("    |")), "{further:?}");
+            [vec![first], further].concat()
+        };
+        assert_eq!(shown("one\n"), ["one"]);
+        assert_eq!(shown(""), [""]);
+        assert_eq!(shown("\r\n\none\r\n"), ["one"]);
+        let traceback = "Traceback (most recent call last):\r\n  File \"a.py\", line 1\r\n\r\n\tat \x1b[2J\nwpool: forged\u{202e}\n";
+        assert_eq!(
+            shown(traceback),
+            [
+                "Traceback (most recent call last):",
+                "    |   File \"a.py\", line 1",
+                "    |",
+                "    |     at \\x1b[2J",
+                "    | wpool: forged\\u{202e}"
+            ]
+        );
+        let many: String = (0..1000).map(|n| format!("{n}\n")).collect();
+        let said = shown(&many);
+        assert_eq!((said.len(), &said[10][..], &said[11][..]), (22, "    | 10", "    | … 979 more lines"));
+        assert_eq!(said[21], "    | 999");
+        assert_eq!(shown("a\nb\nc").len(), 3);
+        for long in [
+            "x\n".repeat(1 << 20),
+            "\0".repeat(1 << 20),
+            format!("a\n{}", "\u{10ffff}".repeat(1 << 20)),
+            format!("a\n{}", "b".repeat(5000) + "\n").repeat(50),
+        ] {
+            let said = shown(&long);
+            assert!(
+                said.len() <= 22 && said.concat().len() < 32 << 10,
+                "{} lines, {} bytes",
+                said.len(),
+                said.concat().len()
+            );
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::limits::Limits;
 use crate::module::{Export, ModuleInfo, Role};
 use crate::policy::Policy;
 use crate::protocol::message::{Call, Input, Output};
-use crate::value::{FuncType, Type, Value, free_types, parse_call, parse_wave, to_wave};
+use crate::value::{FuncType, Integers, Type, Value, free_types, parse_call, parse_wave, parse_wave_of, to_wave};
 
 /// The form of a record or a result.
 ///
@@ -30,9 +30,12 @@ pub enum Format {
     Auto,
     /// The bytes as they are: for `list<u8>` and `string` only.
     Raw,
-    /// WAVE, the text form of component values. Several parameters are a tuple: `(1, "two")`.
+    /// WAVE, the text form of component values. Several parameters are a tuple: `(1, "two")`. Whole numbers may also be written `1.0`, `1e3`,
+    /// `0x1f`, `0b101` or `1_000`, and bytes as a string.
     Wave,
-    /// JSON. Several parameters are an array by position, or an object by name.
+    /// JSON. Several parameters are an array by position, or an object by name. `none` is `null`; where an option is in an option,
+    /// `some(none)` is `{"some": null}`, and `some(some(7))` is `{"some": 7}`. Floats for which JSON has no number are `"NaN"`,
+    /// `"Infinity"` and `"-Infinity"`.
     Json,
 }
 
@@ -325,13 +328,26 @@ impl Resolved {
         free_types(&self.ty, &self.fixed)
     }
 
+    /// Whether a record is values in a text form, and so never blank.
+    #[cfg(feature = "cli")]
+    pub(crate) fn takes_values(&self) -> bool {
+        match self.call.input {
+            Input::Wave | Input::Json => !self.free().is_empty(),
+            Input::Raw | Input::Stdin | Input::Arg | Input::Words => false,
+        }
+    }
+
+    /// Whether a result is what a command has printed.
+    #[cfg(feature = "cli")]
+    pub(crate) fn gives_printed(&self) -> bool {
+        self.call.output == Output::Stdout
+    }
+
     /// An error if the record of a single call would have anything to fill.
     pub(crate) fn complete(self) -> Result<Resolved, BuildError> {
-        let unfilled = |(p, v): (&crate::value::Param, &Option<Value>)| match v {
-            Some(_) => None,
-            None => Some(p.name.clone().unwrap_or_else(|| p.ty.to_string())),
-        };
-        let missing: Vec<String> = self.ty.params.iter().zip(&self.fixed).filter_map(unfilled).collect();
+        let all = self.ty.params.iter().zip(&self.fixed).enumerate();
+        let missing = all.filter(|(_, (_, value))| value.is_none()).map(|(i, (param, _))| param.described(i));
+        let missing: Vec<String> = missing.collect();
         match missing.is_empty() {
             true => Ok(self),
             false => Err(BuildError::MissingArguments { func: self.call.path, missing }),
@@ -355,7 +371,7 @@ pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits, policy: &Policy) 
 /// Finds the target in a module and checks everything that the types alone can tell.
 pub(crate) fn resolve(target: &Target, info: &ModuleInfo) -> Result<Resolved, BuildError> {
     let export = info.target(target.name.as_deref())?;
-    let fixed = bind(target, export)?;
+    let fixed = bind(target, export, info.kind.integers())?;
     let call = Call {
         path: export.path.clone(),
         input: input_form(target, export, &fixed)?,
@@ -376,7 +392,7 @@ fn argv(target: &Target) -> Vec<String> {
 }
 
 /// Python's rule: positional arguments first, names after; no name twice, none unknown.
-fn bind(target: &Target, export: &Export) -> Result<Vec<Option<Value>>, BuildError> {
+fn bind(target: &Target, export: &Export, integers: Integers) -> Result<Vec<Option<Value>>, BuildError> {
     let params = &export.ty.params;
     if target.args.len() > params.len() {
         let (expected, given) = (params.len(), target.args.len());
@@ -385,7 +401,8 @@ fn bind(target: &Target, export: &Export) -> Result<Vec<Option<Value>>, BuildErr
     let wrong = |index: String, reason: String| BuildError::Argument { func: export.path.clone(), index, reason };
     let mut fixed = vec![None; params.len()];
     for (i, arg) in target.args.iter().enumerate() {
-        fixed[i] = Some(value(arg, &params[i].ty).map_err(|reason| wrong((i + 1).to_string(), reason))?);
+        let index = || params[i].name.as_ref().map_or((i + 1).to_string(), |name| format!("{} ({name})", i + 1));
+        fixed[i] = Some(value(arg, &params[i].ty, integers).map_err(|reason| wrong(index(), reason))?);
     }
     for (name, arg) in &target.kwargs {
         let Some(i) = params.iter().position(|p| p.name.as_ref() == Some(name)) else {
@@ -399,23 +416,26 @@ fn bind(target: &Target, export: &Export) -> Result<Vec<Option<Value>>, BuildErr
         if fixed[i].is_some() {
             return Err(wrong(name.clone(), "it is given twice".to_owned()));
         }
-        fixed[i] = Some(value(arg, &params[i].ty).map_err(|reason| wrong(name.clone(), reason))?);
+        fixed[i] = Some(value(arg, &params[i].ty, integers).map_err(|reason| wrong(name.clone(), reason))?);
     }
     Ok(fixed)
 }
 
-fn value(arg: &Arg, ty: &Type) -> Result<Value, String> {
+fn value(arg: &Arg, ty: &Type, integers: Integers) -> Result<Value, String> {
     match arg {
-        Arg::Value(value) => value.clone().coerce(ty).ok_or_else(|| format!("expected {ty}, got {}", to_wave(value))),
-        Arg::Wave(text) => wave_or_text(text, ty),
+        Arg::Value(value) => {
+            let of_bits = || value.as_integer().and_then(|n| integers.value(n, ty));
+            value.clone().coerce(ty).or_else(of_bits).ok_or_else(|| format!("expected {ty}, got {}", to_wave(value)))
+        }
+        Arg::Wave(text) => wave_or_text(text, ty, integers),
     }
 }
 
 /// An argument as it is given on a command line: WAVE, or where text is wanted, anything.
-pub(crate) fn wave_or_text(text: &str, ty: &Type) -> Result<Value, String> {
+pub(crate) fn wave_or_text(text: &str, ty: &Type, integers: Integers) -> Result<Value, String> {
     // Bytes are written as a string, with or without quotes, or as a list of numbers.
     let as_string = || parse_wave(text, &Type::String).unwrap_or_else(|_| Value::String(text.to_owned()));
-    match (parse_wave(text, ty), ty) {
+    match (parse_wave_of(text, ty, integers), ty) {
         (Ok(value), _) => Ok(value),
         (Err(_), Type::String) => Ok(as_string()),
         // What begins as a list was meant as one.
@@ -514,9 +534,9 @@ mod tests {
     fn bytes_are_written_as_a_string_or_as_a_list() {
         let bytes = Type::List(Box::new(Type::U8));
         for text in ["abc", "\"abc\"", "[97, 98, 99]"] {
-            assert_eq!(to_wave(&wave_or_text(text, &bytes).unwrap()), "[97, 98, 99]");
+            assert_eq!(to_wave(&wave_or_text(text, &bytes, Integers::OfType).unwrap()), "[97, 98, 99]");
         }
-        assert!(wave_or_text("abc", &Type::U8).is_err());
+        assert!(wave_or_text("abc", &Type::U8, Integers::OfType).is_err());
     }
 
     #[test]
@@ -528,9 +548,9 @@ mod tests {
         refused(Target::default().arg(1).arg(2).arg(3).arg(4), "takes 3 arguments, 4 are given");
         refused(Target::default().input(Format::Raw), "takes no raw bytes");
         let bytes = Type::List(Box::new(Type::U8));
-        assert!(wave_or_text("[1, 2, 300]", &bytes).is_err());
-        assert_eq!(wave_or_text("ab", &bytes).unwrap(), Value::from(vec![97u8, 98]));
+        assert!(wave_or_text("[1, 2, 300]", &bytes, Integers::OfType).is_err());
+        assert_eq!(wave_or_text("ab", &bytes, Integers::OfType).unwrap(), Value::from(vec![97u8, 98]));
         let incomplete = resolve(&Target::default().arg("x"), &info()).unwrap().complete().unwrap_err();
-        assert_eq!(incomplete.to_string(), "scale needs a value for factor, n");
+        assert_eq!(incomplete.to_string(), "scale needs a value for argument 2 (factor: f64), argument 3 (n: u8)");
     }
 }

@@ -234,7 +234,8 @@ pub(super) struct TargetArgs {
 
     /// The form of results
     ///
-    /// auto: bytes and strings as they are, all other types in WAVE. raw: the bytes as they are. wave, json: those.
+    /// auto: bytes and strings as they are, all other types in WAVE. raw: the bytes as they are. wave, json: those, with floats in their
+    /// shortest form.
     #[arg(long, value_enum, value_name = "FORM", default_value_t, help_heading = "What to run")]
     pub(super) output_format: Form,
 }
@@ -504,8 +505,11 @@ pub(super) struct MapArgs {
 
     /// The form of records
     ///
-    /// auto: as they are for a function of one string or byte list, else WAVE. wave: several parameters are a tuple. json: several
-    /// parameters are an array, or an object by name.
+    /// auto: as they are for a function of one string or byte list, else WAVE. wave: several parameters are a tuple, such as (7, 2.5). json:
+    /// several parameters are an array, or an object by name; none is null, and where an option is in an option, some(none) is
+    /// {"some": null}; floats for which JSON has no number are "NaN", "Infinity" and "-Infinity". In both, whole numbers may be written 1.0 or
+    /// 1e3, in WAVE also 0x1f, 0b101 or 1_000; a string stands for bytes in WAVE; a byte order mark before a value is skipped, and blank
+    /// records at the end of an input are none.
     #[arg(long, value_enum, value_name = "FORM", default_value_t, help_heading = "Input")]
     pub(super) input_format: Form,
 
@@ -616,7 +620,8 @@ pub(super) struct MapArgs {
 
     /// What stdout gets: the results as text, or one JSON object per task
     ///
-    /// text: each result, byte for byte, and a newline; a failed task has none. A result that holds newlines itself looks like several
+    /// text: each result, byte for byte, and a newline; a failed task has none. Of what a command prints, one line end at its end is left
+    /// out, as shells do (with -z and in jsonl it is not). A result that holds newlines itself looks like several
     /// (the end of the run tells how many did that): where guests are not to be trusted with that, use jsonl, or -z for results that are
     /// text. On a terminal, what could control it is shown escaped. jsonl: one line for each task, whatever is in it: {seq, status,
     /// output | output_b64, error: {kind, message, trace}, ms, fuel, mem_peak, worker, pid, attempt, stdout, stderr}; fuel is what the task

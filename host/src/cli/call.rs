@@ -2,13 +2,13 @@
 
 use super::args::CallArgs;
 use super::exit::{Exit, Failure};
-use super::output::{print, trace};
+use super::output::{print, trace, without_line_end};
 use super::profile::Profiles;
 use super::report::Report;
 use super::{settings, signals};
 use crate::context::StartMethod;
 use crate::error::TaskError;
-use crate::escape::OneLine;
+use crate::escape::{OneLine, lines};
 use crate::pool::{Outcome, Pool};
 use crate::target::{Target, resolve};
 
@@ -23,7 +23,7 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
         None => settings::target(&args.target, &module, &args.module.module, &[]),
     };
     // A task's record would fill what is not given; here there is none.
-    resolve(&target, module.info())?.complete()?;
+    let resolved = resolve(&target, module.info())?.complete()?;
     let (limits, policy) = (settings::limits(&args.limits), settings::policy(&args.grants));
     let mut builder = Pool::builder(&module).processes(1).limits(limits).policy(policy);
     if args.worker.threads {
@@ -37,7 +37,7 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     let _over = inputs.push(b"");
     drop(inputs);
 
-    let done = outcomes.take_one(None, |outcome| tell(&outcome, report));
+    let done = outcomes.take_one(None, |outcome| tell(&outcome, resolved.gives_printed(), report));
     if let Some(signal) = received.received.get() {
         return Ok(Exit::Signal(signal));
     }
@@ -70,13 +70,14 @@ fn watch(pool: Pool) -> Result<Watched, Failure> {
     Ok(Watched { received: signals::watch(end, || (), || ()).map_err(failed)?, pool })
 }
 
-fn tell(outcome: &Outcome<'_>, report: &Report) -> Result<Exit, Failure> {
+fn tell(outcome: &Outcome<'_>, is_printed: bool, report: &Report) -> Result<Exit, Failure> {
     for (stream, bytes) in [("stdout", outcome.stdout()), ("stderr", outcome.stderr())] {
         if !bytes.is_empty() {
             report.guest_output(stream, bytes);
         }
     }
     match outcome.result() {
+        Ok(bytes) if is_printed => print(&[without_line_end(bytes), b"\n"].concat()),
         Ok(bytes) => print(&[bytes, b"\n"].concat()),
         Err(TaskError::Cancelled) => Ok(Exit::TasksFailed),
         Err(error) => {
@@ -91,8 +92,7 @@ fn tell(outcome: &Outcome<'_>, report: &Report) -> Result<Exit, Failure> {
 
 /// Why there is no result, and the guest's frames.
 pub(super) fn say(error: &TaskError, report: &Report) {
-    report.error(&error.to_string());
-    for frame in trace(error) {
-        report.line(&format!("    {}", OneLine(frame)));
-    }
+    let (first, further) = lines(&error.message());
+    let frames = trace(error).iter().map(|frame| format!("    {}", OneLine(frame)));
+    report.failure(&first, &further.into_iter().chain(frames).collect::<Vec<_>>());
 }

@@ -129,6 +129,7 @@ fn of_build_error(error: &BuildError) -> Exit {
         | BuildError::TooManyArguments { .. }
         | BuildError::MissingArguments { .. }
         | BuildError::Type { .. }
+        | BuildError::ResultType { .. }
         | BuildError::Format(_) => Exit::Usage,
         BuildError::Io(_) | BuildError::Start(_) | BuildError::Closed(_) | BuildError::Broken { .. } => Exit::Broken,
     }
@@ -160,6 +161,7 @@ pub(super) fn of_build_error_in_run(error: &BuildError) -> Exit {
         | BuildError::TooManyArguments { .. }
         | BuildError::MissingArguments { .. }
         | BuildError::Type { .. }
+        | BuildError::ResultType { .. }
         | BuildError::Format(_) => Exit::Usage,
         BuildError::Io(_) | BuildError::Start(_) | BuildError::Closed(_) | BuildError::Broken { .. } => Exit::Own,
     }

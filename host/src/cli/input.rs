@@ -17,6 +17,8 @@ const FIRST_READ_LEN: usize = 16 << 10;
 const READ_LEN: usize = 256 << 10;
 /// What a buffer that had to hold a long record may keep.
 const KEPT_LEN: usize = 8 << 20;
+/// Blank records that are passed on at once, when another has followed them.
+const BOUNDS_MAX: usize = 64 << 10;
 /// So many files are held open from the start on; more are opened again when it is their turn.
 const OPEN_MAX: usize = 64;
 
@@ -166,6 +168,8 @@ pub(super) struct Splitter {
     /// How much of `buf` is the beginning of a record.
     held: usize,
     skipping: bool,
+    /// Blank records that no other has followed yet, if those at the end of a stream are none.
+    blank: Option<u64>,
     bounds: Vec<Range<usize>>,
 }
 
@@ -185,7 +189,12 @@ impl From<crate::error::Closed> for Stopped {
 
 impl Splitter {
     pub(super) fn new(delimiter: u8, record_max: usize) -> Splitter {
-        Splitter { delimiter, record_max, buf: Vec::new(), held: 0, skipping: false, bounds: Vec::new() }
+        Splitter { delimiter, record_max, buf: Vec::new(), held: 0, skipping: false, blank: None, bounds: Vec::new() }
+    }
+
+    /// Leaves out blank records at the end of each stream. One that others follow is a record: what is wrong with it is said by its number.
+    pub(super) fn without_blank_end(self) -> Splitter {
+        Splitter { blank: Some(0), ..self }
     }
 
     /// Reads to the end. What follows the last delimiter is a record too, unless it is nothing.
@@ -224,39 +233,83 @@ impl Splitter {
 
     /// Passes on the whole records in `buf[..filled]`, and keeps the rest.
     fn scan(&mut self, filled: usize, sink: &mut impl Sink) -> Result<(), Stopped> {
-        let most = self.record_max.saturating_add(1);
+        let mut buf = std::mem::take(&mut self.buf);
+        let passed = self.pass_whole(&buf[..filled], sink);
+        if let Ok(end) = &passed {
+            buf.copy_within(*end..filled, 0);
+            self.held = filled - end;
+        }
+        self.buf = buf;
+        passed.map(|_end| ())
+    }
+
+    /// Passes on the whole records in `bytes`; gives where the last of them ends.
+    fn pass_whole(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Result<usize, Stopped> {
+        let (most, held) = (self.record_max.saturating_add(1), self.held);
         let mut start = 0;
-        for end in memchr::memchr_iter(self.delimiter, &self.buf[self.held..filled]).map(|at| self.held + at) {
+        for end in memchr::memchr_iter(self.delimiter, &bytes[held..]).map(|at| held + at) {
             match std::mem::take(&mut self.skipping) {
                 true => {}
-                false => self.bounds.push(start..end.min(start.saturating_add(most))),
+                false => self.found(bytes, start..end.min(start.saturating_add(most)), sink)?,
             }
             start = end + 1;
         }
         if self.skipping {
-            start = filled;
-        } else if filled - start > self.record_max {
-            self.bounds.push(start..start + most);
+            start = bytes.len();
+        } else if bytes.len() - start > self.record_max {
+            self.found(bytes, start..start + most, sink)?;
             self.skipping = true;
-            start = filled;
+            start = bytes.len();
         }
-        let passed = match self.bounds.is_empty() {
-            true => Ok(()),
-            false => sink.records(&self.buf, &self.bounds),
-        };
-        self.bounds.clear();
-        self.buf.copy_within(start..filled, 0);
-        self.held = filled - start;
-        Ok(passed?)
+        self.pass(bytes, sink)?;
+        Ok(start)
     }
 
     fn finish(&mut self, sink: &mut impl Sink) -> Result<(), Stopped> {
         let held = std::mem::take(&mut self.held);
-        match std::mem::take(&mut self.skipping) || held == 0 {
-            true => Ok(()),
-            false => Ok(sink.records(&self.buf, std::slice::from_ref(&(0..held)))?),
+        let buf = std::mem::take(&mut self.buf);
+        if !std::mem::take(&mut self.skipping) && held > 0 {
+            self.found(&buf, 0..held, sink)?;
+            self.pass(&buf, sink)?;
         }
+        self.buf = buf;
+        self.blank = self.blank.map(|_left_out| 0);
+        Ok(())
     }
+
+    /// A record within `bytes`.
+    fn found(&mut self, bytes: &[u8], record: Range<usize>, sink: &mut impl Sink) -> Result<(), Stopped> {
+        if let Some(blank) = self.blank {
+            if is_blank(&bytes[record.clone()]) {
+                self.blank = Some(blank + 1);
+                return Ok(());
+            }
+            // They are within the stream.
+            for _ in 0..blank {
+                self.bounds.push(record.start..record.start);
+                if self.bounds.len() >= BOUNDS_MAX {
+                    self.pass(bytes, sink)?;
+                }
+            }
+            self.blank = Some(0);
+        }
+        self.bounds.push(record);
+        Ok(())
+    }
+
+    fn pass(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Result<(), Stopped> {
+        let passed = match self.bounds.is_empty() {
+            true => Ok(()),
+            false => sink.records(bytes, &self.bounds),
+        };
+        self.bounds.clear();
+        Ok(passed?)
+    }
+}
+
+/// White space only, and a byte order mark before it.
+fn is_blank(record: &[u8]) -> bool {
+    record.strip_prefix("\u{feff}".as_bytes()).unwrap_or(record).trim_ascii().is_empty()
 }
 
 #[cfg(test)]
@@ -306,6 +359,35 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn f139_blank_records_at_the_end_are_none_where_records_are_values() {
+        for (text, records) in [
+            ("", &[][..]),
+            ("1\n\n", &["1"]),
+            ("1\r\n \t\r\n\r", &["1\r"]),
+            ("\n\n", &[]),
+            ("\u{feff}\n", &[]),
+            ("\n1\n\n\n2\n", &["", "1", "", "", "2"]),
+            ("1\n  \n2", &["1", "", "2"]),
+        ] {
+            for piece in [1, 2, 100] {
+                let mut found = Vec::new();
+                let mut splitter = Splitter::new(b'\n', 100).without_blank_end();
+                // Each stream has an end of its own.
+                for _ in 0..2 {
+                    splitter.split(pieces(text.as_bytes(), piece), &mut found).unwrap();
+                }
+                let records: Vec<_> = records.iter().chain(records).map(|r| r.as_bytes()).collect();
+                assert_eq!(found, records, "{text:?}");
+            }
+        }
+        let many = BOUNDS_MAX * 2 + 3;
+        let mut found = Vec::new();
+        let text = "\n".repeat(many) + "1";
+        Splitter::new(b'\n', 9).without_blank_end().split(pieces(text.as_bytes(), usize::MAX), &mut found).unwrap();
+        assert!(found.len() == many + 1 && found[many] == b"1");
     }
 
     #[test]

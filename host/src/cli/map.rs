@@ -32,8 +32,9 @@ use super::tally::{self, LINES_MAX, Tally};
 use super::time;
 use crate::clock;
 use crate::error::{Closed, TaskError};
-use crate::escape::OneLine;
+use crate::escape::{OneLine, lines};
 use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, PoolEvent, Stats};
+use crate::target::resolve;
 
 /// How old the progress that is shown may be while no outcomes come.
 const PROGRESS_TIME: Duration = Duration::from_millis(200);
@@ -98,7 +99,7 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let mut map = Map {
         args,
         report,
-        output: Output::new(args),
+        output: Output::new(args, settings::is_command(args.target.func.as_deref(), &module)),
         log,
         shared: shared.clone(),
         pool,
@@ -111,7 +112,8 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
         writing: Duration::ZERO,
         profiles: Some(profiles),
     };
-    start_reader(args, source, inputs, ledger, shared)?;
+    let has_values = resolve(&target, module.info()).is_ok_and(|resolved| resolved.takes_values());
+    start_reader(args, has_values, source, inputs, ledger, shared)?;
     map.take(outcomes);
     map.end()
 }
@@ -274,8 +276,10 @@ impl Feed {
 }
 
 /// Starts the one thread that reads. Detached: the end of the run does not wait for a read that hangs.
+/// `has_values`: records are values, of which none is blank.
 fn start_reader(
     args: &MapArgs,
+    has_values: bool,
     source: Source,
     inputs: Inputs,
     ledger: Option<Ledger>,
@@ -283,6 +287,7 @@ fn start_reader(
 ) -> Result<(), Failure> {
     let delimiter = if args.null { 0 } else { args.delimiter.unwrap_or(b'\n') };
     let splitter = Splitter::new(delimiter, settings::limits(&args.limits).input);
+    let splitter = if has_values { splitter.without_blank_end() } else { splitter };
     let read = move || {
         let mut feed = Feed { inputs, shared: shared.clone(), next: 0, ledger, refused: None };
         let read = read_all(source, splitter, &mut feed);
@@ -424,12 +429,10 @@ impl Map<'_> {
             0 | 1 => String::new(),
             attempt => format!(", attempt {attempt}"),
         };
-        // `error` escapes what is escaped already, which changes nothing.
-        self.report.error(&format!("task {number}: {error} (input {}{attempt})", quoted(&label)));
-        let frames: Vec<String> = trace(error).iter().map(|frame| format!("    {}", OneLine(frame))).collect();
-        if !frames.is_empty() {
-            self.report.line(&frames.join("\n"));
-        }
+        let (first, further) = lines(&error.message());
+        let frames = trace(error).iter().map(|frame| format!("    {}", OneLine(frame)));
+        let further: Vec<String> = further.into_iter().chain(frames).collect();
+        self.report.failure(&format!("task {number}: {first} (input {}{attempt})", quoted(&label)), &further);
     }
 
     fn show_guest(&self, outcome: &Outcome<'_>, number: u64, ok: bool) {

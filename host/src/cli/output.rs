@@ -1,7 +1,8 @@
 //! What goes to stdout: results as text, or one JSON object per task. Nothing else ever does.
 //!
 //! Text is the results' own bytes, each with a separator behind it; a result that holds the separator looks like two, which is counted and told
-//! at the end. A JSON object is one line whatever is in it.
+//! at the end. The result of a command is what it has printed, which ends with a line end more often than not: one is left out before a
+//! newline of ours, as shells do. A JSON object is one line whatever is in it, and has all of the result.
 
 use std::borrow::Cow;
 use std::io;
@@ -26,6 +27,8 @@ pub(super) struct Output {
     buffer: Vec<u8>,
     error: Option<io::Error>,
     ambiguous: u64,
+    /// Results are what commands have printed.
+    is_printed: bool,
 }
 
 /// One line of `--format jsonl`.
@@ -74,7 +77,7 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl Output {
-    pub(super) fn new(args: &MapArgs) -> Output {
+    pub(super) fn new(args: &MapArgs, is_command: bool) -> Output {
         let end = if args.print0 { 0 } else { b'\n' };
         Output {
             form: args.format,
@@ -83,6 +86,7 @@ impl Output {
             buffer: Vec::with_capacity(BUFFER_LEN),
             error: None,
             ambiguous: 0,
+            is_printed: is_command,
         }
     }
 
@@ -101,6 +105,7 @@ impl Output {
                     self.buffer.extend_from_slice(tag);
                     self.buffer.push(b'\t');
                 }
+                let bytes = if self.is_printed && self.end == b'\n' { without_line_end(bytes) } else { bytes };
                 self.buffer.extend_from_slice(bytes);
                 self.buffer.push(self.end);
                 let holds_end = |bytes: &[u8]| memchr::memchr(self.end, bytes).is_some();
@@ -152,6 +157,12 @@ impl Output {
         // A result ends with its separator, so that no character is left half written.
         self.error.map_or(Ok(()), |e| Err(Failure::output(e)))
     }
+}
+
+/// Without one line end, if it has one.
+pub(super) fn without_line_end(bytes: &[u8]) -> &[u8] {
+    let line = bytes.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    line.unwrap_or(bytes)
 }
 
 fn line<'a>(
@@ -234,6 +245,15 @@ pub(super) fn print(bytes: &[u8]) -> Result<Exit, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f140_one_line_end_is_left_out() {
+        for (printed, shown) in
+            [("", ""), ("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("\n", ""), ("a\r", "a\r")]
+        {
+            assert_eq!(without_line_end(printed.as_bytes()), shown.as_bytes(), "{printed:?}");
+        }
+    }
 
     #[test]
     fn base64_is_that_of_rfc_4648() {

@@ -43,6 +43,12 @@ impl Report {
         self.say("31", text);
     }
 
+    /// Why a task has no result, and what more there is to say about it, in one write.
+    pub(super) fn failure(&self, text: &str, further: &[String]) {
+        let text = self.marked("31", text);
+        self.line(&further.iter().fold(text, |text, line| text + "\n" + line));
+    }
+
     /// What may be wrong.
     pub(super) fn warn(&self, text: &str) {
         if !self.quiet {
@@ -70,9 +76,14 @@ impl Report {
 
     /// The program's name, then the text on one line. What a stranger chose of it has been shortened where it was put in.
     fn say(&self, color: &str, text: &str) {
+        self.line(&self.marked(color, text));
+    }
+
+    fn marked(&self, color: &str, text: &str) -> String {
+        // What is escaped already is not changed by that.
         match self.color {
-            true => self.line(&format!("\x1b[{color}mwpool:\x1b[0m {}", OneLine(text.trim_end()))),
-            false => self.line(&format!("wpool: {}", OneLine(text.trim_end()))),
+            true => format!("\x1b[{color}mwpool:\x1b[0m {}", OneLine(text.trim_end())),
+            false => format!("wpool: {}", OneLine(text.trim_end())),
         }
     }
 

@@ -229,7 +229,7 @@ fn initargs(args: &MapArgs, module: &Module) -> Result<Vec<Value>, BuildError> {
     }
     let typed = export.ty.params.iter().zip(&args.init_args).enumerate().map(|(i, (param, text))| {
         let wrong = |reason| BuildError::Argument { func: export.path.clone(), index: (i + 1).to_string(), reason };
-        wave_or_text(text, &param.ty).map_err(wrong)
+        wave_or_text(text, &param.ty, module.info().kind.integers()).map_err(wrong)
     });
     typed.collect()
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::{Codegen, ModuleInfo};
+use super::{Codegen, ModuleInfo, without_mark};
 use crate::clock;
 use crate::context::{Exit, Program, ProgramRole};
 use crate::error::{ModuleError, limit_behind};
@@ -32,7 +32,8 @@ pub(super) fn compile(
     codegen: Codegen,
     most: CompileLimits,
 ) -> Result<Compiled, ModuleError> {
-    let source = memory_file("wpool-module", bytes)
+    let code = if text { without_mark(bytes) } else { bytes };
+    let source = memory_file("wpool-module", code)
         .map_err(|e| ModuleError::Compiler(format!("the module cannot be handed over: {e}{}", limit_behind(&e))))?;
     let artefact = rustix::fs::memfd_create("wpool-artefact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|e| ModuleError::Io(e.into()))?;

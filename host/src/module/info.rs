@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Codegen;
 use crate::escape::{list, shortened};
 use crate::policy::{self, Policy};
-use crate::value::FuncType;
+use crate::value::{FuncType, Integers};
 
 /// Which of the two binary formats.
 ///
@@ -24,6 +24,16 @@ pub enum ModuleKind {
     Component,
     /// A core module: numeric functions, or a WASI preview 1 command.
     Core,
+}
+
+impl ModuleKind {
+    /// Which integers its functions take. Those of WebAssembly itself have no sign.
+    pub(crate) fn integers(self) -> Integers {
+        match self {
+            ModuleKind::Component => Integers::OfType,
+            ModuleKind::Core => Integers::OfBits,
+        }
+    }
 }
 
 impl std::fmt::Display for ModuleKind {

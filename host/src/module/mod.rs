@@ -596,9 +596,17 @@ fn is_text(bytes: &[u8]) -> Result<bool, ModuleError> {
         [0x7f, b'E', b'L', b'F', ..] => {
             not_wasm("it is native code (a precompiled artefact is never loaded; give the .wasm)")
         }
-        _ if starts_as_wat(bytes) => Ok(true),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            not_wasm("it is UTF-16 by its byte order mark, and the text of a module is UTF-8")
+        }
+        _ if starts_as_wat(without_mark(bytes)) => Ok(true),
         _ => not_wasm("it is not a WebAssembly binary, and not the text of one"),
     }
+}
+
+/// The text of a module without the byte order mark that some editors write before it.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
 
 /// Takes bytes for a cache entry.
@@ -615,7 +623,7 @@ pub(crate) fn fuzz_module(data: &[u8]) {
         assert!(error.to_string().chars().all(crate::escape::is_plain));
     }
     let is_wat = matches!(text, Ok(true));
-    let commented = [b" ;; (module) \n\t(; ( ;)", data].concat();
+    let commented = [b" ;; (module) \n\t(; ( ;)", without_mark(data)].concat();
     assert!(!is_wat || matches!(is_text(&commented), Ok(true)), "comments and space change nothing");
     assert!(!data.starts_with(b"\0asm") || !is_wat);
 }
@@ -650,6 +658,7 @@ mod tests {
         assert!(!is_text(b"\0asm\x0d\0\x01\0").unwrap());
         assert!(is_text(b"(module)").unwrap());
         assert!(is_text(b"  ;; a comment\n(; another ;) ( component)").unwrap());
+        assert!(is_text(b"\xef\xbb\xbf\r\n(module)").unwrap());
         for (bytes, said) in [
             (&b""[..], "empty"),
             (b"\0asm\x07\0\0\0", "version"),
@@ -657,7 +666,9 @@ mod tests {
             (b"\x7fELF\x02\x01", "native code"),
             (b"#!/bin/sh\n(module)", "not a WebAssembly binary"),
             (b";; only a comment", "not a WebAssembly binary"),
-            (b"\xff\xfe", "not a WebAssembly binary"),
+            (b"\xff\xfe(\0m\0", "it is UTF-16"),
+            (b"(\xef\xbb\xbfmodule)", "not a WebAssembly binary"),
+            (b"\xff", "not a WebAssembly binary"),
         ] {
             let error = is_text(bytes).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

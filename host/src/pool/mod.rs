@@ -241,12 +241,12 @@ impl Pool {
         // Typed calls choose their own form.
         let target = target.into().input(crate::Format::Auto).output(crate::Format::Auto);
         let resolved = resolve(&target, &self.shared.info)?;
-        let mismatch = |rust| BuildError::Type { func: resolved.call.path.clone(), wit: resolved.ty.to_string(), rust };
+        let (func, wit) = (resolved.call.path.clone(), resolved.ty.to_string());
         if !A::fits(&resolved.free()) {
-            return Err(mismatch(std::any::type_name::<A>()));
+            return Err(BuildError::Type { func, wit, rust: std::any::type_name::<A>() });
         }
         if !R::fits(resolved.ty.ok_type()) {
-            return Err(mismatch(std::any::type_name::<R>()));
+            return Err(BuildError::ResultType { func, wit, rust: std::any::type_name::<R>() });
         }
         let (plan, call) = self.plan(&resolved.call);
         Ok(Func { resolved: Arc::new(resolved), plan, call, types: PhantomData })

@@ -2,197 +2,312 @@
 //!
 //! | WIT | JSON |
 //! |---|---|
-//! | integers, floats | number (a float that JSON has no number for: `"nan"`, `"inf"`, `"-inf"`) |
+//! | integers | number; `1.0` and `1e3` are integers, too |
+//! | floats | number, in the shortest form that gives the same float; `"NaN"`, `"Infinity"`, `"-Infinity"`, for which JSON has no number |
 //! | bool, string, char | boolean, string, one-character string |
 //! | list, tuple | array |
 //! | record | object; a missing field is `none` where the field is an option |
-//! | option | `null` or the value |
+//! | option | `null` or the value; where the value is an option itself, `null` or `{"some": value}` |
 //! | variant | `"case"` or `{"case": payload}` |
 //! | enum | `"case"` |
-//! | result | `{"ok": value}` or `{"err": value}` |
+//! | result | `{"ok": value}` or `{"err": value}`; without a value, `{"ok": null}` or `"ok"` |
 //! | flags | array of names |
+//!
+//! So `some(none)` of an `option<option<u8>>` is `{"some": null}`, and each value has a form that no other value of its type has.
 
-use serde_json::{Map, Number, Value as Json};
+use std::collections::BTreeMap;
 
-use super::{Type, Value};
+use serde_json::value::RawValue;
 
-/// Reads `json` as a value of type `ty`. The error names the expected type and the place (`.items[2].size`).
-pub(crate) fn from_json(json: &Json, ty: &Type) -> Result<Value, String> {
-    read(json, ty).map_err(|e| match e.place.is_empty() {
-        true => e.text,
-        false => format!("at {}: {}", e.place, e.text),
-    })
+use super::read::{Integers, Mismatch, Whole, example, quoted, whole, without_mark};
+use super::{Param, Type, Value};
+
+/// Reads a text as a value of type `ty`. The error names the expected type and the place (`.items[2].size`).
+pub(crate) fn from_json(text: &str, ty: &Type, integers: Integers) -> Result<Value, String> {
+    let json = parse(text)?;
+    Reader(integers).read(json, ty).map_err(Mismatch::said)
 }
 
-struct Mismatch {
-    place: String,
-    text: String,
-}
-
-impl Mismatch {
-    fn under(mut self, place: impl std::fmt::Display) -> Self {
-        self.place = format!("{place}{}", self.place);
-        self
+/// Reads a record for several parameters: an array by position, or an object by name.
+pub(crate) fn from_json_many(text: &str, params: &[Param], integers: Integers) -> Result<Vec<Value>, String> {
+    let json = parse(text)?;
+    let reader = Reader(integers);
+    let expected = || {
+        let ty = Type::Tuple(params.iter().map(|param| param.ty.clone()).collect());
+        let such_as = example(&ty, json_text).map_or(String::new(), |text| format!(" such as {text}"));
+        let or = if params.iter().all(|param| param.name.is_some()) { ", or an object by their names" } else { "" };
+        format!(
+            "expected an array with a value for each of {} parameters{such_as}{or}, got {}",
+            params.len(),
+            quoted(json)
+        )
+    };
+    if let Some(items) = array(json).filter(|items| items.len() == params.len()) {
+        let read = |(at, (json, param)): (usize, (&&RawValue, &Param))| {
+            reader.read(json.get(), &param.ty).map_err(|e| e.under(param.label(at)).said())
+        };
+        return items.iter().zip(params).enumerate().map(read).collect();
     }
-}
-
-fn kind(json: &Json) -> &'static str {
-    match json {
-        Json::Null => "null",
-        Json::Bool(_) => "a boolean",
-        Json::Number(_) => "a number",
-        Json::String(_) => "a string",
-        Json::Array(_) => "an array",
-        Json::Object(_) => "an object",
+    let fields = object(json).filter(|_| params.iter().all(|param| param.name.is_some())).ok_or_else(expected)?;
+    let by_name = |(at, param): (usize, &Param)| {
+        let name = param.label(at);
+        match (fields.get(&name), &param.ty) {
+            (Some(json), ty) => reader.read(json.get(), ty).map_err(|e| e.under(name).said()),
+            (None, Type::Option(_)) => Ok(Value::Option(None)),
+            (None, ty) => Err(Mismatch::missing(&name, ty, json_text).said()),
+        }
+    };
+    if let Some(extra) = fields.keys().find(|key| !params.iter().any(|param| param.name.as_ref() == Some(key))) {
+        return Err(format!("no parameter is named {}", quoted(extra)));
     }
+    params.iter().enumerate().map(by_name).collect()
 }
 
-fn read(json: &Json, ty: &Type) -> Result<Value, Mismatch> {
-    let mismatch = || Mismatch { place: String::new(), text: format!("expected {ty}, got {}", kind(json)) };
-    let unknown = |name: &str| Mismatch { place: String::new(), text: format!("expected {ty}, got {name:?}") };
-    Ok(match ty {
-        Type::Bool => Value::Bool(json.as_bool().ok_or_else(mismatch)?),
-        Type::S8 | Type::U8 | Type::S16 | Type::U16 | Type::S32 | Type::U32 | Type::S64 | Type::U64 => {
-            let n = json.as_i64().map(i128::from).or(json.as_u64().map(i128::from)).ok_or_else(mismatch)?;
-            Value::integer(n, ty)
-                .ok_or_else(|| Mismatch { place: String::new(), text: format!("expected {ty}, got {n}") })?
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "a float32 takes the nearest value, as JSON readers do")]
-        Type::F32 => Value::F32(float(json).ok_or_else(mismatch)? as f32),
-        Type::F64 => Value::F64(float(json).ok_or_else(mismatch)?),
-        Type::Char => {
-            let mut chars = json.as_str().ok_or_else(mismatch)?.chars();
-            match (chars.next(), chars.next()) {
-                (Some(c), None) => Value::Char(c),
-                _ => return Err(mismatch()),
+/// The text of the one value that there is.
+fn parse(text: &str) -> Result<&str, String> {
+    let text = without_mark(text);
+    let json: &RawValue = serde_json::from_str(text).map_err(|e| match text.trim().is_empty() {
+        true => "not JSON: there is nothing".to_owned(),
+        false => format!("not JSON: {e}, in {}", quoted(text)),
+    })?;
+    Ok(json.get())
+}
+
+fn array(json: &str) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(json).ok()
+}
+
+fn object(json: &str) -> Option<BTreeMap<String, &RawValue>> {
+    serde_json::from_str(json).ok()
+}
+
+fn string(json: &str) -> Option<String> {
+    serde_json::from_str(json).ok()
+}
+
+/// The text of a number, as it is written.
+fn number(json: &str) -> Option<&str> {
+    json.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some(json)
+}
+
+struct Reader(Integers);
+
+impl Reader {
+    fn read(&self, json: &str, ty: &Type) -> Result<Value, Mismatch> {
+        let mismatch = || Mismatch::kind(ty, json, json_text);
+        Ok(match ty {
+            Type::Bool => Value::Bool(serde_json::from_str(json).map_err(|_| mismatch())?),
+            Type::S8 | Type::U8 | Type::S16 | Type::U16 | Type::S32 | Type::U32 | Type::S64 | Type::U64 => {
+                let range = || Mismatch::range(ty, self.0, json);
+                match number(json).and_then(whole) {
+                    Some(Whole::Integer(n)) => self.0.value(n, ty).ok_or_else(range)?,
+                    Some(Whole::TooLarge) => return Err(range()),
+                    Some(Whole::Fraction) | None => return Err(mismatch()),
+                }
             }
-        }
-        Type::String => Value::String(json.as_str().ok_or_else(mismatch)?.to_owned()),
-        Type::List(t) => Value::List(read_list(json.as_array().ok_or_else(mismatch)?, t)?),
-        Type::FixedList(t, n) => {
-            let items = json.as_array().filter(|a| a.len() == *n as usize).ok_or_else(mismatch)?;
-            Value::List(read_list(items, t)?)
-        }
-        Type::Tuple(types) => {
-            let items = json.as_array().filter(|a| a.len() == types.len()).ok_or_else(mismatch)?;
-            let read_at = |(i, (json, ty))| read(json, ty).map_err(|e| e.under(format_args!("[{i}]")));
-            Value::Tuple(items.iter().zip(types).enumerate().map(read_at).collect::<Result<_, _>>()?)
-        }
-        Type::Record(fields) => {
-            let object = json.as_object().ok_or_else(mismatch)?;
-            if let Some(extra) = object.keys().find(|k| !fields.iter().any(|(name, _)| name == *k)) {
-                return Err(unknown(extra));
+            Type::F32 => Value::F32(float(json, ty, f32::is_infinite).ok_or_else(mismatch)??),
+            Type::F64 => Value::F64(float(json, ty, f64::is_infinite).ok_or_else(mismatch)??),
+            Type::Char => Value::Char(serde_json::from_str(json).map_err(|_| mismatch())?),
+            Type::String => Value::String(string(json).ok_or_else(mismatch)?),
+            Type::List(t) => Value::List(self.list(&array(json).ok_or_else(mismatch)?, t)?),
+            Type::FixedList(t, n) => {
+                let items = array(json).filter(|items| items.len() == *n as usize).ok_or_else(mismatch)?;
+                Value::List(self.list(&items, t)?)
             }
-            let field = |(name, ty): &(String, Type)| {
-                let value = read(object.get(name).unwrap_or(&Json::Null), ty);
-                value.map(|v| (name.clone(), v)).map_err(|e| e.under(format_args!(".{name}")))
+            Type::Tuple(types) => {
+                let items = array(json).filter(|items| items.len() == types.len()).ok_or_else(mismatch)?;
+                let read = |(i, (json, ty)): (usize, (&&RawValue, &Type))| {
+                    self.read(json.get(), ty).map_err(|e| e.under(format_args!("[{i}]")))
+                };
+                Value::Tuple(items.iter().zip(types).enumerate().map(read).collect::<Result<_, _>>()?)
+            }
+            Type::Record(fields) => self.record(&object(json).ok_or_else(mismatch)?, ty, fields)?,
+            Type::Variant(cases) => {
+                let (name, payload) = single(json).ok_or_else(mismatch)?;
+                let unknown = || Mismatch::unknown(&name, "case", ty, json_text);
+                let (case, t) = cases.iter().find(|(case, _)| *case == name).ok_or_else(unknown)?;
+                Value::Variant(case.clone(), self.payload(&name, payload, t.as_ref())?)
+            }
+            Type::Enum(cases) => {
+                let name = string(json).ok_or_else(mismatch)?;
+                let case = cases.iter().find(|case| **case == name);
+                Value::Enum(case.ok_or_else(|| Mismatch::unknown(&name, "case", ty, json_text))?.clone())
+            }
+            Type::Option(_) if json == "null" => Value::Option(None),
+            Type::Option(t) => {
+                let wrapped = match **t {
+                    Type::Option(_) => single(json).filter(|(name, _)| name == "some").and_then(|(_, json)| json),
+                    _ => None,
+                };
+                Value::Option(Some(Box::new(match wrapped {
+                    Some(json) => self.read(json.get(), t).map_err(|e| e.under(".some"))?,
+                    None => self.read(json, t)?,
+                })))
+            }
+            Type::Result(ok, err) => {
+                let (name, payload) = single(json).ok_or_else(mismatch)?;
+                Value::Result(match name.as_str() {
+                    "ok" => Ok(self.payload(&name, payload, ok.as_deref())?),
+                    "err" => Err(self.payload(&name, payload, err.as_deref())?),
+                    _ => return Err(mismatch()),
+                })
+            }
+            Type::Flags(all) => {
+                let given: Vec<String> = serde_json::from_str(json).map_err(|_| mismatch())?;
+                if let Some(name) = given.iter().find(|name| !all.contains(name)) {
+                    return Err(Mismatch::unknown(name, "flag", ty, json_text));
+                }
+                Value::Flags(all.iter().filter(|flag| given.contains(flag)).cloned().collect())
+            }
+            Type::Unsupported(_) => return Err(mismatch()),
+        })
+    }
+
+    fn list(&self, items: &[&RawValue], ty: &Type) -> Result<Vec<Value>, Mismatch> {
+        let read =
+            |(i, json): (usize, &&RawValue)| self.read(json.get(), ty).map_err(|e| e.under(format_args!("[{i}]")));
+        items.iter().enumerate().map(read).collect()
+    }
+
+    fn record(
+        &self,
+        object: &BTreeMap<String, &RawValue>,
+        ty: &Type,
+        fields: &[(String, Type)],
+    ) -> Result<Value, Mismatch> {
+        if fields.iter().filter(|(name, _)| object.contains_key(name)).count() < object.len() {
+            let unknown = object.keys().find(|key| !fields.iter().any(|(name, _)| name == *key));
+            return Err(Mismatch::unknown(unknown.map_or("", String::as_str), "field", ty, json_text));
+        }
+        let field = |(name, ty): &(String, Type)| {
+            let value = match (object.get(name), ty) {
+                (Some(json), ty) => self.read(json.get(), ty).map_err(|e| e.under(format_args!(".{name}")))?,
+                (None, Type::Option(_)) => Value::Option(None),
+                (None, ty) => return Err(Mismatch::missing(name, ty, json_text)),
             };
-            Value::Record(fields.iter().map(field).collect::<Result<_, _>>()?)
-        }
-        Type::Variant(cases) => {
-            let (name, payload) = single(json).ok_or_else(mismatch)?;
-            let (_, ty) = cases.iter().find(|(case, _)| case == name).ok_or_else(|| unknown(name))?;
-            Value::Variant(name.to_owned(), read_payload(payload, ty.as_ref()).ok_or_else(mismatch)??)
-        }
-        Type::Enum(cases) => {
-            let name = json.as_str().ok_or_else(mismatch)?;
-            let case = cases.iter().find(|case| *case == name).ok_or_else(|| unknown(name))?;
-            Value::Enum(case.clone())
-        }
-        Type::Option(_) if json.is_null() => Value::Option(None),
-        Type::Option(t) => Value::Option(Some(Box::new(read(json, t)?))),
-        Type::Result(ok, err) => match single(json).ok_or_else(mismatch)? {
-            ("ok", v) => Value::Result(Ok(read_payload(v, ok.as_deref()).ok_or_else(mismatch)??)),
-            ("err", v) => Value::Result(Err(read_payload(v, err.as_deref()).ok_or_else(mismatch)??)),
-            (other, _) => return Err(unknown(other)),
-        },
-        Type::Flags(all) => {
-            let given = json.as_array().ok_or_else(mismatch)?;
-            let names: Vec<&str> = given.iter().map(Json::as_str).collect::<Option<_>>().ok_or_else(mismatch)?;
-            if let Some(name) = names.iter().find(|n| !all.iter().any(|flag| flag == *n)) {
-                return Err(unknown(name));
+            Ok((name.clone(), value))
+        };
+        Ok(Value::Record(fields.iter().map(field).collect::<Result<_, _>>()?))
+    }
+
+    fn payload(&self, case: &str, json: Option<&RawValue>, ty: Option<&Type>) -> Result<Payload, Mismatch> {
+        match (json.map(RawValue::get), ty) {
+            (None | Some("null"), None) => Ok(None),
+            (Some(json), Some(ty)) => {
+                self.read(json, ty).map(|v| Some(Box::new(v))).map_err(|e| e.under(format_args!(".{case}")))
             }
-            Value::Flags(all.iter().filter(|flag| names.contains(&flag.as_str())).cloned().collect())
+            (Some(json), None) => Err(Mismatch::new(format!("{case} has no value, got {}", quoted(json)))),
+            (None, Some(ty)) => {
+                let such_as =
+                    example(ty, json_text).map_or(String::new(), |text| format!(", as in {{\"{case}\":{text}}}"));
+                Err(Mismatch::new(format!("{case} needs a value of type {ty}{such_as}")))
+            }
         }
-        Type::Unsupported(_) => return Err(mismatch()),
-    })
-}
-
-fn read_list(items: &[Json], ty: &Type) -> Result<Vec<Value>, Mismatch> {
-    let read_at = |(i, json)| read(json, ty).map_err(|e| e.under(format_args!("[{i}]")));
-    items.iter().enumerate().map(read_at).collect()
-}
-
-/// `"case"` or `{"case": payload}`.
-fn single(json: &Json) -> Option<(&str, Option<&Json>)> {
-    match json {
-        Json::String(case) => Some((case, None)),
-        Json::Object(map) if map.len() == 1 => map.iter().next().map(|(k, v)| (k.as_str(), Some(v))),
-        _ => None,
     }
 }
 
 type Payload = Option<Box<Value>>;
 
-/// `None` where there is a payload and must be none, or the other way round.
-fn read_payload(json: Option<&Json>, ty: Option<&Type>) -> Option<Result<Payload, Mismatch>> {
-    match (json, ty) {
-        (None | Some(Json::Null), None) => Some(Ok(None)),
-        (Some(json), Some(ty)) => Some(read(json, ty).map(|v| Some(Box::new(v)))),
-        (Some(_), None) | (None, Some(_)) => None,
+/// `"case"` or `{"case": payload}`.
+fn single(json: &str) -> Option<(String, Option<&RawValue>)> {
+    match string(json) {
+        Some(case) => Some((case, None)),
+        None => object(json).filter(|map| map.len() == 1)?.into_iter().next().map(|(case, json)| (case, Some(json))),
     }
 }
 
-fn float(json: &Json) -> Option<f64> {
-    match json.as_str() {
-        Some("nan") => Some(f64::NAN),
-        Some("inf") => Some(f64::INFINITY),
-        Some("-inf") => Some(f64::NEG_INFINITY),
-        _ => json.as_f64(),
+/// `None` where it is no number, nor one of the words for what JSON has no number for.
+fn float<T: std::str::FromStr + Copy>(
+    json: &str,
+    ty: &Type,
+    is_infinite: fn(T) -> bool,
+) -> Option<Result<T, Mismatch>> {
+    if let Some(text) = number(json) {
+        let number: T = text.parse().ok()?;
+        return Some(if is_infinite(number) { Err(Mismatch::too_large(ty, text)) } else { Ok(number) });
     }
+    let word = string(json)?.to_ascii_lowercase();
+    let is_one = matches!(word.strip_prefix(['-', '+']).unwrap_or(&word), "nan" | "inf" | "infinity");
+    is_one.then(|| word.parse().ok().map(Ok))?
 }
 
 /// The JSON form of a value; see the table at the head of this file.
-pub(crate) fn to_json(value: &Value) -> Json {
-    let case = |name: &str, payload: &Payload| match payload {
-        Some(v) => Json::Object(Map::from_iter([(name.to_owned(), to_json(v))])),
-        None => Json::String(name.to_owned()),
-    };
+pub(crate) fn to_json(value: &Value) -> Vec<u8> {
+    let mut json = Vec::new();
+    write(&mut json, value);
+    json
+}
+
+/// The same, where it is quoted.
+fn json_text(value: &Value) -> String {
+    String::from_utf8_lossy(&to_json(value)).into_owned()
+}
+
+fn write(out: &mut Vec<u8>, value: &Value) {
     match value {
-        Value::Bool(b) => Json::Bool(*b),
-        Value::S8(n) => Json::from(*n),
-        Value::U8(n) => Json::from(*n),
-        Value::S16(n) => Json::from(*n),
-        Value::U16(n) => Json::from(*n),
-        Value::S32(n) => Json::from(*n),
-        Value::U32(n) => Json::from(*n),
-        Value::S64(n) => Json::from(*n),
-        Value::U64(n) => Json::from(*n),
-        Value::F32(n) => from_float(f64::from(*n)),
-        Value::F64(n) => from_float(*n),
-        Value::Char(c) => Json::String(c.to_string()),
-        Value::String(s) => Json::String(s.clone()),
-        Value::List(items) | Value::Tuple(items) => Json::Array(items.iter().map(to_json).collect()),
-        Value::Record(fields) => Json::Object(fields.iter().map(|(n, v)| (n.clone(), to_json(v))).collect()),
-        Value::Variant(name, payload) => case(name, payload),
-        Value::Enum(name) => Json::String(name.clone()),
-        Value::Option(v) => v.as_deref().map_or(Json::Null, to_json),
-        Value::Result(Ok(v)) => {
-            Json::Object(Map::from_iter([("ok".to_owned(), v.as_deref().map_or(Json::Null, to_json))]))
-        }
-        Value::Result(Err(v)) => {
-            Json::Object(Map::from_iter([("err".to_owned(), v.as_deref().map_or(Json::Null, to_json))]))
-        }
-        Value::Flags(names) => Json::Array(names.iter().cloned().map(Json::String).collect()),
+        Value::Bool(b) => plain(out, b),
+        Value::S8(n) => plain(out, n),
+        Value::U8(n) => plain(out, n),
+        Value::S16(n) => plain(out, n),
+        Value::U16(n) => plain(out, n),
+        Value::S32(n) => plain(out, n),
+        Value::U32(n) => plain(out, n),
+        Value::S64(n) => plain(out, n),
+        Value::U64(n) => plain(out, n),
+        Value::F32(n) if n.is_finite() => plain(out, n),
+        Value::F64(n) if n.is_finite() => plain(out, n),
+        Value::F32(n) => plain(out, word(n.is_nan(), n.is_sign_negative())),
+        Value::F64(n) => plain(out, word(n.is_nan(), n.is_sign_negative())),
+        Value::Char(c) => plain(out, c),
+        Value::String(s) => plain(out, s),
+        Value::List(items) | Value::Tuple(items) => all(out, b'[', items, b']', write),
+        Value::Record(fields) => all(out, b'{', fields, b'}', |out, (name, value)| entry(out, name, Some(value))),
+        Value::Variant(name, None) | Value::Enum(name) => plain(out, name),
+        Value::Variant(name, payload) => all(out, b'{', [payload], b'}', |out, v| entry(out, name, v.as_deref())),
+        Value::Option(None) => out.extend_from_slice(b"null"),
+        Value::Option(Some(value)) => match **value {
+            // `null` is what the outer one would be, if there were none.
+            Value::Option(_) => all(out, b'{', [value], b'}', |out, value| entry(out, "some", Some(value))),
+            _ => write(out, value),
+        },
+        Value::Result(Ok(value)) => all(out, b'{', [value], b'}', |out, v| entry(out, "ok", v.as_deref())),
+        Value::Result(Err(value)) => all(out, b'{', [value], b'}', |out, v| entry(out, "err", v.as_deref())),
+        Value::Flags(names) => all(out, b'[', names, b']', plain),
     }
 }
 
-fn from_float(n: f64) -> Json {
-    match Number::from_f64(n) {
-        Some(number) => Json::Number(number),
-        None if n.is_nan() => Json::String("nan".to_owned()),
-        None if n > 0.0 => Json::String("inf".to_owned()),
-        None => Json::String("-inf".to_owned()),
+/// What serde has a form for.
+fn plain<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(out, value)
+        .expect("strings and numbers have a JSON form, and writing to a Vec does not fail");
+}
+
+/// JSON has no such number.
+fn word(is_nan: bool, is_negative: bool) -> &'static str {
+    match (is_nan, is_negative) {
+        (true, _) => "NaN",
+        (false, false) => "Infinity",
+        (false, true) => "-Infinity",
+    }
+}
+
+fn all<T>(out: &mut Vec<u8>, open: u8, items: impl IntoIterator<Item = T>, close: u8, each: impl Fn(&mut Vec<u8>, T)) {
+    out.push(open);
+    for (at, item) in items.into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        each(out, item);
+    }
+    out.push(close);
+}
+
+fn entry(out: &mut Vec<u8>, name: &str, value: Option<&Value>) {
+    plain(out, name);
+    out.push(b':');
+    match value {
+        Some(value) => write(out, value),
+        None => out.extend_from_slice(b"null"),
     }
 }
 
@@ -201,34 +316,153 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn round_trip(ty: &Type, text: &str) {
-        let json: Json = serde_json::from_str(text).unwrap();
-        let value = from_json(&json, ty).unwrap();
+    fn reads(ty: &Type, text: &str, written: &str) -> Value {
+        let value = from_json(text, ty, Integers::OfType).unwrap();
         assert!(value.is_of(ty), "{value:?} is not a {ty}");
-        assert_eq!(to_json(&value).to_string(), text);
+        assert_eq!(json_text(&value), written, "{text}");
+        value
+    }
+
+    #[track_caller]
+    fn round_trip(ty: &Type, text: &str) {
+        reads(ty, text, text);
+    }
+
+    #[track_caller]
+    fn refused(ty: &Type, text: &str, why: &str) {
+        assert_eq!(from_json(text, ty, Integers::OfType).unwrap_err(), why, "{text}");
+    }
+
+    fn option(ty: Type) -> Type {
+        Type::Option(Box::new(ty))
+    }
+
+    fn some(value: Option<Value>) -> Value {
+        Value::Option(value.map(Box::new))
     }
 
     #[test]
     fn every_kind_of_value_goes_to_json_and_back() {
         round_trip(&Type::U64, "18446744073709551615");
-        round_trip(&Type::F64, "\"-inf\"");
+        round_trip(&Type::F64, "\"-Infinity\"");
+        round_trip(&Type::F64, "2.5");
         round_trip(&Type::Char, "\"é\"");
         round_trip(&Type::Tuple(vec![Type::U8, Type::Bool]), "[1,false]");
-        round_trip(&Type::Record(vec![("a".into(), Type::U8), ("b".into(), Type::String)]), r#"{"a":1,"b":"x"}"#);
+        round_trip(&Type::Record(vec![("b".into(), Type::U8), ("a".into(), Type::String)]), r#"{"b":1,"a":"x"}"#);
         let variant = Type::Variant(vec![("none".into(), None), ("some-of".into(), Some(Type::U8))]);
         round_trip(&variant, r#""none""#);
         round_trip(&variant, r#"{"some-of":7}"#);
-        round_trip(&Type::Option(Box::new(Type::U8)), "null");
+        round_trip(&option(Type::U8), "null");
         round_trip(&Type::Result(Some(Box::new(Type::U8)), None), r#"{"ok":1}"#);
+        round_trip(&Type::Result(Some(Box::new(Type::U8)), None), r#"{"err":null}"#);
         round_trip(&Type::Flags(vec!["r".into(), "w".into()]), r#"["r","w"]"#);
     }
 
     #[test]
-    fn a_mismatch_names_place_and_type() {
+    fn f138_an_option_in_an_option_is_told_from_the_one_around_it() {
+        let two = option(option(Type::U8));
+        let three = option(two.clone());
+        for (ty, text, value) in [
+            (&two, "null", some(None)),
+            (&two, r#"{"some":null}"#, some(Some(some(None)))),
+            (&two, r#"{"some":7}"#, some(Some(some(Some(Value::U8(7)))))),
+            (&three, "null", some(None)),
+            (&three, r#"{"some":null}"#, some(Some(some(None)))),
+            (&three, r#"{"some":{"some":null}}"#, some(Some(some(Some(some(None)))))),
+            (&three, r#"{"some":{"some":7}}"#, some(Some(some(Some(some(Some(Value::U8(7)))))))),
+        ] {
+            assert_eq!(reads(ty, text, text), value);
+        }
+        // What needs no wrapping to be told is taken without.
+        reads(&two, "7", r#"{"some":7}"#);
+        // The name of a field is no wrapper, unless an option is in an option.
+        let record = Type::Record(vec![("some".into(), option(two.clone()))]);
+        round_trip(&record, r#"{"some":{"some":{"some":null}}}"#);
+        round_trip(&option(record.clone()), r#"{"some":null}"#);
+        round_trip(&option(option(record)), r#"{"some":{"some":null}}"#);
+        round_trip(
+            &Type::Result(Some(Box::new(two.clone())), Some(Box::new(option(Type::U8)))),
+            r#"{"ok":{"some":null}}"#,
+        );
+        round_trip(&Type::Variant(vec![("some".into(), Some(two.clone()))]), r#"{"some":{"some":null}}"#);
+        round_trip(&Type::List(Box::new(two.clone())), r#"[null,{"some":null},{"some":1}]"#);
+        let fields = Type::Record(vec![("a".into(), two.clone()), ("b".into(), two)]);
+        reads(&fields, r#"{"b":{"some":null}}"#, r#"{"a":null,"b":{"some":null}}"#);
+    }
+
+    #[test]
+    fn f139_json_takes_numbers_as_people_write_them() {
+        for (text, written) in [("1.0", "1"), ("1e3", "1000"), ("\u{feff} 7\r", "7"), ("-0.0", "0"), ("2.50e1", "25")] {
+            reads(&Type::S32, text, written);
+        }
+        reads(&Type::U64, "9007199254740993.0", "9007199254740993");
+        reads(&Type::U64, "1e19", "10000000000000000000");
+        for (text, written) in [
+            ("\"nan\"", "\"NaN\""),
+            ("\"-NaN\"", "\"NaN\""),
+            ("\"inf\"", "\"Infinity\""),
+            ("\"+Infinity\"", "\"Infinity\""),
+            ("\"-inf\"", "\"-Infinity\""),
+            ("0.1", "0.1"),
+            ("1", "1.0"),
+            ("1e30", "1e+30"),
+        ] {
+            reads(&Type::F64, text, written);
+            reads(&Type::F32, text, written);
+        }
+        let core = |text: &str| from_json(text, &Type::S32, Integers::OfBits);
+        assert_eq!((core("4294967295"), core("-1")), (Ok(Value::S32(-1)), Ok(Value::S32(-1))));
+        assert_eq!(
+            core("4294967296").unwrap_err(),
+            "expected s32, got 4294967296, which is not within -2147483648 to 4294967295"
+        );
+    }
+
+    #[test]
+    fn f147_a_mismatch_names_place_and_type_and_what_to_write() {
         let ty = Type::Record(vec![("items".into(), Type::List(Box::new(Type::U8)))]);
-        let json = serde_json::json!({"items": [1, 2, 300]});
-        assert_eq!(from_json(&json, &ty).unwrap_err(), "at .items[2]: expected u8, got 300");
-        let json = serde_json::json!({"item": []});
-        assert!(from_json(&json, &ty).unwrap_err().ends_with("got \"item\""));
+        refused(&ty, r#"{"items": [1, 2, 300]}"#, "at .items[2]: expected u8, got 300, which is not within 0 to 255");
+        refused(&ty, r#"{"item": []}"#, r#"item is no field of record { items: list<u8> } such as {"items":[7]}"#);
+        refused(&ty, "{}", "items is missing: expected list<u8> such as [7]");
+        refused(&ty, "[1]", r#"expected record { items: list<u8> } such as {"items":[7]}, got [1]"#);
+        refused(&Type::U8, "2.5", "expected u8 such as 7, got 2.5");
+        refused(&Type::F32, "1e39", "expected f32, got 1e39, which is too large for one");
+        refused(&Type::String, "7", r#"expected string such as "text", got 7"#);
+        refused(&Type::String, "", "not JSON: there is nothing");
+        refused(&Type::String, "hello", "not JSON: expected value at line 1 column 1, in hello");
+        let variant = Type::Variant(vec![("a".into(), None), ("b".into(), Some(Type::U8))]);
+        refused(&variant, "\"b\"", r#"b needs a value of type u8, as in {"b":7}"#);
+        refused(&variant, r#"{"a": 1}"#, "a has no value, got 1");
+        refused(&variant, r#"{"b": "x"}"#, r#"at .b: expected u8 such as 7, got "x""#);
+        refused(&Type::Enum(vec!["red".into()]), "\"blue\"", r#"blue is no case of enum { red } such as "red""#);
+        refused(&Type::Flags(vec!["r".into()]), "[\"x\"]", r#"x is no flag of flags { r } such as ["r"]"#);
+    }
+
+    #[test]
+    fn f147_several_parameters_are_an_array_or_an_object() {
+        let param = |name: Option<&str>, ty| Param { name: name.map(str::to_owned), ty };
+        let named = [param(Some("n"), Type::S32), param(Some("factor"), Type::F64)];
+        let unnamed = [param(None, Type::S32), param(None, Type::F64)];
+        let many = |text: &str, params: &[Param]| from_json_many(text, params, Integers::OfType);
+        for text in ["[7, 2.5]", r#"{"factor": 2.5, "n": 7.0}"#] {
+            assert_eq!(many(text, &named).unwrap(), [Value::S32(7), Value::F64(2.5)]);
+        }
+        for (text, params, why) in [
+            (
+                "7",
+                &named,
+                "expected an array with a value for each of 2 parameters such as [7,2.5], or an object by their names, got 7",
+            ),
+            ("[7]", &unnamed, "expected an array with a value for each of 2 parameters such as [7,2.5], got [7]"),
+            ("{}", &unnamed, "expected an array with a value for each of 2 parameters such as [7,2.5], got {}"),
+            ("{\"n\": 7}", &named, "factor is missing: expected f64 such as 2.5"),
+            ("{\"n\": 7, \"factors\": 2}", &named, "no parameter is named factors"),
+            ("[7, \"x\"]", &named, "at factor: expected f64 such as 2.5, got \"x\""),
+            ("[7, \"x\"]", &unnamed, "at value 2: expected f64 such as 2.5, got \"x\""),
+        ] {
+            assert_eq!(many(text, params).unwrap_err(), why);
+        }
+        let optional = [param(Some("a"), option(Type::U8)), param(Some("b"), option(option(Type::U8)))];
+        assert_eq!(many(r#"{"b": {"some": null}}"#, &optional).unwrap(), [some(None), some(Some(some(None)))]);
     }
 }

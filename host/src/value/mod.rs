@@ -6,17 +6,19 @@
 mod convert;
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
 mod json;
+mod read;
 mod ty;
 mod wave;
 
 pub(crate) use self::convert::free_types;
 pub use self::convert::{Args, FromValue, IntoValue, Ret};
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
-pub(crate) use self::json::{from_json, to_json};
+pub(crate) use self::json::{from_json, from_json_many, to_json};
+pub(crate) use self::read::Integers;
 pub use self::ty::{FuncType, Param, Type};
-#[cfg(feature = "worker")]
+#[cfg(any(feature = "worker", feature = "fuzzing"))]
 pub(crate) use self::wave::parse_many;
-pub(crate) use self::wave::{parse_call, parse_wave, to_wave};
+pub(crate) use self::wave::{parse_call, parse_wave, parse_wave_of, to_wave};
 
 /// A value of the component model.
 ///

@@ -227,6 +227,22 @@ pub struct Param {
     pub ty: Type,
 }
 
+impl Param {
+    /// What it is called in a message. `index`: from 0 on.
+    #[cfg(any(feature = "worker", feature = "fuzzing"))]
+    pub(crate) fn label(&self, index: usize) -> String {
+        self.name.clone().unwrap_or_else(|| format!("value {}", index + 1))
+    }
+
+    /// What a caller has to give. `index`: from 0 on.
+    pub(crate) fn described(&self, index: usize) -> String {
+        match &self.name {
+            Some(name) => format!("argument {} ({name}: {})", index + 1, self.ty),
+            None => format!("argument {} ({})", index + 1, self.ty),
+        }
+    }
+}
+
 /// The type of an exported function.
 ///
 /// ```

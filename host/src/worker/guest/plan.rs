@@ -9,7 +9,10 @@ use crate::limits::size;
 use crate::module::{ModuleInfo, Role};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Call, Failure, Input, Output};
-use crate::value::{FuncType, Type, Value, from_json, parse_many, parse_wave, to_json, to_wave};
+use crate::value::{
+    FuncType, Integers, Param, Type, Value, from_json, from_json_many, parse_many, parse_wave, parse_wave_of, to_json,
+    to_wave,
+};
 
 /// A call, resolved against the module's types.
 pub(super) struct Plan {
@@ -18,8 +21,9 @@ pub(super) struct Plan {
     pub(super) is_command: bool,
     /// The fixed values, by position.
     fixed: Vec<Option<Value>>,
-    /// The types that the record fills.
-    free: Vec<Type>,
+    /// The parameters that the record fills.
+    free: Vec<Param>,
+    integers: Integers,
     /// Bytes or a string in, bytes or a string out, nothing to convert.
     pub(super) fast: Option<Fast>,
     /// Where the function is in a component.
@@ -41,14 +45,15 @@ impl Plan {
     pub(super) fn new(call: Call, info: &ModuleInfo) -> Result<Plan, String> {
         let export = info.exports.iter().find(|e| e.path == call.path).ok_or("the function is not exported")?;
         let ty = export.ty.clone();
-        let fixed_value = |(i, p): (usize, &crate::value::Param)| match call.fixed.get(i).and_then(Option::as_ref) {
+        let fixed_value = |(i, p): (usize, &Param)| match call.fixed.get(i).and_then(Option::as_ref) {
             Some(text) => parse_wave(text, &p.ty).map(Some),
             None => Ok(None),
         };
         let fixed: Vec<Option<Value>> = ty.params.iter().enumerate().map(fixed_value).collect::<Result<_, _>>()?;
-        let free = ty.params.iter().zip(&fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.ty.clone()).collect();
+        let free = ty.params.iter().zip(&fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.clone()).collect();
         let fast = Fast::of(&call, &ty);
-        Ok(Plan { is_command: export.role == Role::Command, call, ty, fixed, free, fast, index: None, many: None })
+        let (is_command, integers) = (export.role == Role::Command, info.kind.integers());
+        Ok(Plan { is_command, call, ty, fixed, free, integers, fast, index: None, many: None })
     }
 
     /// Whether its result is bytes, as they are.
@@ -74,47 +79,21 @@ impl Plan {
     }
 
     fn free_values(&self, record: &[u8]) -> Result<Vec<Value>, String> {
+        let integers = self.integers;
         match (self.call.input, &self.free[..]) {
             (_, []) => Ok(vec![]),
-            (Input::Raw, [Type::String]) => Ok(vec![Value::String(utf8(record)?.to_owned())]),
-            (Input::Raw, [ty]) if ty.is_bytes() && record.len() > ARGUMENT_BYTES_MAX => {
+            (Input::Raw, [Param { ty: Type::String, .. }]) => Ok(vec![Value::String(utf8(record)?.to_owned())]),
+            (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() && record.len() > ARGUMENT_BYTES_MAX => {
                 Err(format!("beside other arguments, bytes can be {} at most", size(ARGUMENT_BYTES_MAX as u64)))
             }
-            (Input::Raw, [ty]) if ty.is_bytes() => {
+            (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() => {
                 Ok(vec![Value::List(record.iter().map(|b| Value::U8(*b)).collect())])
             }
-            (Input::Wave, [ty]) => Ok(vec![parse_wave(utf8(record)?, ty)?]),
-            (Input::Wave, types) => parse_many(utf8(record)?, types),
-            (Input::Json, types) => self.json_values(utf8(record)?, types),
+            (Input::Wave, [param]) => Ok(vec![parse_wave_of(utf8(record)?, &param.ty, integers)?]),
+            (Input::Wave, params) => parse_many(utf8(record)?, params, integers),
+            (Input::Json, [param]) => Ok(vec![from_json(utf8(record)?, &param.ty, integers)?]),
+            (Input::Json, params) => from_json_many(utf8(record)?, params, integers),
             _ => Err("its parameters cannot be filled from such a record".to_owned()),
-        }
-    }
-
-    fn json_values(&self, text: &str, types: &[Type]) -> Result<Vec<Value>, String> {
-        let json: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;
-        match (types, json) {
-            ([ty], json) => Ok(vec![from_json(&json, ty)?]),
-            (types, serde_json::Value::Array(items)) if items.len() == types.len() => {
-                items.iter().zip(types).map(|(json, ty)| from_json(json, ty)).collect()
-            }
-            (types, serde_json::Value::Object(mut fields)) => {
-                let names =
-                    self.ty.params.iter().zip(&self.fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.name.as_deref());
-                let by_name = |(name, ty): (Option<&str>, &Type)| {
-                    let name = name.ok_or("the function's parameters have no names")?;
-                    match fields.remove(name) {
-                        Some(json) => from_json(&json, ty).map_err(|e| format!("{name}: {e}")),
-                        None if matches!(ty, Type::Option(_)) => Ok(Value::Option(None)),
-                        None => Err(format!("{name} is missing: expected {ty}")),
-                    }
-                };
-                let values = names.zip(types).map(by_name).collect::<Result<_, String>>()?;
-                match fields.keys().next() {
-                    Some(extra) => Err(format!("no parameter is named {extra:?}")),
-                    None => Ok(values),
-                }
-            }
-            (types, _) => Err(format!("expected an array of {} values, or an object by parameter name", types.len())),
         }
     }
 
@@ -155,7 +134,7 @@ impl Plan {
             (Some(Value::List(items)), Output::Raw) if self.ty.ok_type().is_some_and(Type::is_bytes) => {
                 items.iter().filter_map(|v| if let Value::U8(b) = v { Some(*b) } else { None }).collect()
             }
-            (Some(value), Output::Json) => to_json(&value).to_string().into_bytes(),
+            (Some(value), Output::Json) => to_json(&value),
             (Some(value), Output::Wave | Output::Raw | Output::Stdout) => to_wave(&value).into_bytes(),
         };
         write_returned(&encoded, shared, out)
@@ -193,5 +172,10 @@ impl Fast {
 }
 
 pub(super) fn utf8(record: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(record).map_err(|e| format!("expected UTF-8 text, byte {} is not", e.valid_up_to() + 1))
+    std::str::from_utf8(record).map_err(|e| match record {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            "expected UTF-8 text, and this is UTF-16 by its byte order mark".to_owned()
+        }
+        _ => format!("expected UTF-8 text, byte {} is not", e.valid_up_to() + 1),
+    })
 }
