@@ -161,7 +161,11 @@ fn f71_an_empty_input_is_a_success_unless_it_must_not_be() {
     let output = run(wpool(["map", &prebuilt("upper")]));
     ends(&output, 0, "0 tasks: 0 ok, 0 failed");
     assert!(output.stdout.is_empty());
-    ends(&run(wpool(["map", &prebuilt("upper"), "--no-input=fail"])), 2, "0 tasks");
+    let says_why = "wpool: the input has no records, which --no-input fail makes a failure\n";
+    for quiet in [&["-v"][..], &["-q"]] {
+        let output = run(wpool(args(&["map", &prebuilt("upper"), "--no-input=fail"], quiet)));
+        ends(&output, 2, says_why);
+    }
 }
 
 #[test]
@@ -385,6 +389,54 @@ fn exit_codes_count_failures_if_asked_to() {
     ends(&run(wpool(args(&call, &["--exit-code=plain"]))), 1, "3 failed");
     let many = with_input(wpool(["map", &prebuilt("failing"), "--exit-code=count", "-q"]), &b"bad\n".repeat(120));
     ends(&many, 101, "wpool: task 120: bad is bad (input \"bad\")");
+}
+
+#[test]
+fn f149_a_count_of_failures_is_no_error_of_wpools_own() {
+    let failing = prebuilt("failing");
+    let count = ["--exit-code", "count"];
+    let dir = scratch();
+    let traps =
+        r#"(module (func (export "run") (param i32) (result i32) unreachable) (start $no) (func $no unreachable))"#;
+    let traps = path_text(&file(&dir, "traps.wat", traps));
+    let missing = path_text(&dir.path().join("missing"));
+    for (own, code, said) in [
+        (&["map", &failing, "--no-such-option"][..], 102, "unexpected argument"),
+        (&["map", &failing, "--jobs", "many"], 102, "invalid value"),
+        (&["map", "-q", &missing], 102, "No such file"),
+        (&["map", &failing, &missing], 102, "No such file"),
+        (&["map", &failing, "--no-input", "fail", "-q"], 102, "no records"),
+        (&["map", &traps, "--items", "1", "2", "3", "4", "5", "6", "7", "8"], 103, "the pool is broken"),
+        (&["map", &failing, "--max-fail", "1", "--items", "bad", "bad"], 105, "stopped by --max-fail"),
+        (&["map", &failing, "--items", "bad", "good", "bad"], 2, "2 failed"),
+        (&["map", &failing, "--items", "good"], 0, "1 ok"),
+    ] {
+        ends(&run(wpool(args(&[own[0]], &args(&count, &own[1..])))), code, said);
+    }
+    // A full disk.
+    let full =
+        run(by_shell("exec \"$0\" \"$@\" > /dev/full", &["map", &failing, "--exit-code=count", "--items", "good"]));
+    ends(&full, 104, "cannot write output");
+    // Elsewhere, and behind `--`, it is no such option.
+    ends(&run(wpool(["run", &missing, "--exit-code=count"])), 127, "No such file");
+    ends(&run(wpool(["map", &failing, "--", &missing, "--exit-code=count"])), 2, "No such file");
+}
+
+#[test]
+fn f149_an_input_of_run_that_cannot_be_read_is_wrong_usage() {
+    let dir = scratch();
+    let guest = prebuilt("args");
+    let missing = path_text(&dir.path().join("missing"));
+    let large = path_text(&file(&dir, "large", [b'x'; 2000]));
+    let through_a_file = format!("{large}/below");
+    for (input, said) in [
+        (&missing[..], "missing: No such file or directory"),
+        (&path_text(dir.path()), "Is a directory"),
+        (&through_a_file, "Not a directory"),
+        (&large, "large is over the limit of 1024 bytes (--max-input)"),
+    ] {
+        ends(&run(wpool(["run", "--max-input", "1K", "--input", input, &guest, "0"])), 2, said);
+    }
 }
 
 #[test]
@@ -931,7 +983,7 @@ fn a_process_ends_with_documented_codes() {
         (&["run", &broken], 126, "the module is refused"),
         (&["run", &missing], 127, "No such file"),
         (&["run", "--func", "nope", &trap], 127, "no function \"nope\""),
-        (&["run", "--input", &missing, &trap], 125, "cannot read"),
+        (&["run", "--input", &missing, &trap], 2, "cannot read"),
         (&["run", &failing, "an", "argument"], 2, "given with --arg"),
     ];
     for (args, code, said) in cases {

@@ -51,6 +51,7 @@ Exit codes:
   5      stopped by failures: --halt WHEN,fail=N or --max-fail
   124    the time of the whole run was over (--global-timeout); what was done is written
   125    an internal error
+  1..101 with --exit-code count: so many tasks failed, 101 for more than 100; 2 to 5 of the above are 102 to 105 then
   128+N  ended by signal N (130: Ctrl-C, 143: SIGTERM, 141: the reader of the results has left)
 
 Signals: the first Ctrl-C or SIGTERM ends the workers and writes out the results that there are; the second ends everything at once.
@@ -71,7 +72,7 @@ Exit codes:
   127    there is no such module file, or no such function
   134    the guest trapped
   128+N  signal N killed the process
-  2      wrong usage
+  2      wrong usage, or the input (--input) cannot be read or is over its limit
 
 Signals: the first Ctrl-C asks the guest to stop, and ends it after the grace (--grace, at most 2 s) if it does not; SIGTERM ends it at once.
 The second ends everything at once. Ctrl-Z stops the process too; the time until wpool is continued counts for no time limit.";
@@ -406,6 +407,8 @@ pub(super) struct FailureArgs {
     pub(super) max_fail: Option<NonZeroU64>,
 
     /// What a failed task does to the exit code: 1 in any case, or the number of them, 101 for more than 100
+    ///
+    /// With `count`, wpool's own exit codes 2 to 5 are 102 to 105, so that none of them looks like a number of tasks.
     #[arg(long, value_enum, value_name = "RULE", default_value_t, help_heading = "Failures")]
     pub(super) exit_code: ExitRule,
 }
@@ -646,7 +649,7 @@ pub(super) struct MapArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Show::Immediate, help_heading = "Output")]
     pub(super) failure_output: Show,
 
-    /// Whether an input without any record is a success, or exit code 2
+    /// Whether an input without any record is a success, or exit code 2 and a line that says so
     #[arg(long, value_enum, value_name = "VERDICT", default_value_t, help_heading = "Input")]
     pub(super) no_input: NoInput,
 

@@ -19,6 +19,8 @@ pub(super) enum Exit {
     Open,
     /// 1 to 101 with `--exit-code=count`: so many tasks failed, 101 for more than 100.
     FailedCount(u8),
+    /// 102 to 105 with `--exit-code=count`: 2 to 5, which would look like so many failed tasks.
+    BesideCounts(u8),
     /// 2: the command line is wrong, or nothing could be run: an input cannot be opened, the module is refused.
     Usage,
     /// 3: the pool is broken: workers cannot be started, or the initializer failed.
@@ -48,6 +50,25 @@ pub(super) enum Exit {
 }
 
 impl Exit {
+    /// What it becomes where the codes 1 to 101 are numbers of failed tasks.
+    pub(super) fn beside_counts(self) -> Exit {
+        match self {
+            Exit::Usage | Exit::Broken | Exit::Io | Exit::Halted => Exit::BesideCounts(100 + self.code()),
+            Exit::Success
+            | Exit::TasksFailed
+            | Exit::FailedCount(_)
+            | Exit::BesideCounts(_)
+            | Exit::Guest(_)
+            | Exit::TimeLimit
+            | Exit::Own
+            | Exit::Refused
+            | Exit::NotFound
+            | Exit::Trap
+            | Exit::Killed(_)
+            | Exit::Signal(_) => self,
+        }
+    }
+
     pub(super) fn code(self) -> u8 {
         match self {
             Exit::Success => 0,
@@ -56,7 +77,7 @@ impl Exit {
             Exit::Broken => 3,
             Exit::Io => 4,
             Exit::Halted => 5,
-            Exit::FailedCount(code) | Exit::Guest(code) => code,
+            Exit::FailedCount(code) | Exit::BesideCounts(code) | Exit::Guest(code) => code,
             Exit::TimeLimit => 124,
             Exit::Own => 125,
             Exit::Refused => 126,
@@ -228,6 +249,14 @@ mod tests {
         for (exit, code) in codes {
             assert_eq!(exit.code(), code, "{exit:?}");
         }
+    }
+
+    #[test]
+    fn no_code_of_ours_looks_like_a_number_of_failed_tasks() {
+        let ours = [Exit::Usage, Exit::Broken, Exit::Io, Exit::Halted, Exit::TimeLimit, Exit::Own, Exit::Signal(15)];
+        let codes = ours.map(|exit| exit.beside_counts().code());
+        assert_eq!(codes, [102, 103, 104, 105, 124, 125, 143]);
+        assert_eq!(Exit::FailedCount(2).beside_counts().code(), 2);
     }
 
     #[test]

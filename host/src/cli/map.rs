@@ -541,7 +541,11 @@ impl Map<'_> {
             // The reader is gone without a word: it panicked.
             Input::Reading if halted.is_none() => Exit::Own,
             Input::Reading | Input::Read { .. } | Input::Refused(_) => {
-                of_counts(self.shared.records(), tally.failed(), failures.exit_code, self.args.no_input)
+                let records = self.shared.records();
+                if records == 0 && self.args.no_input == NoInput::Fail {
+                    self.report.error("the input has no records, which --no-input fail makes a failure");
+                }
+                of_counts(records, tally.failed(), failures.exit_code, self.args.no_input)
             }
         })
     }

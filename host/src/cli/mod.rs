@@ -62,11 +62,16 @@ pub fn main() -> ExitCode {
 
 fn run() -> Exit {
     let args: Vec<OsString> = std::env::args_os().collect();
-    let color = color_choice(&args);
-    let matches = Cli::command().color(color).try_get_matches_from(&args);
+    let exit = run_with(&args);
+    if counts_failures(&args) { exit.beside_counts() } else { exit }
+}
+
+fn run_with(args: &[OsString]) -> Exit {
+    let color = color_choice(args);
+    let matches = Cli::command().color(color).try_get_matches_from(args);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(e) => return exit_of_clap(&e, &args),
+        Err(e) => return exit_of_clap(&e, args),
     };
     let report = Report::new(&cli.talk);
     let done = match (cli.generate, cli.command) {
@@ -131,14 +136,27 @@ fn exit_of_clap(error: &clap::Error, args: &[OsString]) -> Exit {
 
 /// clap needs to know before it parses. Its `Auto` heeds `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` and whether there is a terminal, as we do.
 fn color_choice(args: &[OsString]) -> ColorChoice {
-    let given = args.iter().zip(args.iter().skip(1)).filter(|(flag, _)| *flag == "--color").map(|(_, value)| value);
-    let given: Vec<&str> = given.filter_map(|v| v.to_str()).collect();
-    let joined = args.iter().filter_map(|a| a.to_str()?.strip_prefix("--color="));
-    match given.into_iter().chain(joined).last() {
+    match last_given(args, "--color") {
         Some("always") => ColorChoice::Always,
         Some("never") => ColorChoice::Never,
         _ => ColorChoice::Auto,
     }
+}
+
+/// Whether the exit code is a number of failed tasks. A wrong command line has an exit code too, so that this is seen
+/// before the options are parsed.
+fn counts_failures(args: &[OsString]) -> bool {
+    args.get(1).is_some_and(|command| command == "map") && last_given(args, "--exit-code") == Some("count")
+}
+
+/// The value of an option as it is typed: `--option value` or `--option=value`. The last one counts.
+fn last_given<'a>(args: &'a [OsString], option: &str) -> Option<&'a str> {
+    let options = args.iter().take_while(|arg| *arg != "--");
+    let given = options.enumerate().filter_map(|(at, arg)| match arg.to_str()?.strip_prefix(option)? {
+        "" => args.get(at + 1)?.to_str(),
+        value => value.strip_prefix('='),
+    });
+    given.last()
 }
 
 /// Man pages and completions are made from the options themselves, so that they cannot lag behind.
@@ -185,5 +203,8 @@ mod tests {
         assert_eq!(choice(&["wpool", "map", "--color", "never"]), ColorChoice::Never);
         assert_eq!(choice(&["wpool", "--color=always", "map"]), ColorChoice::Always);
         assert_eq!(choice(&["wpool", "map", "--color"]), ColorChoice::Auto);
+        assert_eq!(choice(&["wpool", "--color=always", "map", "--color", "never"]), ColorChoice::Never);
+        assert_eq!(choice(&["wpool", "--color", "never", "map", "--color=always"]), ColorChoice::Always);
+        assert_eq!(choice(&["wpool", "map", "--colors=never", "--", "--color=never"]), ColorChoice::Auto);
     }
 }

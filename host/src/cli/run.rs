@@ -176,7 +176,7 @@ impl Drop for Passed {
 fn read_input(args: &RunArgs, limits: &Limits) -> Result<Vec<u8>, Failure> {
     let Some(path) = &args.input else { return Ok(Vec::new()) };
     let name = if input::is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() };
-    let cannot = |e: std::io::Error| Failure::new(Exit::Own, format!("cannot read {name}: {}", stdio::words(&e)));
+    let cannot = |e: std::io::Error| Failure::usage(format!("cannot read {name}: {}", stdio::words(&e)));
     let most = limits.input as u64;
     let mut bytes = Vec::new();
     let read = match input::is_stdin(path) {
@@ -185,7 +185,7 @@ fn read_input(args: &RunArgs, limits: &Limits) -> Result<Vec<u8>, Failure> {
     };
     read.map_err(cannot)?;
     match bytes.len() as u64 > most {
-        true => Err(Failure::new(Exit::Own, format!("{name} is over the limit of {most} bytes (--max-input)"))),
+        true => Err(Failure::usage(format!("{name} is over the limit of {most} bytes (--max-input)"))),
         false => Ok(bytes),
     }
 }
