@@ -427,9 +427,10 @@ pub(super) struct LogArgs {
     ///
     /// Nine columns as GNU parallel has them, with tabs between: Seq, Host, Starttime, JobRuntime, Send and Receive (bytes of record and
     /// result), Exitval, Signal, Command (the beginning of the record); then Kind (ok or the kind of error), Attempt, Rerun, Input, Module,
-    /// Export, Settings (digests of the record, of the module and of arguments, forms and grants), Fuel and Memory. A line is written when
-    /// its result has been, so that a run that was killed at any moment can be resumed. A log that is there is written over, a file that is
-    /// none is not.
+    /// Export, Settings (digests of the record, of the module and of arguments, forms and grants), Fuel, Memory and Output (where its result
+    /// ends: in a file, or in what this run has written into a pipe). A line is written when its result has been, so that a run that was
+    /// killed at any moment can be resumed; the last column's name goes on with the place of the last write of results. A log that is there
+    /// is written over, a file that is none is not.
     #[arg(long, value_name = "FILE", value_parser = LogFile::parser(), help_heading = "Log and resume")]
     pub(super) joblog: Option<LogFile>,
 
@@ -438,6 +439,9 @@ pub(super) struct LogArgs {
     /// Records are known by their content, wherever they stand in the input; of equal records as many are skipped as the log has. Numbers
     /// stay those of the input. Module, function, arguments and grants must be those of the log, and the input must begin with something
     /// that is in it; `=force` goes on all the same.
+    ///
+    /// Results go on in the same file with `>> FILE`: what a run that was killed had written and not logged is cut off its end, and run again.
+    /// In a pipe, or another file, such results come twice. A file that holds less than the log vouches for, as after `> FILE`, is an error.
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "same", hide_possible_values = true, requires = "joblog", conflicts_with_all = ["resume_failed", "retry_failed"], help_heading = "Log and resume")]
     pub(super) resume: Option<Match>,
 

@@ -56,6 +56,7 @@ impl Exit {
             Exit::Usage | Exit::Broken | Exit::Io | Exit::Halted => Exit::BesideCounts(100 + self.code()),
             Exit::Success
             | Exit::TasksFailed
+            | Exit::Open
             | Exit::FailedCount(_)
             | Exit::BesideCounts(_)
             | Exit::Guest(_)

@@ -395,7 +395,7 @@ impl Map<'_> {
         if let (Some(log), Some(label)) = (&mut self.log, &label)
             && !matches!(result, Err(TaskError::Broken { .. }))
         {
-            log.add(outcome, &result, label);
+            log.add(outcome, &result, label, self.output.pending().len());
         }
         if self.output.is_full() || self.log.as_ref().is_some_and(Writer::is_full) {
             self.flush();
@@ -407,9 +407,12 @@ impl Map<'_> {
         self.shared.labels.get(outcome.index()).unwrap_or_default()
     }
 
-    /// Results, then their lines in the job log.
+    /// Results, then their lines in the job log, which knows where the results will be.
     fn flush(&mut self) {
         let begun = Instant::now();
+        if let Some(log) = &mut self.log {
+            log.announce(self.output.pending());
+        }
         self.report.beside_progress(|| self.output.flush());
         self.writing += begun.elapsed();
         if let Some(log) = &mut self.log {

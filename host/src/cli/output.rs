@@ -125,6 +125,11 @@ impl Output {
         self.buffer.len() >= BUFFER_LEN
     }
 
+    /// What [`Output::flush`] will write.
+    pub(super) fn pending(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Writes out what there is. After the first error nothing more is tried: it is kept for the end.
     pub(super) fn flush(&mut self) {
         if self.error.is_none() && !self.buffer.is_empty() {

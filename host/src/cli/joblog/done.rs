@@ -110,7 +110,7 @@ pub(super) mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::line::HEADER;
+    use super::super::line::{Form, header};
     use super::*;
 
     fn identity() -> Identity {
@@ -118,7 +118,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::cli::joblog) fn log(tasks: &[(&str, &str, bool)]) -> Vec<u8> {
-        let mut text = HEADER.as_bytes().to_vec();
+        let mut text = header().into_bytes();
         for (at, (record, kind, rerun)) in tasks.iter().enumerate() {
             let line = Line {
                 seq: at as u64 + 1,
@@ -135,8 +135,9 @@ pub(super) mod tests {
                 input: InputDigest::of(record.as_bytes()),
                 fuel: None,
                 memory: None,
+                output: Some(at as u64 + 1),
             };
-            line.write(&identity(), &mut text);
+            line.write(&identity(), Form::Present, &mut text);
         }
         text
     }
@@ -190,7 +191,7 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_log_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300), headed in any::<bool>()) {
-            let start = if headed { HEADER } else { "" };
+            let start = if headed { header() } else { String::new() };
             let _read_or_refused = read(&[start.as_bytes(), &bytes].concat()[..], None);
         }
     }

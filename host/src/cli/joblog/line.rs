@@ -8,15 +8,60 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use super::place::Mark;
 use crate::escape::OneLine;
 
-/// The first line of every log.
-pub(super) const HEADER: &str = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tKind\tAttempt\tRerun\tInput\tModule\tExport\tSettings\tFuel\tMemory\n";
+/// The first line of a log up to its mark, which goes on until its newline.
+const HEADER_START: &str = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tKind\tAttempt\tRerun\tInput\tModule\tExport\tSettings\tFuel\tMemory\tOutput:";
+/// Where the mark is.
+pub(super) const MARK_AT: u64 = HEADER_START.len() as u64;
+/// The bytes of a first line.
+pub(super) const HEADER_LEN: usize = HEADER_START.len() + Mark::LEN + 1;
+/// The first line of the logs that had no column `Output`.
+pub(super) const HEADER_BEFORE: &str = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tKind\tAttempt\tRerun\tInput\tModule\tExport\tSettings\tFuel\tMemory\n";
 /// The first line of a log of GNU parallel.
 pub(super) const HEADER_OF_PARALLEL: &str =
     "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n";
 
-const COLUMNS: usize = 18;
+/// The columns of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Form {
+    /// All but the last: it was begun by an earlier version, and goes on as it is.
+    Before,
+    /// With `Output`.
+    #[default]
+    Present,
+}
+
+impl Form {
+    fn columns(self) -> usize {
+        match self {
+            Form::Before => 18,
+            Form::Present => 19,
+        }
+    }
+}
+
+/// The first line of a log that has marked nothing.
+pub(super) fn header() -> String {
+    format!("{HEADER_START}{}\n", Mark::text(None))
+}
+
+/// The form that a first line announces, and its mark.
+pub(super) fn read_header(line: &[u8]) -> Option<(Form, Option<Mark>)> {
+    if line == HEADER_BEFORE.as_bytes() {
+        return Some((Form::Before, None));
+    }
+    let mark = line.strip_prefix(HEADER_START.as_bytes())?.strip_suffix(b"\n")?;
+    Mark::parse(mark).map(|mark| (Form::Present, mark))
+}
+
+/// Whether a file that begins with `start` is a log, or nothing yet: it may be written over.
+pub(super) fn is_log(start: &[u8]) -> bool {
+    let headers = [HEADER_START, HEADER_BEFORE].map(str::as_bytes);
+    headers.iter().any(|header| start.starts_with(header) || header.starts_with(start))
+}
+
 /// What stands where nothing is known.
 const UNKNOWN: &str = "-";
 
@@ -117,6 +162,8 @@ pub(in crate::cli) struct Line<'a> {
     pub(in crate::cli) input: InputDigest,
     pub(in crate::cli) fuel: Option<u64>,
     pub(in crate::cli) memory: Option<u64>,
+    /// Where the result ends in the output: in a file, or in what the run has written into anything else.
+    pub(in crate::cli) output: Option<u64>,
 }
 
 /// The kind of a task that did not fail.
@@ -128,7 +175,7 @@ impl<'a> Line<'a> {
     }
 
     /// Formatted by hand: a million short tasks a second have a line each.
-    pub(super) fn write(&self, identity: &Identity, to: &mut Vec<u8>) {
+    pub(super) fn write(&self, identity: &Identity, form: Form, to: &mut Vec<u8>) {
         let mut row = Row(to);
         row.number(self.seq);
         row.text(":");
@@ -148,19 +195,23 @@ impl<'a> Line<'a> {
         row.text(&identity.settings);
         row.known(self.fuel);
         row.known(self.memory);
+        match form {
+            Form::Before => {}
+            Form::Present => row.known(self.output),
+        }
         row.end();
     }
 
     /// Reads a line, without its newline. The error says what is wrong with it.
-    pub(super) fn parse(line: &'a [u8]) -> Result<(Line<'a>, Identity<&'a str>), String> {
+    pub(super) fn parse(line: &'a [u8], form: Form) -> Result<(Line<'a>, Identity<&'a str>), String> {
         let text = std::str::from_utf8(line).map_err(|_| "is not text".to_owned())?;
         if text.contains(|c: char| c.is_control() && c != '\t') {
             return Err("has control characters in it".to_owned());
         }
-        let mut columns = Columns { names: HEADER.trim_end().split('\t'), rest: text.split('\t') };
-        let count = text.split('\t').count();
-        if count != COLUMNS {
-            return Err(format!("has {count} columns instead of {COLUMNS}"));
+        let mut columns = Columns { names: HEADER_START.split('\t'), rest: text.split('\t') };
+        let (count, columns_of_form) = (text.split('\t').count(), form.columns());
+        if count != columns_of_form {
+            return Err(format!("has {count} columns instead of {columns_of_form}"));
         }
         let seq = columns.read(|text| text.parse().ok().filter(|seq| *seq > 0))?;
         columns.read(|text| (!text.is_empty()).then_some(()))?;
@@ -180,6 +231,10 @@ impl<'a> Line<'a> {
         let export = columns.read(|text| (!text.is_empty()).then_some(text))?;
         let settings = columns.read(|text| is_hex(text).then_some(text))?;
         let (fuel, memory) = (columns.read(known)?, columns.read(known)?);
+        let output = match form {
+            Form::Before => None,
+            Form::Present => columns.read(known)?,
+        };
         let line = Line {
             seq,
             started,
@@ -195,6 +250,7 @@ impl<'a> Line<'a> {
             input,
             fuel,
             memory,
+            output,
         };
         Ok((line, Identity { module, export, settings }))
     }
@@ -261,6 +317,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn read<T>(&mut self, read: impl FnOnce(&'a str) -> Option<T>) -> Result<T, String> {
         let (name, text) = (self.names.next().unwrap_or_default(), self.rest.next().unwrap_or_default());
+        let name = name.trim_end_matches(':');
         read(text).ok_or_else(|| format!("has a wrong {name}: `{}`", text.chars().take(40).collect::<String>()))
     }
 
@@ -334,8 +391,10 @@ mod tests {
 
     #[test]
     fn the_header_names_every_column_and_begins_as_that_of_parallel() {
-        assert_eq!(HEADER.trim_end().split('\t').count(), COLUMNS);
-        assert!(HEADER.starts_with(HEADER_OF_PARALLEL.trim_end()));
+        assert_eq!(header().trim_end().split('\t').count(), Form::Present.columns());
+        assert_eq!(HEADER_BEFORE.trim_end().split('\t').count(), Form::Before.columns());
+        assert!(header().starts_with(HEADER_BEFORE.trim_end()) && header().starts_with(HEADER_OF_PARALLEL.trim_end()));
+        assert_eq!(header().len(), HEADER_LEN);
     }
 
     #[test]
@@ -355,18 +414,22 @@ mod tests {
             input: InputDigest::of(b"a\tb"),
             fuel: None,
             memory: Some(65536),
+            output: Some(77),
         };
+        let mut before = Vec::new();
+        line.write(&identity(), Form::Before, &mut before);
+        assert!(before.ends_with(b"\t-\t65536\n"));
         let mut text = Vec::new();
-        line.write(&identity(), &mut text);
+        line.write(&identity(), Form::Present, &mut text);
         let text = String::from_utf8(text).unwrap();
         assert!(text.starts_with("3\t:\t1700000000.042\t0.001500\t4\t0\t1\t9\ta\\tb\tworker-lost\t2\t0\t"), "{text}");
-        assert!(text.ends_with("\trun\t0123456789abcdef\t-\t65536\n"), "{text}");
+        assert!(text.ends_with("\trun\t0123456789abcdef\t-\t65536\t77\n"), "{text}");
     }
 
     #[test]
     fn wrong_columns_are_named() {
-        let good = format!("1\t:\t1.0\t0.1\t1\t1\t0\t0\ta\tok\t1\t0\t{}\tab\trun\tcd\t-\t-", "0".repeat(32));
-        assert!(Line::parse(good.as_bytes()).is_ok());
+        let good = format!("1\t:\t1.0\t0.1\t1\t1\t0\t0\ta\tok\t1\t0\t{}\tab\trun\tcd\t-\t-\t-", "0".repeat(32));
+        assert!(Line::parse(good.as_bytes(), Form::Present).is_ok());
         for (from, to, said) in [
             ("1\t:", "0\t:", "a wrong Seq: `0`"),
             ("1.0\t", "1.\t", "a wrong Starttime: `1.`"),
@@ -374,15 +437,17 @@ mod tests {
             ("\tok\t", "\tOK\t", "a wrong Kind: `OK`"),
             ("\tab\t", "\tAB\t", "a wrong Module: `AB`"),
             ("000\t", "00\t", "a wrong Input"),
-            ("\t-\t-", "\t-\t-\t-", "19 columns instead of 18"),
+            ("\t-\t-", "\t-\t-\t-", "20 columns instead of 19"),
+            ("\t-\t-\t-", "\t-\t-\t-1", "a wrong Output: `-1`"),
             ("\ta\t", "\ta\x1b[2J\t", "control characters"),
-            ("\t-\t-", "\t-", "17 columns"),
+            ("\t-\t-", "\t-", "18 columns"),
         ] {
             let wrong = good.replacen(from, to, 1);
-            let error = Line::parse(wrong.as_bytes()).unwrap_err();
+            let error = Line::parse(wrong.as_bytes(), Form::Present).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
-        assert_eq!(Line::parse(b"1\t\xff").unwrap_err(), "is not text");
+        assert_eq!(Line::parse(b"1\t\xff", Form::Present).unwrap_err(), "is not text");
+        assert!(Line::parse(good.as_bytes(), Form::Before).unwrap_err().contains("19 columns instead of 18"));
     }
 
     #[test]
@@ -401,25 +466,25 @@ mod tests {
             export in "\\PC+",
             kind in "[a-z-]+",
             (attempt, rerun, is_cut) in (any::<u32>(), any::<bool>(), any::<bool>()),
-            (fuel, memory) in (any::<Option<u64>>(), any::<Option<u64>>()),
+            (fuel, memory, output) in (any::<Option<u64>>(), any::<Option<u64>>(), any::<Option<u64>>()),
         ) {
             let identity = Identity { export: escaped(export.as_bytes(), false).into_owned(), ..identity() };
             let command = escaped(&record, is_cut);
             let line = Line {
                 seq, started: Duration::from_millis(started), took: Duration::from_micros(took), sent, received,
-                exitval, signal, command: &command, kind: &kind, attempt, rerun, input: InputDigest::of(&record), fuel, memory,
+                exitval, signal, command: &command, kind: &kind, attempt, rerun, input: InputDigest::of(&record), fuel, memory, output,
             };
             let mut text = Vec::new();
-            line.write(&identity, &mut text);
+            line.write(&identity, Form::Present, &mut text);
             prop_assert_eq!(text.pop(), Some(b'\n'));
-            let (read, of) = Line::parse(&text).unwrap();
+            let (read, of) = Line::parse(&text, Form::Present).unwrap();
             prop_assert_eq!(read, line);
             prop_assert_eq!(of.difference(&identity), None);
         }
 
         #[test]
         fn any_bytes_are_a_line_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _line_or_error = Line::parse(&bytes);
+            let _line_or_error = Line::parse(&bytes, Form::Present);
         }
     }
 }

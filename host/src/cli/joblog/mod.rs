@@ -2,22 +2,24 @@
 //!
 //! ```text
 //!   reader thread:  records ──Ledger──▶ those to run, with what the log will say of them (Fact)
-//!   main thread:    results ──▶ stdout, then their lines ──▶ log, then both to the disk
+//!   main thread:    place of results ──▶ log's header, results ──▶ stdout, their lines ──▶ log, then both to the disk
 //! ```
 //!
-//! Results go before their lines: a run that is killed at any moment has logged nothing that it has not delivered. What it had delivered
-//! and not logged, that of the write it was killed in, is run again. The log is never read while it is written, and nobody else writes it.
+//! Results go before their lines: a run that is killed at any moment has logged nothing that it has not delivered. What it
+//! had delivered and not logged, that of the write it was killed in, is cut off the output and run again. The log is never
+//! read while it is written, and nobody else writes it.
 
 mod done;
+mod ledger;
 mod line;
+mod place;
 mod read;
 mod summary;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::Range;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,10 +28,14 @@ use rustix::io::Errno;
 use rustix::process::{Flock, FlockType};
 use sha2::{Digest as _, Sha256};
 
-use self::done::{Done, Rule, Verdict};
+use self::done::Rule;
+use self::ledger::way_out;
+pub(super) use self::ledger::{Chosen, Fact, Ledger, Resumed};
+#[cfg(test)]
 pub(super) use self::line::InputDigest;
-use self::line::{HEADER, Identity, Line, escaped, hex};
-use self::read::{Extent, Refused, is_log, lines};
+use self::line::{Form, HEADER_LEN, Identity, Line, MARK_AT, escaped, header, hex, is_log};
+use self::place::{Mark, Place, Settled, Unsettled, reopen};
+use self::read::{Extent, Refused, lines};
 pub(super) use self::summary::report;
 use super::args::{LogArgs, Match};
 use super::exit::{Exit, Failure};
@@ -47,22 +53,28 @@ pub(crate) fn fuzz(data: &[u8]) {
     let Some((choice, data)) = data.split_first() else { return };
     let log = match choice % 2 {
         0 => data.to_vec(),
-        _ => [HEADER.as_bytes(), data].concat(),
+        _ => [header().as_bytes(), data].concat(),
     };
+    let form = if log.starts_with(line::HEADER_BEFORE.as_bytes()) { Form::Before } else { Form::Present };
     let written = |line: &Line<'_>, of: &Identity<&str>| {
         let [module, export, settings] = [of.module, of.export, of.settings].map(str::to_owned);
         let mut text = Vec::new();
-        line.write(&Identity { module, export, settings }, &mut text);
+        line.write(&Identity { module, export, settings }, form, &mut text);
         text
     };
     let read = lines(&log[..], |_, line, identity| {
         let text = written(line, identity);
-        let (again, of) = Line::parse(text.strip_suffix(b"\n").expect("a line ends")).expect("we read what we write");
+        let line = text.strip_suffix(b"\n").expect("a line ends");
+        let (again, of) = Line::parse(line, form).expect("we read what we write");
         assert_eq!(written(&again, &of), text);
         Ok(())
     });
     if let Ok(extent) = read {
         assert!(extent.whole + u64::from(extent.is_cut) <= log.len() as u64);
+        let vouched = extent.vouched();
+        if let place::Vouched::Until(mark, to) = vouched {
+            assert!((mark.from..=mark.to).contains(&to), "{vouched:?}");
+        }
     }
 }
 
@@ -70,8 +82,6 @@ pub(crate) fn fuzz(data: &[u8]) {
 const BUFFER_LEN: usize = 128 << 10;
 /// Writing through to the disk takes at most one part in this many of the time.
 const SYNC_SHARE: u32 = 20;
-/// Memory for records that are held back until one is found in the log.
-const HELD_MAX: usize = 1 << 20;
 
 /// A log that is ours to write, not begun yet.
 #[derive(Debug)]
@@ -80,6 +90,10 @@ pub(super) struct JobLog {
     file: File,
     is_file: bool,
     start: Start,
+    /// The same file, for its header alone: what is written goes where it should, and not behind the end.
+    marks: Option<File>,
+    /// The output.
+    place: Place,
 }
 
 /// How to begin.
@@ -132,7 +146,13 @@ impl JobLog {
         if is_file {
             lock(&file, report).map_err(|why| cannot(&why))?;
         }
-        Ok(Some(JobLog { path, file, is_file, start }))
+        // Closed at the end only, because that gives up the lock.
+        let marks = is_file.then(|| reopen(file.as_fd(), OpenOptions::new().write(true)).ok()).flatten();
+        let place = match marks {
+            Some(_) => Place::of(rustix::stdio::stdout(), rustix::stdio::stderr()),
+            None => Place::default(),
+        };
+        Ok(Some(JobLog { path, file, is_file, start, marks, place }))
     }
 
     /// Reads what there is, and begins to write. `Done` for a run that is resumed.
@@ -144,7 +164,7 @@ impl JobLog {
             Start::Over => {
                 let mut start = Vec::new();
                 if self.is_file {
-                    let read = (&self.file).take(HEADER.len() as u64).read_to_end(&mut start);
+                    let read = (&self.file).take(HEADER_LEN as u64).read_to_end(&mut start);
                     read.map_err(|e| refused(&Refused::Read(e).to_string()))?;
                 }
                 if !is_log(&start) {
@@ -161,7 +181,9 @@ impl JobLog {
                     e => refused(&e.to_string()),
                 })?;
                 report.detail(&format!("{}: {} tasks of earlier runs", self.path.display(), done.left()));
-                resumed = Some(Resumed { done, rule, proof: proof(how) });
+                resumed = Some(Resumed::new(done, rule, how));
+                let settled = self.place.settle(extent.vouched(), how == Match::Force);
+                tell(&settled.map_err(|e| refused(&unsettled(&e, rule)))?, report);
                 extent
             }
         };
@@ -172,6 +194,10 @@ impl JobLog {
             path: std::mem::take(&mut self.path),
             file: self.file,
             is_file: self.is_file,
+            form: extent.form,
+            len: extent.whole,
+            marks: self.marks.filter(|_| extent.form == Form::Present),
+            place: self.place,
             identity,
             buffer: Vec::new(),
             error: None,
@@ -182,13 +208,48 @@ impl JobLog {
             cut.map_err(|e| writer.failure(&e))?;
         }
         if extent.whole == 0 {
-            writer.buffer.extend_from_slice(HEADER.as_bytes());
+            writer.buffer.extend_from_slice(header().as_bytes());
             writer.write();
         }
+        // Lines of this run are not taken for those of the results that an earlier one has marked.
+        writer.mark(writer.place.mark(writer.len));
         match writer.error.take() {
             Some(e) => Err(writer.failure(&e)),
             None => Ok((writer, resumed)),
         }
+    }
+}
+
+/// Says what has become of the output, if that is of interest.
+fn tell(settled: &Settled, report: &Report) {
+    match settled {
+        Settled::AsItIs => {}
+        Settled::Cut { from, to } => report.note(&format!(
+            "wpool: the output was cut from {from} to {to} bytes: what lay behind is not in the job log, and is run again"
+        )),
+        Settled::Elsewhere { to } => report.warn(&format!(
+            "the output is not that of the run before, which may have more than the {to} bytes that the job log vouches \
+             for: what lies behind them is run again"
+        )),
+        Settled::Changed => report.warn(
+            "the output, or the job log, has been changed by something else: nothing is cut off, and results may be cut \
+             short or come twice where the run before ended",
+        ),
+    }
+}
+
+/// Why the output cannot be gone on with, and what to do.
+fn unsettled(unsettled: &Unsettled, rule: Rule) -> String {
+    let option = rule.option();
+    match unsettled {
+        Unsettled::Shorter { len, to } => format!(
+            "it vouches for {to} bytes of results, of which the output has {len} (`>` empties a file, `>>` goes on behind \
+             what it holds); {option}=force goes on all the same, without {option} all is done anew"
+        ),
+        Unsettled::Cut { to, error } => format!(
+            "the output cannot be cut to the {to} bytes that it vouches for: {}; another output can be gone on with",
+            stdio::words(error)
+        ),
     }
 }
 
@@ -243,6 +304,11 @@ pub(super) struct Writer {
     path: PathBuf,
     file: File,
     is_file: bool,
+    form: Form,
+    /// Bytes of it.
+    len: u64,
+    marks: Option<File>,
+    place: Place,
     identity: Identity,
     buffer: Vec<u8>,
     error: Option<io::Error>,
@@ -267,8 +333,15 @@ impl Synced {
 }
 
 impl Writer {
-    /// Adds the line of a task that is done, to be written out behind its result.
-    pub(super) fn add(&mut self, outcome: &Outcome<'_>, result: &Result<&[u8], TaskError>, label: &Label) {
+    /// Adds the line of a task that is done, to be written out behind its result. `pending`: bytes of results that are not
+    /// written yet, its own at their end.
+    pub(super) fn add(
+        &mut self,
+        outcome: &Outcome<'_>,
+        result: &Result<&[u8], TaskError>,
+        label: &Label,
+        pending: usize,
+    ) {
         let Some(fact) = label.fact else { return };
         let took = outcome.took().unwrap_or_default();
         let ended = outcome.ended().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -289,8 +362,9 @@ impl Writer {
             input: fact.digest,
             fuel: outcome.fuel(),
             memory: outcome.mem_peak(),
+            output: Some(self.place.end(pending)),
         };
-        line.write(&self.identity, &mut self.buffer);
+        line.write(&self.identity, self.form, &mut self.buffer);
     }
 
     /// Whether enough has come together to be written out.
@@ -298,8 +372,28 @@ impl Writer {
         self.buffer.len() >= BUFFER_LEN
     }
 
+    /// Marks the place of results that are about to be written.
+    pub(super) fn announce(&mut self, results: &[u8]) {
+        if !results.is_empty() {
+            let mark = self.place.announce(results, self.len);
+            if mark.is_some() {
+                self.mark(mark);
+            }
+        }
+    }
+
+    /// Puts a mark into the header, or none.
+    fn mark(&mut self, mark: Option<Mark>) {
+        if let (Some(marks), None) = (&self.marks, &self.error) {
+            self.error = marks.write_all_at(Mark::text(mark).as_bytes(), MARK_AT).err();
+        }
+    }
+
     /// Writes out what there is; the results are out. After the first error nothing more is tried.
     pub(super) fn flush(&mut self) {
+        if !self.place.arrived() {
+            self.mark(None);
+        }
         if !self.buffer.is_empty() {
             self.write();
             if self.synced.is_due() {
@@ -316,6 +410,7 @@ impl Writer {
     fn write(&mut self) {
         if self.error.is_none() {
             self.error = stdio::write_all(self.file.as_fd(), &self.buffer).err();
+            self.len += self.buffer.len() as u64;
         }
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_LEN * 8);
@@ -364,244 +459,9 @@ fn ended_with(error: Option<&TaskError>) -> (u8, u8) {
     }
 }
 
-/// What the log will say of a record, as soon as it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fact {
-    pub(super) digest: InputDigest,
-    /// Bytes of the whole record.
-    pub(super) len: u64,
-    pub(super) is_rerun: bool,
-}
-
-/// The tasks of a log that is resumed, and what they mean.
-#[derive(Debug)]
-pub(super) struct Resumed {
-    done: Done,
-    rule: Rule,
-    proof: Proof,
-}
-
-/// Whether the log is one of this input.
-#[derive(Debug)]
-enum Proof {
-    /// No record of the log has been seen. All are held back, in so much memory: nothing may run yet.
-    None(Vec<Held>, usize),
-    /// One has been seen, or it does not matter.
-    Given,
-}
-
-fn proof(how: Match) -> Proof {
-    match how {
-        Match::Same => Proof::None(Vec::new(), 0),
-        Match::Force => Proof::Given,
-    }
-}
-
-/// Records that wait.
-#[derive(Debug)]
-struct Held {
-    bytes: Vec<u8>,
-    bounds: Vec<Range<usize>>,
-}
-
-/// Decides which records are run, and numbers them.
-#[derive(Debug)]
-pub(super) struct Ledger {
-    resumed: Option<Resumed>,
-    /// Records so far.
-    number: u64,
-    pub(super) skipped: u64,
-    /// Of these, those that have failed before.
-    pub(super) skipped_failed: u64,
-    chosen: Chosen,
-}
-
-/// Records to run, in their bytes: place, number, and what the log will say.
-#[derive(Debug, Default)]
-pub(super) struct Chosen {
-    pub(super) bounds: Vec<Range<usize>>,
-    pub(super) numbers: Vec<u64>,
-    pub(super) facts: Vec<Fact>,
-}
-
-/// None of the first records of the input, or of all, is in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OtherInput {
-    records: u64,
-    rule: Rule,
-}
-
-impl std::fmt::Display for OtherInput {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let records = match self.records {
-            1 => "the first record".to_owned(),
-            count => format!("any of the first {count} records"),
-        };
-        write!(f, "the job log is of another input: it does not have {records}{}", way_out(self.rule))
-    }
-}
-
-/// What to do about a log of another run.
-fn way_out(rule: Rule) -> String {
-    format!("; {}=force takes its tasks for done all the same, another --joblog begins anew", rule.option())
-}
-
-impl Ledger {
-    pub(super) fn new(resumed: Option<Resumed>) -> Ledger {
-        let resumed = resumed.map(|resumed| match resumed.done.left() {
-            // An empty log is of any input.
-            0 => Resumed { proof: Proof::Given, ..resumed },
-            _ => resumed,
-        });
-        Ledger { resumed, number: 0, skipped: 0, skipped_failed: 0, chosen: Chosen::default() }
-    }
-
-    /// Takes records in, and gives to `run` those that are to be run: now, or when it is known that the log is one of theirs.
-    pub(super) fn take<E>(
-        &mut self,
-        bytes: &[u8],
-        bounds: &[Range<usize>],
-        run: &mut impl FnMut(&[u8], &Chosen) -> Result<(), E>,
-    ) -> Result<Result<(), OtherInput>, E> {
-        let Some(Resumed { done, proof: Proof::None(held, memory), .. }) = &mut self.resumed else {
-            return self.choose(bytes, bounds, run).map(Ok);
-        };
-        if bounds.iter().any(|bound| done.contains(InputDigest::of(&bytes[bound.clone()]))) {
-            let held = std::mem::take(held);
-            self.resumed.iter_mut().for_each(|resumed| resumed.proof = Proof::Given);
-            for Held { bytes, bounds } in &held {
-                self.choose(bytes, bounds, run)?;
-            }
-            return self.choose(bytes, bounds, run).map(Ok);
-        }
-        let (start, end) = (bounds.first().map_or(0, |b| b.start), bounds.last().map_or(0, |b| b.end));
-        let moved = bounds.iter().map(|b| b.start - start..b.end - start).collect();
-        held.push(Held { bytes: bytes[start..end].to_vec(), bounds: moved });
-        *memory += end - start + size_of_val(bounds);
-        let is_enough = *memory > HELD_MAX;
-        Ok(if is_enough { self.proven() } else { Ok(()) })
-    }
-
-    /// Whether the log is one of the input. To be asked at its end.
-    pub(super) fn proven(&self) -> Result<(), OtherInput> {
-        match &self.resumed {
-            Some(Resumed { proof: Proof::None(held, _), rule, .. }) if !held.is_empty() => {
-                let records = held.iter().map(|held| held.bounds.len() as u64).sum();
-                Err(OtherInput { records, rule: *rule })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Tasks of the log that no record was found for.
-    pub(super) fn left(&self) -> u64 {
-        self.resumed.as_ref().map_or(0, |resumed| resumed.done.left())
-    }
-
-    fn choose<E>(
-        &mut self,
-        bytes: &[u8],
-        bounds: &[Range<usize>],
-        run: &mut impl FnMut(&[u8], &Chosen) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Chosen { bounds: kept, numbers, facts } = &mut self.chosen;
-        kept.clear();
-        numbers.clear();
-        facts.clear();
-        for bound in bounds {
-            let record = &bytes[bound.clone()];
-            let digest = InputDigest::of(record);
-            let verdict = self.resumed.as_mut().map_or(Verdict::Run, |log| log.done.verdict(log.rule, digest));
-            match verdict {
-                Verdict::Skip => self.skipped += 1,
-                Verdict::SkipFailed => {
-                    self.skipped += 1;
-                    self.skipped_failed += 1;
-                }
-                Verdict::Run | Verdict::RunAgain => {
-                    kept.push(bound.clone());
-                    numbers.push(self.number);
-                    let is_rerun = verdict == Verdict::RunAgain;
-                    facts.push(Fact { digest, len: record.len() as u64, is_rerun });
-                }
-            }
-            self.number += 1;
-        }
-        match self.chosen.bounds.is_empty() {
-            true => Ok(()),
-            false => run(bytes, &self.chosen),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn ledger(done: &[&str], how: Match) -> Ledger {
-        let mut text = HEADER.as_bytes().to_vec();
-        let identity = Identity { module: "ab".to_owned(), export: "run".to_owned(), settings: "cd".to_owned() };
-        for record in done {
-            let line = Line {
-                seq: 1,
-                started: Duration::ZERO,
-                took: Duration::ZERO,
-                sent: 0,
-                received: 0,
-                exitval: 0,
-                signal: 0,
-                command: "",
-                kind: line::OK,
-                attempt: 1,
-                rerun: false,
-                input: InputDigest::of(record.as_bytes()),
-                fuel: None,
-                memory: None,
-            };
-            line.write(&identity, &mut text);
-        }
-        let done = done::read(&text[..], None).unwrap().0;
-        Ledger::new(Some(Resumed { done, rule: Rule::New, proof: proof(how) }))
-    }
-
-    /// Gives one record after the other, and gathers what is run, with its number.
-    fn run(ledger: &mut Ledger, records: &[&str]) -> Result<Vec<(u64, String)>, OtherInput> {
-        let mut ran = Vec::new();
-        for record in records {
-            let mut each = |bytes: &[u8], chosen: &Chosen| {
-                for (bound, number) in chosen.bounds.iter().zip(&chosen.numbers) {
-                    ran.push((*number, String::from_utf8(bytes[bound.clone()].to_vec()).unwrap()));
-                }
-                Ok::<(), std::convert::Infallible>(())
-            };
-            let bound = 1..record.len() + 1;
-            let bounds = std::slice::from_ref(&bound);
-            let Ok(known) = ledger.take(format!("-{record}-").as_bytes(), bounds, &mut each);
-            known?;
-        }
-        ledger.proven().map(|()| ran)
-    }
-
-    #[test]
-    fn records_that_are_done_are_left_out_and_the_others_keep_their_numbers() {
-        let mut ledger = ledger(&["a", "b", "a"], Match::Same);
-        let ran = run(&mut ledger, &["x", "y", "a", "b", "z", "a", "a"]).unwrap();
-        let expected = [(0, "x"), (1, "y"), (4, "z"), (6, "a")].map(|(n, r)| (n, r.to_owned()));
-        assert_eq!((ran, ledger.skipped, ledger.left()), (expected.to_vec(), 3, 0));
-    }
-
-    #[test]
-    fn f83_nothing_runs_of_an_input_that_has_no_record_in_common_with_the_log() {
-        assert_eq!(run(&mut ledger(&["a"], Match::Same), &["x", "y"]), Err(OtherInput { records: 2, rule: Rule::New }));
-        let long = "x".repeat(HELD_MAX);
-        assert_eq!(
-            run(&mut ledger(&["a"], Match::Same), &["x", &long, "a"]),
-            Err(OtherInput { records: 2, rule: Rule::New })
-        );
-        assert_eq!(run(&mut ledger(&["a"], Match::Force), &["x"]), Ok(vec![(0, "x".to_owned())]));
-        assert_eq!(run(&mut ledger(&[], Match::Same), &["x"]), Ok(vec![(0, "x".to_owned())]));
-        assert_eq!(run(&mut ledger(&["a"], Match::Same), &[]), Ok(vec![]));
-    }
 
     #[test]
     fn a_failure_has_an_exit_value_or_a_signal_as_parallel_gives_them() {

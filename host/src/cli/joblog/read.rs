@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::line::{HEADER, HEADER_OF_PARALLEL, Identity, Line};
+use super::line::{Form, HEADER_OF_PARALLEL, Identity, Line, is_log, read_header};
+use super::place::{Mark, Vouched};
 use crate::cli::stdio;
 
 /// No line is longer: ours have short columns, but a function's name may be of any length. A file without newlines is not read whole.
@@ -15,6 +16,29 @@ pub(super) struct Extent {
     pub(super) whole: u64,
     /// There is the beginning of a line behind them: the program was killed, or the disk was full.
     pub(super) is_cut: bool,
+    pub(super) form: Form,
+    mark: Option<Mark>,
+    /// The mark is where a line begins.
+    mark_is_bound: bool,
+    /// Where the last line begins, and its result ends.
+    last: Option<(u64, Option<u64>)>,
+}
+
+impl Extent {
+    /// What of the output belongs to the lines that there are.
+    pub(super) fn vouched(&self) -> Vouched {
+        let Some(mark) = self.mark else { return Vouched::Nothing };
+        let within = |end: &u64| (mark.from..=mark.to).contains(end);
+        match self.last {
+            _ if !self.mark_is_bound && mark.log != self.whole => Vouched::Unclear,
+            Some((at, end)) if at >= mark.log => {
+                end.filter(within).map_or(Vouched::Unclear, |end| Vouched::Until(mark, end))
+            }
+            // No line behind the mark, but one that is of its results: lines before it are gone.
+            Some((_, Some(end))) if end > mark.from && end <= mark.to => Vouched::Unclear,
+            Some(_) | None => Vouched::Until(mark, mark.from),
+        }
+    }
 }
 
 /// Why a file is not taken for a log, or not for one of this run.
@@ -64,9 +88,12 @@ pub(super) fn lines(
         bytes.clear();
         log.by_ref().take(LINE_MAX).read_until(b'\n', &mut bytes).map_err(Refused::Read)?;
         let whole = bytes.strip_suffix(b"\n");
+        if let (1, Some((form, mark))) = (number, read_header(&bytes)) {
+            extent = Extent { whole: bytes.len() as u64, form, mark, ..extent };
+            continue;
+        }
         match (number, whole) {
             (_, None) if bytes.is_empty() => break,
-            (1, _) if bytes == HEADER.as_bytes() => {}
             (1, None) if is_log(&bytes) => extent.is_cut = true,
             (1, _) if bytes == HEADER_OF_PARALLEL.as_bytes() => return Err(Refused::OfParallel),
             (1, _) => return Err(Refused::NotALog),
@@ -75,8 +102,11 @@ pub(super) fn lines(
             }
             (_, None) => extent.is_cut = true,
             (_, Some(whole)) => {
-                let (line, identity) = Line::parse(whole).map_err(|wrong| Refused::Line { number, wrong })?;
+                let wrong = |wrong| Refused::Line { number, wrong };
+                let (line, identity) = Line::parse(whole, extent.form).map_err(wrong)?;
                 each(number, &line, &identity)?;
+                extent.mark_is_bound |= extent.mark.is_some_and(|mark| mark.log == extent.whole);
+                extent.last = Some((extent.whole, line.output));
             }
         }
         match extent.is_cut {
@@ -85,11 +115,6 @@ pub(super) fn lines(
         }
     }
     Ok(extent)
-}
-
-/// Whether a file that begins with `start` is a log, or nothing yet: it may be written over.
-pub(super) fn is_log(start: &[u8]) -> bool {
-    start.starts_with(HEADER.as_bytes()) || HEADER.as_bytes().starts_with(start)
 }
 
 #[cfg(test)]
