@@ -71,7 +71,10 @@ mod worker;
 pub use context::{StartMethod, init, while_stopped};
 pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
 pub use limits::{CompileLimits, Isolation, Limit, Limits};
-pub use module::{Digest, Export, Grant, Import, Module, ModuleInfo, ModuleKind, ModuleLoader, Role, TargetError};
+pub use module::{
+    CacheLimits, CachedModule, Digest, Export, Grant, Import, Module, ModuleInfo, ModuleKind, ModuleLoader, Role,
+    TargetError,
+};
 pub use policy::{Clock, DirAccess, Policy, Random};
 pub use pool::{
     AsyncResult, Backoff, Func, Halt, HaltError, HaltOn, HaltWhen, Imap, ImapUnordered, Inputs, Outcome, Outcomes,

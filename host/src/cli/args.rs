@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::parse::{
     DirArg, Jobs, RetryKind, clock, count, delimiter, dir, duration, name_and_value, payload_size, random, retry_kind,
@@ -147,6 +147,8 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     /// Compile modules into the cache and print where they are
     Compile(CompileArgs),
+    /// List the modules in the cache, remove them, or print where it is
+    Cache(CacheCommandArgs),
     /// Sum up a job log that `map --joblog` has written
     Report(ReportArgs),
     /// Show what this machine offers, and what is enforced in processes of each kind; exit code 1: not all that must be
@@ -164,9 +166,24 @@ pub(super) struct CacheArgs {
     #[arg(long, help_heading = "Module cache")]
     pub(super) no_cache: bool,
 
+    #[command(flatten)]
+    pub(super) place: CachePlaceArgs,
+}
+
+/// Where the cache is, and what it may hold.
+#[derive(Debug, Clone, Args)]
+pub(super) struct CachePlaceArgs {
     /// Keep compiled modules in this directory [default: $XDG_CACHE_HOME/wpool or ~/.cache/wpool]
-    #[arg(long, value_name = "DIR", value_parser = maybe_empty_path(), env = "WPOOL_CACHE_DIR", hide_env_values = true, help_heading = "Module cache")]
+    #[arg(long, value_name = "DIR", value_parser = maybe_empty_path(), env = "WPOOL_CACHE_DIR", hide_env_values = true, global = true, help_heading = "Module cache")]
     pub(super) cache_dir: Option<PathBuf>,
+
+    /// Bytes of all that is in the cache; what was used longest ago is removed when something is added; 0 for no limit [default: 2G]
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "WPOOL_CACHE_SIZE", hide_env_values = true, global = true, help_heading = "Module cache")]
+    pub(super) cache_size: Option<u64>,
+
+    /// How long a module stays in the cache that is not used; 0 for no limit [default: 30d]
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "WPOOL_CACHE_AGE", hide_env_values = true, global = true, help_heading = "Module cache")]
+    pub(super) cache_age: Option<Duration>,
 }
 
 /// What compiling a module may take, which is done if the cache does not have it.
@@ -831,6 +848,40 @@ pub(super) struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct CacheCommandArgs {
+    #[command(subcommand)]
+    pub(super) what: Option<CacheCommand>,
+
+    #[command(flatten)]
+    pub(super) cache: CachePlaceArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CacheCommand {
+    /// One line for each: digest of the module, size, last use, name of its file, with tabs between (the default)
+    List,
+    /// Remove what has not been used for long, and what is too much
+    Clean(CleanArgs),
+    /// Print where the cache is
+    Dir,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CleanArgs {
+    /// Remove everything
+    #[arg(long, conflicts_with_all = ["older_than", "max_size"])]
+    pub(super) all: bool,
+
+    /// Remove what has not been used for this time: 30d, 12h [default: that of --cache-age]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) older_than: Option<Duration>,
+
+    /// Remove what was used longest ago until no more than this is left: 1G [default: that of --cache-size]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) max_size: Option<u64>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct ReportArgs {
     /// The job log; that of a run that is under way, too
     pub(super) log: PathBuf,
@@ -848,9 +899,8 @@ pub(super) struct CompileArgs {
     #[arg(required = true)]
     pub(super) modules: Vec<PathBuf>,
 
-    /// Keep compiled modules in this directory [default: $XDG_CACHE_HOME/wpool or ~/.cache/wpool]
-    #[arg(long, value_name = "DIR", value_parser = maybe_empty_path(), env = "WPOOL_CACHE_DIR", hide_env_values = true, action = ArgAction::Set)]
-    pub(super) cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) cache: CachePlaceArgs,
 
     #[command(flatten)]
     pub(super) compiler: CompilerArgs,

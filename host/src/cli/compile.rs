@@ -8,7 +8,7 @@ use super::settings;
 use crate::escape::OneLine;
 
 pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> {
-    let cache = CacheArgs { no_cache: false, cache_dir: args.cache_dir.clone() };
+    let cache = CacheArgs { no_cache: false, place: args.cache.clone() };
     let loader = settings::loader(&cache, &args.compiler, &args.sandbox);
     // One that is refused does not stop the others; the first problem is the exit code.
     let mut exit = Exit::Success;

@@ -1,13 +1,14 @@
 //! The command line: flags become settings, settings one library call, and its outcome text and an exit code.
 //!
 //! ```text
-//!   args ──▶ settings ──▶ map | call | run | inspect | compile | report | doctor ──▶ exit
+//!   args ──▶ settings ──▶ map | call | run | inspect | compile | cache | report | doctor ──▶ exit
 //!                          input ▲   ▼ output (stdout: data)   report (stderr: talk)
 //! ```
 //!
 //! Nothing here does what an embedder could not do with the library.
 
 mod args;
+mod cache;
 mod call;
 mod compile;
 mod doctor;
@@ -102,6 +103,7 @@ fn dispatch(command: Command, report: &Report) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(&args, report),
         Command::Inspect(args) => inspect::run(&args, report),
         Command::Compile(args) => compile::run(&args, report),
+        Command::Cache(args) => cache::run(&args, report),
         Command::Report(args) => joblog::report(&args.log),
         Command::Doctor(args) => doctor::run(&args),
     }

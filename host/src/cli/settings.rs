@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::{
-    AsArgs, CacheArgs, CompilerArgs, FailureArgs, Form, GrantArgs, Growth, LimitArgs, MapArgs, ModuleArgs, SandboxArgs,
-    Start, TargetArgs,
+    AsArgs, CacheArgs, CachePlaceArgs, CompilerArgs, FailureArgs, Form, GrantArgs, Growth, LimitArgs, MapArgs,
+    ModuleArgs, SandboxArgs, Start, TargetArgs,
 };
 use super::exit::Failure;
 use super::parse::{DirArg, Jobs, TIME_MAX};
@@ -15,7 +15,7 @@ use super::report::Report;
 use crate::context::StartMethod;
 use crate::error::{BuildError, ModuleError};
 use crate::limits::{CompileLimits, Isolation, Limits};
-use crate::module::{Module, ModuleLoader, Role};
+use crate::module::{CacheLimits, Module, ModuleLoader, Role};
 use crate::policy::Policy;
 use crate::pool::{Backoff, Halt, HaltOn, HaltWhen, Pool, PoolBuilder};
 use crate::target::{CommandInput, Format, Target, wave_or_text};
@@ -51,11 +51,27 @@ pub(super) fn loader(args: &CacheArgs, compiler: &CompilerArgs, sandbox: &Sandbo
         limits.memory = memory.get();
     }
     let loader = Module::loader().sandbox(sandbox.choice).compile_limits(limits);
+    if args.no_cache { loader.no_cache() } else { with_cache(loader, &args.place) }
+}
+
+/// With the cache that was asked for.
+pub(super) fn with_cache(loader: ModuleLoader, args: &CachePlaceArgs) -> ModuleLoader {
+    let loader = loader.cache_limits(cache_limits(args));
     match &args.cache_dir {
-        _ if args.no_cache => loader.no_cache(),
         Some(dir) if !dir.as_os_str().is_empty() => loader.cache_dir(dir),
         _ => loader,
     }
+}
+
+pub(super) fn cache_limits(args: &CachePlaceArgs) -> CacheLimits {
+    let mut limits = CacheLimits::default();
+    if let Some(size) = args.cache_size {
+        limits.size = if size == 0 { u64::MAX } else { size };
+    }
+    if let Some(age) = args.cache_age {
+        limits.unused = if age.is_zero() { Duration::MAX } else { age };
+    }
+    limits
 }
 
 /// The function with its fixed arguments. `argv`: those of a command that come before `--arg`.

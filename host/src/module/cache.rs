@@ -16,6 +16,7 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::shelf::{self, CacheLimits};
 use super::{Codegen, Digest, ModuleInfo};
 
 /// No file takes so long to write.
@@ -46,6 +47,15 @@ pub(super) struct Hit {
 struct Entry {
     mac: String,
     info: ModuleInfo,
+    /// Of the file that the module was. For the eye only: the MAC does not cover it.
+    #[serde(default)]
+    name: Option<String>,
+}
+
+/// The name in an entry.
+pub(super) fn name_in(path: &Path) -> Option<String> {
+    let entry: Entry = serde_json::from_slice(&read_entry(path).ok()?).ok()?;
+    entry.name
 }
 
 impl Cache {
@@ -76,7 +86,10 @@ impl Cache {
     pub(super) fn get(&self, digest: Digest, codegen: Codegen, warnings: &mut Vec<String>) -> Option<Hit> {
         let (artefact, entry) = self.paths(digest, codegen);
         match self.read(digest, codegen, &artefact, &entry) {
-            Ok(hit) => Some(hit),
+            Ok(hit) => {
+                shelf::note_use(&entry);
+                Some(hit)
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => {
                 warnings.push(format!("{} is not used and will be replaced: {e}", entry.display()));
@@ -110,15 +123,24 @@ impl Cache {
     }
 
     /// Adds an entry. Whoever reads at the same time sees all of it or nothing.
-    pub(super) fn put(&self, digest: Digest, info: &ModuleInfo, artefact: &OwnedFd) -> io::Result<PathBuf> {
+    pub(super) fn put(
+        &self,
+        digest: Digest,
+        info: &ModuleInfo,
+        artefact: &OwnedFd,
+        name: Option<&str>,
+        limits: CacheLimits,
+    ) -> io::Result<PathBuf> {
         let (artefact_path, entry_path) = self.paths(digest, info.codegen);
         let artefact = File::from(artefact.try_clone()?);
         let mac = self.mac(digest, info, &artefact)?;
-        let entry = Entry { mac: hex(&mac.finalize().into_bytes()), info: info.clone() };
+        let entry = Entry { mac: hex(&mac.finalize().into_bytes()), info: info.clone(), name: name.map(str::to_owned) };
         sweep(&self.dir);
         // The artefact first: an entry without its artefact is a miss, an artefact without entry is nothing.
         self.publish(&artefact_path, |file| for_each_block(&artefact, |block| file.write_all(block)))?;
         self.publish(&entry_path, |file| file.write_all(&serde_json::to_vec(&entry)?))?;
+        // What cannot be removed now is removed with the next.
+        let _some_or_none = shelf::clean(&self.dir, limits, Some(&artefact_path));
         Ok(artefact_path)
     }
 
@@ -169,12 +191,12 @@ pub(super) fn fuzz_entry(data: &[u8]) {
     let artefact = File::open("/dev/null").expect("there is a /dev/null");
     let verified = cache.verified(Digest([7; 32]), Codegen::default(), data, &artefact);
     assert!(verified.is_err(), "nobody can make an entry without the key");
-    if let Ok(Entry { mac, info }) = serde_json::from_slice(data) {
+    if let Ok(Entry { mac, info, .. }) = serde_json::from_slice(data) {
         if let Some(bytes) = unhex(&mac) {
             assert_eq!(hex(&bytes), mac.to_ascii_lowercase());
         }
-        let written =
-            serde_json::to_vec(&Entry { mac: String::new(), info: info.clone() }).expect("entries have a JSON form");
+        let written = serde_json::to_vec(&Entry { mac: String::new(), info: info.clone(), name: None })
+            .expect("entries have a JSON form");
         let read: Entry = serde_json::from_slice(&written).expect("what we write we can read");
         assert!(read.info == info);
     }
@@ -293,7 +315,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     // Digits only: a number may have a sign.
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
@@ -326,7 +348,7 @@ mod tests {
     fn filled() -> (tempfile::TempDir, Cache, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open(&dir.path().join("cache")).unwrap();
-        let path = cache.put(DIGEST, &info(), &artefact(b"machine code")).unwrap();
+        let path = cache.put(DIGEST, &info(), &artefact(b"machine code"), None, CacheLimits::default()).unwrap();
         (dir, cache, path)
     }
 
@@ -367,7 +389,7 @@ mod tests {
         misses_with(&cache, DIGEST, "damaged");
         overwrite(&path, b"machine c0de");
         misses_with(&cache, DIGEST, "damaged");
-        cache.put(DIGEST, &info(), &artefact(b"machine code")).unwrap();
+        cache.put(DIGEST, &info(), &artefact(b"machine code"), None, CacheLimits::default()).unwrap();
         assert!(cache.get(DIGEST, Codegen::default(), &mut vec![]).is_some());
     }
 
@@ -377,7 +399,7 @@ mod tests {
         let codegen = Codegen { fuel: true, deterministic: false };
         assert!(cache.get(DIGEST, codegen, &mut vec![]).is_none());
         let metered = ModuleInfo { codegen, ..info() };
-        cache.put(DIGEST, &metered, &artefact(b"counting machine code")).unwrap();
+        cache.put(DIGEST, &metered, &artefact(b"counting machine code"), None, CacheLimits::default()).unwrap();
         assert_eq!(cache.get(DIGEST, codegen, &mut vec![]).unwrap().info, metered);
         assert_eq!(cache.get(DIGEST, Codegen::default(), &mut vec![]).unwrap().info, info());
     }

@@ -4,6 +4,7 @@ mod cache;
 mod codegen;
 mod compile;
 mod info;
+mod shelf;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use self::cache::Cache;
 pub(crate) use self::codegen::Codegen;
 pub use self::info::{Export, Grant, Import, ModuleInfo, ModuleKind, Role, TargetError};
+pub use self::shelf::{CacheLimits, CachedModule};
 use crate::context::server::ForkServers;
 use crate::context::{Early, Program};
 use crate::error::ModuleError;
@@ -151,6 +153,8 @@ impl Module {
     pub fn loader() -> ModuleLoader {
         ModuleLoader {
             cache: CacheChoice::Default,
+            cache_limits: CacheLimits::default(),
+            name: None,
             program: None,
             sandbox: Sandbox::Default,
             codegen: Codegen::default(),
@@ -329,6 +333,9 @@ enum CacheChoice {
 #[derive(Debug, Clone)]
 pub struct ModuleLoader {
     cache: CacheChoice,
+    cache_limits: CacheLimits,
+    /// Of the module's file, to know it by in the cache.
+    name: Option<String>,
     program: Option<PathBuf>,
     sandbox: Sandbox,
     codegen: Codegen,
@@ -380,6 +387,84 @@ impl ModuleLoader {
     pub fn no_cache(mut self) -> Self {
         self.cache = CacheChoice::Off;
         self
+    }
+
+    /// What the cache may hold from now on. [`CacheLimits`] has an example.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut limits = wpool::CacheLimits::default();
+    /// limits.unused = std::time::Duration::from_secs(7 * 24 * 3600);
+    /// let loader = wpool::Module::loader().cache_limits(limits);
+    /// # let _ = loader;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn cache_limits(mut self, limits: CacheLimits) -> Self {
+        self.cache_limits = limits;
+        self
+    }
+
+    /// Where the cache is, or would be; `None` if there is none.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let loader = wpool::Module::loader().cache_dir("/var/cache/app");
+    /// assert_eq!(loader.cache_path(), Some("/var/cache/app".into()));
+    /// assert_eq!(loader.no_cache().cache_path(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cache_path(&self) -> Option<PathBuf> {
+        match &self.cache {
+            CacheChoice::Off => None,
+            CacheChoice::Dir(dir) => Some(dir.clone()),
+            CacheChoice::Default => cache::default_dir(),
+        }
+    }
+
+    /// What the cache holds, that used last first.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let loader = loader();
+    /// for cached in loader.cached_modules()? {
+    ///     println!("{} {} bytes", cached.digest, cached.size);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the directory cannot be read. One that is not there holds nothing.
+    pub fn cached_modules(&self) -> std::io::Result<Vec<CachedModule>> {
+        self.cache_path().map_or(Ok(Vec::new()), |dir| none_if_missing(shelf::list(&dir)))
+    }
+
+    /// Removes what is over the limits from the cache, and gives what that was. A size of 0 removes everything. Modules that are loaded
+    /// work on, and are compiled again when they are loaded the next time.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = std::env::temp_dir().join("wpool-cache-that-is-cleaned");
+    /// let mut limits = wpool::CacheLimits::default();
+    /// limits.size = 0;
+    /// let loader = loader().cache_dir(&dir);
+    /// loader.load("../guest/prebuilt/upper.wasm")?;
+    /// assert_eq!(loader.cache_limits(limits).clean_cache()?.len(), 1);
+    /// # std::fs::remove_dir_all(dir)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the directory cannot be read, or something in it cannot be removed.
+    pub fn clean_cache(&self) -> std::io::Result<Vec<CachedModule>> {
+        let clean = |dir: PathBuf| none_if_missing(shelf::clean(&dir, self.cache_limits, None));
+        self.cache_path().map_or(Ok(Vec::new()), clean)
     }
 
     /// Runs `path`, an installed `wpool` program, as compiler and workers instead of this program itself. An application that does this
@@ -458,7 +543,8 @@ impl ModuleLoader {
     pub fn load(&self, path: impl AsRef<Path>) -> Result<Module, ModuleError> {
         let path = path.as_ref();
         let bytes = read_module(path).map_err(|e| e.at(path))?;
-        self.compile(bytes).map_err(|e| e.at(path))
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        ModuleLoader { name, ..self.clone() }.compile(bytes).map_err(|e| e.at(path))
     }
 
     /// Loads the module in `bytes`.
@@ -499,7 +585,10 @@ impl ModuleLoader {
             return Ok(self.module(digest, source, hit.info, hit.artefact, cached, warnings, program));
         }
         let compiled = compile::compile(&program, bytes, text, self.codegen, self.compile_limits)?;
-        let stored = cache.map(|cache| cache.put(digest, &compiled.info, &compiled.artefact));
+        let put = |cache: Cache| {
+            cache.put(digest, &compiled.info, &compiled.artefact, self.name.as_deref(), self.cache_limits)
+        };
+        let stored = cache.map(put);
         let cached = match stored {
             Some(Ok(path)) => Some(path),
             Some(Err(e)) => {
@@ -512,11 +601,7 @@ impl ModuleLoader {
     }
 
     fn open_cache(&self, warnings: &mut Vec<String>) -> Option<Cache> {
-        let dir = match &self.cache {
-            CacheChoice::Off => return None,
-            CacheChoice::Dir(dir) => dir.clone(),
-            CacheChoice::Default => cache::default_dir()?,
-        };
+        let dir = self.cache_path()?;
         match Cache::open(&dir) {
             Ok(cache) => Some(cache),
             Err(e) => {
@@ -557,6 +642,13 @@ impl ModuleLoader {
                 variants: Mutex::default(),
             }),
         }
+    }
+}
+
+fn none_if_missing(found: std::io::Result<Vec<CachedModule>>) -> std::io::Result<Vec<CachedModule>> {
+    match found {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found,
     }
 }
 
