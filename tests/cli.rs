@@ -974,8 +974,8 @@ fn a_process_ends_with_documented_codes() {
     let exit = wat("exit.wat", exit);
     let failing = prebuilt("failing");
     let cases: &[(&[&str], i32, &str)] = &[
-        (&["run", &failing, "--func", "run", "--arg", "good"], 0, ""),
-        (&["run", &failing, "--func", "run", "--arg", "bad"], 1, "wpool: bad is bad"),
+        (&["run", "--func", "run", "--arg", "good", &failing], 0, ""),
+        (&["run", "--func", "run", "--arg", "bad", &failing], 1, "wpool: bad is bad"),
         (&["run", &exit], 7, ""),
         (&["run", &trap], 134, "trap: unreachable"),
         (&["run", "--timeout", "200ms", &endless], 124, "timeout after 200ms"),

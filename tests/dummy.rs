@@ -440,7 +440,11 @@ fn wpool(args: &[&str], files: &[&str]) -> (i32, String, String) {
     let cache = support::cache_dir();
     let mut command = Command::new(program());
     let (subcommand, rest) = args.split_first().unwrap();
-    command.arg(subcommand).args(files).args(rest).env("WPOOL_CACHE_DIR", cache);
+    // Of `run`, options come before the module.
+    let options = if *subcommand == "run" { rest.iter().take_while(|arg| **arg != "MODULE").count() } else { 0 };
+    let (before, behind) = rest.split_at(options);
+    let behind = behind.iter().filter(|arg| **arg != "MODULE");
+    command.arg(subcommand).args(before).args(files).args(behind).env("WPOOL_CACHE_DIR", cache);
     let done = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (done.status.code().unwrap(), text(&done.stdout), text(&done.stderr))
@@ -453,7 +457,7 @@ fn threads_are_a_flag_of_the_command_line() {
     assert_eq!((code, out.as_str()), (0, "A\nB\nC\n"));
     let (code, out, _) = wpool(&["call", "--threads", r#"run("a")"#], &["upper"]);
     assert_eq!((code, out.as_str()), (0, "A\n"));
-    let (code, out, _) = wpool(&["run", "--threads", "one"], &["args"]);
+    let (code, out, _) = wpool(&["run", "--threads", "MODULE", "one"], &["args"]);
     assert_eq!((code, out.as_str()), (0, "one\n"));
     let (code, _, said) = wpool(&["run", "--threads", "--func", "run", "--arg", "panic"], &["failing"]);
     assert!(code == 134 && said.contains("trap: unreachable"), "{code}: {said}");

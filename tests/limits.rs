@@ -482,7 +482,7 @@ fn every_limit_can_be_set_on_the_command_line_and_is_told() {
             &format!("wpool: task 1: {said} (input \"abcd\")"),
         );
         ends(&wpool(&["call", &module, "run([1, 2, 3, 4])", "--output-format", "raw", flag, value]), 1, said);
-        ends(&wpool(&["run", &module, "--arg", "[1, 2, 3, 4]", flag, value]), 1, said);
+        ends(&wpool(&["run", "--arg", "[1, 2, 3, 4]", flag, value, &module]), 1, said);
     }
     let module = file(&dir, &ECHO.text());
     let said = "input limit of 3 bytes reached by a longer record (--max-input, Limits::input)";
@@ -563,7 +563,7 @@ fn f5_a_process_with_a_small_stack_is_not_ended_by_a_deep_guest() {
         &["map", &deep, "--items", "a", "b", "--start-method", "spawn"],
         &["map", &deep, "--items", "a", "b", "--threads"],
         &["map", &deep, "--items", "a", "b", "--stack", "64M"],
-        &["run", &deep, "--arg", "[1]"],
+        &["run", "--arg", "[1]", &deep],
         &["call", &deep, "run([1])"],
         &["map", &writing, "--items", "a", "b"],
         &["run", &writing],

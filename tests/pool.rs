@@ -601,10 +601,10 @@ fn o37_the_initializer_runs_before_any_task(method: StartMethod) {
     let pool = builder(&module, method).initializer("init", ["10"]).isolation(Isolation::Fresh).build().unwrap();
     let count = pool.func::<&str, String>("run").unwrap();
     assert_eq!(pool.map(&count, [""; 3]).unwrap(), ["11", "11", "11"]);
-    // An initializer that is there is called without being named.
+    // An initializer that is there is called without being named, in every instance.
     let pool = builder(&module, method).processes(1).build().unwrap();
     let count = pool.func::<&str, String>("run").unwrap();
-    assert_eq!(pool.map(&count, [""; 2]).unwrap(), ["1", "2"]);
+    assert_eq!(pool.map(&count, [""; 2]).unwrap(), ["1", "1"]);
 }
 
 /// CPython's Pool restarts workers for ever, forty a second; pebble hangs.

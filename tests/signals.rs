@@ -45,12 +45,12 @@ fn f64_the_time_that_a_run_is_stopped_counts_for_no_limit() {
         &["map", &hello, "-j", "1", "--items", "a:1200"][..],
         &["map", &hello, "-j", "1", "--start-method", "spawn", "--items", "a:1200"],
         &["map", &hello, "-j", "1", "--threads", "--items", "a:1200"],
-        &["run", &hello, "--func", "run", "--arg", "a:1200"],
+        &["run", "--func", "run", "--arg", "a:1200", &hello],
         &["map", &failing, "-j", "1", "--items", "loop"],
     ];
     // One after the other: each is stopped before its task is done.
     let start = |(n, call): (usize, &&[&str])| {
-        let mut run = Running::start(wpool(args(call, &["--timeout", "3s"])));
+        let mut run = Running::start(wpool(args(&args(&call[..1], &["--timeout", "3s"]), &call[1..])));
         let pid = run.child.id();
         wait_until("it is at work", LONG, || match n {
             2 => has_thread(pid, "PoolWorker-1"),

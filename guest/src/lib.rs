@@ -67,7 +67,7 @@
 //!
 //! static GREETING: OnceLock<String> = OnceLock::new();
 //!
-//! /// Called once in each worker, before its first task.
+//! /// Called once in each instance, before its first task.
 //! #[wpool_guest::init]
 //! fn init(args: Vec<String>) -> Result<(), &'static str> {
 //!     let greeting = args.into_iter().next().ok_or("the greeting is missing")?;
@@ -176,8 +176,9 @@ pub use wpool_guest_macro::task;
 /// Makes a function the initializer of this component: exports it as `init` of the world `wpool:task/init`.
 ///
 /// The function is `fn(Vec<String>)` or `fn()`, and returns nothing or `Result<(), E>`, where `E` implements
-/// [`Display`](std::fmt::Display). It is called once in each worker before its first task, with the arguments
-/// of `--init-arg`. An `Err` or a panic breaks the pool, once, with that message.
+/// [`Display`](std::fmt::Display). It is called once in each instance before its first task, with the
+/// arguments of `--init-arg`. Each task has an instance of its own, unless the host is told to keep one
+/// (`--init`, `--init-arg`, `--reuse`). An `Err` or a panic breaks the pool, once, with that message.
 ///
 /// ```
 /// # use std::sync::atomic::{AtomicU32, Ordering};

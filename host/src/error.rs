@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::escape::{OneLine, list, shortened};
 use crate::limits::{Limit, size};
-use crate::module::TargetError;
+use crate::module::{TargetError, WasmFeature};
 use crate::protocol::message::Failure;
 use crate::value::Type;
 
@@ -36,6 +36,25 @@ pub enum ModuleError {
     /// It is WebAssembly, but not valid, or uses a feature that is not enabled.
     #[error("the module is refused: {}", shortened(.0))]
     Invalid(String),
+    /// It uses parts of WebAssembly that are off unless
+    /// [`ModuleLoader::wasm_features`](crate::ModuleLoader::wasm_features) turns them on.
+    #[error(
+        "the module is refused: it needs {} (--wasm {}, ModuleLoader::wasm_features): {}",
+        features(.needs, " and "), features(.needs, ","), shortened(.reason)
+    )]
+    NeedsFeatures {
+        /// Which.
+        needs: Vec<WasmFeature>,
+        /// What it uses of them.
+        reason: String,
+    },
+    /// It needs imports that the policy it was loaded for does not grant: see
+    /// [`ModuleLoader::policy`](crate::ModuleLoader::policy).
+    #[error("the module needs what is not granted: {}", list(.missing, "; "))]
+    MissingImports {
+        /// Names and reasons, for all of them.
+        missing: Vec<String>,
+    },
     /// Compiling took more time, memory or nesting than is allowed.
     #[error("compile limit exceeded: {}", shortened(.0))]
     CompileLimit(String),
@@ -65,6 +84,10 @@ impl ModuleError {
             other => ModuleError::At { path: path.display().to_string(), source: Box::new(other) },
         }
     }
+}
+
+fn features(features: &[WasmFeature], between: &str) -> String {
+    features.iter().map(WasmFeature::to_string).collect::<Vec<_>>().join(between)
 }
 
 impl From<StartError> for ModuleError {
@@ -305,8 +328,8 @@ pub enum TaskError {
     },
     /// The guest called `exit`.
     Exited {
-        /// Its argument.
-        code: i32,
+        /// Its argument. A component tells no other than 1, unless it imports `exit-with-code`.
+        code: u32,
     },
     /// The record is not a value of the parameter's type.
     BadRecord {
@@ -376,6 +399,10 @@ impl TaskError {
         match self {
             TaskError::Failed { message } | TaskError::Limit { message, .. } => message.into(),
             TaskError::Trap { message, .. } => format!("trap: {message}").into(),
+            // More than this the host does not learn: see `wasi:cli/exit`.
+            TaskError::Exited { code: 1 } => {
+                "exit: guest called exit(1), which from a component is any code but 0".into()
+            }
             TaskError::Exited { code } => format!("exit: guest called exit({code})").into(),
             TaskError::BadRecord { message } => format!("bad input: {message}").into(),
             TaskError::BadResult { message } => format!("bad result: {message}").into(),

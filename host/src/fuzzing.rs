@@ -122,9 +122,18 @@ fn from_worker(data: &[u8]) {
             assert_plain(&crate::ModuleError::Sandbox(why).to_string());
         }
         FromWorker::InitFailed { failure } => show(TaskError::from(failure.shortened())),
+        FromWorker::Imports { kind, imports } => {
+            let missing = crate::policy::missing(&crate::Policy::sealed(), kind, &imports);
+            assert_plain(&crate::ModuleError::MissingImports { missing }.to_string());
+        }
+        FromWorker::Needs { features, reason } => {
+            let needs = features.iter().collect();
+            assert_plain(&crate::ModuleError::NeedsFeatures { needs, reason }.to_string());
+        }
         FromWorker::Hello { .. }
         | FromWorker::Ready
         | FromWorker::Forked { .. }
+        | FromWorker::WantsInput
         | FromWorker::Thawed
         | FromWorker::Report(_) => {}
     }

@@ -347,8 +347,9 @@ pub enum Limit {
 pub enum Isolation {
     /// A new instance for each task: no input can influence another's result. The default.
     Fresh,
-    /// One instance per worker, until it traps, reaches a limit, is stopped by a cancel or its worker is retired: globals live on, as in Python's
-    /// workers. The default with an initializer, named or the module's own `init`, since its state is its point.
+    /// One instance per worker, until it traps, reaches a limit, is stopped by a cancel or its worker is
+    /// retired: globals live on, as in Python's workers. The default if an initializer is asked for, since
+    /// its state is its point; never because a module has an `init`.
     ///
     /// A guest made with `wpool-guest` is called once for many short records where that pays; each task keeps its own outcome, time limit, output
     /// and place in the order.

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "worker")]
 pub(crate) use self::grants::NetGrant;
 pub(crate) use self::grants::{DIRS_MAX, Granted, Grants};
-pub(crate) use self::imports::grant;
 #[cfg(feature = "worker")]
-pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS};
+pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS, is_provided};
+pub(crate) use self::imports::{grant, missing};
 use crate::error::BuildError;
 use crate::module::Codegen;
 
@@ -44,6 +44,7 @@ pub struct Policy {
     clock: Clock,
     random: Random,
     deterministic: bool,
+    traps_unknown: bool,
 }
 
 /// A directory, as it was asked for.
@@ -249,7 +250,7 @@ impl Policy {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use wpool::{Policy, Pool};
     ///
-    /// let module = loader().from_bytes(br#"(component (import "wasi:sockets/network@0.2.0" (instance)))"#)?;
+    /// let module = loader().from_bytes(br#"(component (import "wasi:sockets/tcp@0.2.0" (instance (export "f" (func)))))"#)?;
     /// assert!(Pool::builder(&module).build().is_err());
     /// assert!(Pool::builder(&module).policy(Policy::sealed().refuse_net()).build().is_ok());
     /// # Ok(())
@@ -257,6 +258,29 @@ impl Policy {
     /// ```
     pub fn refuse_net(mut self) -> Policy {
         self.net.get_or_insert_default();
+        self
+    }
+
+    /// Gives guests functions in place of those that they import and nobody provides: each ends the task when
+    /// it is called. For modules that import more than they use, as Ruby does, or one whose only missing
+    /// import is a logger. Memories, tables and globals cannot be met so, and what could be granted (sockets)
+    /// still has to be.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use wpool::{Policy, Pool};
+    ///
+    /// let text = br#"(module (import "moon" "phase" (func)) (func (export "seven") (result i32) (i32.const 7)))"#;
+    /// let module = loader().from_bytes(text)?;
+    /// assert!(Pool::builder(&module).build().is_err());
+    /// let pool = Pool::builder(&module).policy(Policy::sealed().trap_unknown_imports()).build()?;
+    /// assert_eq!(pool.apply(&pool.func::<(), i32>("seven")?, ())?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn trap_unknown_imports(mut self) -> Policy {
+        self.traps_unknown = true;
         self
     }
 
@@ -296,8 +320,10 @@ impl Policy {
     /// [`clock`](Self::clock) says otherwise), seeded random numbers (0, unless [`random`](Self::random) says otherwise), floating point without liberties, and a
     /// worker that tells guests nothing of itself (name `worker`, index 1, process 1, attempt 1).
     ///
-    /// That holds for fresh instances, and for limits that are not reached, except those of fuel, memory, stack and output, which are exact. With [`Isolation::Reuse`](crate::Isolation::Reuse) a result
-    /// may depend on what the worker has done before; files are as they are.
+    /// That holds for limits that are not reached, except those of fuel, memory, stack and output, which are
+    /// exact; files are as they are. Each task has an instance of its own, with an initializer too;
+    /// [`Isolation::Reuse`](crate::Isolation::Reuse) is refused, because results could depend on what the
+    /// worker has done before.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));

@@ -4,6 +4,7 @@
 //! of what the two share; it never waits for the operating system, only for that thread.
 
 mod children;
+mod feeder;
 mod supervisor;
 
 use std::fmt;
@@ -21,8 +22,9 @@ use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Limits, size};
 use crate::module::Module;
 use crate::policy::{Granted, Policy};
+use crate::pool::own_initializer;
 use crate::profiling::ProfilingStrategy;
-use crate::protocol::message::Call;
+use crate::protocol::message::{Call, Input};
 use crate::sys::StatusPage;
 use crate::target::{Target, check_module, resolve};
 use crate::value::{FuncType, Ret};
@@ -150,6 +152,7 @@ pub struct ProcessBuilder {
     limits: Limits,
     policy: Policy,
     input: Vec<u8>,
+    stdin: Option<feeder::Source>,
     sinks: Sinks,
     method: StartMethod,
     start_timeout: Duration,
@@ -163,7 +166,9 @@ impl fmt::Debug for ProcessBuilder {
 }
 
 impl ProcessBuilder {
-    /// The function to run, with all its arguments: `target`, `args` and `kwargs` of CPython's `Process`. Default: the module's own.
+    /// The function to run, with all its arguments: `target`, `args` and `kwargs` of CPython's `Process`.
+    /// Default: the module's own. If the module exports `init` of world `wpool:task/stateful-task`, that is
+    /// called before it, without arguments.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -280,6 +285,28 @@ impl ProcessBuilder {
     /// ```
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
+        self
+    }
+
+    /// For a command: where its standard input comes from, in place of [`input`](Self::input). It is read
+    /// when the guest reads, by a thread of its own, and no further. Nobody waits for that thread: a process
+    /// ends while it is in a read that lasts.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::{Process, Target};
+    /// # let module = guest("args")?;
+    /// // This command reads nothing.
+    /// let mut process = Process::builder(&module).target(Target::default().argv(["args", "a"])).stdin(std::io::stdin()).build()?;
+    /// process.start()?;
+    /// process.join()?;
+    /// assert_eq!(process.stdout(), b"a\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stdin(mut self, source: impl std::io::Read + Send + 'static) -> Self {
+        self.stdin = Some(Box::new(source));
         self
     }
 
@@ -411,8 +438,19 @@ impl ProcessBuilder {
         check_module(self.module.info(), &self.limits, &self.policy)?;
         let granted = self.policy.resolve()?;
         self.module = self.module.compiled(self.policy.codegen(self.limits.codegen()))?;
+        let initializer = own_initializer(self.module.info())?;
         let resolved = resolve(&self.target, self.module.info())?;
-        let resolved = if self.input.is_empty() { resolved.complete()? } else { resolved };
+        let mut resolved = if self.input.is_empty() { resolved.complete()? } else { resolved };
+        if self.stdin.is_some() {
+            if resolved.call.input != Input::Stdin {
+                return Err(BuildError::Format(format!(
+                    "{} is no command: it has no standard input",
+                    resolved.call.path
+                )));
+            }
+            self.input = Vec::new();
+            resolved.call.input = Input::Asked;
+        }
         if self.input.len() > self.limits.input {
             let (given, limit) = (size(self.input.len() as u64), size(self.limits.input as u64));
             let reason = format!("{given} are over the limit of {limit} (--max-input, Limits::input)");
@@ -436,9 +474,11 @@ impl ProcessBuilder {
             pending: Some(Box::new(Pending {
                 module: self.module,
                 call: resolved.call,
+                initializer,
                 limits: self.limits,
                 granted,
                 input: self.input,
+                stdin: self.stdin,
                 sinks: self.sinks,
                 method: match self.method {
                     // Fork servers are shared with processes that have none.
@@ -486,9 +526,12 @@ pub struct Process {
 struct Pending {
     module: Module,
     call: Call,
+    /// The module's own, if it has one.
+    initializer: Option<Call>,
     limits: Limits,
     granted: Granted,
     input: Vec<u8>,
+    stdin: Option<feeder::Source>,
     sinks: Sinks,
     method: StartMethod,
     start_timeout: Duration,
@@ -615,6 +658,7 @@ impl Process {
             limits: Limits::default(),
             policy: Policy::sealed(),
             input: Vec::new(),
+            stdin: None,
             sinks: Sinks::default(),
             method: StartMethod::default(),
             start_timeout: START_TIMEOUT,

@@ -3,7 +3,7 @@
 use crate::error::BuildError;
 use crate::limits::Limits;
 use crate::module::{Export, ModuleInfo, Role};
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use crate::protocol::message::{Call, Input, Output};
 use crate::value::{FuncType, Integers, Type, Value, free_types, parse_call, parse_wave, parse_wave_of, to_wave};
 
@@ -90,6 +90,7 @@ pub struct Target {
     input: Format,
     output: Format,
     argv: Vec<String>,
+    ok_exit: Vec<u32>,
     command_input: CommandInput,
     timed: bool,
 }
@@ -287,6 +288,29 @@ impl Target {
         self
     }
 
+    /// Exit codes beside 0 with which a command has a result, its whole stdout, as a solver has that ends
+    /// with 10 or 20. Any other code is [`TaskError::Exited`](crate::TaskError::Exited).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use wpool::{Pool, Target};
+    ///
+    /// let text = br#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    ///     (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const 10))))"#;
+    /// let pool = Pool::builder(&loader().from_bytes(text)?).build()?;
+    /// let (mut inputs, mut outcomes) = pool.stream(&Target::default().ok_exit([10, 20]), true)?;
+    /// inputs.push(b"")?;
+    /// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b""[..]))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn ok_exit(mut self, codes: impl IntoIterator<Item = u32>) -> Self {
+        self.ok_exit = codes.into_iter().collect();
+        self
+    }
+
     /// Measures each task's own time, for [`Outcome::took`](crate::Outcome::took), and what it uses: [`Outcome::mem_peak`](crate::Outcome::mem_peak), and
     /// [`Outcome::fuel`](crate::Outcome::fuel).
     ///
@@ -333,7 +357,7 @@ impl Resolved {
     pub(crate) fn takes_values(&self) -> bool {
         match self.call.input {
             Input::Wave | Input::Json => !self.free().is_empty(),
-            Input::Raw | Input::Stdin | Input::Arg | Input::Words => false,
+            Input::Raw | Input::Stdin | Input::Asked | Input::Arg | Input::Words => false,
         }
     }
 
@@ -358,7 +382,7 @@ impl Resolved {
 /// An error if no instance of the module can run under these limits and this policy.
 pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits, policy: &Policy) -> Result<(), BuildError> {
     limits.check()?;
-    let missing: Vec<String> = info.missing(policy).map(|(name, why)| format!("{name} ({why})")).collect();
+    let missing = policy::missing(policy, info.kind, &info.imports);
     if !missing.is_empty() {
         return Err(BuildError::MissingImports { missing });
     }
@@ -377,18 +401,23 @@ pub(crate) fn resolve(target: &Target, info: &ModuleInfo) -> Result<Resolved, Bu
         input: input_form(target, export, &fixed)?,
         output: output_form(target, export)?,
         fixed: fixed.iter().map(|v| v.as_ref().map(to_wave)).collect(),
-        argv: if export.role == Role::Command { argv(target) } else { Vec::new() },
+        argv: if export.role == Role::Command { argv(target, export)? } else { Vec::new() },
+        ok_exit: target.ok_exit.clone(),
         timed: target.timed,
     };
     Ok(Resolved { call, ty: export.ty.clone(), fixed })
 }
 
 /// A command always has a program name.
-fn argv(target: &Target) -> Vec<String> {
-    match target.argv.is_empty() {
+fn argv(target: &Target, export: &Export) -> Result<Vec<String>, BuildError> {
+    if let Some(at) = target.argv.iter().position(|arg| arg.contains('\0')) {
+        let reason = "an argument of a command has no NUL in it".to_owned();
+        return Err(BuildError::Argument { func: export.path.clone(), index: at.to_string(), reason });
+    }
+    Ok(match target.argv.is_empty() {
         true => vec!["module".to_owned()],
         false => target.argv.clone(),
-    }
+    })
 }
 
 /// Python's rule: positional arguments first, names after; no name twice, none unknown.
@@ -501,6 +530,7 @@ mod tests {
             exports: vec![Export { path: "scale".to_owned(), ty, role: Role::Function }],
             memory_min: None,
             codegen: crate::module::Codegen::default(),
+            needs: crate::module::Features::default(),
         }
     }
 

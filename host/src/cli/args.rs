@@ -61,11 +61,13 @@ what is going on, SIGUSR2 shows or hides the progress. Ctrl-Z stops the workers 
 const RUN_EXAMPLES: &str = "\
 Examples:
   wpool run command.wasm one --two
-  wpool run command.wasm --input data.txt
-  wpool run module.wasm --func scale --arg 7 --arg 2.5
+  wpool run --dir . command.wasm --input data.txt      the guest has the directory, and two arguments
+  wpool run --input data.txt command.wasm
+  wpool run --func scale --arg 7 --arg 2.5 module.wasm
 
 Exit codes:
-  the guest's own code, if it ended by itself; 1 for a function that returned an error, or a limit other than time
+  the guest's own code, its low eight bits, if it ended by itself; 1 for a component's command that failed, for a function that
+  returned an error, and for a limit other than time
   124    the time limit
   125    wpool's own failure
   126    the module is refused
@@ -141,7 +143,7 @@ pub(super) enum Command {
     /// Call a function once, with arguments in WAVE, and print its result
     Call(CallArgs),
     /// Run a command with arguments, or a function, in one worker process
-    #[command(after_long_help = RUN_EXAMPLES)]
+    #[command(after_long_help = RUN_EXAMPLES, override_usage = "wpool run [OPTIONS] <MODULE> [ARGS]...")]
     Run(RunArgs),
     /// Show what a module imports and exports, without running it
     Inspect(InspectArgs),
@@ -196,6 +198,18 @@ pub(super) struct CompilerArgs {
     /// Memory for compiling the module [default: 2G]
     #[arg(long, value_name = "SIZE", value_parser = some_size, help_heading = "Module cache")]
     pub(super) compile_memory: Option<NonZeroU64>,
+
+    /// Let the module use these parts of WebAssembly, which are off by default: exceptions, gc
+    ///
+    /// `wpool inspect` tells which of them a module needs. What gc keeps counts as the guest's memory.
+    #[arg(long, value_enum, value_name = "FEATURES", value_delimiter = ',', help_heading = "Module cache")]
+    pub(super) wasm: Vec<Wasm>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Wasm {
+    Exceptions,
+    Gc,
 }
 
 #[derive(Debug, Args)]
@@ -203,6 +217,13 @@ pub(super) struct ModuleArgs {
     /// The module: a component, a core module, or the .wat text of either
     pub(super) module: PathBuf,
 
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
+}
+
+/// How a module is loaded.
+#[derive(Debug, Args)]
+pub(super) struct LoadArgs {
     #[command(flatten)]
     pub(super) cache: CacheArgs,
 
@@ -313,6 +334,13 @@ pub(super) struct LimitArgs {
     pub(super) max_stdout: Option<usize>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum UnknownImports {
+    #[default]
+    Refuse,
+    Trap,
+}
+
 /// What guests are given beside their input.
 #[derive(Debug, Args)]
 pub(super) struct GrantArgs {
@@ -341,6 +369,19 @@ pub(super) struct GrantArgs {
     /// that bring the imports along without a use for them, as those in Python do.
     #[arg(long, value_name = "HOST:PORT|none", help_heading = "What guests are given (nothing by default)")]
     pub(super) net: Vec<String>,
+
+    /// What becomes of a module that imports functions which nobody provides: it is refused, or each of them
+    /// traps when it is called
+    #[arg(
+        long,
+        value_enum,
+        value_name = "refuse|trap",
+        default_value_t,
+        hide_default_value = true,
+        hide_possible_values = true,
+        help_heading = "What guests are given (nothing by default)"
+    )]
+    pub(super) unknown_imports: UnknownImports,
 
     /// The clocks that guests see: coarse (milliseconds, the default), fine, or fixed=TIME, which stands still
     ///
@@ -543,6 +584,12 @@ pub(super) struct MapArgs {
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "one", help_heading = "What to run")]
     pub(super) as_args: Option<AsArgs>,
 
+    /// For a command: exit codes with which it has a result, its whole stdout: 0,10,20. 0 is one in any case
+    ///
+    /// With any other code the task has failed; --format jsonl tells it as error.code.
+    #[arg(long, value_name = "CODES", value_delimiter = ',', help_heading = "What to run")]
+    pub(super) ok_exit: Vec<u32>,
+
     /// How many workers: N, or by the processors N%, +N (so many more), -N (so many fewer); 0 for the default
     ///
     /// Workers are started as tasks come. Default: the number of processors that wpool may use.
@@ -585,12 +632,17 @@ pub(super) struct MapArgs {
     #[arg(long = "init-arg", value_name = "VALUE", allow_hyphen_values = true, help_heading = "What to run")]
     pub(super) init_args: Vec<String>,
 
-    /// A new instance of the guest for each task (the default without an initializer)
-    #[arg(long, overrides_with = "reuse", help_heading = "What to run")]
+    /// A new instance of the guest for each task (the default without --init); an initializer is called in
+    /// each
+    #[arg(long, conflicts_with = "reuse", help_heading = "What to run")]
     pub(super) fresh: bool,
 
-    /// One instance per worker, whose state lives on from task to task (the default with an initializer)
-    #[arg(long, overrides_with = "fresh", help_heading = "What to run")]
+    /// One instance per worker, whose state lives on from task to task (the default with --init or
+    /// --init-arg); not with --deterministic
+    ///
+    /// No module chooses this for itself: one that exports `init` and is given none of these has it called in
+    /// each task's own instance.
+    #[arg(long, help_heading = "What to run")]
     pub(super) reuse: bool,
 
     /// The time that a guest's `shutdown` may take when a worker ends; 0 for no limit [default: 5s]
@@ -648,7 +700,7 @@ pub(super) struct MapArgs {
     /// out, as shells do (with -z and in jsonl it is not). A result that holds newlines itself looks like several
     /// (the end of the run tells how many did that): where guests are not to be trusted with that, use jsonl, or -z for results that are
     /// text. On a terminal, what could control it is shown escaped. jsonl: one line for each task, whatever is in it: {seq, status,
-    /// output | output_b64, error: {kind, message, trace}, ms, fuel, mem_peak, worker, pid, attempt, stdout, stderr}; fuel is what the task
+    /// output | output_b64, error: {kind, message, code, trace}, ms, fuel, mem_peak, worker, pid, attempt, stdout, stderr}; fuel is what the task
     /// used of --fuel, mem_peak the largest size of its memory in bytes; status is "ok" or the kind of error; what is absent is left out;
     /// output_b64 is for bytes that are not UTF-8.
     #[arg(long, value_enum, value_name = "FORM", default_value_t, help_heading = "Output")]
@@ -801,19 +853,25 @@ pub(super) struct CallArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    #[command(flatten)]
-    pub(super) module: ModuleArgs,
+    /// The module (a component, a core module, or the .wat text of either), then the arguments of its command
+    ///
+    /// wpool's own options come before the module. All that follows it is the guest's, options too; but for
+    /// one `--` right behind the module, which is left out.
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_name = "MODULE [ARGS]")]
+    pub(super) command: Vec<OsString>,
 
-    /// Arguments of the command; wpool's own options come before the module or before these
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(super) argv: Vec<String>,
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
 
     #[command(flatten)]
     pub(super) target: TargetArgs,
 
     /// A file for the command's standard input, or the function's free parameter; `-` is standard input
     ///
-    /// It is read to its end before the process starts. Without this, the guest's standard input is empty.
+    /// Without this, it is standard input, unless that is a terminal. A command gets of that what it reads,
+    /// when it does; what is for a function is read to its end before the process starts, and so is a file.
+    /// In a shell's `while read` loop, a command that reads takes the loop's input, as any program does: `<
+    /// /dev/null` keeps it from that.
     #[arg(long, value_name = "FILE")]
     pub(super) input: Option<PathBuf>,
 
@@ -842,7 +900,8 @@ pub(super) struct InspectArgs {
     #[command(flatten)]
     pub(super) grants: GrantArgs,
 
-    /// Print one JSON object: {kind, digest, size, imports: [{name, granted, note}], exports: [{path, name, wit, role}]}
+    /// Print one JSON object: {kind, digest, size, needs: [FEATURE], imports: [{name, granted, note}],
+    /// exports: [{path, name, wit, role}]}
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -13,14 +13,15 @@ use crate::pool::{Outcome, Pool};
 use crate::target::{Target, resolve};
 
 pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
-    let module = settings::load(&args.module, report, !args.worker.threads && args.profile.how.is_none())?;
+    let forks = !args.worker.threads && args.profile.how.is_none();
+    let module = settings::load(&args.module.module, &args.module.load, &args.grants, report, forks)?;
     let target = match &args.call {
         Some(call) if args.target.args.is_empty() => {
             let target = Target::call(call)?.output(settings::format(args.target.output_format));
             args.target.kwargs.iter().fold(target, |target, (name, value)| target.kwarg_wave(name, value))
         }
         Some(_) => return Err(Failure::usage("the call has its arguments in it: --arg goes with --func")),
-        None => settings::target(&args.target, &module, &args.module.module, &[]),
+        None => settings::target(args.target.func.as_deref(), &args.target, &module, &args.module.module, &[]),
     };
     // A task's record would fill what is not given; here there is none.
     let resolved = resolve(&target, module.info())?.complete()?;

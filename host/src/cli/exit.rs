@@ -131,9 +131,12 @@ impl From<BuildError> for Failure {
 
 fn of_module_error(error: &ModuleError) -> Exit {
     match error {
-        ModuleError::Io(_) | ModuleError::NotWasm(_) | ModuleError::Invalid(_) | ModuleError::CompileLimit(_) => {
-            Exit::Usage
-        }
+        ModuleError::Io(_)
+        | ModuleError::NotWasm(_)
+        | ModuleError::Invalid(_)
+        | ModuleError::NeedsFeatures { .. }
+        | ModuleError::MissingImports { .. }
+        | ModuleError::CompileLimit(_) => Exit::Usage,
         ModuleError::Start(_) | ModuleError::Sandbox(_) | ModuleError::Compiler(_) => Exit::Broken,
         ModuleError::At { source, .. } => of_module_error(source),
     }
@@ -161,7 +164,11 @@ fn of_build_error(error: &BuildError) -> Exit {
 pub(super) fn of_module_error_in_run(error: &ModuleError) -> Exit {
     match error {
         ModuleError::Io(_) => Exit::NotFound,
-        ModuleError::NotWasm(_) | ModuleError::Invalid(_) | ModuleError::CompileLimit(_) => Exit::Refused,
+        ModuleError::NotWasm(_)
+        | ModuleError::Invalid(_)
+        | ModuleError::NeedsFeatures { .. }
+        | ModuleError::MissingImports { .. }
+        | ModuleError::CompileLimit(_) => Exit::Refused,
         ModuleError::Start(_) | ModuleError::Sandbox(_) | ModuleError::Compiler(_) => Exit::Own,
         ModuleError::At { source, .. } => of_module_error_in_run(source),
     }
@@ -208,7 +215,7 @@ fn of_task_error(error: &TaskError) -> Exit {
             ..
         } => Exit::Guest(1),
         TaskError::Trap { .. } => Exit::Trap,
-        TaskError::Exited { code } => Exit::Guest(low_byte(*code)),
+        TaskError::Exited { code } => Exit::Guest(low_byte(code.cast_signed())),
         TaskError::WorkerLost { exitcode: Some(code), .. } if *code < 0 => Exit::Killed(low_byte(-code)),
         TaskError::WorkerLost { .. }
         | TaskError::BadRecord { .. }

@@ -10,7 +10,7 @@ use super::output::print;
 use super::report::Report;
 use super::settings;
 use crate::escape::{OneLine, shortened, write_json};
-use crate::module::{Export, Grant, Import, Module, ModuleKind, Role};
+use crate::module::{Export, Grant, Import, Module, ModuleKind, Role, WasmFeature};
 use crate::policy::Policy;
 
 #[derive(Serialize)]
@@ -18,6 +18,7 @@ struct Description<'a> {
     kind: ModuleKind,
     digest: String,
     size: u64,
+    needs: Vec<WasmFeature>,
     imports: Vec<ImportFields<'a>>,
     exports: Vec<ExportFields<'a>>,
 }
@@ -38,7 +39,7 @@ struct ExportFields<'a> {
 }
 
 pub(super) fn run(args: &InspectArgs, report: &Report) -> Result<Exit, Failure> {
-    let module = settings::load(&args.module, report, false)?;
+    let module = settings::load_to_inspect(&args.module, report)?;
     let policy = settings::policy(&args.grants);
     // What is not there cannot be granted.
     policy.resolve()?;
@@ -50,6 +51,7 @@ fn json(module: &Module, policy: &Policy) -> Vec<u8> {
         kind: module.kind(),
         digest: module.digest().to_string(),
         size: module.size(),
+        needs: module.info().needs().collect(),
         imports: module.info().grants(policy).map(import_fields).collect(),
         exports: module.exports().map(export_fields).collect(),
     };
@@ -73,15 +75,15 @@ fn text(module: &Module, policy: &Policy) -> String {
     let default = module.info().target(None).ok();
     let mut text = format!("{}, {} bytes\nsha256 {}\n", module.kind(), module.size(), module.digest());
     let mut line = |line: String| writeln!(text, "{line}").expect("writing to a String does not fail");
+    let needs: Vec<String> = module.info().needs().map(|feature| feature.to_string()).collect();
+    if !needs.is_empty() {
+        line(format!("needs --wasm {}", needs.join(",")));
+    }
     line(heading("imports", module.imports().count()));
-    for (import, grant) in module.info().grants(policy) {
-        let mark = match grant {
-            Grant::Default(_) | Grant::Granted(_) => "granted",
-            Grant::Missing(_) => "MISSING",
-        };
-        let note = grant.note();
-        let note = if note.is_empty() { String::new() } else { format!(": {note}") };
-        line(format!("  {}  {mark}{}", OneLine(&import.name), shortened(&note)));
+    for (grant, names) in kinds(module, policy) {
+        let note = if grant.note().is_empty() { String::new() } else { format!(": {}", shortened(grant.note())) };
+        line(format!("  {}{note}", mark(&grant)));
+        names.iter().for_each(|name| line(format!("    {}", OneLine(name))));
     }
     line(heading("exports", module.exports().count()));
     for export in module.exports() {
@@ -96,6 +98,30 @@ fn text(module: &Module, policy: &Policy) -> String {
         line(format!("  {}{role}{default}", shortened(&format!("{interface}{}", export.wit()))));
     }
     text
+}
+
+/// The imports by how they are met, what is missing first.
+fn kinds<'m>(module: &'m Module, policy: &Policy) -> Vec<(Grant, Vec<&'m str>)> {
+    let mut kinds: Vec<(Grant, Vec<&str>)> = Vec::new();
+    for (import, grant) in module.info().grants(policy) {
+        match kinds.iter_mut().find(|(kind, _)| *kind == grant) {
+            Some((_, names)) => names.push(&import.name),
+            None => kinds.push((grant, vec![&import.name])),
+        }
+    }
+    kinds.sort_by_key(|(grant, _)| match grant {
+        Grant::Missing(_) => 0,
+        Grant::Granted(_) => 1,
+        Grant::Default(_) => 2,
+    });
+    kinds
+}
+
+fn mark(grant: &Grant) -> &'static str {
+    match grant {
+        Grant::Missing(_) => "MISSING",
+        Grant::Default(_) | Grant::Granted(_) => "granted",
+    }
 }
 
 fn heading(what: &str, count: usize) -> String {

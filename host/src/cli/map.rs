@@ -41,7 +41,10 @@ const PROGRESS_TIME: Duration = Duration::from_millis(200);
 
 pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let begun = clock::now();
-    let module = settings::load(&args.module, report, settings::forks(args))?;
+    let module = settings::load(&args.module.module, &args.module.load, &args.grants, report, settings::forks(args))?;
+    if module.info().has_init() && !settings::says_state(args) {
+        report.note("wpool: the module exports init: it is called in each task's own instance; --reuse or --init init keeps its state");
+    }
     let target = settings::map_target(args, &module)?
         .timed(args.log.joblog.is_some() || matches!(args.format, super::args::OutputForm::Jsonl));
     let processes = settings::processes(args.jobs, report);

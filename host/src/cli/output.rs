@@ -67,6 +67,9 @@ struct Line<'a> {
 struct ErrorFields<'a> {
     kind: &'a str,
     message: Cow<'a, str>,
+    /// With which a command has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u32>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     trace: &'a [String],
 }
@@ -187,7 +190,7 @@ fn line<'a>(
         status: error.map_or("ok", TaskError::kind),
         output,
         output_b64,
-        error: error.map(|e| ErrorFields { kind: e.kind(), message: e.message(), trace: trace(e) }),
+        error: error.map(|e| ErrorFields { kind: e.kind(), message: e.message(), code: code(e), trace: trace(e) }),
         ms: outcome.took().map(|took| took.as_micros() as f64 / 1000.0),
         fuel: outcome.fuel(),
         mem_peak: outcome.mem_peak(),
@@ -196,6 +199,13 @@ fn line<'a>(
         attempt: outcome.attempt(),
         stdout: text(outcome.stdout()),
         stderr: text(outcome.stderr()),
+    }
+}
+
+fn code(error: &TaskError) -> Option<u32> {
+    match error {
+        TaskError::Exited { code } => Some(*code),
+        _ => None,
     }
 }
 

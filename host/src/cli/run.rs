@@ -1,8 +1,10 @@
 //! `wpool run`: one process. Its output goes where ours goes, as it comes (on a terminal without power over that); its exit code is ours.
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,23 +20,31 @@ use super::{input, output, settings, signals, stdio};
 use crate::context::StartMethod;
 use crate::error::TaskError;
 use crate::limits::Limits;
-use crate::process::{ExitReason, ExitStatus, Process};
+use crate::process::{ExitReason, ExitStatus, Process, ProcessBuilder};
+use crate::target::resolve;
 
 /// How long a process that was told to end may keep us: its output may be stuck in a pipe.
 const END_TIME: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
-    let module = settings::load(&args.module, report, false)
+    let (path, argv) = command_line(args)?;
+    let module = settings::load(path, &args.load, &args.grants, report, false)
         .map_err(|e| Failure::new(exit::of_module_error_in_run(&e), e.to_string()))?;
-    let is_command = settings::is_command(args.target.func.as_deref(), &module);
-    if !is_command && !args.argv.is_empty() && module.info().target(args.target.func.as_deref()).is_ok() {
-        let message = "the module has no command that could take arguments: a function's are given with --arg or --kw";
+    // To run a module that is a command is to run that, whatever else there is.
+    let func = args.target.func.as_deref().or_else(|| module.info().command().map(|command| command.path.as_str()));
+    let is_command = settings::is_command(func, &module);
+    let looks_like_ours = argv.first().is_some_and(|arg| arg.starts_with('-'));
+    if !is_command && !argv.is_empty() && (looks_like_ours || module.info().target(func).is_ok()) {
+        let message = "the module has no command that could take arguments: a function's are given with --arg or --kw, and \
+             wpool's own options come before the module";
         return Err(Failure::usage(message));
     }
     let limits = settings::limits(&args.limits);
-    let target = settings::target(&args.target, &module, &args.module.module, &args.argv);
+    let target = settings::target(func, &args.target, &module, path, &argv);
     let events = Arc::new(Events::new().map_err(own)?);
-    let mut builder = Process::builder(&module).target(target).input(read_input(args, &limits)?).limits(limits);
+    let takes_record = resolve(&target, module.info()).is_ok_and(|resolved| !resolved.free().is_empty());
+    let builder = Process::builder(&module).target(target).limits(limits.clone());
+    let mut builder = with_input(builder, args, is_command, takes_record, &limits)?;
     builder = builder.policy(settings::policy(&args.grants));
     builder = args.name.iter().fold(builder, |builder, name| builder.name(name));
     let mut stdout = Passed { to: stdio::Data::to(rustix::stdio::stdout()), events: events.clone() };
@@ -172,15 +182,53 @@ impl Drop for Passed {
     }
 }
 
-/// The whole input: it is sent with the task.
-fn read_input(args: &RunArgs, limits: &Limits) -> Result<Vec<u8>, Failure> {
-    let Some(path) = &args.input else { return Ok(Vec::new()) };
+/// The module, and the arguments of its command.
+fn command_line(args: &RunArgs) -> Result<(&Path, Vec<String>), Failure> {
+    let (path, argv) = args.command.split_first().expect("clap wants one at least");
+    // Right behind the module it ends nothing, and is what many are used to write there.
+    let argv = argv.strip_prefix(&[OsString::from("--")]).unwrap_or(argv);
+    let text = |arg: &OsString| {
+        let text = arg.to_str().map(str::to_owned);
+        text.ok_or_else(|| Failure::usage(format!("{arg:?} is not UTF-8, as a guest's argument must be")))
+    };
+    Ok((Path::new(path), argv.iter().map(text).collect::<Result<_, _>>()?))
+}
+
+/// Adds the input. What comes from outside is not waited for before a command starts: it may never read it.
+fn with_input(
+    builder: ProcessBuilder,
+    args: &RunArgs,
+    is_command: bool,
+    takes_record: bool,
+    limits: &Limits,
+) -> Result<ProcessBuilder, Failure> {
+    let stdin = Path::new("-");
+    let is_wanted = (is_command || takes_record) && !std::io::stdin().is_terminal();
+    let from = args.input.as_deref().or_else(|| is_wanted.then_some(stdin));
+    match from {
+        None => Ok(builder),
+        Some(path) if is_command && input::is_stdin(path) => Ok(builder.stdin(Stdin)),
+        Some(path) => Ok(builder.input(read_input(path, limits)?)),
+    }
+}
+
+/// Our standard input, as it comes.
+struct Stdin;
+
+impl Read for Stdin {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        stdio::read(rustix::stdio::stdin(), buf)
+    }
+}
+
+/// A whole input: it is sent with the task.
+fn read_input(path: &Path, limits: &Limits) -> Result<Vec<u8>, Failure> {
     let name = if input::is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() };
     let cannot = |e: std::io::Error| Failure::usage(format!("cannot read {name}: {}", stdio::words(&e)));
     let most = limits.input as u64;
     let mut bytes = Vec::new();
     let read = match input::is_stdin(path) {
-        true => std::io::stdin().lock().take(most + 1).read_to_end(&mut bytes),
+        true => Stdin.take(most + 1).read_to_end(&mut bytes),
         false => File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)),
     };
     read.map_err(cannot)?;

@@ -1,13 +1,14 @@
 //! What the flags mean together: everything resolved, with the library's own types.
 
 use std::num::NonZeroU64;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::{
-    AsArgs, CacheArgs, CachePlaceArgs, CompilerArgs, FailureArgs, Form, GrantArgs, Growth, LimitArgs, MapArgs,
-    ModuleArgs, SandboxArgs, Start, TargetArgs,
+    AsArgs, CacheArgs, CachePlaceArgs, CompilerArgs, FailureArgs, Form, GrantArgs, Growth, LimitArgs, LoadArgs,
+    MapArgs, ModuleArgs, SandboxArgs, Start, TargetArgs, UnknownImports, Wasm,
 };
 use super::exit::Failure;
 use super::parse::{DirArg, Jobs, TIME_MAX};
@@ -15,7 +16,7 @@ use super::report::Report;
 use crate::context::StartMethod;
 use crate::error::{BuildError, ModuleError};
 use crate::limits::{CompileLimits, Isolation, Limits};
-use crate::module::{CacheLimits, Module, ModuleLoader, Role};
+use crate::module::{CacheLimits, Module, ModuleLoader, Role, WasmFeature};
 use crate::policy::Policy;
 use crate::pool::{Backoff, Halt, HaltOn, HaltWhen, Pool, PoolBuilder};
 use crate::target::{CommandInput, Format, Target, wave_or_text};
@@ -27,10 +28,34 @@ const JOBS_MAX: usize = 1024;
 const FDS_PER_WORKER: u64 = 5;
 const FDS_OF_OURS: u64 = 32;
 
-/// Loads the module, and passes on what its cache had to say. `forks`: it will be run by a pool whose workers are forked.
-pub(super) fn load(args: &ModuleArgs, report: &Report, forks: bool) -> Result<Module, ModuleError> {
-    let loader = loader(&args.cache, &args.compiler, &args.sandbox);
-    let module = if forks { loader.start_early() } else { loader }.load(&args.module)?;
+/// Loads the module to run it with these grants, and passes on what its cache had to say. `forks`: it will be
+/// run by a pool whose workers are forked.
+pub(super) fn load(
+    path: &Path,
+    args: &LoadArgs,
+    grants: &GrantArgs,
+    report: &Report,
+    forks: bool,
+) -> Result<Module, ModuleError> {
+    let loader = loader(&args.cache, &args.compiler, &args.sandbox).policy(policy(grants));
+    load_with(&if forks { loader.start_early() } else { loader }, path, report)
+}
+
+/// Loads the module to look at it, with all that it needs of WebAssembly.
+pub(super) fn load_to_inspect(args: &ModuleArgs, report: &Report) -> Result<Module, ModuleError> {
+    let LoadArgs { cache, compiler, sandbox } = &args.load;
+    let loader = loader(cache, compiler, sandbox);
+    match load_with(&loader, &args.module, report) {
+        Err(ModuleError::At { source, path }) => match *source {
+            ModuleError::NeedsFeatures { needs, .. } => load_with(&loader.wasm_features(needs), &args.module, report),
+            other => Err(ModuleError::At { source: Box::new(other), path }),
+        },
+        loaded => loaded,
+    }
+}
+
+fn load_with(loader: &ModuleLoader, path: &Path, report: &Report) -> Result<Module, ModuleError> {
+    let module = loader.load(path)?;
     for warning in module.warnings() {
         report.warn(warning);
     }
@@ -38,7 +63,7 @@ pub(super) fn load(args: &ModuleArgs, report: &Report, forks: bool) -> Result<Mo
         Some(path) => format!("compiled at {}", path.display()),
         None => "compiled, not cached".to_owned(),
     };
-    report.detail(&format!("{}: {}, sha256 {}, {place}", args.module.display(), module.kind(), module.digest()));
+    report.detail(&format!("{}: {}, sha256 {}, {place}", path.display(), module.kind(), module.digest()));
     Ok(module)
 }
 
@@ -50,7 +75,11 @@ pub(super) fn loader(args: &CacheArgs, compiler: &CompilerArgs, sandbox: &Sandbo
     if let Some(memory) = compiler.compile_memory {
         limits.memory = memory.get();
     }
-    let loader = Module::loader().sandbox(sandbox.choice).compile_limits(limits);
+    let features = compiler.wasm.iter().map(|wasm| match wasm {
+        Wasm::Exceptions => WasmFeature::Exceptions,
+        Wasm::Gc => WasmFeature::Gc,
+    });
+    let loader = Module::loader().sandbox(sandbox.choice).compile_limits(limits).wasm_features(features);
     if args.no_cache { loader.no_cache() } else { with_cache(loader, &args.place) }
 }
 
@@ -74,11 +103,11 @@ pub(super) fn cache_limits(args: &CachePlaceArgs) -> CacheLimits {
     limits
 }
 
-/// The function with its fixed arguments. `argv`: those of a command that come before `--arg`.
-pub(super) fn target(args: &TargetArgs, module: &Module, path: &std::path::Path, argv: &[String]) -> Target {
-    let target = args.func.as_ref().map_or_else(Target::default, Target::func).output(format(args.output_format));
+/// The function `func` with its fixed arguments. `argv`: those of a command that come before `--arg`.
+pub(super) fn target(func: Option<&str>, args: &TargetArgs, module: &Module, path: &Path, argv: &[String]) -> Target {
+    let target = func.map_or_else(Target::default, Target::func).output(format(args.output_format));
     let target = args.kwargs.iter().fold(target, |target, (name, value)| target.kwarg_wave(name, value));
-    if is_command(args.func.as_deref(), module) {
+    if is_command(func, module) {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         return target.argv([name].iter().chain(argv).chain(&args.args));
     }
@@ -131,13 +160,19 @@ pub(super) fn policy(args: &GrantArgs) -> Policy {
         "none" => policy.refuse_net(),
         address => policy.net(address),
     });
+    policy = match args.unknown_imports {
+        UnknownImports::Refuse => policy,
+        UnknownImports::Trap => policy.trap_unknown_imports(),
+    };
     policy = args.clock.into_iter().fold(policy, Policy::clock);
     args.random.into_iter().fold(policy, Policy::random)
 }
 
 /// The target of `map`.
 pub(super) fn map_target(args: &MapArgs, module: &Module) -> Result<Target, Failure> {
-    let target = target(&args.target, module, &args.module.module, &[]).input(format(args.input_format));
+    let target = target(args.target.func.as_deref(), &args.target, module, &args.module.module, &[])
+        .input(format(args.input_format));
+    let target = target.ok_exit(args.ok_exit.iter().copied());
     let Some(how) = args.as_args else { return Ok(target) };
     if !is_command(args.target.func.as_deref(), module) && module.info().target(args.target.func.as_deref()).is_ok() {
         return Err(Failure::usage("--as-args is for commands; a function's parameters are filled from the record"));
@@ -156,6 +191,7 @@ pub(super) fn deciding(args: &MapArgs) -> Vec<String> {
         format!("input-format={:?}", args.input_format),
         format!("output-format={:?}", target.output_format),
         format!("as-args={:?}", args.as_args),
+        format!("ok-exit={:?}", args.ok_exit),
         format!("init={:?}", args.init),
         format!("fresh={} reuse={}", args.fresh, args.reuse),
         format!("grants={:?}", policy(&args.grants)),
@@ -173,6 +209,11 @@ pub(super) fn deciding(args: &MapArgs) -> Vec<String> {
 pub(super) fn forks(args: &MapArgs) -> bool {
     let by_itself = args.profile.how.as_ref().is_some_and(|how| how.strategy().writes_file());
     args.start_method == Start::Forkserver && !(args.worker.threads || args.dry_run || by_itself)
+}
+
+/// Whether it was said what becomes of a guest's state.
+pub(super) fn says_state(args: &MapArgs) -> bool {
+    args.fresh || args.reuse || args.init.is_some() || !args.init_args.is_empty()
 }
 
 /// The pool of `map`, not started yet.

@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(tally.trouble(), ", 2 retried");
         tally.count(&PoolEvent::TaskTimedOut { job: 1, task: 0, attempt: 1 });
         assert_eq!(tally.trouble(), ", 2 retried, 1 timeout");
-        let said = "task 1: attempt 1 failed and is repeated in 250ms: exit: guest called exit(1)";
+        let said = "task 1: attempt 1 failed and is repeated in 250ms: exit: guest called exit(1), which from a component is any code but 0";
         assert_eq!(line(&retried(1), |task| task), said);
         assert!(line(&retried(1), |task| task + 6).starts_with("task 7: "));
     }

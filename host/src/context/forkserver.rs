@@ -235,7 +235,10 @@ impl Zygote {
                 | FromWorker::Forked { .. }
                 | FromWorker::NotForked { .. }
                 | FromWorker::Compiled(_)
+                | FromWorker::Imports { .. }
+                | FromWorker::Needs { .. }
                 | FromWorker::InitFailed { .. }
+                | FromWorker::WantsInput
                 | FromWorker::Thawed
                 | FromWorker::Report(_),
                 _,

@@ -299,7 +299,7 @@ fn fingerprint() -> String {
 }
 
 /// The engine's version and a count of the changes to its settings.
-const ENGINE: &str = "wasmtime 48.0.8, settings 5";
+const ENGINE: &str = "wasmtime 48.0.8, settings 6";
 
 /// The processor's features: a cache in a shared home directory serves machines of several kinds. The kernel takes its time to write them all down.
 fn cpu_flags() -> &'static str {
@@ -340,6 +340,7 @@ mod tests {
             exports: vec![],
             memory_min: None,
             codegen: Codegen::default(),
+            needs: crate::module::Features::default(),
         }
     }
 
@@ -396,7 +397,7 @@ mod tests {
     #[test]
     fn each_way_to_compile_has_an_entry_of_its_own() {
         let (_dir, cache, _) = filled();
-        let codegen = Codegen { fuel: true, deterministic: false };
+        let codegen = Codegen { fuel: true, ..Codegen::default() };
         assert!(cache.get(DIGEST, codegen, &mut vec![]).is_none());
         let metered = ModuleInfo { codegen, ..info() };
         cache.put(DIGEST, &metered, &artefact(b"counting machine code"), None, CacheLimits::default()).unwrap();

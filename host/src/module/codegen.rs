@@ -9,6 +9,9 @@ pub(crate) struct Codegen {
     pub(crate) fuel: bool,
     /// The code gives the same bits on every machine: canonical NaNs, relaxed SIMD without liberties.
     pub(crate) deterministic: bool,
+    /// What the module may use beside the WebAssembly that is always on.
+    #[serde(default)]
+    pub(crate) wasm: Features,
 }
 
 impl Codegen {
@@ -16,6 +19,65 @@ impl Codegen {
     pub(super) fn suffix(self) -> String {
         let fuel = if self.fuel { "-fuel" } else { "" };
         let deterministic = if self.deterministic { "-deterministic" } else { "" };
-        format!("{fuel}{deterministic}")
+        let wasm: String = self.wasm.iter().map(|feature| format!("-{feature}")).collect();
+        format!("{fuel}{deterministic}{wasm}")
+    }
+}
+
+/// A part of WebAssembly that is off unless a loader turns it on:
+/// [`ModuleLoader::wasm_features`](crate::ModuleLoader::wasm_features).
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::{ModuleError, WasmFeature};
+///
+/// let text = br#"(module (tag $e) (func (export "f") (throw $e)))"#;
+/// let refused = loader().from_bytes(text);
+/// assert!(matches!(refused, Err(ModuleError::NeedsFeatures { needs, .. }) if needs == [WasmFeature::Exceptions]));
+/// let module = loader().wasm_features([WasmFeature::Exceptions]).from_bytes(text)?;
+/// assert!(module.info().needs().eq([WasmFeature::Exceptions]));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum WasmFeature {
+    /// Exceptions, as compilers of C++, Haskell or Python use them.
+    Exceptions,
+    /// Structures and arrays that are collected, as compilers of Java, Kotlin, Dart or Scheme use them. Their
+    /// heap counts as the guest's memory.
+    Gc,
+}
+
+impl std::fmt::Display for WasmFeature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            WasmFeature::Exceptions => "exceptions",
+            WasmFeature::Gc => "gc",
+        })
+    }
+}
+
+/// A set of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub(crate) struct Features {
+    pub(crate) exceptions: bool,
+    pub(crate) gc: bool,
+}
+
+impl Features {
+    /// With this one, too.
+    pub(crate) fn with(self, feature: WasmFeature) -> Features {
+        match feature {
+            WasmFeature::Exceptions => Features { exceptions: true, ..self },
+            WasmFeature::Gc => Features { gc: true, ..self },
+        }
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = WasmFeature> {
+        let exceptions = self.exceptions.then_some(WasmFeature::Exceptions);
+        exceptions.into_iter().chain(self.gc.then_some(WasmFeature::Gc))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::{Codegen, ModuleInfo, without_mark};
+use super::{Codegen, Import, ModuleInfo, ModuleKind, without_mark};
 use crate::clock;
 use crate::context::{Exit, Program, ProgramRole};
 use crate::error::{ModuleError, limit_behind};
@@ -24,13 +24,14 @@ pub(super) struct Compiled {
     pub(super) artefact: OwnedFd,
 }
 
-/// Compiles `bytes` with `program` as the compiler.
+/// Compiles `bytes` with `program` as the compiler, unless `judge` refuses its imports.
 pub(super) fn compile(
     program: &Program,
     bytes: &[u8],
     text: bool,
     codegen: Codegen,
     most: CompileLimits,
+    judge: impl FnOnce(ModuleKind, &[Import]) -> Result<(), ModuleError>,
 ) -> Result<Compiled, ModuleError> {
     let code = if text { without_mark(bytes) } else { bytes };
     let source = memory_file("wpool-module", code)
@@ -56,9 +57,19 @@ pub(super) fn compile(
     // The request is small: it goes out whole, or the process is gone already, which is seen below.
     let _sent = connection::send_with_fds(&ours, &request, &[source.as_fd(), artefact.as_fd()]);
 
-    let answer = await_answer(ours, program.sandbox, clock::now().checked_add(most.wall()));
+    let mut connection = Connection::new(ours, Caps::COMPILER);
+    let deadline = clock::now().checked_add(most.wall());
+    let mut answer = await_answer(&mut connection, program.sandbox, deadline);
+    let mut judged = Ok(());
+    if let Ok(Some(FromWorker::Imports { kind, imports })) = &answer {
+        judged = judge(*kind, imports);
+        if judged.is_ok() {
+            answer = await_answer(&mut connection, program.sandbox, deadline);
+        }
+    }
     child.kill();
     let exit = child.wait();
+    judged?;
     match answer {
         Ok(Some(FromWorker::Compiled(info))) => {
             info.check().map_err(|what| ModuleError::Compiler(format!("it describes {what}")))?;
@@ -79,6 +90,9 @@ pub(super) fn compile(
             Err(too_much_memory(most))
         }
         Ok(Some(FromWorker::Refused { reason })) => Err(ModuleError::Invalid(shortened(&reason))),
+        Ok(Some(FromWorker::Needs { features, reason })) => {
+            Err(ModuleError::NeedsFeatures { needs: features.iter().collect(), reason: shortened(&reason) })
+        }
         Ok(Some(_)) => Err(ModuleError::Compiler("it gave an answer to a question that was not asked".to_owned())),
         Ok(None) => Err(ModuleError::CompileLimit(format!("it took more than {:?}; {RAISES_TIME}", most.wall()))),
         Err(RecvError::Closed) => Err(died(exit, most)),
@@ -87,8 +101,11 @@ pub(super) fn compile(
 }
 
 /// `Ok(None)` when the time is up.
-fn await_answer(socket: OwnedFd, sandbox: Sandbox, deadline: Option<Instant>) -> Result<Option<FromWorker>, RecvError> {
-    let mut connection = Connection::new(socket, Caps::COMPILER);
+fn await_answer(
+    connection: &mut Connection<OwnedFd>,
+    sandbox: Sandbox,
+    deadline: Option<Instant>,
+) -> Result<Option<FromWorker>, RecvError> {
     loop {
         while connection.has_frame()? {
             match message::read_control(connection.recv()?)? {

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Codegen;
+use super::{Codegen, Features, WasmFeature};
 use crate::escape::{list, shortened};
 use crate::policy::{self, Policy};
-use crate::value::{FuncType, Integers};
+use crate::value::{FuncType, Integers, Type};
 
 /// Which of the two binary formats.
 ///
@@ -61,6 +61,37 @@ impl std::fmt::Display for ModuleKind {
 pub struct Import {
     /// `wasi:cli/stdout@0.2.6`, or `module name` for a core module.
     pub name: String,
+    /// What has to be there for it.
+    #[serde(default)]
+    pub kind: ImportKind,
+}
+
+/// What an import is of.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::ImportKind;
+///
+/// let text = br#"(component (import "acme:shapes/types" (instance (export "shape" (type (sub resource))))))"#;
+/// let module = loader().from_bytes(text)?;
+/// assert!(module.imports().all(|import| import.kind == ImportKind::Types));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ImportKind {
+    /// One function.
+    Function,
+    /// An interface with functions.
+    #[default]
+    Interface,
+    /// Names of types, and nothing that could be called: nobody needs to provide it.
+    Types,
+    /// A memory, a table, a global, a tag, a module or a component.
+    Other,
 }
 
 /// How a worker meets an import, by its policy.
@@ -222,6 +253,9 @@ pub struct ModuleInfo {
     pub memory_min: Option<u64>,
     /// How it was compiled.
     pub(crate) codegen: Codegen,
+    /// What it needs of the WebAssembly that its loader has turned on.
+    #[serde(default)]
+    pub(crate) needs: Features,
 }
 
 /// Why there is no such target. The variants' texts name the candidates.
@@ -311,8 +345,10 @@ impl ModuleInfo {
 
     /// Finds the function to call.
     ///
-    /// With a name: the export with exactly that path, else the only one with that bare name (the path may leave out the version).
-    /// Without: the only function named `run`, else the command, else the only callable function.
+    /// With a name: the export with exactly that path, else the only one with that bare name (the path may
+    /// leave out the version). Several of one name are no choice, unless one of them is the command. Without
+    /// a name: the function `run` that belongs to no interface, else the command, else the only function
+    /// named `run`, else the only callable function.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -343,10 +379,10 @@ impl ModuleInfo {
         match matches[..] {
             [export] => Ok(export),
             [] => Err(TargetError::Unknown { name: name.to_owned(), candidates: self.callable() }),
-            _ => {
+            _ => the_command(&matches).ok_or_else(|| {
                 let candidates = matches.iter().map(|e| e.path.clone()).collect();
-                Err(TargetError::Ambiguous { name: name.to_owned(), candidates })
-            }
+                TargetError::Ambiguous { name: name.to_owned(), candidates }
+            }),
         }
     }
 
@@ -355,10 +391,24 @@ impl ModuleInfo {
             let mut found = self.exports.iter().filter(wanted);
             found.next().filter(|_| found.next().is_none())
         };
-        only(&|e| matches!(e.role, Role::Function | Role::Uncallable) && e.name() == "run")
-            .or_else(|| only(&|e| e.role == Role::Command))
+        let is_function = |e: &Export| matches!(e.role, Role::Function | Role::Uncallable);
+        only(&|e| is_function(e) && e.path == "run")
+            .or_else(|| self.command())
+            .or_else(|| only(&|e| is_function(e) && e.name() == "run"))
             .or_else(|| only(&|e| e.role == Role::Function))
             .ok_or_else(|| TargetError::NoDefault { candidates: self.callable() })
+    }
+
+    /// Whether it exports `init` of world `wpool:task/stateful-task`.
+    pub(crate) fn has_init(&self) -> bool {
+        let strings = Type::List(Box::new(Type::String));
+        let takes_strings = |e: &Export| matches!(&e.ty.params[..], [only] if only.ty == strings);
+        self.exports.iter().any(|e| e.path == "init" && e.role == Role::Hook && takes_strings(e))
+    }
+
+    /// The command, if it is one.
+    pub(crate) fn command(&self) -> Option<&Export> {
+        the_command(&self.exports.iter().collect::<Vec<_>>())
     }
 
     fn callable(&self) -> Vec<String> {
@@ -378,7 +428,22 @@ impl ModuleInfo {
     /// # }
     /// ```
     pub fn grants(&self, policy: &Policy) -> impl Iterator<Item = (&Import, Grant)> {
-        self.imports.iter().map(|import| (import, policy::grant(policy, self.kind, &import.name)))
+        self.imports.iter().map(|import| (import, policy::grant(policy, self.kind, import)))
+    }
+
+    /// The parts of WebAssembly that are off by default and that it does not go without: see
+    /// [`ModuleLoader::wasm_features`](crate::ModuleLoader::wasm_features).
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// assert_eq!(module.info().needs().count(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn needs(&self) -> impl Iterator<Item = WasmFeature> {
+        self.needs.iter()
     }
 
     /// The imports that no worker with this policy provides, each with the reason.
@@ -402,6 +467,11 @@ impl ModuleInfo {
             Grant::Default(_) | Grant::Granted(_) => None,
         })
     }
+}
+
+/// The command among these: of several versions of `wasi:cli/run` the last.
+fn the_command<'e>(exports: &[&'e Export]) -> Option<&'e Export> {
+    exports.iter().rfind(|e| e.role == Role::Command).copied()
 }
 
 /// `demo:math/ops@1.0.0#scale` as `demo:math/ops#scale`.
@@ -428,6 +498,7 @@ mod tests {
             exports: paths.iter().map(export).collect(),
             memory_min: None,
             codegen: Codegen::default(),
+            needs: Features::default(),
         }
     }
 
@@ -449,11 +520,30 @@ mod tests {
     }
 
     #[test]
+    fn f135_of_several_that_are_named_run_the_command_is_meant() {
+        use Role::*;
+        let command = "wasi:cli/run@0.2.3#run";
+        for exports in [
+            &[("a:b/c#run", Function), (command, Command)][..],
+            &[("a:b/c#run", Function), ("a:b/d#run", Function), (command, Command)],
+            &[("a:b/d#run", Uncallable), ("wasi:cli/run@0.2.0#run", Command), (command, Command)],
+        ] {
+            for name in [None, Some("run")] {
+                assert_eq!(info(exports).target(name).unwrap().path, command);
+            }
+        }
+        let ambiguous = info(&[("a:b/c#run", Function), ("a:b/d#run", Function)]);
+        assert!(ambiguous.target(Some("run")).unwrap_err().to_string().contains("a:b/c#run, a:b/d#run"));
+        assert!(ambiguous.target(None).is_err());
+    }
+
+    #[test]
     fn without_a_name_run_comes_before_the_command_and_the_only_function() {
         use Role::*;
         let default = |paths: &[(&str, Role)]| info(paths).target(None).map(|e| e.path.clone());
         assert_eq!(default(&[("run", Function), ("wasi:cli/run@0.2.0#run", Command)]).unwrap(), "run");
         assert_eq!(default(&[("x", Function), ("_start", Command)]).unwrap(), "_start");
+        assert_eq!(default(&[("a:b/c#run", Function), ("x", Function)]).unwrap(), "a:b/c#run");
         assert_eq!(default(&[("init", Hook), ("x", Function)]).unwrap(), "x");
         assert!(default(&[("x", Function), ("y", Function)]).unwrap_err().to_string().contains("x, y"));
         assert!(default(&[]).is_err());

@@ -16,14 +16,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use self::cache::Cache;
-pub(crate) use self::codegen::Codegen;
-pub use self::info::{Export, Grant, Import, ModuleInfo, ModuleKind, Role, TargetError};
+pub use self::codegen::WasmFeature;
+pub(crate) use self::codegen::{Codegen, Features};
+pub use self::info::{Export, Grant, Import, ImportKind, ModuleInfo, ModuleKind, Role, TargetError};
 pub use self::shelf::{CacheLimits, CachedModule};
 use crate::context::server::ForkServers;
 use crate::context::{Early, Program};
 use crate::error::ModuleError;
 use crate::escape::OneLine;
 use crate::limits::CompileLimits;
+use crate::policy::{self, Policy};
 use crate::sandbox::Sandbox;
 
 const SANDBOX_OFF: &str =
@@ -159,6 +161,7 @@ impl Module {
             sandbox: Sandbox::Default,
             codegen: Codegen::default(),
             compile_limits: CompileLimits::default(),
+            policy: None,
             early: None,
             #[cfg(feature = "fault-points")]
             fault: None,
@@ -286,6 +289,8 @@ impl Module {
 
     /// The same module, compiled in this way: itself, or another that is made once, as it was loaded.
     pub(crate) fn compiled(&self, codegen: Codegen) -> Result<Module, ModuleError> {
+        // Which WebAssembly it may use is its loader's choice.
+        let codegen = Codegen { wasm: self.inner.info.codegen.wasm, ..codegen };
         if self.inner.info.codegen == codegen {
             return Ok(self.clone());
         }
@@ -340,6 +345,7 @@ pub struct ModuleLoader {
     sandbox: Sandbox,
     codegen: Codegen,
     compile_limits: CompileLimits,
+    policy: Option<Policy>,
     early: Option<Arc<Early>>,
     #[cfg(feature = "fault-points")]
     fault: Option<crate::Fault>,
@@ -517,6 +523,47 @@ impl ModuleLoader {
         self
     }
 
+    /// Lets the module use these parts of WebAssembly, which are off otherwise. A module that needs one of
+    /// them is refused without, with [`ModuleError::NeedsFeatures`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use wpool::{Pool, WasmFeature};
+    ///
+    /// let text = br#"(module (type $s (struct (field i32))) (func (export "f") (result i32) (struct.get $s 0 (struct.new $s (i32.const 11)))))"#;
+    /// let module = loader().wasm_features([WasmFeature::Gc]).from_bytes(text)?;
+    /// let pool = Pool::builder(&module).build()?;
+    /// assert_eq!(pool.apply(&pool.func::<(), i32>("f")?, ())?, 11);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn wasm_features(mut self, features: impl IntoIterator<Item = WasmFeature>) -> Self {
+        self.codegen.wasm = features.into_iter().fold(self.codegen.wasm, Features::with);
+        self
+    }
+
+    /// Judges the module's imports by this policy before it is compiled, which may take its time. Without
+    /// this, the pool or process does, when it is built.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use wpool::{ModuleError, Policy};
+    ///
+    /// let text = br#"(module (import "moon" "phase" (func)))"#;
+    /// let refused = loader().policy(Policy::sealed()).from_bytes(text);
+    /// assert!(matches!(refused, Err(ModuleError::MissingImports { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
     /// Has the compiler process, or the Processes that run the module, come to grief. For the project's own tests.
     #[cfg(feature = "fault-points")]
     #[doc(hidden)]
@@ -581,10 +628,12 @@ impl ModuleLoader {
         let cache = self.open_cache(&mut warnings);
 
         if let Some(hit) = cache.as_ref().and_then(|cache| cache.get(digest, self.codegen, &mut warnings)) {
+            self.judge(hit.info.kind, &hit.info.imports)?;
             let cached = Some(hit.path);
             return Ok(self.module(digest, source, hit.info, hit.artefact, cached, warnings, program));
         }
-        let compiled = compile::compile(&program, bytes, text, self.codegen, self.compile_limits)?;
+        let judge = |kind, imports: &[Import]| self.judge(kind, imports);
+        let compiled = compile::compile(&program, bytes, text, self.codegen, self.compile_limits, judge)?;
         let put = |cache: Cache| {
             cache.put(digest, &compiled.info, &compiled.artefact, self.name.as_deref(), self.cache_limits)
         };
@@ -598,6 +647,15 @@ impl ModuleLoader {
             None => None,
         };
         Ok(self.module(digest, source, compiled.info, compiled.artefact, cached, warnings, program))
+    }
+
+    /// An error if the policy does not grant what the module imports.
+    fn judge(&self, kind: ModuleKind, imports: &[Import]) -> Result<(), ModuleError> {
+        let missing = self.policy.iter().flat_map(|policy| policy::missing(policy, kind, imports)).collect::<Vec<_>>();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(ModuleError::MissingImports { missing }),
+        }
     }
 
     fn open_cache(&self, warnings: &mut Vec<String>) -> Option<Cache> {

@@ -26,6 +26,8 @@ pub(crate) struct Grants {
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) deterministic: bool,
+    /// Imports that nobody provides are there, and trap when they are called.
+    pub(crate) traps_unknown: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +111,7 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, BuildError> {
         clock: policy.clock,
         random: policy.random,
         deterministic: policy.deterministic,
+        traps_unknown: policy.traps_unknown,
     };
     Ok(Granted { grants, dirs: files.into() })
 }

@@ -1,7 +1,7 @@
 //! How an import is met: what a guest gets behind it, or which grant it lacks.
 
 use super::{Clock, DirAccess, Policy, Random, Variable};
-use crate::module::{Grant, ModuleKind};
+use crate::module::{Grant, Import, ImportKind, ModuleKind};
 
 /// The module name that WASI preview 1 guests import from.
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -12,17 +12,47 @@ pub(crate) const PROCESS: &str = "wpool:process/current";
 pub(crate) const BATCH: &str = "wpool:task/batch";
 
 /// How a worker with this policy meets an import of a module of this kind.
-pub(crate) fn grant(policy: &Policy, kind: ModuleKind, name: &str) -> Grant {
+pub(crate) fn grant(policy: &Policy, kind: ModuleKind, import: &Import) -> Grant {
+    match (by_name(policy, kind, &import.name), import.kind) {
+        (Grant::Missing(_), ImportKind::Types) => Grant::Default("names of types".to_owned()),
+        (Grant::Missing(_), ImportKind::Function | ImportKind::Interface)
+            if policy.traps_unknown && !is_provided(kind, &import.name) =>
+        {
+            Grant::Granted("nobody provides it: it traps when it is called".to_owned())
+        }
+        (grant, _) => grant,
+    }
+}
+
+/// Whether there is something of ours under this name, which some policy grants.
+pub(crate) fn is_provided(kind: ModuleKind, name: &str) -> bool {
+    !matches!(by_name(&Policy::sealed().refuse_net(), kind, name), Grant::Missing(_))
+}
+
+/// The imports that no worker with this policy provides, in words: those with one reason together.
+pub(crate) fn missing(policy: &Policy, kind: ModuleKind, imports: &[Import]) -> Vec<String> {
+    let mut by_reason: Vec<(String, Vec<&str>)> = Vec::new();
+    for import in imports {
+        let Grant::Missing(why) = grant(policy, kind, import) else { continue };
+        match by_reason.iter_mut().find(|(reason, _)| *reason == why) {
+            Some((_, names)) => names.push(&import.name),
+            None => by_reason.push((why, vec![&import.name])),
+        }
+    }
+    by_reason.into_iter().map(|(why, names)| format!("{} ({why})", names.join(", "))).collect()
+}
+
+fn by_name(policy: &Policy, kind: ModuleKind, name: &str) -> Grant {
     match kind {
         ModuleKind::Component => of_component(policy, name),
         ModuleKind::Core => match name.split_once(' ') {
             Some((PREVIEW1, _)) => all_of_preview1(policy),
-            _ => missing("core modules can import WASI preview 1 only"),
+            _ => not_there("core modules can import WASI preview 1 only"),
         },
     }
 }
 
-fn missing(reason: &str) -> Grant {
+fn not_there(reason: &str) -> Grant {
     Grant::Missing(reason.to_owned())
 }
 
@@ -31,21 +61,21 @@ fn of_component(policy: &Policy, name: &str) -> Grant {
     if interface == BATCH {
         return match version {
             "0.1.0" => Grant::Default("takes the outcomes of many records".to_owned()),
-            _ => missing("only version 0.1.0 is known"),
+            _ => not_there("only version 0.1.0 is known"),
         };
     }
     if interface == PROCESS {
         return match (version, policy.deterministic) {
             ("0.1.0", false) => Grant::Default("the worker's name, index and state".to_owned()),
             ("0.1.0", true) => Grant::Default("the same name and index in every worker".to_owned()),
-            _ => missing("only version 0.1.0 is known"),
+            _ => not_there("only version 0.1.0 is known"),
         };
     }
     let Some(wasi) = interface.strip_prefix("wasi:") else {
-        return missing("no host interface of that name");
+        return not_there("no host interface of that name");
     };
     if !version.starts_with("0.2.") {
-        return missing("only WASI 0.2 is provided");
+        return not_there("only WASI 0.2 is provided");
     }
     match wasi.split_once('/').unwrap_or((wasi, "")) {
         ("cli", "environment") => environment(policy),
@@ -55,7 +85,7 @@ fn of_component(policy: &Policy, name: &str) -> Grant {
         ("clocks", _) => clock(policy),
         ("filesystem", _) => directories(policy),
         ("sockets", _) => sockets(policy),
-        _ => missing("not among the interfaces that workers provide"),
+        _ => not_there("not among the interfaces that workers provide"),
     }
 }
 
@@ -112,7 +142,7 @@ fn random(policy: &Policy) -> Grant {
 /// Not linked unless asked for. That a guest asks to talk to others is worth a word before it runs, not a refusal in its midst.
 fn sockets(policy: &Policy) -> Grant {
     match &policy.net {
-        None => missing("needs --net HOST:PORT, or --net none if it is never used"),
+        None => not_there("needs --net HOST:PORT, or --net none if it is never used"),
         Some(net) if net.0.is_empty() => Grant::Granted("every connection is refused".to_owned()),
         Some(net) => Grant::Granted(format!("TCP to {}", net.0.join(", "))),
     }
@@ -122,9 +152,39 @@ fn sockets(policy: &Policy) -> Grant {
 mod tests {
     use super::*;
 
+    fn import(name: &str) -> Import {
+        Import { name: name.to_owned(), kind: ImportKind::Interface }
+    }
+
+    #[test]
+    fn f142_what_nobody_provides_traps_if_it_is_to_and_names_of_types_are_never_missing() {
+        let trapping = Policy::sealed().trap_unknown_imports();
+        let of = |policy: &Policy, name: &str, kind| {
+            let import = Import { name: name.to_owned(), kind };
+            matches!(grant(policy, ModuleKind::Component, &import), Grant::Missing(_))
+        };
+        for kind in [ImportKind::Function, ImportKind::Interface] {
+            assert!(of(&Policy::sealed(), "acme:log/log", kind));
+            assert!(!of(&trapping, "acme:log/log", kind));
+            // That can be granted, or refused, in words of its own.
+            assert!(of(&trapping, "wasi:sockets/tcp@0.2.0", kind));
+        }
+        assert!(of(&trapping, "acme:log/log", ImportKind::Other));
+        assert!(!of(&Policy::sealed(), "acme:log/log", ImportKind::Types));
+        assert!(!of(&Policy::sealed(), "wasi:sockets/network@0.2.0", ImportKind::Types));
+    }
+
+    #[test]
+    fn f148_what_is_missing_for_one_reason_is_told_with_it_once() {
+        let imports = ["wasi:sockets/tcp@0.2.0", "acme:a/b", "wasi:sockets/udp@0.2.0"].map(import);
+        let told = missing(&Policy::sealed(), ModuleKind::Component, &imports);
+        assert_eq!(told.len(), 2);
+        assert!(told[0].starts_with("wasi:sockets/tcp@0.2.0, wasi:sockets/udp@0.2.0 (needs --net "), "{told:?}");
+    }
+
     #[test]
     fn an_import_is_met_by_the_policy() {
-        let of = |policy: &Policy, name: &str| grant(policy, ModuleKind::Component, name);
+        let of = |policy: &Policy, name: &str| grant(policy, ModuleKind::Component, &import(name));
         let sealed = Policy::sealed();
         for name in ["wasi:cli/environment@0.2.0", "wasi:filesystem/types@0.2.6", "wasi:random/random@0.2.0"] {
             assert!(matches!(of(&sealed, name), Grant::Default(_)), "{name}");
@@ -144,7 +204,7 @@ mod tests {
 
     #[test]
     fn f97_sockets_are_missing_until_they_are_granted_or_refused() {
-        let of = |policy: Policy| grant(&policy, ModuleKind::Component, "wasi:sockets/tcp@0.2.0");
+        let of = |policy: Policy| grant(&policy, ModuleKind::Component, &import("wasi:sockets/tcp@0.2.0"));
         assert!(matches!(of(Policy::sealed()), Grant::Missing(why) if why.contains("--net")));
         assert_eq!(of(Policy::sealed().refuse_net()), Grant::Granted("every connection is refused".to_owned()));
         assert_eq!(of(Policy::sealed().net("a:1").net("b:2")), Grant::Granted("TCP to a:1, b:2".to_owned()));
@@ -152,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_core_module_has_preview_1_and_nothing_else() {
-        let of = |policy: Policy, name| grant(&policy, ModuleKind::Core, name);
+        let of = |policy: Policy, name| grant(&policy, ModuleKind::Core, &import(name));
         assert!(matches!(of(Policy::sealed(), "wasi_snapshot_preview1 path_open"), Grant::Default(_)));
         let granted = of(Policy::sealed().env("A", "1"), "wasi_snapshot_preview1 environ_get");
         assert!(matches!(granted, Grant::Granted(note) if note.contains("the variables A")));

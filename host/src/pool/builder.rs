@@ -20,7 +20,7 @@ use super::{Pool, Shared};
 use crate::context::StartMethod;
 use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Isolation, Limit, Limits};
-use crate::module::{Module, ModuleInfo, Role};
+use crate::module::{Module, ModuleInfo};
 use crate::policy::Policy;
 use crate::profiling::ProfilingStrategy;
 use crate::protocol::VERSION;
@@ -169,8 +169,9 @@ impl PoolBuilder {
     /// An export that each worker calls once before its first task, with these arguments. With an initializer, tasks find the instance that
     /// it was called in ([`Isolation::Reuse`]), unless [`isolation`](Self::isolation) says otherwise; then it is called in every instance.
     ///
-    /// A function that takes one `list<string>`, as the SDK's `#[init]` does, gets all arguments in it. A module that exports `init` of world
-    /// `wpool:task/stateful-task` has it called without this.
+    /// A function that takes one `list<string>`, as the SDK's `#[init]` does, gets all arguments in it. A
+    /// module that exports `init` of world `wpool:task/stateful-task` has it called without this, in every
+    /// instance, and each task has its own: no module chooses for itself to keep state.
     ///
     /// If it fails, the pool is broken, once, with the guest's message.
     ///
@@ -196,7 +197,7 @@ impl PoolBuilder {
         self.initargs(initargs)
     }
 
-    /// Arguments for the initializer.
+    /// Arguments for the initializer; for the module's own `init` if none is named.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -205,7 +206,7 @@ impl PoolBuilder {
     /// # use std::time::Duration;
     /// # use wpool::Pool;
     /// # let module = guest("counter")?;
-    /// // This module's `init` is called without being named, too.
+    /// // This names the module's `init`.
     /// let pool = Pool::builder(&module).initargs(["100"]).build()?;
     /// let count = pool.func::<&str, String>("run")?;
     /// assert_eq!(pool.apply(&count, "")?, "101");
@@ -258,7 +259,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Which state a task finds. Default: [`Isolation::Fresh`], or [`Isolation::Reuse`] with an initializer.
+    /// Which state a task finds. Default: [`Isolation::Fresh`], or [`Isolation::Reuse`] if
+    /// [`initializer`](Self::initializer) or [`initargs`](Self::initargs) asks for one, unless the policy is
+    /// deterministic.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -699,7 +702,8 @@ impl PoolBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`BuildError`] if the module's imports are not met, the policy names what cannot be granted, the initializer is unknown or its arguments do not fit; if the pool is not lazy, also
+    /// [`BuildError`] if the module's imports are not met, the policy names what cannot be granted, the initializer is unknown or its arguments do not fit, or instances of
+    /// a deterministic run are to be reused; if the pool is not lazy, also
     /// [`BuildError::Broken`] if its workers cannot run.
     pub fn build(mut self) -> Result<Pool, BuildError> {
         self.limits = self.limits.possible();
@@ -707,17 +711,31 @@ impl PoolBuilder {
         let granted = self.policy.resolve()?;
         self.module = self.module.compiled(self.policy.codegen(self.limits.codegen()))?;
         let info = self.module.info().clone();
-        let initializer = initializer(self.initializer.as_deref(), &self.initargs, &info)?;
+        let asked = self.initializer.as_deref().or_else(|| (!self.initargs.is_empty()).then_some(INIT));
+        let initializer = match asked {
+            Some(name) => Some(initializer(name, &self.initargs, &info)?),
+            None => own_initializer(&info)?,
+        };
         if self.start_method == StartMethod::Thread && self.module.program().sandbox == Sandbox::Strict {
             return Err(StartError::ThreadUnconfined.into());
         }
-        let default_isolation = if initializer.is_some() { Isolation::Reuse } else { Isolation::Fresh };
+        // State between tasks is the choice of who makes the pool, never of the module.
+        let isolation = self.isolation.unwrap_or(match asked {
+            Some(_) if !granted.grants.deterministic => Isolation::Reuse,
+            Some(_) | None => Isolation::Fresh,
+        });
+        if isolation == Isolation::Reuse && granted.grants.deterministic {
+            return Err(BuildError::Policy {
+                what: "one instance for many tasks (--reuse, Isolation::Reuse)".to_owned(),
+                reason: "in a deterministic run no result depends on what a worker has done before".to_owned(),
+            });
+        }
         let setup = Setup {
             version: VERSION,
             info: info.clone(),
             limits: self.limits.clone(),
             grants: granted.grants.clone(),
-            isolation: self.isolation.unwrap_or(default_isolation),
+            isolation,
             initializer,
             identity: None,
             once: false,
@@ -842,17 +860,11 @@ impl Drop for End {
     }
 }
 
+/// The hook of world `wpool:task/stateful-task`.
+const INIT: &str = "init";
+
 /// Finds the initializer and binds its arguments.
-fn initializer(name: Option<&str>, initargs: &[Value], info: &ModuleInfo) -> Result<Option<Call>, BuildError> {
-    let hook = info.exports.iter().any(|e| e.path == "init" && e.role == Role::Hook);
-    let name = match name {
-        Some(name) => name,
-        None if hook && is_init_hook(info) => "init",
-        None if initargs.is_empty() => return Ok(None),
-        None => {
-            return Err(BuildError::Format("arguments for an initializer are given, but no initializer".to_owned()));
-        }
-    };
+fn initializer(name: &str, initargs: &[Value], info: &ModuleInfo) -> Result<Call, BuildError> {
     let export = info.target(Some(name))?;
     let target = match &export.ty.params[..] {
         [only] if only.ty == strings() && initargs.iter().all(|v| matches!(v, Value::String(_))) => {
@@ -860,13 +872,13 @@ fn initializer(name: Option<&str>, initargs: &[Value], info: &ModuleInfo) -> Res
         }
         _ => initargs.iter().fold(Target::func(name), |target, value| target.arg(value.clone())),
     };
-    Ok(Some(resolve(&target, info)?.complete()?.call))
+    Ok(resolve(&target, info)?.complete()?.call)
 }
 
-/// `init: func(args: list<string>) -> result<_, string>` of world `wpool:task/stateful-task`.
-fn is_init_hook(info: &ModuleInfo) -> bool {
-    let init = info.exports.iter().find(|e| e.path == "init");
-    init.is_some_and(|e| matches!(&e.ty.params[..], [only] if only.ty == strings()))
+/// The initializer of a module that has one by its world, `init: func(args: list<string>) -> result<_,
+/// string>`, without arguments.
+pub(crate) fn own_initializer(info: &ModuleInfo) -> Result<Option<Call>, BuildError> {
+    info.has_init().then(|| initializer(INIT, &[], info)).transpose()
 }
 
 fn strings() -> Type {

@@ -488,7 +488,7 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
             kind @ (Kind::Returned | Kind::Failed) => {
                 return Some(Parsed { kind, payload: frame.payload, stdout, stderr, micros, used, len: at });
             }
-            Kind::Control | Kind::Batch | Kind::BatchDone | Kind::Placed | Kind::Profile => return None,
+            Kind::Control | Kind::Batch | Kind::Input | Kind::BatchDone | Kind::Placed | Kind::Profile => return None,
         }
     }
 }

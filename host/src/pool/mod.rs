@@ -34,6 +34,7 @@ use crossbeam_channel::Sender;
 
 pub use self::async_result::AsyncResult;
 pub use self::builder::PoolBuilder;
+pub(crate) use self::builder::own_initializer;
 use self::callbacks::Callbacks;
 use self::dispatcher::{Command, Waker};
 pub use self::events::{PoolEvent, Recycle};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
+use super::feeder::{self, Feeder};
 use super::{ExitReason, ExitStatus, Pending, Running, Shared, Sink, Sinks, Stage, State, children};
 use crate::clock;
 use crate::context::server::{ForkServer, NotForked};
@@ -98,6 +99,7 @@ enum Given {
 struct Task {
     call: Call,
     input: Vec<u8>,
+    stdin: Option<feeder::Source>,
     limits: Limits,
     sinks: Sinks,
     sandbox: Sandbox,
@@ -108,7 +110,7 @@ struct Task {
 
 /// The thread's life, once its process is there.
 fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Instant>) {
-    let Task { call, input, limits, sinks, sandbox, method, start_timeout, is_profiled } = task;
+    let Task { call, input, stdin, limits, sinks, sandbox, method, start_timeout, is_profiled } = task;
     let Born { running, socket, unsent, server } = born;
     let mut listener = Listener {
         shared,
@@ -126,6 +128,8 @@ fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Inst
         timed_out: false,
         reason: None,
         is_profiled,
+        stdin,
+        feeder: None,
     };
     let request = request(unsent, call, input);
     // Whoever joins must see an end, whatever the functions that take the output do.
@@ -209,11 +213,33 @@ impl Born {
 
     /// From now on it is known to all that it runs. As CPython loses its reference to the target with the start, so the module is let go.
     fn announce(&self, shared: &Arc<Shared>, pending: Pending) -> Task {
-        let Pending { module, call, limits, granted: _, input, sinks, method, start_timeout, profile } = pending;
+        let Pending {
+            module,
+            call,
+            initializer: _,
+            limits,
+            granted: _,
+            input,
+            stdin,
+            sinks,
+            method,
+            start_timeout,
+            profile,
+        } = pending;
         shared.lock().stage = Stage::Started(self.running.clone());
         children::register(shared);
         let is_profiled = profile.is_some_and(|profile| profile.interval().is_some());
-        Task { call, input, limits, sinks, sandbox: module.program().sandbox, method, start_timeout, is_profiled }
+        Task {
+            call,
+            input,
+            stdin,
+            limits,
+            sinks,
+            sandbox: module.program().sandbox,
+            method,
+            start_timeout,
+            is_profiled,
+        }
     }
 
     fn give_up(&self) {
@@ -227,7 +253,7 @@ fn identity(name: &str) -> Identity {
 }
 
 fn setup(pending: &Pending) -> Setup {
-    let Pending { module, limits, granted, profile, .. } = pending;
+    let Pending { module, initializer, limits, granted, profile, .. } = pending;
     Setup {
         version: VERSION,
         info: module.info().clone(),
@@ -235,7 +261,7 @@ fn setup(pending: &Pending) -> Setup {
         grants: granted.grants.clone(),
         // The instance outlives its task, for its `shutdown`.
         isolation: Isolation::Reuse,
-        initializer: None,
+        initializer: initializer.clone(),
         identity: None,
         once: true,
         spins: false,
@@ -279,6 +305,10 @@ struct Listener<'s> {
     reason: Option<String>,
     /// It gives a profile at its end.
     is_profiled: bool,
+    /// Where its standard input comes from, until it asks for some.
+    stdin: Option<feeder::Source>,
+    /// What has been reading that since.
+    feeder: Option<Feeder>,
 }
 
 impl Listener<'_> {
@@ -304,6 +334,13 @@ impl Listener<'_> {
                     }
                 }
                 Woken::Interrupt => self.interrupt(),
+                Woken::Fed => {
+                    if !self.feed(&mut outgoing) {
+                        self.running.child.kill();
+                        return;
+                    }
+                    outgoing.send(connection.carrier());
+                }
                 Woken::Ended => {
                     drain(&mut connection);
                     let _last_words = self.hear(&mut connection);
@@ -336,13 +373,16 @@ impl Listener<'_> {
             let until = self.kill_at.into_iter().chain(self.signal_at).min();
             let left = until.map(|until| until.saturating_duration_since(clock::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            // Without a feeder the interrupt stands in twice.
+            let fed = self.feeder.as_ref().map_or(&self.running.interrupt, |feeder| &feeder.has_piece);
             let mut fds = [
                 PollFd::new(connection.carrier(), flags),
                 PollFd::new(&self.running.interrupt, PollFlags::IN),
                 PollFd::new(&self.running.child, PollFlags::IN),
+                PollFd::new(fed, PollFlags::IN),
             ];
             let polled = rustix::event::poll(&mut fds, timeout.as_ref());
-            let [_socket, interrupt, ended] = fds.map(|fd| !fd.revents().is_empty());
+            let [_socket, interrupt, ended, fed] = fds.map(|fd| !fd.revents().is_empty());
             match polled {
                 // A guest that talks all the time has no more time than others.
                 Ok(_) if until.is_some_and(|until| until <= clock::now()) => return Woken::Late,
@@ -350,10 +390,39 @@ impl Listener<'_> {
                 // First: something else may hold its end of the socket, and talk on.
                 Ok(_) if ended => return Woken::Ended,
                 Ok(_) if interrupt => return Woken::Interrupt,
+                Ok(_) if fed => return Woken::Fed,
                 Ok(_) => return Woken::Socket,
                 Err(_) => return Woken::Ended,
             }
         }
+    }
+
+    /// It asks for what comes next on its standard input.
+    fn ask(&mut self) -> Result<(), Violation> {
+        if let Some(source) = self.stdin.take() {
+            match Feeder::new(source) {
+                Ok(feeder) => self.feeder = Some(feeder),
+                Err(e) => {
+                    self.reason = Some(format!("its standard input cannot be read: {e}"));
+                    self.running.child.kill();
+                    return Ok(());
+                }
+            }
+        }
+        match self.feeder.as_mut().filter(|_| self.ready).is_some_and(Feeder::ask) {
+            true => Ok(()),
+            false => Err(Violation::Unexpected("the worker asked for input that it cannot have")),
+        }
+    }
+
+    /// Sends it what has come for it. `false`: that cannot be read.
+    fn feed(&mut self, outgoing: &mut Outgoing) -> bool {
+        match self.feeder.as_mut().and_then(Feeder::take) {
+            Some(Ok(piece)) => frame::write(&mut outgoing.bytes, Kind::Input, |out| out.extend_from_slice(&piece)),
+            Some(Err(e)) => self.reason = Some(format!("its standard input cannot be read: {e}")),
+            None => {}
+        }
+        self.reason.is_none()
     }
 
     /// It has been asked to stop. Before it is ready, it can neither see that nor die of a signal.
@@ -418,6 +487,7 @@ impl Listener<'_> {
                     FromWorker::Unconfined { missing } if !self.ready => {
                         self.reason = self.sandbox.judge(missing).err()
                     }
+                    FromWorker::WantsInput => self.ask()?,
                     FromWorker::InitFailed { failure } if !self.ready => {
                         self.outcome = Some(Err(failure.shortened().into()));
                     }
@@ -425,12 +495,14 @@ impl Listener<'_> {
                     | FromWorker::InitFailed { .. }
                     | FromWorker::Unconfined { .. }
                     | FromWorker::Compiled(_)
+                    | FromWorker::Imports { .. }
+                    | FromWorker::Needs { .. }
                     | FromWorker::Forked { .. }
                     | FromWorker::NotForked { .. }
                     | FromWorker::Thawed
                     | FromWorker::Report(_) => return Err(Violation::Unexpected("the worker spoke out of turn").into()),
                 },
-                Kind::Batch => return Err(Violation::Unexpected("a worker sent a batch").into()),
+                Kind::Batch | Kind::Input => return Err(Violation::Unexpected("a worker sent a batch").into()),
             }
         }
         Ok(())
@@ -449,7 +521,7 @@ impl Listener<'_> {
             (Some(code), _) => code,
             // Somebody else has reaped it: what it said itself counts.
             (None, Some(Ok(()))) => 0,
-            (None, Some(Err(TaskError::Exited { code }))) => code & 0xff,
+            (None, Some(Err(TaskError::Exited { code }))) => (code & 0xff).cast_signed(),
             (None, _) => 1,
         };
         let reason = match (self.outcome, self.reason, exit) {
@@ -499,6 +571,8 @@ enum Woken {
     Socket,
     /// Somebody has called [`Process::interrupt`](super::Process::interrupt).
     Interrupt,
+    /// There is more of its standard input.
+    Fed,
     /// The process has ended. What it has said is in the socket.
     Ended,
     /// It is time to act.

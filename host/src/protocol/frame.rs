@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Control = 1,
     /// To a worker: records to run.
     Batch = 2,
+    /// To a Process that has asked for it: what comes next on its standard input; nothing is the end of it.
+    Input = 3,
 
     /// From a worker: a task returned; the payload is its result.
     Returned = 16,
@@ -46,6 +48,7 @@ impl Kind {
         Some(match byte {
             1 => Kind::Control,
             2 => Kind::Batch,
+            3 => Kind::Input,
             16 => Kind::Returned,
             17 => Kind::Failed,
             18 => Kind::Stdout,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::{self, Frame, Kind, Violation};
 use crate::escape::shortened;
 use crate::limits::{CompileLimits, Isolation, Limits};
-use crate::module::{Codegen, ModuleInfo};
+use crate::module::{Codegen, Features, Import, ModuleInfo, ModuleKind};
 use crate::policy::Grants;
 use crate::profiling::ProfilingStrategy;
 
@@ -48,8 +48,12 @@ pub(crate) const PANICKED: &str = "it panicked";
 pub(crate) enum FromWorker {
     /// First of all.
     Hello { version: u32 },
+    /// The compiler, before it begins: what the module imports.
+    Imports { kind: ModuleKind, imports: Vec<Import> },
     /// The compiler: done.
     Compiled(Box<ModuleInfo>),
+    /// The compiler: the module would be compiled with these turned on. The process ends.
+    Needs { features: Features, reason: String },
     /// A zygote or worker is loaded; a worker has run its initializer.
     Ready,
     /// A zygote has forked the worker that was asked for.
@@ -62,6 +66,8 @@ pub(crate) enum FromWorker {
     Unconfined { missing: Vec<crate::sandbox::Property> },
     /// The initializer failed. The process ends.
     InitFailed { failure: Failure },
+    /// A Process whose guest reads its standard input: what comes next? The answer is a [`Kind::Input`].
+    WantsInput,
     /// The answer to `Thaw`.
     Thawed,
     /// The answer to `Report`.
@@ -168,6 +174,8 @@ pub(crate) struct Call {
     pub(crate) fixed: Vec<Option<String>>,
     /// For a command: the arguments that come before those of the record.
     pub(crate) argv: Vec<String>,
+    /// For a command: the exit codes beside 0 with which it has a result.
+    pub(crate) ok_exit: Vec<u32>,
     /// Whether to report how long each task took.
     pub(crate) timed: bool,
 }
@@ -183,6 +191,8 @@ pub(crate) enum Input {
     Json,
     /// For a command: on stdin.
     Stdin,
+    /// For the command of a Process: stdin is asked for while it is read. The record is empty.
+    Asked,
     /// For a command: as one more argument.
     Arg,
     /// For a command: as more arguments, split at white space.
@@ -217,7 +227,7 @@ pub(crate) enum Failure {
     },
     /// The guest called `exit`.
     Exited {
-        code: i32,
+        code: u32,
     },
     /// The record is not a value of the parameter's type.
     BadRecord {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use super::guest::Refusal;
 use super::{Connection, EXIT_SOFTWARE, fault_point, guest, hello, may_go_on, refuse, say};
 use crate::limits::CompileLimits;
 use crate::protocol::connection::TakesFds;
@@ -60,12 +61,14 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
     if let Err(e) = File::from(source).read_to_end(&mut bytes) {
         return refuse(connection, format!("cannot read it: {e}"));
     }
-    let answer = match guest::compile(&bytes, text, &limits, codegen) {
+    let tell = |kind, imports: &[_]| say(connection, &FromWorker::Imports { kind, imports: imports.to_vec() });
+    let answer = match guest::compile(&bytes, text, &limits, codegen, tell) {
         Ok((info, code)) => match File::from(artefact).write_all(&code) {
             Ok(()) => FromWorker::Compiled(Box::new(info)),
             Err(e) => FromWorker::Refused { reason: format!("cannot keep its machine code: {e}") },
         },
-        Err(reason) => FromWorker::Refused { reason },
+        Err(Refusal::Needs { features, reason }) => FromWorker::Needs { features, reason },
+        Err(Refusal::Reason(reason)) => FromWorker::Refused { reason },
     };
     say(connection, &answer);
     0

@@ -351,7 +351,11 @@ fn next_records<'b>(batch: &Batch<'b>, count: usize, longest: usize) -> Vec<&'b 
 pub(super) fn send_now(socket: BorrowedFd<'_>, kind: Kind, bytes: &[u8]) {
     let mut out = Vec::with_capacity(bytes.len() + frame::HEADER_LEN);
     frame::write(&mut out, kind, |out| out.extend_from_slice(bytes));
-    let mut rest = &out[..];
+    send_all(socket, &out);
+}
+
+/// Sends all of it. A coordinator that is gone needs none.
+pub(super) fn send_all(socket: BorrowedFd<'_>, mut rest: &[u8]) {
     while let Ok(sent) = rustix::io::retry_on_intr(|| rustix::net::send(socket, rest, rustix::net::SendFlags::NOSIGNAL))
     {
         rest = &rest[sent..];

@@ -392,7 +392,7 @@ impl Dispatcher {
                 results.from = end;
                 self.hear_profile(worker, frame.payload)
             }
-            Kind::Batch => Err(Violation::Unexpected("a worker sent a batch")),
+            Kind::Batch | Kind::Input => Err(Violation::Unexpected("a worker sent a batch")),
         }
     }
 
@@ -465,6 +465,9 @@ impl Dispatcher {
             }
             FromWorker::Thawed
             | FromWorker::Compiled(_)
+            | FromWorker::Imports { .. }
+            | FromWorker::WantsInput
+            | FromWorker::Needs { .. }
             | FromWorker::Forked { .. }
             | FromWorker::NotForked { .. }
             | FromWorker::Report(_) => Err(Violation::Unexpected("the worker spoke out of turn")),

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use wasmtime::component::{Component, Func, Instance, InstancePre, Lift, Linker, Lower, Val};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{
+    Component, Func, Instance, InstancePre, Lift, Linker, LinkerInstance, Lower, ResourceType, Val,
+};
 use wasmtime::{Engine, GuestProfiler, Store};
 
-use super::failure::{classify, failed, is_too_much, values_limit};
+use super::failure::{classify, failed, is_too_much, unprovided, values_limit};
 use super::instances::{Format, Live};
 use super::plan::{Fast, Plan, utf8, write_returned};
+use super::stdin::Stdin;
 use super::store::{Ctx, bytes_at_once};
 use super::wasi::Given;
 use super::{Shared, host, many, names, values};
-use crate::module::ModuleInfo;
-use crate::policy::{BATCH, Grants, PROCESS};
+use crate::module::{ImportKind, ModuleInfo, ModuleKind};
+use crate::policy::{BATCH, Grants, PROCESS, is_provided};
 use crate::protocol::message::Failure;
 use crate::value::Value;
 
@@ -78,13 +82,74 @@ pub(super) fn link(
     if imports(info, BATCH) {
         many::add_to_linker(&mut linker)?;
     }
+    let mut known = Vec::new();
+    for (name, item) in component.component_type().imports(engine) {
+        let import = info.imports.iter().find(|import| import.name == name);
+        let unprovided = import.filter(|import| !is_provided(ModuleKind::Component, &import.name));
+        match unprovided.is_some_and(|import| import.kind == ImportKind::Types || grants.traps_unknown) {
+            true => stand_in(&mut linker.root(), engine, name, &item.ty, name, &mut known)?,
+            false => learn(engine, &item.ty, &mut known),
+        }
+    }
     linker.instantiate_pre(component)
+}
+
+/// A resource of which there is none.
+struct Nothing;
+
+/// Puts something in the place of what nobody provides: functions that trap, and types of which there are no
+/// values. `known`: the resources that have a type already, under whichever name.
+fn stand_in(
+    linker: &mut LinkerInstance<'_, Ctx>,
+    engine: &Engine,
+    name: &str,
+    item: &ComponentItem,
+    path: &str,
+    known: &mut Vec<ResourceType>,
+) -> wasmtime::Result<()> {
+    match item {
+        ComponentItem::ComponentFunc(_) => {
+            let path = path.to_owned();
+            linker.func_new(name, move |_, _, _, _| Err(wasmtime::Error::msg(unprovided(&path))))
+        }
+        ComponentItem::ComponentInstance(instance) => {
+            let mut inner = linker.instance(name)?;
+            for (name, item) in instance.exports(engine) {
+                stand_in(&mut inner, engine, name, &item.ty, &format!("{path}#{name}"), known)?;
+            }
+            Ok(())
+        }
+        ComponentItem::Resource(ty) if known.contains(ty) => Ok(()),
+        ComponentItem::Resource(ty) => {
+            known.push(*ty);
+            linker.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))
+        }
+        ComponentItem::CoreFunc(_)
+        | ComponentItem::Module(_)
+        | ComponentItem::Component(_)
+        | ComponentItem::Type(_) => Ok(()),
+    }
+}
+
+/// Notes the resources that an import brings which is provided.
+fn learn(engine: &Engine, item: &ComponentItem, known: &mut Vec<ResourceType>) {
+    match item {
+        ComponentItem::Resource(ty) => known.push(*ty),
+        ComponentItem::ComponentInstance(instance) => {
+            instance.exports(engine).for_each(|(_, item)| learn(engine, &item.ty, known));
+        }
+        ComponentItem::ComponentFunc(_)
+        | ComponentItem::CoreFunc(_)
+        | ComponentItem::Module(_)
+        | ComponentItem::Component(_)
+        | ComponentItem::Type(_) => {}
+    }
 }
 
 impl Format for ComponentFormat {
     type Instance = Instance;
 
-    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx {
+    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Stdin) -> Ctx {
         match self.needs_wasi {
             true => ctx.with_wasi(given, args, stdin),
             // A store without WASI is a good part cheaper.

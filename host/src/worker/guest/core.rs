@@ -2,31 +2,44 @@
 
 use std::time::Duration;
 
-use wasmtime::{Engine, GuestProfiler, Instance, InstancePre, Linker, Module, Store, Val};
+use wasmtime::{Caller, Engine, ExternType, GuestProfiler, Instance, InstancePre, Linker, Module, Store, Val};
+use wasmtime_wasi::I32Exit;
 
-use super::failure::classify;
+use super::failure::{classify, unprovided};
 use super::instances::{Format, Live};
 use super::plan::Plan;
+use super::stdin::Stdin;
 use super::store::Ctx;
 use super::wasi::Given;
 use super::{Shared, values};
-use crate::module::ModuleInfo;
-use crate::policy::PREVIEW1;
+use crate::module::{ModuleInfo, ModuleKind, Role};
+use crate::policy::{Grants, PREVIEW1, is_provided};
 use crate::protocol::message::Failure;
 use crate::value::{Type, Value};
 
 pub(super) struct CoreFormat {
     pre: InstancePre<Ctx>,
     needs_wasi: bool,
+    /// It is a library, with this to be called before anything else. A command begins with its `_start`.
+    is_reactor: bool,
+}
+
+/// What WASI calls a module that is a library.
+const INITIALIZE: &str = "_initialize";
+
+fn is_reactor(module: &Module, info: &ModuleInfo) -> bool {
+    let is_command = info.exports.iter().any(|export| export.role == Role::Command);
+    let takes_nothing = |ty: ExternType| ty.func().is_some_and(|f| f.params().len() == 0 && f.results().len() == 0);
+    !is_command && module.get_export(INITIALIZE).is_some_and(takes_nothing)
 }
 
 impl CoreFormat {
-    pub(super) fn load(engine: &Engine, info: &ModuleInfo, path: &str) -> Result<CoreFormat, String> {
+    pub(super) fn load(engine: &Engine, info: &ModuleInfo, grants: &Grants, path: &str) -> Result<CoreFormat, String> {
         // SAFETY: as for components: the bytes are our own compiler's, unaltered.
         #[expect(unsafe_code, reason = "the one artefact load, for the other binary format")]
         let module = unsafe { Module::deserialize_file(engine, path) }.map_err(|e| format!("{e:#}"))?;
-        let pre = link(engine, &module, info).map_err(|e| format!("cannot be linked: {e:#}"))?;
-        Ok(CoreFormat { pre, needs_wasi: needs_wasi(info) })
+        let pre = link(engine, &module, info, grants).map_err(|e| format!("cannot be linked: {e:#}"))?;
+        Ok(CoreFormat { pre, needs_wasi: needs_wasi(info), is_reactor: is_reactor(&module, info) })
     }
 }
 
@@ -35,10 +48,29 @@ fn needs_wasi(info: &ModuleInfo) -> bool {
 }
 
 /// Meets the imports. An error if one of them is not what is there under its name.
-pub(super) fn link(engine: &Engine, module: &Module, info: &ModuleInfo) -> wasmtime::Result<InstancePre<Ctx>> {
+pub(super) fn link(
+    engine: &Engine,
+    module: &Module,
+    info: &ModuleInfo,
+    grants: &Grants,
+) -> wasmtime::Result<InstancePre<Ctx>> {
     let mut linker = Linker::new(engine);
     if needs_wasi(info) {
         wasmtime_wasi::p1::add_to_linker_sync(&mut linker, Ctx::p1)?;
+        // The engine's own takes codes below 126 only.
+        linker.allow_shadowing(true);
+        linker.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+        linker.allow_shadowing(false);
+    }
+    if grants.traps_unknown {
+        for import in module.imports() {
+            let path = format!("{} {}", import.module(), import.name());
+            if let (ExternType::Func(ty), false) = (import.ty(), is_provided(ModuleKind::Core, &path)) {
+                let trap =
+                    move |_: Caller<'_, Ctx>, _: &[Val], _: &mut [Val]| Err(wasmtime::Error::msg(unprovided(&path)));
+                linker.func_new(import.module(), import.name(), ty, trap)?;
+            }
+        }
     }
     linker.instantiate_pre(module)
 }
@@ -46,7 +78,7 @@ pub(super) fn link(engine: &Engine, module: &Module, info: &ModuleInfo) -> wasmt
 impl Format for CoreFormat {
     type Instance = Instance;
 
-    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx {
+    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Stdin) -> Ctx {
         match self.needs_wasi {
             true => ctx.with_p1(given, args, stdin),
             false => ctx,
@@ -54,7 +86,11 @@ impl Format for CoreFormat {
     }
 
     fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Instance> {
-        self.pre.instantiate(store)
+        let instance = self.pre.instantiate(&mut *store)?;
+        if self.is_reactor {
+            instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE)?.call(&mut *store, ())?;
+        }
+        Ok(instance)
     }
 
     fn profiler(&self, engine: &Engine, name: &str, interval: Duration) -> wasmtime::Result<GuestProfiler> {

@@ -4,44 +4,75 @@ use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::{CodeBuilder, Engine, ExternType, Module};
 
-use super::{component, core, engine, many, values};
+use super::survey::Lack;
+use super::{component, core, engine, many, survey, values};
 use crate::limits::Limits;
-use crate::module::{Codegen, Export, Import, ModuleInfo, ModuleKind, Role};
+use crate::module::{Codegen, Export, Features, Import, ModuleInfo, ModuleKind, Role};
 use crate::policy::{Grants, Policy};
 use crate::value::{FuncType, Param, Type};
 
-/// Compiles a component or core module, binary or text.
+/// Why there is no machine code.
+#[derive(Debug)]
+pub(in crate::worker) enum Refusal {
+    Reason(String),
+    /// It would be with these.
+    Needs {
+        features: Features,
+        reason: String,
+    },
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Refusal::Reason(reason)
+    }
+}
+
+/// Compiles a component or core module, binary or text. `tell` hears of its imports first: most of the time
+/// is spent behind that.
 pub(in crate::worker) fn compile(
     bytes: &[u8],
     text: bool,
     limits: &Limits,
     codegen: Codegen,
-) -> Result<(ModuleInfo, Vec<u8>), String> {
+    tell: impl FnOnce(ModuleKind, &[Import]),
+) -> Result<(ModuleInfo, Vec<u8>), Refusal> {
     let engine = engine::compiling(limits, codegen)?;
     let binary = match text {
         true => wat::parse_bytes(bytes).map_err(|e| format!("the text is not valid: {}", one_line(&e.to_string())))?,
         false => bytes.into(),
     };
-    let refused = |e: wasmtime::Error| one_line(&format!("{e:#}"));
+    let refused = |reason: String| refusal(&binary, reason);
+    let (kind, imports) = survey::imports(&binary, codegen.wasm).map_err(|e| refused(one_line(&e.to_string())))?;
+    tell(kind, &imports);
+    let described = |exports, memory_min| ModuleInfo {
+        kind,
+        imports: imports.clone(),
+        exports,
+        memory_min,
+        codegen,
+        needs: survey::needs(&binary, codegen.wasm),
+    };
     let mut builder = CodeBuilder::new(&engine);
-    builder.wasm_binary(&binary[..], None).map_err(refused)?;
-    // The fifth byte on is the version of a core module, or the layer of a component.
-    match binary.get(4..8) {
-        Some([1, 0, 0, 0]) => {
-            let module = builder.compile_module().map_err(refused)?;
-            let info = admitted(describe_core(&module, codegen))?;
+    builder.wasm_binary(&binary[..], None).map_err(|e| one_line_of(&e))?;
+    match kind {
+        ModuleKind::Core => {
+            let module = builder.compile_module().map_err(|e| refused(one_line_of(&e)))?;
+            let memory_min = bytes_of(module.resources_required().max_initial_memory_size);
+            let info = admitted(described(exports_of_core(&module), memory_min))?;
             if is_known(&info) {
-                core::link(&engine, &module, &info).map_err(misshapen)?;
+                core::link(&engine, &module, &info, &Grants::default()).map_err(misshapen)?;
             }
-            Ok((info, module.serialize().map_err(refused)?))
+            Ok((info, module.serialize().map_err(|e| one_line_of(&e))?))
         }
-        _ => {
-            let component = builder.compile_component().map_err(refused)?;
-            let info = admitted(describe_component(&engine, &component, codegen))?;
+        ModuleKind::Component => {
+            let component = builder.compile_component().map_err(|e| refused(one_line_of(&e)))?;
+            let memory_min = component.resources_required().and_then(|r| bytes_of(r.max_initial_memory_size));
+            let info = admitted(described(exports_of_component(&engine, &component), memory_min))?;
             if is_known(&info) {
                 component::link(&engine, &component, &info, &Grants::default()).map_err(misshapen)?;
             }
-            Ok((info, component.serialize().map_err(refused)?))
+            Ok((info, component.serialize().map_err(|e| one_line_of(&e))?))
         }
     }
 }
@@ -54,6 +85,19 @@ fn is_known(info: &ModuleInfo) -> bool {
 /// An import has a name of ours, and another type: no worker could be started for it.
 fn misshapen(error: wasmtime::Error) -> String {
     one_line(&format!("it imports what does not exist in that form: {error:#}"))
+}
+
+/// Why the binary is not compiled: what it lacks, if that is known, else the reason that was given.
+fn refusal(binary: &[u8], reason: String) -> Refusal {
+    match survey::lack(binary) {
+        Some(Lack::Features(features)) => Refusal::Needs { features, reason },
+        Some(Lack::Unsupported(what)) => Refusal::Reason(format!("it uses {what}, which is not supported: {reason}")),
+        None => Refusal::Reason(reason),
+    }
+}
+
+fn one_line_of(error: &wasmtime::Error) -> String {
+    one_line(&format!("{error:#}"))
 }
 
 /// The text parser shows the place in several lines; a message is one.
@@ -77,11 +121,9 @@ fn admitted(info: ModuleInfo) -> Result<ModuleInfo, String> {
     }
 }
 
-fn describe_component(engine: &Engine, component: &Component, codegen: Codegen) -> ModuleInfo {
-    let ty = component.component_type();
-    let imports = ty.imports(engine).map(|(name, _)| Import { name: name.to_owned() }).collect();
+fn exports_of_component(engine: &Engine, component: &Component) -> Vec<Export> {
     let mut exports = Vec::new();
-    for (name, item) in ty.exports(engine) {
+    for (name, item) in component.component_type().exports(engine) {
         match item.ty {
             ComponentItem::ComponentFunc(func) => exports.push(component_func(name.to_owned(), &func)),
             ComponentItem::ComponentInstance(instance) => {
@@ -96,12 +138,11 @@ fn describe_component(engine: &Engine, component: &Component, codegen: Codegen) 
     }
     // The order in a binary is its linker's whim.
     exports.sort_by(|a, b| a.path.cmp(&b.path));
-    let memory_min = component.resources_required().and_then(|r| bytes(r.max_initial_memory_size));
-    ModuleInfo { kind: ModuleKind::Component, imports, exports, memory_min, codegen }
+    exports
 }
 
 /// The engine counts pages.
-fn bytes(pages: Option<u64>) -> Option<u64> {
+fn bytes_of(pages: Option<u64>) -> Option<u64> {
     pages.map(|pages| pages.saturating_mul(64 << 10))
 }
 
@@ -117,19 +158,12 @@ fn component_func(path: String, func: &ComponentFunc) -> Export {
     Export { path, ty, role }
 }
 
-fn describe_core(module: &Module, codegen: Codegen) -> ModuleInfo {
-    let import = |i: wasmtime::ImportType<'_>| Import { name: format!("{} {}", i.module(), i.name()) };
+fn exports_of_core(module: &Module) -> Vec<Export> {
     let export = |e: wasmtime::ExportType<'_>| match e.ty() {
         ExternType::Func(func) => Some(core_func(e.name(), &func)),
         _ => None,
     };
-    ModuleInfo {
-        kind: ModuleKind::Core,
-        imports: module.imports().map(import).collect(),
-        exports: module.exports().filter_map(export).collect(),
-        memory_min: bytes(module.resources_required().max_initial_memory_size),
-        codegen,
-    }
+    module.exports().filter_map(export).collect()
 }
 
 fn core_func(name: &str, func: &wasmtime::FuncType) -> Export {

@@ -1,9 +1,10 @@
 //! One place for the engine's settings: compiler and loader must agree on them.
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::wasmparser::WasmFeatures;
+use wasmtime::{Collector, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::limits::Limits;
-use crate::module::Codegen;
+use crate::module::{Codegen, Features};
 use crate::profiling::ProfilingStrategy;
 
 /// Of each memory, so many bytes are set to zero for the next instance instead of being given back to the kernel, which would cost two or three
@@ -20,9 +21,40 @@ pub(in crate::worker) const TABLE_ELEMENT_LEN: u64 = TABLES_MAX as u64 * 8;
 /// With more, that is too much: 200 MB.
 const POOLED_TABLE_ELEMENTS_MAX: usize = 1_000_000;
 
+/// The WebAssembly that a module may use. Named here in full: the engine's own choice depends on the features
+/// of its crate, which any program that this one is a part of can turn on.
+pub(super) fn wasm(features: Features) -> WasmFeatures {
+    let always = WasmFeatures::WASM2
+        | WasmFeatures::TAIL_CALL
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::FUNCTION_REFERENCES
+        | WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::RELAXED_SIMD
+        | WasmFeatures::MEMORY64
+        | WasmFeatures::COMPONENT_MODEL;
+    let mut wasm = always.difference(WasmFeatures::GC_TYPES);
+    // What is thrown is an object of the collector's, too: without gc, it is the only one.
+    wasm.set(WasmFeatures::GC_TYPES, features.gc || features.exceptions);
+    // Where there are no types of objects, what is left of gc is how types of functions are written.
+    wasm.set(WasmFeatures::GC, features.gc || !features.exceptions);
+    wasm.set(WasmFeatures::EXCEPTIONS, features.exceptions);
+    wasm
+}
+
 /// What machine code depends on. A change here wants a new number in `module/cache.rs`.
 fn config(limits: &Limits, codegen: Codegen) -> Config {
     let mut config = Config::new();
+    let allowed = wasm(codegen.wasm);
+    for (_, feature) in WasmFeatures::all().iter_names() {
+        config.wasm_features(feature, allowed.contains(feature));
+    }
+    config.shared_memory(false);
+    config.collector(Collector::Copying);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    config.profiler(wasmtime::ProfilingStrategy::None);
+    // The engine would look for a variable of the environment.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    config.debug_info(false);
     // Deadlines, and a way out of any loop.
     config.epoch_interruption(true);
     // Guests are called synchronously: a third of the cost per call, and no fibers (measured; see the design notes).
@@ -64,6 +96,8 @@ pub(super) fn pooling(limits: &Limits, codegen: Codegen, profile: Option<Profili
     pool.table_elements(limits.table_elements);
     pool.linear_memory_keep_resident(KEEP_RESIDENT);
     pool.table_keep_resident(TABLE_KEEP_RESIDENT);
+    // The heap that is collected is one more memory.
+    pool.total_gc_heaps(1);
     // Synchronous calls need no fiber stacks.
     pool.total_stacks(0);
     let mut config = profiled(config(limits, codegen), profile);

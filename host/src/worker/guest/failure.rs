@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use wasmtime::component::ResourceTableError;
-use wasmtime::{Error, Trap, WasmBacktrace};
+use wasmtime::{Error, ThrownException, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::limiter::ITEMS_MAX;
@@ -22,7 +22,7 @@ pub(super) fn prepare() {
 /// What a failed call or instantiation means. Every error of the engine ends here; none is a reason to end the worker.
 pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
     if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
-        return Failure::Exited { code: *code };
+        return Failure::Exited { code: code.cast_unsigned() };
     }
     if error.downcast_ref::<Cancelled>().is_some() {
         return Failure::Cancelled;
@@ -30,6 +30,10 @@ pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
     if error.downcast_ref::<ResourceTableError>().is_some_and(|e| matches!(e, ResourceTableError::Full)) {
         let message = format!("limit of {RESOURCES_MAX} handles of a task reached");
         return Failure::Limit { limit: Limit::Table, message };
+    }
+    if error.downcast_ref::<ThrownException>().is_some() {
+        let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+        return Failure::Trap { message: "an exception that nobody caught".to_owned(), backtrace };
     }
     let cause = error.root_cause().to_string();
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
@@ -102,6 +106,11 @@ pub(super) fn values_limit(limits: &Limits, most: usize) -> Failure {
         false => format!("the result has more than {most} values; as bytes or a string alone it could be longer"),
     };
     Failure::Limit { limit: Limit::Output, message }
+}
+
+/// What a function says that stands in the place of one that nobody provides.
+pub(super) fn unprovided(path: &str) -> String {
+    format!("it called {path}, which nobody provides")
 }
 
 /// The task has reached one of its limits.

@@ -7,13 +7,15 @@ use wasmtime::{Engine, GuestProfiler, Store};
 use super::Shared;
 use super::capture::Capture;
 use super::failure::{classify, output_limit, reached, without_instance};
+use super::limiter::Refused;
 use super::many::{Many, Next, Progress};
 use super::plan::{Plan, write_returned};
+use super::stdin::{Asked, Stdin};
 use super::store::{Ctx, Output, is_out_of_fuel, refuel, used};
 use super::wasi::Given;
 use crate::limits::{Isolation, Limit};
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{Failure, Used};
+use crate::protocol::message::{Failure, Input, Used};
 use crate::worker::outbox::Outbox;
 
 /// A binary format: what a linked module of it can do.
@@ -21,7 +23,7 @@ pub(super) trait Format {
     type Instance;
 
     /// Gives a store what the module's imports need.
-    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx;
+    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Stdin) -> Ctx;
 
     fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Self::Instance>;
 
@@ -83,7 +85,7 @@ impl<F: Format> Instances<F> {
     /// Runs the initializer in a first instance, so that its failure is known before any task.
     pub(super) fn initialize(&mut self, engine: &Engine, shared: &Shared, plan: Plan) -> Result<(), Failure> {
         self.initializer = Some(plan);
-        let live = self.instantiate(engine, shared, &[], Vec::new(), shared.output())?;
+        let live = self.instantiate(engine, shared, &[], Stdin::EMPTY, shared.output())?;
         if shared.isolation == Isolation::Reuse {
             self.live = Some(live);
         }
@@ -96,7 +98,7 @@ impl<F: Format> Instances<F> {
         engine: &Engine,
         shared: &Shared,
         args: &[String],
-        stdin: Vec<u8>,
+        stdin: Stdin,
         output: Output,
     ) -> Result<Live<F::Instance>, Failure> {
         let begun = Instant::now();
@@ -139,7 +141,8 @@ impl<F: Format> Instances<F> {
             }
             None => {
                 let output = shared.output();
-                self.instantiate(engine, shared, &[], Vec::new(), output.clone()).inspect_err(|_| output.report(out))?
+                self.instantiate(engine, shared, &[], Stdin::EMPTY, output.clone())
+                    .inspect_err(|_| output.report(out, None))?
             }
         };
         let result_at = out.len();
@@ -148,7 +151,14 @@ impl<F: Format> Instances<F> {
         if plan.call.timed {
             self.used = Some(used(&live.store, &shared.limits));
         }
-        report_before(&live.store.data().output, out, result_at);
+        let (called, note) = match called {
+            Ok(()) => (Ok(()), None),
+            Err(failure) => {
+                let (failure, note) = live.store.data().limiter.refusals().beside(failure);
+                (Err(failure), note)
+            }
+        };
+        report_before(&live.store.data().output, note.as_deref(), out, result_at);
         // A function that returned, even its error, leaves a sound instance; after a trap or a limit the store is dead.
         let sound = matches!(called, Ok(()) | Err(Failure::Failed { .. } | Failure::BadRecord { .. }));
         if sound && shared.isolation == Isolation::Reuse {
@@ -205,7 +215,10 @@ impl<F: Format> Instances<F> {
                 let unseen = !shared.given.grants().has_dirs() && !shared.given.grants().can_connect();
                 match classify(&e, live.store.data(), &shared.limits) {
                     Failure::Limit { limit: Limit::Memory | Limit::Stack, .. } if unseen => begun = true,
-                    failure => many.fail(output, shared.explained(failure)),
+                    failure => {
+                        let (failure, _in_its_message) = live.store.data().limiter.refusals().beside(failure);
+                        many.fail(output, shared.explained(failure));
+                    }
                 }
                 false
             }
@@ -226,6 +239,10 @@ impl<F: Format> Instances<F> {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let (args, stdin) = plan.command_input(record)?;
+        let stdin = match &shared.stream {
+            Some(socket) if plan.call.input == Input::Asked => Stdin::Asked(Asked::new(socket.clone())),
+            _ => Stdin::Bytes(stdin),
+        };
         let mut output = shared.output();
         // A Process passes stdout on as it comes.
         let result = shared.stream.is_none().then(|| Capture::keep_or_close(shared.limits.output));
@@ -233,23 +250,29 @@ impl<F: Format> Instances<F> {
             output.stdout = Some(result.clone());
         }
         let instance = self.instantiate(engine, shared, &args, stdin, output.clone());
+        let mut refused = Refused::default();
         let ended = instance.and_then(|mut live| {
             let ended = self.format.call(&mut live, plan, &[], shared, &mut Vec::new());
             let ended = live.within_fuel(ended, shared);
             self.used = Some(used(&live.store, &shared.limits));
+            refused = live.store.data().limiter.refusals();
             ended
         });
 
         let (stdout, dropped) = result.as_ref().map(Capture::take).unwrap_or_default();
         if dropped > 0 {
-            output.report(out);
+            output.report(out, None);
             let len = usize::try_from(dropped).unwrap_or(usize::MAX).saturating_add(stdout.len());
             return Err(output_limit(len, &shared.limits));
         }
         match ended {
-            // `exit(0)` is a command's ordinary end.
+            // `exit(0)` is a command's ordinary end, and so are other codes that somebody expects.
             Ok(()) | Err(Failure::Exited { code: 0 }) => {
-                output.report(out);
+                output.report(out, None);
+                write_returned(&stdout, shared, out)
+            }
+            Err(Failure::Exited { code }) if plan.call.ok_exit.contains(&code) => {
+                output.report(out, None);
                 write_returned(&stdout, shared, out)
             }
             Err(failure) => {
@@ -258,7 +281,8 @@ impl<F: Format> Instances<F> {
                     let kept = &stdout[..stdout.len().min(shared.limits.stdout)];
                     frame::write(out, Kind::Stdout, |out| out.extend_from_slice(kept));
                 }
-                output.report(out);
+                let (failure, note) = refused.beside(failure);
+                output.report(out, note.as_deref());
                 Err(failure)
             }
         }
@@ -274,9 +298,9 @@ impl<F: Format> Instances<F> {
 }
 
 /// Puts what was printed before the result that was written at `result_at`: attachments precede their result.
-fn report_before(output: &Output, out: &mut Vec<u8>, result_at: usize) {
+fn report_before(output: &Output, note: Option<&str>, out: &mut Vec<u8>, result_at: usize) {
     let end = out.len();
-    output.report(out);
+    output.report(out, note);
     if out.len() > end {
         out[result_at..].rotate_left(end - result_at);
     }

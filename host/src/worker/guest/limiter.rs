@@ -2,10 +2,50 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::limits::{Limit, Limits};
+use crate::limits::{Limit, Limits, size};
+use crate::protocol::message::Failure;
 
 /// Instances, memories, tables of a store (each).
 pub(super) const ITEMS_MAX: usize = 1_000;
+
+/// What a task was refused, whether it went on without or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// The limit in bytes.
+    memory: Option<u64>,
+    /// The limit in elements.
+    tables: Option<usize>,
+}
+
+impl Refused {
+    /// The failure of a task that was refused something, which may be why it failed: told in its message, or
+    /// beside one that is only a number.
+    pub(super) fn beside(self, mut failure: Failure) -> (Failure, Option<String>) {
+        let Some(note) = self.note() else { return (failure, None) };
+        match &mut failure {
+            Failure::Failed { message } | Failure::Trap { message, .. } | Failure::BadResult { message } => {
+                message.push_str(&format!("; {note}"));
+                (failure, None)
+            }
+            Failure::Exited { .. } => (failure, Some(note)),
+            Failure::Limit { .. }
+            | Failure::BadRecord { .. }
+            | Failure::NoInstance { .. }
+            | Failure::Lost { .. }
+            | Failure::Cancelled
+            | Failure::Closed
+            | Failure::Broken { .. } => (failure, None),
+        }
+    }
+
+    fn note(self) -> Option<String> {
+        let memory = self.memory.map(|at| format!("memory was refused at {} (--memory, Limits::memory)", size(at)));
+        memory.or_else(|| {
+            let tables = self.tables?;
+            Some(format!("a table was refused at {tables} elements (--max-table-elements, Limits::table_elements)"))
+        })
+    }
+}
 
 /// Decides about the memories, GC heaps and tables of a store: their first sizes, and each time that they grow.
 pub(super) struct Limiter {
@@ -15,16 +55,29 @@ pub(super) struct Limiter {
     tables: usize,
     /// What the guest was refused, if it has got nothing since: a trap that comes now is likely to come of that.
     refused: Option<Limit>,
+    /// What the task was refused at any time.
+    refusals: Refused,
 }
 
 impl Limiter {
     pub(super) fn new(limits: &Limits) -> Limiter {
-        Limiter { memory_max: limits.memory, tables_max: limits.table_elements, memory: 0, tables: 0, refused: None }
+        Limiter {
+            memory_max: limits.memory,
+            tables_max: limits.table_elements,
+            memory: 0,
+            tables: 0,
+            refused: None,
+            refusals: Refused::default(),
+        }
     }
 
     /// Another task begins: what was refused before is not its fault.
     pub(super) fn begin(&mut self) {
-        self.refused = None;
+        (self.refused, self.refusals) = (None, Refused::default());
+    }
+
+    pub(super) fn refusals(&self) -> Refused {
+        self.refusals
     }
 
     pub(super) fn refused(&self) -> Option<Limit> {
@@ -42,6 +95,7 @@ impl ResourceLimiter for Limiter {
         let total = self.memory.saturating_add(desired.saturating_sub(current) as u64);
         if total > self.memory_max {
             self.refused = Some(Limit::Memory);
+            self.refusals.memory = Some(self.memory_max);
             return Ok(false);
         }
         // Over its own maximum it does not grow, and must not be counted as if it had. The engine says so to the guest; we may as well.
@@ -56,6 +110,7 @@ impl ResourceLimiter for Limiter {
         let total = self.tables.saturating_add(desired.saturating_sub(current));
         if total > self.tables_max {
             self.refused = Some(Limit::Table);
+            self.refusals.tables = Some(self.tables_max);
             return Ok(false);
         }
         if max.is_some_and(|max| desired > max) {
@@ -108,6 +163,21 @@ mod tests {
         assert_eq!(limiter.refused(), Some(Limit::Table));
         limiter.begin();
         assert_eq!(limiter.refused(), None);
+    }
+
+    #[test]
+    fn f134_what_was_refused_is_told_of_a_task_that_got_something_afterwards() {
+        let mut limiter = limiter(5, 5);
+        assert!(!limiter.memory_growing(0, 6 * PAGE, None).unwrap());
+        assert!(limiter.memory_growing(0, PAGE, None).unwrap());
+        let note = "memory was refused at 320 KiB (--memory, Limits::memory)";
+        let (failed, beside) = limiter.refusals().beside(Failure::Failed { message: "no room".to_owned() });
+        assert_eq!((failed, beside), (Failure::Failed { message: format!("no room; {note}") }, None));
+        let (_, beside) = limiter.refusals().beside(Failure::Exited { code: 1 });
+        assert_eq!(beside.as_deref(), Some(note));
+        // The next task was refused nothing.
+        limiter.begin();
+        assert_eq!(limiter.refusals().beside(Failure::Exited { code: 1 }), (Failure::Exited { code: 1 }, None));
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Many {
     /// Appends the outcome of the running record: what was printed, then what `write` writes.
     fn answer(&mut self, output: &Output, write: impl FnOnce(&mut Vec<u8>)) {
         self.outbox.append(|out| {
-            output.report(out);
+            output.report(out, None);
             write(out);
         });
         self.answered += 1;
@@ -119,6 +119,7 @@ impl Many {
             return Err(wasmtime::Error::msg("the guest reported an outcome after it had been told to return"));
         }
         let output = &store.data().output;
+        let refusals = store.data().limiter.refusals();
         let broken = match outcome {
             Ok(result) => {
                 let result = result.as_le_slice(store);
@@ -130,7 +131,8 @@ impl Many {
             }
             Err(message) => match message.to_str(store) {
                 Ok(message) => {
-                    self.fail(output, failed(message.into_owned()));
+                    let (failure, _in_its_message) = refusals.beside(failed(message.into_owned()));
+                    self.fail(output, failure);
                     return Ok(());
                 }
                 Err(e) => Failure::BadResult { message: e.root_cause().to_string() },

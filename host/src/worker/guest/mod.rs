@@ -14,7 +14,9 @@ mod names;
 mod placement;
 mod plan;
 mod profile;
+mod stdin;
 mod store;
+mod survey;
 mod values;
 mod wasi;
 
@@ -27,7 +29,7 @@ use wasmtime::Engine;
 
 use self::component::ComponentFormat;
 use self::core::CoreFormat;
-pub(super) use self::describe::compile;
+pub(super) use self::describe::{Refusal, compile};
 pub(super) use self::engine::TABLE_ELEMENT_LEN;
 use self::instances::{Format, Instances};
 pub(super) use self::many::Progress;
@@ -160,7 +162,7 @@ impl Guest {
             ModuleKind::Component => {
                 Code::Component(Instances::new(ComponentFormat::load(&engine, info, given.grants(), path)?))
             }
-            ModuleKind::Core => Code::Core(Instances::new(CoreFormat::load(&engine, info, path)?)),
+            ModuleKind::Core => Code::Core(Instances::new(CoreFormat::load(&engine, info, given.grants(), path)?)),
         };
         Ok((engine, code))
     }
@@ -289,7 +291,7 @@ impl Guest {
         // Whatever of a result was written before the failure is taken back; printed output stays, it explains.
         drop_results(out, result_at);
         let code = match &failure {
-            Failure::Exited { code } => code & 0xff,
+            Failure::Exited { code } => (code & 0xff).cast_signed(),
             _ => 1,
         };
         crate::protocol::message::write_failure(out, &failure);

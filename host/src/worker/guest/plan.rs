@@ -102,9 +102,13 @@ impl Plan {
         let text = || utf8(record).map_err(|message| Failure::BadRecord { message });
         let mut argv = self.call.argv.clone();
         match self.call.input {
-            Input::Arg => argv.push(text()?.to_owned()),
-            Input::Words => argv.extend(text()?.split_whitespace().map(str::to_owned)),
-            Input::Raw | Input::Wave | Input::Json | Input::Stdin => return Ok((argv, record.to_vec())),
+            Input::Arg => argv.push(argument(text()?)?),
+            Input::Words => {
+                for word in text()?.split_whitespace() {
+                    argv.push(argument(word)?);
+                }
+            }
+            Input::Raw | Input::Wave | Input::Json | Input::Stdin | Input::Asked => return Ok((argv, record.to_vec())),
         }
         Ok((argv, Vec::new()))
     }
@@ -168,6 +172,14 @@ impl Fast {
             gives_string: *given == Type::String,
             fallible,
         })
+    }
+}
+
+/// An argument of a command. WASI's end with a NUL: a guest would see the beginning only.
+fn argument(text: &str) -> Result<String, Failure> {
+    match text.find('\0') {
+        Some(at) => Err(Failure::BadRecord { message: format!("an argument has no NUL in it, as byte {} is", at + 1) }),
+        None => Ok(text.to_owned()),
     }
 }
 

@@ -16,6 +16,7 @@ use super::capture::Capture;
 use super::limiter::Limiter;
 use super::many::Many;
 use super::profile::Profile;
+use super::stdin::Stdin;
 use super::wasi::Given;
 use crate::clock;
 use crate::limits::Limits;
@@ -102,14 +103,17 @@ impl Output {
         Output { stdout: Some(stdout), stderr: Some(stderr) }
     }
 
-    /// Appends what was printed since the last time, as frames.
-    pub(super) fn report(&self, out: &mut Vec<u8>) {
-        for (kind, capture) in [(Kind::Stdout, &self.stdout), (Kind::Stderr, &self.stderr)] {
+    /// Appends what was printed since the last time, as frames; before what is on stderr a note of ours.
+    pub(super) fn report(&self, out: &mut Vec<u8>, note: Option<&str>) {
+        for (kind, capture, note) in [(Kind::Stdout, &self.stdout, None), (Kind::Stderr, &self.stderr, note)] {
             let (kept, dropped) = capture.as_ref().map(Capture::take).unwrap_or_default();
-            if kept.is_empty() && dropped == 0 {
+            if kept.is_empty() && dropped == 0 && note.is_none() {
                 continue;
             }
             frame::write(out, kind, |out| {
+                if let Some(note) = note {
+                    out.extend_from_slice(format!("wpool: {note}\n").as_bytes());
+                }
                 out.extend_from_slice(&kept);
                 if dropped > 0 {
                     out.extend_from_slice(format!("\n... {dropped} bytes more were not kept\n").as_bytes());
@@ -155,7 +159,7 @@ impl Ctx {
     }
 
     /// Gives the guest WASI preview 2, with what is granted.
-    pub(super) fn with_wasi(mut self, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx {
+    pub(super) fn with_wasi(mut self, given: &Given, args: &[String], stdin: Stdin) -> Ctx {
         self.table.set_max_capacity(RESOURCES_MAX);
         let mut wasi = self.builder(given, args, stdin).build();
         given.place(&mut wasi);
@@ -164,14 +168,14 @@ impl Ctx {
     }
 
     /// Gives the guest WASI preview 1, with what is granted.
-    pub(super) fn with_p1(mut self, given: &Given, args: &[String], stdin: Vec<u8>) -> Ctx {
+    pub(super) fn with_p1(mut self, given: &Given, args: &[String], stdin: Stdin) -> Ctx {
         let mut p1 = self.builder(given, args, stdin).build_p1();
         given.place(WasiView::ctx(&mut p1).ctx);
         self.p1 = Some(p1);
         self
     }
 
-    fn builder(&self, given: &Given, args: &[String], stdin: Vec<u8>) -> WasiCtxBuilder {
+    fn builder(&self, given: &Given, args: &[String], stdin: Stdin) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
         builder.args(args).max_random_size(RANDOM_LEN_MAX);
         given.set(&mut builder);
@@ -181,8 +185,14 @@ impl Ctx {
         if let Some(stderr) = &self.output.stderr {
             builder.stderr(stderr.clone());
         }
-        if !stdin.is_empty() {
-            builder.stdin(MemoryInputPipe::new(stdin));
+        match stdin {
+            Stdin::Bytes(bytes) if bytes.is_empty() => {}
+            Stdin::Bytes(bytes) => {
+                builder.stdin(MemoryInputPipe::new(bytes));
+            }
+            Stdin::Asked(asked) => {
+                builder.stdin(asked);
+            }
         }
         builder
     }

@@ -41,7 +41,7 @@ struct Compiled {
 
 impl Compiled {
     fn new(module: &[u8], text: bool) -> Compiled {
-        let (info, code) = compile(module, text, &Limits::default(), Codegen::default()).unwrap();
+        let (info, code) = compile(module, text, &Limits::default(), Codegen::default(), |_, _| {}).unwrap();
         let artefact = rustix::fs::memfd_create("artefact", MemfdFlags::CLOEXEC).unwrap();
         std::fs::File::from(artefact.try_clone().unwrap()).write_all(&code).unwrap();
         Compiled { info, artefact }
@@ -102,7 +102,8 @@ struct Script(Vec<u8>);
 impl Script {
     fn plan(mut self, id: u32, form: (Input, Output), timed: bool) -> Script {
         let (input, output) = form;
-        let call = Call { path: "run".to_owned(), input, output, fixed: vec![None], argv: vec![], timed };
+        let call =
+            Call { path: "run".to_owned(), input, output, fixed: vec![None], argv: vec![], ok_exit: vec![], timed };
         message::write_control(&mut self.0, &ToWorker::Plan { id, call });
         self
     }

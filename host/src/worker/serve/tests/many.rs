@@ -13,7 +13,15 @@ use crate::worker::guest::Me;
 static BY_HAND: LazyLock<Compiled> = LazyLock::new(|| Compiled::new(include_bytes!("../many.wat"), true));
 
 fn call() -> Call {
-    Call { path: "run".to_owned(), input: RAW.0, output: RAW.1, fixed: vec![None], argv: vec![], timed: false }
+    Call {
+        path: "run".to_owned(),
+        input: RAW.0,
+        output: RAW.1,
+        fixed: vec![None],
+        argv: vec![],
+        ok_exit: vec![],
+        timed: false,
+    }
 }
 
 fn prebuilt(name: &str) -> Compiled {
@@ -77,8 +85,15 @@ fn small(setup: &mut Setup) {
 fn a_guest_of_the_sdk_is_called_for_many() {
     for (name, compiled) in &*PREBUILT {
         let mut guest = compiled.guest(|setup| setup.isolation = Isolation::Reuse);
-        let call =
-            Call { path: "run".to_owned(), input: RAW.0, output: RAW.1, fixed: vec![None], argv: vec![], timed: false };
+        let call = Call {
+            path: "run".to_owned(),
+            input: RAW.0,
+            output: RAW.1,
+            fixed: vec![None],
+            argv: vec![],
+            ok_exit: vec![],
+            timed: false,
+        };
         guest.add_plan(1, call);
         assert!(!guest.takes_many(1), "{name}: not without an instance from before");
         guest.run(1, 1, b"7", &mut Vec::new());

@@ -1,0 +1,22 @@
+;; opens its first argument below its first directory and copies it to stdout; exits with the error that there is
+(module
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (local $p i32) (local $n i32) (local $error i32)
+    (drop (call $sizes (i32.const 0) (i32.const 4)))
+    (drop (call $args (i32.const 64) (i32.const 1024)))
+    (local.set $p (i32.load (i32.const 68)))
+    (loop $count
+      (if (i32.load8_u (i32.add (local.get $p) (local.get $n)))
+        (then (local.set $n (i32.add (local.get $n) (i32.const 1))) (br $count))))
+    (local.set $error (call $open (i32.const 3) (i32.const 0) (local.get $p) (local.get $n) (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 32)))
+    (if (local.get $error) (then (call $exit (local.get $error))))
+    (i32.store (i32.const 16) (i32.const 20000)) (i32.store (i32.const 20) (i32.const 10000))
+    (drop (call $read (i32.load (i32.const 32)) (i32.const 16) (i32.const 1) (i32.const 8)))
+    (i32.store (i32.const 20) (i32.load (i32.const 8)))
+    (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 8)))))
