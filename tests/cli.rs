@@ -388,7 +388,8 @@ fn exit_codes_count_failures_if_asked_to() {
     ends(&run(wpool(args(&call, &["--exit-code=count"]))), 3, "3 failed");
     ends(&run(wpool(args(&call, &["--exit-code=plain"]))), 1, "3 failed");
     let many = with_input(wpool(["map", &prebuilt("failing"), "--exit-code=count", "-q"]), &b"bad\n".repeat(120));
-    ends(&many, 101, "wpool: task 120: bad is bad (input \"bad\")");
+    ends(&many, 101, "wpool: task 10: bad is bad (input \"bad\")");
+    ends(&many, 101, "wpool: 110 more tasks failed with the same words: bad is bad");
 }
 
 #[test]

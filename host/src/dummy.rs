@@ -418,6 +418,20 @@ impl PoolBuilder {
         PoolBuilder(self.0.buffer(records))
     }
 
+    /// Bytes of results that may lie here until somebody takes them, for each stream, iterator or map of the pool.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
+    /// let pool = builder.buffer_bytes(16 << 20).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn buffer_bytes(self, bytes: u64) -> Self {
+        PoolBuilder(self.0.buffer_bytes(bytes))
+    }
+
     /// The workers' names are this, a dash and their number. Default `PoolWorker`.
     ///
     /// ```

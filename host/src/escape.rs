@@ -205,11 +205,11 @@ impl serde_json::ser::Formatter for Json {
     }
 }
 
-/// The JSON of `value`, appended.
+/// The JSON of `value`, appended to what does not fail.
 #[cfg(feature = "cli")]
-pub(crate) fn write_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+pub(crate) fn write_json(out: impl std::io::Write, value: &impl serde::Serialize) {
     let mut serializer = serde_json::Serializer::with_formatter(out, Json);
-    value.serialize(&mut serializer).expect("strings and numbers have a JSON form, and writing to a Vec does not fail");
+    value.serialize(&mut serializer).expect("strings and numbers have a JSON form, and the writer does not fail");
 }
 
 #[cfg(test)]

@@ -446,23 +446,41 @@ fn coordinator<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
         let run = move || peak(bench, &input, &["--reuse", "-j2"]).map(|(value, _)| Sample { value, second: None });
         Contender { name: name.to_owned(), ops: 1.0, ideal: None, run: Box::new(run) }
     };
+    bench.compile(LARGE);
+    let behind_a_slow_one = |name: &str, args: &'static [&'static str]| {
+        let lines = (0..400).map(|n| if n == 0 { b"slow".to_vec() } else { b"x".to_vec() });
+        let input = bench.input("t13-large", Work::Upper, lines);
+        let run = move || peak_of(bench, LARGE, &input, args).map(|(value, _)| Sample { value, second: None });
+        Contender { name: name.to_owned(), ops: 1.0, ideal: None, run: Box::new(run) }
+    };
     Workload {
         id: T13,
         title: "memory of the coordinator",
         unit: Unit::Kib,
         second: None,
         baseline: TENTH,
-        contenders: vec![of(TENTH, size.records.div_ceil(10)), of(ALL, size.records)],
+        contenders: vec![
+            of(TENTH, size.records.div_ceil(10)),
+            of(ALL, size.records),
+            behind_a_slow_one("8 MiB each, the first slow", &["-j2"]),
+            behind_a_slow_one("8 MiB each, the first slow, jsonl", &["-j2", "--format", "jsonl"]),
+        ],
     }
 }
 
 pub(crate) const TENTH: &str = "a tenth of the records";
 pub(crate) const ALL: &str = "all records";
+/// A guest whose results are large.
+const LARGE: &str = "host/benches/guests/large.wat";
 
 /// Runs a `wpool map`. Returns the peak of its memory in KiB, and its seconds.
 pub(crate) fn peak(bench: &Bench, input: &Input, args: &[&str]) -> Result<(f64, f64), String> {
+    peak_of(bench, UPPER, input, args)
+}
+
+fn peak_of(bench: &Bench, module: &str, input: &Input, args: &[&str]) -> Result<(f64, f64), String> {
     let mut command = bench.wpool(&["map"]);
-    command.arg(repo(UPPER)).arg(&input.path).args(args).stdin(Stdio::null()).stdout(Stdio::null());
+    command.arg(repo(module)).arg(&input.path).args(args).stdin(Stdio::null()).stdout(Stdio::null());
     let started = Instant::now();
     let mut child = command.spawn().map_err(|e| e.to_string())?;
     let mut peak = 0.0;

@@ -454,8 +454,9 @@ pub(super) struct FailureArgs {
 
     /// Stop before the end: now or soon, a comma, and fail=N, fail=N%, success=N or done=N
     ///
-    /// now: running tasks are stopped. soon: they run to their end, and their results are written. A share of failures is one of the tasks
-    /// that are done, from the third on. The exit code is 5 if failures stopped the run; otherwise what was wanted is there, and it is 0 or 1
+    /// now: running tasks are stopped, and nothing counts that comes after the one that decided. soon: they run to their end, and their results
+    /// are written. Nothing else is begun; of done=N, N tasks are begun and no more. A share of failures is one of the tasks that are done, from
+    /// the third on. The exit code is 5 if failures stopped the run; otherwise what was wanted is there, and it is 0 or 1
     /// as for a run that came to its end.
     #[arg(long, value_name = "WHEN,WHY", help_heading = "Failures")]
     pub(super) halt: Option<Halt>,
@@ -664,8 +665,16 @@ pub(super) struct MapArgs {
     pub(super) worker: WorkerArgs,
 
     /// How many records are read ahead of the results that have been written
+    ///
+    /// Beside that, records under way may be 16M, and results that wait to be written what --buffer-bytes says.
     #[arg(long, value_name = "N", help_heading = "Input")]
     pub(super) buffer: Option<NonZeroUsize>,
+
+    /// Bytes of results that may wait to be written, for a slow reader or an earlier record [default: 64M]
+    ///
+    /// Over that, nothing is begun but the record whose result is waited for, and large results stay in their workers' memory.
+    #[arg(long, value_name = "SIZE", value_parser = some_size, help_heading = "Output")]
+    pub(super) buffer_bytes: Option<NonZeroU64>,
 
     #[command(flatten)]
     pub(super) grants: GrantArgs,
@@ -714,11 +723,17 @@ pub(super) struct MapArgs {
     #[arg(long, help_heading = "Output")]
     pub(super) tag: bool,
 
-    /// When to show what guests print, for tasks that succeed (a command's stdout is its result)
+    /// Whether to show what guests print, for tasks that succeed (a command's stdout is its result)
+    ///
+    /// As --failure-output.
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Show::Never, help_heading = "Output")]
     pub(super) success_output: Show,
 
-    /// When to show what guests print, for tasks that fail
+    /// How much to show of tasks that fail, and of what their guests print
+    ///
+    /// immediate: as each fails, the last 20 lines of it and no more than 4K; failures with the same words ten times, the others are counted;
+    /// of all of them 1M. With -v, 200 lines, 64K, a hundred times and 16M. full: everything. never: the failures only. What is left out is told
+    /// at the end; --format jsonl has all of it.
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Show::Immediate, help_heading = "Output")]
     pub(super) failure_output: Show,
 
@@ -800,7 +815,9 @@ pub(super) enum OutputForm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Show {
     Never,
+    #[value(alias = "short")]
     Immediate,
+    Full,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -2,6 +2,7 @@
 
 use super::args::CallArgs;
 use super::exit::{Exit, Failure};
+use super::failures::all_lines;
 use super::output::{print, trace, without_line_end};
 use super::profile::Profiles;
 use super::report::Report;
@@ -74,7 +75,7 @@ fn watch(pool: Pool) -> Result<Watched, Failure> {
 fn tell(outcome: &Outcome<'_>, is_printed: bool, report: &Report) -> Result<Exit, Failure> {
     for (stream, bytes) in [("stdout", outcome.stdout()), ("stderr", outcome.stderr())] {
         if !bytes.is_empty() {
-            report.guest_output(stream, bytes);
+            report.lines(&all_lines(&format!("[{stream}]"), bytes));
         }
     }
     match outcome.result() {

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{ExitRule, MapArgs, NoInput, Show};
 use super::exit::{Exit, Failure};
+use super::failures::{Bounds, Failures, printed};
 use super::input::{Sink, Source, Splitter, Stopped};
 use super::joblog::{Chosen, Fact, JobLog, Ledger, Run, Writer};
 use super::labels::{Label, Labels, SHORT};
@@ -32,7 +33,7 @@ use super::tally::{self, LINES_MAX, Tally};
 use super::time;
 use crate::clock;
 use crate::error::{Closed, TaskError};
-use crate::escape::{OneLine, lines};
+use crate::escape::{OneLine, lines, shortened};
 use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, PoolEvent, Stats};
 use crate::target::resolve;
 
@@ -60,7 +61,7 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
         let concerns_all = matches!(event, PoolEvent::WorkerSilent { .. });
         if counted.count(event) && (verbose || concerns_all) {
             // Nobody waits for a terminal that is slow.
-            let line = tally::line(event, |task| named.number(task));
+            let line = shortened(&tally::line(event, |task| named.number(task)));
             let _told_or_too_many = to_tell.try_send((concerns_all, line));
         }
     };
@@ -99,10 +100,13 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     if let Some(end) = settings::global_timeout(args).and_then(|time| begun.checked_add(time)) {
         start_clock(end, &pool, &shared)?;
     }
+    let output = Output::new(args, settings::is_command(args.target.func.as_deref(), &module), &report);
+    let failures = Failures::new(Bounds::of(args.failure_output, report.is_verbose()));
     let mut map = Map {
         args,
         report,
-        output: Output::new(args, settings::is_command(args.target.func.as_deref(), &module)),
+        output,
+        failures,
         log,
         shared: shared.clone(),
         pool,
@@ -112,7 +116,6 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
         broken: None,
         run: None,
         started: Instant::now(),
-        writing: Duration::ZERO,
         profiles: Some(profiles),
     };
     let has_values = resolve(&target, module.info()).is_ok_and(|resolved| resolved.takes_values());
@@ -338,6 +341,7 @@ struct Map<'a> {
     args: &'a MapArgs,
     report: Report,
     output: Output,
+    failures: Failures,
     log: Option<Writer>,
     shared: Arc<Shared>,
     pool: Arc<Pool>,
@@ -350,8 +354,6 @@ struct Map<'a> {
     /// The outcomes of the present turn: first and count.
     run: Option<(u64, u64)>,
     started: Instant,
-    /// What the writing of results has taken.
-    writing: Duration,
     profiles: Option<Profiles>,
 }
 
@@ -391,19 +393,30 @@ impl Map<'_> {
             }
             Err(error) => self.say_failed(outcome, error),
         }
+        if result.is_ok() {
+            self.show_printed(outcome);
+        }
         let label = (self.args.tag || self.log.is_some()).then(|| self.label(outcome));
         let number = label.as_ref().map_or(outcome.index(), |label| label.number);
         let tag = label.as_ref().filter(|_| self.args.tag).map(|label| &label.text[..]);
-        self.output.add(outcome, number, &result, tag);
+        let is_large = self.output.is_large(outcome, &result, tag);
+        if is_large {
+            self.flush();
+            if let Some(log) = &mut self.log {
+                // What is written before the next flush has its mark before.
+                self.output.measure(outcome, number, &result, tag);
+                log.announce(&self.output.pending());
+            }
+        }
+        self.output.add(outcome, number, &result, tag, is_large);
         if let (Some(log), Some(label)) = (&mut self.log, &label)
             && !matches!(result, Err(TaskError::Broken { .. }))
         {
-            log.add(outcome, &result, label, self.output.pending().len());
+            log.add(outcome, &result, label, self.output.pending_len());
         }
-        if self.output.is_full() || self.log.as_ref().is_some_and(Writer::is_full) {
+        if is_large || self.output.is_full() || self.log.as_ref().is_some_and(Writer::is_full) {
             self.flush();
         }
-        self.show_guest(outcome, number + 1, result.is_ok());
     }
 
     fn label(&self, outcome: &Outcome<'_>) -> Label {
@@ -412,12 +425,10 @@ impl Map<'_> {
 
     /// Results, then their lines in the job log, which knows where the results will be.
     fn flush(&mut self) {
-        let begun = Instant::now();
         if let Some(log) = &mut self.log {
-            log.announce(self.output.pending());
+            log.announce(&self.output.pending());
         }
-        self.report.beside_progress(|| self.output.flush());
-        self.writing += begun.elapsed();
+        self.output.flush();
         if let Some(log) = &mut self.log {
             match self.output.has_failed() {
                 true => log.forget(),
@@ -426,7 +437,11 @@ impl Map<'_> {
         }
     }
 
-    fn say_failed(&self, outcome: &Outcome<'_>, error: &TaskError) {
+    /// Says why a task has failed and what it printed, as far as that is not more of the same.
+    fn say_failed(&mut self, outcome: &Outcome<'_>, error: &TaskError) {
+        if !self.failures.is_news(error) {
+            return;
+        }
         let mut label = self.label(outcome);
         let number = label.number + 1;
         label.is_cut |= label.text.len() > SHORT;
@@ -436,19 +451,25 @@ impl Map<'_> {
             attempt => format!(", attempt {attempt}"),
         };
         let (first, further) = lines(&error.message());
+        let what = format!("task {number}: {first} (input {}{attempt})", quoted(&label));
         let frames = trace(error).iter().map(|frame| format!("    {}", OneLine(frame)));
-        let further: Vec<String> = further.into_iter().chain(frames).collect();
-        self.report.failure(&format!("task {number}: {first} (input {}{attempt})", quoted(&label)), &further);
+        let mut further: Vec<String> = further.into_iter().chain(frames).collect();
+        let show = self.args.failure_output;
+        if show != Show::Never {
+            let text = printed(outcome, number, Bounds::of(show, self.report.is_verbose()));
+            further.extend(text.lines().map(str::to_owned));
+        }
+        if self.failures.may_say(what.len() + further.iter().map(|line| line.len() + 1).sum::<usize>()) {
+            self.report.failure(&what, &further);
+        }
     }
 
-    fn show_guest(&self, outcome: &Outcome<'_>, number: u64, ok: bool) {
-        let show = if ok { self.args.success_output } else { self.args.failure_output };
-        if show == Show::Immediate {
-            for (stream, bytes) in [("stdout", outcome.stdout()), ("stderr", outcome.stderr())] {
-                if !bytes.is_empty() {
-                    self.report.guest_output(&format!("task {number} {stream}"), bytes);
-                }
-            }
+    /// Shows what a task has printed that succeeded, if that is wanted.
+    fn show_printed(&self, outcome: &Outcome<'_>) {
+        let show = self.args.success_output;
+        if show != Show::Never && !(outcome.stdout().is_empty() && outcome.stderr().is_empty()) {
+            let bounds = Bounds::of(show, self.report.is_verbose());
+            self.report.lines(&printed(outcome, self.label(outcome).number + 1, bounds));
         }
     }
 
@@ -475,7 +496,8 @@ impl Map<'_> {
 
     fn end(mut self) -> Result<Exit, Failure> {
         self.flush();
-        let ambiguity = self.output.ambiguity();
+        let (ambiguity, writing) = (self.output.ambiguity(), self.output.time());
+        self.failures.rest().iter().for_each(|line| self.report.error(line));
         let path = self.log.as_ref().map(|log| log.path().to_owned());
         let written = self.output.finish();
         let logged = self.log.take().map_or(Ok(()), Writer::finish);
@@ -493,7 +515,7 @@ impl Map<'_> {
         let _told_or_panicked = self.teller.join();
         self.report.end_progress();
         let profiled = self.profiles.take().map_or(Ok(()), |profiles| profiles.finish(&self.report));
-        let told = epilogue(&self.shared, self.started, &self.pool.stats(), self.args.stats, self.writing);
+        let told = epilogue(&self.shared, self.started, &self.pool.stats(), self.args.stats, writing);
         if let Some(signal) = self.received.get() {
             let resume = how_to_resume(path.as_deref());
             self.report.error(&format!("interrupted: {} done, {} not{resume}", tally.done(), self.shared.not_done()));
@@ -571,7 +593,8 @@ fn lateness(shared: &Shared, time: Duration, input: &Input) -> String {
 
 /// The last lines: what has been done, and where the time went, if that is asked or can be changed.
 fn epilogue(shared: &Shared, started: Instant, stats: &Stats, asked: bool, writing: Duration) -> Vec<String> {
-    let where_it_went = if asked { Some(time::table(stats, writing)) } else { time::hint(stats) };
+    let trouble = shared.tally.timeouts() > 0 || shared.tally.died() > 0;
+    let where_it_went = if asked { Some(time::table(stats, writing)) } else { time::hint(stats, trouble) };
     let mut lines = vec![summary(shared, started.elapsed().as_secs_f64())];
     lines.extend(where_it_went.iter().flat_map(|text| text.lines()).map(str::to_owned));
     lines

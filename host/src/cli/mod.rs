@@ -13,6 +13,7 @@ mod call;
 mod compile;
 mod doctor;
 mod exit;
+mod failures;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod input;

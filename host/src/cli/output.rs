@@ -2,15 +2,19 @@
 //!
 //! Text is the results' own bytes, each with a separator behind it; a result that holds the separator looks like two, which is counted and told
 //! at the end. The result of a command is what it has printed, which ends with a line end more often than not: one is left out before a
-//! newline of ours, as shells do. A JSON object is one line whatever is in it, and has all of the result.
+//! newline of ours, as shells do. A JSON object is one line whatever is in it, and has all of the result. Large results are written from where
+//! they lie, in whatever form: no copy of one is made.
 
 use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::io;
+use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::args::{MapArgs, OutputForm};
 use super::exit::{Exit, Failure};
+use super::report::Report;
 use super::stdio;
 use crate::error::TaskError;
 use crate::escape::write_json;
@@ -18,17 +22,100 @@ use crate::pool::Outcome;
 
 /// Results are written out when so many bytes have come together, or when no more are there.
 const BUFFER_LEN: usize = 128 << 10;
+/// An outcome that may be longer is not gathered with others.
+const BUFFER_MAX: usize = 2 * BUFFER_LEN;
+/// A byte of text has no more than so many in JSON.
+const JSON_GROWTH: usize = 6;
 
 /// Writes outcomes in the form asked for.
 pub(super) struct Output {
+    form: Form,
+    out: Buffer,
+    /// A large outcome that is about to be written, or in part is.
+    measured: Option<Pending>,
+    ambiguous: u64,
+}
+
+/// How an outcome is written.
+#[derive(Debug, Clone, Copy)]
+struct Form {
     form: OutputForm,
     end: u8,
-    stdout: stdio::Data,
-    buffer: Vec<u8>,
-    error: Option<io::Error>,
-    ambiguous: u64,
     /// Results are what commands have printed.
     is_printed: bool,
+}
+
+/// What is about to be written: its length, and its last bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Pending {
+    pub(super) len: usize,
+    pub(super) tail: Vec<u8>,
+}
+
+/// At least so many of the last bytes, if there are as many.
+const TAIL_LEN: usize = 64;
+
+impl io::Write for Pending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.len += bytes.len();
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_LEN)..]);
+        // Now and then, for all pieces of an outcome.
+        if self.tail.len() > 64 * TAIL_LEN {
+            self.tail.drain(..self.tail.len() - TAIL_LEN);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is on its way to stdout. Writing to it does not fail: the first error is kept, and nothing is tried after it.
+struct Buffer {
+    stdout: stdio::Data,
+    /// Stands aside while something is written.
+    report: Report,
+    bytes: Vec<u8>,
+    error: Option<io::Error>,
+    /// The time that the writing has taken.
+    time: Duration,
+}
+
+impl Buffer {
+    fn flush_bytes(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.write_out(&bytes);
+        self.bytes = bytes;
+        self.bytes.clear();
+    }
+
+    fn write_out(&mut self, bytes: &[u8]) {
+        if self.error.is_none() && !bytes.is_empty() {
+            let begun = Instant::now();
+            self.report.beside_progress(|| self.error = self.stdout.write(bytes).err());
+            self.time += begun.elapsed();
+        }
+    }
+}
+
+impl io::Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // What came before goes before.
+        if self.bytes.len() + bytes.len() > BUFFER_MAX {
+            self.flush_bytes();
+        }
+        match bytes.len() > BUFFER_MAX {
+            true => self.write_out(bytes),
+            false => self.bytes.extend_from_slice(bytes),
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flush_bytes();
+        Ok(())
+    }
 }
 
 /// One line of `--format jsonl`.
@@ -38,12 +125,12 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    input_b64: Option<String>,
+    input_b64: Option<Base64<'a>>,
     status: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output_b64: Option<String>,
+    output_b64: Option<Base64<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,9 +145,9 @@ struct Line<'a> {
     pid: u32,
     attempt: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stdout: Option<String>,
+    stdout: Option<Lossy<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stderr: Option<String>,
+    stderr: Option<Lossy<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,70 +167,106 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl Output {
-    pub(super) fn new(args: &MapArgs, is_command: bool) -> Output {
+    pub(super) fn new(args: &MapArgs, is_command: bool, report: &Report) -> Output {
         let end = if args.print0 { 0 } else { b'\n' };
         Output {
-            form: args.format,
-            end,
-            stdout: stdio::Data::to(rustix::stdio::stdout()),
-            buffer: Vec::with_capacity(BUFFER_LEN),
-            error: None,
+            form: Form { form: args.format, end, is_printed: is_command },
+            out: Buffer {
+                stdout: stdio::Data::to(rustix::stdio::stdout()),
+                report: report.clone(),
+                bytes: Vec::with_capacity(BUFFER_MAX),
+                error: None,
+                time: Duration::ZERO,
+            },
+            measured: None,
             ambiguous: 0,
-            is_printed: is_command,
         }
     }
 
-    /// Adds one outcome, to be written out by [`Output::flush`]. `number`: that of its record in the input, from 0 on. `tag`: the record,
-    /// which stands before its result.
-    pub(super) fn add(
+    /// Whether an outcome is to be written by itself.
+    pub(super) fn is_large(
+        &self,
+        outcome: &Outcome<'_>,
+        result: &Result<&[u8], TaskError>,
+        tag: Option<&[u8]>,
+    ) -> bool {
+        let of_error = |error: &TaskError| error.message().len() + trace(error).iter().map(String::len).sum::<usize>();
+        let printed = outcome.stdout().len() + outcome.stderr().len();
+        let tag = tag.map_or(0, <[u8]>::len);
+        let most = match (self.form.form, result) {
+            (OutputForm::Text, Ok(bytes)) => tag + bytes.len(),
+            (OutputForm::Text, Err(_)) => 0,
+            (OutputForm::Jsonl, Ok(bytes)) => JSON_GROWTH * (tag + bytes.len() + printed),
+            (OutputForm::Jsonl, Err(error)) => JSON_GROWTH * (tag + of_error(error) + printed),
+        };
+        most > BUFFER_MAX
+    }
+
+    /// A large outcome, all before which is written, as it will be: what of it is written at once is not in [`Output::pending`] any more.
+    pub(super) fn measure(
         &mut self,
         outcome: &Outcome<'_>,
         number: u64,
         result: &Result<&[u8], TaskError>,
         tag: Option<&[u8]>,
     ) {
-        match (self.form, result) {
-            (OutputForm::Text, Ok(bytes)) => {
-                if let Some(tag) = tag {
-                    self.buffer.extend_from_slice(tag);
-                    self.buffer.push(b'\t');
-                }
-                let bytes = if self.is_printed && self.end == b'\n' { without_line_end(bytes) } else { bytes };
-                self.buffer.extend_from_slice(bytes);
-                self.buffer.push(self.end);
-                let holds_end = |bytes: &[u8]| memchr::memchr(self.end, bytes).is_some();
-                self.ambiguous += u64::from(holds_end(bytes) || tag.is_some_and(holds_end));
-            }
-            (OutputForm::Text, Err(_)) => {}
-            (OutputForm::Jsonl, result) => {
-                let line = line(outcome, number, result, tag);
-                write_json(&mut self.buffer, &line);
-                self.buffer.push(self.end);
-            }
+        let mut pending = Pending::default();
+        self.form.write(&mut pending, outcome, number, result, tag).expect("nothing is written");
+        self.measured = Some(pending);
+    }
+
+    /// Adds one outcome, to be written out by [`Output::flush`]. `number`: that of its record in the input, from 0 on. `tag`: the record,
+    /// which stands before its result. `is_large`: [`Output::is_large`] says so.
+    pub(super) fn add(
+        &mut self,
+        outcome: &Outcome<'_>,
+        number: u64,
+        result: &Result<&[u8], TaskError>,
+        tag: Option<&[u8]>,
+        is_large: bool,
+    ) {
+        let written = match is_large {
+            true => self.form.write(&mut self.out, outcome, number, result, tag),
+            false => self.form.write(&mut self.out.bytes, outcome, number, result, tag),
+        };
+        written.expect("errors are kept for the end, and a Vec has none");
+        if let (OutputForm::Text, Ok(bytes)) = (self.form.form, result) {
+            let holds_end = |bytes: &[u8]| memchr::memchr(self.form.end, bytes).is_some();
+            let is_ambiguous = holds_end(self.form.shown(bytes)) || tag.is_some_and(holds_end);
+            self.ambiguous += u64::from(is_ambiguous);
         }
     }
 
     /// Whether enough has come together to be written out.
     pub(super) fn is_full(&self) -> bool {
-        self.buffer.len() >= BUFFER_LEN
+        self.out.bytes.len() >= BUFFER_LEN
     }
 
-    /// What [`Output::flush`] will write.
-    pub(super) fn pending(&self) -> &[u8] {
-        &self.buffer
+    /// Bytes that [`Output::flush`] will have written, of the outcomes since the last time.
+    pub(super) fn pending_len(&self) -> usize {
+        self.measured.as_ref().map_or(self.out.bytes.len(), |measured| measured.len)
+    }
+
+    /// The same, and how they end.
+    pub(super) fn pending(&self) -> Pending {
+        let bytes = &self.out.bytes;
+        let tail = || bytes[bytes.len().saturating_sub(TAIL_LEN)..].to_vec();
+        self.measured.clone().unwrap_or_else(|| Pending { len: bytes.len(), tail: tail() })
     }
 
     /// Writes out what there is. After the first error nothing more is tried: it is kept for the end.
     pub(super) fn flush(&mut self) {
-        if self.error.is_none() && !self.buffer.is_empty() {
-            self.error = self.stdout.write(&self.buffer).err();
-        }
-        self.buffer.clear();
-        self.buffer.shrink_to(BUFFER_LEN * 8);
+        self.out.flush_bytes();
+        self.measured = None;
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.error.is_some()
+        self.out.error.is_some()
+    }
+
+    /// What the writing has taken.
+    pub(super) fn time(&self) -> Duration {
+        self.out.time
     }
 
     /// How many results cannot be told from several by who reads the output, in words, and what would help.
@@ -153,7 +276,7 @@ impl Output {
             1 => "1 result holds".to_owned(),
             count => format!("{count} results hold"),
         };
-        Some(match self.end {
+        Some(match self.form.end {
             0 => format!("{results} NUL bytes: use --format jsonl to tell where each ends"),
             _ => format!("{results} newlines: use -z or --format jsonl to tell where each ends"),
         })
@@ -163,7 +286,36 @@ impl Output {
     pub(super) fn finish(mut self) -> Result<(), Failure> {
         self.flush();
         // A result ends with its separator, so that no character is left half written.
-        self.error.map_or(Ok(()), |e| Err(Failure::output(e)))
+        self.out.error.map_or(Ok(()), |e| Err(Failure::output(e)))
+    }
+}
+
+impl Form {
+    fn write(
+        self,
+        out: &mut impl io::Write,
+        outcome: &Outcome<'_>,
+        number: u64,
+        result: &Result<&[u8], TaskError>,
+        tag: Option<&[u8]>,
+    ) -> io::Result<()> {
+        match (self.form, result) {
+            (OutputForm::Text, Ok(bytes)) => {
+                if let Some(tag) = tag {
+                    out.write_all(tag)?;
+                    out.write_all(b"\t")?;
+                }
+                out.write_all(self.shown(bytes))?;
+            }
+            (OutputForm::Text, Err(_)) => return Ok(()),
+            (OutputForm::Jsonl, result) => write_json(&mut *out, &line(outcome, number, result, tag)),
+        }
+        out.write_all(&[self.end])
+    }
+
+    /// A result as text.
+    fn shown(self, bytes: &[u8]) -> &[u8] {
+        if self.is_printed && self.end == b'\n' { without_line_end(bytes) } else { bytes }
     }
 }
 
@@ -174,12 +326,12 @@ pub(super) fn without_line_end(bytes: &[u8]) -> &[u8] {
 }
 
 fn line<'a>(
-    outcome: &Outcome<'_>,
+    outcome: &Outcome<'a>,
     number: u64,
     result: &'a Result<&[u8], TaskError>,
     tag: Option<&'a [u8]>,
 ) -> Line<'a> {
-    let text = |bytes: &[u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
+    let text = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(Lossy(bytes));
     let (input, input_b64) = tag.map_or((None, None), text_or_base64);
     let (output, output_b64) = result.as_ref().map_or((None, None), |bytes| text_or_base64(bytes));
     let error = result.as_ref().err();
@@ -226,26 +378,66 @@ pub(super) fn trace(error: &TaskError) -> &[String] {
 }
 
 /// JSON has no bytes: one of the two.
-fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
+fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<Base64<'_>>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Some(text), None),
-        Err(_) => (None, Some(base64(bytes))),
+        Err(_) => (None, Some(Base64(bytes))),
     }
 }
 
-/// Standard base64, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            let value = (bits >> (18 - 6 * digit)) & 0x3f;
-            text.push(if digit <= group.len() { char::from(DIGITS[value as usize]) } else { '=' });
+/// Bytes in standard base64, with padding.
+#[derive(Debug)]
+struct Base64<'a>(&'a [u8]);
+
+/// Bytes that are turned into text at once, three times as many at least.
+const BASE64_LEN: usize = 3 << 10;
+
+impl fmt::Display for Base64<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::with_capacity(BASE64_LEN / 3 * 4);
+        for piece in self.0.chunks(BASE64_LEN) {
+            text.clear();
+            for group in piece.chunks(3) {
+                let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
+                let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+                for digit in 0..4 {
+                    let value = (bits >> (18 - 6 * digit)) & 0x3f;
+                    text.push(if digit <= group.len() { char::from(DIGITS[value as usize]) } else { '=' });
+                }
+            }
+            f.write_str(&text)?;
         }
+        Ok(())
     }
-    text
+}
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Bytes as text; what is none of it becomes U+FFFD.
+#[derive(Debug)]
+struct Lossy<'a>(&'a [u8]);
+
+impl fmt::Display for Lossy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            f.write_str(chunk.valid())?;
+            if !chunk.invalid().is_empty() {
+                f.write_char(char::REPLACEMENT_CHARACTER)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Lossy<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// Prints something whole.
@@ -275,8 +467,17 @@ mod tests {
         for (bytes, text) in
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
         {
-            assert_eq!(base64(bytes.as_bytes()), text);
+            assert_eq!(Base64(bytes.as_bytes()).to_string(), text);
         }
-        assert_eq!(base64(&[0xff, 0xfe]), "//4=");
+        assert_eq!(Base64(&[0xff, 0xfe]).to_string(), "//4=");
+        let long = vec![b'f'; 2 * BASE64_LEN + 1];
+        assert_eq!(Base64(&long).to_string(), "ZmZm".repeat(2 * BASE64_LEN / 3) + "Zg==");
+    }
+
+    #[test]
+    fn what_is_no_text_is_replaced_as_everywhere() {
+        for bytes in [&b"a\xffb\xe2\x82"[..], b"", "größe".as_bytes()] {
+            assert_eq!(Lossy(bytes).to_string(), String::from_utf8_lossy(bytes));
+        }
     }
 }

@@ -96,12 +96,8 @@ impl Report {
         }
     }
 
-    /// What a guest has printed, each line marked with its task.
-    pub(super) fn guest_output(&self, mark: &str, bytes: &[u8]) {
-        let mut text = String::new();
-        for line in String::from_utf8_lossy(bytes).lines() {
-            let _to_a_string = writeln!(text, "[{mark}] {}", shortened(line));
-        }
+    /// Whole lines, or none.
+    pub(super) fn lines(&self, text: &str) {
         if let Some(text) = text.strip_suffix('\n') {
             self.line(text);
         }

@@ -241,6 +241,7 @@ pub(super) fn pool(args: &MapArgs, module: &Module, processes: usize) -> Result<
     builder = failures(&args.failures, builder);
     builder = args.profile.how.iter().fold(builder, |builder, how| builder.profile(how.strategy()));
     builder = args.buffer.into_iter().fold(builder, PoolBuilder::buffer);
+    builder = args.buffer_bytes.map(NonZeroU64::get).into_iter().fold(builder, PoolBuilder::buffer_bytes);
     let initargs = initargs(args, module)?;
     Ok(match &args.init {
         Some(func) => builder.initializer(func, initargs),

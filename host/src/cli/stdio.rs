@@ -20,6 +20,9 @@ pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> 
     Ok(())
 }
 
+/// So much is made fit for a terminal at once.
+const PIECE_LEN: usize = 128 << 10;
+
 /// Data for stdout or stderr, which may be a guest's: byte for byte, but on a terminal without power over that. `| cat` shows it as it is.
 pub(super) struct Data {
     fd: BorrowedFd<'static>,
@@ -34,7 +37,7 @@ impl Data {
     /// Writes all of `bytes`, but for the beginning of a character on a terminal.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.terminal {
-            Some(terminal) => write_all(self.fd, &terminal.show(bytes)),
+            Some(terminal) => bytes.chunks(PIECE_LEN).try_for_each(|piece| write_all(self.fd, &terminal.show(piece))),
             None => write_all(self.fd, bytes),
         }
     }

@@ -80,6 +80,10 @@ impl Tally {
         format!("{used} worker{s}{died}")
     }
 
+    pub(super) fn timeouts(&self) -> u64 {
+        self.timeouts.load(Ordering::Relaxed)
+    }
+
     pub(super) fn died(&self) -> u64 {
         self.died.load(Ordering::Relaxed)
     }

@@ -29,8 +29,9 @@ pub(super) fn table(stats: &Stats, writing: Duration) -> String {
     text
 }
 
-/// What took most of the time though it is not the tasks' own work, and which option would change that.
-pub(super) fn hint(stats: &Stats) -> Option<String> {
+/// What took most of the time though it is not the tasks' own work, and which option would change that. `trouble`: workers were killed or tasks
+/// stopped, whose time went by with a task that never came back.
+pub(super) fn hint(stats: &Stats, trouble: bool) -> Option<String> {
     let Stats { calls, instances, waiting, .. } = *stats;
     let busy = (calls + instances + waiting).as_secs_f64();
     let most = |time: Duration| time >= WORTH && time.as_secs_f64() > busy / 2.0;
@@ -41,7 +42,7 @@ pub(super) fn hint(stats: &Stats) -> Option<String> {
             instances.as_secs_f64()
         ));
     }
-    most(waiting).then(|| {
+    (most(waiting) && !trouble).then(|| {
         format!(
             "{:.1} of the workers' {busy:.1} s went by with tasks or results on their way: for tasks as short as these, fewer workers (-j) may \
              be as fast",
@@ -64,10 +65,15 @@ mod tests {
 
     #[test]
     fn what_dominates_is_named_with_the_option_that_changes_it() {
-        assert!(hint(&stats(400, 1000, 100)).unwrap().contains("--reuse"));
-        assert!(hint(&stats(400, 100, 1000)).unwrap().contains("-j"));
-        assert_eq!(hint(&stats(1000, 400, 400)), None);
-        assert_eq!(hint(&stats(1, 10, 1)), None, "too little to talk about");
+        assert!(hint(&stats(400, 1000, 100), false).unwrap().contains("--reuse"));
+        assert!(hint(&stats(400, 100, 1000), false).unwrap().contains("-j"));
+        assert_eq!(hint(&stats(1000, 400, 400), false), None);
+        assert_eq!(hint(&stats(1, 10, 1), false), None, "too little to talk about");
+    }
+
+    #[test]
+    fn f147_after_time_outs_the_time_that_they_took_is_no_reason_for_fewer_workers() {
+        assert_eq!(hint(&stats(400, 100, 1000), true), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::callbacks::Callbacks;
 use super::dispatcher::{self, Command, Dispatcher, Spec, Waker};
 use super::events::{PoolEvent, Sink};
 use super::job::Window;
-use super::policy::{Backoff, Halt};
+use super::policy::{Backoff, Halt, HaltOn};
 use super::schedule::Config;
 use super::stats::Ledger;
 use super::{Pool, Shared};
@@ -80,6 +80,7 @@ pub struct PoolBuilder {
     heartbeat: Duration,
     lazy: bool,
     buffer: Option<NonZeroUsize>,
+    buffer_bytes: u64,
     name: String,
     sink: Sink,
     profile: Option<ProfilingStrategy>,
@@ -133,6 +134,7 @@ impl PoolBuilder {
             heartbeat: HEARTBEAT,
             lazy: true,
             buffer: None,
+            buffer_bytes: Window::DEFAULT.results,
             name: "PoolWorker".to_owned(),
             sink: Sink::default(),
             profile: None,
@@ -655,6 +657,31 @@ impl PoolBuilder {
         self
     }
 
+    /// Bytes of results that may lie in this process until somebody takes them, for each stream, iterator or map of the pool. Default: 64 MiB.
+    ///
+    /// Over that, nothing more of it is begun but the one task whose result is waited for, and large results stay in their workers'
+    /// memory. What is counted is what the pool holds: the values that [`Pool::map`] collects, and the result of
+    /// [`Pool::apply_async`], are the caller's.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use wpool::Pool;
+    /// # let module = guest("upper")?;
+    /// let pool = Pool::builder(&module).buffer_bytes(16 << 20).build()?;
+    /// let upper = pool.func::<String, String>("run")?;
+    /// // However slowly they are taken: no more than 16 MiB of them wait here.
+    /// for result in pool.imap(&upper, (0..100).map(|n| "x".repeat(n))) {
+    ///     println!("{}", result?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn buffer_bytes(mut self, bytes: u64) -> Self {
+        self.buffer_bytes = bytes.max(1);
+        self
+    }
+
     /// The workers' names are this, a dash and their number. Default `PoolWorker`.
     ///
     /// ```
@@ -752,6 +779,7 @@ impl PoolBuilder {
             backoff: self.backoff,
             poison_limit: self.poison_limit.get(),
             halt: self.halt,
+            results_max: self.buffer_bytes,
             grace: self.limits.grace,
             start_time: self.start_timeout,
             retire_time: self.shutdown_timeout,
@@ -771,6 +799,7 @@ impl PoolBuilder {
             },
             setup,
             granted,
+            tells_apart: self.halt.is_some_and(|halt| !matches!(halt.on, HaltOn::Done(_))),
             retry_on: (self.retries > 0).then_some(self.retry_on.0),
             name: self.name,
             memory_max: self.max_memory_per_child,
@@ -778,10 +807,8 @@ impl PoolBuilder {
             heartbeat: self.heartbeat,
             awaited: None,
         };
-        let window = match self.buffer {
-            Some(records) => Window { records: records.get() as u64, ..Window::DEFAULT },
-            None => Window::DEFAULT,
-        };
+        let records = self.buffer.map_or(Window::DEFAULT.records, |records| records.get() as u64);
+        let window = Window { records, results: self.buffer_bytes, ..Window::DEFAULT };
         start(spec, config, info, self.limits, window)
     }
 }

@@ -1,7 +1,8 @@
 //! One job: the records of a map, imap or apply on their way in, and their outcomes on their way out.
 //!
 //! Three parties meet here: whoever pushes records, the dispatcher, and whoever takes outcomes. Records and outcomes move in chunks;
-//! nothing is allocated or signalled per record. The window bounds what is under way, so that an endless input needs a bounded memory.
+//! nothing is allocated or signalled per record. The window bounds what is under way, so that an endless input needs a bounded memory; the
+//! bytes of results that nobody has taken have a budget of their own, for no record says how large its result will be.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use super::condition::Condition;
-use super::dispatcher::Waker;
+use super::dispatcher::{Parked, Waker};
 use super::schedule::JobId;
 use crate::error::Closed;
 use crate::protocol::frame::{self, Kind};
@@ -21,12 +22,17 @@ use crate::protocol::message::{self, Batch, Failure, Record, Used};
 pub(crate) struct Window {
     pub(crate) records: u64,
     pub(crate) bytes: u64,
+    /// Bytes of results that nobody has taken. One result more may be on its way to who waits for it.
+    pub(crate) results: u64,
 }
 
 impl Window {
     /// Enough to keep workers busy with the shortest of tasks; a few megabytes of ordinary lines.
-    pub(crate) const DEFAULT: Window = Window { records: 1 << 16, bytes: 16 << 20 };
+    pub(crate) const DEFAULT: Window = Window { records: 1 << 16, bytes: 16 << 20, results: 64 << 20 };
 }
+
+/// Small results of tasks that had begun may come when there is no room any more: so many bytes of them.
+const LATE_MAX: u64 = 8 << 20;
 
 /// However large records are, so many may be under way: one alone would keep all workers but one without work.
 const UNDER_WAY_MIN: u64 = 2;
@@ -76,6 +82,8 @@ pub(crate) struct ResultChunk {
     pub(crate) by: By,
     /// When it came.
     pub(crate) ended: SystemTime,
+    /// The result of the one task, if it is still in its worker's memory: the end of `frames` is missing.
+    parked: Option<Parked>,
 }
 
 /// Who did it.
@@ -96,7 +104,66 @@ impl ResultChunk {
 
     /// What a worker has just answered.
     pub(crate) fn answered(first: u64, count: u64, frames: Vec<u8>, by: By) -> ResultChunk {
-        ResultChunk { first, count, frames, same: false, by, ended: SystemTime::now() }
+        ResultChunk { first, count, frames, same: false, by, ended: SystemTime::now(), parked: None }
+    }
+
+    /// A result that stays where it is until somebody takes it. `frames` ends with the head of its frame.
+    pub(crate) fn parked(first: u64, frames: Vec<u8>, parked: Parked, by: By) -> ResultChunk {
+        ResultChunk { parked: Some(parked), ..ResultChunk::answered(first, 1, frames, by) }
+    }
+
+    /// What it needs of our memory, and of its worker's.
+    pub(crate) fn size(&self) -> Size {
+        Size { here: self.frames.len() as u64, parked: self.parked.as_ref().map_or(0, |parked| parked.len() as u64) }
+    }
+
+    /// Brings a result that is still elsewhere.
+    pub(crate) fn fetch(&mut self) {
+        let Some(parked) = self.parked.take() else { return };
+        if parked.fetch(&mut self.frames).is_err() {
+            let message = "its worker's memory cannot be read".to_owned();
+            self.frames.clear();
+            message::write_failure(&mut self.frames, &Failure::BadResult { message });
+        }
+    }
+}
+
+/// Bytes of outcomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Size {
+    pub(crate) here: u64,
+    pub(crate) parked: u64,
+}
+
+/// The outcomes of a job that nobody has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Undelivered {
+    pub(crate) size: Size,
+    budget: u64,
+    /// The task that somebody waits for, and nothing else.
+    pub(crate) waits_for: Option<u64>,
+    ordered: bool,
+    /// What comes is dropped.
+    discards: bool,
+}
+
+impl Undelivered {
+    /// Whether results go on being read. `is_awaited`: who would bring them has the one that somebody waits for.
+    pub(crate) fn may_come(&self, is_awaited: impl FnOnce(u64) -> bool) -> bool {
+        self.discards || self.size.here <= self.budget.saturating_add(LATE_MAX) || self.is_wanted(is_awaited)
+    }
+
+    /// Whether there is room for `len` bytes.
+    pub(crate) fn has_room(&self, len: u64) -> bool {
+        self.discards || self.size.here.saturating_add(len) <= self.budget
+    }
+
+    /// Whether a result must come though there is no room for it: nobody can take anything before.
+    pub(crate) fn is_wanted(&self, is_awaited: impl FnOnce(u64) -> bool) -> bool {
+        match self.ordered {
+            true => self.waits_for.is_some_and(is_awaited),
+            false => self.size.here == 0,
+        }
     }
 }
 
@@ -126,6 +193,14 @@ struct Inner {
     /// The dispatcher waits for records.
     hungry: bool,
     outcomes: VecDeque<ResultChunk>,
+    /// Of the outcomes that nobody has taken, and of those that are being read.
+    size: Size,
+    /// They are taken in the order of their records.
+    ordered: bool,
+    /// Who takes them has all before this one, and asks for it.
+    waits_for: Option<u64>,
+    /// The dispatcher wants to know of what is taken.
+    watched: bool,
     taken: u64,
     /// Every outcome is in `outcomes` or taken.
     done: bool,
@@ -336,18 +411,51 @@ impl Job {
         inner.hungry
     }
 
-    /// Passes outcomes on. `released`: the bytes of the records whose outcomes these are.
-    pub(crate) fn deliver(&self, chunk: ResultChunk, released: u64) {
+    /// Passes outcomes on. `released`: the bytes of the records whose outcomes these are. Gives whether there is room for more.
+    pub(crate) fn deliver(&self, chunk: ResultChunk, released: u64) -> bool {
         let mut inner = self.lock();
         inner.bytes = inner.bytes.saturating_sub(released);
         if inner.cancelled {
             inner.taken += chunk.count;
-            return;
+            return true;
         }
-        inner.bytes += chunk.frames.len() as u64;
+        let Size { here, parked } = chunk.size();
+        inner.bytes += here;
+        inner.size.here += here;
+        inner.size.parked += parked;
         inner.outcomes.push_back(chunk);
+        let has_room = inner.size.here + inner.size.parked < self.window.results;
         drop(inner);
         self.ready.announce();
+        has_room
+    }
+
+    fn undelivered_of(&self, inner: &Inner) -> Undelivered {
+        Undelivered {
+            size: inner.size,
+            budget: self.window.results,
+            waits_for: inner.waits_for,
+            ordered: inner.ordered,
+            discards: inner.cancelled,
+        }
+    }
+
+    /// What nobody has taken.
+    pub(crate) fn undelivered(&self) -> Undelivered {
+        self.undelivered_of(&self.lock())
+    }
+
+    /// Whether the dispatcher is woken by what is taken, or asked for, from now on. Gives what nobody has taken.
+    pub(crate) fn watch(&self, watched: bool) -> Undelivered {
+        let mut inner = self.lock();
+        inner.watched = watched;
+        self.undelivered_of(&inner)
+    }
+
+    /// Counts bytes of a result that is on its way, until what is given is dropped.
+    pub(crate) fn reserve(self: &Arc<Job>, bytes: u64) -> Reserved {
+        self.lock().size.here += bytes;
+        Reserved { job: self.clone(), bytes }
     }
 
     /// Every outcome has been delivered that will be. Records that the dispatcher has not taken have `left` as theirs.
@@ -405,8 +513,29 @@ impl Job {
 
     // For who takes.
 
-    /// The next outcomes, in the order of their arrival; `Ok(None)` at the end, `Err` when the time is up.
-    pub(crate) fn take(&self, deadline: Option<Instant>) -> Result<Option<ResultChunk>, crate::error::TimedOut> {
+    /// Outcomes will be taken in the order of their records.
+    pub(crate) fn in_order(&self) {
+        self.lock().ordered = true;
+    }
+
+    /// The next outcomes, in the order of their arrival; `Ok(None)` at the end, `Err` when the time is up. `next`: the one that is waited for, if
+    /// they are taken in order.
+    pub(crate) fn take(
+        &self,
+        next: Option<u64>,
+        deadline: Option<Instant>,
+    ) -> Result<Option<ResultChunk>, crate::error::TimedOut> {
+        let mut inner = self.lock();
+        if !inner.is_ready() && inner.waits_for != next {
+            inner.waits_for = next;
+            if inner.watched {
+                self.waker.wake();
+            }
+        }
+        if let Some(chunk) = inner.outcomes.pop_front() {
+            return Ok(Some(chunk));
+        }
+        drop(inner);
         if !self.wait_ready(deadline) {
             return Err(crate::error::TimedOut);
         }
@@ -414,12 +543,21 @@ impl Job {
     }
 
     /// Makes room for as many records as were in a chunk.
-    pub(crate) fn consumed(&self, count: u64, bytes: u64) {
+    pub(crate) fn consumed(&self, count: u64, size: Size) {
         let mut inner = self.lock();
         inner.taken += count;
-        inner.bytes = inner.bytes.saturating_sub(bytes);
+        inner.bytes = inner.bytes.saturating_sub(size.here);
+        self.release(&mut inner, size);
         drop(inner);
         self.room.announce();
+    }
+
+    fn release(&self, inner: &mut Inner, size: Size) {
+        inner.size.here = inner.size.here.saturating_sub(size.here);
+        inner.size.parked = inner.size.parked.saturating_sub(size.parked);
+        if inner.watched {
+            self.waker.wake();
+        }
     }
 
     /// Whether outcomes, or the end, are there to be taken.
@@ -437,9 +575,12 @@ impl Job {
         let mut inner = self.lock();
         inner.cancelled = true;
         inner.input_ended = true;
-        inner.outcomes.clear();
+        let dropped = std::mem::take(&mut inner.outcomes);
+        inner.size = Size::default();
         let is_over = inner.done;
         drop(inner);
+        // Perhaps many megabytes.
+        drop(dropped);
         self.room.announce();
         self.ready.announce();
         if !is_over {
@@ -458,6 +599,28 @@ impl Job {
             };
         }
         true
+    }
+}
+
+/// Bytes of a result that has begun to come.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    job: Arc<Job>,
+    bytes: u64,
+}
+
+impl Reserved {
+    /// More of them, of the same task.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.job.lock().size.here += bytes;
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut inner = self.job.lock();
+        self.job.release(&mut inner, Size { here: self.bytes, parked: 0 });
     }
 }
 

@@ -585,13 +585,13 @@ impl Pool {
                 inputs.panicked(payload);
             }
         };
+        // Before any of them can come.
+        let outcomes = Outcomes::new(job, ordered);
         // Detached: an iterator that blocks for ever holds its own thread only. It ends with the job.
         match std::thread::Builder::new().name("wpool-feeder".to_owned()).spawn(feeder) {
-            Ok(_detached) => Outcomes::new(job, ordered),
-            Err(_) => {
-                job.cancel();
-                Outcomes::refused(self.shared.waker.clone(), &Failure::Cancelled)
-            }
+            Ok(_detached) => outcomes,
+            // Dropped, the outcomes cancel the job.
+            Err(_) => Outcomes::refused(self.shared.waker.clone(), &Failure::Cancelled),
         }
     }
 
@@ -636,7 +636,7 @@ impl Pool {
         self.shared.close(Command::Close);
     }
 
-    /// As [`Pool::close`]; with `cancel_futures` what no worker holds yet is given up, with the outcome [`TaskError::Cancelled`]:
+    /// As [`Pool::close`]; with `cancel_futures` what no worker has begun is given up, with the outcome [`TaskError::Cancelled`]:
     /// `concurrent.futures.Executor.shutdown`. It does not wait.
     ///
     /// ```

@@ -48,7 +48,11 @@ impl Backoff {
 
 /// When a job stops before its end, in the words of GNU parallel's `--halt`: `now,fail=1`, `soon,fail=30%`, `now,success=1`, `soon,done=100`.
 ///
-/// Tasks that are not run have the outcome [`TaskError::Cancelled`](crate::TaskError::Cancelled).
+/// `done=N` is exact in every case: no more than `N` tasks are begun. The others may be reached while further tasks are running, one per worker:
+/// with `now` they are stopped, and no outcome counts that comes after the one that decided; with `soon` they come to their end, and are counted.
+/// Nothing else is begun.
+///
+/// Tasks that are not run, or whose outcome does not count any more, have the outcome [`TaskError::Cancelled`](crate::TaskError::Cancelled).
 ///
 /// ```
 /// let halt: wpool::Halt = "soon,fail=3".parse()?;
@@ -77,7 +81,7 @@ pub struct Halt {
 pub enum HaltWhen {
     /// They are stopped.
     Now,
-    /// They are run to their end, and with them what was handed to the same worker in the same batch.
+    /// They are run to their end.
     Soon,
 }
 

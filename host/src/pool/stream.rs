@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::dispatcher::Waker;
-use super::job::{By, Job, Panic, Parsed, ResultChunk, parse_outcome};
+use super::job::{By, Job, Panic, Parsed, ResultChunk, Size, parse_outcome};
 use crate::error::{Closed, TaskError, TimedOut};
 use crate::protocol::frame::Kind;
 use crate::protocol::message::{Failure, Record, read_failure};
@@ -438,12 +438,17 @@ pub struct Outcomes {
 #[derive(Debug)]
 struct Reading {
     chunk: ResultChunk,
+    /// What it counted for when it came.
+    size: Size,
     at: usize,
     read: u64,
 }
 
 impl Outcomes {
     pub(super) fn new(job: Arc<Job>, ordered: bool) -> Outcomes {
+        if ordered {
+            job.in_order();
+        }
         Outcomes {
             job,
             ordered,
@@ -626,7 +631,7 @@ impl Outcomes {
                 self.begin(chunk);
                 break;
             }
-            match self.job.take(deadline)? {
+            match self.job.take(self.ordered.then_some(self.next), deadline)? {
                 Some(chunk) if self.ordered && chunk.first != self.next => {
                     self.early.insert(chunk.first, chunk);
                 }
@@ -641,9 +646,11 @@ impl Outcomes {
         Ok(self.current.is_some())
     }
 
-    fn begin(&mut self, chunk: ResultChunk) {
+    fn begin(&mut self, mut chunk: ResultChunk) {
         self.next = chunk.first + chunk.count;
-        self.current = Some(Reading { chunk, at: 0, read: 0 });
+        let size = chunk.size();
+        chunk.fetch();
+        self.current = Some(Reading { chunk, size, at: 0, read: 0 });
     }
 
     fn read_one(&mut self) -> Option<Outcome<'_>> {
@@ -660,7 +667,10 @@ impl Outcomes {
 
     fn release(&mut self) {
         if let Some(reading) = self.current.take() {
-            self.job.consumed(reading.chunk.count, reading.chunk.frames.len() as u64);
+            let (count, size) = (reading.chunk.count, reading.size);
+            // First the memory, then the room for more.
+            drop(reading);
+            self.job.consumed(count, size);
         }
     }
 }

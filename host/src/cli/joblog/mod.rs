@@ -41,6 +41,7 @@ use super::args::{LogArgs, Match};
 use super::exit::{Exit, Failure};
 use super::input::Source;
 use super::labels::{Label, SHORT};
+use super::output::Pending;
 use super::report::Report;
 use super::stdio;
 use crate::error::TaskError;
@@ -373,9 +374,9 @@ impl Writer {
     }
 
     /// Marks the place of results that are about to be written.
-    pub(super) fn announce(&mut self, results: &[u8]) {
-        if !results.is_empty() {
-            let mark = self.place.announce(results, self.len);
+    pub(super) fn announce(&mut self, results: &Pending) {
+        if results.len > 0 {
+            let mark = self.place.announce(results.len, &results.tail, self.len);
             if mark.is_some() {
                 self.mark(mark);
             }

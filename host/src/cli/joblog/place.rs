@@ -134,11 +134,11 @@ impl Place {
         Some(Mark { from: self.at, to: self.at, log, file: *id, tail: digest(tail) })
     }
 
-    /// The mark of a write of these bytes, which is about to be.
-    pub(super) fn announce(&mut self, bytes: &[u8], log: u64) -> Option<Mark> {
-        let to = self.end(bytes.len());
+    /// The mark of a write of `len` bytes, which is about to be. `tail`: how they end, [`TAIL_LEN`] of them if there are so many.
+    pub(super) fn announce(&mut self, len: usize, tail: &[u8], log: u64) -> Option<Mark> {
+        let to = self.end(len);
         let before = self.end.as_ref().map_or(&[][..], |end| &end.tail);
-        self.next = Some((to, last(&[before, last(bytes)].concat()).to_vec()));
+        self.next = Some((to, last(&[before, last(tail)].concat()).to_vec()));
         self.mark(log).map(|mark| Mark { to, ..mark })
     }
 
@@ -299,7 +299,7 @@ mod tests {
     fn f146_an_output_that_was_cut_anywhere_is_brought_to_what_is_vouched_for() {
         let results = b"one\ntwo\nthree\n";
         for before in [&b""[..], b"before\n", &[b'x'; 200]] {
-            let mark = Written::holding(before).place().announce(results, 1000).unwrap();
+            let mark = Written::holding(before).place().announce(results.len(), results, 1000).unwrap();
             assert_eq!((mark.from, mark.to), (before.len() as u64, (before.len() + results.len()) as u64));
             // So many bytes arrived, and the log has lines for so many.
             for (arrived, vouched) in (0..=results.len()).map(|len| (len, 0)).chain([(14, 4), (14, 8), (14, 14)]) {
@@ -324,7 +324,7 @@ mod tests {
     fn f146_bytes_of_others_are_never_cut() {
         let settle = |written: &Written, mark, to| written.place().settle(Vouched::Until(mark, to), false);
         let written = Written::holding(b"before\n");
-        let mark = written.place().announce(b"one\ntwo\n", 0).unwrap();
+        let mark = written.place().announce(b"one\ntwo\n".len(), b"one\ntwo\n", 0).unwrap();
         written.open().write_all(b"one\ntw").unwrap();
         // Another file, with the same bytes.
         let other = Written::holding(&written.bytes());
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn f146_an_output_that_is_shorter_than_what_is_vouched_for_is_an_error() {
         let written = Written::holding(b"");
-        let mark = written.place().announce(b"one\ntwo\n", 0).unwrap();
+        let mark = written.place().announce(b"one\ntwo\n".len(), b"one\ntwo\n", 0).unwrap();
         written.open().write_all(b"one\n").unwrap();
         let settle = |force| written.place().settle(Vouched::Until(mark, 8), force);
         assert!(matches!(settle(false), Err(Unsettled::Shorter { len: 4, to: 8 })));
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn f146_a_file_that_is_not_appended_to_is_gone_on_with_at_its_end() {
         let written = Written::holding(b"");
-        let mark = written.place().announce(b"one\ntwo\n", 0).unwrap();
+        let mark = written.place().announce(b"one\ntwo\n".len(), b"one\ntwo\n", 0).unwrap();
         written.open().write_all(b"one\ntw").unwrap();
         let mut file = File::options().write(true).open(&written.path).unwrap();
         let mut place = place(&file);
@@ -369,19 +369,19 @@ mod tests {
         let (mut ours, mut others) = (written.open(), written.open());
         let mut place = place(&ours);
         for is_alone in [true, false] {
-            assert!(place.announce(b"one\n", 0).is_some());
+            assert!(place.announce(b"one\n".len(), b"one\n", 0).is_some());
             if !is_alone {
                 others.write_all(b"another\n").unwrap();
             }
             ours.write_all(b"one\n").unwrap();
             assert_eq!(place.arrived(), is_alone);
         }
-        assert_eq!(place.announce(b"two\n", 0), None);
+        assert_eq!(place.announce(b"two\n".len(), b"two\n", 0), None);
         // What is said on stderr is not ours either.
         assert!(Place::of(ours.as_fd(), others.as_fd()).mark(0).is_none());
         // Of a pipe, bytes are counted and nothing is marked.
         let (_reader, writer) = std::io::pipe().unwrap();
         let mut place = Place::of(writer.as_fd(), others.as_fd());
-        assert_eq!((place.announce(b"one\n", 0), place.arrived(), place.end(2)), (None, true, 6));
+        assert_eq!((place.announce(b"one\n".len(), b"one\n", 0), place.arrived(), place.end(2)), (None, true, 6));
     }
 }

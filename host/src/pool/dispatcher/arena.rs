@@ -2,17 +2,20 @@
 //!
 //! Records are put into one of two halves, since a worker holds two batches: a half is free again when its batch is done. A record that finds no
 //! room goes through the socket as small ones do. Results the worker puts where it likes within its own part; they are copied out by the kernel
-//! before anything of them is looked at.
+//! before anything of them is looked at. A result for which its job has no room stays there, [`Parked`], until its turn has come.
 
 use std::io;
+use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
 use crate::protocol::message::LARGE;
 use crate::sys::{HALF_LEN, RESULTS_LEN, StatusPage};
 
-/// Memory that a half keeps when its batch is done. What is behind that goes back to the system.
+/// Memory that a half, or the place of a result, keeps when it is free. What is behind that goes back to the system.
 const KEPT: u64 = 4 << 20;
+/// Of the part for results, nothing is kept behind this.
+const RESULTS_KEPT: u64 = 16 << 20;
 
 /// The two halves of an arena's part for records, as the coordinator uses them.
 #[derive(Debug, Default)]
@@ -74,45 +77,73 @@ impl Halves {
     fn free(&mut self, page: &StatusPage) {
         for (n, half) in self.halves.iter_mut().enumerate() {
             if half.batch.is_some_and(|batch| batch <= self.done) {
-                give_back(page, n as u64 * HALF_LEN, half.used);
+                give_back(page, n as u64 * HALF_LEN, half.used, KEPT);
                 *half = Half::default();
             }
         }
     }
 }
 
-/// Appends a result of `len` bytes that lies at `offset` in the part for results, and says that its place is free again. An error if there is no
-/// such place.
-pub(super) fn take_result(page: &StatusPage, offset: u64, len: usize, out: &mut Vec<u8>) -> io::Result<()> {
-    let outside = || io::Error::other("a result outside of the arena");
-    let file = page.arena().ok_or_else(outside)?;
-    if offset.checked_add(len as u64).is_none_or(|end| end > RESULTS_LEN) {
-        return Err(outside());
-    }
-    let (start, place) = (out.len(), 2 * HALF_LEN + offset);
-    out.reserve_exact(len);
-    while out.len() < start + len {
-        let at = StatusPage::in_file(place + (out.len() - start) as u64);
-        let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, rustix::buffer::spare_capacity(out), at))?;
-        // The file is never shorter than the arena.
-        if read == 0 {
-            return Err(outside());
-        }
-    }
-    out.truncate(start + len);
-    give_back(page, place, len as u64);
-    page.take_one();
-    Ok(())
+/// A result that lies in its worker's memory, also if that worker is gone. Its place is free again when this is dropped.
+#[derive(Debug)]
+pub(in crate::pool) struct Parked {
+    page: Arc<StatusPage>,
+    offset: u64,
+    len: usize,
 }
 
-/// Gives the memory back of what was used at this place, but for the first of it.
-fn give_back(page: &StatusPage, place: u64, len: u64) {
+impl Parked {
+    /// The result of `len` bytes at `offset` in the part for results. An error if there is no such place.
+    pub(super) fn new(page: &Arc<StatusPage>, offset: u64, len: usize) -> io::Result<Parked> {
+        let is_inside = offset.checked_add(len as u64).is_some_and(|end| end <= RESULTS_LEN);
+        match page.arena().filter(|_| is_inside) {
+            Some(_) => Ok(Parked { page: page.clone(), offset, len }),
+            None => Err(outside()),
+        }
+    }
+
+    pub(in crate::pool) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends the result.
+    pub(in crate::pool) fn fetch(self, out: &mut Vec<u8>) -> io::Result<()> {
+        let file = self.page.arena().ok_or_else(outside)?;
+        let (start, place) = (out.len(), 2 * HALF_LEN + self.offset);
+        out.reserve_exact(self.len);
+        while out.len() < start + self.len {
+            let at = StatusPage::in_file(place + (out.len() - start) as u64);
+            let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, rustix::buffer::spare_capacity(out), at))?;
+            // The file is never shorter than the arena.
+            if read == 0 {
+                return Err(outside());
+            }
+        }
+        out.truncate(start + self.len);
+        Ok(())
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        let kept = RESULTS_KEPT.saturating_sub(self.offset).min(KEPT);
+        give_back(&self.page, 2 * HALF_LEN + self.offset, self.len as u64, kept);
+        self.page.take_one();
+    }
+}
+
+fn outside() -> io::Error {
+    io::Error::other("a result outside of the arena")
+}
+
+/// Gives the memory back of what was used at this place, but for the first `kept` bytes.
+fn give_back(page: &StatusPage, place: u64, len: u64, kept: u64) {
     if let Some(file) = page.arena()
-        && len > KEPT
+        && len > kept
     {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         // Memory that stays is used again.
-        let _kept = rustix::fs::fallocate(file, flags, StatusPage::in_file(place + KEPT), len - KEPT);
+        let _kept = rustix::fs::fallocate(file, flags, StatusPage::in_file(place + kept), len - kept);
     }
 }
 
@@ -163,20 +194,29 @@ mod tests {
     #[test]
     fn a_result_is_copied_out_and_its_memory_given_back() {
         let (coordinator, worker) = pages();
+        let coordinator = Arc::new(coordinator);
         let result: Vec<u8> = (0..KEPT + 100_000).map(|n| (n % 251) as u8).collect();
         assert!(worker.put_result(77, &result));
         let mut out = b"before ".to_vec();
-        take_result(&coordinator, 77, result.len(), &mut out).unwrap();
+        let parked = Parked::new(&coordinator, 77, result.len()).unwrap();
+        assert_eq!(worker.taken(), 0);
+        parked.fetch(&mut out).unwrap();
         assert!(out.starts_with(b"before ") && out[7..] == result[..]);
         assert_eq!(worker.taken(), 1);
         // The head stays, the rest is fresh memory again.
         let mut again = Vec::new();
-        take_result(&coordinator, 77, result.len(), &mut again).unwrap();
+        Parked::new(&coordinator, 77, result.len()).unwrap().fetch(&mut again).unwrap();
         assert!(again.starts_with(&result[..1000]) && again.ends_with(&[0; 1000]));
+        // Far behind, nothing stays.
+        assert!(worker.put_result(RESULTS_KEPT, b"far"));
+        drop(Parked::new(&coordinator, RESULTS_KEPT, 4096).unwrap());
+        let mut far = Vec::new();
+        Parked::new(&coordinator, RESULTS_KEPT, 3).unwrap().fetch(&mut far).unwrap();
+        assert_eq!((far, worker.taken()), (vec![0; 3], 4));
 
         assert!(!worker.put_result(RESULTS_LEN, b"x"));
         for (offset, len) in [(RESULTS_LEN, 1), (u64::MAX, 2), (0, usize::MAX)] {
-            assert!(take_result(&coordinator, offset, len, &mut Vec::new()).is_err(), "{offset} {len}");
+            assert!(Parked::new(&coordinator, offset, len).is_err(), "{offset} {len}");
         }
     }
 
@@ -186,6 +226,6 @@ mod tests {
         let mut halves = Halves::default();
         halves.begin();
         assert_eq!(halves.put(&coordinator, &vec![0; LARGE]), None);
-        assert!(take_result(&coordinator, 0, 1, &mut Vec::new()).is_err());
+        assert!(Parked::new(&Arc::new(coordinator), 0, 1).is_err());
     }
 }

@@ -2,20 +2,21 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::SendFlags;
 
-use super::arena::{Halves, take_result};
+use super::arena::{Halves, Parked};
 use super::pulse::Pulse;
-use super::{Dispatcher, socket_token};
+use super::{Answered, Dispatcher, socket_token};
 use crate::context::Child;
 use crate::error::TaskError;
 use crate::escape::shortened;
 use crate::pool::WorkerState;
 use crate::pool::events::PoolEvent;
-use crate::pool::job::{By, ResultChunk};
+use crate::pool::job::{By, Reserved, ResultChunk};
 use crate::pool::schedule::{Action, Event, JobId, WorkerId};
 use crate::profiling::PROFILE_LEN_MAX;
 use crate::protocol::connection::{self, RecvError};
@@ -41,15 +42,21 @@ const WEIGH_PERIOD: Duration = Duration::from_millis(100);
 /// A worker as the coordinator sees it.
 pub(super) struct Link {
     pub(super) socket: OwnedFd,
-    pub(super) page: StatusPage,
+    pub(super) page: Arc<StatusPage>,
     /// `None` until the zygote has said which process it is.
     pub(super) child: Option<Child>,
     incoming: Vec<u8>,
+    /// The large frame that has begun to come, if one has.
+    begun: Option<Begun>,
+    /// The room that its task's outcome has been given in advance.
+    reserved: Option<Reserved>,
     outgoing: Vec<u8>,
     /// How much of `outgoing` is sent.
     sent: usize,
     /// The socket is registered for writing.
     wants_write: bool,
+    /// The socket is registered for reading; if not, there is no room for what would come.
+    wants_read: bool,
     halves: Halves,
     stage: Stage,
     plans: Vec<u32>,
@@ -64,6 +71,25 @@ pub(super) struct Link {
     pub(super) profile: Vec<u8>,
     /// It broke the protocol: what it says is not listened to any more.
     distrusted: bool,
+}
+
+/// The head of a frame longer than [`READ_LEN`], as far as it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Begun {
+    /// Where in the incoming bytes.
+    at: usize,
+    missing: usize,
+    /// There is room for it.
+    is_granted: bool,
+}
+
+impl Begun {
+    /// What has begun behind the whole frames, if it is large: `at` is their end. `before`: what had.
+    fn find(incoming: &[u8], at: usize, before: Option<Begun>) -> Option<Begun> {
+        let (_, len) = frame::head(&incoming[at..]).ok().flatten().filter(|(_, len)| *len > READ_LEN)?;
+        let missing = (frame::HEADER_LEN + len).saturating_sub(incoming.len() - at);
+        Some(Begun { at, missing, is_granted: before.is_some_and(|begun| begun.at == at && begun.is_granted) })
+    }
 }
 
 /// So many failures to make an instance, and none ever made: there is no use in trying on. As many tries as workers have that do not start.
@@ -109,12 +135,15 @@ impl Link {
     pub(super) fn new(socket: OwnedFd, page: StatusPage) -> Link {
         Link {
             socket,
-            page,
+            page: Arc::new(page),
             child: None,
             incoming: Vec::new(),
+            begun: None,
+            reserved: None,
             outgoing: Vec::new(),
             sent: 0,
             wants_write: false,
+            wants_read: true,
             halves: Halves::default(),
             stage: Stage::Silent,
             plans: Vec::new(),
@@ -211,22 +240,91 @@ impl Dispatcher {
         let wants_write = !link.outgoing.is_empty();
         if wants_write != link.wants_write {
             link.wants_write = wants_write;
-            let flags = if wants_write { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-            let _gone = epoll::modify(&self.epoll, &link.socket, EventData::new_u64(socket_token(worker)), flags);
+            self.watch(worker);
         }
+    }
+
+    /// Registers the socket for what is wanted of it.
+    fn watch(&self, worker: WorkerId) {
+        let Some(link) = self.links.get(&worker) else { return };
+        let flag = |wanted, flag| if wanted { flag } else { EventFlags::empty() };
+        let flags = flag(link.wants_read, EventFlags::IN) | flag(link.wants_write, EventFlags::OUT);
+        let _gone = epoll::modify(&self.epoll, &link.socket, EventData::new_u64(socket_token(worker)), flags);
+    }
+
+    /// Listens to the paused workers for whose results there is room.
+    pub(super) fn resume(&mut self) {
+        for worker in self.paused.iter().copied().collect::<Vec<_>>() {
+            if self.may_read(worker) {
+                self.paused.remove(&worker);
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.wants_read = true;
+                    self.watch(worker);
+                    self.on(Event::Resumed { worker });
+                }
+            }
+        }
+    }
+
+    /// Until there is room, what the worker has to say waits with it.
+    fn pause(&mut self, worker: WorkerId) {
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        link.wants_read = false;
+        self.watch(worker);
+        self.paused.insert(worker);
+        if let Some(job) = self.schedule.front(worker) {
+            self.note_full(job);
+        }
+        self.on(Event::Paused { worker });
+    }
+
+    /// Whether there is room for what the worker says next. For a large frame that has begun it is kept free from then on.
+    fn may_read(&mut self, worker: WorkerId) -> bool {
+        let Some(link) = self.links.get_mut(&worker) else { return true };
+        // Whatever is no result is small.
+        let Some(job) = self.schedule.front(worker).and_then(|job| self.jobs.get(&job)).map(|open| &open.job) else {
+            return true;
+        };
+        let undelivered = job.undelivered();
+        let is_awaited = |task| self.schedule.holds(worker, job.id, task);
+        let begun = match &mut link.begun {
+            None => return undelivered.may_come(is_awaited),
+            Some(Begun { is_granted: true, .. }) => return true,
+            Some(begun) => begun,
+        };
+        let missing = begun.missing as u64;
+        begun.is_granted = undelivered.has_room(missing) || undelivered.is_wanted(is_awaited);
+        match &mut link.reserved {
+            _ if !begun.is_granted => {}
+            Some(reserved) => reserved.add(missing),
+            None => link.reserved = Some(job.reserve(missing)),
+        }
+        begun.is_granted
     }
 
     /// Reads up to `rounds` times, so that others have their turn too; what is left is reported again.
     pub(super) fn serve_socket(&mut self, worker: WorkerId, rounds: usize) {
         self.flush(worker);
         for _ in 0..rounds {
+            // Of one that has ended, little can be left.
+            if rounds != LAST_ROUNDS && !self.may_read(worker) {
+                return self.pause(worker);
+            }
             let Some(link) = self.links.get_mut(&worker) else { return };
             if link.distrusted || self.schedule.is_terminated() {
                 // It has been killed. What it has still to say counts for nothing.
                 let _gone = epoll::delete(&self.epoll, &link.socket);
                 return;
             }
-            let read = match connection::recv_onto(&link.socket, &mut link.incoming, READ_LEN) {
+            let most = match link.begun {
+                // No more than that, so that it can be passed on without a copy.
+                Some(Begun { missing, .. }) => {
+                    link.incoming.reserve_exact(missing);
+                    missing
+                }
+                None => READ_LEN,
+            };
+            let read = match connection::recv_onto(&link.socket, &mut link.incoming, most) {
                 Ok(0) => return self.hung_up(worker),
                 Ok(_) => self.read(worker),
                 Err(RecvError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => return,
@@ -268,6 +366,7 @@ impl Dispatcher {
     fn read(&mut self, worker: WorkerId) -> Result<(), Violation> {
         let Some(link) = self.links.get_mut(&worker) else { return Ok(()) };
         let bytes = std::mem::take(&mut link.incoming);
+        let before = link.begun.take();
         let mut results = Results { from: 0, count: 0, failed: 0, attached: 0 };
         let caps = Caps::of_worker(&self.spec.limits);
         let mut at = 0;
@@ -286,6 +385,11 @@ impl Dispatcher {
             }
             at = end;
         };
+        let begun = Begun::find(&bytes, at, before);
+        if results.count == 1 && results.from == 0 && at == bytes.len() && at > READ_LEN {
+            self.pass_on_one(worker, bytes, results.failed);
+            return read;
+        }
         // Whole results go on now; attachments whose result has not come wait for it.
         let from = self.pass_on(worker, &bytes, &mut results);
         let kept = if read.is_err() { bytes.len() } else { from };
@@ -295,8 +399,21 @@ impl Dispatcher {
             if link.incoming.is_empty() {
                 link.incoming.shrink_to(BUFFER_KEPT);
             }
+            link.begun = begun.filter(|_| read.is_ok()).map(|begun| Begun { at: begun.at - kept, ..begun });
         }
         read
+    }
+
+    /// Passes one result on as it is: it may be large.
+    fn pass_on_one(&mut self, worker: WorkerId, frames: Vec<u8>, failed: u64) {
+        let by = self.by(worker);
+        let mut frames = Some(frames);
+        self.on_answer(Event::Returned { worker, count: 1, failed }, |this, count, answered| {
+            let frames = frames.take().unwrap_or_default();
+            if let Some(Answered { job, first, attempt }) = answered {
+                this.deliver(job, ResultChunk::answered(first, count, frames, By { attempt, ..by }), failed);
+            }
+        });
     }
 
     fn handle(
@@ -311,6 +428,10 @@ impl Dispatcher {
         match frame.kind {
             Kind::Returned => {
                 self.expect_answer(worker, results)?;
+                self.unreserve(worker);
+                if self.spec.tells_apart && results.failed > 0 {
+                    self.pass_on(worker, &bytes[..at], results);
+                }
                 results.count += 1;
                 results.attached = 0;
                 self.instances = InstancesSeen::Some;
@@ -318,6 +439,7 @@ impl Dispatcher {
             }
             Kind::Placed => {
                 self.expect_answer(worker, results)?;
+                self.unreserve(worker);
                 self.pass_on(worker, &bytes[..at], results);
                 self.fetch(worker, &bytes[results.from..at], frame.payload)?;
                 results.from = end;
@@ -326,6 +448,7 @@ impl Dispatcher {
             }
             Kind::Failed => {
                 self.expect_answer(worker, results)?;
+                self.unreserve(worker);
                 results.attached = 0;
                 let failure = message::read_failure(frame.payload)?;
                 let has_dropped = failure == Failure::Cancelled && results.count < self.schedule.droppable(worker);
@@ -341,6 +464,9 @@ impl Dispatcher {
                     self.fail(worker, frames, failure);
                     results.from = end;
                 } else {
+                    if self.spec.tells_apart && results.failed < results.count {
+                        self.pass_on(worker, &bytes[..at], results);
+                    }
                     results.count += 1;
                     results.failed += 1;
                 }
@@ -407,6 +533,13 @@ impl Dispatcher {
         match link.profile.len() > PROFILE_LEN_MAX {
             true => Err(Violation::TooLong { len: link.profile.len() }),
             false => Ok(()),
+        }
+    }
+
+    /// The outcome is whole: it is counted where it goes.
+    fn unreserve(&mut self, worker: WorkerId) {
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.reserved = None;
         }
     }
 
@@ -494,13 +627,16 @@ impl Dispatcher {
         let by = self.by(worker);
         let mut at = results.from;
         let (count, mut failures) = (results.count, results.failed);
-        self.on_answer(Event::Returned { worker, count, failed: failures }, |this, job, first, count, attempt| {
+        self.on_answer(Event::Returned { worker, count, failed: failures }, |this, count, answered| {
             let end = at + len_of_outcomes(&bytes[at..], count);
-            let chunk = ResultChunk::answered(first, count, bytes[at..end].to_vec(), By { attempt, ..by });
+            let frames = &bytes[at..end];
             at = end;
             let failed = failures.min(count);
             failures -= failed;
-            this.deliver(job, chunk, failed);
+            if let Some(Answered { job, first, attempt }) = answered {
+                let chunk = ResultChunk::answered(first, count, frames.to_vec(), By { attempt, ..by });
+                this.deliver(job, chunk, failed);
+            }
         });
         results.count = 0;
         results.failed = 0;
@@ -508,22 +644,29 @@ impl Dispatcher {
         at
     }
 
-    /// Fetches a result from the arena and passes it on. `attached`: the frames that belong to it.
+    /// Passes on a result that lies in the arena: copied out if there is room for it, else as where it is. `attached`: the frames that belong to it.
     fn fetch(&mut self, worker: WorkerId, attached: &[u8], place: &[u8]) -> Result<(), Violation> {
         let wrong = || Violation::Malformed("a result at no place".to_owned());
         let Some(link) = self.links.get(&worker) else { return Ok(()) };
         let (offset, len) = place.split_first_chunk().ok_or_else(wrong)?;
         let len = u64::from_le_bytes(len.try_into().map_err(|_| wrong())?);
         let len = usize::try_from(len).ok().filter(|len| *len <= self.spec.limits.output).ok_or_else(wrong)?;
-        let mut frames = Vec::with_capacity(attached.len() + frame::HEADER_LEN + len);
+        let parked = Parked::new(&link.page, u64::from_le_bytes(*offset), len).map_err(|_| wrong())?;
+        let job = self.schedule.front(worker).and_then(|job| self.jobs.get(&job));
+        let mut frames = Vec::with_capacity(attached.len() + frame::HEADER_LEN);
         frames.extend_from_slice(attached);
         frame::write_head(&mut frames, Kind::Returned, len);
-        take_result(&link.page, u64::from_le_bytes(*offset), len, &mut frames).map_err(|_| wrong())?;
+        if job.is_some_and(|open| open.job.undelivered().has_room(len as u64)) {
+            parked.fetch(&mut frames).map_err(|_| wrong())?;
+            self.pass_on_one(worker, frames, 0);
+            return Ok(());
+        }
         let by = self.by(worker);
-        let mut frames = Some(frames);
-        self.on_answer(Event::Returned { worker, count: 1, failed: 0 }, |this, job, first, count, attempt| {
-            let frames = frames.take().unwrap_or_default();
-            this.deliver(job, ResultChunk::answered(first, count, frames, By { attempt, ..by }), 0);
+        let mut chunk = Some((frames, parked));
+        self.on_answer(Event::Returned { worker, count: 1, failed: 0 }, |this, _, answered| {
+            if let (Some((frames, parked)), Some(Answered { job, first, attempt })) = (chunk.take(), answered) {
+                this.deliver(job, ResultChunk::parked(first, frames, parked, By { attempt, ..by }), 0);
+            }
         });
         Ok(())
     }
@@ -539,6 +682,7 @@ impl Dispatcher {
             Action::Retry { job, task, attempt, delay, verdict: None } => {
                 this.tell_retried(job, task, attempt, delay, || TaskError::from(failure.clone()));
             }
+            Action::Skip { .. } => {}
             other => this.act(other),
         });
         self.catch_up();

@@ -18,9 +18,10 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
 
+pub(super) use self::arena::Parked;
 use self::link::{InstancesSeen, Link, ROUNDS};
 use super::events::{PoolEvent, Sink};
-use super::job::{By, InputChunk, Job, ResultChunk, parse_outcome};
+use super::job::{By, InputChunk, Job, ResultChunk, Undelivered, parse_outcome};
 use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
 use super::stats::Ledger;
 use super::{WorkerInfo, WorkerState};
@@ -123,6 +124,8 @@ pub(super) struct Spec {
     pub(super) start_method: StartMethod,
     pub(super) setup: Setup,
     pub(super) granted: Granted,
+    /// Whether a job may end by a failure or a success, so that it matters which come first.
+    pub(super) tells_apart: bool,
     /// Which failures are worth another attempt, if there are to be any.
     pub(super) retry_on: Option<RetryOn>,
     pub(super) name: String,
@@ -162,6 +165,10 @@ pub(super) struct Dispatcher {
     /// Those that may still get records. Of a thousand jobs most have given all they have, and are not to be looked into.
     open: HashSet<JobId>,
     plans: HashMap<u32, Call>,
+    /// Jobs whose results find no room, or did not a moment ago.
+    full: HashSet<JobId>,
+    /// Workers that are not listened to until there is room for what they say.
+    paused: HashSet<WorkerId>,
     zygote: Option<Zygote>,
     directory: Arc<Mutex<Vec<WorkerInfo>>>,
     /// When signs of life were last looked for.
@@ -174,6 +181,13 @@ pub(super) struct Dispatcher {
     told_broken: bool,
     instances: InstancesSeen,
     finished: bool,
+}
+
+/// What a worker's answers are to.
+struct Answered {
+    job: JobId,
+    first: u64,
+    attempt: u32,
 }
 
 const TOKEN_WAKER: u64 = 0;
@@ -210,6 +224,8 @@ impl Dispatcher {
             jobs: HashMap::new(),
             open: HashSet::new(),
             plans: HashMap::new(),
+            full: HashSet::new(),
+            paused: HashSet::new(),
             zygote: None,
             directory,
             felt: Duration::ZERO,
@@ -254,6 +270,7 @@ impl Dispatcher {
             self.waker.looks();
             self.obey();
             self.feed();
+            self.make_room();
             if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
                 self.tick();
             }
@@ -337,10 +354,13 @@ impl Dispatcher {
         self.actions = actions;
     }
 
-    /// As [`Dispatcher::on`], for answers: `deliver` gets what the schedule assigns to them.
-    fn on_answer(&mut self, event: Event, mut deliver: impl FnMut(&mut Self, JobId, u64, u64, u32)) {
+    /// As [`Dispatcher::on`], for answers: `deliver` gets what the schedule assigns to the next so many of them; `None`: they count for nothing.
+    fn on_answer(&mut self, event: Event, mut deliver: impl FnMut(&mut Self, u64, Option<Answered>)) {
         self.decide(event, |this, action| match action {
-            Action::Deliver { job, first, count, attempt } => deliver(this, job, first, count, attempt),
+            Action::Deliver { job, first, count, attempt } => {
+                deliver(this, count, Some(Answered { job, first, attempt }));
+            }
+            Action::Skip { count } => deliver(this, count, None),
             other => this.act(other),
         });
         self.catch_up();
@@ -432,13 +452,54 @@ impl Dispatcher {
         }
     }
 
+    // Results that nobody has taken.
+
+    /// The job's results find no room: from now on it is looked at in each turn, and by each that is taken we are woken.
+    fn note_full(&mut self, id: JobId) {
+        if self.full.insert(id)
+            && let Some(open) = self.jobs.get(&id)
+        {
+            self.tell_undelivered(id, open.job.watch(true));
+        }
+    }
+
+    fn tell_undelivered(&mut self, job: JobId, undelivered: Undelivered) {
+        let Undelivered { size, waits_for, .. } = undelivered;
+        self.on(Event::Undelivered { job, bytes: size.here + size.parked, waits_for });
+    }
+
+    /// Looks what has been taken of the jobs that were full, and listens to workers for whose results there is room.
+    fn make_room(&mut self) {
+        if self.full.is_empty() && self.paused.is_empty() {
+            return;
+        }
+        for id in self.full.iter().copied().collect::<Vec<_>>() {
+            match self.jobs.get(&id).map(|open| open.job.undelivered()) {
+                Some(undelivered) => self.tell_undelivered(id, undelivered),
+                None => {
+                    self.full.remove(&id);
+                }
+            }
+        }
+        self.resume();
+        let is_paused_for = |id: &JobId| self.paused.iter().any(|worker| self.schedule.front(*worker) == Some(*id));
+        let over: Vec<JobId> =
+            self.full.iter().copied().filter(|id| !self.schedule.is_full(*id) && !is_paused_for(id)).collect();
+        for id in over {
+            self.full.remove(&id);
+            if let Some(open) = self.jobs.get(&id) {
+                open.job.watch(false);
+            }
+        }
+    }
+
     // What the schedule wants.
 
     fn act(&mut self, action: Action) {
         match action {
             Action::Start { worker } => self.start(worker),
             Action::Send { worker, job, first, count, attempt } => self.send(worker, job, first, count, attempt),
-            Action::Deliver { .. } => {
+            Action::Deliver { .. } | Action::Skip { .. } => {
                 unreachable!("only answers of a worker deliver, and they go through on_answer")
             }
             Action::Retry { job, task, attempt, delay, verdict } => {
@@ -532,7 +593,9 @@ impl Dispatcher {
                 open.chunks.remove(at);
             }
         }
-        open.job.deliver(chunk, released);
+        if !open.job.deliver(chunk, released) {
+            self.note_full(job);
+        }
     }
 
     // What is told to listeners.

@@ -42,6 +42,13 @@ pub(super) struct Job {
     pub(super) bytes: u64,
     pub(super) input_ended: bool,
     pub(super) wanted: Wanted,
+    /// It was halted at once: what comes after that does not count.
+    pub(super) discards: bool,
+    /// There is no room for more results: nothing is handed out but the task that somebody waits for, and has nothing else to take.
+    pub(super) is_full: bool,
+    pub(super) waits_for: Option<u64>,
+    /// How many of the queued tasks may be handed out, as the schedule has counted them.
+    pub(super) counted: u64,
     /// The measured time of a task; `None` before the first batch.
     pub(super) cost: Option<Duration>,
     pub(super) last_len: u64,
@@ -60,6 +67,10 @@ impl Job {
             bytes: 0,
             input_ended: false,
             wanted: Wanted::Yes,
+            discards: false,
+            is_full: false,
+            waits_for: None,
+            counted: 0,
             cost: None,
             last_len: 1,
         }
@@ -81,6 +92,85 @@ impl Job {
     pub(super) fn push_front(&mut self, span: Span) {
         self.queued += span.count;
         self.queue.push_front(span);
+    }
+
+    /// How many of the queued tasks may be handed out now.
+    pub(super) fn open(&self, policy: Option<Halt>) -> u64 {
+        let queued = match self.is_full {
+            true => u64::from(self.awaited().is_some()),
+            false => self.queued,
+        };
+        match policy {
+            Some(halt @ Halt { on: HaltOn::Done(_), .. }) => queued.min(self.before_halt(halt)),
+            Some(_) | None => queued,
+        }
+    }
+
+    /// Tasks that workers hold.
+    fn held(&self) -> u64 {
+        self.submitted - self.done - self.queued - self.pauses.len() as u64
+    }
+
+    /// How many more tasks may be handed out so that no more are when the policy says that enough is done.
+    pub(super) fn before_halt(&self, halt: Halt) -> u64 {
+        self.until_halt(halt).saturating_sub(self.held())
+    }
+
+    /// How many more outcomes it takes at least until the policy says that enough is done.
+    fn until_halt(&self, halt: Halt) -> u64 {
+        let ended = self.ok + self.failed;
+        match halt.on {
+            HaltOn::Failures(most) => most.get() - self.failed.min(most.get()),
+            HaltOn::Successes(most) => most.get() - self.ok.min(most.get()),
+            HaltOn::Done(most) => most.get() - ended.min(most.get()),
+            HaltOn::FailureShare(percent) => {
+                // If all that comes is failures.
+                let percent = u64::from(percent.get());
+                let missing = (percent * ended).saturating_sub(100 * self.failed);
+                let failures = match 100 - percent {
+                    0 if missing > 0 => u64::MAX,
+                    rest => missing.div_ceil(rest.max(1)),
+                };
+                failures.max(Halt::SHARE_OF_AT_LEAST.saturating_sub(ended)).max(1)
+            }
+        }
+    }
+
+    /// Of `count` outcomes that all failed, or all did not: how many count before the policy says that enough is done, that one included.
+    pub(super) fn until_halted(&self, policy: Option<Halt>, count: u64, failed: bool) -> u64 {
+        let Some(halt) = policy.filter(|_| self.wanted == Wanted::Yes) else { return count };
+        match (halt.on, failed) {
+            (HaltOn::Failures(_), false) | (HaltOn::Successes(_), true) => count,
+            (HaltOn::Failures(_), true) | (HaltOn::Successes(_), false) | (HaltOn::Done(_), _) => {
+                count.min(self.until_halt(halt)).max(1)
+            }
+            // Each of them may be the one.
+            (HaltOn::FailureShare(_), _) => 1,
+        }
+    }
+
+    /// Whether none of its tasks may be begun any more though workers hold some, as far as they have not begun them.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.is_full || self.wanted == Wanted::Running
+    }
+
+    /// Where in the queue the task is that somebody waits for.
+    fn awaited(&self) -> Option<usize> {
+        let task = self.waits_for?;
+        self.queue.iter().position(|span| (span.first..span.first + span.count).contains(&task))
+    }
+
+    /// Takes the task that somebody waits for out of the queue.
+    pub(super) fn pop_awaited(&mut self) -> Option<Span> {
+        let (at, task) = (self.awaited()?, self.waits_for?);
+        let span = self.queue.remove(at)?;
+        let before = task - span.first;
+        let parts = [(task + 1, span.count - before - 1), (span.first, before)];
+        for (first, count) in parts.into_iter().filter(|(_, count)| *count > 0) {
+            self.queue.insert(at, Span { first, count, ..span });
+        }
+        self.queued -= 1;
+        Some(Span { first: task, count: 1, ..span })
     }
 
     /// Takes up to `len` tasks off the head: of one attempt, in a row.

@@ -62,6 +62,8 @@ pub(crate) struct Config {
     /// A task over which so many workers have died is not tried again.
     pub(crate) poison_limit: u32,
     pub(crate) halt: Option<Halt>,
+    /// A job with so many bytes of results that nobody has taken gets no more work, until a quarter of them is gone.
+    pub(crate) results_max: u64,
     /// After this time at one task the worker is killed: the task's own limit and the grace.
     pub(crate) kill_after: Option<Duration>,
     /// A worker whose task nobody wants any more has this long to drop it.
@@ -97,11 +99,26 @@ pub(crate) enum Event {
     Cancelled {
         job: JobId,
     },
+    /// So many bytes of the job's results are there that nobody has taken. `waits_for`: the task whose result somebody waits for, having taken
+    /// all before it.
+    Undelivered {
+        job: JobId,
+        bytes: u64,
+        waits_for: Option<u64>,
+    },
+    /// There is no room for what the worker has to say: it is not listened to.
+    Paused {
+        worker: WorkerId,
+    },
+    Resumed {
+        worker: WorkerId,
+    },
     /// A worker is loaded and initialized.
     Ready {
         worker: WorkerId,
     },
-    /// The next `count` tasks that the worker holds are done, `failed` of them without a result.
+    /// The next `count` tasks that the worker holds are done, `failed` of them without a result. If failures or successes can halt the job, these
+    /// are all or none.
     Returned {
         worker: WorkerId,
         count: u64,
@@ -184,6 +201,10 @@ pub(crate) enum Action {
         first: u64,
         count: u64,
         attempt: u32,
+    },
+    /// The results in hand for so many tasks count for nothing: the job was halted before them.
+    Skip {
+        count: u64,
     },
     /// This was not the task's last word: it will be tried again after a pause. The failure is the verdict, or the one in hand.
     Retry {
@@ -308,6 +329,8 @@ struct Worker {
     front_since: Duration,
     /// Since when it begins nothing more, if tasks were taken back from it and it has not heard of that yet.
     frozen: Option<Duration>,
+    /// Results of it wait for room: for how long, it cannot help.
+    paused: bool,
     /// Sizes of the batches under way, oldest first.
     batches: VecDeque<(JobId, u64)>,
     /// So many of the tasks that it was sent, from its first on, nobody wants; since when it has known, while it holds some of them.
@@ -346,10 +369,12 @@ pub(crate) struct Schedule {
     jobs: BTreeMap<JobId, Job>,
     /// How many of them nobody wants any more.
     unwanted: usize,
+    /// How many of them must not have begun what workers hold: they have no room for more results, or only what is running is wanted.
+    held_back: usize,
     /// Tasks that are tried again after a pause, by the time when it is over and a number.
     delayed: BTreeMap<(Duration, u64), (JobId, Span)>,
     delays: u64,
-    /// Tasks in the queues of all jobs: there may be thousands of jobs, and every event asks.
+    /// Tasks in the queues of all jobs that may be handed out: there may be thousands of jobs, and every event asks.
     queued: u64,
     /// The jobs that have some.
     waiting: BTreeSet<JobId>,
@@ -377,6 +402,7 @@ impl Schedule {
             broken: None,
             jobs: BTreeMap::new(),
             unwanted: 0,
+            held_back: 0,
             delayed: BTreeMap::new(),
             delays: 0,
             queued: 0,
@@ -402,6 +428,9 @@ impl Schedule {
             Event::Submitted { job, count, bytes } => self.submitted(job, count, bytes, actions),
             Event::InputEnded { job } => self.input_ended(job, actions),
             Event::Cancelled { job } => self.unwant(job, Wanted::No, actions),
+            Event::Undelivered { job, bytes, waits_for } => self.undelivered(job, bytes, waits_for),
+            Event::Paused { worker } => self.paused(worker),
+            Event::Resumed { worker } => self.resumed(now, worker),
             Event::Ready { worker } => self.ready(now, worker),
             Event::Returned { worker, count, failed } => self.answered(now, worker, count, failed, actions),
             Event::Failed { worker, retriable } => self.failed(now, worker, retriable, actions),
@@ -467,6 +496,22 @@ impl Schedule {
     /// Whether the worker is at work on a task.
     pub(crate) fn is_busy(&self, worker: WorkerId) -> bool {
         self.unanswered(worker) > 0
+    }
+
+    /// The job of the task that the worker answers next.
+    pub(crate) fn front(&self, worker: WorkerId) -> Option<JobId> {
+        self.workers.get(&worker).and_then(|w| w.held.front()).map(|(job, _)| *job)
+    }
+
+    /// Whether the worker has this task.
+    pub(crate) fn holds(&self, worker: WorkerId, job: JobId, task: u64) -> bool {
+        let is_it = |(of, span): &(JobId, Span)| *of == job && (span.first..span.first + span.count).contains(&task);
+        self.workers.get(&worker).is_some_and(|w| w.held.iter().any(is_it))
+    }
+
+    /// Whether the job has more results that nobody has taken than it may.
+    pub(crate) fn is_full(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|job| job.is_full)
     }
 
     /// How many workers hold tasks.
@@ -538,7 +583,7 @@ impl Schedule {
         self.waiting.clear();
         for (&id, job) in &mut self.jobs {
             job.pauses.clear();
-            job.queued = 0;
+            (job.queued, job.counted) = (0, 0);
             open.extend(std::mem::take(&mut job.queue).into_iter().map(|span| (id, span)));
         }
         for (&id, worker) in &mut self.workers {

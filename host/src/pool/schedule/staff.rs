@@ -135,7 +135,7 @@ impl Schedule {
 
     /// When its task has reached the time limit and the grace.
     pub(super) fn task_deadline(&self, worker: &Worker) -> Option<Duration> {
-        let kill_after = self.config.kill_after.filter(|_| !worker.held.is_empty())?;
+        let kill_after = self.config.kill_after.filter(|_| !worker.held.is_empty() && !worker.paused)?;
         Some(worker.running_since.saturating_add(kill_after))
     }
 
@@ -272,6 +272,7 @@ impl Worker {
             running_since: now,
             front_since: now,
             frozen: None,
+            paused: false,
             batches: Default::default(),
             dropped: 0,
             dropping_since: None,

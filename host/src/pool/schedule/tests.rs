@@ -33,6 +33,9 @@ struct ModelJob {
     deaths: BTreeMap<u64, u32>,
     /// When the pause before a task's next attempt is over.
     due: BTreeMap<u64, Duration>,
+    /// Results that nobody has taken, and the task that somebody waits for.
+    results: BTreeMap<u64, u64>,
+    waits_for: Option<u64>,
 }
 
 impl ModelJob {
@@ -81,6 +84,9 @@ struct ModelWorker {
     answered_at: Duration,
 }
 
+/// Little, so that it is often reached.
+const RESULTS_MAX: u64 = 1000;
+
 struct Model {
     schedule: Schedule,
     config: Config,
@@ -97,6 +103,7 @@ struct Model {
     finished: bool,
     /// What the dispatcher will say next.
     taken_back: VecDeque<(WorkerId, u64)>,
+    undelivered: BTreeSet<JobId>,
 }
 
 /// What may happen to the pool. Workers and jobs are chosen by number among those that can meet it.
@@ -104,6 +111,8 @@ struct Model {
 enum Op {
     Submit { job: u64, count: u64, bytes: u64 },
     EndInput { job: u64 },
+    Take { job: u64, in_order: bool },
+    Pause { worker: usize, pauses: bool },
     Cancel { job: u64 },
     Ready { worker: usize },
     Begin { worker: usize, count: u64 },
@@ -130,6 +139,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (1u64..4, 1u64..30, 0u64..100_000).prop_map(|(job, count, bytes)| Op::Submit { job, count, bytes }),
         3 => (1u64..4).prop_map(|job| Op::EndInput { job }),
+        8 => (1u64..4, any::<bool>()).prop_map(|(job, in_order)| Op::Take { job, in_order }),
+        3 => (worker(), any::<bool>()).prop_map(|(worker, pauses)| Op::Pause { worker, pauses }),
         1 => (1u64..4).prop_map(|job| Op::Cancel { job }),
         14 => worker().prop_map(|worker| Op::Ready { worker }),
         16 => (worker(), 1u64..5).prop_map(|(worker, count)| Op::Begin { worker, count }),
@@ -178,6 +189,7 @@ fn config() -> impl Strategy<Value = Config> {
             backoff,
             poison_limit,
             halt,
+            results_max: RESULTS_MAX,
             kill_after,
             grace,
             start_time: Duration::from_secs(60),
@@ -203,6 +215,7 @@ impl Model {
             over: false,
             finished: false,
             taken_back: VecDeque::new(),
+            undelivered: BTreeSet::new(),
         }
     }
 
@@ -229,10 +242,19 @@ impl Model {
                 self.event(Event::Submitted { job, count, bytes });
             }
             Op::EndInput { job } => self.end_input(job),
+            Op::Take { job, in_order } => self.take(job, in_order),
+            Op::Pause { worker, pauses } => {
+                let Some(worker) = self.worker(worker, |w| w.phase == ModelPhase::Serving) else { return };
+                self.event(if pauses { Event::Paused { worker } } else { Event::Resumed { worker } });
+            }
             Op::Cancel { job } => {
                 let Some(model) = self.jobs.get_mut(&job).filter(|j| !j.over) else { return };
                 model.cancelled = true;
+                model.results.clear();
                 self.event(Event::Cancelled { job });
+                if !self.jobs[&job].over {
+                    self.tell_undelivered(job);
+                }
                 self.end_input(job);
             }
             Op::Ready { worker } => {
@@ -252,8 +274,12 @@ impl Model {
                 let Some(worker) = self.worker(worker, holding) else { return };
                 let model = self.workers.get_mut(&worker).unwrap();
                 let count = count.min(model.inbox.len() as u64);
+                let failed = match self.config.halt {
+                    Some(halt) if failed > 0 && !matches!(halt.on, HaltOn::Done(_)) => count,
+                    _ => failed.min(count),
+                };
                 model.started = model.started.max(model.answered + count);
-                self.event(Event::Returned { worker, count, failed: failed.min(count) });
+                self.event(Event::Returned { worker, count, failed });
             }
             Op::Fail { worker, retriable } => {
                 let Some(worker) = self.worker(worker, holding) else { return };
@@ -327,6 +353,21 @@ impl Model {
         }
     }
 
+    /// Somebody takes what results there are of a job, in the order of its tasks or all.
+    fn take(&mut self, id: JobId, in_order: bool) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.over) else { return };
+        let next = job.tasks.iter().take_while(|task| **task == Task::Done).count() as u64;
+        job.waits_for = in_order.then_some(next);
+        job.results.retain(|task, _| in_order && *task > next);
+        self.tell_undelivered(id);
+    }
+
+    fn tell_undelivered(&mut self, id: JobId) {
+        let job = &self.jobs[&id];
+        let (bytes, waits_for) = (job.results.values().sum(), job.waits_for);
+        self.event(Event::Undelivered { job: id, bytes, waits_for });
+    }
+
     fn end_input(&mut self, job: JobId) {
         let Some(model) = self.jobs.get_mut(&job).filter(|j| !j.ended) else { return };
         model.ended = true;
@@ -389,6 +430,9 @@ impl Model {
             None => started.min(worker.sent).checked_sub(worker.answered + 1),
         };
         let guilty = guilty.and_then(|at| worker.inbox.get(usize::try_from(at).unwrap())).map(|(j, t, _)| (*j, *t));
+        // After a halt nothing counts any more.
+        let counts = |(job, _): &(JobId, u64)| self.schedule.jobs.get(job).is_some_and(|job| !job.discards);
+        let guilty = guilty.filter(counts);
         if let (Some((job, task)), None) = (guilty, worker.late) {
             *self.jobs.get_mut(&job).unwrap().deaths.entry(task).or_default() += 1;
         }
@@ -427,8 +471,10 @@ impl Model {
             self.follow(&event, action);
         }
         let jobs = &self.schedule.jobs;
-        assert_eq!(self.schedule.queued, jobs.values().map(|job| job.queued).sum::<u64>());
-        assert!(jobs.iter().filter(|(_, job)| job.queued > 0).map(|(id, _)| id).eq(&self.schedule.waiting));
+        assert_eq!(self.schedule.queued, jobs.values().map(|job| job.open(self.config.halt)).sum::<u64>());
+        let is_open = |job: &Job| job.open(self.config.halt) > 0;
+        assert!(jobs.iter().filter(|(_, job)| is_open(job)).map(|(id, _)| id).eq(&self.schedule.waiting));
+        assert_eq!(self.schedule.held_back, jobs.values().filter(|job| job.is_held_back()).count());
         assert_eq!(self.schedule.unwanted, jobs.values().filter(|job| job.wanted == Wanted::No).count());
         assert_eq!(self.schedule.delayed.len(), jobs.values().map(|job| job.pauses.len()).sum::<usize>());
         for (id, worker) in &self.workers {
@@ -440,11 +486,34 @@ impl Model {
         assert!(live <= self.config.processes + leaving && live <= self.most, "{live} workers at work");
         assert!(self.workers.len() <= 2 * self.most, "{} processes", self.workers.len());
         self.check_halts();
+        self.check_room();
         while let Some((worker, started)) = self.taken_back.pop_front() {
             self.give_back(worker, started);
         }
+        while let Some(job) = self.undelivered.pop_first() {
+            self.tell_undelivered(job);
+        }
         self.check_time();
         actions
+    }
+
+    /// Of a job whose results find no room, no worker begins anything but what it is at, or somebody waits for.
+    fn check_room(&self) {
+        if self.over || self.schedule.is_terminated() {
+            return;
+        }
+        for (job, model) in self.jobs.iter().filter(|(_, job)| !job.over) {
+            let bytes: u64 = model.results.values().sum();
+            let is_full = self.schedule.is_full(*job);
+            assert!(is_full || bytes < RESULTS_MAX || self.undelivered.contains(job), "{bytes} bytes");
+            assert!(!is_full || bytes >= RESULTS_MAX - RESULTS_MAX / 4 || model.cancelled);
+        }
+        let begins = |w: &&ModelWorker| w.phase == ModelPhase::Serving && !w.killed && w.frozen.is_none();
+        for worker in self.workers.values().filter(begins).filter(|w| w.dropped <= w.answered) {
+            let is_held_back = |job: &JobId| self.schedule.jobs.get(job).is_some_and(Job::is_held_back);
+            let ahead = worker.inbox.iter().skip(1).any(|(job, ..)| is_held_back(job));
+            assert!(!ahead, "it would begin what it must not");
+        }
     }
 
     /// No job goes on when its policy says that enough is done.
@@ -452,6 +521,15 @@ impl Model {
         let Some(halt) = self.config.halt.filter(|_| !self.over) else { return };
         let goes_on = |job: &&ModelJob| !job.over && !job.halted && !job.cancelled;
         assert!(!self.jobs.values().filter(goes_on).any(|job| job.has_enough(halt)), "it was not halted");
+        for job in self.jobs.values().filter(|job| !job.cancelled) {
+            let held = job.tasks.iter().filter(|task| matches!(task, Task::Held { .. })).count() as u64;
+            match halt.on {
+                HaltOn::Done(n) => assert!(job.ok + job.failed + held <= n.get(), "more are begun than count"),
+                HaltOn::Failures(n) => assert!(job.failed <= n.get() || halt.when == HaltWhen::Soon),
+                HaltOn::Successes(n) => assert!(job.ok <= n.get() || halt.when == HaltWhen::Soon),
+                HaltOn::FailureShare(_) => {}
+            }
+        }
     }
 
     /// Whatever is due is announced: nothing waits for an event that may never come.
@@ -492,6 +570,9 @@ impl Model {
                 assert!(count > 0);
                 let model = self.jobs.get_mut(&job).unwrap();
                 assert!(!model.cancelled && !model.halted, "a task is begun that nobody wants");
+                if self.schedule.is_full(job) {
+                    assert_eq!((Some(first), count), (model.waits_for, 1), "there is no room for its result");
+                }
                 for task in first..first + count {
                     assert!(model.due.remove(&task).is_none_or(|due| due <= self.now), "its pause is not over");
                     let task = &mut model.tasks[usize::try_from(task).unwrap()];
@@ -514,10 +595,27 @@ impl Model {
                 let model = self.jobs.get_mut(&job).unwrap();
                 model.failed += failed;
                 model.ok += count - failed;
+                if !model.cancelled {
+                    model.results.extend((first..first + count).map(|task| (task, task * 37 % 300)));
+                    if model.results.values().sum::<u64>() >= RESULTS_MAX {
+                        self.undelivered.insert(job);
+                    }
+                }
                 for task in first..first + count {
                     assert_eq!(self.answer(worker), (job, task, attempt), "answers are for what was sent, in order");
                     self.done(job, task, &[Task::Held { attempt }]);
                 }
+            }
+            Action::Skip { count } => {
+                let (Event::Returned { worker, .. } | Event::Failed { worker, .. }) = *event else {
+                    panic!("only answers are skipped");
+                };
+                for _ in 0..count {
+                    let (job, ..) = self.answer(worker);
+                    let is_halted = self.jobs[&job].halted;
+                    assert!(is_halted && self.config.halt.is_some_and(|halt| halt.when == HaltWhen::Now));
+                }
+                self.failures -= self.failures.min(count);
             }
             Action::Retry { job, task, attempt, delay, verdict } => {
                 assert!(attempt <= self.config.retries, "attempt {} of {task}", attempt + 1);
@@ -589,7 +687,10 @@ impl Model {
             Action::TakeBack { worker } => {
                 let idle = |w: &ModelWorker| !w.killed && w.inbox.is_empty() && w.phase != ModelPhase::Retiring;
                 let hired = self.workers.values().filter(|w| !w.killed && w.phase != ModelPhase::Retiring).count();
-                assert!(self.workers.values().any(idle) || hired < self.config.processes, "everybody is at work");
+                let is_held_back = |job: &JobId| self.schedule.jobs.get(job).is_some_and(Job::is_held_back);
+                let must_not = self.workers[&worker].inbox.iter().any(|(job, ..)| is_held_back(job));
+                let has_use = self.workers.values().any(idle) || hired < self.config.processes;
+                assert!(has_use || must_not, "everybody is at work");
                 let model = self.workers.get_mut(&worker).expect("a living worker is frozen");
                 assert!(
                     !model.killed && model.frozen.is_none() && model.inbox.len() > 1 && model.dropped <= model.answered
@@ -693,15 +794,19 @@ impl Model {
             }) else {
                 // Nobody is at work; pauses may still be running.
                 let refused = Some(self.schedule.hire_at).filter(|at| *at > self.now && self.schedule.queued > 0);
-                match earlier(self.schedule.delayed.keys().next().map(|(due, _)| *due), refused) {
-                    Some(due) => {
-                        assert!(self.schedule.next_tick().is_some_and(|tick| tick <= due), "a pause is forgotten");
-                        self.now = self.now.max(due);
-                        self.event(Event::Tick);
-                        continue;
-                    }
+                if let Some(due) = earlier(self.schedule.delayed.keys().next().map(|(due, _)| *due), refused) {
+                    assert!(self.schedule.next_tick().is_some_and(|tick| tick <= due), "a pause is forgotten");
+                    self.now = self.now.max(due);
+                    self.event(Event::Tick);
+                    continue;
+                }
+                // Somebody takes what there is, and waits for the next.
+                let full = self.jobs.iter().find(|(id, _)| self.schedule.is_full(**id)).map(|(id, _)| *id);
+                match full {
+                    Some(job) => self.take(job, true),
                     None => return,
                 }
+                continue;
             };
             match worker.phase {
                 _ if worker.killed => self.die(id, None, Some(-9), true),
@@ -759,6 +864,7 @@ const ONE: Config = Config {
     backoff: Backoff::Fixed,
     poison_limit: 3,
     halt: None,
+    results_max: 64 << 20,
     kill_after: None,
     grace: Duration::from_millis(250),
     start_time: Duration::from_secs(60),

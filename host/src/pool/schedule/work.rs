@@ -17,8 +17,7 @@ impl Schedule {
         match self.state {
             PoolState::Run | PoolState::Close if job.wanted == Wanted::Yes => {
                 job.push_back(span);
-                self.queued += count;
-                self.waiting.insert(id);
+                self.recount(id);
             }
             // Too late: an outcome all the same.
             PoolState::Run | PoolState::Close => self.give(id, span, Verdict::Cancelled, actions),
@@ -37,14 +36,16 @@ impl Schedule {
     /// What is queued is given up. What workers hold runs to its end, or is dropped by them (see `drop_unwanted`).
     pub(super) fn unwant(&mut self, id: JobId, wanted: Wanted, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.wanted != Wanted::No) else { return };
+        let was_held_back = job.is_held_back();
         job.wanted = wanted;
+        self.held_back = self.held_back - usize::from(was_held_back) + usize::from(job.is_held_back());
         self.unwanted += usize::from(wanted == Wanted::No);
-        self.queued -= std::mem::take(&mut job.queued);
-        self.waiting.remove(&id);
+        job.queued = 0;
         let queued = std::mem::take(&mut job.queue);
         let pauses = std::mem::take(&mut job.pauses);
         let delayed: Vec<Span> =
             pauses.iter().filter_map(|key| self.delayed.remove(key)).map(|(_, span)| span).collect();
+        self.recount(id);
         for span in queued.into_iter().chain(delayed) {
             self.give(id, span, Verdict::Cancelled, actions);
         }
@@ -77,35 +78,34 @@ impl Schedule {
         mut failed: u64,
         actions: &mut Vec<Action>,
     ) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
         let mut left = count;
-        let mut touched = Vec::new();
         while left > 0 {
-            let Some((job, span)) = worker.held.front_mut() else { break };
-            let part = left.min(span.count);
-            actions.push(Action::Deliver { job: *job, first: span.first, count: part, attempt: span.attempt });
-            touched.push((*job, part));
+            let Some(worker) = self.workers.get_mut(&id) else { return };
+            let Some((job_id, span)) = worker.held.front_mut() else { break };
+            let (job_id, attempt) = (*job_id, span.attempt);
+            let Some(job) = self.jobs.get_mut(&job_id) else { break };
+            let part = job.until_halted(self.config.halt, left.min(span.count), failed > 0);
+            let taken = Span { count: part, ..*span };
             span.first += part;
             span.count -= part;
-            left -= part;
             if span.count == 0 {
                 worker.held.pop_front();
                 worker.front_since = now;
             }
-        }
-        worker.has_answered(now, count - left);
-        self.progressed();
-        for (job, part) in &touched {
-            let failures = failed.min(*part);
-            failed -= failures;
-            if let Some(job) = self.jobs.get_mut(job) {
+            worker.has_answered(now, part);
+            let failures = failed.min(part);
+            (left, failed) = (left - part, failed - failures);
+            if job.discards {
+                actions.push(Action::Skip { count: part });
+                self.give(job_id, taken, Verdict::Cancelled, actions);
+            } else {
+                actions.push(Action::Deliver { job: job_id, first: taken.first, count: part, attempt });
                 job.ok += part - failures;
                 job.failed += failures;
+                self.done(job_id, part, actions);
             }
         }
-        for (job, part) in touched {
-            self.done(job, part, actions);
-        }
+        self.progressed();
     }
 
     pub(super) fn failed(&mut self, now: Duration, id: WorkerId, retriable: bool, actions: &mut Vec<Action>) {
@@ -141,6 +141,7 @@ impl Schedule {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.pauses.insert(key);
         }
+        self.recount(job);
     }
 
     /// Queues the tasks whose pause is over.
@@ -166,6 +167,9 @@ impl Schedule {
     ) {
         let mut verdict = verdict;
         let wanted = self.jobs.get(&job).is_some_and(|job| job.wanted == Wanted::Yes);
+        if self.jobs.get(&job).is_some_and(|job| job.discards) {
+            return self.give(job, task, Verdict::Cancelled, actions);
+        }
         let may = wanted && !self.is_terminated() && retriable && task.attempt <= self.config.retries;
         let mut poisonous = false;
         if let Verdict::Lost { reason, .. } = &mut verdict {
@@ -194,9 +198,13 @@ impl Schedule {
     fn done(&mut self, id: JobId, count: u64, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.done += count;
-        if let Some(when) = job.halts(self.config.halt) {
-            actions.push(Action::Halted { job: id });
-            self.unwant(id, when.into(), actions);
+        match job.halts(self.config.halt) {
+            Some(when) => {
+                job.discards = when == HaltWhen::Now;
+                actions.push(Action::Halted { job: id });
+                self.unwant(id, when.into(), actions);
+            }
+            None => self.recount(id),
         }
         self.job_done(id, actions);
     }
@@ -204,6 +212,7 @@ impl Schedule {
     fn job_done(&mut self, id: JobId, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get(&id).filter(|job| job.input_ended && job.done == job.submitted) else { return };
         self.unwanted -= usize::from(job.wanted == Wanted::No);
+        self.held_back -= usize::from(job.is_held_back());
         self.jobs.remove(&id);
         actions.push(Action::JobDone { job: id });
     }
@@ -213,11 +222,58 @@ impl Schedule {
             Some(job) if job.wanted != Wanted::Yes => self.give(id, span, Verdict::Cancelled, actions),
             Some(job) => {
                 job.push_front(span);
-                self.queued += span.count;
-                self.waiting.insert(id);
+                self.recount(id);
             }
             None => {}
         }
+    }
+
+    /// After each change of what may be handed out of a job.
+    fn recount(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let open = job.open(self.config.halt);
+        self.queued = self.queued - job.counted + open;
+        job.counted = open;
+        match open {
+            0 => self.waiting.remove(&id),
+            _ => self.waiting.insert(id),
+        };
+    }
+
+    // Results that nobody has taken.
+
+    pub(super) fn undelivered(&mut self, id: JobId, bytes: u64, waits_for: Option<u64>) {
+        let max = self.config.results_max;
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        // Not at each result to and fro.
+        let was_held_back = job.is_held_back();
+        job.is_full = bytes >= if job.is_full { max - max / 4 } else { max };
+        self.held_back = self.held_back - usize::from(was_held_back) + usize::from(job.is_held_back());
+        job.waits_for = waits_for;
+        if !self.is_terminated() {
+            self.recount(id);
+        }
+    }
+
+    pub(super) fn paused(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.paused = true;
+        }
+    }
+
+    /// Its time goes on, anew: for how long it had been waiting, nobody knows.
+    pub(super) fn resumed(&mut self, now: Duration, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.paused = false;
+            worker.running_since = now;
+        }
+    }
+
+    /// Whether the worker has tasks that it has surely not begun, and must not begin.
+    fn is_too_far_ahead(&self, worker: &Worker) -> bool {
+        let is_held_back = |job: &JobId| self.jobs.get(job).is_some_and(Job::is_held_back);
+        let mut behind = worker.held.iter().enumerate().filter(|(at, (_, span))| *at > 0 || span.count > 1);
+        worker.spare() > 0 && behind.any(|(_, (job, _))| is_held_back(job))
     }
 
     pub(super) fn requeue_part(&mut self, job: JobId, span: Span, from: u64, to: u64, actions: &mut Vec<Action>) {
@@ -251,7 +307,7 @@ impl Schedule {
                 if ahead == 1 && !self.soon_through(now, id) {
                     continue;
                 }
-                self.assign_to(now, id, actions);
+                self.assign_to(now, id, ahead > 0, actions);
             }
         }
     }
@@ -276,15 +332,28 @@ impl Schedule {
         idle + self.config.processes.saturating_sub(hired)
     }
 
-    /// Freezes as many workers as have been at their batches for long, and as others are without.
+    /// Freezes workers that have what must not be begun, and as many as have been at their batches for long, and as others are without.
     pub(super) fn take_back(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let ahead: Vec<WorkerId> = match self.held_back {
+            0 => Vec::new(),
+            _ => self.workers.iter().filter(|(_, w)| self.is_too_far_ahead(w)).map(|(id, _)| *id).collect(),
+        };
+        for id in ahead {
+            self.freeze(now, id, actions);
+        }
         if self.queued > 0 || !self.workers.values().any(|w| w.spare() > 0) {
             return;
         }
         for _ in 0..self.idle() {
             let is_due = |w: &Worker| w.spare() > 0 && now >= w.front_since.saturating_add(TAKE_BACK_TIME);
-            let richest = self.workers.iter_mut().filter(|(_, w)| is_due(w)).max_by_key(|(_, w)| w.spare());
-            let Some((&id, worker)) = richest else { return };
+            let richest = self.workers.iter().filter(|(_, w)| is_due(w)).max_by_key(|(_, w)| w.spare());
+            let Some((&id, _)) = richest else { return };
+            self.freeze(now, id, actions);
+        }
+    }
+
+    fn freeze(&mut self, now: Duration, id: WorkerId, actions: &mut Vec<Action>) {
+        if let Some(worker) = self.workers.get_mut(&id) {
             worker.frozen = Some(now);
             actions.push(Action::TakeBack { worker: id });
         }
@@ -338,22 +407,30 @@ impl Schedule {
         }
     }
 
-    fn assign_to(&mut self, now: Duration, id: WorkerId, actions: &mut Vec<Action>) {
+    /// `is_ahead`: behind what the worker has.
+    fn assign_to(&mut self, now: Duration, id: WorkerId, is_ahead: bool, actions: &mut Vec<Action>) {
         let processes = self.config.processes as u64;
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let quota = self.config.max_tasks_per_child.map_or(u64::MAX, |max| max.saturating_sub(worker.sent));
-        // Jobs take turns.
-        let next = self.waiting.range(self.last_job + 1..).next().or_else(|| self.waiting.first());
+        // Jobs take turns. The one task of a full job must be begun at once, or it would be taken back.
+        let may = |id: &&JobId| !is_ahead || self.jobs.get(id).is_some_and(|job| !job.is_full);
+        let next = self.waiting.range(self.last_job + 1..).find(may).or_else(|| self.waiting.iter().find(may));
         let Some(job_id) = next.copied() else { return };
         let Some(job) = self.jobs.get_mut(&job_id).filter(|_| quota > 0) else { return };
-        let len = job.batch_len(processes).min(quota);
-        let Some(span) = job.pop_front(len) else { return };
-        self.queued -= span.count;
-        if job.queued == 0 {
-            self.waiting.remove(&job_id);
-        }
+        let span = match job.is_full {
+            true => job.pop_awaited(),
+            false => {
+                // So many that the last of them halts the job, if one does; but no worker is without a task for that.
+                let most = self.config.halt.map_or(u64::MAX, |halt| job.before_halt(halt));
+                let len = job.batch_len(processes).min(quota).min(most.max(u64::from(!is_ahead)));
+                if len > 0 { job.pop_front(len) } else { None }
+            }
+        };
+        let Some(span) = span else { return };
         job.last_len = span.count;
         self.last_job = job_id;
+        self.recount(job_id);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
         if worker.held.is_empty() {
             worker.running_since = now;
             worker.front_since = now;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::protocol::message::LARGE;
 use crate::sys::StatusPage;
 
-/// So much of the part for results is used while the coordinator has not copied out what is there, or as much as one result needs: memory that has
-/// been touched stays.
-const KEPT: u64 = 16 << 20;
+/// No result begins behind this while the coordinator has not copied out what is before: there may be no room for it yet. Further results go through
+/// the socket, which makes the worker wait.
+const BEGIN_MAX: u64 = 64 << 20;
 
 /// The worker's side of the part for results: one behind the other, and from the start again when all have been copied out.
 #[derive(Default)]
@@ -43,11 +43,10 @@ impl Placement {
         let page = self.page.as_ref().filter(|_| result.len() >= LARGE)?;
         let len = result.len() as u64;
         let at = if page.taken() == self.placed.get() { 0 } else { self.head.get() };
-        let end = at.checked_add(len).filter(|end| *end <= KEPT.max(len))?;
-        if !page.put_result(at, result) {
+        if at > BEGIN_MAX || !page.put_result(at, result) {
             return None;
         }
-        self.head.set(end);
+        self.head.set(at + len);
         self.placed.set(self.placed.get() + 1);
         Some(at)
     }
