@@ -378,8 +378,9 @@ fn f142_inspect_shows_what_is_missing_first_and_each_note_once() {
     ends(&ended, 0, "");
     let shown = out(&ended);
     let at = |what: &str| shown.find(what).unwrap_or_else(|| panic!("no {what} in {shown}"));
-    assert!(at("MISSING: needs --net") < at("wasi:sockets/tcp@0.2.0"));
-    assert!(at("wasi:sockets/udp@0.2.0") < at("granted") && at("acme:a/b") < at("granted"), "{shown}");
+    assert!(at("  wasi:sockets/tcp@0.2.0  MISSING: needs --net HOST:PORT") < at("granted"), "{shown}");
+    assert!(at("  wasi:sockets/udp@0.2.0  MISSING: as above\n") < at("granted"), "{shown}");
+    assert!(at("  acme:a/b  MISSING: no host interface") < at("granted"), "{shown}");
     assert_eq!(shown.matches("needs --net").count(), 1, "{shown}");
     // And so does the refusal.
     let ended = run(wpool(["call", &module, "answer"]));

@@ -81,9 +81,14 @@ fn text(module: &Module, policy: &Policy) -> String {
     }
     line(heading("imports", module.imports().count()));
     for (grant, names) in kinds(module, policy) {
-        let note = if grant.note().is_empty() { String::new() } else { format!(": {}", shortened(grant.note())) };
-        line(format!("  {}{note}", mark(&grant)));
-        names.iter().for_each(|name| line(format!("    {}", OneLine(name))));
+        for (n, name) in names.iter().enumerate() {
+            let note = match (grant.note(), n) {
+                ("", _) => String::new(),
+                (note, 0) => format!(": {}", shortened(note)),
+                _ => ": as above".to_owned(),
+            };
+            line(format!("  {}  {}{note}", OneLine(name), mark(&grant)));
+        }
     }
     line(heading("exports", module.exports().count()));
     for export in module.exports() {
