@@ -206,6 +206,46 @@ impl<W: Write> Merger<W> {
     }
 }
 
+/// Takes bytes for a worker's profile, among others that are good: it is one more, or left out, and changes nothing of theirs.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    const GOOD: &str = r#"{"meta":{"startTime":1000.0},"libs":[{"name":"a"},{"name":"b"}],"threads":[{"name":"?","registerTime":1.0,
+        "samples":{"length":2,"timeDeltas":[1.0,2.5]},"resourceTable":{"lib":[1]},"nativeSymbols":{"libIndex":[0]}}]}"#;
+    let later = GOOD.replace("1000.0", "1250.0");
+    let merged = |between: Option<&[u8]>| {
+        let mut out = Vec::new();
+        let mut merger = Merger::new(&mut out).expect("memory does not fail");
+        let mut add = |name: &str, json: &[u8]| merger.add(name, json).expect("memory does not fail") == Readable::Yes;
+        assert!(add("first", GOOD.as_bytes()));
+        let is_one = between.is_some_and(|json| add("between", json));
+        assert!(add("last", later.as_bytes()));
+        assert_eq!(merger.workers, 2 + usize::from(is_one));
+        merger.finish().expect("memory does not fail");
+        let merged: Value = serde_json::from_slice(&out).expect("what is written is JSON");
+        (merged, is_one, out.len())
+    };
+    let (wanted, _, shortest) = merged(None);
+    let (found, is_one, len) = merged(Some(data));
+    // A byte of it may become an escape.
+    assert!(len <= shortest + 8 * data.len() + 1024, "{len} bytes of {}", data.len());
+    let (threads, among) = (wanted["threads"].as_array(), found["threads"].as_array());
+    let (Some([first, last]), Some([found_first, middle @ .., found_last])) =
+        (threads.map(Vec::as_slice), among.map(Vec::as_slice))
+    else {
+        panic!("a thread is lost: {found}");
+    };
+    assert_eq!(middle.len(), usize::from(is_one));
+    assert_eq!((first, &wanted["meta"]), (found_first, &found["meta"]));
+    let libs = found["libs"].as_array().map_or(0, Vec::len) as u64 - 4;
+    assert_eq!(last["samples"], found_last["samples"]);
+    assert_eq!(found_last["samples"]["timeDeltas"], serde_json::json!([251.0, 2.5]));
+    assert_eq!(found_last["resourceTable"]["lib"], serde_json::json!([3 + libs]));
+    assert_eq!(found_last["nativeSymbols"]["libIndex"], serde_json::json!([2 + libs]));
+    if is_one {
+        assert_eq!((&middle[0]["name"], &middle[0]["pid"]), (&Value::from("between"), &Value::from("2")));
+    }
+}
+
 /// A worker's profile: it has one thread.
 struct Parts {
     thread: Map<String, Value>,

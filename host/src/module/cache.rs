@@ -184,22 +184,51 @@ fn read_entry(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Checks bytes as an entry for an artefact whose entry was never written: none is genuine.
+/// Checks bytes as an entry: only one that was made with the key, for this artefact and under this name, is genuine, and that one is.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz_entry(data: &[u8]) {
     let cache = Cache { dir: PathBuf::new(), key: [7; 32] };
-    let artefact = File::open("/dev/null").expect("there is a /dev/null");
-    let verified = cache.verified(Digest([7; 32]), Codegen::default(), data, &artefact);
-    assert!(verified.is_err(), "nobody can make an entry without the key");
-    if let Ok(Entry { mac, info, .. }) = serde_json::from_slice(data) {
-        if let Some(bytes) = unhex(&mac) {
-            assert_eq!(hex(&bytes), mac.to_ascii_lowercase());
-        }
-        let written = serde_json::to_vec(&Entry { mac: String::new(), info: info.clone(), name: None })
-            .expect("entries have a JSON form");
-        let read: Entry = serde_json::from_slice(&written).expect("what we write we can read");
-        assert!(read.info == info);
+    let (digest, codegen) = (Digest([7; 32]), Codegen::default());
+    let in_memory = |bytes: &[u8]| {
+        let memory = rustix::fs::memfd_create("wpool-fuzz", rustix::fs::MemfdFlags::CLOEXEC);
+        let mut file = File::from(memory.expect("there is memory"));
+        file.write_all(bytes).expect("memory can be written");
+        file
+    };
+    let artefact = in_memory(data);
+    assert!(cache.verified(digest, codegen, data, &artefact).is_err(), "nobody can make an entry without the key");
+    let Ok(Entry { mac, info, .. }) = serde_json::from_slice(data) else { return };
+    if let Some(bytes) = unhex(&mac) {
+        assert_eq!(hex(&bytes), mac.to_ascii_lowercase());
     }
+    let written = serde_json::to_vec(&Entry { mac: String::new(), info: info.clone(), name: None })
+        .expect("entries have a JSON form");
+    let read: Entry = serde_json::from_slice(&written).expect("what we write we can read");
+    assert!(read.info == info);
+
+    // As its owner writes it, and all that is almost so.
+    let codegen = info.codegen;
+    let code = cache.mac(digest, &info, &artefact).expect("memory can be read").finalize().into_bytes();
+    let entry = |code: &[u8]| {
+        let entry = Entry { mac: hex(code), info: info.clone(), name: None };
+        serde_json::to_vec(&entry).expect("entries have a JSON form")
+    };
+    let right = entry(&code);
+    assert!(cache.verified(digest, codegen, &right, &artefact).is_ok_and(|found| found == info));
+    for at in 0..code.len() {
+        let mut other = code;
+        other[at] ^= 1 << (at % 8);
+        assert!(cache.verified(digest, codegen, &entry(&other), &artefact).is_err());
+    }
+    for other in [&[][..], &code[..1], &code[..16], &code[..31], &[&code[..], &[0]].concat()] {
+        assert!(cache.verified(digest, codegen, &entry(other), &artefact).is_err());
+    }
+    let longer = in_memory(&[data, b"x"].concat());
+    assert!(cache.verified(digest, codegen, &right, &longer).is_err());
+    assert!(cache.verified(Digest([8; 32]), codegen, &right, &artefact).is_err());
+    assert!(cache.verified(digest, Codegen { fuel: !codegen.fuel, ..codegen }, &right, &artefact).is_err());
+    let of_another = Cache { key: [8; 32], dir: PathBuf::new() };
+    assert!(of_another.verified(digest, codegen, &right, &artefact).is_err());
 }
 
 /// A new file under a name of our own, removed again unless it was renamed.

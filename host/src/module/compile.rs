@@ -136,6 +136,16 @@ fn await_answer(
     }
 }
 
+/// The answer of a compiler process that says `data`, and ends.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_answer(data: &[u8]) -> Result<Option<FromWorker>, RecvError> {
+    let (ours, theirs) = connection::pair().map_err(RecvError::Io)?;
+    let sent = connection::send_with_fds(&theirs, data, &[]).map_err(RecvError::Io)?;
+    assert_eq!(sent, data.len(), "a socket takes it all");
+    drop(theirs);
+    await_answer(&mut Connection::new(ours, Caps::COMPILER), Sandbox::Default, None)
+}
+
 /// The compiler process ended without an answer: most likely one of its limits.
 fn died(exit: Exit, most: CompileLimits) -> ModuleError {
     match exit {

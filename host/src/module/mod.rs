@@ -776,7 +776,31 @@ pub(crate) fn fuzz_module(data: &[u8]) {
     let commented = [b" ;; (module) \n\t(; ( ;)", without_mark(data)].concat();
     assert!(!is_wat || matches!(is_text(&commented), Ok(true)), "comments and space change nothing");
     assert!(!data.starts_with(b"\0asm") || !is_wat);
+    // A byte order mark changes nothing before text, and makes nothing else a module.
+    let marked = ["\u{feff}".as_bytes(), data].concat();
+    assert!(matches!(is_text(&marked), Ok(true)) == starts_as_wat(data), "a byte order mark");
+    for (begins, is_module) in [
+        (&b"(module"[..], Some(true)),
+        (b"( \n component", Some(true)),
+        (b";; (module)\r(module", None),
+        (b"(; (module) ", Some(memchr::memmem::find(data, b";)").is_some_and(|end| starts_as_wat(&data[end + 2..])))),
+        (b"\0asm\x01\0\0\0", Some(false)),
+        (b"\x7fELF", None),
+        (b"#!(module", None),
+    ] {
+        let found = is_text(&[begins, data].concat());
+        match is_module {
+            Some(true) => assert!(matches!(found, Ok(true)), "{begins:?}"),
+            Some(false) => assert!(!matches!(found, Ok(true)), "{begins:?}"),
+            None if begins.starts_with(b";;") => assert!(found.is_err() || data.contains(&b'\n'), "{begins:?}"),
+            None => assert!(found.is_err(), "{begins:?}"),
+        }
+    }
 }
+
+/// What a compiler process has said, up to its answer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::compile::fuzz_answer;
 
 /// Whether the first thing that is not space or comment is `(module` or `(component`.
 fn starts_as_wat(bytes: &[u8]) -> bool {

@@ -39,6 +39,8 @@ use self::callbacks::Callbacks;
 use self::dispatcher::{Command, Waker};
 pub use self::events::{PoolEvent, Recycle};
 pub use self::imap::{Imap, ImapUnordered};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::job::parse_outcome;
 use self::job::{Job, Panic, Window};
 pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
 use self::stats::Ledger;

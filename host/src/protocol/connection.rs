@@ -257,6 +257,12 @@ impl<C: Carrier> Connection<C> {
         self.carrier.send(bytes)
     }
 
+    /// Bytes of memory that it has.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn room(&self) -> usize {
+        self.buf.len()
+    }
+
     pub(crate) fn carrier(&self) -> &C {
         &self.carrier
     }

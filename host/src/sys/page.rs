@@ -249,7 +249,7 @@ impl Drop for StatusPage {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "worker"))]
 mod tests {
     use super::*;
 
