@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -1272,4 +1272,59 @@ fn f150_a_run_goes_on_when_its_module_is_removed_from_the_cache() {
     drop(stdin);
     let (status, said) = running.end();
     assert!(status.success(), "{said}");
+}
+
+/// A module that takes a while, whose compiler is stopped as soon as it is there. Also its process.
+fn stopped_compiler(dir: &tempfile::TempDir, stderr: Stdio) -> (Child, u32) {
+    let body = "(local.set 0 (i64.mul (i64.add (local.get 0) (i64.const 7)) (local.get 0)))".repeat(50);
+    let function = format!("(func (export \"f0\") (param i64) (result i64) {body} (local.get 0))");
+    let functions: String = (0..1500).map(|n| function.replacen("f0", &format!("f{n}"), 1)).collect();
+    let module = path_text(&file(dir, "large.wat", format!("(module {functions})")));
+    let cache = path_text(&dir.path().join("cache"));
+    let mut command = wpool(["compile", &module, "--cache-dir", &cache]);
+    let child = command.env("TERM", "xterm").stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+    drop(command);
+    let mut compiler = 0;
+    wait_until("the compiler runs", LONG, || {
+        compiler = workers_of(child.id()).first().copied().unwrap_or(0);
+        compiler != 0
+    });
+    kill(compiler, Signal::STOP);
+    (child, compiler)
+}
+
+#[test]
+fn f148_a_compilation_that_takes_long_is_told_once_where_there_is_no_terminal() {
+    let dir = scratch();
+    let (mut child, compiler) = stopped_compiler(&dir, Stdio::piped());
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.starts_with("wpool: compiling large.wat (") && line.ends_with(" MiB) ... 1 s\n"), "{line}");
+    kill(compiler, Signal::CONT);
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn f148_a_compilation_that_takes_long_has_a_line_on_a_terminal_until_it_is_over() {
+    let dir = scratch();
+    let (mut ours, theirs) = terminal();
+    let (mut child, compiler) = stopped_compiler(&dir, theirs.into());
+    let mut said = Vec::new();
+    let has = |said: &[u8], text: &[u8]| said.windows(text.len()).any(|window| window == text);
+    // Drawn anew, with another time.
+    while !(has(&said, b"... 1 s") && has(&said, b"... 2 s")) {
+        let mut some = [0; 1000];
+        let len = ours.read(&mut some).unwrap();
+        said.extend_from_slice(&some[..len]);
+    }
+    assert!(has(&said, b"\r\x1b[2Kcompiling large.wat ("), "{}", String::from_utf8_lossy(&said));
+    kill(compiler, Signal::CONT);
+    // The end of a terminal that nobody has open any more is an error.
+    let _end = ours.read_to_end(&mut said);
+    assert!(said.ends_with(b"\r\x1b[2K"), "{}", String::from_utf8_lossy(&said));
+    assert!(child.wait().unwrap().success());
 }

@@ -5,11 +5,11 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use support::command::terminal;
 use support::{program, repo};
 
 /// A module that has thought of everything: its function's name, its export's, and its trap.
@@ -217,17 +217,6 @@ fn on_a_terminal(mut command: Command, input: &[u8]) -> Vec<u8> {
     let _end = ours.read_to_end(&mut arrived);
     child.wait().unwrap();
     arrived
-}
-
-#[expect(unsafe_code, reason = "there is no safe way to open a terminal without a further dependency")]
-fn terminal() -> (std::fs::File, OwnedFd) {
-    let (mut ours, mut theirs) = (-1, -1);
-    let none = std::ptr::null_mut();
-    // SAFETY: the first two point to integers of ours; the others may be null.
-    let opened = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, none, none.cast(), none.cast()) };
-    assert_eq!(opened, 0);
-    // SAFETY: openpty has just opened both, and nobody else has them.
-    unsafe { (std::fs::File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
 }
 
 #[test]

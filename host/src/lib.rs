@@ -72,8 +72,8 @@ pub use context::{StartMethod, init, while_stopped};
 pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
 pub use limits::{CompileLimits, Isolation, Limit, Limits};
 pub use module::{
-    CacheLimits, CachedModule, Digest, Export, Grant, Import, ImportKind, Module, ModuleInfo, ModuleKind, ModuleLoader,
-    Role, TargetError, WasmFeature,
+    CacheLimits, CachedModule, Compiling, Digest, Export, Grant, Import, ImportKind, Module, ModuleInfo, ModuleKind,
+    ModuleLoader, Role, TargetError, WasmFeature,
 };
 pub use policy::{Clock, DirAccess, Policy, Random};
 pub use pool::{

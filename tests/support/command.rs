@@ -1,6 +1,8 @@
 //! The program run as a command: what the tests of the command line share.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -206,4 +208,16 @@ pub(crate) fn busy() -> (Running, std::process::ChildStdin) {
     stdin.write_all(b"first:0\nsecond:60000\n").unwrap();
     assert!(running.line().starts_with("hello first"));
     (running, stdin)
+}
+
+/// A new terminal: our end, and that of a program.
+#[expect(unsafe_code, reason = "there is no safe way to open a terminal without a further dependency")]
+pub(crate) fn terminal() -> (File, OwnedFd) {
+    let (mut ours, mut theirs) = (-1, -1);
+    let none = std::ptr::null_mut();
+    // SAFETY: the first two point to integers of ours; the others may be null.
+    let opened = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, none, none.cast(), none.cast()) };
+    assert_eq!(opened, 0);
+    // SAFETY: openpty has just opened both, and nobody else has them.
+    unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
 }

@@ -9,7 +9,9 @@ use crate::escape::OneLine;
 
 pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> {
     let cache = CacheArgs { no_cache: false, place: args.cache.clone() };
+    let shown = report.clone();
     let loader = settings::loader(&cache, &args.compiler, &args.sandbox);
+    let loader = loader.on_compile(move |compiling| shown.compiling(compiling));
     // One that is refused does not stop the others; the first problem is the exit code.
     let mut exit = Exit::Success;
     let mut fail = |new: Exit| exit = if exit == Exit::Success { new } else { exit };

@@ -6,16 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::args::{ProgressForm, Talk, When};
 use super::labels::Label;
 use super::stdio;
 use super::tally::Tally;
 use crate::escape::{OneLine, begun_len, pieces, shortened};
+use crate::module::Compiling;
 
 /// Characters of an input that are shown.
 const INPUT_MAX: usize = 40;
+
+/// A compilation that takes longer is told of.
+const COMPILES_LONG: Duration = Duration::from_secs(1);
+
+/// Clears the line of a terminal.
+const CLEAR: &[u8] = b"\r\x1b[2K";
 
 /// Says things on stderr.
 #[derive(Debug, Clone)]
@@ -26,6 +33,8 @@ pub(super) struct Report {
     bar: Option<ProgressBar>,
     /// The bar can be seen.
     is_shown: Arc<AtomicBool>,
+    /// It has been said that a module is compiled, and not yet that this is over.
+    is_compiling: Arc<AtomicBool>,
 }
 
 impl Report {
@@ -35,7 +44,14 @@ impl Report {
             When::Never => false,
             When::Auto => wants_color(),
         };
-        Report { quiet: talk.quiet, verbose: talk.verbose, color, bar: None, is_shown: Arc::default() }
+        Report {
+            quiet: talk.quiet,
+            verbose: talk.verbose,
+            color,
+            bar: None,
+            is_shown: Arc::default(),
+            is_compiling: Arc::default(),
+        }
     }
 
     /// What went wrong.
@@ -103,6 +119,23 @@ impl Report {
         }
     }
 
+    /// Tells of a compilation that takes long: on a terminal by a line that is drawn anew until it is over, elsewhere once.
+    pub(super) fn compiling(&self, compiling: &Compiling) {
+        let is_drawn = std::io::stderr().is_terminal() && !is_dumb();
+        if compiling.is_done {
+            if self.is_compiling.swap(false, Ordering::Relaxed) && is_drawn {
+                stdio::say(CLEAR);
+            }
+        } else if !self.quiet && compiling.elapsed >= COMPILES_LONG {
+            let is_first = !self.is_compiling.swap(true, Ordering::Relaxed);
+            match is_drawn {
+                true => stdio::say(&[CLEAR, compilation(compiling).as_bytes()].concat()),
+                false if is_first => self.say("2", &compilation(compiling)),
+                false => {}
+            }
+        }
+    }
+
     /// Begins to show progress, if somebody can see it and wants to.
     pub(super) fn start_progress(&mut self, form: ProgressForm) {
         let style = match form {
@@ -128,7 +161,7 @@ impl Report {
         let Some(bar) = &self.bar else { return };
         if self.is_shown.fetch_not(Ordering::Relaxed) {
             bar.set_draw_target(ProgressDrawTarget::hidden());
-            stdio::say(b"\r\x1b[2K");
+            stdio::say(CLEAR);
         } else {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
@@ -169,6 +202,14 @@ impl Report {
             bar.finish_and_clear();
         }
     }
+}
+
+/// `compiling numpy.wasm (12.30 MiB) ... 4 s`.
+fn compilation(compiling: &Compiling) -> String {
+    let mut pieces = pieces(compiling.name.as_deref().unwrap_or("a module").as_bytes());
+    let name: String = pieces.by_ref().take(INPUT_MAX).collect();
+    let rest = if pieces.next().is_some() { "…" } else { "" };
+    format!("compiling {name}{rest} ({}) ... {} s", HumanBytes(compiling.size), compiling.elapsed.as_secs())
 }
 
 fn bar_style(template: &str) -> ProgressStyle {
@@ -214,6 +255,15 @@ pub(super) fn quoted(label: &Label) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_compilation_is_named_escaped_and_shortened() {
+        let (size, elapsed) = (12 << 20, Duration::from_millis(4900));
+        let text = |name| compilation(&Compiling { name, size, elapsed, is_done: false });
+        assert_eq!(text(Some("a\x1b[2J.wasm".to_owned())), "compiling a\\x1b[2J.wasm (12.00 MiB) ... 4 s");
+        assert_eq!(text(None), "compiling a module (12.00 MiB) ... 4 s");
+        assert_eq!(text(Some("x".repeat(300))), format!("compiling {}… (12.00 MiB) ... 4 s", "x".repeat(40)));
+    }
 
     #[test]
     fn inputs_are_quoted_escaped_and_shortened() {

@@ -55,7 +55,8 @@ pub(super) fn load_to_inspect(args: &ModuleArgs, report: &Report) -> Result<Modu
 }
 
 fn load_with(loader: &ModuleLoader, path: &Path, report: &Report) -> Result<Module, ModuleError> {
-    let module = loader.load(path)?;
+    let shown = report.clone();
+    let module = loader.clone().on_compile(move |compiling| shown.compiling(compiling)).load(path)?;
     for warning in module.warnings() {
         report.warn(warning);
     }

@@ -2,7 +2,7 @@
 
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -32,6 +32,7 @@ pub(super) fn compile(
     codegen: Codegen,
     most: CompileLimits,
     judge: impl FnOnce(ModuleKind, &[Import]) -> Result<(), ModuleError>,
+    under_way: &mut dyn FnMut(),
 ) -> Result<Compiled, ModuleError> {
     let code = if text { without_mark(bytes) } else { bytes };
     let source = memory_file("wpool-module", code)
@@ -59,12 +60,12 @@ pub(super) fn compile(
 
     let mut connection = Connection::new(ours, Caps::COMPILER);
     let deadline = clock::now().checked_add(most.wall());
-    let mut answer = await_answer(&mut connection, program.sandbox, deadline);
+    let mut answer = await_answer(&mut connection, program.sandbox, deadline, under_way);
     let mut judged = Ok(());
     if let Ok(Some(FromWorker::Imports { kind, imports })) = &answer {
         judged = judge(*kind, imports);
         if judged.is_ok() {
-            answer = await_answer(&mut connection, program.sandbox, deadline);
+            answer = await_answer(&mut connection, program.sandbox, deadline, under_way);
         }
     }
     child.kill();
@@ -100,11 +101,15 @@ pub(super) fn compile(
     }
 }
 
+/// So often is told that a compilation is under way.
+const TOLD_EVERY: Duration = Duration::from_millis(200);
+
 /// `Ok(None)` when the time is up.
 fn await_answer(
     connection: &mut Connection<OwnedFd>,
     sandbox: Sandbox,
     deadline: Option<Instant>,
+    under_way: &mut dyn FnMut(),
 ) -> Result<Option<FromWorker>, RecvError> {
     loop {
         while connection.has_frame()? {
@@ -120,11 +125,12 @@ fn await_answer(
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(None);
         }
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let wait = left.map_or(TOLD_EVERY, |left| left.min(TOLD_EVERY));
+        let wait = Timespec::try_from(wait).expect("a short time");
         let mut fds = [PollFd::new(connection.carrier(), PollFlags::IN)];
-        match rustix::event::poll(&mut fds, left.as_ref()) {
-            // Not over yet, if this program was stopped meanwhile.
-            Ok(0) => {}
+        match rustix::event::poll(&mut fds, Some(&wait)) {
+            // Not over yet, also if this program was stopped meanwhile.
+            Ok(0) => under_way(),
             Ok(_) => {
                 if connection.fill()? == 0 {
                     return Err(RecvError::Closed);
@@ -143,7 +149,7 @@ pub(crate) fn fuzz_answer(data: &[u8]) -> Result<Option<FromWorker>, RecvError> 
     let sent = connection::send_with_fds(&theirs, data, &[]).map_err(RecvError::Io)?;
     assert_eq!(sent, data.len(), "a socket takes it all");
     drop(theirs);
-    await_answer(&mut Connection::new(ours, Caps::COMPILER), Sandbox::Default, None)
+    await_answer(&mut Connection::new(ours, Caps::COMPILER), Sandbox::Default, None, &mut || ())
 }
 
 /// The compiler process ended without an answer: most likely one of its limits.

@@ -3,6 +3,7 @@
 mod cache;
 mod codegen;
 mod compile;
+mod compiling;
 mod info;
 mod shelf;
 
@@ -12,14 +13,18 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
 use self::cache::Cache;
 pub use self::codegen::WasmFeature;
 pub(crate) use self::codegen::{Codegen, Features};
+pub use self::compiling::Compiling;
+use self::compiling::Told;
 pub use self::info::{Export, Grant, Import, ImportKind, ModuleInfo, ModuleKind, Role, TargetError};
 pub use self::shelf::{CacheLimits, CachedModule};
+use crate::clock;
 use crate::context::server::ForkServers;
 use crate::context::{Early, Program};
 use crate::error::ModuleError;
@@ -156,6 +161,7 @@ impl Module {
         ModuleLoader {
             cache: CacheChoice::Default,
             cache_limits: CacheLimits::default(),
+            on_compile: Told::default(),
             name: None,
             program: None,
             sandbox: Sandbox::Default,
@@ -339,6 +345,7 @@ enum CacheChoice {
 pub struct ModuleLoader {
     cache: CacheChoice,
     cache_limits: CacheLimits,
+    on_compile: Told,
     /// Of the module's file, to know it by in the cache.
     name: Option<String>,
     program: Option<PathBuf>,
@@ -409,6 +416,32 @@ impl ModuleLoader {
     #[must_use]
     pub fn cache_limits(mut self, limits: CacheLimits) -> Self {
         self.cache_limits = limits;
+        self
+    }
+
+    /// Has `call` called while the module is compiled, some times a second, and once at the end. A module that the cache has is not compiled.
+    ///
+    /// The calls come from the thread that waits for the compiler; a slow one holds it up.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let loader = loader().no_cache();
+    /// # let (sender, compiled) = std::sync::mpsc::channel();
+    /// let loader = loader.on_compile(move |compiling| {
+    ///     if compiling.is_done {
+    ///         eprintln!("compiled {} bytes in {:?}", compiling.size, compiling.elapsed);
+    /// #       sender.send(compiling.clone()).unwrap();
+    ///     }
+    /// });
+    /// loader.load("../guest/prebuilt/upper.wasm")?;
+    /// # assert_eq!(compiled.recv()?.name.as_deref(), Some("upper.wasm"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_compile(mut self, call: impl Fn(&Compiling) + Send + Sync + 'static) -> Self {
+        self.on_compile = Told::new(call);
         self
     }
 
@@ -633,7 +666,9 @@ impl ModuleLoader {
             return Ok(self.module(digest, source, hit.info, hit.artefact, cached, warnings, program));
         }
         let judge = |kind, imports: &[Import]| self.judge(kind, imports);
-        let compiled = compile::compile(&program, bytes, text, self.codegen, self.compile_limits, judge)?;
+        let compiled = self.watched(bytes, |under_way| {
+            compile::compile(&program, bytes, text, self.codegen, self.compile_limits, judge, under_way)
+        })?;
         let put = |cache: Cache| {
             cache.put(digest, &compiled.info, &compiled.artefact, self.name.as_deref(), self.cache_limits)
         };
@@ -656,6 +691,19 @@ impl ModuleLoader {
             true => Ok(()),
             false => Err(ModuleError::MissingImports { missing }),
         }
+    }
+
+    /// Compiles, and tells how that goes.
+    fn watched<T>(&self, bytes: &[u8], compile: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
+        let began = clock::now();
+        let mut compiling =
+            Compiling { name: self.name.clone(), size: bytes.len() as u64, elapsed: Duration::ZERO, is_done: false };
+        let done = compile(&mut || {
+            compiling.elapsed = began.elapsed();
+            self.on_compile.tell(&compiling);
+        });
+        self.on_compile.tell(&Compiling { elapsed: began.elapsed(), is_done: true, ..compiling });
+        done
     }
 
     fn open_cache(&self, warnings: &mut Vec<String>) -> Option<Cache> {
