@@ -71,7 +71,7 @@ fn f108_results_wait_with_their_workers_for_a_slow_first_record() {
         [("2", "text", true), ("8", "jsonl", true), ("3", "text", false), ("8", "jsonl", false)]
     {
         let module = module.to_str().unwrap();
-        let limits = ["--timeout", "1s", "--buffer-bytes", "16M", "--memory", "64M"];
+        let limits = ["--timeout", "4s", "--buffer-bytes", "16M", "--memory", "64M"];
         let args = [&["map", module, "-j", jobs, "--format", format], &limits[..]].concat();
         let ended = run_in(&scene, map(&scene, &args, shares), input.as_bytes());
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
