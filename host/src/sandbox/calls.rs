@@ -20,16 +20,10 @@ const ALL: &[Role] = &[Worker, Zygote, Compiler];
 #[derive(Debug, Clone, Copy)]
 enum When {
     Always,
-    /// None of the bits is set in the argument.
-    Without(u8, u64),
-    /// All of the first bits are set in the argument, and none of the second.
-    With(u8, u64, u64),
-    /// As `With`, or the argument has the last value.
-    WithOrIs(u8, u64, u64, u64),
-    /// The argument has this value.
-    Is(u8, u64),
-    /// Not both of the bits are set in the argument.
-    NotBoth(u8, u64, u64),
+    /// All of these hold.
+    If(&'static [Arg]),
+    /// One of these: all that it consists of holds.
+    Any(&'static [&'static [Arg]]),
     /// The argument is this process.
     Self_(u8),
     /// The first argument is one of these, and the low byte of the second and the whole third are these: a socket's family, kind and protocol.
@@ -42,34 +36,141 @@ enum When {
     Refused,
 }
 
-use self::When::{Always, Is, NotBoth, Null, Refused, Self_, Setting, Socket, With, WithOrIs, Without};
+use self::When::{Always, Any, If, Null, Refused, Self_, Setting, Socket};
+
+/// What an argument must be: its number, some of its bits, and what these are.
+#[derive(Debug, Clone, Copy)]
+struct Arg(u8, u64, u64);
+
+/// As much as the kernel reads of an `int`: what is above is nobody's.
+const INT: u64 = u32::MAX as u64;
+
+/// An `int` with this value.
+const fn int(argument: u8, value: c_int) -> Arg {
+    Arg(argument, INT, value.cast_unsigned() as u64)
+}
+
+/// An `int` with no bits set but these.
+const fn int_of(argument: u8, bits: c_int) -> Arg {
+    Arg(argument, INT & !(bits.cast_unsigned() as u64), 0)
+}
+
+/// An `int` that is this, but for bits that say how.
+const fn int_but(argument: u8, value: c_int, how: c_int) -> Arg {
+    Arg(argument, INT & !(how.cast_unsigned() as u64), value.cast_unsigned() as u64)
+}
+
+/// All 64 bits of it.
+const fn word(argument: u8, value: u64) -> Arg {
+    Arg(argument, u64::MAX, value)
+}
+
+/// A word with no bits set but these.
+const fn word_of(argument: u8, bits: c_int) -> Arg {
+    Arg(argument, !(bits.cast_unsigned() as u64), 0)
+}
+
+/// None of these bits are set.
+const fn without(argument: u8, bits: c_int) -> Arg {
+    Arg(argument, bits.cast_unsigned() as u64, 0)
+}
+
+/// All of these bits are set.
+const fn with(argument: u8, bits: c_int) -> Arg {
+    Arg(argument, bits.cast_unsigned() as u64, bits.cast_unsigned() as u64)
+}
 
 struct Call(i64, &'static [Role], When, #[expect(dead_code, reason = "for the reader")] &'static str);
 
-/// What would make memory executable, or put a child outside of this process's namespaces.
-const EXEC: u64 = PROT_EXEC as u64;
-const WRITE: u64 = PROT_WRITE as u64;
-const NAMESPACES: u64 =
-    (CLONE_NEWNS | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) as u64;
+/// What would put a child outside of this process's namespaces.
+const NAMESPACES: c_int =
+    CLONE_NEWNS | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 
 /// What makes opening a file more than reading it.
-const CHANGING: u64 = (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND) as u64;
-
-/// What makes sending a connection, past the rules about those.
-const FASTOPEN: u64 = MSG_FASTOPEN as u64;
+const CHANGING: c_int = O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND;
 
 /// What a zygote forks workers with: no process is its own child, so that the coordinator finds all that it leaves behind.
 const SIBLING: u64 = (CLONE_PARENT | SIGCHLD) as u64;
 
 /// What makes a child a thread.
-const THREAD: u64 = (CLONE_THREAD | CLONE_VM | CLONE_SIGHAND) as u64;
+const THREAD: c_int = CLONE_THREAD | CLONE_VM | CLONE_SIGHAND;
+
+/// How messages are received. Nothing out of band, from the queue of errors, or without end.
+const RECEIVING: c_int = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
+
+/// How messages are sent. Nothing out of band, which would be a signal; no connection made by sending; no pages lent to the kernel.
+const SENDING: c_int = MSG_DONTWAIT | MSG_NOSIGNAL;
+
+/// Memory of this process alone. None that grows by itself, which no limit counts, none of huge or locked pages.
+const PRIVATE: Arg = {
+    let how = MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE | MAP_STACK;
+    Arg(3, !(how.cast_unsigned() as u64), MAP_PRIVATE as u64)
+};
+
+/// To be read and written, not executed.
+const DATA: Arg = word_of(2, PROT_READ | PROT_WRITE);
+const CODE: Arg = word_of(2, PROT_READ | PROT_EXEC);
+
+/// What a worker's zygote maps for it, by a descriptor: its page and its arena.
+const SHARED: &[Arg] = &[DATA, word(3, MAP_SHARED as u64)];
+
+/// Waiting and waking. Nothing that lends priorities or moves those who wait, where most of the flaws of this call were.
+const FUTEX: &[&[Arg]] = {
+    const HOW: c_int = FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME;
+    &[
+        &[int_but(1, FUTEX_WAIT, HOW)],
+        &[int_but(1, FUTEX_WAKE, HOW)],
+        &[int_but(1, FUTEX_WAIT_BITSET, HOW)],
+        &[int_but(1, FUTEX_WAKE_BITSET, HOW)],
+    ]
+};
+
+/// Only what concerns this process's own memory: nothing that shares equal pages with others, or takes pages for broken. What allocators use,
+/// for an application's own is in its workers too.
+const ADVICE: &[&[Arg]] = &[
+    &[int(2, MADV_DONTNEED)],
+    &[int(2, MADV_NORMAL)],
+    &[int(2, MADV_RANDOM)],
+    &[int(2, MADV_SEQUENTIAL)],
+    &[int(2, MADV_WILLNEED)],
+    &[int(2, MADV_FREE)],
+    &[int(2, MADV_HUGEPAGE)],
+    &[int(2, MADV_NOHUGEPAGE)],
+    &[int(2, MADV_DONTDUMP)],
+    &[int(2, MADV_DODUMP)],
+    &[int(2, MADV_GUARD_INSTALL)],
+    &[int(2, MADV_GUARD_REMOVE)],
+];
+const MADV_GUARD_INSTALL: c_int = 102;
+const MADV_GUARD_REMOVE: c_int = 103;
+
+/// Copies of descriptors and their flags. No owner, no signal, no lease, no lock: those reach other processes.
+const FCNTL: &[&[Arg]] = &[
+    &[int(1, F_DUPFD_CLOEXEC)],
+    &[int(1, F_DUPFD)],
+    &[int(1, F_GETFD)],
+    &[int(1, F_SETFD), word_of(2, FD_CLOEXEC)],
+    &[int(1, F_GETFL)],
+    &[int(1, F_SETFL), without(2, O_ASYNC)],
+];
+
+/// What a worker does to itself after the fork.
+const PRCTL: &[&[Arg]] = &[
+    &[int(0, PR_SET_NAME)],
+    &[int(0, PR_SET_PDEATHSIG), word(1, SIGKILL as u64)],
+    &[int(0, PR_SET_NO_NEW_PRIVS)],
+    &[int(0, PR_SET_DUMPABLE), word(1, 0)],
+];
+
+/// A list for all threads, and none by which another process answers for it.
+const LIST: &[Arg] = &[int(0, SECCOMP_SET_MODE_FILTER.cast_signed()), word(1, SECCOMP_FILTER_FLAG_TSYNC)];
 
 const CALLS: &[Call] = &[
     // The connection to the coordinator, and the timers' own descriptors.
-    Call(SYS_recvmsg, ALL, Always, "messages with descriptors"),
-    Call(SYS_recvfrom, ALL, Always, "messages"),
-    Call(SYS_sendmsg, ALL, Without(2, FASTOPEN), "messages"),
-    Call(SYS_sendto, ALL, Without(3, FASTOPEN), "results, also from the tick"),
+    Call(SYS_recvmsg, ALL, If(&[int_of(2, RECEIVING)]), "messages with descriptors"),
+    Call(SYS_recvfrom, ALL, If(&[int_of(3, RECEIVING)]), "messages"),
+    Call(SYS_sendmsg, ALL, If(&[int_of(2, SENDING)]), "messages"),
+    Call(SYS_sendto, ALL, If(&[int_of(3, SENDING), word(4, 0)]), "results, also from the tick; to no address"),
     Call(SYS_read, ALL, Always, "the wake-up of a sleeping guest; the compiler's source"),
     Call(SYS_write, ALL, Always, "the same; the compiler's artefact; last words to /dev/null"),
     Call(SYS_writev, ALL, Always, "last words of Rust's runtime to /dev/null"),
@@ -81,21 +182,22 @@ const CALLS: &[Call] = &[
     #[cfg(target_arch = "x86_64")]
     Call(SYS_epoll_wait, &[Worker, Zygote], Always, "its thread waits for timers"),
     Call(SYS_epoll_pwait, &[Worker, Zygote], Always, "the same, where there is no epoll_wait"),
-    Call(SYS_futex, ALL, Always, "threads wait for each other"),
+    Call(SYS_futex, ALL, Any(FUTEX), "threads wait for each other"),
     Call(SYS_sched_yield, ALL, Always, "threads make way for each other"),
     // Memory: as much as the limits allow, but no new machine code.
-    Call(SYS_mmap, &[Worker, Zygote], Without(2, EXEC), "memory of guests and of ours"),
-    Call(SYS_mprotect, &[Worker, Zygote], Without(2, EXEC), "growing memories"),
-    Call(SYS_mmap, &[Compiler], NotBoth(2, WRITE, EXEC), "memory"),
+    Call(SYS_mmap, &[Worker], If(&[DATA, PRIVATE]), "memory of guests and of ours"),
+    Call(SYS_mmap, &[Zygote], Any(&[&[DATA, PRIVATE], SHARED]), "the same; what a worker shares with its coordinator"),
+    Call(SYS_mprotect, &[Worker, Zygote], If(&[DATA]), "growing memories"),
+    Call(SYS_mmap, &[Compiler], Any(&[&[DATA, PRIVATE], &[CODE, PRIVATE]]), "memory"),
     Call(
         SYS_mprotect,
         &[Compiler],
-        NotBoth(2, WRITE, EXEC),
+        Any(&[&[DATA], &[CODE]]),
         "the engine makes what it has compiled executable, though nothing runs it",
     ),
     Call(SYS_munmap, ALL, Always, "gives memory back"),
-    Call(SYS_mremap, ALL, Always, "grows large buffers"),
-    Call(SYS_madvise, ALL, Always, "resets memories between tasks"),
+    Call(SYS_mremap, ALL, If(&[word_of(3, MREMAP_MAYMOVE)]), "grows large buffers"),
+    Call(SYS_madvise, ALL, Any(ADVICE), "resets memories between tasks"),
     Call(SYS_brk, ALL, Always, "the heap"),
     // Signals: traps of machine code, the tick, abort.
     Call(SYS_rt_sigreturn, ALL, Always, "returns from handlers of traps and ticks"),
@@ -106,7 +208,7 @@ const CALLS: &[Call] = &[
     Call(
         SYS_tgkill,
         &[Zygote],
-        Always,
+        If(&[int(2, SIGABRT)]),
         "the same: its workers keep its list, and have other numbers; landlock stands in its way to others",
     ),
     #[cfg(feature = "fault-points")]
@@ -131,10 +233,10 @@ const CALLS: &[Call] = &[
     Call(
         SYS_clone,
         &[Zygote],
-        WithOrIs(0, THREAD, NAMESPACES, SIBLING),
+        Any(&[&[with(0, THREAD), without(0, NAMESPACES)], &[word(0, SIBLING)]]),
         "forks workers, which are children of the coordinator and of nobody else, and the threads of a worker's runtime",
     ),
-    Call(SYS_clone, &[Compiler], With(0, THREAD, NAMESPACES), "threads, but no process"),
+    Call(SYS_clone, &[Compiler], If(&[with(0, THREAD), without(0, NAMESPACES)]), "threads, but no process"),
     Call(
         SYS_clone3,
         &[Zygote, Compiler],
@@ -144,16 +246,16 @@ const CALLS: &[Call] = &[
     Call(SYS_set_robust_list, &[Zygote, Compiler], Always, "a thread begins"),
     Call(SYS_rseq, &[Zygote, Compiler], Always, "a thread begins"),
     Call(SYS_sched_getaffinity, &[Zygote, Compiler], Always, "how many threads; where a thread's stack is"),
-    Call(SYS_prctl, &[Zygote], Always, "names of threads; the death signal of a worker; its own list"),
-    Call(SYS_prctl, &[Compiler], Is(0, PR_SET_NAME as u64), "names of threads"),
-    Call(SYS_seccomp, &[Zygote], Always, "a worker's own list"),
+    Call(SYS_prctl, &[Zygote], Any(PRCTL), "names of threads; the death signal of a worker; its own list"),
+    Call(SYS_prctl, &[Compiler], If(&[int(0, PR_SET_NAME)]), "names of threads"),
+    Call(SYS_seccomp, &[Zygote], If(LIST), "a worker's own list"),
     Call(SYS_landlock_restrict_self, &[Zygote], Always, "a worker's own domain"),
-    Call(SYS_setpgid, &[Zygote], Always, "a worker's own process group"),
+    Call(SYS_setpgid, &[Zygote], If(&[int(0, 0), int(1, 0)]), "a worker's own process group"),
     #[cfg(not(feature = "fault-points"))]
     Call(SYS_getppid, &[Zygote], Always, "a worker looks whether its coordinator lives"),
     #[cfg(feature = "fault-points")]
     Call(SYS_getppid, ALL, Always, "the same; probes of tests want to know whom to attack"),
-    Call(SYS_fcntl, &[Zygote, Compiler], Always, "copies of a worker's socket; a look at a descriptor's flags"),
+    Call(SYS_fcntl, &[Zygote, Compiler], Any(FCNTL), "copies of a worker's socket; a look at a descriptor's flags"),
     Call(SYS_fstat, &[Zygote, Compiler], Always, "the size of the status page; of the source"),
     Call(SYS_lseek, &[Compiler], Always, "how much of the source is left"),
     Call(SYS_statx, &[Compiler], Always, "the size of the source"),
@@ -184,7 +286,7 @@ const DIR_CALLS: &[Call] = &[
     Call(SYS_readv, RUNNERS, Always, "the same"),
     Call(SYS_preadv, RUNNERS, Always, "the same"),
     Call(SYS_fadvise64, RUNNERS, Always, "a guest's hints"),
-    Call(SYS_fcntl, RUNNERS, Always, "a file's flags; copies of descriptors"),
+    Call(SYS_fcntl, RUNNERS, Any(FCNTL), "a file's flags; copies of descriptors"),
     Call(SYS_fsync, RUNNERS, Always, "a guest may ask for it, also of what it has only read"),
     Call(SYS_fdatasync, RUNNERS, Always, "the same"),
 ];
@@ -233,8 +335,8 @@ const NET_CALLS: &[Call] = &[
     Call(SYS_getpeername, RUNNERS, Always, "the same"),
     Call(SYS_readv, RUNNERS, Always, "receives"),
     Call(SYS_epoll_ctl, RUNNERS, Always, "the runtime waits for connections"),
-    Call(SYS_fcntl, RUNNERS, Always, "whether a call on a connection waits"),
-    Call(SYS_ioctl, RUNNERS, Is(1, FIONBIO), "the same"),
+    Call(SYS_fcntl, RUNNERS, Any(FCNTL), "whether a call on a connection waits"),
+    Call(SYS_ioctl, RUNNERS, If(&[word(1, FIONBIO)]), "the same"),
 ];
 
 const SETTINGS: &[(c_int, c_int)] = &[
@@ -263,7 +365,7 @@ pub(super) struct Landlock {
 
 /// With directories for reading only, in place of a landlock that does not know that opening a file for reading may cut it off.
 const UNTRUNCATED_CALLS: &[Call] = &[
-    Call(SYS_openat, RUNNERS, Without(2, CHANGING), "opens a file for reading, and changes nothing"),
+    Call(SYS_openat, RUNNERS, If(&[without(2, CHANGING)]), "opens a file for reading, and changes nothing"),
     Call(
         SYS_openat2,
         RUNNERS,
@@ -383,40 +485,27 @@ const fn step(code: u32) -> u16 {
     code as u16
 }
 
-const ALL_BITS: u64 = u32::MAX as u64;
 const LOW_BYTE: u64 = 0xff;
 
 /// The alternatives of which one must hold; none at all means that the call is allowed whatever its arguments are.
 fn rules(when: When) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    let masked = |argument, mask, value| {
-        let operator = SeccompCmpOp::MaskedEq(mask);
-        SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, value)?])
-    };
-    let is = |argument, mask, value| {
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value)
+    let all = |args: &[Arg]| {
+        let condition = |Arg(argument, mask, value): &Arg| {
+            SeccompCondition::new(*argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(*mask), *value)
+        };
+        SeccompRule::new(args.iter().map(condition).collect::<Result<_, _>>()?)
     };
     Ok(match when {
         Always | Refused => vec![],
-        Without(argument, bits) => vec![masked(argument, bits, 0)?],
-        With(argument, bits, without) => vec![masked(argument, bits | without, bits)?],
-        WithOrIs(argument, bits, without, value) => {
-            vec![masked(argument, bits | without, bits)?, masked(argument, u64::MAX, value)?]
-        }
-        Is(argument, value) => vec![masked(argument, u64::MAX, value)?],
-        NotBoth(argument, one, other) => vec![masked(argument, one, 0)?, masked(argument, other, 0)?],
+        If(args) => vec![all(args)?],
+        Any(alternatives) => alternatives.iter().map(|args| all(args)).collect::<Result<_, _>>()?,
         Socket(families, kind, protocols) => {
             let pairs = families.iter().flat_map(|family| protocols.iter().map(move |protocol| (*family, *protocol)));
-            let rule = |(family, protocol)| {
-                SeccompRule::new(vec![is(0, ALL_BITS, family)?, is(1, LOW_BYTE, kind)?, is(2, ALL_BITS, protocol)?])
-            };
+            let rule = |(family, protocol)| all(&[Arg(0, INT, family), Arg(1, LOW_BYTE, kind), Arg(2, INT, protocol)]);
             pairs.map(rule).collect::<Result<_, _>>()?
         }
         Setting(pairs) => {
-            let bits = |n: c_int| u64::from(n.unsigned_abs());
-            let rule = |(level, name): &(c_int, c_int)| {
-                SeccompRule::new(vec![is(1, ALL_BITS, bits(*level))?, is(2, ALL_BITS, bits(*name))?])
-            };
-            pairs.iter().map(rule).collect::<Result<_, _>>()?
+            pairs.iter().map(|(level, name)| all(&[int(1, *level), int(2, *name)])).collect::<Result<_, _>>()?
         }
         // What is refused.
         Null(argument) => {

@@ -139,6 +139,9 @@ impl Confinement {
         status.note(Layer::NoCore, "no core dumps", set(Resource::Core, 0));
         let memory = format!("at most {} MiB of private memory", data >> 20);
         status.note(Layer::Data, &memory, set(Resource::Data, data));
+        // The kernel's tables for addresses are memory too, which no limit counts: 8 bytes for each page that was touched.
+        let addresses = addresses_in_use().saturating_add(ADDRESSES).saturating_add(data);
+        status.note(Layer::Addresses, "bounded addresses, and tables for them", set(Resource::As, addresses));
         let written = format!("files of at most {} MiB", file >> 20);
         status.note(Layer::FileSize, &written, set(Resource::Fsize, file));
         status.note(Layer::FileCount, &format!("at most {files} descriptors"), set(Resource::Nofile, files));
@@ -288,6 +291,17 @@ fn knows(version: i32, part: Layer) -> Result<(), String> {
         (needed, _) if version >= needed => Ok(()),
         (_, kernel) => Err(format!("needs Linux {kernel}: this kernel's landlock is of version {version}")),
     }
+}
+
+/// What a process may map beyond its memory: an engine maps tens of gigabytes, nearly all of which it never touches. The kernel's tables
+/// for so many are 256 MiB.
+const ADDRESSES: u64 = 96 << 30;
+
+/// Bytes of addresses that this process has mapped already; none if that is not told.
+fn addresses_in_use() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = text.split_whitespace().next().and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages.saturating_mul(rustix::param::page_size() as u64)
 }
 
 fn empty_environment() -> Result<(), String> {

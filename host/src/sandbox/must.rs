@@ -21,6 +21,7 @@ impl Layer {
             Layer::OutOfMemory => "oom_score_adj",
             Layer::NoCore => "RLIMIT_CORE",
             Layer::Data => "RLIMIT_DATA",
+            Layer::Addresses => "RLIMIT_AS",
             Layer::FileSize => "RLIMIT_FSIZE",
             Layer::FileCount => "RLIMIT_NOFILE",
             Layer::ProcessorTime => "RLIMIT_CPU",
@@ -164,7 +165,7 @@ impl Must {
             Must::HaveNoPrivilege => {
                 &[&[NoNewPrivileges, NoCapabilities], &[NoNewPrivileges, Namespaces], &[NoNewPrivileges, Calls]]
             }
-            Must::BeBounded => &[&[Data, FileSize, FileCount, ProcessorTime]],
+            Must::BeBounded => &[&[Data, Addresses, FileSize, FileCount, ProcessorTime]],
             Must::HaveNothingOfTheProgram => &[&[Descriptors, Environment]],
             Must::HaveNoTerminal => &[&[Session, Signals]],
             Must::LeaveNoCore => &[&[NoCore]],
@@ -212,7 +213,7 @@ fn lack(layer: Layer, steps: &[Step]) -> Option<String> {
 mod tests {
     use super::*;
 
-    const LAYERS: [Layer; 21] = [
+    const LAYERS: [Layer; 22] = [
         Layer::ParentDeath,
         Layer::Session,
         Layer::Group,
@@ -223,6 +224,7 @@ mod tests {
         Layer::OutOfMemory,
         Layer::NoCore,
         Layer::Data,
+        Layer::Addresses,
         Layer::FileSize,
         Layer::FileCount,
         Layer::ProcessorTime,

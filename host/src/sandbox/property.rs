@@ -44,6 +44,7 @@ pub(crate) enum Layer {
     OutOfMemory,
     NoCore,
     Data,
+    Addresses,
     FileSize,
     FileCount,
     ProcessorTime,

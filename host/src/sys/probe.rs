@@ -48,6 +48,8 @@ pub enum Attempt {
     TimesOfAnyFile,
     MakePipe,
     LeaveSibling,
+    /// A call by its number, with these arguments: none that the kernel would need to read memory for before it refuses.
+    Call(i64, [i64; 6]),
 }
 
 impl Attempt {
@@ -99,7 +101,7 @@ impl Attempt {
         let at = buffer.as_mut_ptr();
         // SAFETY: each call gets integers, null pointers, C strings, or pointers to local storage that is large enough for what the kernel
         // reads and writes there and outlives the call. Those that would change this process beyond repair (exec, fork, a thread) are made in a
-        // process that ends right after the attempt, whatever comes of it.
+        // process that ends right after the attempt, whatever comes of it. A call by its number has no pointers but null ones.
         let result = unsafe {
             match self {
                 Attempt::OpenRead => {
@@ -207,6 +209,7 @@ impl Attempt {
                 Attempt::MakePipe => {
                     libc::syscall(libc::SYS_mknodat, libc::AT_FDCWD, path(c"/tmp/wpool-probe-pipe"), libc::S_IFIFO, 0)
                 }
+                Attempt::Call(number, [a, b, c, d, e, f]) => libc::syscall(number, a, b, c, d, e, f),
                 Attempt::WriteInherited => libc::syscall(libc::SYS_write, Self::INHERITED, path(c"probe"), 5),
             }
         };
