@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::num::NonZeroU64;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -678,7 +678,16 @@ fn what_cannot_be_granted_is_a_wrong_usage() {
     let reach = guest_file("reach.wat");
     for (options, said) in [
         (&["--dir", "/no/such"][..], "the directory \"/no/such\" cannot be granted: No such file"),
-        (&["--dir", "/::/x", "--dir", "/tmp::/x"], "already"),
+        (&["--dir", "/etc::/x:ro", "--dir", "/usr::/x:ro"], "already"),
+        (
+            &["--dir", "/proc::/p"],
+            "the directory \"/proc\" cannot be granted: it is in a file system of the kernel's own (proc)",
+        ),
+        (&["--dir", "/proc/self::/p:ro"], "a file system of the kernel's own (proc)"),
+        (&["--dir", "/sys::/s:ro"], "a file system of the kernel's own (sysfs)"),
+        (&["--dir", "/::/x:ro"], "/proc below it is a file system of the kernel's own (proc)"),
+        (&["--dir", "/proc::/p", "--sandbox", "off"], "a file system of the kernel's own (proc)"),
+        (&["--dir", "/proc::/p", "--threads"], "a file system of the kernel's own (proc)"),
         (&["--net", "nowhere"], "HOST:PORT"),
         (&["--env", "A"], "NAME=VALUE"),
         (&["--inherit-env", "A=B"], "neither ="),
@@ -693,6 +702,100 @@ fn what_cannot_be_granted_is_a_wrong_usage() {
             assert!(text_of(&output.stderr).contains(said), "{command} {options:?}: {}", text_of(&output.stderr));
         }
     }
+}
+
+/// `wpool map` with a cache and a program of its own.
+fn map_with_cache(cache: &Path, program: &Path, options: &[&str]) -> Output {
+    let reach = guest_file("reach.wat");
+    let args = [&["map", "--quiet", "-j", "1"], options, &[&reach, "--items", "p "]].concat();
+    Command::new(program).args(args).env("WPOOL_CACHE_DIR", cache).output().unwrap()
+}
+
+/// A guest that could write there would forge machine code that other modules run, or the program itself.
+#[test]
+fn f116_what_is_wpools_own_is_not_granted_for_writing() {
+    let _bound = time_bound();
+    let dir = temp_dir();
+    let path = |name: &str| dir.path().join(name);
+    for made in ["home/.cache/wpool/below", "home/work", "bin", "links"] {
+        fs::create_dir_all(path(made)).unwrap();
+    }
+    let cache = path("home/.cache/wpool");
+    fs::set_permissions(&cache, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    symlink(path("home/.cache"), path("links/cache")).unwrap();
+    // Not this file's own link, so that the program is found by its name.
+    support::renamed(program(), &path("bin/wpool"));
+    let grant = |host: &str, how: &str| format!("{}::/x{how}", path(host).display());
+    let through_a_link = path("links/cache/wpool");
+    let is_refused = |cache: &Path, host: &str, said: &str| {
+        let output = map_with_cache(cache, &path("bin/wpool"), &["--dir", &grant(host, "")]);
+        let told = text_of(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{host}: {told}");
+        assert!(told.contains("for writing cannot be granted") && told.contains(said), "{host}: {told}");
+    };
+    for host in ["home", "home/.cache", "home/.cache/wpool", "home/.cache/wpool/below", ".", "links/cache"] {
+        is_refused(&cache, host, "wpool's cache");
+    }
+    is_refused(&through_a_link, "links", "wpool's cache");
+    is_refused(&through_a_link, "home", "wpool's cache");
+    is_refused(&cache, "bin", "the running program");
+    // A cache that is not there yet would be made there.
+    is_refused(&path("home/none/yet/wpool"), "home", "wpool's cache");
+
+    // For reading, it is told; beside it, nothing is.
+    for (host, how, warned) in [
+        ("home", ":ro", true),
+        ("home/.cache/wpool", ":ro", true),
+        ("home/work", "", false),
+        ("home/work", ":ro", false),
+        ("bin", ":ro", false),
+    ] {
+        let output = map_with_cache(&cache, &path("bin/wpool"), &["--dir", &grant(host, how)]);
+        let told = text_of(&output.stderr);
+        assert!(output.status.success(), "{host}{how}: {told}");
+        assert_eq!(told.contains("guests may read the key of wpool's cache"), warned, "{host}{how}: {told}");
+    }
+}
+
+/// What is mounted below a directory is granted with it.
+#[test]
+fn f116_mounts_below_a_directory_are_looked_at() {
+    let _bound = time_bound();
+    let dir = temp_dir();
+    let path = |name: &str| dir.path().join(name);
+    for made in ["granted/below", "granted/a b", "home/wpool"] {
+        fs::create_dir_all(path(made)).unwrap();
+    }
+    fs::set_permissions(path("home/wpool"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let run = |mounts: &str| {
+        let script = format!(r#"cd "$0" && {mounts} && exec "$@""#);
+        let mut command = Command::new("unshare");
+        let command = command.args(["-r", "-m", "sh", "-c", &script]).arg(dir.path()).arg(program());
+        let granted = format!("{}::/", path("granted").display());
+        let command = command.args(["map", "--quiet", "-j", "1", "--dir", &granted, &guest_file("reach.wat")]);
+        command.args(["--items", "p "]).env("WPOOL_CACHE_DIR", path("home/wpool")).output().unwrap()
+    };
+    if !run("mount --bind home/wpool granted/below && mount -t tmpfs none granted/below").status.success() {
+        println!("skipped: mounts are not permitted here");
+        return;
+    }
+    for (mounts, said) in [
+        ("mount --rbind /proc granted/below", "granted/below below it is a file system of the kernel's own (proc)"),
+        ("mount --bind /proc/sys \"granted/a b\"", "granted/a b below it is a file system of the kernel's own (proc)"),
+        ("touch granted/file && mount --bind /proc/version granted/file", "granted/file below it is a file system"),
+        ("mount --rbind /sys granted/below", "a file system of the kernel's own (sysfs)"),
+        ("mount --bind home granted/below", "wpool's cache"),
+        ("mount --rbind /dev granted/below", "granted/below"),
+    ] {
+        let output = run(mounts);
+        let told = text_of(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{mounts}: {told}");
+        assert!(told.contains(said), "{mounts}: {told}");
+    }
+    let plain = run(
+        "mount --bind home/wpool granted/below && mount -t tmpfs none granted/below && mount --bind /etc granted/below",
+    );
+    assert_eq!(plain.status.code(), Some(0), "{}", text_of(&plain.stderr));
 }
 
 /// With grants a worker is confined as without, to what is granted: strict is satisfied, on a machine where it is at all.

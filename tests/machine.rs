@@ -317,6 +317,27 @@ fn f117_without_grants_an_old_kernel_is_no_reason_for_a_warning_and_strict_runs(
     }
 }
 
+/// Where nothing would hold a worker to a grant, there is none, unless the sandbox is switched off.
+#[test]
+fn f116_without_landlock_nothing_is_granted() {
+    let hello = prebuilt("hello");
+    let dir = support::temp_dir();
+    let read = format!("{}::/:ro", dir.path().display());
+    for grant in [["--dir", &read], ["--net", "127.0.0.1:9"]] {
+        let map = |choice: &str| {
+            on_old_kernel("landlock", &[&["map", &hello, "--sandbox", choice], &grant[..], &FEW[..]].concat())
+        };
+        for choice in ["default", "strict"] {
+            let output = map(choice);
+            ends(&output, 2, "cannot be granted: this kernel has no landlock");
+            assert!(err(&output).contains("--sandbox off"), "{}", err(&output));
+        }
+        ends(&map("off"), 0, "3 ok");
+    }
+    let threads = on_old_kernel("landlock", &[&["map", &hello, "--threads", "--dir", &read], &FEW[1..]].concat());
+    ends(&threads, 0, "3 ok");
+}
+
 /// With grants it depends on the grant: what nothing would enforce is told, and refused where the sandbox is strict.
 #[test]
 fn f117_a_grant_that_an_old_kernel_cannot_hold_is_told_of_or_refused() {

@@ -2,6 +2,7 @@
 
 mod grants;
 mod imports;
+mod places;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -10,12 +11,14 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "worker")]
 pub(crate) use self::grants::NetGrant;
-pub(crate) use self::grants::{DIRS_MAX, Granted, Grants};
+pub(crate) use self::grants::{DIRS_MAX, Granted, Grants, OwnPlaces};
 #[cfg(feature = "worker")]
 pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS, is_provided};
 pub(crate) use self::imports::{grant, missing};
+use crate::context::StartMethod;
 use crate::error::BuildError;
-use crate::module::Codegen;
+use crate::module::{Codegen, Module};
+use crate::sandbox::Sandbox;
 
 /// What the guests of a pool or a process are given. Nothing by default: no directory, no environment, no network, no fine clock. (What
 /// reaches a guest in any case are its arguments, its record, random numbers and a clock of milliseconds.)
@@ -82,7 +85,9 @@ struct Net(Vec<String>);
 /// # let module = guest("upper")?;
 /// use wpool::{DirAccess, Policy, Pool};
 ///
-/// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly).dir(std::env::temp_dir(), "/tmp", DirAccess::ReadWrite);
+/// let results = std::env::temp_dir().join("wpool-results");
+/// std::fs::create_dir_all(&results)?;
+/// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly).dir(results, "/results", DirAccess::ReadWrite);
 /// let pool = Pool::builder(&module).policy(policy).build()?;
 /// # Ok(())
 /// # }
@@ -173,6 +178,10 @@ impl Policy {
 
     /// Grants a directory of this machine, all below it included, under the name `guest`. It is opened when the pool or process is built, and stays the one that was
     /// granted, whatever its name comes to mean afterwards. No path leads out of it: neither `..`, nor an absolute one, nor a link.
+    ///
+    /// Refused are: file systems of the kernel's own (proc, sysfs, devices, cgroups ..), also where one is mounted below the directory; for
+    /// writing, whatever has wpool's cache or the running program in it, or lies in the cache; and any directory on a kernel without landlock,
+    /// unless the sandbox is [`Off`](crate::Sandbox::Off) or workers are threads.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -348,6 +357,37 @@ impl Policy {
             self.random = Random::Seeded(0);
         }
         self
+    }
+
+    /// What of it deserves a word, if it is for this module: a directory that guests may only read, and that has wpool's cache below it.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// use wpool::{DirAccess, Policy};
+    ///
+    /// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly);
+    /// assert!(policy.warnings(&module).is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn warnings(&self, module: &Module) -> Vec<String> {
+        self.resolve().map(|granted| granted.warnings(&module.own_places())).unwrap_or_default()
+    }
+
+    /// Finds all that it names, for processes of this module: an error if they could not be held to it, or could use it against wpool itself.
+    pub(crate) fn resolve_for(&self, module: &Module, method: StartMethod) -> Result<Granted, BuildError> {
+        let granted = self.resolve()?;
+        if method != StartMethod::Thread && module.program().sandbox != Sandbox::Off {
+            granted.check_kernel(crate::sys::landlock_version())?;
+        }
+        let places = module.own_places();
+        granted.check_places(&places)?;
+        for warning in granted.warnings(&places) {
+            tracing::warn!(target: "wpool::policy", "{warning}");
+        }
+        Ok(granted)
     }
 
     /// How machine code must be made for it.

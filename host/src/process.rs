@@ -436,7 +436,7 @@ impl ProcessBuilder {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         self.limits = self.limits.possible();
         check_module(self.module.info(), &self.limits, &self.policy)?;
-        let granted = self.policy.resolve()?;
+        let granted = self.policy.resolve_for(&self.module, self.method)?;
         self.module = self.module.compiled(self.policy.codegen(self.limits.codegen()))?;
         let initializer = own_initializer(self.module.info())?;
         let resolved = resolve(&self.target, self.module.info())?;

@@ -26,7 +26,7 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     };
     // A task's record would fill what is not given; here there is none.
     let resolved = resolve(&target, module.info())?.complete()?;
-    let (limits, policy) = (settings::limits(&args.limits), settings::policy(&args.grants));
+    let (limits, policy) = (settings::limits(&args.limits), settings::granted(&args.grants, &module, report));
     let mut builder = Pool::builder(&module).processes(1).limits(limits).policy(policy);
     if args.worker.threads {
         builder = builder.start_method(StartMethod::Thread);

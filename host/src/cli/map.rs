@@ -65,7 +65,7 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
             let _told_or_too_many = to_tell.try_send((concerns_all, line));
         }
     };
-    let pool = Arc::new(settings::pool(args, &module, processes)?.on_event(on_event).build()?);
+    let pool = Arc::new(settings::pool(args, &module, processes, report)?.on_event(on_event).build()?);
     let (inputs, outcomes) = pool.stream(&target, !args.unordered)?;
     let export = module.info().target(args.target.func.as_deref()).map_err(crate::BuildError::from)?;
     // Only now that there is something to run: opening a file may wait, or have effects.

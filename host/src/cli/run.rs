@@ -45,7 +45,7 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
     let takes_record = resolve(&target, module.info()).is_ok_and(|resolved| !resolved.free().is_empty());
     let builder = Process::builder(&module).target(target).limits(limits.clone());
     let mut builder = with_input(builder, args, is_command, takes_record, &limits)?;
-    builder = builder.policy(settings::policy(&args.grants));
+    builder = builder.policy(settings::granted(&args.grants, &module, report));
     builder = args.name.iter().fold(builder, |builder, name| builder.name(name));
     let mut stdout = Passed { to: stdio::Data::to(rustix::stdio::stdout()), events: events.clone() };
     let mut stderr = Passed { to: stdio::Data::to(rustix::stdio::stderr()), events: events.clone() };

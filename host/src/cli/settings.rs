@@ -169,6 +169,15 @@ pub(super) fn policy(args: &GrantArgs) -> Policy {
     args.random.into_iter().fold(policy, Policy::random)
 }
 
+/// The same, for a module. What of it may not be meant is told.
+pub(super) fn granted(args: &GrantArgs, module: &Module, report: &Report) -> Policy {
+    let policy = policy(args);
+    for warning in policy.warnings(module) {
+        report.warn(&warning);
+    }
+    policy
+}
+
 /// The target of `map`.
 pub(super) fn map_target(args: &MapArgs, module: &Module) -> Result<Target, Failure> {
     let target = target(args.target.func.as_deref(), &args.target, module, &args.module.module, &[])
@@ -218,9 +227,14 @@ pub(super) fn says_state(args: &MapArgs) -> bool {
 }
 
 /// The pool of `map`, not started yet.
-pub(super) fn pool(args: &MapArgs, module: &Module, processes: usize) -> Result<PoolBuilder, BuildError> {
-    let mut builder =
-        Pool::builder(module).processes(processes).limits(limits(&args.limits)).policy(policy(&args.grants));
+pub(super) fn pool(
+    args: &MapArgs,
+    module: &Module,
+    processes: usize,
+    report: &Report,
+) -> Result<PoolBuilder, BuildError> {
+    let policy = granted(&args.grants, module, report);
+    let mut builder = Pool::builder(module).processes(processes).limits(limits(&args.limits)).policy(policy);
     builder = builder.start_method(match args.start_method {
         _ if args.worker.threads => StartMethod::Thread,
         Start::Forkserver => StartMethod::Forkserver,

@@ -30,7 +30,7 @@ use crate::context::{Early, Program};
 use crate::error::ModuleError;
 use crate::escape::OneLine;
 use crate::limits::CompileLimits;
-use crate::policy::{self, Policy};
+use crate::policy::{self, OwnPlaces, Policy};
 use crate::sandbox::Sandbox;
 
 const SANDBOX_OFF: &str =
@@ -317,6 +317,19 @@ impl Module {
 
     pub(crate) fn program(&self) -> &Program {
         &self.inner.program
+    }
+
+    /// What is wpool's own on this machine, as far as it is this module's: no guest may write there.
+    pub(crate) fn own_places(&self) -> OwnPlaces {
+        // The one that others use by default too, even if this module is not in it.
+        let chosen = match &self.inner.loader.cache {
+            CacheChoice::Dir(dir) => Some(dir.clone()),
+            CacheChoice::Default | CacheChoice::Off => None,
+        };
+        OwnPlaces {
+            caches: cache::default_dir().into_iter().chain(chosen).collect(),
+            programs: std::env::current_exe().into_iter().chain(self.inner.loader.program.clone()).collect(),
+        }
     }
 
     pub(crate) fn fork_servers(&self) -> &ForkServers {

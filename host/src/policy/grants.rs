@@ -5,11 +5,13 @@ use std::fs::File;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::places::Place;
 use super::{Clock, Dir, DirAccess, Net, Policy, Random, Variable};
 use crate::error::BuildError;
 
@@ -45,7 +47,6 @@ pub(crate) struct NetGrant {
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
-#[cfg(any(feature = "worker", feature = "cli", test))]
 impl Grants {
     /// All addresses that may be connected to.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
@@ -74,12 +75,66 @@ impl Grants {
 pub(crate) struct Granted {
     pub(crate) grants: Grants,
     dirs: Arc<[File]>,
+    /// Where they are, in the same order.
+    places: Arc<[Place]>,
+}
+
+/// What is wpool's own on this machine: a guest that wrote there would run in the next run's stead.
+#[derive(Debug, Default)]
+pub(crate) struct OwnPlaces {
+    pub(crate) caches: Vec<PathBuf>,
+    pub(crate) programs: Vec<PathBuf>,
 }
 
 impl Granted {
     /// The directories, in the order of [`Grants::dirs`].
     pub(crate) fn dirs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.dirs.iter().map(File::as_fd)
+    }
+
+    /// Whether the kernel can hold a process to any of it.
+    pub(super) fn check_kernel(&self, landlock: i32) -> Result<(), BuildError> {
+        let what = match (self.grants.dirs.first(), self.grants.addresses().next()) {
+            (_, _) if landlock > 0 => return Ok(()),
+            (Some(dir), _) => format!("the directory {:?}", dir.guest),
+            (None, Some(address)) => format!("a connection to {address}"),
+            (None, None) => return Ok(()),
+        };
+        let reason = "this kernel has no landlock, or it is not switched on, so that nothing would hold a worker to it \
+            (--sandbox off, Sandbox::Off go on without)";
+        Err(refused(what, reason))
+    }
+
+    /// Whether a guest could use it against wpool itself.
+    pub(super) fn check_places(&self, own: &OwnPlaces) -> Result<(), BuildError> {
+        for (dir, place) in self.grants.dirs.iter().zip(&*self.places) {
+            let what = || format!("the directory {:?} for writing", place.path());
+            match dir.access {
+                DirAccess::ReadOnly => {}
+                DirAccess::ReadWrite => {
+                    if let Some(cache) = own.caches.iter().find(|it| place.contains(it) || place.is_within(it)) {
+                        let of = format!("wpool's cache {} and its key would be a guest's to write", cache.display());
+                        return Err(refused(what(), format!("{of} (:ro, or a directory beside it)")));
+                    }
+                    if let Some(program) = own.programs.iter().find(|it| place.contains(it)) {
+                        let of = format!("the running program {} would be a guest's to write", program.display());
+                        return Err(refused(what(), format!("{of} (:ro, or a directory beside it)")));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is granted and may not be meant.
+    pub(super) fn warnings(&self, own: &OwnPlaces) -> Vec<String> {
+        let readable = self.grants.dirs.iter().zip(&*self.places).filter(|(dir, _)| dir.access == DirAccess::ReadOnly);
+        let warning = |(_, place): (&DirGrant, &Place)| {
+            let cache = own.caches.iter().find(|it| it.exists() && (place.contains(it) || place.is_within(it)))?;
+            let (dir, cache) = (place.path(), cache.display());
+            Some(format!("guests may read the key of wpool's cache {cache}, which is in the directory {dir:?}"))
+        };
+        readable.filter_map(warning).collect()
     }
 }
 
@@ -103,7 +158,7 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, BuildError> {
     {
         return Err(refused("a fixed clock", "guests know no time before 1970"));
     }
-    let (dirs, files) = open(&policy.dirs)?;
+    let (dirs, (files, places)): (_, (Vec<_>, Vec<_>)) = open(&policy.dirs)?;
     let grants = Grants {
         dirs,
         env: environment(&policy.env)?,
@@ -113,14 +168,15 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, BuildError> {
         deterministic: policy.deterministic,
         traps_unknown: policy.traps_unknown,
     };
-    Ok(Granted { grants, dirs: files.into() })
+    Ok(Granted { grants, dirs: files.into(), places: places.into() })
 }
 
 fn refused(what: impl Into<String>, reason: impl Into<String>) -> BuildError {
     BuildError::Policy { what: what.into(), reason: reason.into() }
 }
 
-fn open(dirs: &[Dir]) -> Result<(Vec<DirGrant>, Vec<File>), BuildError> {
+/// What workers are told of the directories, and what stays here: each one open, and where it is.
+fn open(dirs: &[Dir]) -> Result<(Vec<DirGrant>, (Vec<File>, Vec<Place>)), BuildError> {
     if dirs.len() > DIRS_MAX {
         return Err(refused(format!("{} directories", dirs.len()), format!("at most {DIRS_MAX} can be")));
     }
@@ -136,8 +192,9 @@ fn open(dirs: &[Dir]) -> Result<(Vec<DirGrant>, Vec<File>), BuildError> {
         let opened = File::options().read(true).custom_flags(libc::O_DIRECTORY).open(&dir.host);
         let file = opened.and_then(|file| Ok((file.metadata()?, file)));
         let (metadata, file) = file.map_err(|e| refused(&what, words(&e)))?;
+        let place = Place::of(&file).map_err(|reason| refused(&what, reason))?;
         let grant = DirGrant { guest: dir.guest.clone(), access: dir.access, file: (metadata.dev(), metadata.ino()) };
-        Ok((grant, file))
+        Ok((grant, (file, place)))
     };
     Ok(dirs.iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter().unzip())
 }
@@ -255,10 +312,22 @@ mod tests {
     }
 
     #[test]
+    fn f116_nothing_is_granted_that_no_landlock_would_hold() {
+        let check = |policy: Policy, landlock| policy.resolve().unwrap().check_kernel(landlock);
+        let dir = |access| Policy::sealed().dir("/etc", "/x", access);
+        for policy in [dir(DirAccess::ReadOnly), dir(DirAccess::ReadWrite), Policy::sealed().net("127.0.0.1:80")] {
+            let refused = check(policy.clone(), 0).unwrap_err().to_string();
+            assert!(refused.contains("no landlock") && refused.contains("--sandbox off"), "{refused}");
+            assert!(check(policy, 1).is_ok());
+        }
+        assert!(check(Policy::sealed().refuse_net().env("A", "1"), 0).is_ok());
+    }
+
+    #[test]
     fn two_policies_are_the_same_if_they_mean_the_same_directories() {
         let of = |host: &str, access| Policy::sealed().dir(host, "/x", access).resolve().unwrap();
-        assert_eq!(of("/", DirAccess::ReadOnly), of("/..", DirAccess::ReadOnly));
-        assert_ne!(of("/", DirAccess::ReadOnly), of("/etc", DirAccess::ReadOnly));
-        assert_ne!(of("/", DirAccess::ReadOnly), of("/", DirAccess::ReadWrite));
+        assert_eq!(of("/usr", DirAccess::ReadOnly), of("/usr/lib/..", DirAccess::ReadOnly));
+        assert_ne!(of("/usr", DirAccess::ReadOnly), of("/etc", DirAccess::ReadOnly));
+        assert_ne!(of("/usr", DirAccess::ReadOnly), of("/usr", DirAccess::ReadWrite));
     }
 }

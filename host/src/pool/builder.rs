@@ -735,7 +735,7 @@ impl PoolBuilder {
     pub fn build(mut self) -> Result<Pool, BuildError> {
         self.limits = self.limits.possible();
         check_module(self.module.info(), &self.limits, &self.policy)?;
-        let granted = self.policy.resolve()?;
+        let granted = self.policy.resolve_for(&self.module, self.start_method)?;
         self.module = self.module.compiled(self.policy.codegen(self.limits.codegen()))?;
         let info = self.module.info().clone();
         let asked = self.initializer.as_deref().or_else(|| (!self.initargs.is_empty()).then_some(INIT));

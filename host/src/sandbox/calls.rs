@@ -540,7 +540,7 @@ mod tests {
     }
 
     fn granted() -> [Grants; 4] {
-        let dir = |access| crate::Policy::sealed().dir("/", "/x", access);
+        let dir = |access| crate::Policy::sealed().dir("/etc", "/x", access);
         let policies = [
             crate::Policy::sealed(),
             dir(crate::DirAccess::ReadOnly),

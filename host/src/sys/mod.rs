@@ -36,12 +36,10 @@ pub(crate) use self::tick::{Ticker, is_hung_up, send_some};
 
 #[cfg(feature = "worker")]
 use std::io;
-#[cfg(any(feature = "worker", feature = "cli"))]
 use std::sync::OnceLock;
 
 /// The version of landlock that the kernel has: 0 if it has none, or if it is not switched on. Asked once, and before a list of system calls
 /// forbids it.
-#[cfg(any(feature = "worker", feature = "cli"))]
 pub(crate) fn landlock_version() -> i32 {
     const VERSION: libc::c_uint = 1;
     static FOUND: OnceLock<i32> = OnceLock::new();

@@ -87,6 +87,10 @@ impl Attempt {
         Attempt::WriteInherited,
     ];
 
+    /// Where [`Attempt::OpenWrite`] and [`Attempt::MakePipe`] make something.
+    #[doc(hidden)]
+    pub const DIR: &'static str = "/tmp/wpool-probe";
+
     /// The number of the descriptor that [`Attempt::WriteInherited`] writes to; a test leaves one open for its children.
     #[doc(hidden)]
     pub const INHERITED: i32 = 200;
@@ -109,7 +113,7 @@ impl Attempt {
                 }
                 Attempt::OpenWrite => {
                     let flags = libc::O_WRONLY | libc::O_CREAT;
-                    libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path(c"/tmp/wpool-probe"), flags, 0o600)
+                    libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path(c"/tmp/wpool-probe/file"), flags, 0o600)
                 }
                 Attempt::OpenByAnotherCall => {
                     let how = [0u64; 3];
@@ -207,7 +211,7 @@ impl Attempt {
                     libc::syscall(libc::SYS_utimensat, libc::AT_FDCWD, path(c"/tmp/wpool-probe-times"), none, 0)
                 }
                 Attempt::MakePipe => {
-                    libc::syscall(libc::SYS_mknodat, libc::AT_FDCWD, path(c"/tmp/wpool-probe-pipe"), libc::S_IFIFO, 0)
+                    libc::syscall(libc::SYS_mknodat, libc::AT_FDCWD, path(c"/tmp/wpool-probe/pipe"), libc::S_IFIFO, 0)
                 }
                 Attempt::Call(number, [a, b, c, d, e, f]) => libc::syscall(number, a, b, c, d, e, f),
                 Attempt::WriteInherited => libc::syscall(libc::SYS_write, Self::INHERITED, path(c"probe"), 5),
