@@ -173,6 +173,22 @@ fn a_directory_for_writing_is_written_to(method: StartMethod) {
     assert_eq!((ask(&pool, "m new"), ask(&pool, "r moved")), ("ok".to_owned(), "writtenmore".to_owned()));
     assert_eq!(ask(&pool, "f moved"), "ok");
     assert_eq!(fs::metadata(path("moved")).unwrap().modified().unwrap(), SystemTime::UNIX_EPOCH);
+    // By path, of the file itself and not of what a link leads to: files and directories have times, of a link they are not set.
+    for time in ["new", "made"] {
+        let modified = || fs::metadata(path(time)).map(|metadata| metadata.modified().unwrap());
+        fs::create_dir_all(path("made")).unwrap();
+        fs::write(path("new"), "").unwrap();
+        assert_ne!(modified().unwrap(), SystemTime::UNIX_EPOCH);
+        assert_eq!(ask(&pool, &format!("t {time}")), "ok", "{time}");
+        assert_eq!(modified().unwrap(), SystemTime::UNIX_EPOCH, "{time}");
+    }
+    fs::remove_file(path("new")).unwrap();
+    let elsewhere = || fs::metadata(dir.path().join("outside/secret")).unwrap().modified().unwrap();
+    let before = elsewhere();
+    let of_link = ask(&pool, "t relative");
+    assert!(of_link == "errno 32" || method == StartMethod::Thread, "{of_link}");
+    assert_eq!((ask(&pool, "t ../outside/secret"), ask(&pool, "t none")), (PERM.to_owned(), "errno 44".to_owned()));
+    assert_eq!(elsewhere(), before);
     assert_eq!((ask(&pool, "u made/file"), ask(&pool, "x made")), ("ok".to_owned(), "ok".to_owned()));
     assert!(!path("made").exists());
     // A file ends at the limit, and so does nothing else.
@@ -707,7 +723,7 @@ fn what_cannot_be_granted_is_a_wrong_usage() {
 /// `wpool map` with a cache and a program of its own.
 fn map_with_cache(cache: &Path, program: &Path, options: &[&str]) -> Output {
     let reach = guest_file("reach.wat");
-    let args = [&["map", "--quiet", "-j", "1"], options, &[&reach, "--items", "p "]].concat();
+    let args = [&["map", "-j", "1"], options, &[&reach, "--items", "p "]].concat();
     Command::new(program).args(args).env("WPOOL_CACHE_DIR", cache).output().unwrap()
 }
 

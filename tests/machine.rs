@@ -317,6 +317,21 @@ fn f117_without_grants_an_old_kernel_is_no_reason_for_a_warning_and_strict_runs(
     }
 }
 
+/// A pool that breaks before there is a task ends the run as any other does: whatever the input is waiting for.
+#[test]
+fn a_pool_that_breaks_before_the_first_record_says_why() {
+    let hello = prebuilt("hello");
+    let mut command = Command::new(support::example("old_kernel"));
+    let strict = ["--sandbox", "strict", "--net", "127.0.0.1:9"];
+    command.arg("landlock=3").arg(support::program()).args(["map", &hello]).args(strict);
+    prepare(&mut command);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let input = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    ends(&output, 3, "the sandbox is strict");
+}
+
 /// Where nothing would hold a worker to a grant, there is none, unless the sandbox is switched off.
 #[test]
 fn f116_without_landlock_nothing_is_granted() {

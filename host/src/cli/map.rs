@@ -545,6 +545,8 @@ impl Map<'_> {
             }
             Input::Read { .. } | Input::Reading => {}
         }
+        // It may have been before there was a task to tell of it.
+        self.broken = self.broken.take().or_else(|| tally.broken().cloned());
         if let Some(reason) = &self.broken {
             self.report.error(&format!("the pool is broken: {reason}"));
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use super::report::Report;
@@ -29,6 +29,7 @@ pub(super) struct Tally {
     halted: AtomicBool,
     /// The pool is coming to its end: the workers' deaths are no news.
     ending: AtomicBool,
+    broken: OnceLock<String>,
     /// A policy ends workers, too, if they do not let go of their tasks.
     halts_now: bool,
     /// Those whose processes live, of the used ones.
@@ -61,6 +62,11 @@ impl Tally {
     /// From now on workers end because we want it.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::SeqCst);
+    }
+
+    /// Why the pool could not go on, whether there was a task to tell of it or not.
+    pub(super) fn broken(&self) -> Option<&String> {
+        self.broken.get()
     }
 
     /// `, 2 retried, 1 timeout`: what is not there every time.
@@ -114,7 +120,10 @@ impl Tally {
                     self.end();
                 }
             }
-            PoolEvent::Broken { .. } => self.end(),
+            PoolEvent::Broken { reason } => {
+                self.broken.get_or_init(|| reason.clone());
+                self.end();
+            }
             PoolEvent::WorkerStarted { .. } | PoolEvent::WorkerReady { .. } | PoolEvent::WorkerProfiled { .. } => {}
         }
         false

@@ -74,10 +74,14 @@ impl Place {
         let below: Vec<Mount> = mounts.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect();
         let below: Vec<Mount> = below.into_iter().filter(|mount| mount.at.starts_with(&path)).collect();
         if let Some(mount) = below.iter().find(|mount| mount.special.is_some()) {
-            let (at, name) = (mount.at.display(), mount.special.unwrap_or_default());
-            return Err(format!(
-                "{at} below it is a file system of the kernel's own ({name}): grant directories beside it"
-            ));
+            let name = mount.special.unwrap_or_default();
+            return Err(match mount.at == path {
+                true => format!("it is a file system of the kernel's own ({name})"),
+                false => format!(
+                    "{} below it is a file system of the kernel's own ({name}): grant directories beside it",
+                    mount.at.display()
+                ),
+            });
         }
         // Where there is no devtmpfs, devices are files of another file system.
         let dev = Path::new("/dev");

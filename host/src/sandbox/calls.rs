@@ -30,7 +30,7 @@ enum When {
     Socket(&'static [u64], u64, &'static [u64]),
     /// The second argument and the third are one of these pairs: what setting of a socket.
     Setting(&'static [(c_int, c_int)]),
-    /// The argument is null; with anything else the call is refused.
+    /// The argument is null; with anything else the call is answered in the process itself (`sys/times.rs`).
     Null(u8),
     /// Never, but it is no reason to die.
     Refused,
@@ -308,7 +308,8 @@ const WRITE_CALLS: &[Call] = &[
         SYS_utimensat,
         RUNNERS,
         Null(1),
-        "the times of a file that is open: by path they would be those of any file, for landlock has no say about times",
+        "the times of a file that is open: by path they would be those of any file, for landlock has no say about times; so the \
+         process itself opens the file first, about which it has",
     ),
 ];
 
@@ -439,8 +440,11 @@ fn ranges(calls: &BTreeMap<i64, When>, arch: TargetArch) -> Result<Vec<Range>, s
         let rules = rules(*when)?;
         if is_refused {
             // By itself: other arguments may be allowed, other numbers are not.
-            let otherwise = if let Null(_) = when { SeccompAction::Allow } else { kill.clone() };
-            ranges.push((*number, program(BTreeMap::from([(*number, rules)]), otherwise, unknown.clone())?));
+            let (otherwise, matching) = match when {
+                Null(_) => (SeccompAction::Allow, SeccompAction::Trap),
+                _ => (kill.clone(), unknown.clone()),
+            };
+            ranges.push((*number, program(BTreeMap::from([(*number, rules)]), otherwise, matching)?));
             ranges.push((number + 1, nothing()?));
         } else {
             group.insert(*number, rules);
@@ -574,20 +578,24 @@ mod tests {
         }
     }
 
-    /// The same in two filters without a search: the refusals, and the list. Of their answers the kernel takes the hardest.
-    fn two_filters(calls: &BTreeMap<i64, When>, arch: TargetArch) -> [BpfProgram; 2] {
-        let (mut refused, mut listed) = (BTreeMap::new(), BTreeMap::new());
+    /// The same in three filters without a search: the refusals, what the process itself answers, and the list. Of their answers the kernel takes the
+    /// hardest.
+    fn three_filters(calls: &BTreeMap<i64, When>, arch: TargetArch) -> [BpfProgram; 3] {
+        let (mut refused, mut answered, mut listed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (number, when) in calls {
             let rules = rules(*when).unwrap();
-            if let Refused | Null(_) = when {
-                refused.insert(*number, rules.clone());
+            match when {
+                Refused => drop(refused.insert(*number, rules.clone())),
+                Null(_) => drop(answered.insert(*number, rules.clone())),
+                _ => {}
             }
             listed.insert(*number, if let Null(_) = when { vec![] } else { rules });
         }
         let unknown = SeccompAction::Errno(ENOSYS.unsigned_abs());
         let refusals = SeccompFilter::new(refused, SeccompAction::Allow, unknown, arch).unwrap();
+        let answers = SeccompFilter::new(answered, SeccompAction::Allow, SeccompAction::Trap, arch).unwrap();
         let list = SeccompFilter::new(listed, SeccompAction::KillProcess, SeccompAction::Allow, arch).unwrap();
-        [refusals, list].map(|filter| filter.try_into().unwrap())
+        [refusals, answers, list].map(|filter| filter.try_into().unwrap())
     }
 
     #[test]
@@ -604,6 +612,8 @@ mod tests {
             [u64::MAX; 6],
             [2, 1, 6, 0, 0, 0],
             [0, 0x5421, 0, 0, 0, 0],
+            [0, 1030, 3, 2, 0, 0],
+            [15, 1, 4, 0x22, 0, 0],
             [u64::MAX << 32; 6],
         ];
         let mut seen = BTreeMap::new();
@@ -612,18 +622,74 @@ mod tests {
             .flat_map(|(grants, landlock)| [Worker, Zygote, Compiler].map(|role| (grants.clone(), landlock, role)));
         for (grants, landlock, role) in cases {
             let calls = calls(role, &grants, landlock);
-            let (program, two) = (program(&calls).unwrap(), two_filters(&calls, arch));
+            let (program, three) = (program(&calls).unwrap(), three_filters(&calls, arch));
             for (number, args) in numbers.iter().flat_map(|number| args.map(|args| (*number, args))) {
                 let said = verdict(&program, number, args, ours);
-                let [refusal, listed] = two.each_ref().map(|filter| verdict(filter, number, args, ours));
-                let hardest = if listed == KILL { KILL } else { refusal.min(listed) };
+                let [refusal, answer, listed] = three.each_ref().map(|filter| verdict(filter, number, args, ours));
+                let hardest = if listed == KILL { KILL } else { refusal.min(answer).min(listed) };
                 assert_eq!(said, hardest, "{role:?} {number} {args:?}");
                 *seen.entry(said).or_insert(0) += 1;
                 assert_eq!(verdict(&program, number, args, 0x4000_0003), KILL, "of another kind of program");
             }
             assert!(program.len() < 2000, "{} steps", program.len());
         }
-        assert!(seen.contains_key(&KILL) && seen.contains_key(&ALLOW) && seen.len() == 3, "{seen:x?}");
+        assert!(seen.contains_key(&KILL) && seen.contains_key(&ALLOW) && seen.len() == 4, "{seen:x?}");
+    }
+
+    /// Whether a process with all grants may make this call. What the kernel does not read of an `int` decides nothing, neither way.
+    #[test]
+    fn f115_arguments_decide_and_what_is_beside_them_does_not() {
+        let dir = crate::Policy::sealed().dir("/etc", "/x", crate::DirAccess::ReadWrite).net("127.0.0.1:80");
+        let grants = dir.resolve().unwrap().grants;
+        let ours = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
+        let mut may = BTreeMap::new();
+        for role in [Worker, Zygote, Compiler] {
+            may.insert(format!("{role:?}"), program(&calls(role, &grants, WHOLE)).unwrap());
+        }
+        let high = 7 << 32;
+        let bits = |n: c_int| u64::from(n.cast_unsigned());
+        let map = |protection: c_int, flags: c_int| [0, 4096, bits(protection), bits(flags), u64::MAX, 0];
+        let (data, anonymous) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+        for (number, args, allowed_in) in [
+            (SYS_fcntl, [0, bits(F_GETFL), 0, 0, 0, 0], "WZC"),
+            (SYS_fcntl, [0, bits(F_GETFL) | high, 0, 0, 0, 0], "WZC"),
+            (SYS_fcntl, [0, bits(F_SETFL), bits(O_NONBLOCK), 0, 0, 0], "WZC"),
+            (SYS_fcntl, [0, bits(F_SETFL), bits(O_NONBLOCK | O_ASYNC), 0, 0, 0], ""),
+            (SYS_fcntl, [0, bits(F_SETOWN) | high, 1, 0, 0, 0], ""),
+            (SYS_mmap, map(data, anonymous | MAP_NORESERVE | MAP_FIXED), "WZC"),
+            (SYS_mmap, map(PROT_NONE, anonymous | MAP_STACK), "WZC"),
+            (SYS_mmap, map(data, MAP_SHARED), "Z"),
+            (SYS_mmap, map(data, MAP_SHARED | MAP_ANONYMOUS), ""),
+            (SYS_mmap, map(PROT_READ | PROT_EXEC, anonymous), "C"),
+            (SYS_mmap, map(data | PROT_EXEC, anonymous), ""),
+            (SYS_mmap, map(data, anonymous | MAP_GROWSDOWN), ""),
+            (SYS_mmap, [0, 4096, bits(data), bits(anonymous) | high, 0, 0], ""),
+            (SYS_futex, [0, bits(FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME), 0, 0, 0, 0], "WZC"),
+            (SYS_futex, [0, bits(FUTEX_CMP_REQUEUE | FUTEX_PRIVATE_FLAG), 0, 0, 0, 0], ""),
+            (SYS_madvise, [0, 4096, bits(MADV_DONTNEED) | high, 0, 0, 0], "WZC"),
+            (SYS_madvise, [0, 4096, bits(MADV_MERGEABLE), 0, 0, 0], ""),
+            (SYS_sendto, [0, 0, 0, bits(MSG_NOSIGNAL | MSG_DONTWAIT) | high, 0, 0], "WZC"),
+            (SYS_sendto, [0, 0, 0, bits(MSG_NOSIGNAL | MSG_OOB), 0, 0], ""),
+            (SYS_sendto, [0, 0, 0, bits(MSG_NOSIGNAL), 1, 0], ""),
+            (SYS_recvmsg, [0, 0, bits(MSG_CMSG_CLOEXEC), 0, 0, 0], "WZC"),
+            (SYS_recvfrom, [0, 0, 0, bits(MSG_PEEK), 0, 0], ""),
+            (SYS_ioctl, [0, FIONBIO, 0, 0, 0, 0], "WZ"),
+            (SYS_ioctl, [0, TIOCSTI, 0, 0, 0, 0], ""),
+            (SYS_prctl, [bits(PR_SET_NAME), 0, 0, 0, 0, 0], "ZC"),
+            (SYS_prctl, [bits(PR_SET_PDEATHSIG), bits(SIGKILL), 0, 0, 0, 0], "Z"),
+            (SYS_prctl, [bits(PR_SET_PDEATHSIG), 0, 0, 0, 0, 0], ""),
+            (SYS_prctl, [bits(PR_SET_DUMPABLE), 1, 0, 0, 0, 0], ""),
+            (SYS_seccomp, [1, SECCOMP_FILTER_FLAG_TSYNC, 0, 0, 0, 0], "Z"),
+            (SYS_seccomp, [1, SECCOMP_FILTER_FLAG_NEW_LISTENER, 0, 0, 0, 0], ""),
+            (SYS_tgkill, [1, 1, bits(SIGKILL), 0, 0, 0], ""),
+            (SYS_setpgid, [0, 0, 0, 0, 0, 0], "Z"),
+            (SYS_setpgid, [0, 5, 0, 0, 0, 0], ""),
+        ] {
+            for (role, program) in &may {
+                let said = verdict(program, u32::try_from(number).unwrap(), args, ours) == 0x7fff_0000;
+                assert_eq!(said, allowed_in.contains(&role[..1]), "{role}: {number} {args:x?}");
+            }
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod signals;
 mod socket;
 #[cfg(feature = "worker")]
 mod tick;
+#[cfg(feature = "worker")]
+mod times;
 
 pub(crate) use self::exit::at_exit;
 #[cfg(feature = "worker")]
@@ -33,6 +35,8 @@ pub(crate) use self::signals::{die_of_interrupts, reset_signals};
 pub(crate) use self::socket::{Received, recv_bytes, recv_onto};
 #[cfg(feature = "worker")]
 pub(crate) use self::tick::{Ticker, is_hung_up, send_some};
+#[cfg(feature = "worker")]
+pub(crate) use self::times::answer_for_times;
 
 #[cfg(feature = "worker")]
 use std::io;

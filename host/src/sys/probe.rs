@@ -91,6 +91,10 @@ impl Attempt {
     #[doc(hidden)]
     pub const DIR: &'static str = "/tmp/wpool-probe";
 
+    /// The file whose times [`Attempt::TimesOfAnyFile`] sets.
+    #[doc(hidden)]
+    pub const ANOTHER_FILE: &'static str = "/tmp/wpool-probe-times";
+
     /// The number of the descriptor that [`Attempt::WriteInherited`] writes to; a test leaves one open for its children.
     #[doc(hidden)]
     pub const INHERITED: i32 = 200;
@@ -208,7 +212,8 @@ impl Attempt {
                 Attempt::TcpListen => send_by(libc::SOCK_STREAM, 0, Way::Listen),
                 Attempt::SocketProgram => send_by(libc::SOCK_STREAM, 0, Way::Program),
                 Attempt::TimesOfAnyFile => {
-                    libc::syscall(libc::SYS_utimensat, libc::AT_FDCWD, path(c"/tmp/wpool-probe-times"), none, 0)
+                    let file = path(c"/tmp/wpool-probe-times");
+                    libc::syscall(libc::SYS_utimensat, libc::AT_FDCWD, file, none, libc::AT_SYMLINK_NOFOLLOW)
                 }
                 Attempt::MakePipe => {
                     libc::syscall(libc::SYS_mknodat, libc::AT_FDCWD, path(c"/tmp/wpool-probe/pipe"), libc::S_IFIFO, 0)

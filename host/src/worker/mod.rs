@@ -174,6 +174,7 @@ fn load(setup: &Setup, artefact: OwnedFd, dirs: Vec<OwnedFd>, confinement: &mut 
     confinement.limit(worker_limits(setup));
     if setup.writes_files() {
         sys::outlive_large_files().map_err(|e| format!("cannot set what a signal does: {e}"))?;
+        sys::answer_for_times().map_err(|e| format!("cannot set what a signal does: {e}"))?;
     }
     confinement.isolate();
     let open: Vec<_> = dirs.iter().map(AsFd::as_fd).collect();
