@@ -625,7 +625,7 @@ pub(super) struct MapArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Workers")]
     pub(super) start_timeout: Option<Duration>,
 
-    /// A function that each worker calls once before its first task
+    /// A function that each worker calls once before its first task; with --fresh, in the instance of each task
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = "What to run")]
     pub(super) init: Option<String>,
 
@@ -647,6 +647,9 @@ pub(super) struct MapArgs {
     pub(super) reuse: bool,
 
     /// The time that a guest's `shutdown` may take when a worker ends; 0 for no limit [default: 5s]
+    ///
+    /// It is called in the instance that a worker keeps (--reuse, --init), when the worker ends in good order. The instance of
+    /// a single task is dropped without, and so is all that a signal, a time limit or --halt now ends.
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Workers")]
     pub(super) shutdown_timeout: Option<Duration>,
 

@@ -559,6 +559,8 @@ impl PoolBuilder {
 
     /// How long a worker that is to end may take for its guest's `shutdown`, beside the time limit of tasks; then it is killed. Default 5 s.
     ///
+    /// `shutdown` is called in an instance that a worker keeps ([`Isolation::Reuse`]); those of single tasks are dropped without.
+    ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
