@@ -3,13 +3,14 @@
 
 mod support;
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{example, loader, repo, temp_dir, time_bound, time_bound_of};
-use wpool::{Module, ModuleLoader, Pool, Process, StartMethod};
+use wpool::{Limits, Module, ModuleLoader, Pool, PoolEvent, Process, Ret, StartMethod, Target, Type, Value};
 
 /// These tests count what this program has: one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -31,6 +32,24 @@ impl Hostile {
         std::fs::write(dir.path().join("real"), support::program().to_str().unwrap()).unwrap();
         std::fs::write(dir.path().join("role"), role).unwrap();
         Hostile { _dir: dir, program }
+    }
+
+    /// The first worker only.
+    fn first(deed: &str) -> Hostile {
+        let hostile = Hostile::new("worker", deed);
+        std::fs::remove_file(hostile.program.with_file_name("role")).unwrap();
+        hostile
+    }
+
+    /// Runs a process, and gives what was said of its end.
+    fn process(&self) -> (i32, String) {
+        let mut limits = Limits::default();
+        limits.time = Some(Duration::from_millis(500));
+        let process = Process::builder(&self.upper()).target("run").input("x").limits(limits);
+        let mut process = process.start_method(StartMethod::Spawn).build().unwrap();
+        process.start().unwrap();
+        let status = process.join_timeout(Duration::from_secs(20)).unwrap().expect("it has an end");
+        (status.exitcode, format!("{:?}", status.reason))
     }
 
     fn loader(&self) -> ModuleLoader {
@@ -106,7 +125,8 @@ fn f111_a_zygote_that_floods_or_says_what_it_is_not_asked_is_ended_in_bounded_me
     let before = support::memory_peak_kib(std::process::id());
     for (deed, said) in [
         ("ready-for-ever", "protocol error: the zygote said what it was not asked"),
-        ("answers-unasked", "protocol error: the zygote said what it was not asked"),
+        // Or named a process that it has not forked, had it been asked by then.
+        ("answers-unasked", "protocol error: the zygote "),
         ("endless-frame", "protocol error: a frame of 184549376 bytes, more than are allowed"),
         ("refuses-for-ever", "the module cannot be loaded: no no no"),
     ] {
@@ -220,4 +240,126 @@ fn f111_a_thousand_workers_start() {
     assert!(pool.map(&upper, ["a"; 5000]).unwrap().iter().all(|value| value == "A"));
     pool.close();
     assert_eq!(pool.join_timeout(Duration::from_secs(60)), Ok(true));
+}
+
+#[test]
+fn f112_what_a_worker_says_of_its_batches_and_its_time_must_be_possible() {
+    let (_alone, _bound) = (alone(), time_bound());
+    for (deed, said) in [
+        ("batch-done-unasked", "the end of a batch that the worker does not hold"),
+        ("batch-done-twice", "the end of a batch that the worker does not hold"),
+        ("took-for-ever", "a task that took longer than its worker has lived"),
+        ("used-all-memory", "a task that used more than it may"),
+        ("used-fuel", "a task that used more than it may"),
+    ] {
+        let hostile = Hostile::first(deed);
+        let reasons = Arc::new(Mutex::new(Vec::new()));
+        let told = reasons.clone();
+        let builder = Pool::builder(&hostile.upper()).processes(2).start_method(StartMethod::Spawn);
+        let pool = builder.on_event(move |event| {
+            if let PoolEvent::WorkerExited { reason, .. } = event {
+                told.lock().unwrap().push(reason.clone());
+            }
+        });
+        let pool = pool.build().unwrap();
+        let upper = pool.func::<String, String>("run").unwrap();
+        let values = pool.map(&upper, (0..100).map(|n| format!("n{n}"))).unwrap();
+        let forged = values.iter().enumerate().filter(|(n, value)| **value != format!("N{n}")).count();
+        assert!(forged <= 1, "{deed}: {forged} forged results");
+        pool.close();
+        assert_eq!(pool.join_timeout(Duration::from_secs(20)), Ok(true), "{deed}");
+        let reasons = reasons.lock().unwrap();
+        assert!(reasons.iter().any(|reason| *reason == format!("protocol error: {said}")), "{deed}: {reasons:?}");
+    }
+    for deed in ["batch-done-unasked", "took-for-ever", "used-all-memory", "used-fuel", "cancels-for-ever"] {
+        let (exitcode, told) = Hostile::new("worker", deed).process();
+        assert_eq!(exitcode, -9, "{deed}");
+        assert!(told.contains("protocol error"), "{deed}: {told}");
+    }
+}
+
+#[test]
+fn f112_a_worker_that_answers_at_once_holds_no_more_than_its_share() {
+    let (_alone, _bound) = (alone(), time_bound());
+    const TASKS: usize = 20_000;
+    let hostile = Hostile::first("answers-at-once");
+    let longest = Arc::new(Mutex::new(0));
+    let seen = longest.clone();
+    let builder = Pool::builder(&hostile.upper()).processes(4).start_method(StartMethod::Spawn);
+    let pool = builder.on_event(move |event| {
+        if let PoolEvent::TasksStarted { tasks, .. } = event {
+            let mut longest = seen.lock().unwrap();
+            *longest = (*longest).max(tasks.end - tasks.start);
+        }
+    });
+    let pool = pool.build().unwrap();
+    let upper = pool.func::<String, String>("run").unwrap();
+    let values = pool.map(&upper, (0..TASKS).map(|n| format!("n{n}"))).unwrap();
+    for (n, value) in values.iter().enumerate() {
+        assert!(*value == format!("N{n}") || value == "forged", "{value}");
+    }
+    // A sixteenth of what is left, and no more than 1,024.
+    assert!(*longest.lock().unwrap() <= 1024);
+    pool.close();
+    assert_eq!(pool.join_timeout(Duration::from_secs(20)), Ok(true));
+}
+
+/// What to choose where records distrust each other: no worker sees two of them.
+#[test]
+fn f112_with_a_process_for_each_task_a_worker_in_an_attackers_hands_has_one() {
+    let (_alone, _bound) = (alone(), time_bound());
+    let hostile = Hostile::first("answers-at-once");
+    let pool = Pool::builder(&hostile.upper()).processes(4).start_method(StartMethod::Spawn);
+    let pool = pool.max_tasks_per_child(NonZeroU64::MIN).build().unwrap();
+    let upper = pool.func::<String, String>("run").unwrap();
+    let values = pool.map(&upper, (0..50).map(|n| format!("n{n}"))).unwrap();
+    assert_eq!(values.iter().filter(|value| *value == "forged").count(), 1);
+
+    // By the default start method each is a fork of its own.
+    let pool =
+        Pool::builder(&support::guest("upper")).processes(2).max_tasks_per_child(NonZeroU64::MIN).build().unwrap();
+    let (mut inputs, mut outcomes) = pool.stream(&Target::default(), true).unwrap();
+    inputs.push_all([&b"a"[..]; 200].into_iter()).unwrap();
+    drop(inputs);
+    let mut workers = std::collections::BTreeSet::new();
+    while outcomes.take_into(&mut |outcome| workers.extend([outcome.worker()])) {}
+    assert_eq!(workers.len(), 200);
+}
+
+#[test]
+fn f113_values_are_counted_before_they_are_built() {
+    let (_alone, _bound) = (alone(), time_bound());
+    let field = |n| (format!("field-{n}"), Type::Option(Box::new(Type::U8)));
+    let records = Type::List(Box::new(Type::Record((0..1000).map(field).collect())));
+    let before = support::memory_peak_kib(std::process::id());
+    // What a worker would have to send for 13 million values.
+    let text = format!("[{}]", vec!["{:}"; 13_000].join(", "));
+    assert_eq!(Value::decode(text.as_bytes(), Some(&records)), None);
+    let bytes = vec![b'x'; 48 << 20];
+    assert_eq!(Value::decode(&bytes, Some(&Type::List(Box::new(Type::U8)))), None);
+    assert_eq!(Vec::<u8>::decode(&bytes, Some(&Type::List(Box::new(Type::U8)))), Some(bytes));
+    let lists = Type::List(Box::new(Type::List(Box::new(Type::U8))));
+    let text = format!("[{}[]]", "[],".repeat(16 << 20));
+    assert_eq!(Value::decode(text.as_bytes(), Some(&lists)), None);
+    drop(text);
+    let peak = support::memory_peak_kib(std::process::id());
+    assert!(peak < before + (320 << 10), "{before} KiB before, {peak} after");
+    let Some(Value::List(few)) = Value::decode(b"[{:}, {field-7: some(1)}]", Some(&records)) else {
+        panic!("it is one")
+    };
+    assert_eq!(few.len(), 2);
+}
+
+#[test]
+fn f113_a_failed_start_is_judged_as_a_failed_task() {
+    let (_alone, _bound) = (alone(), time_bound());
+    for deed in ["init-failed-oddly", "init-failed-at-length"] {
+        let odd = deed == "init-failed-oddly";
+        let (_, told) = Hostile::new("worker", deed).process();
+        assert_eq!(told.contains("protocol error: a failure that is not a worker's to tell"), odd, "{deed}");
+        assert!(told.len() < 100_000, "{deed}: {} bytes", told.len());
+        let error = broken(&Hostile::new("worker", deed), StartMethod::Spawn);
+        assert_eq!(error.contains("protocol error: a failure that is not a worker's to tell"), odd, "{error}");
+        assert!(error.len() < 10_000, "{deed}: {} bytes", error.len());
+    }
 }

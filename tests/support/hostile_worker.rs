@@ -80,11 +80,24 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         say(&frame(RETURNED, b"forged"));
         return;
     }
+    if deed == "init-failed-oddly" {
+        say(&frame(CONTROL, br#"{"InitFailed":{"failure":{"Broken":{"reason":"because I say so"}}}}"#));
+        return;
+    }
+    if deed == "init-failed-at-length" {
+        let message = "x".repeat(900_000);
+        let failure = format!(r#"{{"InitFailed":{{"failure":{{"Failed":{{"message":"{message}"}}}}}}}}"#);
+        say(&frame(CONTROL, failure.as_bytes()));
+        return;
+    }
     say(&frame(CONTROL, b"\"Ready\""));
+    if deed == "answers-at-once" {
+        return answer_at_once(socket);
+    }
     if deed == "never-reads" {
         return;
     }
-    wait_for_batch(socket);
+    let _batch = wait_for_batch(socket);
     let mut say = |bytes: &[u8]| socket.write_all(bytes).is_ok();
     match deed {
         "too-long" => drop(say(&[0xff, 0xff, 0xff, 0xff, RETURNED])),
@@ -109,6 +122,18 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "placed-oddly" => drop(say(&frame(PLACED, b"x"))),
         "control-of-nothing" => drop(say(&frame(CONTROL, b""))),
         "short-time" => drop(say(&frame(TOOK, b"x"))),
+        "batch-done-unasked" => drop(say(&frame(BATCH_DONE, &[0; 16]))),
+        "batch-done-twice" => {
+            say(&[frame(RETURNED, b"FIRST"), frame(BATCH_DONE, &[0; 16]), frame(BATCH_DONE, &[0; 16])].concat());
+        }
+        "took-for-ever" => drop(say(&frame(TOOK, &u64::MAX.to_le_bytes()))),
+        "used-all-memory" => drop(say(&frame(USED, &u64::MAX.to_le_bytes()))),
+        "used-fuel" => drop(say(&frame(USED, &[0; 16]))),
+        "cancels-for-ever" => {
+            while say(&frame(FAILED, b"\"Cancelled\"")) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
         "short-batch-done" => drop(say(&frame(BATCH_DONE, b"x"))),
         "init-failed-late" => drop(say(&frame(CONTROL, br#"{"InitFailed":{"failure":"Cancelled"}}"#))),
         "forked" => drop(say(&frame(CONTROL, br#"{"Forked":{"pid":1}}"#))),
@@ -240,19 +265,37 @@ fn send_with_descriptors(socket: &std::fs::File) -> bool {
     matches!(sent, Ok(_) | Err(rustix::io::Errno::TOOMANYREFS))
 }
 
-/// Reads up to the first batch.
-fn wait_for_batch(socket: &mut std::fs::File) {
+/// Forges the results of each batch without a look at it, and says that it took no time.
+fn answer_at_once(socket: &mut std::fs::File) {
+    loop {
+        let mut records = &wait_for_batch(socket)[8..];
+        let mut answer = Vec::new();
+        while let Some((len, rest)) = records.split_first_chunk() {
+            // Small records, as they are.
+            records = &rest[usize::try_from(u32::from_le_bytes(*len)).expect("short records")..];
+            answer.extend(frame(RETURNED, b"forged"));
+        }
+        answer.extend(frame(BATCH_DONE, &[0; 16]));
+        if socket.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads up to the next batch, and gives that.
+fn wait_for_batch(socket: &mut std::fs::File) -> Vec<u8> {
     let mut read = |len: usize| {
         let mut bytes = vec![0; len];
-        socket.read_exact(&mut bytes).expect("the coordinator speaks");
+        // A coordinator that is gone needs no answer.
+        socket.read_exact(&mut bytes).unwrap_or_else(|_| std::process::exit(0));
         bytes
     };
     loop {
         let head = read(5);
         let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-        let _payload = read(usize::try_from(len).expect("short payloads"));
+        let payload = read(usize::try_from(len).expect("short payloads"));
         if head[4] == BATCH {
-            return;
+            return payload;
         }
     }
 }

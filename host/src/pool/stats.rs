@@ -57,6 +57,8 @@ struct Live {
     since: Instant,
     /// Since when it has held tasks without a pause.
     holding: Option<Instant>,
+    /// What it has said of its batches so far.
+    busy: Duration,
 }
 
 impl Ledger {
@@ -66,7 +68,7 @@ impl Ledger {
 
     pub(super) fn ready(&mut self, worker: WorkerId) {
         self.workers += 1;
-        self.live.insert(worker, Live { since: Instant::now(), holding: None });
+        self.live.insert(worker, Live { since: Instant::now(), holding: None, busy: Duration::ZERO });
     }
 
     pub(super) fn holds(&mut self, worker: WorkerId) {
@@ -75,10 +77,11 @@ impl Ledger {
         }
     }
 
-    /// A worker says what a batch has cost. It may lie, but not about more time than has passed.
+    /// A worker says what a batch has cost. It may lie, but not about more time than has passed, in all.
     pub(super) fn batch_done(&mut self, worker: WorkerId, busy: Duration, instances: Duration, holds_more: bool) {
         let Some(live) = self.live.get_mut(&worker) else { return };
-        let busy = busy.min(live.since.elapsed());
+        let busy = busy.min(live.since.elapsed().saturating_sub(live.busy));
+        live.busy += busy;
         self.busy += busy;
         self.instances += instances.min(busy);
         if !holds_more {

@@ -23,7 +23,7 @@ use crate::profiling::PROFILE_LEN_MAX;
 use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
-use crate::protocol::message::{self, Batch, Call, Failure, FromWorker, Identity, Setup, ToWorker};
+use crate::protocol::message::{self, Batch, Call, Failure, FromWorker, Identity, Setup, ToWorker, Used};
 use crate::sandbox::Sandbox;
 
 /// Bytes of a process's output that are kept when nobody takes them as they come.
@@ -125,6 +125,10 @@ fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Inst
         kill_at: ready_by,
         signal_at: None,
         outcome: None,
+        has_answered: false,
+        is_through: false,
+        gave_up: false,
+        since: Instant::now(),
         timed_out: false,
         reason: None,
         is_profiled,
@@ -299,6 +303,13 @@ struct Listener<'s> {
     /// When it gets `SIGINT`.
     signal_at: Option<Instant>,
     outcome: Option<Result<(), TaskError>>,
+    /// It has said what became of its task; and that it is through with it.
+    has_answered: bool,
+    is_through: bool,
+    /// It has said that it cannot do it, and why.
+    gave_up: bool,
+    /// It was there then.
+    since: Instant,
     /// It was killed because its task, or its `shutdown`, took too long.
     timed_out: bool,
     /// Why it did not run, if neither the guest nor a signal is to blame.
@@ -346,6 +357,11 @@ impl Listener<'_> {
                     let _last_words = self.hear(&mut connection);
                     return;
                 }
+                // That there is no use in it was said before.
+                Woken::Late if self.gave_up => {
+                    self.running.child.kill();
+                    return;
+                }
                 Woken::Late if self.kill_at.is_some_and(|at| at <= clock::now()) => {
                     self.timed_out = self.ready;
                     self.reason = (!self.ready).then(|| format!("it was not ready after {:?}", self.start_timeout));
@@ -358,6 +374,13 @@ impl Listener<'_> {
                 }
             }
         }
+    }
+
+    /// It has said that it cannot do it: it has nothing left to do but to end.
+    fn give_up(&mut self) {
+        self.gave_up = true;
+        let until = clock::now() + LAST_BREATH;
+        self.kill_at = Some(self.kill_at.map_or(until, |at| at.min(until)));
     }
 
     /// It may be its attacker's by now: nothing more that it says counts.
@@ -465,7 +488,15 @@ impl Listener<'_> {
                 Kind::Stderr => pass(frame.payload, &mut self.sinks.stderr, || self.shared.lock(), |s| &mut s.stderr),
                 // Nothing of it was placed where large results may lie.
                 Kind::Placed => return Err(Violation::Unexpected("a result where none may be").into()),
-                Kind::Took | Kind::Used | Kind::BatchDone => {}
+                Kind::Took => drop(message::read_took(frame.payload, self.since.elapsed())?),
+                Kind::Used => drop(Used::read_within(frame.payload, self.limits)?),
+                Kind::BatchDone if self.has_answered && !self.is_through => {
+                    message::read_batch_done(frame.payload)?;
+                    self.is_through = true;
+                }
+                Kind::BatchDone => {
+                    return Err(Violation::Unexpected("the end of a batch that the worker does not hold").into());
+                }
                 // Behind the outcome, of which one that was told to end has none.
                 Kind::Profile if self.is_profiled && self.ready => {
                     let mut state = self.shared.lock();
@@ -483,13 +514,20 @@ impl Listener<'_> {
                         let grace = clock::now().checked_add(self.limits.grace);
                         self.signal_at = grace.filter(|_| self.interrupted);
                     }
-                    FromWorker::Refused { reason } => self.reason = Some(shortened(&reason)),
+                    FromWorker::Refused { reason } => {
+                        self.reason = Some(shortened(&reason));
+                        self.give_up();
+                    }
                     FromWorker::Unconfined { missing } if !self.ready => {
                         self.reason = self.sandbox.judge(missing).err()
                     }
                     FromWorker::WantsInput => self.ask()?,
-                    FromWorker::InitFailed { failure } if !self.ready => {
+                    FromWorker::InitFailed { failure } if !self.ready && self.outcome.is_none() => {
+                        if !failure.is_of_a_task() {
+                            return Err(Violation::Unexpected("a failure that is not a worker's to tell").into());
+                        }
                         self.outcome = Some(Err(failure.shortened().into()));
+                        self.give_up();
                     }
                     FromWorker::Ready
                     | FromWorker::InitFailed { .. }
@@ -509,9 +547,12 @@ impl Listener<'_> {
     }
 
     /// There is one outcome, after the start.
-    fn expect_outcome(&self) -> Result<(), Violation> {
-        match self.ready && self.outcome.is_none() {
-            true => Ok(()),
+    fn expect_outcome(&mut self) -> Result<(), Violation> {
+        match self.ready && self.outcome.is_none() && !self.has_answered {
+            true => {
+                self.has_answered = true;
+                Ok(())
+            }
             false => Err(Violation::Unexpected("a result for a task that the worker does not hold")),
         }
     }

@@ -319,6 +319,19 @@ impl Used {
         });
     }
 
+    /// Reads a [`Kind::Used`] frame's payload, of a task with these limits.
+    pub(crate) fn read_within(payload: &[u8], limits: &Limits) -> Result<Used, Violation> {
+        let used = Used::read(payload)?;
+        let has_fuel = match (used.fuel, limits.fuel) {
+            (Some(used), Some(most)) => used <= most,
+            (used, most) => used.is_some() == most.is_some(),
+        };
+        match used.memory <= limits.memory && has_fuel {
+            true => Ok(used),
+            false => Err(Violation::Unexpected("a task that used more than it may")),
+        }
+    }
+
     /// Reads a [`Kind::Used`] frame's payload.
     pub(crate) fn read(payload: &[u8]) -> Result<Used, Violation> {
         let read = payload.split_first_chunk().and_then(|(memory, rest)| {
@@ -480,6 +493,16 @@ pub(crate) fn read_control<'f, M: Deserialize<'f>>(frame: Frame<'f>) -> Result<M
 pub(crate) fn write_took(out: &mut Vec<u8>, took: Duration) {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     frame::write(out, Kind::Took, |out| out.extend_from_slice(&micros.to_le_bytes()));
+}
+
+/// Reads a [`Kind::Took`] frame's payload: how long a task has taken, which nobody believes who has not seen as much time pass.
+pub(crate) fn read_took(payload: &[u8], passed: Duration) -> Result<Duration, Violation> {
+    let micros = payload.try_into().map_err(|_| Violation::Malformed("a duration that is not 8 bytes".to_owned()))?;
+    let took = Duration::from_micros(u64::from_le_bytes(micros));
+    match took <= passed {
+        true => Ok(took),
+        false => Err(Violation::Unexpected("a task that took longer than its worker has lived")),
+    }
 }
 
 /// Appends a [`Kind::Placed`] frame: a result of `len` bytes is at `offset` of the arena's part for results.

@@ -2,6 +2,7 @@
 //!
 //! Bytes and strings travel as they are; everything else by way of [`Value`] and its WAVE text.
 
+use super::bound::{VALUES_MAX, is_within};
 use super::{FuncType, Type, Value, parse_wave, to_wave};
 
 /// A Rust type that can be passed to a guest as a value of a matching component type.
@@ -401,7 +402,8 @@ pub trait Ret: Sized {
     /// Whether the result of a successful call can be turned into this type. `None`: the function has no result.
     fn fits(result: Option<&Type>) -> bool;
 
-    /// Decodes a result: the bytes themselves for `list<u8>` and `string`, else WAVE.
+    /// Decodes a result: the bytes themselves for `list<u8>` and `string`, else WAVE. A result of more than four million parts is `None` too, unless
+    /// it is bytes or a string: what is built of each takes about a hundred bytes.
     fn decode(bytes: &[u8], result: Option<&Type>) -> Option<Self>;
 }
 
@@ -426,11 +428,13 @@ impl<T: FromValue> Ret for T {
             return T::from_raw(bytes).or_else(|| {
                 T::from_value(match ty {
                     Type::String => Value::String(String::from_utf8(bytes.to_vec()).ok()?),
+                    _ if bytes.len() > VALUES_MAX => return None,
                     _ => bytes_value(bytes, ty)?,
                 })
             });
         }
-        T::from_value(parse_wave(std::str::from_utf8(bytes).ok()?, ty).ok()?)
+        let text = std::str::from_utf8(bytes).ok()?;
+        is_within(text, ty, VALUES_MAX).then(|| T::from_value(parse_wave(text, ty).ok()?))?
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Value`] is what Python's pickle is to multiprocessing, without its danger: decoding one runs nothing. Between processes a
 //! value travels as WAVE text (the component model's own notation), except bytes and strings, which travel as they are.
 
+mod bound;
 mod convert;
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
 mod json;

@@ -102,7 +102,7 @@ impl Type {
 
 impl Type {
     /// The types that it is directly made of.
-    fn parts(&self) -> Vec<&Type> {
+    pub(super) fn parts(&self) -> Vec<&Type> {
         match self {
             Type::List(t) | Type::FixedList(t, _) | Type::Option(t) => vec![t],
             Type::Record(fields) => fields.iter().map(|(_, t)| t).collect(),

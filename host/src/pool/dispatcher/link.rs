@@ -64,6 +64,8 @@ pub(super) struct Link {
     pub(super) is_retiring: bool,
     /// When its memory was looked at last.
     weighed: Instant,
+    /// It was asked for then. (Of a clock that goes on while this program is stopped: workers may not know of that.)
+    since: Instant,
     pub(super) pulse: Pulse,
     /// Why we ended it, if we did.
     pub(super) fault: Option<String>,
@@ -149,6 +151,7 @@ impl Link {
             plans: Vec::new(),
             is_retiring: false,
             weighed: Instant::now(),
+            since: Instant::now(),
             pulse: Pulse::default(),
             fault: None,
             profile: Vec::new(),
@@ -479,13 +482,8 @@ impl Dispatcher {
                 }
                 Ok(())
             }
-            Kind::Took if frame.payload.len() != 8 => {
-                Err(Violation::Malformed("a duration that is not 8 bytes".to_owned()))
-            }
             Kind::Stdout | Kind::Stderr | Kind::Took | Kind::Used => {
-                if frame.kind == Kind::Used {
-                    Used::read(frame.payload)?;
-                }
+                self.judge_figures(worker, frame)?;
                 results.attached += 1;
                 match results.attached > ATTACHMENTS_MAX {
                     true => Err(Violation::Unexpected("more output than a task has streams")),
@@ -496,6 +494,9 @@ impl Dispatcher {
                 let (busy, instances) = message::read_batch_done(frame.payload)?;
                 self.pass_on(worker, &bytes[..at], results);
                 results.from = end;
+                if !self.schedule.is_through(worker) {
+                    return Err(Violation::Unexpected("the end of a batch that the worker does not hold"));
+                }
                 if let Some(link) = self.links.get_mut(&worker) {
                     link.halves.batch_done(&link.page);
                 }
@@ -519,6 +520,16 @@ impl Dispatcher {
                 self.hear_profile(worker, frame.payload)
             }
             Kind::Batch | Kind::Input => Err(Violation::Unexpected("a worker sent a batch")),
+        }
+    }
+
+    /// What a worker says about a task's time and use must be possible.
+    fn judge_figures(&self, worker: WorkerId, frame: Frame<'_>) -> Result<(), Violation> {
+        let passed = self.links.get(&worker).map_or(Duration::ZERO, |link| link.since.elapsed());
+        match frame.kind {
+            Kind::Took => message::read_took(frame.payload, passed).map(drop),
+            Kind::Used => Used::read_within(frame.payload, &self.spec.limits).map(drop),
+            _ => Ok(()),
         }
     }
 
@@ -567,6 +578,9 @@ impl Dispatcher {
             }
             FromWorker::InitFailed { failure } => {
                 self.set_stage(worker, Stage::Greeted, Stage::Greeted)?;
+                if !failure.is_of_a_task() {
+                    return Err(Violation::Unexpected("a failure that is not a worker's to tell"));
+                }
                 let error = TaskError::from(failure.shortened());
                 self.on(Event::Broke { reason: format!("the initializer failed: {error}") });
                 Ok(())

@@ -1,9 +1,9 @@
 //! A job as the schedule sees it: which of its tasks are queued, and what is known about them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{BATCH_BYTES, BATCH_GROWTH, BATCH_TIME};
+use super::{BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME, WorkerId};
 use crate::pool::policy::{Halt, HaltOn, HaltWhen};
 
 /// Consecutive tasks of a job at the same attempt.
@@ -49,8 +49,10 @@ pub(super) struct Job {
     pub(super) waits_for: Option<u64>,
     /// How many of the queued tasks may be handed out, as the schedule has counted them.
     pub(super) counted: u64,
-    /// The measured time of a task; `None` before the first batch.
-    pub(super) cost: Option<Duration>,
+    /// The measured time of a task, by each worker that has told of a batch; and their mean, which outlives them.
+    costs: BTreeMap<WorkerId, Duration>,
+    sum: Duration,
+    cost: Option<Duration>,
     pub(super) last_len: u64,
 }
 
@@ -71,6 +73,8 @@ impl Job {
             is_full: false,
             waits_for: None,
             counted: 0,
+            costs: BTreeMap::new(),
+            sum: Duration::ZERO,
             cost: None,
             last_len: 1,
         }
@@ -186,6 +190,29 @@ impl Job {
         Some(taken)
     }
 
+    /// A batch of this worker has cost so much for each task.
+    pub(super) fn note_cost(&mut self, worker: WorkerId, cost: Duration) {
+        // The mean of the old and the new: follows a change within a few batches, and one outlier does not rule.
+        let cost = self.forget_costs(worker).map_or(cost, |old| (old + cost) / 2);
+        self.costs.insert(worker, cost);
+        self.sum += cost;
+        let workers = u32::try_from(self.costs.len()).unwrap_or(u32::MAX);
+        self.cost = Some(self.sum / workers);
+    }
+
+    /// What this worker has told counts no more.
+    pub(super) fn forget_costs(&mut self, worker: WorkerId) -> Option<Duration> {
+        let cost = self.costs.remove(&worker)?;
+        self.sum -= cost;
+        Some(cost)
+    }
+
+    /// What a task costs; `None` before the first batch. Each worker counts once, so that one that answers at once does not make the batches
+    /// as long as it likes.
+    pub(super) fn cost(&self) -> Option<Duration> {
+        self.cost
+    }
+
     /// How many tasks go into the next batch.
     pub(super) fn batch_len(&self, processes: u64) -> u64 {
         let Some(cost) = self.cost else { return 1 };
@@ -193,7 +220,7 @@ impl Job {
         let mean_bytes = self.bytes / self.submitted.max(1);
         let by_bytes = BATCH_BYTES / mean_bytes.max(1);
         let share = self.queued.div_ceil(4 * processes.max(1));
-        by_time.min(by_bytes).min(self.last_len * BATCH_GROWTH).min(share).max(1)
+        by_time.min(by_bytes).min(self.last_len * BATCH_GROWTH).min(share).clamp(1, BATCH_LEN_MAX)
     }
 
     /// Whether the policy says that enough is done, and how to stop.

@@ -31,6 +31,10 @@ const BATCH_TIME: Duration = Duration::from_micros(400);
 const BATCH_GROWTH: u64 = 4;
 /// Records of more than this together do not travel in one batch.
 const BATCH_BYTES: u64 = 256 << 10;
+/// Nor do more than so many, however quick their tasks are said to be.
+const BATCH_LEN_MAX: u64 = 1 << 10;
+/// Handing a batch over and hearing of its end takes so many times as long as the batch at the most: a worker that says it took less is not believed.
+const HAND_OVER_MAX: u32 = 16;
 /// A second batch waits at a busy worker only if the first one is expected to take no longer than this.
 const PREFETCH_TIME: Duration = Duration::from_millis(2);
 /// Workers that may die without a task begun, and no task done in between, before the pool gives up.
@@ -129,7 +133,7 @@ pub(crate) enum Event {
         worker: WorkerId,
         retriable: bool,
     },
-    /// The worker is through with a batch after this time.
+    /// The worker is through with a batch, after this time by its own word.
     BatchDone {
         worker: WorkerId,
         busy: Duration,
@@ -331,8 +335,10 @@ struct Worker {
     frozen: Option<Duration>,
     /// Results of it wait for room: for how long, it cannot help.
     paused: bool,
-    /// Sizes of the batches under way, oldest first.
-    batches: VecDeque<(JobId, u64)>,
+    /// The batches under way, oldest first.
+    batches: VecDeque<SentBatch>,
+    /// When it was through with the one before.
+    through_since: Duration,
     /// So many of the tasks that it was sent, from its first on, nobody wants; since when it has known, while it holds some of them.
     dropped: u64,
     dropping_since: Option<Duration>,
@@ -343,6 +349,14 @@ struct Worker {
     killed: bool,
     /// It was killed for no fault of its own or its task's: its death is charged to nobody and proves nothing.
     innocent: bool,
+}
+
+/// A batch that a worker has been sent and has not told the end of.
+#[derive(Debug, Clone, Copy)]
+struct SentBatch {
+    job: JobId,
+    count: u64,
+    at: Duration,
 }
 
 impl Worker {
@@ -434,7 +448,7 @@ impl Schedule {
             Event::Ready { worker } => self.ready(now, worker),
             Event::Returned { worker, count, failed } => self.answered(now, worker, count, failed, actions),
             Event::Failed { worker, retriable } => self.failed(now, worker, retriable, actions),
-            Event::BatchDone { worker, busy } => self.batch_done(worker, busy),
+            Event::BatchDone { worker, busy } => self.batch_done(now, worker, busy),
             Event::Progress { worker, started } => self.progress(now, worker, started),
             Event::NotStarted { workers, reason } => self.not_started(now, &workers, reason, actions),
             Event::Oversized { worker } => self.oversized(worker),
@@ -471,6 +485,14 @@ impl Schedule {
     /// How many tasks the worker has not answered yet. A worker that answers more is lying.
     pub(crate) fn unanswered(&self, worker: WorkerId) -> u64 {
         self.workers.get(&worker).map_or(0, |w| w.sent - w.answered)
+    }
+
+    /// Whether the worker holds a batch all of whose tasks it has answered. One that tells of the end of another is lying.
+    pub(crate) fn is_through(&self, worker: WorkerId) -> bool {
+        self.workers.get(&worker).is_some_and(|w| {
+            let unanswered_behind = w.batches.iter().skip(1).map(|batch| batch.count).sum::<u64>();
+            !w.batches.is_empty() && w.sent - w.answered <= unanswered_behind
+        })
     }
 
     /// How many of the worker's next answers may be that it has dropped the task.

@@ -42,6 +42,9 @@ impl Schedule {
     pub(super) fn gone(&mut self, now: Duration, id: WorkerId, death: Death, actions: &mut Vec<Action>) {
         let Death { started, retriable, exitcode, reason } = death;
         let Some(mut worker) = self.workers.remove(&id) else { return };
+        for job in self.jobs.values_mut() {
+            job.forget_costs(id);
+        }
         let unanswered = worker.sent - worker.answered;
         let charged = match worker.timed_out {
             _ if worker.innocent => 0,
@@ -274,6 +277,7 @@ impl Worker {
             frozen: None,
             paused: false,
             batches: Default::default(),
+            through_since: now,
             dropped: 0,
             dropping_since: None,
             leaving: None,

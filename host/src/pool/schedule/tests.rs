@@ -891,6 +891,7 @@ impl Pool {
     /// The worker returns everything that it holds; the length of the batch that it gets then.
     fn batch_after(&mut self, busy: Duration) -> u64 {
         let count = self.schedule.unanswered(1);
+        self.now += busy;
         let mut actions = self.on(returned(1, count));
         actions.extend(self.on(Event::BatchDone { worker: 1, busy }));
         actions.iter().filter_map(|a| if let Action::Send { count, .. } = a { Some(*count) } else { None }).sum()
@@ -947,11 +948,91 @@ fn batches_grow_with_fast_tasks_and_stay_single_with_slow_ones() {
 }
 
 #[test]
+fn f112_a_worker_that_says_it_took_no_time_gets_no_more_than_its_batches_have_taken() {
+    // By itself it decides alone, within what was seen.
+    for (took, most) in [(Duration::from_millis(5), 2), (Duration::from_secs(3600), 1)] {
+        let mut pool = Pool::new(ONE);
+        pool.submit(100_000);
+        pool.on(Event::Ready { worker: 1 });
+        for _ in 0..20 {
+            pool.now += took;
+            let held = pool.schedule.unanswered(1);
+            assert!(held <= most, "{held} tasks for one that needs {took:?} for each batch");
+            pool.on(returned(1, held));
+            pool.on(Event::BatchDone { worker: 1, busy: Duration::ZERO });
+        }
+    }
+    // One that answers at once has as many at a time as all others, and no more than that.
+    let mut pool = Pool::new(Config { processes: 4, ..ONE });
+    pool.submit(1_000_000);
+    for worker in 1..=4 {
+        pool.on(Event::Ready { worker });
+    }
+    let mut most = 0;
+    for _ in 0..50 {
+        for worker in 2..=4 {
+            pool.now += Duration::from_micros(1);
+            let held = pool.schedule.unanswered(1);
+            most = most.max(held);
+            pool.on(returned(1, held));
+            pool.on(Event::BatchDone { worker: 1, busy: Duration::ZERO });
+            let held = pool.schedule.unanswered(worker);
+            pool.now += Duration::from_micros(10 * held);
+            pool.on(returned(worker, held));
+            while pool.schedule.is_through(worker) {
+                pool.on(Event::BatchDone { worker, busy: Duration::from_micros(10 * held) });
+            }
+        }
+    }
+    // 400 microseconds' work of the others is 40 tasks, two batches of which may be under way.
+    assert!(most <= 120, "{most} tasks at a time");
+}
+
+#[test]
+fn f112_the_time_that_a_worker_says_its_batch_took_is_at_most_what_has_passed() {
+    let mut pool = Pool::new(Config { processes: 2, ..ONE });
+    pool.submit(100_000);
+    pool.on(Event::Ready { worker: 1 });
+    for _ in 0..10 {
+        let held = pool.schedule.unanswered(1);
+        pool.now += Duration::from_micros(held);
+        pool.on(returned(1, held));
+        while pool.schedule.is_through(1) {
+            pool.on(Event::BatchDone { worker: 1, busy: Duration::MAX });
+        }
+    }
+    assert!(pool.schedule.unanswered(1) > 100, "{}", pool.schedule.unanswered(1));
+}
+
+#[test]
+fn f112_a_batch_ends_once_and_after_its_last_answer() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(100);
+    assert!(!pool.schedule.is_through(1), "there is no such worker");
+    pool.on(Event::Ready { worker: 1 });
+    assert!(!pool.schedule.is_through(1));
+    pool.on(returned(1, 1));
+    assert!(pool.schedule.is_through(1));
+    pool.on(Event::BatchDone { worker: 1, busy: Duration::from_micros(1) });
+    // It holds two batches by now.
+    let held = pool.schedule.unanswered(1);
+    assert!(held > 1 && !pool.schedule.is_through(1));
+    let first = pool.schedule.workers[&1].batches[0].count;
+    pool.on(returned(1, first - 1));
+    assert!(!pool.schedule.is_through(1));
+    pool.on(returned(1, 1));
+    assert!(pool.schedule.is_through(1));
+    pool.on(Event::BatchDone { worker: 1, busy: Duration::from_micros(1) });
+    assert!(!pool.schedule.is_through(1));
+}
+
+#[test]
 fn a_second_batch_waits_at_a_worker_only_if_the_first_is_short() {
     for (busy, held) in [(Duration::from_micros(100), 2), (Duration::from_millis(10), 1)] {
         let mut pool = Pool::new(ONE);
         pool.submit(1000);
         pool.on(Event::Ready { worker: 1 });
+        pool.now += busy;
         pool.on(returned(1, 1));
         pool.on(Event::BatchDone { worker: 1, busy });
         assert_eq!(pool.schedule.workers[&1].held.len(), held, "{busy:?}");
@@ -1003,8 +1084,9 @@ fn a_quick_task_says_nothing_about_a_worker_that_has_been_at_its_own_for_long() 
     let mut pool = Pool::new(Config { processes: 2, ..ONE });
     pool.submit(9);
     pool.on(Event::Ready { worker: 1 });
-    pool.on(Event::Ready { worker: 2 });
     pool.now = Duration::from_millis(100);
+    pool.on(Event::Ready { worker: 2 });
+    pool.now += Duration::from_micros(50);
     pool.on(returned(2, 1));
     pool.on(Event::BatchDone { worker: 2, busy: Duration::from_micros(1) });
     assert_eq!(pool.schedule.workers[&1].held.len(), 1, "what waits behind the slow one could be run elsewhere");
@@ -1152,7 +1234,7 @@ fn a_task_begun_while_its_worker_was_being_killed_for_another_is_not_charged() {
         pool.batch_after(Duration::from_micros(1));
     }
     let answered = pool.schedule.workers[&1].answered;
-    pool.now = Duration::from_secs(1);
+    pool.now += Duration::from_secs(1);
     assert_eq!(pool.on(Event::Tick)[0], Action::Kill { worker: 1 });
     // It came through at the last moment, and the next one began.
     pool.on(returned(1, 1));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Job, JobId, PREFETCH_TIME, PoolState, Schedule, Span, TAKE_BACK_TIME, Verdict, Wanted, Worker, WorkerId,
+    Action, HAND_OVER_MAX, Job, JobId, PREFETCH_TIME, PoolState, Schedule, SentBatch, Span, TAKE_BACK_TIME, Verdict,
+    Wanted, Worker, WorkerId,
 };
 use crate::pool::policy::HaltWhen;
 
@@ -282,13 +283,18 @@ impl Schedule {
         }
     }
 
-    /// What a batch has cost tells how long the next one should be.
-    pub(super) fn batch_done(&mut self, id: WorkerId, busy: Duration) {
-        let Some((job, count)) = self.workers.get_mut(&id).and_then(|w| w.batches.pop_front()) else { return };
-        let Some(job) = self.jobs.get_mut(&job) else { return };
-        let cost = busy / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-        // The mean of the old and the new: follows a change within a few batches, and one outlier does not rule.
-        job.cost = Some(job.cost.map_or(cost, |old| (old + cost) / 2));
+    /// What a batch has cost tells how long the next one should be. The time is what was seen from here; of that the worker may say how much was not its
+    /// own, within bounds.
+    pub(super) fn batch_done(&mut self, now: Duration, id: WorkerId, busy: Duration) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(SentBatch { job, count, at }) = worker.batches.pop_front() else { return };
+        // It could not begin before it was through with the one before; but that end may have been heard of late.
+        let least = now.saturating_sub(at.max(worker.through_since)) / HAND_OVER_MAX;
+        let busy = busy.clamp(least, now.saturating_sub(at));
+        worker.through_since = now;
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.note_cost(id, busy / u32::try_from(count.max(1)).unwrap_or(u32::MAX));
+        }
     }
 
     /// Hands out queued tasks: first to workers that hold nothing, then one batch ahead to those that will soon be through.
@@ -319,7 +325,7 @@ impl Schedule {
         if now.saturating_sub(worker.running_since) > PREFETCH_TIME {
             return false;
         }
-        let cost = self.jobs.get(job).and_then(|job| job.cost);
+        let cost = self.jobs.get(job).and_then(Job::cost);
         cost.is_some_and(|cost| cost.saturating_mul(u32::try_from(span.count).unwrap_or(u32::MAX)) <= PREFETCH_TIME)
     }
 
@@ -387,9 +393,9 @@ impl Schedule {
                 worker.held.pop_back();
             }
             // A batch of which it has begun nothing it will not tell to be done.
-            if let Some((_, size)) = worker.batches.back_mut() {
-                *size = size.saturating_sub(count);
-                if *size == 0 {
+            if let Some(batch) = worker.batches.back_mut() {
+                batch.count = batch.count.saturating_sub(count);
+                if batch.count == 0 {
                     worker.batches.pop_back();
                 }
             }
@@ -437,7 +443,7 @@ impl Schedule {
         }
         worker.sent += span.count;
         worker.held.push_back((job_id, span));
-        worker.batches.push_back((job_id, span.count));
+        worker.batches.push_back(SentBatch { job: job_id, count: span.count, at: now });
         let Span { first, count, attempt, .. } = span;
         actions.push(Action::Send { worker: id, job: job_id, first, count, attempt });
     }
