@@ -800,17 +800,30 @@ fn f66_a_full_disk_is_an_error_with_its_own_code() {
 
 #[test]
 fn f67_f68_closed_descriptors_change_nothing() {
-    let prebuilt = prebuilt("failing");
-    let call = ["map", &prebuilt, "--items", "good", "panic"];
+    let failing = prebuilt("failing");
+    let call = ["map", &failing, "--items", "good", "panic"];
     let output = run(by_shell("exec \"$0\" \"$@\" 2>&-", &call));
     assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b"good\n"[..]));
     let output = run(by_shell("exec \"$0\" \"$@\" 2>/dev/full", &call));
     assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b"good\n"[..]));
     let output = run(by_shell("exec \"$0\" \"$@\" <&-", &call));
     ends(&output, 1, "1 ok, 1 failed");
-    let output = run(by_shell("exec \"$0\" \"$@\" >&-", &call));
-    ends(&output, 1, "1 ok, 1 failed");
-    ends(&run(by_shell("exec \"$0\" \"$@\" <&- >&- 2>&-", &call)), 1, "");
+}
+
+#[test]
+fn f124_a_closed_stdout_is_an_error() {
+    // The result would be lost, and the code would say that all is well.
+    let upper = prebuilt("upper");
+    for call in
+        [&["map", &upper, "--items", "a"][..], &["call", &upper, "run(\"a\")"], &["inspect", &upper], &["--version"]]
+    {
+        ends(&run(by_shell("exec \"$0\" \"$@\" >&-", call)), 4, "wpool: cannot write output: it is closed\n");
+        ends(&run(by_shell("exec \"$0\" \"$@\" <&- >&- 2>&-", call)), 4, "");
+        // Opened for both, as many starters have it for what they do not want.
+        ends(&run(by_shell("exec \"$0\" \"$@\" 1<>/dev/null", call)), 0, "");
+    }
+    let output = run(by_shell("exec \"$0\" \"$@\" >&-", &["run", "--func", "run", "--arg", "a", &upper]));
+    ends(&output, 125, "wpool: cannot write output: it is closed\n");
 }
 
 /// ProcessPoolExecutor, loky and pebble are still there ten seconds after a Ctrl-C in long tasks.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::command::*;
-use support::{cpu_ticks, wait_until, workers_of};
+use support::{cpu_ticks, repo, wait_until, workers_of};
 
 /// A number that a process is described by in `/proc`: `VmHWM` in KiB, `rchar` in bytes.
 fn proc_number(pid: u32, file: &str, name: &str) -> u64 {
@@ -317,4 +317,30 @@ fn f80_a_slow_first_task_holds_the_reading_up() {
     let (status, stderr) = running.end();
     assert_eq!(status.signal(), Some(libc::SIGINT));
     assert!(stderr.contains("interrupted: ") && results.lines().count() <= 2000, "{stderr}");
+}
+
+#[test]
+fn f124_input_that_does_not_block_is_waited_for() {
+    let (upper, p1) = (prebuilt("upper"), path_text(&repo("guest/examples/wat/upper-p1.wat")));
+    for call in [&["map", &upper][..], &["run", &p1, "--input", "-"]] {
+        let (theirs, ours) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        rustix::io::ioctl_fionbio(&theirs, true).unwrap();
+        let mut command = wpool(call.iter().copied());
+        command.stdin(theirs);
+        let running = Running::start(command);
+        let pid = running.child.id();
+        // It has nothing to read, and sleeps.
+        let tasks = |pid| std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let place = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("wchan")).unwrap_or_default();
+        let until = Instant::now() + Duration::from_secs(2);
+        // On a machine that does not tell, less is tested.
+        while Instant::now() < until
+            && !tasks(pid).map(place).any(|place| place.starts_with("poll_sch") || place.ends_with("pipe_read"))
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        File::from(ours).write_all(b"abc\n").unwrap();
+        let (status, stderr) = running.end();
+        assert!(status.success(), "{call:?}: {stderr}");
+    }
 }

@@ -288,3 +288,67 @@ fn f53_a_worker_is_the_first_to_go_when_memory_runs_out() {
     }
     assert!(score("self") < 1000);
 }
+
+/// The program as process 1 of a namespace, as in a container. `None`: this machine does not let us.
+fn as_process_1(args: &[&str]) -> Option<Command> {
+    // An ordinary user has to be root of a namespace of his own first.
+    let ways = ["unshare -pf --mount-proc --kill-child", "unshare -Urpf --mount-proc --kill-child"];
+    let works = |way: &&str| run(by_shell(&format!("exec {way} true"), &[])).status.success();
+    let Some(way) = ways.into_iter().find(works) else {
+        eprintln!("no namespace of processes can be made here: nothing is tested");
+        return None;
+    };
+    Some(by_shell(&format!("exec {way} \"$0\" \"$@\""), args))
+}
+
+#[test]
+fn f119_process_1_ends_with_the_code_of_the_signal() {
+    let (hello, failing) = (prebuilt("hello"), prebuilt("failing"));
+    let map = ["map", &hello, "-j", "2", "--items", "first:0", "second:60000"];
+    let spinning = ["run", "--func", "run", "--arg", "loop", &failing];
+    let Some(plain) = as_process_1(&["map", &hello, "--items", "a:0"]) else { return };
+    ends(&run(plain), 0, "1 task: 1 ok");
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
+        let mut running = Running::start(as_process_1(&map).unwrap());
+        assert!(running.line().starts_with("hello first"));
+        kill(process_1_of(running.child.id()), signal);
+        let (status, stderr) = running.end();
+        assert_eq!(status.code(), Some(code), "{stderr}");
+    }
+    let running = Running::start(as_process_1(&spinning).unwrap());
+    let first = process_1_of(running.child.id());
+    wait_until("it runs", LONG, || children(first).iter().any(|pid| support::comm(*pid).starts_with("Process-")));
+    kill(first, Signal::TERM);
+    let (status, stderr) = running.end();
+    assert_eq!(status.code(), Some(143), "{stderr}");
+    // Its reader has left: it would die of that.
+    let mut running =
+        Running::start(as_process_1(&["map", &hello, "-j", "1", "--items", "first:0", "second:300"]).unwrap());
+    assert!(running.line().starts_with("hello first"));
+    let (status, stderr) = running.leave();
+    assert_eq!(status.code(), Some(141), "{stderr}");
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    children.flat_map(|pids| pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+/// The only child of `unshare`.
+fn process_1_of(unshare: u32) -> u32 {
+    wait_until("there is a process 1", LONG, || children(unshare).len() == 1);
+    children(unshare)[0]
+}
+
+#[test]
+fn f124_signals_that_the_starter_has_blocked_end_the_run_all_the_same() {
+    let hello = prebuilt("hello");
+    let call = ["map", &hello, "-j", "2", "--items", "first:0", "second:60000"];
+    let command = by_shell("exec env --block-signal \"$0\" \"$@\"", &call);
+    let mut running = Running::start(command);
+    assert!(running.line().starts_with("hello first"));
+    running.signal(Signal::TERM);
+    let (status, stderr) = running.end();
+    assert_eq!(status.signal(), Some(libc::SIGTERM), "{stderr}");
+}

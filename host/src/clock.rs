@@ -4,11 +4,53 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::Timespec;
+
 /// How long this process has been stopped in its life, in nanoseconds. In a worker process a signal handler counts.
 static STOPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Since when it is stopped; for the threads that go on before the count is right.
 static SINCE: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Until when pauses have been counted: all threads find the same one.
+static COUNTED: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// A wait that ends so much too late is no matter of a busy machine: this process could not run. The freezer of a container, or the end
+/// of its share of processor time, sends no signal.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest wait at a time for somebody with a deadline, who would take a pause within it for time that has passed.
+const NAP: Duration = Duration::from_millis(100);
+
+/// The longest wait of all: so long it takes until a thread sees that its descriptors have been closed under it.
+const DOZE: Duration = Duration::from_secs(1);
+
+/// Waits by `wait` for at most `left`, or a part of that. A pause of this program meanwhile is counted as such.
+pub(crate) fn nap<R>(left: Option<Duration>, wait: impl FnOnce(&Timespec) -> R) -> R {
+    let most = left.map_or(DOZE, |left| left.min(NAP));
+    let due = Instant::now() + most;
+    let waited = wait(&Timespec::try_from(most).expect("less than a second fits"));
+    let now = Instant::now();
+    if now.saturating_duration_since(due) > PAUSE {
+        count(due, now);
+    }
+    waited
+}
+
+/// Counts a time in which this program could not run. One in which it was stopped is counted when it goes on.
+fn count(from: Instant, to: Instant) {
+    let is_stopped = since().is_some();
+    let mut counted = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let from = counted.map_or(from, |counted| counted.max(from));
+    if !is_stopped && from < to {
+        STOPPED.fetch_add(nanos(to - from), Ordering::Relaxed);
+        *counted = Some(to);
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// The present time, less what this program has spent stopped.
 pub(crate) fn now() -> Instant {
@@ -31,9 +73,9 @@ pub(crate) fn stop() {
 
 /// The clock goes on.
 pub(crate) fn go_on() {
-    let mut since = since();
-    if let Some(stopped) = since.take() {
-        STOPPED.fetch_add(u64::try_from(stopped.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    let stopped = since().take();
+    if let Some(stopped) = stopped {
+        count(stopped, Instant::now());
     }
 }
 
@@ -44,6 +86,22 @@ fn since() -> MutexGuard<'static, Option<Instant>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f126_a_pause_is_counted_once_however_many_threads_find_it() {
+        let behind = || Instant::now() - now();
+        let before = behind();
+        // Two threads with a deadline, both of which could not run for a second.
+        let (due, late) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        count(due, late);
+        count(due + Duration::from_millis(50), late);
+        let counted = behind() - before;
+        assert!(counted >= Duration::from_secs(1) && counted < Duration::from_millis(1500), "{counted:?}");
+        // A wait that is over in time is none.
+        let before = STOPPED.load(Ordering::Relaxed);
+        nap(Some(Duration::ZERO), |_| ());
+        assert_eq!(STOPPED.load(Ordering::Relaxed), before);
+    }
 
     #[test]
     fn f64_the_clock_stands_still_while_it_is_stopped() {

@@ -117,6 +117,15 @@ pub enum StartError {
         "call wpool::init() first thing in main(), so that this program can be its own worker, or point to an installed `wpool` with ModuleLoader::program"
     )]
     InitNotCalled,
+    /// [`init`](crate::init) was called when this program had threads already: what it starts as its worker would be in the same state.
+    #[error("{}", crate::context::INIT_TOO_LATE)]
+    InitTooLate,
+    /// Where this program runs, no worker can.
+    #[error("{reason}")]
+    Place {
+        /// What forbids it.
+        reason: String,
+    },
     /// This program was built without the engine.
     #[error(
         "this program was built without the `worker` feature of wpool and cannot be its own worker: point to an installed `wpool` with ModuleLoader::program"
@@ -136,10 +145,17 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// [`Process::start`](crate::Process::start) was called in a forked child of the program that made the process.
+    #[error("{}", IN_FORK)]
+    InFork,
     /// [`Process::start`](crate::Process::start) was called twice.
     #[error("the process has already been started")]
     AlreadyStarted,
 }
+
+/// What a pool, a process or their results say in a child that this program has forked.
+pub(crate) const IN_FORK: &str =
+    "it is used in a forked child of the program that made it, and belongs to that: make one here";
 
 /// Which limit of the system an error comes from, for the end of a message.
 pub(crate) fn limit_behind(error: &io::Error) -> &'static str {

@@ -25,7 +25,7 @@ use crate::policy::{Granted, Policy};
 use crate::pool::own_initializer;
 use crate::profiling::ProfilingStrategy;
 use crate::protocol::message::{Call, Input};
-use crate::sys::StatusPage;
+use crate::sys::{self, StatusPage};
 use crate::target::{Target, check_module, resolve};
 use crate::value::{FuncType, Ret};
 
@@ -62,6 +62,9 @@ pub enum ExitReason {
     Signaled(i32),
     /// The process ended without a word.
     Exited(i32),
+    /// The process ended without a word, and how is unknown: another part of this program has taken its exit status, by a `wait` for any
+    /// child or by ignoring `SIGCHLD`. The `exitcode` beside this is [`ExitStatus::UNKNOWN`].
+    Unknown,
 }
 
 /// How a process ended: CPython's `exitcode`, and why.
@@ -86,7 +89,22 @@ pub struct ExitStatus {
     pub reason: ExitReason,
 }
 
-/// The process was not started yet.
+impl ExitStatus {
+    /// The `exitcode` where it is not known, which no process has: see [`ExitReason::Unknown`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut process = process("hello", "bob:0")?;
+    /// process.start()?;
+    /// assert_ne!(process.join()?.exitcode, wpool::ExitStatus::UNKNOWN);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const UNKNOWN: i32 = i32::MIN;
+}
+
+/// The process was not started yet; or this is a forked child of the program that started it, and has nothing but a copy of the handle.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -97,7 +115,7 @@ pub struct ExitStatus {
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the process has not been started")]
+#[error("the process has not been started by this program")]
 pub struct NotStarted;
 
 /// The process has been started, and cannot be changed any more.
@@ -468,7 +486,7 @@ impl ProcessBuilder {
                 profile: Vec::new(),
             }),
             changed: Condvar::new(),
-            home: std::process::id(),
+            home: sys::home(),
         };
         Ok(Process {
             pending: Some(Box::new(Pending {
@@ -577,13 +595,27 @@ struct Running {
     interrupt: OwnedFd,
     /// It has been told to end.
     terminated: AtomicBool,
+    /// We may not send it signals: its supervisor is to close its connection.
+    hang_up: AtomicBool,
 }
 
 impl Running {
     /// A process that was just executed ignores the signal if this program does. Once it has said hello, it is told again.
     fn terminate(&self) {
         self.terminated.store(true, Ordering::SeqCst);
-        self.child.signal(Signal::TERM);
+        self.signal(Signal::TERM);
+    }
+
+    fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends a signal that ends it. Where that is not allowed any more, its supervisor ends it in another way.
+    fn signal(&self, signal: Signal) {
+        if !self.child.signal(signal) {
+            self.hang_up.store(true, Ordering::SeqCst);
+            let _count = rustix::io::write(&self.interrupt, &1u64.to_ne_bytes());
+        }
     }
 
     fn hear_hello(&self) {
@@ -602,9 +634,18 @@ impl Shared {
         self.daemon.load(Ordering::Relaxed)
     }
 
+    fn is_in_fork(&self) -> bool {
+        self.home != sys::home()
+    }
+
+    /// What is known of it; nothing in a forked child, where a lock may be held for ever.
+    fn known(&self) -> Option<MutexGuard<'_, State>> {
+        (!self.is_in_fork()).then(|| self.lock())
+    }
+
     /// Waits for the end, until the deadline.
     fn wait(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>, NotStarted> {
-        let mut state = self.lock();
+        let mut state = self.known().ok_or(NotStarted)?;
         loop {
             match &state.stage {
                 Stage::Initial => return Err(NotStarted),
@@ -621,7 +662,7 @@ impl Shared {
 
     /// Does something to the process if it runs.
     fn with_running(&self, act: impl FnOnce(&Running)) -> Result<(), NotStarted> {
-        match &self.lock().stage {
+        match &self.known().ok_or(NotStarted)?.stage {
             Stage::Initial => Err(NotStarted),
             Stage::Started(running) => {
                 act(running);
@@ -632,7 +673,7 @@ impl Shared {
     }
 
     fn kill(&self) {
-        let _not_started = self.with_running(|running| running.child.kill());
+        let _not_started = self.with_running(Running::kill);
     }
 }
 
@@ -682,6 +723,9 @@ impl Process {
     /// # Errors
     /// [`StartError::AlreadyStarted`] the second time; others if the operating system refuses, after which it can be tried again.
     pub fn start(&mut self) -> Result<(), StartError> {
+        if self.shared.is_in_fork() {
+            return Err(StartError::InFork);
+        }
         children::prepare_for_exit();
         let Some(pending) = self.pending.take() else { return Err(StartError::AlreadyStarted) };
         match supervisor::start(&self.shared, pending) {
@@ -751,10 +795,10 @@ impl Process {
     /// # }
     /// ```
     pub fn is_alive(&self) -> bool {
-        matches!(self.shared.lock().stage, Stage::Started(_))
+        self.shared.known().is_some_and(|state| matches!(state.stage, Stage::Started(_)))
     }
 
-    /// As Python's `exitcode`: `None` before the end, -N for signal N. [`Process::exit_status`] has the reason too.
+    /// As Python's `exitcode`: `None` before the end and where it is unknown, -N for signal N. [`Process::exit_status`] has the reason too.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -767,7 +811,7 @@ impl Process {
     /// # }
     /// ```
     pub fn exitcode(&self) -> Option<i32> {
-        self.exit_status().map(|status| status.exitcode)
+        self.exit_status().map(|status| status.exitcode).filter(|code| *code != ExitStatus::UNKNOWN)
     }
 
     /// How it ended; `None` before that.
@@ -787,7 +831,7 @@ impl Process {
     /// # }
     /// ```
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        match &self.shared.lock().stage {
+        match &self.shared.known()?.stage {
             Stage::Stopped(status) => Some(status.clone()),
             Stage::Initial | Stage::Started(_) => None,
         }
@@ -806,7 +850,7 @@ impl Process {
     /// # }
     /// ```
     pub fn result<R: Ret>(&self) -> Option<R> {
-        let state = self.shared.lock();
+        let state = self.shared.known()?;
         R::decode(state.result.as_deref()?, self.ty.ok_type())
     }
 
@@ -823,7 +867,7 @@ impl Process {
     /// # }
     /// ```
     pub fn result_bytes(&self) -> Option<Vec<u8>> {
-        self.shared.lock().result.clone()
+        self.shared.known()?.result.clone()
     }
 
     /// What the guest has written to stdout so far, the first MiB.
@@ -839,7 +883,7 @@ impl Process {
     /// # }
     /// ```
     pub fn stdout(&self) -> Vec<u8> {
-        self.shared.lock().stdout.clone()
+        self.shared.known().map_or_else(Vec::new, |state| state.stdout.clone())
     }
 
     /// What the guest has written to stderr so far, the first MiB.
@@ -855,7 +899,7 @@ impl Process {
     /// # }
     /// ```
     pub fn stderr(&self) -> Vec<u8> {
-        self.shared.lock().stderr.clone()
+        self.shared.known().map_or_else(Vec::new, |state| state.stderr.clone())
     }
 
     /// Where the guest spent its time, as JSON for the Firefox profiler. `None` before its end, if it was killed, and without
@@ -872,7 +916,7 @@ impl Process {
     /// # }
     /// ```
     pub fn profile(&self) -> Option<Vec<u8>> {
-        let state = self.shared.lock();
+        let state = self.shared.known()?;
         let has_exited = matches!(&state.stage, Stage::Stopped(status) if status.exitcode >= 0);
         Some(state.profile.clone()).filter(|profile| has_exited && !profile.is_empty())
     }
@@ -963,7 +1007,7 @@ impl Process {
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn sentinel(&self) -> Result<BorrowedFd<'_>, NotStarted> {
-        self.sentinel.as_ref().map(AsFd::as_fd).ok_or(NotStarted)
+        self.sentinel.as_ref().filter(|_| !self.shared.is_in_fork()).map(AsFd::as_fd).ok_or(NotStarted)
     }
 
     /// Ends it with `SIGTERM`: `Process.terminate`, exit code -15. Nothing happens if it has ended. The guest's `shutdown` does not run.
@@ -1001,7 +1045,7 @@ impl Process {
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn kill(&mut self) -> Result<(), NotStarted> {
-        self.shared.with_running(|running| running.child.kill())
+        self.shared.with_running(Running::kill)
     }
 
     /// Asks it to stop, then makes it: `Process.interrupt`.
@@ -1071,6 +1115,7 @@ impl fmt::Debug for Process {
                 f.write_str(" stopped")?;
                 match status.exitcode {
                     0 => {}
+                    ExitStatus::UNKNOWN => f.write_str(" exitcode=unknown")?,
                     code if code < 0 => write!(f, " exitcode=-{}", Exit::Signal(-code))?,
                     code => write!(f, " exitcode={code}")?,
                 }
@@ -1082,7 +1127,7 @@ impl fmt::Debug for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.shared.home != std::process::id() {
+        if self.shared.is_in_fork() {
             return;
         }
         if self.daemon() {

@@ -109,6 +109,7 @@ fn machine() -> Vec<String> {
         ("kernel", words.join(" ")),
         ("processors that wpool may use", num_cpus::get().to_string()),
         ("open files", format!("{} (at most {})", figure(files.current), figure(files.maximum))),
+        ("pending signals, of which each worker needs one", pending_signals()),
         ("landlock", landlock()),
         ("seccomp filters", seccomp().to_owned()),
         ("user namespaces", namespaces().to_owned()),
@@ -116,6 +117,14 @@ fn machine() -> Vec<String> {
     ]
     .map(|(name, found)| format!("{name}: {found}"))
     .into()
+}
+
+fn pending_signals() -> String {
+    match getrlimit(Resource::Sigpending).current {
+        Some(0) => "none are allowed (ulimit -i): no worker can start".to_owned(),
+        Some(most) => format!("at most {most}"),
+        None => "unlimited".to_owned(),
+    }
 }
 
 fn landlock() -> String {
@@ -141,11 +150,20 @@ fn namespaces() -> &'static str {
     }
 }
 
+/// Machine code is executed where it lies, if it may be.
+fn noexec(dir: &Path) -> &'static str {
+    let found = rustix::fs::statvfs(dir).map(|place| place.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC));
+    match found {
+        Ok(true) => " (mounted noexec: each run copies its module's machine code into memory first)",
+        Ok(false) | Err(_) => "",
+    }
+}
+
 /// The cache, tried with the smallest of modules.
 fn cache() -> String {
     match Module::from_bytes(b"(module)") {
         Ok(module) => match (module.cached().and_then(Path::parent), module.warnings()) {
-            (Some(dir), _) => format!("{}, in use", dir.display()),
+            (Some(dir), _) => format!("{}, in use{}", dir.display(), noexec(dir)),
             (None, []) => "none: neither WPOOL_CACHE_DIR, XDG_CACHE_HOME nor HOME is set".to_owned(),
             (None, warnings) => warnings.join("; "),
         },

@@ -202,7 +202,7 @@ pub(super) fn of_process(status: &ExitStatus) -> Exit {
         ExitReason::Returned => Exit::Guest(low_byte(status.exitcode)),
         ExitReason::Failed(error) => of_task_error(error),
         ExitReason::Signaled(signal) => Exit::Killed(low_byte(*signal)),
-        ExitReason::Exited(_) => Exit::Own,
+        ExitReason::Exited(_) | ExitReason::Unknown => Exit::Own,
     }
 }
 

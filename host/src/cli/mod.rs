@@ -45,7 +45,7 @@ use crate::escape::{ForTerminal, is_plain, list};
 /// The `wpool` program, after [`init`](crate::init).
 ///
 /// Descriptors 0 to 2 are open here even if the caller had closed them: Rust's start-up code opens `/dev/null` in their place, so that no
-/// file or socket of ours is ever taken for the standard streams.
+/// file or socket of ours is ever taken for the standard streams. See [`stdio::close_again`].
 #[doc(hidden)]
 pub fn main() -> ExitCode {
     crate::sys::keep_freed_memory();
@@ -55,6 +55,11 @@ pub fn main() -> ExitCode {
         stdio::say(text.as_bytes());
     }));
     let _known_signal = crate::sys::outlive_large_files();
+    // Whoever blocked them did not mean our way to end in good order.
+    let _valid_mask = crate::sys::unblock_signals();
+    // Ignored, it would keep from us how our processes end.
+    let _known_signal = crate::sys::hear_of_children();
+    stdio::close_again();
     let exit = std::panic::catch_unwind(run).unwrap_or(Exit::Own);
     match exit {
         Exit::Signal(signal) => signals::die_of(signal),
@@ -70,7 +75,7 @@ fn run() -> Exit {
 
 fn run_with(args: &[OsString]) -> Exit {
     let color = color_choice(args);
-    let matches = Cli::command().color(color).try_get_matches_from(args);
+    let matches = without_empty_variables(Cli::command()).color(color).try_get_matches_from(args);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(e) => return exit_of_clap(&e, args),
@@ -97,6 +102,14 @@ fn run_with(args: &[OsString]) -> Exit {
     })
 }
 
+/// A variable that is set to nothing is not set, as everywhere on Unix.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty =
+        |arg: &clap::Arg| arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|v| v.is_empty()));
+    let unset = |arg: clap::Arg| if is_empty(&arg) { arg.env(None::<&'static str>) } else { arg };
+    command.mut_args(unset).mut_subcommands(without_empty_variables)
+}
+
 fn dispatch(command: Command, report: &Report) -> Result<Exit, Failure> {
     match command {
         Command::Map(args) => map::run(&args, report),
@@ -120,6 +133,11 @@ fn warn_of_unenforced(report: &Report) {
 
 /// Help and version go to stdout and are a success; a wrong command line is told on stderr.
 fn exit_of_clap(error: &clap::Error, args: &[OsString]) -> Exit {
+    if error.exit_code() == 0 && crate::sys::was_stdout_closed() {
+        // What prints it takes a closed stream for a success.
+        stdio::say(b"wpool: cannot write output: it is closed\n");
+        return Exit::Io;
+    }
     let is_ours = args.iter().all(|arg| arg.to_string_lossy().chars().all(is_plain));
     let printed = match error.exit_code() == 0 || is_ours {
         true => error.print(),

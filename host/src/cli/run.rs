@@ -246,6 +246,7 @@ fn end(status: &ExitStatus, report: &Report) -> Exit {
         ExitReason::Signaled(signal) => {
             report.error(&format!("the process was ended by {}", crate::context::Exit::Signal(*signal)))
         }
+        ExitReason::Unknown => report.error("the process ended without a word, and how is unknown"),
         ExitReason::Exited(code) => report.error(&format!("the process ended without a word, with exit code {code}")),
     }
     exit::of_process(status)

@@ -96,9 +96,9 @@ fn end_later(signal: i32) -> Arc<AtomicBool> {
     is_off
 }
 
-/// Ends this program by the signal's default action, so that its parent sees what happened.
+/// Ends this program by the signal's default action, so that its parent sees what happened. Process 1 ends with the code that a shell would
+/// give for that: the kernel keeps its own signals from it.
 pub(super) fn die_of(signal: i32) -> ! {
-    #![expect(clippy::exit, reason = "only if the default action did not end us")]
-    let _does_not_return = signal_hook::low_level::emulate_default_handler(signal);
-    std::process::exit(i32::from(super::exit::Exit::Signal(signal).code()))
+    sys::die_by_default_of(signal);
+    sys::exit_now(i32::from(super::exit::Exit::Signal(signal).code()))
 }

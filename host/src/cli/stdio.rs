@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::escape::ForTerminal;
@@ -73,6 +74,17 @@ fn retry(fd: BorrowedFd<'_>, wanted: PollFlags, error: Errno) -> io::Result<()> 
     }
 }
 
+/// Has writing to stdout fail if that was closed when this program was started: what would go there is lost, which is an error and no
+/// success. A closed stdin is an empty one, and talk on a closed stderr is lost, as whoever closed it wants it.
+pub(super) fn close_again() {
+    // Open the wrong way round: an error for whoever writes, and no number that a file of ours could get.
+    if crate::sys::was_stdout_closed()
+        && let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    {
+        let _as_it_was = rustix::stdio::dup2_stdout(&null);
+    }
+}
+
 /// Writes to stderr. If that is closed or full, there is nobody left to tell.
 pub(super) fn say(bytes: &[u8]) {
     let _nobody_to_tell = write_all(rustix::stdio::stderr(), bytes);
@@ -80,6 +92,9 @@ pub(super) fn say(bytes: &[u8]) {
 
 /// The system's words for an error, without its number.
 pub(super) fn words(error: &io::Error) -> String {
+    if error.raw_os_error() == Some(libc::EBADF) {
+        return "it is closed".to_owned();
+    }
     let text = error.to_string();
     match text.find(" (os error ") {
         Some(end) => text[..end].to_owned(),

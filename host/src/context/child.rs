@@ -5,10 +5,14 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::Shutdown;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use crate::clock;
+use crate::{clock, sys};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +74,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 #[derive(Debug)]
 pub(crate) enum Child {
     /// A child process by its descriptor, which never names another process, however the numbers are used again.
-    Process { pid: Pid, pidfd: Arc<OwnedFd> },
+    Process { pid: Pid, pidfd: Arc<OwnedFd>, home: u32 },
     /// A thread of this process.
     #[cfg(feature = "worker")]
     Thread(Arc<super::Life>),
@@ -80,12 +84,12 @@ impl Child {
     /// Takes over the child `pid`, which nobody has reaped yet. An error if `pid` is not a child of this process: whoever named it is wrong or lying.
     pub(crate) fn open(pid: i32) -> io::Result<Child> {
         let pid = Pid::from_raw(pid).filter(|p| p.as_raw_nonzero().get() > 1).ok_or(io::ErrorKind::InvalidInput)?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        let pidfd = sys::above_stdio(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)?;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)?;
         let pidfd = Arc::new(pidfd);
         register(&mut living(), pid, &pidfd);
-        Ok(Child::Process { pid, pidfd })
+        Ok(Child::Process { pid, pidfd, home: sys::home() })
     }
 
     /// Takes over a child that `zygote` says it has forked. It may name any process of the machine: only one counts that is a child of this
@@ -102,6 +106,7 @@ impl Child {
             return Err(foreign);
         }
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+        let pidfd = sys::above_stdio(pidfd)?;
         let is_ours = || rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), LOOK).map_err(io::Error::from);
         is_ours()?;
         let its_session = rustix::process::getsid(Some(pid)).map_err(io::Error::from)?;
@@ -114,7 +119,7 @@ impl Child {
         }
         let pidfd = Arc::new(pidfd);
         register(&mut living, pid, &pidfd);
-        Ok(Child::Process { pid, pidfd })
+        Ok(Child::Process { pid, pidfd, home: sys::home() })
     }
 
     /// Ends all children of `thread` that were born in the session that this process leads, which has ended and is not reaped, and that are in nobody's
@@ -130,23 +135,35 @@ impl Child {
             if found.is_empty() {
                 return;
             }
-            found.iter().for_each(Child::kill);
+            for child in &found {
+                child.kill();
+            }
             for child in &found {
                 child.wait();
             }
         }
     }
 
-    /// Waits for the end, and does not reap.
-    pub(super) fn await_end(&self) {
+    /// Waits for the end, and does not reap; whether it has ended. Whoever calls this has seen to it that it ends, and does not wait for ever if
+    /// it does not. In a forked child of this program there is nothing to wait for: the process is not its own.
+    pub(crate) fn await_end(&self) -> bool {
         let pidfd = match self {
+            Child::Process { home, .. } if *home != sys::home() => return true,
             Child::Process { pidfd, .. } => pidfd,
             #[cfg(feature = "worker")]
-            Child::Thread(_) => return,
+            Child::Thread(_) => return true,
         };
-        let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        // Somebody else has reaped it, if that is an error.
-        let _ended = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), unreaped));
+        let until = Instant::now() + END_TIME;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).unwrap_or_default();
+            match rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) {
+                Ok(0) if left.is_zero() => return false,
+                Ok(0) | Err(Errno::INTR) => {}
+                // Somebody has closed it, if that is an error.
+                Ok(_) | Err(_) => return true,
+            }
+        }
     }
 
     /// The process that it runs in.
@@ -158,26 +175,43 @@ impl Child {
         }
     }
 
-    /// Sends a signal. No error if it is gone: then there is nobody to tell. A thread gets none; its life is over all the same.
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Sends a signal; whether that is allowed. If it is gone, there is nobody to tell. A thread gets none; its life is over all the same. In a
+    /// forked child of this program nothing happens.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
         match self {
+            Child::Process { home, .. } if *home != sys::home() => true,
             Child::Process { pidfd, .. } => {
-                let _gone = rustix::process::pidfd_send_signal(pidfd, signal);
+                !matches!(rustix::process::pidfd_send_signal(pidfd, signal), Err(Errno::PERM | Errno::ACCESS))
             }
             #[cfg(feature = "worker")]
-            Child::Thread(life) => life.end(Exit::Signal(signal.as_raw())),
+            Child::Thread(life) => {
+                life.end(Exit::Signal(signal.as_raw()));
+                true
+            }
         }
     }
 
-    pub(crate) fn kill(&self) {
-        self.signal(Signal::KILL);
+    /// Ends it; whether that is allowed: a program that has changed its user may not signal what it started before. It can close the socket
+    /// then, which ends a worker too.
+    pub(crate) fn kill(&self) -> bool {
+        self.signal(Signal::KILL)
     }
 
-    /// Waits for the end and reaps. A second call may give [`Exit::Unknown`].
+    /// Ends it, by shutting its socket if it may not be killed.
+    pub(crate) fn kill_or_shut(&self, socket: impl AsFd) {
+        if !self.kill() {
+            let _shut_before = rustix::net::shutdown(socket, Shutdown::Both);
+        }
+    }
+
+    /// Waits for the end, for as long as [`await_end`](Self::await_end), and reaps. A second call may give [`Exit::Unknown`].
     pub(crate) fn wait(&self) -> Exit {
         match self {
-            Child::Process { pid, pidfd } => {
-                self.await_end();
+            Child::Process { home, .. } if *home != sys::home() => Exit::Unknown,
+            Child::Process { pid, pidfd, .. } => {
+                if !self.await_end() {
+                    tracing::warn!(pid = pid.as_raw_nonzero().get(), "a process does not end, and is left to itself");
+                }
                 reap(*pid, pidfd).unwrap_or(Exit::Unknown)
             }
             #[cfg(feature = "worker")]
@@ -188,12 +222,16 @@ impl Child {
     /// Reaps if it has ended.
     pub(crate) fn try_wait(&self) -> Option<Exit> {
         match self {
-            Child::Process { pid, pidfd } => reap(*pid, pidfd),
+            Child::Process { home, .. } if *home != sys::home() => Some(Exit::Unknown),
+            Child::Process { pid, pidfd, .. } => reap(*pid, pidfd),
             #[cfg(feature = "worker")]
             Child::Thread(life) => life.exit(),
         }
     }
 }
+
+/// How long a process may take to end that has been killed, or has lost its connection.
+pub(crate) const END_TIME: Duration = Duration::from_secs(5);
 
 /// Why a process that a zygote has named is not taken over.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ impl Early {
 impl Drop for Early {
     fn drop(&mut self) {
         if let Some(unused) = self.take() {
-            unused.child.kill();
+            unused.child.kill_or_shut(&unused.socket);
             unused.child.wait();
         }
     }

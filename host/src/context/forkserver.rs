@@ -10,9 +10,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::SendFlags;
 use rustix::process::Pid;
 
@@ -224,6 +224,9 @@ impl Zygote {
                 let worker = self.asked.pop_front().ok_or(unasked)?;
                 Some(Answer::NotForked { workers: vec![worker], step: "cannot fork", reason: shortened(&reason) })
             }
+            (FromWorker::Refused { reason }, _) if reason.starts_with(message::UNFIT) => {
+                Some(Answer::Refused { reason: shortened(&reason) })
+            }
             // At any time: it may have met a bug of ours.
             (FromWorker::Refused { reason }, _) => {
                 Some(Answer::Refused { reason: format!("the module cannot be loaded: {}", shortened(&reason)) })
@@ -327,15 +330,15 @@ impl Zygote {
             if left.is_some_and(|left| left.is_zero()) {
                 return Fate::Late;
             }
-            is_dead = !self.await_turn(left.and_then(|left| Timespec::try_from(left).ok()));
+            is_dead = !self.await_turn(left);
         }
     }
 
     /// Waits until a turn has something to do. `false`: it is dead. (Something else may hold its end of the socket.)
-    fn await_turn(&self, timeout: Option<Timespec>) -> bool {
+    fn await_turn(&self, left: Option<Duration>) -> bool {
         let flags = if self.wants_to_send() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let mut fds = [PollFd::new(&self.socket, flags), PollFd::new(&self.child, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+        match clock::nap(left, |timeout| rustix::event::poll(&mut fds, Some(timeout))) {
             Ok(0) | Err(rustix::io::Errno::INTR) => true,
             Ok(_) => !fds[0].revents().is_empty(),
             Err(_) => false,
@@ -344,9 +347,8 @@ impl Zygote {
 
     /// Ends it unless it still has something to do. That it has ended is heard from it.
     pub(crate) fn end_if_idle(&self) {
-        if self.is_idle() {
-            self.child.kill();
-        }
+        // If that is not allowed, it ends with its handle.
+        let _is_allowed = self.is_idle() && self.child.kill();
     }
 
     /// Ends it. Gives its last answers, the workers that it will not fork any more, and how it ended.
@@ -362,7 +364,7 @@ impl Zygote {
     fn stop(&mut self) -> Vec<Answer> {
         let mut answers = Vec::new();
         if self.exit.is_none() {
-            self.child.kill();
+            self.child.kill_or_shut(&self.socket);
             self.child.await_end();
             let _its_last_words = self.read(&mut answers);
             // Until it is reaped, its number names no other session.

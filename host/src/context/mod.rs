@@ -7,6 +7,7 @@
 mod child;
 mod early;
 pub(crate) mod forkserver;
+mod loader;
 pub(crate) mod server;
 pub(crate) mod spawn;
 pub(crate) mod thread;
@@ -18,14 +19,19 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{Mode, OFlags};
+
 pub use self::child::while_stopped;
-pub(crate) use self::child::{Child, Exit, NotTaken};
+pub(crate) use self::child::{Child, END_TIME, Exit, NotTaken};
 pub(crate) use self::early::Early;
+#[cfg(feature = "worker")]
+pub(crate) use self::loader::LIBRARIES;
 #[cfg(feature = "worker")]
 pub(crate) use self::thread::Life;
 use crate::error::StartError;
 pub(crate) use crate::sandbox::ProcessRole as ProgramRole;
 use crate::sandbox::Sandbox;
+use crate::sys;
 
 /// How processes, and the workers of a pool, are started: Python's `context`. There is no `fork`: an application has threads.
 ///
@@ -98,9 +104,30 @@ pub(crate) fn comm_of(name: &str) -> Vec<u8> {
 }
 
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
+/// There were other threads by then.
+static INIT_TOO_LATE_HERE: AtomicBool = AtomicBool::new(false);
+
+pub(crate) const INIT_TOO_LATE: &str = "call wpool::init() before any thread is started: first thing in a plain `fn main`, which then builds \
+    the runtime (#[tokio::main] builds it before the first line), or point to an installed `wpool` with ModuleLoader::program";
+
+/// Whether this process has more threads than the one that calls. Where `/proc` is missing, nobody knows.
+pub(crate) fn has_threads() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1)
+}
 
 /// Makes this program its own worker. Call it first thing in `main`, as Python's `multiprocessing.freeze_support()`: in a worker process it
 /// does not return.
+///
+/// Before any thread is started, that is: a worker is confined and forked while it has one thread. `#[tokio::main]` and its like start threads
+/// before the first line of their `main`. Write a plain `main` instead, and build the runtime behind the call:
+///
+/// ```ignore
+/// fn main() -> std::io::Result<()> {
+///     wpool::init();
+///     tokio::runtime::Runtime::new()?.block_on(serve());
+///     Ok(())
+/// }
+/// ```
 ///
 /// Not needed if modules are loaded with [`ModuleLoader::program`](crate::ModuleLoader::program).
 ///
@@ -126,6 +153,9 @@ pub fn init() {
         #[cfg(not(feature = "worker"))]
         std::process::abort();
     }
+    // While relative paths mean what they meant at the start.
+    loader::get();
+    INIT_TOO_LATE_HERE.store(has_threads(), Ordering::Relaxed);
     INIT_CALLED.store(true, Ordering::Relaxed);
 }
 
@@ -133,6 +163,8 @@ pub fn init() {
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     path: PathBuf,
+    /// It is the very program that runs now.
+    is_this: bool,
     /// How much confinement its processes must have.
     pub(crate) sandbox: Sandbox,
     /// A zygote that has been started already.
@@ -146,6 +178,7 @@ impl Program {
     fn at(path: PathBuf, sandbox: Sandbox) -> Program {
         Program {
             path,
+            is_this: false,
             sandbox,
             early: None,
             #[cfg(feature = "fault-points")]
@@ -162,8 +195,9 @@ impl Program {
             }
             None if cfg!(not(feature = "worker")) => Err(StartError::NoWorker),
             None if !INIT_CALLED.load(Ordering::Relaxed) => Err(StartError::InitNotCalled),
+            None if INIT_TOO_LATE_HERE.load(Ordering::Relaxed) => Err(StartError::InitTooLate),
             // Stays right when the file is replaced or removed while we run.
-            None => Ok(Program::at("/proc/self/exe".into(), sandbox)),
+            None => Ok(Program { is_this: true, ..Program::at("/proc/self/exe".into(), sandbox) }),
         }
     }
 
@@ -186,18 +220,28 @@ impl Program {
     ///
     /// The calling thread must live as long as the process is wanted: the kernel sends the death signal when that *thread* ends.
     pub(crate) fn start(&self, role: ProgramRole, socket: OwnedFd) -> Result<Child, StartError> {
-        let spawned = Command::new(&self.path)
+        let failed = |source| StartError::Spawn { program: self.path.display().to_string(), source };
+        // Not by the standard library, whose own would take the numbers of standard streams that this program has closed.
+        let null = || {
+            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+            Ok(Stdio::from(sys::above_stdio(null)?))
+        };
+        let mut command = Command::new(&self.path);
+        // Before the environment that is this program's own is cleared.
+        let loader = loader::get().filter(|_| self.is_this);
+        let spawned = command
+            .args(loader.iter().flat_map(|loader| &loader.args))
             .args([ROLE_ARG, role.as_str(), &std::process::id().to_string(), self.sandbox.as_str()])
             .env_clear()
             // A worker must never symbolise a backtrace of its own: that opens files and takes locks.
             .env("RUST_BACKTRACE", "0")
             .envs((role == ProgramRole::Compiler).then_some(LENIENT_TEXT))
+            .envs(loader.iter().flat_map(|loader| &loader.libraries).map(|path| (loader::LIBRARIES, path)))
             .current_dir("/")
             .stdin(Stdio::from(socket))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(null().map_err(failed)?)
+            .stderr(null().map_err(failed)?)
             .spawn();
-        let failed = |source| StartError::Spawn { program: self.path.display().to_string(), source };
         let child = spawned.map_err(failed)?;
         Child::open(i32::try_from(child.id()).expect("a process id is a positive i32")).map_err(failed)
     }

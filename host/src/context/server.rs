@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::module::Module;
 use crate::policy::Granted;
 use crate::protocol::message::{Identity, Setup};
+use crate::sys;
 
 /// A module keeps so many fork servers that nobody uses at the moment: each of them is a process with the module in its memory.
 const SERVERS_KEPT: usize = 4;
@@ -74,6 +75,8 @@ pub(crate) struct ForkServer {
     /// `None` only in `drop`.
     starts: Option<mpsc::Sender<Start>>,
     thread: Option<JoinHandle<()>>,
+    /// The process that its thread is in. A fork of that cannot use it.
+    home: u32,
 }
 
 impl ForkServer {
@@ -89,11 +92,11 @@ impl ForkServer {
             }
         };
         let thread = std::thread::Builder::new().name("wpool-forkserver".to_owned()).spawn(serve)?;
-        Ok(ForkServer { zygote: Mutex::new(None), starts: Some(starts), thread: Some(thread) })
+        Ok(ForkServer { zygote: Mutex::new(None), starts: Some(starts), thread: Some(thread), home: sys::home() })
     }
 
     fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.home != sys::home() || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     fn start_zygote(&self, module: &Module, setup: &Setup, granted: &Granted) -> Result<Zygote, NotForked> {
@@ -143,6 +146,11 @@ impl ForkServer {
 
 impl Drop for ForkServer {
     fn drop(&mut self) {
+        if self.home != sys::home() {
+            // In a forked child there is no such thread to wait for, and the zygote is not its own.
+            std::mem::forget(self.thread.take());
+            return;
+        }
         // Its thread ends after it.
         drop(self.zygote.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.starts.take());

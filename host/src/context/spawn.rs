@@ -74,7 +74,7 @@ pub(crate) fn start_with(
         Ok(sent) => started.unsent = bytes.split_off(sent),
         Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
         Err(e) => {
-            started.child.kill();
+            started.child.kill_or_shut(&started.socket);
             started.child.wait();
             return Err(StartError::Spawn { program: "a worker".to_owned(), source: e });
         }

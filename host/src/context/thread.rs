@@ -56,7 +56,7 @@ mod life {
 
     use super::super::Exit;
     use crate::protocol::connection;
-    use crate::sys::StatusPage;
+    use crate::sys::{self, StatusPage};
 
     /// The life of a worker thread, as both sides see it.
     #[derive(Debug)]
@@ -77,7 +77,7 @@ mod life {
                 socket: Arc::new(theirs),
                 page: Arc::new(StatusPage::open(fd)?),
                 exit: Mutex::new(None),
-                over: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+                over: sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?,
             };
             Ok((life, ours, page))
         }

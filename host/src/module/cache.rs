@@ -61,13 +61,7 @@ pub(super) fn name_in(path: &Path) -> Option<String> {
 impl Cache {
     /// Opens the cache at `dir`, making it if absent. Refuses a directory that others may write to or read.
     pub(super) fn open(dir: &Path) -> io::Result<Cache> {
-        if let Some(parent) = dir.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        match fs::DirBuilder::new().mode(0o700).create(dir) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            _ => {}
-        }
+        make_dirs(dir)?;
         let found = fs::symlink_metadata(dir)?;
         let refuse = |why: &str| Err(io::Error::other(why.to_owned()));
         if !found.is_dir() {
@@ -171,6 +165,19 @@ impl Cache {
     }
 }
 
+/// Makes a directory and those above it that are missing, for their owner alone whatever the umask says.
+fn make_dirs(dir: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            make_dirs(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or(e)?)?;
+            make_dirs(dir)
+        }
+        Err(e) => Err(e),
+    }
+}
+
 /// Bytes of an entry: a description as the compiler process gives it, and the MAC. Whoever can write a longer one into the cache could fill our
 /// memory with it, and no more.
 const ENTRY_LEN_MAX: u64 = ModuleInfo::LEN_MAX as u64 + 4096;
@@ -244,7 +251,10 @@ impl Temporary {
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
         let path = dir.join(format!("tmp-{}-{}", std::process::id(), hex(&random)));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Temporary { path, file })
+        let temporary = Temporary { path, file };
+        // The umask may have taken even the owner's rights.
+        temporary.file.set_permissions(Permissions::from_mode(0o600))?;
+        Ok(temporary)
     }
 }
 
@@ -322,13 +332,21 @@ fn fingerprint() -> String {
     let mut hash = Sha256::new();
     hash.update(env!("CARGO_PKG_VERSION"));
     hash.update(ENGINE);
+    hash.update(SETTINGS.to_le_bytes());
     hash.update(std::env::consts::ARCH);
     hash.update(cpu_flags());
     hex(&hash.finalize()[..8])
 }
 
-/// The engine's version and a count of the changes to its settings.
-const ENGINE: &str = "wasmtime 48.0.8, settings 6";
+/// A count of the changes to the engine's settings.
+const SETTINGS: u32 = 6;
+
+/// The engine's version: that which is really linked, of those that our requirement allows. A program without the engine has another one
+/// compile, which is of the version that ours was tested with.
+#[cfg(feature = "worker")]
+const ENGINE: &str = crate::worker::ENGINE_VERSION;
+#[cfg(not(feature = "worker"))]
+const ENGINE: &str = "48.0.8";
 
 /// The processor's features: a cache in a shared home directory serves machines of several kinds. The kernel takes its time to write them all down.
 fn cpu_flags() -> &'static str {

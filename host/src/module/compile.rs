@@ -4,19 +4,20 @@ use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::{Codegen, Import, ModuleInfo, ModuleKind, without_mark};
 use crate::clock;
 use crate::context::{Exit, Program, ProgramRole};
-use crate::error::{ModuleError, limit_behind};
+use crate::error::{ModuleError, StartError, limit_behind};
 use crate::escape::shortened;
 use crate::limits::{CompileLimits, Limits};
 use crate::protocol::connection::{self, Connection, RecvError};
 use crate::protocol::frame::Caps;
-use crate::protocol::message::{self, FromWorker, PANICKED, ToWorker};
+use crate::protocol::message::{self, FromWorker, PANICKED, ToWorker, UNFIT};
 use crate::sandbox::Sandbox;
+use crate::sys;
 
 pub(super) struct Compiled {
     pub(super) info: ModuleInfo,
@@ -39,6 +40,7 @@ pub(super) fn compile(
         .map_err(|e| ModuleError::Compiler(format!("the module cannot be handed over: {e}{}", limit_behind(&e))))?;
     let artefact = rustix::fs::memfd_create("wpool-artefact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|e| ModuleError::Io(e.into()))?;
+    let artefact = sys::above_stdio(artefact).map_err(ModuleError::Io)?;
     let (ours, theirs) = connection::pair().map_err(ModuleError::Io)?;
     let child = program.start(ProgramRole::Compiler, theirs).map_err(ModuleError::Start)?;
 
@@ -69,6 +71,7 @@ pub(super) fn compile(
         }
     }
     child.kill();
+    // It has lost its connection, if it may not be killed.
     let exit = child.wait();
     judged?;
     match answer {
@@ -81,6 +84,10 @@ pub(super) fn compile(
         // Only if it may not be: see await_answer.
         Ok(Some(FromWorker::Unconfined { missing })) => {
             Err(ModuleError::Sandbox(program.sandbox.judge(missing).err().unwrap_or_default()))
+        }
+        // Whatever the module.
+        Ok(Some(FromWorker::Refused { reason })) if reason.starts_with(UNFIT) => {
+            Err(StartError::Place { reason: shortened(&reason) }.into())
         }
         // A flaw of ours, or a machine that has no more threads.
         Ok(Some(FromWorker::Refused { reason })) if reason.starts_with(PANICKED) => {
@@ -125,10 +132,10 @@ fn await_answer(
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(None);
         }
-        let wait = left.map_or(TOLD_EVERY, |left| left.min(TOLD_EVERY));
-        let wait = Timespec::try_from(wait).expect("a short time");
         let mut fds = [PollFd::new(connection.carrier(), PollFlags::IN)];
-        match rustix::event::poll(&mut fds, Some(&wait)) {
+        match clock::nap(Some(left.map_or(TOLD_EVERY, |left| left.min(TOLD_EVERY))), |timeout| {
+            rustix::event::poll(&mut fds, Some(timeout))
+        }) {
             // Not over yet, also if this program was stopped meanwhile.
             Ok(0) => under_way(),
             Ok(_) => {
@@ -187,9 +194,9 @@ fn too_much_memory(most: CompileLimits) -> ModuleError {
 }
 
 /// A sealed file in memory with these bytes.
-fn memory_file(name: &str, bytes: &[u8]) -> std::io::Result<OwnedFd> {
-    let mut file: std::fs::File =
-        rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?.into();
+pub(super) fn memory_file(name: &str, bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = std::fs::File::from(sys::above_stdio(file)?);
     file.write_all(bytes)?;
     // The reader shares our position.
     file.rewind()?;

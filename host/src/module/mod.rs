@@ -32,6 +32,7 @@ use crate::escape::OneLine;
 use crate::limits::CompileLimits;
 use crate::policy::{self, OwnPlaces, Policy};
 use crate::sandbox::Sandbox;
+use crate::sys;
 
 const SANDBOX_OFF: &str =
     "the sandbox is OFF: nothing but WebAssembly's own wall stands between the guest and this machine";
@@ -676,7 +677,8 @@ impl ModuleLoader {
         if let Some(hit) = cache.as_ref().and_then(|cache| cache.get(digest, self.codegen, &mut warnings)) {
             self.judge(hit.info.kind, &hit.info.imports)?;
             let cached = Some(hit.path);
-            return Ok(self.module(digest, source, hit.info, hit.artefact, cached, warnings, program));
+            let artefact = executable(hit.artefact).map_err(ModuleError::Io)?;
+            return Ok(self.module(digest, source, hit.info, artefact, cached, warnings, program));
         }
         let judge = |kind, imports: &[Import]| self.judge(kind, imports);
         let compiled = self.watched(bytes, |under_way| {
@@ -769,6 +771,18 @@ fn none_if_missing(found: std::io::Result<Vec<CachedModule>>) -> std::io::Result
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         found => found,
     }
+}
+
+/// The artefact as a file whose content may be executed: on a file system that is mounted `noexec` none is, and a copy in memory has to do.
+fn executable(artefact: OwnedFd) -> std::io::Result<OwnedFd> {
+    let artefact = sys::above_stdio(artefact)?;
+    let place = rustix::fs::fstatvfs(&artefact)?;
+    if !place.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
+        return Ok(artefact);
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::from(artefact).read_to_end(&mut bytes)?;
+    compile::memory_file("wpool-artefact", &bytes)
 }
 
 /// Reads the file whole, after a look at what it is: no device, no pipe, nothing endless.

@@ -190,6 +190,7 @@ fn open(dirs: &[Dir]) -> Result<(Vec<DirGrant>, (Vec<File>, Vec<Place>)), BuildE
             return Err(refused(what, format!("guests have a directory {:?} already", dir.guest)));
         }
         let opened = File::options().read(true).custom_flags(libc::O_DIRECTORY).open(&dir.host);
+        let opened = opened.and_then(|opened| Ok(File::from(crate::sys::above_stdio(opened.into())?)));
         let file = opened.and_then(|file| Ok((file.metadata()?, file)));
         let (metadata, file) = file.map_err(|e| refused(&what, words(&e)))?;
         let place = Place::of(&file).map_err(|reason| refused(&what, reason))?;

@@ -31,6 +31,8 @@ pub struct AsyncResult<T, E = TaskError> {
     slot: Arc<Slot<T, E>>,
     job: Arc<Job>,
     callbacks: Callbacks,
+    /// The error of a copy in a forked child, where nothing will come.
+    in_fork: fn() -> E,
 }
 
 /// Where the result will be.
@@ -128,30 +130,41 @@ impl<T: Send + 'static, E: Send + 'static> Bringer<T, E> {
 }
 
 impl<T, E> AsyncResult<T, E> {
-    fn with(state: State<T, E>, job: Arc<Job>, callbacks: Callbacks) -> AsyncResult<T, E> {
-        AsyncResult { slot: Arc::new(Slot { state: Mutex::new(state), changed: Condvar::new() }), job, callbacks }
+    fn with(state: State<T, E>, job: Arc<Job>, callbacks: Callbacks, in_fork: fn() -> E) -> AsyncResult<T, E> {
+        let slot = Slot { state: Mutex::new(state), changed: Condvar::new() };
+        AsyncResult { slot: Arc::new(slot), job, callbacks, in_fork }
     }
 
     /// That `settle` makes, without waiting, once the job is ready.
     pub(super) fn lazy(
         job: Arc<Job>,
         callbacks: Callbacks,
+        in_fork: fn() -> E,
         settle: impl FnOnce() -> Result<T, E> + Send + 'static,
     ) -> AsyncResult<T, E> {
-        Self::with(State::Lazy(Box::new(settle)), job, callbacks)
+        Self::with(State::Lazy(Box::new(settle)), job, callbacks, in_fork)
     }
 
     /// That somebody else will bring.
-    pub(super) fn coming(job: Arc<Job>, callbacks: Callbacks) -> (AsyncResult<T, E>, Bringer<T, E>) {
-        let result = Self::with(State::Coming(Vec::new()), job, callbacks);
+    pub(super) fn coming(
+        job: Arc<Job>,
+        callbacks: Callbacks,
+        in_fork: fn() -> E,
+    ) -> (AsyncResult<T, E>, Bringer<T, E>) {
+        let result = Self::with(State::Coming(Vec::new()), job, callbacks, in_fork);
         let (callbacks, promise) = (result.callbacks.clone(), result.callbacks.promise());
         let bringer = Bringer { slot: result.slot.clone(), callbacks, promise };
         (result, bringer)
     }
 
     /// That is there already.
-    pub(super) fn done(result: Result<T, E>, job: Arc<Job>, callbacks: Callbacks) -> AsyncResult<T, E> {
-        Self::with(State::Ready(result), job, callbacks)
+    pub(super) fn done(
+        result: Result<T, E>,
+        job: Arc<Job>,
+        callbacks: Callbacks,
+        in_fork: fn() -> E,
+    ) -> AsyncResult<T, E> {
+        Self::with(State::Ready(result), job, callbacks, in_fork)
     }
 
     /// Whether the result is there.
@@ -191,6 +204,9 @@ impl<T, E> AsyncResult<T, E> {
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        if self.job.is_in_fork() {
+            return true;
+        }
         let mut state = self.slot.lock();
         loop {
             match &*state {
@@ -237,6 +253,9 @@ impl<T, E> AsyncResult<T, E> {
     /// # }
     /// ```
     pub fn successful(&self) -> Option<bool> {
+        if self.job.is_in_fork() {
+            return Some(false);
+        }
         let is_ready = self.ready();
         is_ready.then(|| matches!(&*self.slot.lock(), State::Ready(Ok(_))))
     }
@@ -294,6 +313,9 @@ impl<T, E> AsyncResult<T, E> {
     }
 
     fn take(&self) -> Result<T, E> {
+        if self.job.is_in_fork() {
+            return Err((self.in_fork)());
+        }
         let state = std::mem::replace(&mut *self.slot.lock(), State::Taken);
         match state {
             State::Ready(result) => result,
@@ -377,6 +399,9 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
     }
 
     fn when_ready(self, callback: impl FnOnce(&Result<T, E>) + Send + 'static) -> Self {
+        if self.job.is_in_fork() {
+            return self;
+        }
         let promise = self.callbacks.promise();
         let callback: (Callback<T, E>, Promise) = (Box::new(callback), promise);
         let mut state = self.slot.lock();

@@ -844,7 +844,7 @@ fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, windo
         broken: OnceLock::new(),
         over: Mutex::new(false),
         is_over: Condvar::new(),
-        home: std::process::id(),
+        home: crate::sys::home(),
     });
     let end = End { shared: shared.clone(), inbox };
     std::thread::Builder::new().name("wpool-dispatcher".to_owned()).spawn(move || {

@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime};
 use super::condition::Condition;
 use super::dispatcher::{Parked, Waker};
 use super::schedule::JobId;
-use crate::error::Closed;
+use crate::error::{Closed, IN_FORK};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Batch, Failure, Record, Used};
 
@@ -273,6 +273,11 @@ impl Job {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this is a copy in a forked child: it counts as over, and is not looked into.
+    pub(crate) fn is_in_fork(&self) -> bool {
+        self.waker.is_in_fork()
+    }
+
     fn has_room(&self, inner: &Inner) -> bool {
         let under_way = inner.pushed - inner.taken;
         under_way < self.window.records && (inner.bytes < self.window.bytes || under_way < UNDER_WAY_MIN)
@@ -282,6 +287,9 @@ impl Job {
 
     /// Whether one more record fits now. One that is pushed by the same thread then finds room.
     pub(crate) fn room(&self) -> Result<bool, Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
         let inner = self.lock();
         match inner.takes_no_more() {
             true => Err(Closed),
@@ -291,6 +299,9 @@ impl Job {
 
     /// Waits until one more record fits.
     pub(crate) fn wait_room(&self) -> Result<(), Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
         let inner = self.wait_for_room(self.lock());
         match inner.takes_no_more() {
             true => Err(Closed),
@@ -307,12 +318,18 @@ impl Job {
 
     /// Adds a record, waiting for room before.
     pub(crate) fn push(&self, record: Record<'_>) -> Result<(), Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
         let mut inner = self.wait_for_room(self.lock());
         self.add(&mut inner, record)
     }
 
     /// Adds a record if there is room now.
     pub(crate) fn try_push(&self, record: Record<'_>) -> Result<bool, Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
         let mut inner = self.lock();
         match self.has_room(&inner) || inner.takes_no_more() {
             true => self.add(&mut inner, record).map(|()| true),
@@ -322,6 +339,9 @@ impl Job {
 
     /// Adds all of `records`, waiting for room now and then; one lock for many.
     pub(crate) fn push_all<'r>(&self, records: impl Iterator<Item = &'r [u8]>) -> Result<(), Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
         let mut inner = self.lock();
         for record in records {
             inner = self.wait_for_room(inner);
@@ -359,6 +379,9 @@ impl Job {
 
     /// No more records will come, though there should have been more: whoever draws them panicked, perhaps with this.
     pub(crate) fn break_input(&self, panic: Option<Panic>) {
+        if self.is_in_fork() {
+            return;
+        }
         let mut inner = self.lock();
         inner.cut_short.get_or_insert(Failure::Cancelled);
         inner.panic = panic;
@@ -368,6 +391,9 @@ impl Job {
 
     /// No more records will come.
     pub(crate) fn end_input(&self) {
+        if self.is_in_fork() {
+            return;
+        }
         let mut inner = self.lock();
         inner.input_ended = true;
         drop(inner);
@@ -494,20 +520,32 @@ impl Job {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
+        if self.is_in_fork() {
+            return false;
+        }
         self.lock().cancelled
     }
 
     pub(crate) fn is_halted(&self) -> bool {
+        if self.is_in_fork() {
+            return false;
+        }
         self.lock().halted
     }
 
     /// What the iterator panicked with, if it did. Once.
     pub(crate) fn take_panic(&self) -> Option<Panic> {
+        if self.is_in_fork() {
+            return None;
+        }
         self.lock().panic.take()
     }
 
     /// Why there are fewer outcomes than there should have been: the pool ended, or the input broke, while more records were to come.
     pub(crate) fn cut_short(&self) -> Option<Failure> {
+        if self.is_in_fork() {
+            return Some(Failure::Broken { reason: IN_FORK.to_owned() });
+        }
         self.lock().cut_short.clone()
     }
 
@@ -515,6 +553,9 @@ impl Job {
 
     /// Outcomes will be taken in the order of their records.
     pub(crate) fn in_order(&self) {
+        if self.is_in_fork() {
+            return;
+        }
         self.lock().ordered = true;
     }
 
@@ -525,6 +566,9 @@ impl Job {
         next: Option<u64>,
         deadline: Option<Instant>,
     ) -> Result<Option<ResultChunk>, crate::error::TimedOut> {
+        if self.is_in_fork() {
+            return Ok(None);
+        }
         let mut inner = self.lock();
         if !inner.is_ready() && inner.waits_for != next {
             inner.waits_for = next;
@@ -544,6 +588,9 @@ impl Job {
 
     /// Makes room for as many records as were in a chunk.
     pub(crate) fn consumed(&self, count: u64, size: Size) {
+        if self.is_in_fork() {
+            return;
+        }
         let mut inner = self.lock();
         inner.taken += count;
         inner.bytes = inner.bytes.saturating_sub(size.here);
@@ -562,6 +609,9 @@ impl Job {
 
     /// Whether outcomes, or the end, are there to be taken.
     pub(crate) fn is_ready(&self) -> bool {
+        if self.is_in_fork() {
+            return true;
+        }
         self.lock().is_ready()
     }
 
@@ -572,6 +622,9 @@ impl Job {
 
     /// Nobody wants the outcomes any more: what is queued is dropped.
     pub(crate) fn cancel(&self) {
+        if self.is_in_fork() {
+            return;
+        }
         let mut inner = self.lock();
         inner.cancelled = true;
         inner.input_ended = true;
@@ -590,6 +643,9 @@ impl Job {
 
     /// Waits until outcomes, or the end, are there to be taken; whether they are.
     pub(crate) fn wait_ready(&self, deadline: Option<Instant>) -> bool {
+        if self.is_in_fork() {
+            return true;
+        }
         let mut inner = self.lock();
         while !inner.is_ready() {
             inner = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {

@@ -46,7 +46,7 @@ pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
 use self::stats::Ledger;
 pub use self::stats::Stats;
 pub use self::stream::{Inputs, Outcome, Outcomes};
-use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
+use crate::error::{BuildError, Closed, IN_FORK, MapError, StillRunning, TaskError};
 use crate::limits::Limits;
 use crate::module::{Module, ModuleInfo};
 use crate::protocol::message::{Call, Failure};
@@ -251,6 +251,7 @@ impl Pool {
         if !R::fits(resolved.ty.ok_type()) {
             return Err(BuildError::ResultType { func, wit, rust: std::any::type_name::<R>() });
         }
+        self.shared.check_home()?;
         let (plan, call) = self.plan(&resolved.call);
         Ok(Func { resolved: Arc::new(resolved), plan, call, types: PhantomData })
     }
@@ -264,6 +265,9 @@ impl Pool {
     }
 
     fn job(&self, plan: u32, call: Option<Call>, window: Window) -> Result<Arc<Job>, Closed> {
+        if self.shared.is_in_fork() {
+            return Err(Closed);
+        }
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(Closed);
         }
@@ -300,6 +304,7 @@ impl Pool {
     /// [`BuildError`] as for [`Pool::func`], and if the pool is not running.
     pub fn stream(&self, target: &Target, ordered: bool) -> Result<(Inputs, Outcomes), BuildError> {
         let resolved = resolve(target, &self.shared.info)?;
+        self.shared.check_home()?;
         let (plan, call) = self.plan(&resolved.call);
         let job = self.job(plan, call, self.shared.window)?;
         Ok((Inputs::new(job.clone(), self.shared.limits.input), Outcomes::new(job, ordered)))
@@ -343,7 +348,7 @@ impl Pool {
             Err(Closed) => {
                 let refusal = self.shared.refusal();
                 let job = Job::refused(self.shared.waker.clone(), &refusal);
-                return AsyncResult::done(Err(refusal.into()), job, callbacks);
+                return AsyncResult::done(Err(refusal.into()), job, callbacks, in_fork);
             }
         };
         let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
@@ -351,15 +356,15 @@ impl Pool {
         let encoded = args.encode(&func.resolved.free(), &mut record);
         if inputs.push_item(encoded.map(|()| &record[..])).is_err() {
             // The pool ended at this very moment.
-            return AsyncResult::done(Err(self.shared.refusal().into()), job, callbacks);
+            return AsyncResult::done(Err(self.shared.refusal().into()), job, callbacks, in_fork);
         }
         drop(inputs);
         let mut outcomes = Outcomes::new(job.clone(), false).detached();
         let decode = func.decode();
-        AsyncResult::lazy(job, callbacks, move || {
+        AsyncResult::lazy(job, callbacks, in_fork, move || {
             let result = outcomes.take_one(Some(Instant::now()), |outcome| decode.decode(outcome.result()));
             // It is asked for when it is there, or will never be.
-            result.ok().flatten().unwrap_or(Err(TaskError::Cancelled))
+            result.ok().flatten().unwrap_or_else(|| Err(outcomes.cut_short().unwrap_or(TaskError::Cancelled)))
         })
     }
 
@@ -437,7 +442,7 @@ impl Pool {
         let callbacks = self.shared.callbacks.clone();
         let outcomes = self.feed(func, items, true);
         let job = outcomes.job().clone();
-        let (result, bringer) = AsyncResult::coming(job.clone(), callbacks);
+        let (result, bringer) = AsyncResult::coming(job.clone(), callbacks, map_in_fork);
         // Another thread than the one that draws, which may have to wait for its iterator for ever.
         let mut results = Imap::new(outcomes, func.decode());
         let work = move || {
@@ -456,7 +461,7 @@ impl Pool {
             // The iterator of results went with the thread that there is none of, and that cancelled the job.
             let error = MapError { index: 0, error: TaskError::Cancelled, failed: 0 };
             let job = Job::refused(self.shared.waker.clone(), &Failure::Cancelled);
-            return AsyncResult::done(Err(error), job, self.shared.callbacks.clone());
+            return AsyncResult::done(Err(error), job, self.shared.callbacks.clone(), map_in_fork);
         }
         result
     }
@@ -614,6 +619,9 @@ impl Pool {
     /// If it is 0.
     pub fn resize(&self, processes: usize) {
         assert!(processes > 0, "a pool needs at least one process");
+        if self.shared.is_in_fork() {
+            return;
+        }
         // A dispatcher that is gone has no workers left.
         let _over = self.shared.commands.send(Command::Resize(processes));
         self.shared.waker.wake();
@@ -718,7 +726,7 @@ impl Pool {
     }
 
     fn wait_over(&self, deadline: Option<Instant>) -> Result<bool, StillRunning> {
-        if !self.shared.closed.load(Ordering::Acquire) {
+        if !self.shared.closed.load(Ordering::Acquire) || self.shared.is_in_fork() {
             return Err(StillRunning);
         }
         // Whoever is called by the dispatcher itself would wait for ever, for its end and for callbacks.
@@ -761,6 +769,9 @@ impl Pool {
     /// # }
     /// ```
     pub fn workers(&self) -> Vec<WorkerInfo> {
+        if self.shared.is_in_fork() {
+            return Vec::new();
+        }
         self.shared.directory.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -780,6 +791,9 @@ impl Pool {
     /// # }
     /// ```
     pub fn stats(&self) -> Stats {
+        if self.shared.is_in_fork() {
+            return Ledger::default().stats();
+        }
         self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).stats()
     }
 }
@@ -862,8 +876,32 @@ fn all_or_first<R>(outcomes: Vec<Result<R, TaskError>>) -> Result<Vec<R>, MapErr
     }
 }
 
+/// What a result says that is asked for in a forked child.
+fn in_fork() -> TaskError {
+    TaskError::Broken { reason: IN_FORK.to_owned() }
+}
+
+fn map_in_fork() -> MapError {
+    MapError { index: 0, error: in_fork(), failed: 0 }
+}
+
 impl Shared {
+    fn is_in_fork(&self) -> bool {
+        self.home != crate::sys::home()
+    }
+
+    /// An error in a forked child of the program that has the pool.
+    fn check_home(&self) -> Result<(), BuildError> {
+        match self.is_in_fork() {
+            true => Err(BuildError::Broken { reason: IN_FORK.to_owned() }),
+            false => Ok(()),
+        }
+    }
+
     fn close(&self, command: Command) {
+        if self.is_in_fork() {
+            return;
+        }
         self.closed.store(true, Ordering::Release);
         // A dispatcher that is gone has closed already.
         let _over = self.commands.send(command);
@@ -885,6 +923,9 @@ impl Shared {
 
     /// What a task is told that comes when the pool takes no more.
     fn refusal(&self) -> Failure {
+        if self.is_in_fork() {
+            return Failure::Broken { reason: IN_FORK.to_owned() };
+        }
         match self.broken.get() {
             Some(reason) => Failure::Broken { reason: reason.clone() },
             None => Failure::Closed,
@@ -900,7 +941,7 @@ impl fmt::Debug for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if self.shared.home != std::process::id() {
+        if self.shared.is_in_fork() {
             return;
         }
         self.terminate();

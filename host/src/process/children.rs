@@ -1,6 +1,7 @@
 //! The processes of this program: those that run, this program itself, and what becomes of them when it exits.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,12 @@ pub(super) fn prepare_for_exit() {
     }
 }
 
+/// The program that has them. A fork of that may never get the lock.
+static HOME: AtomicU32 = AtomicU32::new(0);
+
 /// This process runs, until [`unregister`].
 pub(super) fn register(shared: &Arc<Shared>) {
+    HOME.store(sys::home(), Ordering::Relaxed);
     children().push(Arc::downgrade(shared));
 }
 
@@ -44,7 +49,10 @@ pub(super) fn unregister(shared: &Arc<Shared>) {
 }
 
 fn running() -> Vec<Arc<Shared>> {
-    children().iter().filter_map(Weak::upgrade).collect()
+    match HOME.load(Ordering::Relaxed) == sys::home() {
+        true => children().iter().filter_map(Weak::upgrade).filter(|shared| !shared.is_in_fork()).collect(),
+        false => Vec::new(),
+    }
 }
 
 /// As CPython's `_exit_function`: daemons are killed, the others are waited for, whether anybody holds their [`Process`](super::Process) or not.

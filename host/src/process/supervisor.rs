@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use super::feeder::{self, Feeder};
 use super::{ExitReason, ExitStatus, Pending, Running, Shared, Sink, Sinks, Stage, State, children};
 use crate::clock;
 use crate::context::server::{ForkServer, NotForked};
-use crate::context::{Child, Exit, StartMethod, spawn, thread};
+use crate::context::{Child, END_TIME, Exit, StartMethod, spawn, thread};
 use crate::error::{StartError, TaskError};
 use crate::escape::shortened;
 use crate::limits::{Isolation, Limit, Limits};
@@ -25,12 +26,16 @@ use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
 use crate::protocol::message::{self, Batch, Call, Failure, FromWorker, Identity, Setup, ToWorker, Used};
 use crate::sandbox::Sandbox;
+use crate::sys;
 
 /// Bytes of a process's output that are kept when nobody takes them as they come.
 const KEPT_OUTPUT: usize = 1 << 20;
 
 /// How long a process that has closed its connection may take to end: it has nothing to do any more.
 const LAST_BREATH: Duration = Duration::from_secs(5);
+
+/// How a process is ended by a program that has changed its user since it started it.
+const MAY_NOT_SIGNAL: &str = "it was ended by closing its connection: this program may not send it signals any more";
 
 /// What [`Process::start`](super::Process::start) learns.
 pub(super) struct Started {
@@ -146,6 +151,8 @@ fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Inst
     if !has_ended_by(&running.child, clock::now() + LAST_BREATH) {
         listener.reason = Some("it closed its connection and went on".to_owned());
         running.child.kill();
+        // Its connection is closed: that ends it where we may not kill it.
+        has_ended_by(&running.child, clock::now() + END_TIME);
     }
     end_descendants(&running.child);
     let exit = running.child.wait();
@@ -197,18 +204,20 @@ impl Born {
     fn new(started: spawn::Started, server: Option<Arc<ForkServer>>) -> Result<(Born, Started), StartError> {
         let spawn::Started { child, socket, page, unsent } = started;
         let prepare = || {
-            let interrupt = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            let interrupt =
+                sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
             rustix::io::ioctl_fionbio(&socket, true)?;
             Ok((interrupt, child.as_fd().try_clone_to_owned()?))
         };
         match prepare() {
             Ok((interrupt, sentinel)) => {
                 let started = Started { pid: child.pid(), sentinel };
-                let running = Arc::new(Running { child, page, interrupt, terminated: false.into() });
+                let (terminated, hang_up) = (false.into(), false.into());
+                let running = Arc::new(Running { child, page, interrupt, terminated, hang_up });
                 Ok((Born { running, socket, unsent, server }, started))
             }
             Err(source) => {
-                child.kill();
+                child.kill_or_shut(&socket);
                 child.wait();
                 Err(StartError::Spawn { program: "a worker".to_owned(), source })
             }
@@ -247,7 +256,7 @@ impl Born {
     }
 
     fn give_up(&self) {
-        self.running.child.kill();
+        self.running.child.kill_or_shut(&self.socket);
         self.running.child.wait();
     }
 }
@@ -344,6 +353,10 @@ impl Listener<'_> {
                         Err(RecvError::Violation(violation)) => return self.punish(&violation),
                     }
                 }
+                Woken::Interrupt if self.running.hang_up.load(Ordering::SeqCst) => {
+                    self.reason.get_or_insert_with(|| MAY_NOT_SIGNAL.to_owned());
+                    return;
+                }
                 Woken::Interrupt => self.interrupt(),
                 Woken::Fed => {
                     if !self.feed(&mut outgoing) {
@@ -370,7 +383,7 @@ impl Listener<'_> {
                 }
                 Woken::Late => {
                     self.signal_at = None;
-                    self.running.child.signal(Signal::INT);
+                    self.running.signal(Signal::INT);
                 }
             }
         }
@@ -395,7 +408,6 @@ impl Listener<'_> {
         loop {
             let until = self.kill_at.into_iter().chain(self.signal_at).min();
             let left = until.map(|until| until.saturating_duration_since(clock::now()));
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             // Without a feeder the interrupt stands in twice.
             let fed = self.feeder.as_ref().map_or(&self.running.interrupt, |feeder| &feeder.has_piece);
             let mut fds = [
@@ -404,7 +416,7 @@ impl Listener<'_> {
                 PollFd::new(&self.running.child, PollFlags::IN),
                 PollFd::new(fed, PollFlags::IN),
             ];
-            let polled = rustix::event::poll(&mut fds, timeout.as_ref());
+            let polled = clock::nap(left, |timeout| rustix::event::poll(&mut fds, Some(timeout)));
             let [_socket, interrupt, ended, fed] = fds.map(|fd| !fd.revents().is_empty());
             match polled {
                 // A guest that talks all the time has no more time than others.
@@ -563,7 +575,8 @@ impl Listener<'_> {
             // Somebody else has reaped it: what it said itself counts.
             (None, Some(Ok(()))) => 0,
             (None, Some(Err(TaskError::Exited { code }))) => (code & 0xff).cast_signed(),
-            (None, _) => 1,
+            (None, Some(Err(_))) => 1,
+            (None, None) => ExitStatus::UNKNOWN,
         };
         let reason = match (self.outcome, self.reason, exit) {
             _ if self.timed_out => ExitReason::Failed(TaskError::Limit {
@@ -579,7 +592,8 @@ impl Listener<'_> {
             // Also after its target has returned, while its `shutdown` ran.
             (_, None, Exit::Signal(signal)) => ExitReason::Signaled(signal),
             (Some(Ok(())), None, Exit::Code(_) | Exit::Unknown) => ExitReason::Returned,
-            (None, None, Exit::Code(_) | Exit::Unknown) => ExitReason::Exited(exitcode),
+            (None, None, Exit::Code(_)) => ExitReason::Exited(exitcode),
+            (None, None, Exit::Unknown) => ExitReason::Unknown,
         };
         ExitStatus { exitcode, reason }
     }
@@ -643,16 +657,16 @@ fn has_ended_by(child: &Child, until: Instant) -> bool {
     }
 }
 
-/// Waits for the end, and kills whatever belongs to the process's group then. No guest can start a process; this is against a worker that
+/// Kills whatever, at its end, belongs to the process's group then. No guest can start a process; this is against a worker that
 /// a guest has taken over.
 fn end_descendants(child: &Child) {
     let (pid, pidfd) = match child {
-        Child::Process { pid, pidfd } => (pid, pidfd),
+        Child::Process { pid, pidfd, .. } => (pid, pidfd),
         #[cfg(feature = "worker")]
         Child::Thread(_) => return,
     };
     // Not reaped yet: until then nobody else gets its number, and so no other group has that.
-    let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     if let Ok(Some(_)) = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), unreaped)) {
         // There is no such group if it has ended before it led one.
         let _none = rustix::process::kill_process_group(*pid, Signal::KILL);

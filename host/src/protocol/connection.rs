@@ -25,7 +25,8 @@ const BUFFER_KEPT: usize = 1 << 20;
 
 /// A connected pair of stream sockets: the coordinator's end and the worker's.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+    let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    Ok((crate::sys::above_stdio(one)?, crate::sys::above_stdio(other)?))
 }
 
 /// Sends bytes with descriptors beside them, without waiting. At least one byte goes out with the descriptors; the number of bytes sent is returned.

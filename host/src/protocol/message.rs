@@ -43,6 +43,9 @@ pub(crate) enum ToWorker {
 /// How the reason begins that a process gives up for if it met a bug of ours.
 pub(crate) const PANICKED: &str = "it panicked";
 
+/// How the reason begins if no process of ours can do its work where this one was started, whatever the module.
+pub(crate) const UNFIT: &str = "workers cannot run here";
+
 /// From a compiler, zygote or worker, in a [`Kind::Control`] frame.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromWorker {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 static ON_EXIT: OnceLock<fn()> = OnceLock::new();
 
-/// The process that has asked for it. A fork of it has not.
+/// The process that has asked for it. A fork of it has not, unless it asks by itself.
 static ASKED_BY: AtomicU32 = AtomicU32::new(0);
 
 /// Has `on_exit` called when this program returns from `main` or calls `exit`, on the thread that does so. Once; a second function is not heard.
@@ -14,8 +14,8 @@ static ASKED_BY: AtomicU32 = AtomicU32::new(0);
 /// That thread's thread-local values with destructors are gone by then: `on_exit` must not use any.
 pub(crate) fn at_exit(on_exit: fn()) -> io::Result<()> {
     let mut registered = 0;
+    ASKED_BY.store(std::process::id(), Ordering::Relaxed);
     ON_EXIT.get_or_init(|| {
-        ASKED_BY.store(std::process::id(), Ordering::Relaxed);
         // SAFETY: `handle_exit` has the type that is asked for, lives as long as the program, and unwinds into nobody.
         registered = unsafe { libc::atexit(handle_exit) };
         on_exit

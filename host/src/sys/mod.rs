@@ -7,12 +7,17 @@ mod exit;
 mod fork;
 #[cfg(any(feature = "worker", feature = "cli"))]
 mod heap;
+mod home;
 mod page;
+#[cfg(feature = "worker")]
+mod place;
 #[cfg(feature = "fault-points")]
 mod probe;
 #[cfg(any(feature = "worker", feature = "cli"))]
 mod signals;
 mod socket;
+#[cfg(feature = "cli")]
+mod streams;
 #[cfg(feature = "worker")]
 mod tick;
 #[cfg(feature = "worker")]
@@ -23,23 +28,28 @@ pub(crate) use self::exit::at_exit;
 pub(crate) use self::fork::{Fork, fork_as_sibling, unshare_namespaces};
 #[cfg(any(feature = "worker", feature = "cli"))]
 pub(crate) use self::heap::keep_freed_memory;
+pub(crate) use self::home::home;
 pub(crate) use self::page::{HALF_LEN, RESULTS_LEN, StatusPage};
+#[cfg(feature = "worker")]
+pub(crate) use self::place::may_make_code;
 #[cfg(feature = "fault-points")]
 pub use self::probe::Attempt;
-#[cfg(feature = "cli")]
-pub(crate) use self::signals::is_ignored;
 #[cfg(any(feature = "worker", feature = "cli"))]
 pub(crate) use self::signals::outlive_large_files;
+#[cfg(feature = "cli")]
+pub(crate) use self::signals::{die_by_default_of, hear_of_children, is_ignored, unblock_signals};
 #[cfg(feature = "worker")]
 pub(crate) use self::signals::{die_of_interrupts, reset_signals};
 pub(crate) use self::socket::{Received, recv_bytes, recv_onto};
+#[cfg(feature = "cli")]
+pub(crate) use self::streams::was_stdout_closed;
 #[cfg(feature = "worker")]
 pub(crate) use self::tick::{Ticker, is_hung_up, send_some};
 #[cfg(feature = "worker")]
 pub(crate) use self::times::answer_for_times;
 
-#[cfg(feature = "worker")]
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 /// The version of landlock that the kernel has: 0 if it has none, or if it is not switched on. Asked once, and before a list of system calls
@@ -55,6 +65,15 @@ pub(crate) fn landlock_version() -> i32 {
     })
 }
 
+/// The same file under a number above those of the standard streams. A program that has closed these would otherwise write to our sockets what it
+/// means for its output.
+pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+    match fd.as_raw_fd() {
+        0..=2 => Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?),
+        _ => Ok(fd),
+    }
+}
+
 /// Closes every descriptor from `first` on. What the embedding application forgot to mark close-on-exec ends here.
 #[cfg(feature = "worker")]
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
@@ -66,8 +85,22 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
     }
 }
 
-/// Ends the process at once: no destructor, no exit handler, nothing that a half-dead process could trip over.
+/// Forgets a variable of the environment, its value in this process's memory too. While there is one thread.
 #[cfg(feature = "worker")]
+pub(crate) fn forget_variable(name: &std::ffi::CStr) {
+    // SAFETY: the name is a C string, and the value that getenv gives is one within memory of this process that may be written. No other
+    // thread reads the environment.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        if !value.is_null() {
+            value.write_bytes(0, libc::strlen(value));
+            libc::unsetenv(name.as_ptr());
+        }
+    }
+}
+
+/// Ends the process at once: no destructor, no exit handler, nothing that a half-dead process could trip over.
+#[cfg(any(feature = "worker", feature = "cli"))]
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit is always safe to call and does not return.
     unsafe { libc::_exit(code) }

@@ -62,6 +62,7 @@ impl StatusPage {
     /// A new page, and the descriptor by which a worker maps the same one.
     pub(crate) fn create() -> io::Result<(StatusPage, OwnedFd)> {
         let fd = rustix::fs::memfd_create("wpool-status", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let fd = super::above_stdio(fd)?;
         // A limit on the length of files holds for this one too, and to go over it is a signal that kills.
         let most = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
         let arena = if most >= PAGE_LEN as u64 + ARENA_LEN { ARENA_LEN } else { 0 };

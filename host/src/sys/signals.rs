@@ -21,6 +21,11 @@ pub(crate) fn reset_signals() -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
+    unblock_signals()
+}
+
+/// Has the calling thread, and those that it starts, receive all signals: the mask of a process is the one of its starter.
+pub(crate) fn unblock_signals() -> io::Result<()> {
     // SAFETY: an all-zero sigset_t is valid storage, sigemptyset initialises it before it is read, and the null pointer asks for no old mask.
     let unblocked = unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();
@@ -30,6 +35,28 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     match unblocked {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has this process hear how its children end, whatever its starter had set.
+#[cfg(feature = "cli")]
+pub(crate) fn hear_of_children() -> io::Result<()> {
+    // SAFETY: SIG_DFL runs no code of ours.
+    match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Ends this process by the default action of a signal. Returns where that action does nothing: process 1 of a container is not killed by
+/// its own signals.
+#[cfg(feature = "cli")]
+pub(crate) fn die_by_default_of(signal: i32) {
+    let _raised_anyway = unblock_signals();
+    // SAFETY: SIG_DFL runs no code of ours, and raise takes a number.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
     }
 }
 

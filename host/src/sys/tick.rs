@@ -32,11 +32,19 @@ fn nanos() -> u64 {
     now.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.cast_unsigned())
 }
 
-/// Notes that the process is alive.
+/// A tick that comes later than this did not come late by itself: the process could not run. The freezer of a container, or the end of its
+/// share of processor time, sends no signal.
+const PAUSE: u64 = 100_000_000;
+
+/// Notes that the process is alive. A pause before that does not count for its task.
 fn note_tick() {
     let now = nanos();
     let last = LAST_TICK.swap(now, Ordering::Relaxed);
-    LAST_GAP.store(now.saturating_sub(last), Ordering::Relaxed);
+    let gap = now.saturating_sub(last);
+    if gap > PAUSE {
+        clock::add_stopped(gap);
+    }
+    LAST_GAP.store(if gap > PAUSE { 0 } else { gap }, Ordering::Relaxed);
 }
 
 /// The process goes on after it was stopped: the time since its last sign of life does not count for its task. The tick that was due

@@ -39,6 +39,9 @@ macro_rules! fault_point {
 }
 use fault_point;
 
+/// The version of the engine that this program is linked with.
+pub(crate) const ENGINE_VERSION: &str = wasmtime_environ::VERSION;
+
 /// The exit code of a worker that met an error of ours rather than of its guest (sysexits' EX_SOFTWARE).
 const EXIT_SOFTWARE: i32 = 70;
 
@@ -49,6 +52,12 @@ const TICK: Duration = Duration::from_millis(10);
 pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
     let Some(((role, parent), sandbox)) = args else { sys::exit_now(EXIT_SOFTWARE) };
     sys::keep_freed_memory();
+    // Before anything is changed that other threads may rely on.
+    let unfit = unfit();
+    if unfit.is_none() {
+        // What found the libraries of this program has done its work. Without a NUL in it, the name is a C string.
+        std::ffi::CString::new(crate::context::LIBRARIES).iter().for_each(|name| sys::forget_variable(name));
+    }
     let confinement = Confinement::begin(sandbox, role, parent);
     name_thread(match role {
         ProgramRole::Compiler => "wpool-compiler",
@@ -60,7 +69,10 @@ pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
     let code = match take_socket() {
         Ok(socket) => {
             let mut connection = Connection::new(TakesFds::new(socket), Caps::COORDINATOR);
-            let code = play(role, confinement, &mut connection);
+            let code = match unfit {
+                Some(why) => refuse(&mut connection, format!("{}: {why}", message::UNFIT)),
+                None => play(role, confinement, &mut connection),
+            };
             // Open to the last: a coordinator that sees it closed makes sure that the process ends, and takes its exit code from it.
             std::mem::forget(connection);
             code
@@ -69,6 +81,19 @@ pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
     };
     // No destructors: an engine with signal handlers and half-read sockets has nothing to say any more.
     sys::exit_now(code)
+}
+
+/// Why no worker can do its work in this process, however it goes on.
+fn unfit() -> Option<String> {
+    if crate::context::has_threads() {
+        return Some(crate::context::INIT_TOO_LATE.to_owned());
+    }
+    // The engine would find out in the midst of loading, and call it a fault of the module's.
+    let why = sys::may_make_code().err()?;
+    Some(format!(
+        "this process may not make machine code executable ({why}): MemoryDenyWriteExecute of systemd, PR_SET_MDWE, SELinux or a filter of \
+         system calls forbids it"
+    ))
 }
 
 /// Moves the socket from standard input out of a guest's way.
@@ -206,7 +231,7 @@ fn become_worker(
     };
     let ticker = match serve::start_ticker(&guest, connection.carrier().socket(), &page, period(setup)) {
         Ok(ticker) => ticker,
-        Err(e) => return refuse(connection, format!("cannot make a timer: {e}")),
+        Err(e) => return refuse(connection, no_timer(&e)),
     };
     let sender = match connection.carrier().socket().try_clone() {
         Ok(sender) => sender,
@@ -222,7 +247,7 @@ fn become_worker(
     guest.enter(Me::new(identity, page), stream.map(Arc::new));
     confinement.close_files();
     if guest.may_wait()
-        && let Err(e) = start_runtime(setup.grants.has_dirs())
+        && let Err(e) = start_runtime(setup.grants.has_dirs(), setup.grants.can_connect())
     {
         return refuse(connection, format!("cannot start a thread: {e}"));
     }
@@ -235,6 +260,14 @@ fn become_worker(
     // It ends with the process, all at once.
     std::mem::forget(guest);
     code
+}
+
+/// Each worker's timer counts as a signal that waits.
+fn no_timer(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => "cannot make a timer: the limit on pending signals (ulimit -i) allows no more".to_owned(),
+        _ => format!("cannot make a timer: {error}"),
+    }
 }
 
 /// Tells the coordinator what of the confinement is missing, if anything is. `false`: without it, nothing may be run.
@@ -251,10 +284,17 @@ fn may_go_on(connection: &mut Connection<impl Carrier>, confinement: &Confinemen
 /// Starts what the engine's WASI waits with, when a guest sleeps: a runtime with one thread. It would start one by itself, but too late: with
 /// the first task there are no new threads any more, nor files that say how many processors there are. If the guest has files, there is one
 /// more thread: streams that are not waited for are read and written there.
-fn start_runtime(has_files: bool) -> std::io::Result<()> {
+///
+/// Of the runtime's drivers it gets those that a guest needs: the program that this worker is may have been built with others, which
+/// make calls that are not on the list.
+fn start_runtime(has_files: bool, connects: bool) -> std::io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let builder = builder.worker_threads(1).max_blocking_threads(1).thread_keep_alive(Duration::MAX);
-    let runtime = builder.enable_all().build()?;
+    builder.enable_time();
+    if connects {
+        builder.enable_io();
+    }
+    let runtime = builder.build()?;
     // Once a thread has done something, all that a thread does at its beginning is done.
     let _never_cancelled = runtime.block_on(runtime.spawn(async {}));
     if has_files {

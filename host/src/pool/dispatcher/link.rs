@@ -73,6 +73,8 @@ pub(super) struct Link {
     pub(super) profile: Vec<u8>,
     /// It broke the protocol: what it says is not listened to any more.
     distrusted: bool,
+    /// When its socket was shut to end it, since it may not be killed.
+    pub(super) disconnected: Option<Instant>,
 }
 
 /// The head of a frame longer than [`READ_LEN`], as far as it has come.
@@ -156,6 +158,7 @@ impl Link {
             fault: None,
             profile: Vec::new(),
             distrusted: false,
+            disconnected: None,
         }
     }
 
@@ -345,8 +348,8 @@ impl Dispatcher {
         let Some(link) = self.links.get_mut(&worker) else { return };
         let _gone = epoll::delete(&self.epoll, &link.socket);
         // A process that is exiting already keeps its exit code.
-        if let Some(child) = &link.child {
-            child.kill();
+        if link.child.as_ref().is_some_and(|child| !child.kill()) {
+            self.disconnect(worker);
         }
     }
 

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
+use rustix::io::Errno;
 
 pub(super) use self::arena::Parked;
 use self::link::{InstancesSeen, Link, ROUNDS};
@@ -34,6 +35,7 @@ use crate::module::Module;
 use crate::policy::Granted;
 use crate::protocol::frame::Kind;
 use crate::protocol::message::{Call, Failure, Setup, ToWorker, read_failure};
+use crate::sys;
 
 /// No more input is taken from a job that has this many tasks queued: it waits on its own side, where its window bounds it.
 const QUEUE_LEN: u64 = 1 << 14;
@@ -50,13 +52,21 @@ struct Wake {
     asleep: AtomicBool,
     /// Jobs whose outcomes nobody wants any more.
     cancelled: Mutex<Vec<JobId>>,
+    /// The process that the dispatcher is in. A fork of that has only a copy of this.
+    home: u32,
 }
 
 impl Waker {
     pub(super) fn new() -> io::Result<Waker> {
-        let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let eventfd = sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
         let (pending, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Waker(Arc::new(Wake { eventfd, pending, asleep, cancelled: Mutex::default() })))
+        let home = sys::home();
+        Ok(Waker(Arc::new(Wake { eventfd, pending, asleep, cancelled: Mutex::default(), home })))
+    }
+
+    /// Whether this is a forked child of the program that has the dispatcher: nobody would hear, and a lock may be held for ever.
+    pub(crate) fn is_in_fork(&self) -> bool {
+        self.0.home != sys::home()
     }
 
     /// Has the dispatcher look for what has been left for it before this.
@@ -211,7 +221,7 @@ impl Dispatcher {
         directory: Arc<Mutex<Vec<WorkerInfo>>>,
         ledger: Arc<Mutex<Ledger>>,
     ) -> io::Result<Dispatcher> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let epoll = sys::above_stdio(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
         epoll::add(&epoll, &waker, EventData::new_u64(TOKEN_WAKER), EventFlags::IN)?;
         Ok(Dispatcher {
             spec,
@@ -251,14 +261,18 @@ impl Dispatcher {
         while !self.finished {
             let due = self.schedule.next_tick().into_iter().chain(self.pulse_due()).min();
             let timeout = due.map(|due| due.saturating_sub(self.now()));
-            let timeout = timeout.map(|t| Timespec::try_from(t).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
             events.clear();
             if self.may_spin() && crate::spin::until(|| self.look(&mut events) || self.waker.is_pending()) {
                 // Somebody is answered without a wake-up.
             } else if self.waker.may_sleep() {
-                // An interrupted or failed wait is a turn without events; the tick below is right in any case.
-                let _interrupted =
-                    epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+                let waited = clock::nap(timeout, |timeout| {
+                    epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(timeout))
+                });
+                match waited {
+                    // An interrupted wait is a turn without events; the tick below is right in any case.
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(_) => return Some(self.abandon()),
+                }
             } else {
                 self.look(&mut events);
             }
@@ -275,6 +289,7 @@ impl Dispatcher {
                 self.tick();
             }
             self.feel_pulses();
+            self.give_up_survivors();
         }
         // Jobs whose input never ended have records left that came too late even for the schedule.
         let verdict = self.schedule.verdict();
@@ -287,6 +302,30 @@ impl Dispatcher {
             Verdict::Lost { .. } | Verdict::TimedOut | Verdict::Cancelled => None,
         }
         // The zygote ends with its handle.
+    }
+
+    /// The program has closed all descriptors, ours among them. What has their numbers now is not ours: nothing is closed, and nobody spoken
+    /// to. The workers see the ends of their sockets, and of this thread. Gives the reason.
+    fn abandon(&mut self) -> String {
+        let reason = "its descriptors were closed by this program, which it cannot go on without".to_owned();
+        let links = std::mem::take(&mut self.links);
+        let running: Vec<(WorkerId, u64)> = links.iter().map(|(id, link)| (*id, link.page.started())).collect();
+        std::mem::forget((links, self.zygote.take(), self.waker.clone()));
+        if let Ok(unused) = rustix::event::eventfd(0, EventfdFlags::CLOEXEC) {
+            std::mem::forget(std::mem::replace(&mut self.epoll, unused));
+        }
+        self.directory().clear();
+        // Each task still has its outcome.
+        self.on(Event::Broke { reason: reason.clone() });
+        for (worker, started) in running {
+            let reason = reason.clone();
+            self.on(Event::Gone { worker, started, retriable: false, exitcode: None, reason });
+        }
+        let failure = Failure::Broken { reason: reason.clone() };
+        for (_, open) in self.jobs.drain() {
+            open.job.finish(&failure);
+        }
+        reason
     }
 
     /// Whether an event is likely to come within a moment, and there is a processor to look for it on: a worker has just been sent something, or

@@ -2,13 +2,15 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::net::Shutdown;
 
 use super::link::{LAST_ROUNDS, Link};
 use super::{Dispatcher, TOKEN_ZYGOTE, child_token, socket_token};
 use crate::context::forkserver::{Answer, Unfit, Zygote};
-use crate::context::{Child, Exit, StartMethod, spawn, thread};
+use crate::context::{Child, END_TIME, Exit, StartMethod, spawn, thread};
 use crate::error::with_limit;
 use crate::pool::events::PoolEvent;
 use crate::pool::schedule::{Event, Verdict, WorkerId};
@@ -174,13 +176,32 @@ impl Dispatcher {
         if let Some(link) = self.links.get_mut(&worker) {
             link.fault.get_or_insert_with(|| "it was killed".to_owned());
             link.page.ask_to_stop();
-            if let Some(child) = &link.child {
-                child.kill();
+            if link.child.as_ref().is_some_and(|child| !child.kill()) {
+                self.disconnect(worker);
             }
         }
         // Not forked yet, or we have not heard. A zygote that is loading, or hangs, is not waited for.
         if self.zygote.as_ref().is_some_and(|zygote| zygote.owes(worker)) {
             self.drop_zygote("its workers are not wanted");
+        }
+    }
+
+    /// Ends a worker that we may not kill, since this program has changed its user: it ends when its socket does.
+    pub(super) fn disconnect(&mut self, worker: WorkerId) {
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        let _closed_before = rustix::net::shutdown(&link.socket, Shutdown::Both);
+        link.disconnected.get_or_insert_with(Instant::now);
+    }
+
+    /// Those that have not ended for that are left to themselves: nobody waits for them.
+    pub(super) fn give_up_survivors(&mut self) {
+        let is_survivor = |link: &Link| link.disconnected.is_some_and(|since| since.elapsed() > END_TIME);
+        let survivors: Vec<WorkerId> =
+            self.links.iter().filter(|(_, link)| is_survivor(link)).map(|(id, _)| *id).collect();
+        for worker in survivors {
+            let reason = "it may not be killed by this program any more, and does not end by itself".to_owned();
+            tracing::warn!(target: "wpool::pool", worker, "{reason}");
+            self.part(worker, Exit::Unknown, Some(reason));
         }
     }
 
@@ -190,6 +211,11 @@ impl Dispatcher {
             return;
         };
         self.serve_socket(worker, LAST_ROUNDS);
+        self.part(worker, exit, None);
+    }
+
+    /// Lets go of a worker that has ended, or for `reason`.
+    fn part(&mut self, worker: WorkerId, exit: Exit, reason: Option<String>) {
         let Some(mut link) = self.links.remove(&worker) else { return };
         let _gone = epoll::delete(&self.epoll, &link.socket);
         // Whoever is killed has not come to the end of it.
@@ -202,8 +228,8 @@ impl Dispatcher {
         }
         self.directory().retain(|w| w.index != worker);
         self.ledger().gone(worker);
-        let reason = match (link.fault, exit) {
-            (Some(fault), _) => fault,
+        let reason = match (reason.or(link.fault), exit) {
+            (Some(reason), _) => reason,
             (None, Exit::Signal(libc::SIGKILL)) => {
                 "SIGKILL (by someone else; perhaps the machine is out of memory)".to_owned()
             }
