@@ -158,7 +158,7 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, BuildError> {
     {
         return Err(refused("a fixed clock", "guests know no time before 1970"));
     }
-    let (dirs, (files, places)): (_, (Vec<_>, Vec<_>)) = open(&policy.dirs)?;
+    let (dirs, (files, places)): (_, (Vec<_>, Vec<_>)) = open(&policy.dirs)?.into_iter().unzip();
     let grants = Grants {
         dirs,
         env: environment(&policy.env)?,
@@ -175,8 +175,10 @@ fn refused(what: impl Into<String>, reason: impl Into<String>) -> BuildError {
     BuildError::Policy { what: what.into(), reason: reason.into() }
 }
 
-/// What workers are told of the directories, and what stays here: each one open, and where it is.
-fn open(dirs: &[Dir]) -> Result<(Vec<DirGrant>, (Vec<File>, Vec<Place>)), BuildError> {
+/// What workers are told of a directory, and what stays here: it is open, and where it is.
+type Opened = (DirGrant, (File, Place));
+
+fn open(dirs: &[Dir]) -> Result<Vec<Opened>, BuildError> {
     if dirs.len() > DIRS_MAX {
         return Err(refused(format!("{} directories", dirs.len()), format!("at most {DIRS_MAX} can be")));
     }
@@ -197,7 +199,7 @@ fn open(dirs: &[Dir]) -> Result<(Vec<DirGrant>, (Vec<File>, Vec<Place>)), BuildE
         let grant = DirGrant { guest: dir.guest.clone(), access: dir.access, file: (metadata.dev(), metadata.ino()) };
         Ok((grant, (file, place)))
     };
-    Ok(dirs.iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter().unzip())
+    dirs.iter().map(open).collect()
 }
 
 /// Without the number, which tells most users nothing.
