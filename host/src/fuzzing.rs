@@ -8,7 +8,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "any number that comes of the bytes is as good as another")]
 
-mod choices;
+pub(crate) mod choices;
 mod model;
 
 use std::io;
@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("batch", batch),
     ("outcome", outcome),
     ("compiler", compiler),
+    ("zygote", crate::context::forkserver::fuzzing::zygote),
     ("values", values),
     ("result", result),
     ("call", call),
@@ -53,6 +54,8 @@ pub const TARGETS: &[Target] = &[
     ("options", crate::cli::fuzzing::options),
     #[cfg(feature = "cli")]
     ("joblog", crate::cli::fuzzing::joblog),
+    #[cfg(feature = "cli")]
+    ("resume", crate::cli::fuzzing::resume),
     #[cfg(feature = "cli")]
     ("profile", crate::cli::fuzzing::profile),
 ];

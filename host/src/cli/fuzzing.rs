@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::input::{Sink, Splitter};
-pub(crate) use super::joblog::fuzz as joblog;
+pub(crate) use super::joblog::fuzzing::{joblog, resume};
 use super::parse::{self, Jobs, TIME_MAX};
 use super::profile::ProfileArg;
 pub(crate) use super::profile::fuzz as profile;

@@ -7,6 +7,9 @@
 //! sends is read in bounded pieces; a process that it names is taken only if it is a new child of this program, born in the zygote's session;
 //! and whatever else was born there ends with it.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -3,18 +3,18 @@
 use crate::value::{Type, Value};
 
 /// Bytes, as the choices that lead to a type and a value.
-pub(super) struct Choices<'d>(pub(super) &'d [u8]);
+pub(crate) struct Choices<'d>(pub(crate) &'d [u8]);
 
 /// Names as guests have them, words of the notation among them.
 const NAMES: [&str; 10] = ["a", "b-c", "ok", "err", "some", "none", "true", "false", "inf", "nan"];
 
 impl Choices<'_> {
     /// 0 when there are no more.
-    pub(super) fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         self.0.split_off_first().copied().unwrap_or(0)
     }
 
-    pub(super) fn number<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn number<const N: usize>(&mut self) -> [u8; N] {
         std::array::from_fn(|_| self.byte())
     }
 

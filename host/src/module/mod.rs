@@ -87,6 +87,12 @@ struct Inner {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
+impl Digest {
+    pub(crate) fn of(bytes: &[u8]) -> Digest {
+        Digest(Sha256::digest(bytes).into())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -667,7 +673,7 @@ impl ModuleLoader {
         let program = program.with_early(self.early.clone());
         #[cfg(feature = "fault-points")]
         let program = program.with_fault(self.fault);
-        let digest = Digest(Sha256::digest(bytes).into());
+        let digest = Digest::of(bytes);
         let mut warnings = Vec::new();
         if self.sandbox == Sandbox::Off {
             warnings.push(SANDBOX_OFF.to_owned());

@@ -10,6 +10,8 @@
 //! read while it is written, and nobody else writes it.
 
 mod done;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod ledger;
 mod line;
 mod place;
@@ -47,37 +49,6 @@ use super::stdio;
 use crate::error::TaskError;
 use crate::module::Digest;
 use crate::pool::Outcome;
-
-/// Takes bytes for a log, behind a header if the first of them is odd.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn fuzz(data: &[u8]) {
-    let Some((choice, data)) = data.split_first() else { return };
-    let log = match choice % 2 {
-        0 => data.to_vec(),
-        _ => [header().as_bytes(), data].concat(),
-    };
-    let form = if log.starts_with(line::HEADER_BEFORE.as_bytes()) { Form::Before } else { Form::Present };
-    let written = |line: &Line<'_>, of: &Identity<&str>| {
-        let [module, export, settings] = [of.module, of.export, of.settings].map(str::to_owned);
-        let mut text = Vec::new();
-        line.write(&Identity { module, export, settings }, form, &mut text);
-        text
-    };
-    let read = lines(&log[..], |_, line, identity| {
-        let text = written(line, identity);
-        let line = text.strip_suffix(b"\n").expect("a line ends");
-        let (again, of) = Line::parse(line, form).expect("we read what we write");
-        assert_eq!(written(&again, &of), text);
-        Ok(())
-    });
-    if let Ok(extent) = read {
-        assert!(extent.whole + u64::from(extent.is_cut) <= log.len() as u64);
-        let vouched = extent.vouched();
-        if let place::Vouched::Until(mark, to) = vouched {
-            assert!((mark.from..=mark.to).contains(&to), "{vouched:?}");
-        }
-    }
-}
 
 /// Lines are written out when so many bytes have come together, or with the results.
 const BUFFER_LEN: usize = 128 << 10;

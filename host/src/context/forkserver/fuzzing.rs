@@ -1,0 +1,168 @@
+//! What a zygote may say, for [`crate::fuzzing`].
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use rustix::process::Pid;
+
+use super::{Answer, READ_LEN, Stage, Unfit, Zygote};
+use crate::context::{Child, Exit};
+use crate::escape;
+use crate::fuzzing::choices::Choices;
+use crate::protocol::connection;
+use crate::protocol::frame::Caps;
+use crate::protocol::message::{self, Failure, FromWorker};
+use crate::sandbox::Sandbox;
+
+/// The number of no process, in which the zygote's session has its name.
+const SESSION: i32 = i32::MAX;
+
+/// Messages of a zygote, then any bytes, in pieces: it is believed what it may say at this point and for so many requests as there are; of the
+/// processes that it names none is ours; what is not a whole message yet is short.
+pub(crate) fn zygote(data: &[u8]) {
+    let mut choices = Choices(data);
+    let asked = u32::from(choices.byte() % 17);
+    let sandbox = [Sandbox::Default, Sandbox::Strict, Sandbox::Off][usize::from(choices.byte() % 3)];
+    let piece = 1 + 8 * usize::from(choices.byte());
+    let messages = messages(&mut choices);
+    let (expected, is_wrong) = model(&messages, asked, sandbox);
+    let mut stream = Vec::new();
+    for message in &messages {
+        message::write_control(&mut stream, message);
+    }
+    stream.extend_from_slice(choices.0);
+
+    let (ours, theirs) = connection::pair().expect("there are descriptors");
+    let mut theirs = UnixStream::from(theirs);
+    let mut zygote = waiting(ours.into(), sandbox, asked);
+    let mut answers = Vec::new();
+    let mut end = None;
+    for piece in stream.chunks(piece) {
+        theirs.write_all(piece).expect("what came before has been read");
+        end = zygote.turn(&mut answers).err();
+        let (room, most) = (zygote.incoming.capacity(), 2 * (Caps::IDLE.other + READ_LEN));
+        assert!(room <= most, "{room} bytes of memory of {most}");
+        if end.is_some() {
+            break;
+        }
+    }
+    drop(theirs);
+    let end = end.or_else(|| zygote.turn(&mut answers).err()).expect("a zygote that says no more is dead");
+
+    let answers: Vec<Heard> = answers.into_iter().map(heard).collect();
+    assert!(answers.starts_with(&expected), "{answers:?} and not {expected:?}");
+    let settled = answers.iter().filter(|answer| matches!(answer, Heard::NotForked(_))).count();
+    assert_eq!(settled + zygote.asked.len(), asked as usize);
+    match end {
+        Unfit::Violation(violation) => assert!(violation.to_string().chars().all(escape::is_plain)),
+        Unfit::Died => assert!(!is_wrong, "{messages:?} were believed"),
+    }
+    assert!(!is_wrong || answers.len() == expected.len(), "{answers:?} and not {expected:?}");
+}
+
+/// One that was asked for so many workers. It has ended, for whatever would end it.
+fn waiting(socket: std::os::fd::OwnedFd, sandbox: Sandbox, asked: u32) -> Zygote {
+    let no_process = socket.try_clone().expect("there are descriptors");
+    Zygote {
+        child: Child::Process {
+            pid: Pid::from_raw(SESSION).expect("a number"),
+            pidfd: Arc::new(no_process),
+            home: crate::sys::home(),
+        },
+        exit: Some(Exit::Unknown),
+        socket,
+        sandbox,
+        incoming: Vec::new(),
+        stage: Stage::Silent,
+        thread: rustix::thread::gettid(),
+        unsent: Vec::new(),
+        wanted: VecDeque::new(),
+        asked: (0..asked).collect(),
+    }
+}
+
+/// Often in an order that is right.
+fn messages(choices: &mut Choices<'_>) -> Vec<FromWorker> {
+    let mut kinds: Vec<u8> = match choices.byte() % 4 {
+        0 => vec![],
+        1 => vec![0, 2],
+        2 => vec![0, 1, 2],
+        _ => vec![0],
+    };
+    kinds.extend((0..choices.byte() % 24).map(|_| choices.byte()));
+    let reason = String::from_utf8_lossy(&choices.0[..choices.0.len().min(100)]).repeat(9);
+    let pids = [0, 1, -1, -7, i32::MIN, SESSION, own(), 1 << 30, SESSION - 1, parent()];
+    let message = |kind: u8| match kind % 16 {
+        0 => FromWorker::Hello { version: kind.into() },
+        1 => FromWorker::Unconfined { missing: Vec::new() },
+        2 => FromWorker::Ready,
+        3 => FromWorker::Refused { reason: reason.clone() },
+        4 => FromWorker::WantsInput,
+        5 => FromWorker::Thawed,
+        6 => FromWorker::InitFailed { failure: Failure::Closed },
+        7..12 => FromWorker::Forked { pid: pids[usize::from(kind / 16) % pids.len()] },
+        _ => FromWorker::NotForked { reason: reason.clone() },
+    };
+    kinds.into_iter().map(message).collect()
+}
+
+fn own() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+fn parent() -> i32 {
+    rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    NotForked(u32),
+    Refused,
+}
+
+fn heard(answer: Answer) -> Heard {
+    let (heard, reason) = match answer {
+        Answer::NotForked { workers, reason, .. } => match workers[..] {
+            [worker] => (Heard::NotForked(worker), reason),
+            _ => panic!("an answer for {workers:?}"),
+        },
+        Answer::Refused { reason } => (Heard::Refused, reason),
+        Answer::Asked { worker, .. } | Answer::Forked { worker, .. } => panic!("worker {worker} is none of a zygote's"),
+    };
+    assert!(reason.len() <= 16 << 10 && reason.chars().all(escape::is_plain), "{reason:?}");
+    heard
+}
+
+/// What is heard of messages, and whether one of them may not be said.
+fn model(messages: &[FromWorker], asked: u32, sandbox: Sandbox) -> (Vec<Heard>, bool) {
+    let (mut start, mut answers, mut next) = (String::new(), Vec::new(), 0);
+    for message in messages {
+        let step = match message {
+            FromWorker::Hello { .. } => "hello ",
+            FromWorker::Unconfined { .. } => "unconfined ",
+            FromWorker::Ready => "ready ",
+            FromWorker::Refused { .. } => {
+                answers.push(Heard::Refused);
+                continue;
+            }
+            // What is no number of a process, and what cannot be its child. Any other is that of no child of ours, as if it were gone.
+            FromWorker::Forked { pid } if *pid <= 1 || [own(), SESSION].contains(pid) => return (answers, true),
+            FromWorker::Forked { .. } | FromWorker::NotForked { .. } if start.ends_with("ready ") && next < asked => {
+                answers.push(Heard::NotForked(next));
+                next += 1;
+                continue;
+            }
+            _ => return (answers, true),
+        };
+        start += step;
+        if !["hello ", "hello unconfined ", "hello ready ", "hello unconfined ready "].contains(&&start[..]) {
+            return (answers, true);
+        }
+        if step == "unconfined " && sandbox == Sandbox::Strict {
+            answers.push(Heard::Refused);
+        }
+    }
+    (answers, false)
+}
