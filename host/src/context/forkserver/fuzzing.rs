@@ -36,7 +36,7 @@ pub(crate) fn zygote(data: &[u8]) {
 
     let (ours, theirs) = connection::pair().expect("there are descriptors");
     let mut theirs = UnixStream::from(theirs);
-    let mut zygote = waiting(ours.into(), sandbox, asked);
+    let mut zygote = waiting(ours, sandbox, asked);
     let mut answers = Vec::new();
     let mut end = None;
     for piece in stream.chunks(piece) {
