@@ -26,6 +26,8 @@ struct ModelJob {
     ended: bool,
     cancelled: bool,
     halted: bool,
+    /// The pool was closed with what was queued given up. Nothing is left that a policy could halt.
+    closed: bool,
     over: bool,
     ok: u64,
     failed: u64,
@@ -521,7 +523,7 @@ impl Model {
         let Some(halt) = self.config.halt.filter(|_| !self.over) else { return };
         let goes_on = |job: &&ModelJob| !job.over && !job.halted && !job.cancelled;
         assert!(!self.jobs.values().filter(goes_on).any(|job| job.has_enough(halt)), "it was not halted");
-        for job in self.jobs.values().filter(|job| !job.cancelled) {
+        for job in self.jobs.values().filter(|job| !job.cancelled && !job.closed) {
             let held = job.tasks.iter().filter(|task| matches!(task, Task::Held { .. })).count() as u64;
             match halt.on {
                 HaltOn::Done(n) => assert!(job.ok + job.failed + held <= n.get(), "more are begun than count"),
@@ -666,6 +668,7 @@ impl Model {
                 let model = self.jobs.get_mut(&job).unwrap();
                 let was_halted = std::mem::replace(&mut model.halted, true);
                 if *event == Event::CloseQueued {
+                    model.closed = true;
                     return;
                 }
                 assert!(!was_halted && !model.cancelled);
