@@ -299,10 +299,11 @@ fn f37_the_limits_of_compiling_hold_and_are_told_with_what_raises_them() {
     let _bound = time_bound_of(Duration::from_secs(300));
     let scene = Scene::new();
     let bomb = scene.file("bomb.wasm", many_functions(300_000));
-    let args = ["map", bomb.to_str().unwrap(), "-", "--compile-timeout", "1s"];
+    // Quiet: a compilation of more than a second is told of.
+    let args = ["map", bomb.to_str().unwrap(), "-", "-q", "--compile-timeout", "1s"];
     let ended = run_in(&scene, scene.command(&args), b"one\n");
     is_refused(&ended, "compile limit exceeded: it used more than 1s of processor time; --compile-timeout");
-    let args = ["map", bomb.to_str().unwrap(), "-", "--compile-memory", "100M"];
+    let args = ["map", bomb.to_str().unwrap(), "-", "-q", "--compile-memory", "100M"];
     let ended = run_in(&scene, scene.command(&args), b"one\n");
     is_refused(&ended, "compile limit exceeded: it used more than 100 MiB; --compile-memory");
     // The next one has all of it again.

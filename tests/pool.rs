@@ -861,7 +861,7 @@ fn errors_of_building_come_before_any_process() {
     let said = |error: BuildError| error.to_string();
     assert!(said(pool.func::<(), ()>("missing").unwrap_err()).contains("missing"));
     assert!(matches!(pool.func::<&str, u32>("half").unwrap_err(), BuildError::Type { .. }));
-    assert!(matches!(pool.func::<u32, String>("half").unwrap_err(), BuildError::Type { .. }));
+    assert!(matches!(pool.func::<u32, String>("half").unwrap_err(), BuildError::ResultType { .. }));
     assert!(matches!(pool.func::<(u32, u32), u32>("half").unwrap_err(), BuildError::Type { .. }));
     let unknown = Target::func("scale").kwarg("size", 1);
     assert!(said(pool.func::<i64, f64>(unknown).unwrap_err()).contains("there is n, factor"));

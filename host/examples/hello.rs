@@ -3,7 +3,7 @@
 use wpool::{Module, Pool};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    wpool::init(); // first thing: the program is its own worker
+    wpool::init(); // first thing, before any thread: the program is its own worker
     let module = Module::load("guest/prebuilt/hello.wasm")?;
     let pool = Pool::builder(&module).processes(5).build()?;
     let hello = pool.func::<String, String>("run")?;
