@@ -259,7 +259,7 @@ impl Policy {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use wpool::{Policy, Pool};
     ///
-    /// let module = loader().from_bytes(br#"(component (import "wasi:sockets/tcp@0.2.0" (instance (export "f" (func)))))"#)?;
+    /// let module = loader().from_bytes(br#"(component (import "wasi:sockets/tcp@0.2.0" (instance)))"#)?;
     /// assert!(Pool::builder(&module).build().is_err());
     /// assert!(Pool::builder(&module).policy(Policy::sealed().refuse_net()).build().is_ok());
     /// # Ok(())
