@@ -256,6 +256,12 @@ const CALLS: &[Call] = &[
     #[cfg(feature = "fault-points")]
     Call(SYS_getppid, ALL, Always, "the same; probes of tests want to know whom to attack"),
     Call(SYS_fcntl, &[Zygote, Compiler], Any(FCNTL), "copies of a worker's socket; a look at a descriptor's flags"),
+    Call(
+        SYS_fcntl,
+        &[Worker],
+        If(&[int(1, F_GETFD)]),
+        "is it open? Asked before each close, in a build with debug assertions",
+    ),
     Call(SYS_fstat, &[Zygote, Compiler], Always, "the size of the status page; of the source"),
     Call(SYS_lseek, &[Compiler], Always, "how much of the source is left"),
     Call(SYS_statx, &[Compiler], Always, "the size of the source"),
@@ -320,6 +326,12 @@ const NET_CALLS: &[Call] = &[
         RUNNERS,
         Socket(&[AF_INET as u64, AF_INET6 as u64], SOCK_STREAM as u64, &[0, IPPROTO_TCP as u64]),
         "a connection's end; MPTCP and others would go past landlock",
+    ),
+    Call(
+        SYS_socketpair,
+        &[Zygote],
+        If(&[int(0, AF_UNIX)]),
+        "a worker's runtime makes one if the application has tokio's signals built in",
     ),
     Call(SYS_connect, RUNNERS, Always, "connects"),
     Call(SYS_bind, RUNNERS, Refused, "a guest may ask for an address of its own: none is granted"),

@@ -21,10 +21,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Before the runtime, which starts threads.
     wpool::init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        // What wpool does here blocks, and gets a thread for that.
-        tokio::task::spawn_blocking(|| work().map_err(|e| e.to_string())).await?
-    })?;
+    // What wpool does here blocks, and gets a thread for that.
+    let done = tokio::task::spawn_blocking;
+    runtime.block_on(async { done(|| work().map_err(|e| e.to_string())).await })??;
     // The application's own engine, beside.
     let engine = wasmtime::Engine::default();
     wasmtime::Module::new(&engine, [0, b'a', b's', b'm', 1, 0, 0, 0])?;
