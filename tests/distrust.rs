@@ -5,6 +5,7 @@ mod support;
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ impl Hostile {
     fn new(role: &str, deed: &str) -> Hostile {
         let dir = temp_dir();
         let program = dir.path().join(deed);
-        std::fs::hard_link(example("hostile_worker"), &program).unwrap();
+        support::renamed(&example("hostile_worker"), &program);
         std::fs::write(dir.path().join("real"), support::program().to_str().unwrap()).unwrap();
         std::fs::write(dir.path().join("role"), role).unwrap();
         Hostile { _dir: dir, program }
