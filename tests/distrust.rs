@@ -5,7 +5,6 @@ mod support;
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
