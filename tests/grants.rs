@@ -758,6 +758,15 @@ fn f116_what_is_wpools_own_is_not_granted_for_writing() {
     // A cache that is not there yet would be made there.
     is_refused(&path("home/none/yet/wpool"), "home", "wpool's cache");
 
+    // The user's other runs have theirs in the home directory, though this one has it elsewhere.
+    let elsewhere = temp_dir();
+    let mut command = Command::new(path("bin/wpool"));
+    command.args(["map", "-j", "1", "--dir", &grant("home", ""), &guest_file("reach.wat"), "--items", "p "]);
+    command.env("WPOOL_CACHE_DIR", elsewhere.path()).env("HOME", path("home")).env_remove("XDG_CACHE_HOME");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text_of(&output.stderr));
+    assert!(text_of(&output.stderr).contains("wpool's cache"), "{}", text_of(&output.stderr));
+
     // For reading, it is told; beside it, nothing is.
     for (host, how, warned) in [
         ("home", ":ro", true),

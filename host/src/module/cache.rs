@@ -27,6 +27,11 @@ pub(super) fn default_dir() -> Option<PathBuf> {
     if let Some(dir) = std::env::var_os("WPOOL_CACHE_DIR").filter(|d| !d.is_empty()) {
         return Some(dir.into());
     }
+    users_dir()
+}
+
+/// `$XDG_CACHE_HOME/wpool` or `~/.cache/wpool`: the user's other runs have their cache there, whatever this run uses.
+pub(super) fn users_dir() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
     base.map(|base| base.join("wpool"))

@@ -328,13 +328,13 @@ impl Module {
 
     /// What is wpool's own on this machine, as far as it is this module's: no guest may write there.
     pub(crate) fn own_places(&self) -> OwnPlaces {
-        // The one that others use by default too, even if this module is not in it.
+        // Those that the user's other runs use too, even if this module is in neither.
         let chosen = match &self.inner.loader.cache {
             CacheChoice::Dir(dir) => Some(dir.clone()),
             CacheChoice::Default | CacheChoice::Off => None,
         };
         OwnPlaces {
-            caches: cache::default_dir().into_iter().chain(chosen).collect(),
+            caches: [cache::default_dir(), cache::users_dir(), chosen].into_iter().flatten().collect(),
             programs: std::env::current_exe().into_iter().chain(self.inner.loader.program.clone()).collect(),
         }
     }
