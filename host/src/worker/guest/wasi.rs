@@ -72,11 +72,11 @@ impl Given {
             // The engine's own generators are threads' variables: a fork copies their state, so that all workers of a zygote would draw
             // the same numbers.
             Random::Secure => {
-                let Ok(number) = u128_of(&mut Kernel);
+                let Ok(number) = bytes_of(&mut Kernel).map(u128::from_le_bytes);
                 builder.secure_random(Kernel).insecure_random(Kernel).insecure_random_seed(number);
             }
             Random::Seeded(seed) => {
-                let Ok(number) = u128_of(&mut Stream::new(seed, "seed"));
+                let Ok(number) = bytes_of(&mut Stream::new(seed, "seed")).map(u128::from_le_bytes);
                 builder.secure_random(Stream::new(seed, "secure"));
                 builder.insecure_random(Stream::new(seed, "insecure"));
                 builder.insecure_random_seed(number);
@@ -160,10 +160,11 @@ impl HostMonotonicClock for Counting {
     }
 }
 
-fn u128_of<R: TryRng>(generator: &mut R) -> Result<u128, R::Error> {
-    let mut number = [0; 16];
-    generator.try_fill_bytes(&mut number)?;
-    Ok(u128::from_le_bytes(number))
+/// The next `N` bytes of a generator.
+fn bytes_of<const N: usize, R: TryRng + ?Sized>(generator: &mut R) -> Result<[u8; N], R::Error> {
+    let mut bytes = [0; N];
+    generator.try_fill_bytes(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The kernel's random numbers. Nothing of them is kept in the process: what is not there cannot be copied by a fork.
@@ -173,13 +174,11 @@ impl TryRng for Kernel {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.try_fill_bytes(&mut bytes).map(|()| u32::from_le_bytes(bytes))
+        bytes_of(self).map(u32::from_le_bytes)
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.try_fill_bytes(&mut bytes).map(|()| u64::from_le_bytes(bytes))
+        bytes_of(self).map(u64::from_le_bytes)
     }
 
     fn try_fill_bytes(&mut self, mut out: &mut [u8]) -> Result<(), Infallible> {
@@ -223,13 +222,11 @@ impl TryRng for Stream {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.try_fill_bytes(&mut bytes).map(|()| u32::from_le_bytes(bytes))
+        bytes_of(self).map(u32::from_le_bytes)
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.try_fill_bytes(&mut bytes).map(|()| u64::from_le_bytes(bytes))
+        bytes_of(self).map(u64::from_le_bytes)
     }
 
     fn try_fill_bytes(&mut self, mut out: &mut [u8]) -> Result<(), Infallible> {
