@@ -45,8 +45,10 @@ fn has_function(source: &str, name: &str) -> bool {
 fn every_function_on_the_page_exists() {
     let named = functions(PAGE);
     assert!(named.len() > 40, "the page names functions: {named:?}");
-    let is_missing = |(path, name): &&(&str, &str)| !source(path).is_some_and(|source| has_function(&source, name));
-    let missing: Vec<_> = named.iter().filter(is_missing).map(|(path, name)| format!("{path}::{name}")).collect();
+    let is_missing =
+        |(path, name): &&(&str, &str)| !source(path).is_some_and(|source| has_function(&source, name));
+    let missing: Vec<_> =
+        named.iter().filter(is_missing).map(|(path, name)| format!("{path}::{name}")).collect();
     assert!(missing.is_empty(), "host/docs/architecture.md names functions that do not exist: {missing:#?}");
 }
 
@@ -64,8 +66,13 @@ fn each_of_the_ten_steps_of_a_task_names_a_function() {
 
 #[test]
 fn a_function_that_does_not_exist_is_found() {
-    assert_eq!(functions("`pool/job::push`, `TaskError::WorkerLost`, `wpool::init`, `push`"), [("pool/job", "push")]);
+    assert_eq!(
+        functions("`pool/job::push`, `TaskError::WorkerLost`, `wpool::init`, `push`"),
+        [("pool/job", "push")]
+    );
     assert!(has_function("    pub(crate) fn push<'r>(&self) {", "push"));
     assert!(!has_function("// fn push() {\nfn push_all() {}", "push"));
-    assert!(source("pool").is_some() && source("pool/job").is_some() && source("pool/no_such_file").is_none());
+    assert!(
+        source("pool").is_some() && source("pool/job").is_some() && source("pool/no_such_file").is_none()
+    );
 }

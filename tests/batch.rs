@@ -85,7 +85,9 @@ fn a_death_costs_the_running_record_only() {
         for endless in [100, 333] {
             let record = move |n: usize| if n == endless { "loop".to_owned() } else { n.to_string() };
             let mut results = pool.imap(&run, (0..1000).map(record));
-            assert!(results.by_ref().take(endless).map(Result::unwrap).eq((0..endless).map(|n| n.to_string())));
+            assert!(
+                results.by_ref().take(endless).map(Result::unwrap).eq((0..endless).map(|n| n.to_string()))
+            );
             let [victim] = pids(&pool)[..] else { panic!("one worker") };
             signal(victim, Signal::KILL);
             assert_eq!(results.next().unwrap().unwrap_err().kind(), "worker-lost");

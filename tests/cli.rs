@@ -106,16 +106,19 @@ fn arguments_that_are_fixed_leave_the_rest_to_the_record() {
     let output = with_input(wpool(["map", &example("add"), "--func", "add", "--arg", "-5"]), b"7\n5\n");
     ends(&output, 0, "");
     assert_eq!(out(&output), "2\n0\n");
-    let output = with_input(wpool(["map", &example("add"), "--func", "add", "--input-format", "json"]), b"[1, 2]\n");
+    let output =
+        with_input(wpool(["map", &example("add"), "--func", "add", "--input-format", "json"]), b"[1, 2]\n");
     assert_eq!(out(&output), "3\n");
 }
 
 #[test]
 fn an_initializer_and_its_arguments_reach_every_worker() {
-    let output = run(wpool(["map", &prebuilt("counter"), "--items", "a", "b", "-j", "1", "--init-arg", "40"]));
+    let output =
+        run(wpool(["map", &prebuilt("counter"), "--items", "a", "b", "-j", "1", "--init-arg", "40"]));
     ends(&output, 0, "");
     assert_eq!(out(&output), "41\n42\n");
-    let output = run(wpool(["map", &prebuilt("counter"), "--items", "a", "b", "-j", "1", "--init-arg", "many"]));
+    let output =
+        run(wpool(["map", &prebuilt("counter"), "--items", "a", "b", "-j", "1", "--init-arg", "many"]));
     ends(&output, 3, "wpool: the pool is broken: the initializer failed: expected a number");
     assert_eq!(err(&output).matches("broken").count(), 1, "{}", err(&output));
 }
@@ -126,7 +129,8 @@ fn an_initializer_and_its_arguments_reach_every_worker() {
 fn files_are_read_one_after_the_other_and_a_dash_is_stdin() {
     let dir = scratch();
     let (a, b) = (file(&dir, "a", "1\n2"), file(&dir, "b", "4\n"));
-    let output = with_input(wpool(["map", &prebuilt("upper"), &path_text(&a), "-", &path_text(&b)]), b"\nx\r\n");
+    let output =
+        with_input(wpool(["map", &prebuilt("upper"), &path_text(&a), "-", &path_text(&b)]), b"\nx\r\n");
     ends(&output, 0, "5 tasks");
     assert_eq!(output.stdout, b"1\n2\n\nX\r\n4\n");
 }
@@ -216,7 +220,8 @@ fn what_cannot_be_run_is_told_in_one_line() {
     let upper = prebuilt("upper");
     let empty = path_text(&file(&dir, "empty.wasm", ""));
     let random = path_text(&file(&dir, "random.wasm", Sha256::digest(b"random")));
-    let import = path_text(&file(&dir, "import.wat", r#"(module (import "env" "f" (func)) (func (export "run")))"#));
+    let import =
+        path_text(&file(&dir, "import.wat", r#"(module (import "env" "f" (func)) (func (export "run")))"#));
     let missing = path_text(&dir.path().join("missing"));
     let directory = path_text(dir.path());
     let add = example("add");
@@ -229,7 +234,10 @@ fn what_cannot_be_run_is_told_in_one_line() {
         (&["map", &upper, &missing], "cannot read"),
         (&["map", &upper, &directory], "it is a directory"),
         (&["map", &upper, &inputs, "--func", "nope"], "no function \"nope\" is exported; there is run"),
-        (&["map", &add, &inputs], "no function `run` and no command is exported; name one of add, square, fib"),
+        (
+            &["map", &add, &inputs],
+            "no function `run` and no command is exported; name one of add, square, fib",
+        ),
         (&["map", &add, &inputs, "--func", "add", "--arg", "x"], "argument 1 of add: expected s32"),
         (&["map", &add, &inputs, "--func", "add", "--kw", "a=1"], "no parameter has that name"),
         (&["map", &add, &inputs, "--func", "add", "--input-format", "raw"], "takes no raw bytes"),
@@ -265,16 +273,25 @@ fn wrong_usage_is_told_with_a_hint() {
         (&["map", "m.wasm", "--halt", "later,fail=1"], "expected now|soon, a comma, and fail=N"),
         (&["map", "m.wasm", "--halt", "now,fail=0"], "invalid value 'now,fail=0' for '--halt <WHEN,WHY>'"),
         (&["map", "m.wasm", "--max-fail", "0"], "invalid value '0' for '--max-fail <N>'"),
-        (&["map", "m.wasm", "--max-fail", "1", "--halt", "now,fail=1"], "cannot be used with '--halt <WHEN,WHY>'"),
+        (
+            &["map", "m.wasm", "--max-fail", "1", "--halt", "now,fail=1"],
+            "cannot be used with '--halt <WHEN,WHY>'",
+        ),
         (&["map", "m.wasm", "--retries", "1", "--retry-on", "lost,bad-input"], "invalid value 'bad-input'"),
-        (&["map", "m.wasm", "--retries", "1", "--retry-on", "x"], "expected one of lost, timeout, error, worker-lost"),
+        (
+            &["map", "m.wasm", "--retries", "1", "--retry-on", "x"],
+            "expected one of lost, timeout, error, worker-lost",
+        ),
         (&["map", "m.wasm", "--retry-on", "lost"], "--retries <N>"),
         (&["map", "m.wasm", "--retry-delay", "1s"], "--retries <N>"),
         (&["map", "m.wasm", "--retries", "1", "--retry-delay", "soon"], "expected a time"),
         (&["map", "m.wasm", "--retries", "1", "--backoff", "exponential"], "--retry-delay <TIME>"),
         (&["map", "m.wasm", "--retries", "1", "--retry-delay", "1", "--backoff", "x"], "fixed, exponential"),
         (&["map", "m.wasm", "--retries", "1", "--retry-max-delay", "1s"], "--backoff <HOW>"),
-        (&["map", "m.wasm", "--retries", "1", "--poison-limit", "0"], "invalid value '0' for '--poison-limit <N>'"),
+        (
+            &["map", "m.wasm", "--retries", "1", "--poison-limit", "0"],
+            "invalid value '0' for '--poison-limit <N>'",
+        ),
         (&["map", "m.wasm", "--max-memory-per-child", "0"], "expected more than 0"),
         (&["map", "m.wasm", "--rss", "much"], "expected a size"),
         (&["map", "m.wasm", "--rss", "1G", "--threads"], "cannot be used with '--threads'"),
@@ -337,16 +354,29 @@ fn a_dry_run_checks_and_runs_nothing() {
     ends(&output, 0, "would call run: func");
     ends(&run(wpool(["map", &prebuilt("hello"), "--dry-run", "-j", "1"])), 0, "with at most 1 worker\n");
     assert!(output.stdout.is_empty());
-    ends(&run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run", "--func", "x"])), 2, "no function");
-    ends(&run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run", "--init", "x"])), 2, "no function");
-    ends(&run(wpool(["map", &prebuilt("hello"), "/no/such/file", "--dry-run"])), 2, "cannot read /no/such/file");
+    ends(
+        &run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run", "--func", "x"])),
+        2,
+        "no function",
+    );
+    ends(
+        &run(wpool(["map", &prebuilt("hello"), "--items", "a", "--dry-run", "--init", "x"])),
+        2,
+        "no function",
+    );
+    ends(
+        &run(wpool(["map", &prebuilt("hello"), "/no/such/file", "--dry-run"])),
+        2,
+        "cannot read /no/such/file",
+    );
 }
 
 #[test]
 fn a_dry_run_compiles_the_module_and_reads_no_record() {
     let dir = scratch();
     let cache = path_text(&dir.path().join("cache"));
-    let call = ["map", &example("add"), "--func", "add", "--dry-run", "--cache-dir", &cache, "--items", "no tuple"];
+    let call =
+        ["map", &example("add"), "--func", "add", "--dry-run", "--cache-dir", &cache, "--items", "no tuple"];
     ends(&run(wpool(call)), 0, "would call add: func");
     let is_module = |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|e| e == "cwasm");
     assert_eq!(std::fs::read_dir(&cache).unwrap().flatten().filter(is_module).count(), 1);
@@ -387,7 +417,8 @@ fn exit_codes_count_failures_if_asked_to() {
     let call = ["map", &prebuilt("failing"), "--items", "bad", "bad", "good", "bad"];
     ends(&run(wpool(args(&call, &["--exit-code=count"]))), 3, "3 failed");
     ends(&run(wpool(args(&call, &["--exit-code=plain"]))), 1, "3 failed");
-    let many = with_input(wpool(["map", &prebuilt("failing"), "--exit-code=count", "-q"]), &b"bad\n".repeat(120));
+    let many =
+        with_input(wpool(["map", &prebuilt("failing"), "--exit-code=count", "-q"]), &b"bad\n".repeat(120));
     ends(&many, 101, "wpool: task 10: bad is bad (input \"bad\")");
     ends(&many, 101, "wpool: 110 more tasks failed with the same words: bad is bad");
 }
@@ -397,8 +428,7 @@ fn f149_a_count_of_failures_is_no_error_of_wpools_own() {
     let failing = prebuilt("failing");
     let count = ["--exit-code", "count"];
     let dir = scratch();
-    let traps =
-        r#"(module (func (export "run") (param i32) (result i32) unreachable) (start $no) (func $no unreachable))"#;
+    let traps = r#"(module (func (export "run") (param i32) (result i32) unreachable) (start $no) (func $no unreachable))"#;
     let traps = path_text(&file(&dir, "traps.wat", traps));
     let missing = path_text(&dir.path().join("missing"));
     for (own, code, said) in [
@@ -415,8 +445,10 @@ fn f149_a_count_of_failures_is_no_error_of_wpools_own() {
         ends(&run(wpool(args(&[own[0]], &args(&count, &own[1..])))), code, said);
     }
     // A full disk.
-    let full =
-        run(by_shell("exec \"$0\" \"$@\" > /dev/full", &["map", &failing, "--exit-code=count", "--items", "good"]));
+    let full = run(by_shell(
+        "exec \"$0\" \"$@\" > /dev/full",
+        &["map", &failing, "--exit-code=count", "--items", "good"],
+    ));
     ends(&full, 104, "cannot write output");
     // Elsewhere, and behind `--`, it is no such option.
     ends(&run(wpool(["run", &missing, "--exit-code=count"])), 127, "No such file");
@@ -443,7 +475,8 @@ fn f149_an_input_of_run_that_cannot_be_read_is_wrong_usage() {
 #[test]
 fn a_task_that_takes_too_long_is_stopped_and_the_pool_goes_on() {
     let items = ["loop", "good"];
-    let output = run(wpool(args(&["map", &prebuilt("failing"), "--timeout", "200ms", "-j", "1", "--items"], &items)));
+    let output =
+        run(wpool(args(&["map", &prebuilt("failing"), "--timeout", "200ms", "-j", "1", "--items"], &items)));
     ends(&output, 1, "wpool: task 1: timeout after 200ms (--timeout, Limits::time) (input \"loop\")");
     ends(&output, 1, "2 tasks: 1 ok, 1 failed, 1 timeout in ");
     assert_eq!(out(&output), "good\n");
@@ -459,7 +492,8 @@ fn retries_are_counted_and_told() {
 
 #[test]
 fn pauses_between_retries_are_those_asked_for() {
-    let call = ["map", "-v", &prebuilt("failing"), "--items", "bad", "--retries", "4", "--retry-delay", "10ms"];
+    let call =
+        ["map", "-v", &prebuilt("failing"), "--items", "bad", "--retries", "4", "--retry-delay", "10ms"];
     for (extra, pauses) in [
         (&[][..], [10, 10, 10, 10]),
         (&["--backoff", "fixed"], [10, 10, 10, 10]),
@@ -470,7 +504,8 @@ fn pauses_between_retries_are_those_asked_for() {
         let output = run(wpool(args(&call, extra)));
         ends(&output, 1, "1 task: 0 ok, 1 failed, 1 retried in ");
         for (attempt, pause) in (1..).zip(pauses) {
-            let said = format!("wpool: task 1: attempt {attempt} failed and is repeated in {pause}ms: bad is bad\n");
+            let said =
+                format!("wpool: task 1: attempt {attempt} failed and is repeated in {pause}ms: bad is bad\n");
             assert!(err(&output).contains(&said), "no {said:?} in {}", err(&output));
         }
         assert!(started.elapsed() >= Duration::from_millis(pauses.iter().sum()), "{extra:?}");
@@ -479,7 +514,18 @@ fn pauses_between_retries_are_those_asked_for() {
 
 #[test]
 fn only_the_kinds_asked_for_are_tried_again() {
-    let call = ["map", &prebuilt("failing"), "--timeout", "200ms", "--retries", "1", "--items", "bad", "panic", "loop"];
+    let call = [
+        "map",
+        &prebuilt("failing"),
+        "--timeout",
+        "200ms",
+        "--retries",
+        "1",
+        "--items",
+        "bad",
+        "panic",
+        "loop",
+    ];
     for (kinds, retried) in [
         ("trap", [false, true, false]),
         ("error", [true, true, false]),
@@ -514,8 +560,7 @@ fn f57_a_task_that_takes_down_workers_is_given_up() {
     });
     let (status, stderr) = running.end();
     assert_eq!(status.code(), Some(1), "{stderr}");
-    let said =
-        "wpool: task 2: worker died: SIGKILL (by someone else; perhaps the machine is out of memory); not tried again";
+    let said = "wpool: task 2: worker died: SIGKILL (by someone else; perhaps the machine is out of memory); not tried again";
     assert!(stderr.contains(said), "{stderr}");
     assert!(stderr.contains("2 tasks: 1 ok, 1 failed in ") && stderr.contains(" died)\n"), "{stderr}");
 }
@@ -540,8 +585,19 @@ fn workers_are_replaced_when_they_have_grown() {
 
 #[test]
 fn workers_that_have_run_their_share_are_replaced() {
-    let call =
-        ["map", "-v", &prebuilt("hello"), "-j", "1", "--max-tasks-per-child", "1", "--items", "a:0", "b:0", "c:0"];
+    let call = [
+        "map",
+        "-v",
+        &prebuilt("hello"),
+        "-j",
+        "1",
+        "--max-tasks-per-child",
+        "1",
+        "--items",
+        "a:0",
+        "b:0",
+        "c:0",
+    ];
     let output = run(wpool(call));
     ends(&output, 0, "wpool: worker 2 is ended: it has run its share of tasks\n");
     ends(&output, 0, "3 tasks: 3 ok, 0 failed in ");
@@ -610,7 +666,10 @@ fn an_endless_input_ends_with_the_policy() {
         // A batch of short tasks is answered as one: there may be more than what was waited for.
         let done = records.contains("good");
         let results = out(&output);
-        assert!(results.lines().all(|line| line == "good") && results.is_empty() != done, "{halt}: {results}");
+        assert!(
+            results.lines().all(|line| line == "good") && results.is_empty() != done,
+            "{halt}: {results}"
+        );
         assert!(results.lines().count() < 100, "{halt}");
     }
 }
@@ -670,7 +729,10 @@ fn jsonl_has_one_object_for_each_task() {
     ends(&output, 1, "");
     let lines: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.iter().map(|l| l["seq"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(lines.iter().map(|l| l["status"].as_str().unwrap()).collect::<Vec<_>>(), ["ok", "failed", "trap"]);
+    assert_eq!(
+        lines.iter().map(|l| l["status"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["ok", "failed", "trap"]
+    );
     assert_eq!((&lines[0]["output"], &lines[0]["attempt"]), (&Value::from("good"), &Value::from(1)));
     assert!(lines[0]["ms"].is_number() && lines[0]["pid"].is_u64() && lines[0]["worker"].is_u64());
     assert_eq!(lines[1]["error"]["message"], "bad is bad");
@@ -708,7 +770,8 @@ fn what_guests_print_is_shown_when_asked_for_and_never_mixes_with_results() {
 
 /// Maps 120 records while workers are killed; gives the outcomes by record, and the end.
 fn map_while_workers_are_killed(extra: &[&str]) -> (Vec<Value>, ExitStatus, String) {
-    let mut command = wpool(args(&["map", &prebuilt("hello"), "-j", "4", "--unordered", "--format", "jsonl"], extra));
+    let mut command =
+        wpool(args(&["map", &prebuilt("hello"), "-j", "4", "--unordered", "--format", "jsonl"], extra));
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
     let records: String = (1..=120).map(|n| format!("{n}:25\n")).collect();
@@ -726,7 +789,10 @@ fn map_while_workers_are_killed(extra: &[&str]) -> (Vec<Value>, ExitStatus, Stri
     assert_eq!(running.line(), "", "more outcomes than records");
     let (status, stderr) = running.end();
     lines.sort_by_key(|line| line["seq"].as_u64());
-    assert_eq!(lines.iter().map(|l| l["seq"].as_u64().unwrap()).collect::<Vec<_>>(), (1..=120).collect::<Vec<_>>());
+    assert_eq!(
+        lines.iter().map(|l| l["seq"].as_u64().unwrap()).collect::<Vec<_>>(),
+        (1..=120).collect::<Vec<_>>()
+    );
     (lines, status, stderr)
 }
 
@@ -770,7 +836,10 @@ fn f45_the_curious_are_told_of_a_worker_that_dies() {
     let (status, stderr) = running.end();
     assert!(status.success(), "{stderr}");
     assert!(stderr.contains(&format!("wpool: worker 1 (process {worker}) died: SIGABRT\n")), "{stderr}");
-    assert!(stderr.contains("2 tasks: 2 ok, 0 failed in ") && stderr.contains("(2 workers, 1 died)\n"), "{stderr}");
+    assert!(
+        stderr.contains("2 tasks: 2 ok, 0 failed in ") && stderr.contains("(2 workers, 1 died)\n"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -814,9 +883,12 @@ fn f67_f68_closed_descriptors_change_nothing() {
 fn f124_a_closed_stdout_is_an_error() {
     // The result would be lost, and the code would say that all is well.
     let upper = prebuilt("upper");
-    for call in
-        [&["map", &upper, "--items", "a"][..], &["call", &upper, "run(\"a\")"], &["inspect", &upper], &["--version"]]
-    {
+    for call in [
+        &["map", &upper, "--items", "a"][..],
+        &["call", &upper, "run(\"a\")"],
+        &["inspect", &upper],
+        &["--version"],
+    ] {
         ends(&run(by_shell("exec \"$0\" \"$@\" >&-", call)), 4, "wpool: cannot write output: it is closed\n");
         ends(&run(by_shell("exec \"$0\" \"$@\" <&- >&- 2>&-", call)), 4, "");
         // Opened for both, as many starters have it for what they do not want.
@@ -955,7 +1027,11 @@ fn a_call_prints_its_result() {
     assert_eq!(call(&["call", &add, "add(3, -4)", "--output-format", "json"]), "-1\n");
     let output = run(wpool(["call", &prebuilt("failing"), "run(\"bad\")"]));
     ends(&output, 1, "wpool: bad is bad\n");
-    ends(&run(wpool(["call", &prebuilt("failing"), "run(\"loop\")", "--timeout", "0.2"])), 1, "timeout after 200ms");
+    ends(
+        &run(wpool(["call", &prebuilt("failing"), "run(\"loop\")", "--timeout", "0.2"])),
+        1,
+        "timeout after 200ms",
+    );
 }
 
 #[test]
@@ -978,8 +1054,10 @@ fn a_command_runs_with_arguments_input_and_its_own_exit_code() {
 fn a_process_ends_with_documented_codes() {
     let dir = scratch();
     let wat = |name: &str, text: &str| path_text(&file(&dir, name, text));
-    let trap = wat("trap.wat", r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#);
-    let endless = wat("loop.wat", r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#);
+    let trap =
+        wat("trap.wat", r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#);
+    let endless =
+        wat("loop.wat", r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#);
     let import = wat("import.wat", r#"(module (import "env" "f" (func)) (func (export "_start")))"#);
     let broken = wat("broken.wat", "(module (func (export \"run\") (result i32)))");
     let missing = path_text(&dir.path().join("missing"));
@@ -1039,7 +1117,9 @@ fn a_process_streams_its_output_and_ends_with_signals() {
 fn inspect_describes_a_module() {
     let output = run(wpool(["inspect", &prebuilt("hello")]));
     ends(&output, 0, "");
-    for said in ["component, ", "sha256 ", "wasi:cli/stdout@", "granted", "run: func(input: list<u8>)", "(default)"] {
+    for said in
+        ["component, ", "sha256 ", "wasi:cli/stdout@", "granted", "run: func(input: list<u8>)", "(default)"]
+    {
         assert!(out(&output).contains(said), "no {said:?} in {}", out(&output));
     }
     let output = run(wpool(["inspect", &example("add"), "--json"]));
@@ -1055,7 +1135,10 @@ fn inspect_describes_a_module() {
     let import = file(&dir, "import.wat", r#"(module (import "env" "f" (func)))"#);
     let output = run(wpool(["inspect", &path_text(&import), "--json"]));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&json["imports"][0]["name"], &json["imports"][0]["granted"]), (&"env f".into(), &false.into()));
+    assert_eq!(
+        (&json["imports"][0]["name"], &json["imports"][0]["granted"]),
+        (&"env f".into(), &false.into())
+    );
 }
 
 #[test]
@@ -1064,7 +1147,8 @@ fn compile_fills_the_cache_and_says_where() {
     let cache = path_text(&dir.path().join("new"));
     let output = run(wpool(["compile", "--cache-dir", &cache, &example("add"), &example("echo")]));
     ends(&output, 0, "");
-    let places: Vec<String> = out(&output).lines().map(|l| l.rsplit(": ").next().unwrap().to_owned()).collect();
+    let places: Vec<String> =
+        out(&output).lines().map(|l| l.rsplit(": ").next().unwrap().to_owned()).collect();
     assert_eq!(places.len(), 2);
     assert!(places.iter().all(|place| place.starts_with(&cache) && Path::new(place).exists()));
     std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -1079,7 +1163,11 @@ fn compile_goes_on_behind_a_module_that_is_refused() {
     let output = run(wpool(["compile", "--cache-dir", &cache, "/no/such/module", &empty, &example("add")]));
     ends(&output, 2, "wpool: /no/such/module: cannot read the module: No such file or directory");
     ends(&output, 2, "it is empty");
-    assert!(out(&output).starts_with(&example("add")) && out(&output).lines().count() == 1, "{}", out(&output));
+    assert!(
+        out(&output).starts_with(&example("add")) && out(&output).lines().count() == 1,
+        "{}",
+        out(&output)
+    );
 }
 
 #[test]
@@ -1139,8 +1227,9 @@ fn wrong_arguments_of_a_process_are_wrong_usage() {
         (&["--arg", "1", "--arg", "2", "--arg", "3"], "takes 2 arguments, 3 are given"),
         (&["--kw", "zz=2"], "no parameter has that name"),
     ] {
-        let output =
-            run(wpool(args(&["run", "--func", "add", &add], &[]).iter().take(3).chain(given).chain(&[&add[..]])));
+        let output = run(wpool(
+            args(&["run", "--func", "add", &add], &[]).iter().take(3).chain(given).chain(&[&add[..]]),
+        ));
         ends(&output, 2, said);
     }
 }
@@ -1187,7 +1276,9 @@ fn ctrl_c_lets_a_process_that_looks_return_what_it_has() {
     let mut running = Running::start(wpool(["run", &looking]));
     // From its start on, `wpool` hears signals, and there is a worker only after that.
     let pid = running.child.id();
-    wait_until("the process is there", Duration::from_secs(20), || process_name(pid) == Some("Process-1".to_owned()));
+    wait_until("the process is there", Duration::from_secs(20), || {
+        process_name(pid) == Some("Process-1".to_owned())
+    });
     running.signal(Signal::INT);
     assert_eq!(running.line(), "7");
     assert_eq!(running.end().0.signal(), Some(libc::SIGINT));
@@ -1240,7 +1331,11 @@ fn f150_the_cache_is_listed_and_cleaned() {
         0,
         "there are 3 compiled modules",
     );
-    ends(&run(wpool(["cache", "--cache-dir", &cache, "clean", "--max-size", "1"])), 0, "removed 3 compiled modules");
+    ends(
+        &run(wpool(["cache", "--cache-dir", &cache, "clean", "--max-size", "1"])),
+        0,
+        "removed 3 compiled modules",
+    );
     assert!(cached(&cache).0.is_empty());
     // And they are compiled again.
     ends(&run(wpool(["call", &modules[0], "run", "--cache-dir", &cache])), 0, "");
@@ -1264,7 +1359,11 @@ fn f150_what_is_added_to_a_full_cache_drives_out_what_was_used_longest_ago() {
     ends(&run(by_environment), 0, "");
     assert_eq!(cached(&cache).0, ["4.wat"]);
     // No limit.
-    ends(&run(wpool(["compile", &module(5), "--cache-dir", &cache, "--cache-size", "0", "--cache-age", "0"])), 0, "");
+    ends(
+        &run(wpool(["compile", &module(5), "--cache-dir", &cache, "--cache-size", "0", "--cache-age", "0"])),
+        0,
+        "",
+    );
     assert_eq!(cached(&cache).0.len(), 2);
 }
 

@@ -38,14 +38,17 @@ struct Row {
 }
 
 fn all_items(table: &Table) -> BTreeSet<String> {
-    let numbered = |(letter, count): &(char, usize)| (1..=*count).map(|n| format!("{letter}{n}")).collect::<Vec<_>>();
+    let numbered =
+        |(letter, count): &(char, usize)| (1..=*count).map(|n| format!("{letter}{n}")).collect::<Vec<_>>();
     table.items.iter().flat_map(numbered).collect()
 }
 
 fn rows(table: &Table) -> Vec<(&'static str, Row)> {
-    let cells =
-        |line: &'static str| line.strip_prefix("| ")?.strip_suffix('|')?.split(" | ").collect::<Vec<_>>().into();
-    let rows = table.text.lines().filter_map(cells).filter(|cells: &Vec<&str>| !matches!(cells[0], "item" | "row"));
+    let cells = |line: &'static str| {
+        line.strip_prefix("| ")?.strip_suffix('|')?.split(" | ").collect::<Vec<_>>().into()
+    };
+    let rows =
+        table.text.lines().filter_map(cells).filter(|cells: &Vec<&str>| !matches!(cells[0], "item" | "row"));
     let row = |cells: Vec<&'static str>| {
         let &[item, behaviour, tests] = &cells[..] else { panic!("not a row of three cells: {cells:?}") };
         // Tests are set as code, with commas between them.
@@ -84,8 +87,10 @@ fn tests() -> BTreeSet<String> {
     read_all(&repo("tests"), &mut integration);
     read_all(&repo("host/src"), &mut unit);
     let of_unit = |text: &String| {
-        let after =
-            text.split("#[test]").skip(1).filter_map(|rest| words(rest).skip_while(|word| *word != "fn").nth(1));
+        let after = text
+            .split("#[test]")
+            .skip(1)
+            .filter_map(|rest| words(rest).skip_while(|word| *word != "fn").nth(1));
         after.map(str::to_owned).collect::<Vec<_>>()
     };
     let integration = integration.iter().flat_map(|text| words(text)).map(str::to_owned);
@@ -153,7 +158,8 @@ fn every_public_item_has_an_example() {
         let lines: Vec<&str> = source.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             let Some(name) = public_item(line) else { continue };
-            let is_above = |line: &&&str| line.trim_start().starts_with("///") || line.trim_start().starts_with("#[");
+            let is_above =
+                |line: &&&str| line.trim_start().starts_with("///") || line.trim_start().starts_with("#[");
             let above: Vec<&&str> = lines[..at].iter().rev().take_while(is_above).collect();
             seen += 1;
             let is_hidden = above.iter().any(|line| line.contains("doc(hidden)"));

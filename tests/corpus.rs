@@ -63,7 +63,12 @@ fn map(guest: &str, input: &Path, options: &[&str]) -> Vec<u8> {
         .unwrap();
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{guest} {}: {}", input.display(), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{guest} {}: {}",
+        input.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert_no_workers(pid);
     output.stdout
 }
@@ -78,7 +83,12 @@ fn same(guest: &str, input: &Path, got: &[u8], native: impl Fn(&[u8]) -> Vec<u8>
     }
     if got != wanted {
         let at = got.iter().zip(&wanted).position(|(a, b)| a != b).unwrap_or(got.len().min(wanted.len()));
-        panic!("{guest} over {}: differs at byte {at} of {} (native {})", input.display(), got.len(), wanted.len());
+        panic!(
+            "{guest} over {}: differs at byte {at} of {} (native {})",
+            input.display(),
+            got.len(),
+            wanted.len()
+        );
     }
 }
 

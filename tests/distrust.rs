@@ -178,7 +178,11 @@ fn f111_a_process_that_a_zygote_names_is_left_alone_unless_it_has_forked_it() {
         std::fs::write(hostile.program.with_file_name("pid"), pid.to_string()).unwrap();
         let error = broken(&hostile, StartMethod::Forkserver);
         // There is no process of the largest number.
-        let said = if pid == i64::from(i32::MAX) { "it was gone at once" } else { "a process that it has not forked" };
+        let said = if pid == i64::from(i32::MAX) {
+            "it was gone at once"
+        } else {
+            "a process that it has not forked"
+        };
         assert!(error.contains(said), "{pid}: {error}");
         assert_eq!(support::running(&hostile.program), [] as [u32; 0], "{pid}");
 
@@ -269,7 +273,10 @@ fn f112_what_a_worker_says_of_its_batches_and_its_time_must_be_possible() {
         pool.close();
         assert_eq!(pool.join_timeout(Duration::from_secs(20)), Ok(true), "{deed}");
         let reasons = reasons.lock().unwrap();
-        assert!(reasons.iter().any(|reason| *reason == format!("protocol error: {said}")), "{deed}: {reasons:?}");
+        assert!(
+            reasons.iter().any(|reason| *reason == format!("protocol error: {said}")),
+            "{deed}: {reasons:?}"
+        );
     }
     for deed in ["batch-done-unasked", "took-for-ever", "used-all-memory", "used-fuel", "cancels-for-ever"] {
         let (exitcode, told) = Hostile::new("worker", deed).process();
@@ -316,8 +323,11 @@ fn f112_with_a_process_for_each_task_a_worker_in_an_attackers_hands_has_one() {
     assert_eq!(values.iter().filter(|value| *value == "forged").count(), 1);
 
     // By the default start method each is a fork of its own.
-    let pool =
-        Pool::builder(&support::guest("upper")).processes(2).max_tasks_per_child(NonZeroU64::MIN).build().unwrap();
+    let pool = Pool::builder(&support::guest("upper"))
+        .processes(2)
+        .max_tasks_per_child(NonZeroU64::MIN)
+        .build()
+        .unwrap();
     let (mut inputs, mut outcomes) = pool.stream(&Target::default(), true).unwrap();
     inputs.push_all([&b"a"[..]; 200].into_iter()).unwrap();
     drop(inputs);
@@ -359,7 +369,11 @@ fn f113_a_failed_start_is_judged_as_a_failed_task() {
         assert_eq!(told.contains("protocol error: a failure that is not a worker's to tell"), odd, "{deed}");
         assert!(told.len() < 100_000, "{deed}: {} bytes", told.len());
         let error = broken(&Hostile::new("worker", deed), StartMethod::Spawn);
-        assert_eq!(error.contains("protocol error: a failure that is not a worker's to tell"), odd, "{error}");
+        assert_eq!(
+            error.contains("protocol error: a failure that is not a worker's to tell"),
+            odd,
+            "{error}"
+        );
         assert!(error.len() < 10_000, "{deed}: {} bytes", error.len());
     }
 }

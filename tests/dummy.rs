@@ -12,8 +12,8 @@ use rustix::process::{Resource, Rlimit};
 use support::{guest, program, repo, time_bound, time_bound_of, wait_until, wat};
 use wpool::dummy::{Pool, PoolBuilder, Process, ProcessBuilder, active_children, current_process};
 use wpool::{
-    AlreadyStarted, ExitReason, ExitStatus, Isolation, Limit, Limits, NotStarted, StartError, StartMethod, Target,
-    TaskError, WorkerState,
+    AlreadyStarted, ExitReason, ExitStatus, Isolation, Limit, Limits, NotStarted, StartError, StartMethod,
+    Target, TaskError, WorkerState,
 };
 
 /// Longer than any test may take.
@@ -54,7 +54,9 @@ fn busy(pool: &Pool, workers: usize) {
 /// How many threads of this program are called so. (Names are unique to their test, since tests run side by side.)
 fn threads(name: &str) -> usize {
     let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    names.filter(|t| std::fs::read_to_string(t.path().join("comm")).is_ok_and(|comm| comm.trim() == name)).count()
+    names
+        .filter(|t| std::fs::read_to_string(t.path().join("comm")).is_ok_and(|comm| comm.trim() == name))
+        .count()
 }
 
 /// A thread that was ended by its epoch is gone after some ticks.
@@ -75,7 +77,10 @@ fn d1_the_names_are_the_same() {
     assert_eq!((me.pid, me.daemon), (std::process::id(), false));
     assert_eq!(process.join().unwrap(), ExitStatus { exitcode: 0, reason: ExitReason::Returned });
     assert!(active_children().iter().all(|child| child.name != "d1"));
-    assert_eq!(process.result::<String>(), Some(format!("hello bob from d1 (process {})", std::process::id())));
+    assert_eq!(
+        process.result::<String>(),
+        Some(format!("hello bob from d1 (process {})", std::process::id()))
+    );
     assert_eq!(current_process(), wpool::current_process());
 }
 
@@ -91,7 +96,10 @@ fn d2_the_exit_code_tells_the_truth() {
     let bad = ExitReason::Failed(TaskError::Failed { message: "bad is bad".to_owned() });
     assert_eq!(ended("bad"), ExitStatus { exitcode: 1, reason: bad });
     let trapped = ended("panic");
-    assert!(matches!(trapped, ExitStatus { exitcode: 1, reason: ExitReason::Failed(TaskError::Trap { .. }) }));
+    assert!(matches!(
+        trapped,
+        ExitStatus { exitcode: 1, reason: ExitReason::Failed(TaskError::Trap { .. }) }
+    ));
     // The guest's exit, not ours.
     let exited = ExitReason::Failed(TaskError::Exited { code: 1 });
     assert_eq!(ended("exit"), ExitStatus { exitcode: 1, reason: exited });
@@ -163,7 +171,8 @@ fn d4_a_pool_takes_processes_and_an_initializer() {
     assert_eq!(pool.map(&count, [""; 3]).unwrap(), ["11", "12", "13"]);
 
     let builder = self::pool("counter").initargs(["10"]).isolation(Isolation::Fresh).name("d4").retries(1);
-    let builder = builder.buffer(NonZeroUsize::MIN).limits(Limits::default()).task_timeout(Duration::from_secs(60));
+    let builder =
+        builder.buffer(NonZeroUsize::MIN).limits(Limits::default()).task_timeout(Duration::from_secs(60));
     let counted = builder.build().unwrap().scope(|pool| {
         let count = pool.func::<&str, String>("run").unwrap();
         (0..3).map(|_| pool.apply_async(&count, "")).collect::<Vec<_>>()
@@ -188,7 +197,10 @@ fn d5_terminate_does_not_wait_for_the_running_task() {
         pool.terminate();
         pool.join().unwrap();
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-        assert_eq!(results.map(|result| result.get()), [Err(TaskError::Cancelled), Err(TaskError::Cancelled)]);
+        assert_eq!(
+            results.map(|result| result.get()),
+            [Err(TaskError::Cancelled), Err(TaskError::Cancelled)]
+        );
         assert_eq!(pool.workers(), []);
     }
     assert_ended("d5-loop-1");
@@ -240,7 +252,11 @@ fn d7_o26_errors_are_those_of_processes() {
         (limits.output, limits.input) = (10, 20);
         let upper = pool(&guest("upper")).limits(limits).build().unwrap();
         let run = upper.func::<&str, String>("run").unwrap();
-        (told, trapped, upper.try_map(&run, ["short", "ten and more", "so long that it is not even looked at"]))
+        (
+            told,
+            trapped,
+            upper.try_map(&run, ["short", "ten and more", "so long that it is not even looked at"]),
+        )
     };
     let threads = over(StartMethod::Thread);
     assert_eq!(threads, over(StartMethod::Forkserver));
@@ -259,15 +275,17 @@ fn run_runs_the_target_before_it_returns() {
     let _bound = time_bound();
     let printed = std::sync::Arc::new(std::sync::Mutex::new(Vec::<u8>::new()));
     let sink = printed.clone();
-    let process =
-        process("hello", &sleeper(0)).name("Runner").on_stdout(move |bytes| sink.lock().unwrap().extend(bytes));
+    let process = process("hello", &sleeper(0))
+        .name("Runner")
+        .on_stdout(move |bytes| sink.lock().unwrap().extend(bytes));
     let mut process = process.on_stderr(|_| {}).limits(Limits::default()).build().unwrap();
     assert_eq!(process.run().unwrap(), ExitStatus { exitcode: 0, reason: ExitReason::Returned });
     let whoami = format!("Runner (process {})", std::process::id());
     assert_eq!(process.result::<String>(), Some(format!("hello bob from {whoami}")));
     assert_eq!(*printed.lock().unwrap(), format!("{whoami}\n").into_bytes());
 
-    let command = Process::builder(&guest("args")).target(Target::default().argv(["args", "one"])).input("two");
+    let command =
+        Process::builder(&guest("args")).target(Target::default().argv(["args", "one"])).input("two");
     let mut command = command.build().unwrap();
     assert_eq!(command.run().unwrap().exitcode, 0);
     assert_eq!(command.stdout(), b"one\ntwo");
@@ -276,7 +294,8 @@ fn run_runs_the_target_before_it_returns() {
 #[test]
 fn a_name_may_be_anything() {
     let _bound = time_bound();
-    let mut process = process("hello", &sleeper(0)).name("a\0b, and longer than a thread's name").build().unwrap();
+    let mut process =
+        process("hello", &sleeper(0)).name("a\0b, and longer than a thread's name").build().unwrap();
     assert_eq!(process.run().unwrap().exitcode, 0);
     assert!(process.result::<String>().unwrap().contains("a\0b, and longer"));
 }
@@ -284,20 +303,26 @@ fn a_name_may_be_anything() {
 #[test]
 fn a_sink_that_panics_does_not_hang_join() {
     let _bound = time_bound();
-    let process = process("hello", &sleeper(FOR_EVER_MS)).on_stdout(|_| panic!("this panic is part of a test"));
+    let process =
+        process("hello", &sleeper(FOR_EVER_MS)).on_stdout(|_| panic!("this panic is part of a test"));
     let status = started(process).join().unwrap();
-    assert!(matches!(status, ExitStatus { exitcode: -9, reason: ExitReason::Failed(TaskError::Broken { .. }) }));
+    assert!(matches!(
+        status,
+        ExitStatus { exitcode: -9, reason: ExitReason::Failed(TaskError::Broken { .. }) }
+    ));
 }
 
 #[test]
 fn a_thread_that_does_not_answer_in_time_is_replaced() {
     let _bound = time_bound();
-    let pool = pool("hello").processes(1).name("late").task_timeout(Duration::from_millis(100)).build().unwrap();
+    let pool =
+        pool("hello").processes(1).name("late").task_timeout(Duration::from_millis(100)).build().unwrap();
     let hello = pool.func::<&str, String>("run").unwrap();
     let record = sleeper(A_WHILE_MS);
     let outcomes = pool.try_map(&hello, ["a:0", &record, "b:0"]);
     let message =
-        "timeout after 100ms (--timeout, Limits::time); it did not stop by itself: its worker was abandoned".to_owned();
+        "timeout after 100ms (--timeout, Limits::time); it did not stop by itself: its worker was abandoned"
+            .to_owned();
     assert_eq!(outcomes[1], Err(TaskError::Limit { limit: Limit::Time, message }));
     assert!(outcomes[0].as_ref().unwrap().contains("late-1"));
     assert!(outcomes[2].as_ref().unwrap().contains("late-2"));
@@ -309,8 +334,9 @@ fn a_thread_that_does_not_answer_in_time_is_replaced() {
     let mut limits = Limits::default();
     limits.time = Some(Duration::from_millis(100));
     let mut process = process("hello", &sleeper(A_WHILE_MS)).limits(limits).build().unwrap();
-    let message = "timeout after 100ms (--timeout, Limits::time); it did not stop by itself: the process was abandoned"
-        .to_owned();
+    let message =
+        "timeout after 100ms (--timeout, Limits::time); it did not stop by itself: the process was abandoned"
+            .to_owned();
     let reason = ExitReason::Failed(TaskError::Limit { limit: Limit::Time, message });
     assert_eq!(process.run().unwrap(), ExitStatus { exitcode: -9, reason });
 }
@@ -359,7 +385,11 @@ fn alone(test: &str, body: fn()) {
     let this = std::env::current_exe().unwrap();
     let done = Command::new(this).args(["--exact", test, "--nocapture"]).env(ALONE, "1").output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 #[test]
@@ -421,7 +451,9 @@ fn alone_no_thread_and_no_descriptor_is_left_behind() {
     // The engine has threads of its own, which are the program's from the first sleep on.
     run(true);
     let ours = ["PoolWorker-1", "PoolWorker-2", "wpool-pulse", "wpool-process", "wpool-dispatche"];
-    wait_until("the first have ended", Duration::from_secs(20), || ours.iter().all(|name| threads(name) == 0));
+    wait_until("the first have ended", Duration::from_secs(20), || {
+        ours.iter().all(|name| threads(name) == 0)
+    });
     let before = held();
     for n in 0..100 {
         run(n % 2 == 0);
@@ -441,7 +473,8 @@ fn wpool(args: &[&str], files: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(program());
     let (subcommand, rest) = args.split_first().unwrap();
     // Of `run`, options come before the module.
-    let options = if *subcommand == "run" { rest.iter().take_while(|arg| **arg != "MODULE").count() } else { 0 };
+    let options =
+        if *subcommand == "run" { rest.iter().take_while(|arg| **arg != "MODULE").count() } else { 0 };
     let (before, behind) = rest.split_at(options);
     let behind = behind.iter().filter(|arg| **arg != "MODULE");
     command.arg(subcommand).args(before).args(files).args(behind).env("WPOOL_CACHE_DIR", cache);
@@ -466,7 +499,8 @@ fn threads_are_a_flag_of_the_command_line() {
     let args = ["map", "--threads", "--format", "jsonl", "--items", "a:0", "b:0"];
     let (code, out, _) = wpool(&args, &["hello"]);
     let pids = |key: &str| {
-        let after = |line: &str| line.split(key).nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
+        let after =
+            |line: &str| line.split(key).nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
         out.lines().map(after).collect::<Vec<String>>()
     };
     assert!(code == 0 && pids("\"pid\":") == pids("(process "), "{out}");

@@ -128,7 +128,8 @@ fn no_example_is_forgotten() {
         "process_lifecycle",
     ];
     let files = std::fs::read_dir(repo("host/examples")).unwrap().map(|entry| entry.unwrap().path());
-    let mut names: Vec<_> = files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> =
+        files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
     names.sort();
     assert_eq!(names, tested);
 }

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::{
-    assert_gone, assert_no_workers, cpu_ticks, example, guest, loader, pids, proc_state, repo, running, script, signal,
-    temp_dir, time_bound, wait_until,
+    assert_gone, assert_no_workers, cpu_ticks, example, guest, loader, pids, proc_state, repo, running,
+    script, signal, temp_dir, time_bound, wait_until,
 };
-use wpool::{Isolation, Limits, Module, Pool, PoolBuilder, Process, StartMethod, Target, TaskError, WorkerState};
+use wpool::{
+    Isolation, Limits, Module, Pool, PoolBuilder, Process, StartMethod, Target, TaskError, WorkerState,
+};
 
 const METHODS: [StartMethod; 2] = [StartMethod::Forkserver, StartMethod::Spawn];
 
@@ -62,7 +64,10 @@ fn o44_f44_a_task_that_kills_its_worker_costs_that_task_only() {
         signal(victim, Signal::KILL);
         let reason = "SIGKILL (by someone else; perhaps the machine is out of memory)";
         assert_eq!(looping.get(), Err(lost(9, reason)));
-        assert_eq!(others.map(Result::unwrap).collect::<Vec<_>>(), (0..200).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            others.map(Result::unwrap).collect::<Vec<_>>(),
+            (0..200).map(|n| n.to_string()).collect::<Vec<_>>()
+        );
         assert!(!pids(&pool).contains(&victim));
         assert_gone(&[victim]);
     }
@@ -170,7 +175,9 @@ fn o47_f47_a_worker_killed_while_it_writes_a_large_result_leaves_nothing_of_it()
         let result = pool.apply_async(&upper, vec![b'x'; 48 << 20]);
         let victim = busy(&pool);
         // Somewhere between reading, working and writing; where is left to chance.
-        wait_until("it is at it", Duration::from_secs(20), || result.ready() || cpu_ticks(victim) > 2 + 2 * round);
+        wait_until("it is at it", Duration::from_secs(20), || {
+            result.ready() || cpu_ticks(victim) > 2 + 2 * round
+        });
         signal(victim, Signal::KILL);
         match result.get() {
             Ok(bytes) => assert!(bytes.len() == 48 << 20 && bytes.iter().all(|b| *b == b'X')),
@@ -252,7 +259,8 @@ fn p46_a_killed_zygote_is_replaced_on_the_next_need() {
 fn a_zygote_that_hangs_does_not_hang_the_end_of_its_pool() {
     let _bound = time_bound();
     let dir = temp_dir();
-    let text = format!("case $2 in zygote) exec sleep 1000;; esac\nexec {} \"$@\"", support::program().display());
+    let text =
+        format!("case $2 in zygote) exec sleep 1000;; esac\nexec {} \"$@\"", support::program().display());
     let module = load("failing", &script(dir.path(), "wpool", &text));
     let pool = Pool::builder(&module).processes(3).build().unwrap();
     let run = pool.func::<&str, String>("run").unwrap();
@@ -324,7 +332,9 @@ fn f49_random_kills_cost_one_task_each_at_most() {
 fn f54_a_pool_whose_workers_cannot_live_gives_up_and_says_why() {
     let _bound = time_bound();
     for (method, role) in [(StartMethod::Spawn, "worker"), (StartMethod::Forkserver, "zygote")] {
-        for (deed, said) in [("exit 7", "exit code 7"), ("exit 0", "exit code 0"), ("kill -SEGV $$", "SIGSEGV")] {
+        for (deed, said) in
+            [("exit 7", "exit code 7"), ("exit 0", "exit code 0"), ("kill -SEGV $$", "SIGSEGV")]
+        {
             let dir = temp_dir();
             let starts = dir.path().join("starts");
             let text = format!("echo $2 >> {}\ncase $2 in {role}) {deed};; esac", starts.display());
@@ -439,8 +449,10 @@ fn f105_a_worker_whose_socket_outlives_it_has_ended_for_its_pool_too() {
 #[test]
 fn f58_one_task_per_child_leaves_nothing_behind() {
     let _bound = time_bound();
-    let pool =
-        builder("upper", StartMethod::Forkserver).max_tasks_per_child(std::num::NonZeroU64::MIN).build().unwrap();
+    let pool = builder("upper", StartMethod::Forkserver)
+        .max_tasks_per_child(std::num::NonZeroU64::MIN)
+        .build()
+        .unwrap();
     let (mut inputs, mut outcomes) = pool.stream(&Target::default(), true).unwrap();
     inputs.push_all([&b"a"[..]; 1000].into_iter()).unwrap();
     drop(inputs);
@@ -483,7 +495,9 @@ fn f60_p45_no_worker_outlives_a_killed_parent() {
             BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
             assert_eq!(line, "ready\n");
             // Two workers and a process. (One that has just been executed has no command line yet.)
-            wait_until("all are there", Duration::from_secs(9), || support::workers_of(parent.id()).len() >= 3);
+            wait_until("all are there", Duration::from_secs(9), || {
+                support::workers_of(parent.id()).len() >= 3
+            });
             let workers = support::workers_of(parent.id());
             signal(parent.id(), sent);
             parent.wait().unwrap();
@@ -538,7 +552,8 @@ fn with_hostile_worker(deed: &str) -> Option<String> {
     let mut limits = Limits::default();
     limits.time = Some(Duration::from_secs(2));
     limits.output = 1 << 20;
-    let builder = Pool::builder(&load("upper", &program)).processes(2).start_method(StartMethod::Spawn).limits(limits);
+    let builder =
+        Pool::builder(&load("upper", &program)).processes(2).start_method(StartMethod::Spawn).limits(limits);
     let pool = builder.build().unwrap();
     let upper = pool.func::<String, String>("run").unwrap();
     let outcomes = pool.try_map(&upper, (0..100).map(|n| format!("n{n}")));
@@ -546,7 +561,9 @@ fn with_hostile_worker(deed: &str) -> Option<String> {
     for (n, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             // What it says for a task that it holds is as good as what any guest says.
-            Ok(value) if value == "FIRST" || (value == "forged" && deed == "result-of-nothing") => forged += 1,
+            Ok(value) if value == "FIRST" || (value == "forged" && deed == "result-of-nothing") => {
+                forged += 1
+            }
             Ok(value) => assert_eq!(value, format!("N{n}"), "{deed}"),
             Err(error) => assert_eq!(lost.replace(error.to_string()), None, "{deed}: one task at most"),
         }
@@ -599,9 +616,13 @@ fn f104_a_worker_that_breaks_the_protocol_is_ended_and_the_others_go_on() {
 #[test]
 fn f104_a_process_in_an_attackers_hands_ends_within_its_time() {
     let _bound = time_bound();
-    for deed in
-        ["answers-for-ever", "result-before-ready", "too-many-results", "speaks-for-the-coordinator", "never-reads"]
-    {
+    for deed in [
+        "answers-for-ever",
+        "result-before-ready",
+        "too-many-results",
+        "speaks-for-the-coordinator",
+        "never-reads",
+    ] {
         let dir = temp_dir();
         let program = dir.path().join(deed);
         support::renamed(&example("hostile_worker"), &program);

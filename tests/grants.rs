@@ -18,7 +18,8 @@ use std::time::{Duration, SystemTime};
 
 use support::{assert_no_workers, loader, proc_state, program, repo, temp_dir, time_bound, wat};
 use wpool::{
-    BuildError, Clock, DirAccess, Limit, Limits, Module, Policy, Pool, Process, Random, StartMethod, Target, TaskError,
+    BuildError, Clock, DirAccess, Limit, Limits, Module, Policy, Pool, Process, Random, StartMethod, Target,
+    TaskError,
 };
 
 const REACH: &str = include_str!("support/guests/reach.wat");
@@ -134,7 +135,9 @@ fn f98_no_path_leads_out_of_a_directory(method: StartMethod) {
     // Nor is anything made or removed there, though writing is granted.
     let core = pool(&wat(REACH), method, granted(&dir, DirAccess::ReadWrite));
     for what in ["w", "d", "u", "x", "l", "h", "m", "t", "f"] {
-        for path in ["../outside/new", "../outside/secret", "directory/new", "absolute-directory/secret", "/etc/new"] {
+        for path in
+            ["../outside/new", "../outside/secret", "directory/new", "absolute-directory/secret", "/etc/new"]
+        {
             let said = ask(&core, &format!("{what} {path}"));
             assert!(said.starts_with("errno"), "{what} {path}: {said}");
         }
@@ -150,8 +153,8 @@ fn f99_a_directory_for_reading_is_not_written_to(method: StartMethod) {
     let pool = pool(&wat(REACH), method, granted(&dir, DirAccess::ReadOnly));
     assert_eq!(ask(&pool, "r file"), "inside");
     for record in [
-        "w new", "w file", "a file", "b file", "d new", "u file", "x sub", "l new", "h file", "m file", "t file",
-        "f file",
+        "w new", "w file", "a file", "b file", "d new", "u file", "x sub", "l new", "h file", "m file",
+        "t file", "f file",
     ] {
         let said = ask(&pool, record);
         assert!(said.starts_with("errno"), "{record}: {said}");
@@ -187,7 +190,10 @@ fn a_directory_for_writing_is_written_to(method: StartMethod) {
     let before = elsewhere();
     let of_link = ask(&pool, "t relative");
     assert!(of_link == "errno 32" || method == StartMethod::Thread, "{of_link}");
-    assert_eq!((ask(&pool, "t ../outside/secret"), ask(&pool, "t none")), (PERM.to_owned(), "errno 44".to_owned()));
+    assert_eq!(
+        (ask(&pool, "t ../outside/secret"), ask(&pool, "t none")),
+        (PERM.to_owned(), "errno 44".to_owned())
+    );
     assert_eq!(elsewhere(), before);
     assert_eq!((ask(&pool, "u made/file"), ask(&pool, "x made")), ("ok".to_owned(), "ok".to_owned()));
     assert!(!path("made").exists());
@@ -202,7 +208,8 @@ fn a_directory_for_writing_is_written_to(method: StartMethod) {
 
 fn an_environment_is_what_was_granted(method: StartMethod) {
     let inherited = std::env::var("PATH").unwrap();
-    let policy = Policy::sealed().env("A", "1").inherit_env("PATH").inherit_env("NOT_SET_AT_ALL").env("A", "2");
+    let policy =
+        Policy::sealed().env("A", "1").inherit_env("PATH").inherit_env("NOT_SET_AT_ALL").env("A", "2");
     let pool = pool(&wat(REACH), method, policy);
     assert_eq!(ask(&pool, "e "), format!("PATH={inherited}\0A=2\0"));
 }
@@ -284,7 +291,8 @@ fn f107_no_two_workers_draw_the_same_random_numbers(method: StartMethod) {
     assert_eq!(core.len(), 10, "{core:?}");
     // What follows from a seed still does.
     let seeded = || {
-        let builder = Pool::builder(&module).processes(2).start_method(method).max_tasks_per_child(NonZeroU64::MIN);
+        let builder =
+            Pool::builder(&module).processes(2).start_method(method).max_tasks_per_child(NonZeroU64::MIN);
         let pool = builder.policy(Policy::sealed().random(Random::Seeded(7))).build().unwrap();
         let draw = pool.func::<(), Drawn>("draw").unwrap();
         pool.map(&draw, vec![(); 4]).unwrap()
@@ -296,7 +304,8 @@ fn f107_no_two_workers_draw_the_same_random_numbers(method: StartMethod) {
 fn f107_no_two_processes_draw_the_same_random_numbers(method: StartMethod) {
     let module = wat(RANDOM);
     let run = || {
-        let mut process = Process::builder(&module).start_method(method).target(Target::func("draw")).build().unwrap();
+        let mut process =
+            Process::builder(&module).start_method(method).target(Target::func("draw")).build().unwrap();
         process.start().unwrap();
         process
     };
@@ -473,7 +482,8 @@ fn a_directory_stays_the_one_that_was_granted() {
     let path = |name: &str| dir.path().join(name);
     for method in [StartMethod::Forkserver, StartMethod::Spawn, StartMethod::Thread] {
         let policy = Policy::sealed().dir(path("granted/sub"), "/", DirAccess::ReadOnly);
-        let pool = Pool::builder(&wat(REACH)).processes(1).start_method(method).policy(policy).build().unwrap();
+        let pool =
+            Pool::builder(&wat(REACH)).processes(1).start_method(method).policy(policy).build().unwrap();
         // No worker has been started. The name now leads elsewhere.
         fs::rename(path("granted/sub"), path("granted/away")).unwrap();
         symlink("../outside", path("granted/sub")).unwrap();
@@ -490,7 +500,11 @@ fn several_directories_have_their_own_access() {
     let dir = tree();
     let path = |name: &str| dir.path().join(name);
     let policy = |read: &str, write: &str| {
-        Policy::sealed().dir(path(read), "/a", DirAccess::ReadOnly).dir(path(write), "/b", DirAccess::ReadWrite)
+        Policy::sealed().dir(path(read), "/a", DirAccess::ReadOnly).dir(
+            path(write),
+            "/b",
+            DirAccess::ReadWrite,
+        )
     };
     // The guest uses the first.
     let first = pool(&wat(REACH), StartMethod::Forkserver, policy("granted", "outside"));
@@ -531,7 +545,9 @@ fn f35_all_missing_imports_are_named_with_what_would_grant_them() {
         panic!("they are missing")
     };
     assert_eq!(missing.len(), 3, "{missing:?}");
-    for said in ["wasi:sockets/tcp@0.2.0 (needs --net HOST:PORT", "wasi:http/types@0.2.0 (", "acme:moon/phase ("] {
+    for said in
+        ["wasi:sockets/tcp@0.2.0 (needs --net HOST:PORT", "wasi:http/types@0.2.0 (", "acme:moon/phase ("]
+    {
         assert!(missing.iter().any(|missing| missing.starts_with(said)), "{missing:?}");
     }
     let Err(BuildError::MissingImports { missing }) =
@@ -568,7 +584,10 @@ fn deterministic_results_are_the_same_in_every_run_and_with_any_number_of_worker
         drop(inputs);
         let mut results = Vec::new();
         while results.len() < records.len() {
-            outcomes.take_one(None, |outcome| results.push(outcome.result().map(<[u8]>::to_vec))).unwrap().unwrap();
+            outcomes
+                .take_one(None, |outcome| results.push(outcome.result().map(<[u8]>::to_vec)))
+                .unwrap()
+                .unwrap();
         }
         results
     };
@@ -645,18 +664,38 @@ fn the_commands_take_grants() {
     let reach = guest_file("reach.wat");
     let here = format!("{}::/:ro", dir.path().join("granted").display());
     let map = |options: &[&str]| {
-        let output = wpool(&[&["map", "--quiet"], options, &[&reach, "--items", "r file", "e ", "g ", "c "]].concat());
+        let output =
+            wpool(&[&["map", "--quiet"], options, &[&reach, "--items", "r file", "e ", "g ", "c "]].concat());
         assert!(output.status.success(), "{}", text_of(&output.stderr));
         text_of(&output.stdout)
     };
-    let options =
-        ["--dir", &here, "--env", "A=1", "--inherit-env", "SECRET", "--random", "seed=7", "--clock", "fixed=1"];
+    let options = [
+        "--dir",
+        &here,
+        "--env",
+        "A=1",
+        "--inherit-env",
+        "SECRET",
+        "--random",
+        "seed=7",
+        "--clock",
+        "fixed=1",
+    ];
     let said = map(&options);
-    assert!(said.starts_with("inside\nA=1") || said.starts_with("inside\nSECRET=of this shell\0A=1\0\n"), "{said:?}");
-    assert!(said.contains("SECRET=of this shell") && said.ends_with("1000000000 1000000000 0 1000000 \n"), "{said:?}");
+    assert!(
+        said.starts_with("inside\nA=1") || said.starts_with("inside\nSECRET=of this shell\0A=1\0\n"),
+        "{said:?}"
+    );
+    assert!(
+        said.contains("SECRET=of this shell") && said.ends_with("1000000000 1000000000 0 1000000 \n"),
+        "{said:?}"
+    );
     assert_eq!(map(&options), said);
     let deterministic = ["--dir", here.as_str(), "--deterministic"];
-    assert_eq!(map(&[&deterministic[..], &["-j", "1"]].concat()), map(&[&deterministic[..], &["-j", "4"]].concat()));
+    assert_eq!(
+        map(&[&deterministic[..], &["-j", "1"]].concat()),
+        map(&[&deterministic[..], &["-j", "4"]].concat())
+    );
 
     let input = dir.path().join("record");
     fs::write(&input, "r file").unwrap();
@@ -673,7 +712,10 @@ fn what_is_granted_is_shown() {
     let here = format!("{}::/data:ro", dir.path().join("granted").display());
     let inspect = wpool(&["inspect", &guest_file("reach.wat"), "--dir", &here, "--env", "A=1"]);
     let said = text_of(&inspect.stdout);
-    assert!(said.contains("/data is ") && said.contains("(read only)") && said.contains("the variables A"), "{said}");
+    assert!(
+        said.contains("/data is ") && said.contains("(read only)") && said.contains("the variables A"),
+        "{said}"
+    );
     let sealed = text_of(&wpool(&["inspect", &guest_file("network.wat")]).stdout);
     assert!(sealed.contains("MISSING: needs --net HOST:PORT, or --net none"), "{sealed}");
     let refused = text_of(&wpool(&["inspect", &guest_file("network.wat"), "--net", "none"]).stdout);
@@ -715,7 +757,11 @@ fn what_cannot_be_granted_is_a_wrong_usage() {
         for command in ["map", "run"] {
             let output = wpool(&[&[command], options, &[&reach]].concat());
             assert_eq!(output.status.code(), Some(2), "{command} {options:?}: {}", text_of(&output.stderr));
-            assert!(text_of(&output.stderr).contains(said), "{command} {options:?}: {}", text_of(&output.stderr));
+            assert!(
+                text_of(&output.stderr).contains(said),
+                "{command} {options:?}: {}",
+                text_of(&output.stderr)
+            );
         }
     }
 }
@@ -797,7 +843,8 @@ fn f116_mounts_below_a_directory_are_looked_at() {
         let mut command = Command::new("unshare");
         let command = command.args(["-r", "-m", "sh", "-c", &script]).arg(dir.path()).arg(program());
         let granted = format!("{}::/", path("granted").display());
-        let command = command.args(["map", "--quiet", "-j", "1", "--dir", &granted, &guest_file("reach.wat")]);
+        let command =
+            command.args(["map", "--quiet", "-j", "1", "--dir", &granted, &guest_file("reach.wat")]);
         command.args(["--items", "p "]).env("WPOOL_CACHE_DIR", path("home/wpool")).output().unwrap()
     };
     if !run("mount --bind home/wpool granted/below && mount -t tmpfs none granted/below").status.success() {
@@ -805,9 +852,18 @@ fn f116_mounts_below_a_directory_are_looked_at() {
         return;
     }
     for (mounts, said) in [
-        ("mount --rbind /proc granted/below", "granted/below below it is a file system of the kernel's own (proc)"),
-        ("mount --bind /proc/sys \"granted/a b\"", "granted/a b below it is a file system of the kernel's own (proc)"),
-        ("touch granted/file && mount --bind /proc/version granted/file", "granted/file below it is a file system"),
+        (
+            "mount --rbind /proc granted/below",
+            "granted/below below it is a file system of the kernel's own (proc)",
+        ),
+        (
+            "mount --bind /proc/sys \"granted/a b\"",
+            "granted/a b below it is a file system of the kernel's own (proc)",
+        ),
+        (
+            "touch granted/file && mount --bind /proc/version granted/file",
+            "granted/file below it is a file system",
+        ),
         ("mount --rbind /sys granted/below", "a file system of the kernel's own (sysfs)"),
         ("mount --bind home granted/below", "wpool's cache"),
         ("mount --rbind /dev granted/below", "granted/below"),

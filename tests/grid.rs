@@ -96,7 +96,9 @@ fn run(cell: Cell, module: &Module) {
     assert!(cost(cell).contains(&failed), "{cell:?} cost {failed} tasks");
     // It goes on as if nothing had been. (One that stands still unnoticed, because it had nothing to do, is noticed now.)
     match pool.apply(&hello, "after:0".to_owned()) {
-        Err(error) if failed == 0 && cell.fault.action == Stop => assert_eq!(error.kind(), "time", "{cell:?}"),
+        Err(error) if failed == 0 && cell.fault.action == Stop => {
+            assert_eq!(error.kind(), "time", "{cell:?}")
+        }
         after => assert!(after.is_ok_and(|after| after.starts_with("hello after from ")), "{cell:?}"),
     }
     pool.terminate();

@@ -148,20 +148,45 @@ fn lines(text: &str) -> Vec<Value> {
 fn f133_an_exit_code_is_told_as_the_guest_gave_it() {
     let dir = scratch();
     let module = module(&dir, EXITS);
-    for (code, low) in
-        [("0", 0), ("10", 10), ("125", 125), ("126", 126), ("200", 200), ("255", 255), ("256", 0), ("-1", 255)]
-    {
+    for (code, low) in [
+        ("0", 0),
+        ("10", 10),
+        ("125", 125),
+        ("126", 126),
+        ("200", 200),
+        ("255", 255),
+        ("256", 0),
+        ("-1", 255),
+    ] {
         let ended = run(wpool(["run", &module, code]));
         assert_eq!((ended.status.code(), out(&ended)), (Some(low), code.to_owned()), "{}", err(&ended));
         let ended = run(wpool(["run", "--threads", &module, code]));
         assert_eq!(ended.status.code(), Some(low), "{}", err(&ended));
     }
     let codes = ["0", "10", "126", "255", "256", "-1"];
-    let map = ["map", &module, "--as-args", "--format", "jsonl", "-q", "--items", "0", "10", "126", "255", "256", "-1"];
+    let map = [
+        "map",
+        &module,
+        "--as-args",
+        "--format",
+        "jsonl",
+        "-q",
+        "--items",
+        "0",
+        "10",
+        "126",
+        "255",
+        "256",
+        "-1",
+    ];
     let ended = run(wpool(map));
     ends(&ended, 1, "");
     let told: Vec<Value> = lines(&out(&ended)).iter().map(|line| line["error"]["code"].clone()).collect();
-    assert_eq!(told, [Value::Null, 10.into(), 126.into(), 255.into(), 256.into(), u32::MAX.into()], "{codes:?}");
+    assert_eq!(
+        told,
+        [Value::Null, 10.into(), 126.into(), 255.into(), 256.into(), u32::MAX.into()],
+        "{codes:?}"
+    );
     // Those that are expected have results.
     let ended = run(wpool(args(&map, &["--ok-exit", "0,10,255"])));
     ends(&ended, 1, "");
@@ -226,7 +251,9 @@ fn refused(body: &str) -> String {
 fn f134_memory_that_was_refused_is_told_of_a_task_that_failed_afterwards() {
     let dir = scratch();
     let note = "memory was refused at 32 MiB";
-    for (body, code) in [("(call $exit (i32.const 3))", 3), ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", 134)] {
+    for (body, code) in
+        [("(call $exit (i32.const 3))", 3), ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", 134)]
+    {
         let module = module(&dir, &refused(body));
         for method in [&[][..], &["--threads"]] {
             ends(&run(wpool(args(&["map", &module, "--memory", "32M", "--items", "a"], method))), 1, note);
@@ -254,7 +281,8 @@ fn f135_of_several_exports_that_are_named_run_the_command_is_run() {
         (export "run" (func $other)))"#;
     let all = module(&dir, text);
     ends(&run(wpool(["run", &all])), 0, "");
-    let without = text.rsplit_once(r#"(export "run" (func $other))"#).map(|(front, _)| format!("{front})")).unwrap();
+    let without =
+        text.rsplit_once(r#"(export "run" (func $other))"#).map(|(front, _)| format!("{front})")).unwrap();
     let without = module(&dir, &without);
     for func in [&[][..], &["--func", "run"]] {
         ends(&run(wpool(args(&["map", &without, "--items", "a"], func))), 0, "");
@@ -299,7 +327,8 @@ fn f141_exceptions_and_gc_are_off_until_they_are_asked_for() {
         let other = if needs == "gc" { "exceptions" } else { "gc" };
         ends(&run(wpool(["call", &module, "f", "--wasm", other])), 2, &format!("--wasm {needs}"));
         let map = ["map", &module, "--items", "a", "-q"];
-        for options in [&["--fresh"][..], &["--reuse"], &["--threads"], &["--fuel", "1M"], &["--start-method", "spawn"]]
+        for options in
+            [&["--fresh"][..], &["--reuse"], &["--threads"], &["--fuel", "1M"], &["--start-method", "spawn"]]
         {
             let ended = run(wpool(args(&args(&map, &["--wasm", "exceptions,gc"]), options)));
             ends(&ended, 0, "");
@@ -316,7 +345,9 @@ fn f141_exceptions_and_gc_are_off_until_they_are_asked_for() {
     let map = ["map", &module(&dir, uncaught), "--items", "a", "--wasm", "exceptions"];
     ends(&run(wpool(map)), 1, "trap: an exception that nobody caught");
     let refused = loader().from_bytes(THROWS.as_bytes());
-    assert!(matches!(refused, Err(ModuleError::NeedsFeatures { needs, .. }) if needs == [WasmFeature::Exceptions]));
+    assert!(
+        matches!(refused, Err(ModuleError::NeedsFeatures { needs, .. }) if needs == [WasmFeature::Exceptions])
+    );
     // One that needs nothing is told to need nothing.
     let all = [WasmFeature::Exceptions, WasmFeature::Gc];
     let plain = loader().wasm_features(all).from_bytes(REACTOR.as_bytes()).unwrap();
@@ -356,7 +387,11 @@ fn f142_imports_that_nobody_provides_trap_when_they_are_called_if_that_is_wanted
             let ended = run(wpool(args(&trap, &["quiet"])));
             ends(&ended, 0, "");
             assert_eq!(out(&ended), "42\n");
-            ends(&run(wpool(args(&trap, &["loud"]))), 1, &format!("trap: it called {name}, which nobody provides"));
+            ends(
+                &run(wpool(args(&trap, &["loud"]))),
+                1,
+                &format!("trap: it called {name}, which nobody provides"),
+            );
         }
         let ended = run(wpool(["run", "--unknown-imports", "trap", "--func", "loud", &module]));
         ends(&ended, 134, name);
@@ -412,7 +447,9 @@ fn f148_imports_are_judged_before_the_module_is_compiled() {
     let loader = loader().no_cache().compile_limits(limits);
     assert!(matches!(loader.from_bytes(text), Err(ModuleError::CompileLimit(_))));
     let refused = loader.policy(Policy::sealed()).from_bytes(text);
-    assert!(matches!(refused, Err(ModuleError::MissingImports { missing }) if missing[0].starts_with("acme gone (")));
+    assert!(
+        matches!(refused, Err(ModuleError::MissingImports { missing }) if missing[0].starts_with("acme gone ("))
+    );
     // A module that has been compiled is judged as well.
     let compiled = support::loader();
     compiled.from_bytes(text).unwrap();
@@ -437,7 +474,8 @@ fn f144_what_stands_behind_the_module_is_the_guests() {
         assert!(!ended.status.success() && out(&ended).is_empty(), "{behind}: {}", out(&ended));
     }
     let shown = module(&dir, include_str!("support/guests/arguments.wat"));
-    let options = ["--help", "--version", "-v", "--dir=/", "--sandbox", "off", "--net=none", "--", "--threads", "-"];
+    let options =
+        ["--help", "--version", "-v", "--dir=/", "--sandbox", "off", "--net=none", "--", "--threads", "-"];
     let ended = run(wpool(args(&["run", "--threads", &shown], &options)));
     ends(&ended, 0, "");
     assert_eq!(out(&ended), format!("module.wat{}", options.concat()));
@@ -446,7 +484,11 @@ fn f144_what_stands_behind_the_module_is_the_guests() {
     // One that ends our own options is no argument.
     assert_eq!(out(&run(wpool(["run", "--", &shown, "-v"]))), "module.wat-v");
     let function = module(&dir, REACTOR);
-    ends(&run(wpool(["run", &function, "--func", "answer"])), 2, "wpool's own options come before the module");
+    ends(
+        &run(wpool(["run", &function, "--func", "answer"])),
+        2,
+        "wpool's own options come before the module",
+    );
 }
 
 /// Copies its standard input to its standard output.
@@ -516,7 +558,9 @@ fn f136_a_process_reads_what_it_is_given_to_read() {
         assert_eq!(process.join().unwrap().exitcode, 0);
         assert_eq!(process.stdout(), b"one two");
     }
-    assert!(Process::builder(&wat(REACTOR)).target("calls").input("1").stdin(std::io::empty()).build().is_err());
+    assert!(
+        Process::builder(&wat(REACTOR)).target("calls").input("1").stdin(std::io::empty()).build().is_err()
+    );
     // One that is killed while it waits ends.
     let (theirs, _ours) = std::os::unix::net::UnixStream::pair().unwrap();
     let mut process = Process::builder(&copies).stdin(theirs).build().unwrap();
@@ -534,9 +578,9 @@ fn f118_state_is_never_the_modules_choice() {
     let dir = scratch();
     let leaks = module(&dir, LEAKS);
     let map = ["map", &leaks, "--items", "Asecret", "B", "C", "D", "-j", "1"];
-    let note =
-        "the module exports init: it is called in each task's own instance; --reuse or --init init keeps its state";
-    for options in [&[][..], &["--threads"], &["--start-method", "spawn"], &["--fresh"], &["--fresh", "--init", "init"]]
+    let note = "the module exports init: it is called in each task's own instance; --reuse or --init init keeps its state";
+    for options in
+        [&[][..], &["--threads"], &["--start-method", "spawn"], &["--fresh"], &["--fresh", "--init", "init"]]
     {
         let ended = run(wpool(args(&map, options)));
         ends(&ended, 0, "");

@@ -104,7 +104,9 @@ impl Class {
         match () {
             () if says(&["the limit is"]) => Class::Limit,
             () if says(&["what is not granted"]) => Class::RejectLink,
-            () if says(&["the module is refused", "not a WebAssembly", "compile limit"]) => Class::RejectCompile,
+            () if says(&["the module is refused", "not a WebAssembly", "compile limit"]) => {
+                Class::RejectCompile
+            }
             () => Class::RejectType,
         }
     }
@@ -151,8 +153,10 @@ impl Guest {
         // Broken binaries have no room for a line: none of them is a module with a function.
         let any = [Class::RejectCompile, Class::RejectLink, Class::RejectType].into();
         let broken = Expect { classes: any, exception: None, is_echo: false };
-        let expect = if is_binary { Some(broken) } else { Expect::parse(text.lines().next().unwrap_or_default()) };
-        let expect = expect.filter(|e| !e.classes.is_empty()).unwrap_or_else(|| panic!("{name} says not how it ends"));
+        let expect =
+            if is_binary { Some(broken) } else { Expect::parse(text.lines().next().unwrap_or_default()) };
+        let expect =
+            expect.filter(|e| !e.classes.is_empty()).unwrap_or_else(|| panic!("{name} says not how it ends"));
         Some(Guest { path, name, text, expect })
     }
 
@@ -175,8 +179,8 @@ impl Guest {
         let is_built = self.text.contains("(func $ok ") && self.text.contains(RUN);
         let number = self.name.split('-').next().unwrap_or_default().parse();
         // The segments of 12 to 16 trap, and what 60 and more lack they lack for all records.
-        let is_made =
-            number.is_ok_and(|n: u32| !(12..=16).contains(&n) && !(31..=35).contains(&n) && !(60..70).contains(&n));
+        let is_made = number
+            .is_ok_and(|n: u32| !(12..=16).contains(&n) && !(31..=35).contains(&n) && !(60..70).contains(&n));
         is_built && is_made && !elsewhere && self.expect.exception.is_none()
     }
 
@@ -202,7 +206,8 @@ fn wrapped(text: &str, form: Form) -> String {
         );
         body = body.replacen(RUN, &good_or_bad, 1);
     }
-    let post = if text.contains("cabi_post_run") { r#" (post-return (func $i "cabi_post_run"))"# } else { "" };
+    let post =
+        if text.contains("cabi_post_run") { r#" (post-return (func $i "cabi_post_run"))"# } else { "" };
     let export = match form {
         Form::Interface => {
             r#"(instance $t (export "run" (func $run))) (export "wpool:task/task@0.1.0" (instance $t)))"#
@@ -223,8 +228,9 @@ fn corpus() -> Vec<Guest> {
 }
 
 fn guest(number: &str) -> Guest {
-    let found =
-        guests_in(&repo("tests/hostile")).into_iter().find(|guest| guest.name.starts_with(&format!("{number}-")));
+    let found = guests_in(&repo("tests/hostile"))
+        .into_iter()
+        .find(|guest| guest.name.starts_with(&format!("{number}-")));
     found.unwrap_or_else(|| panic!("there is no guest {number}"))
 }
 
@@ -285,7 +291,8 @@ fn check(scene: &Scene, guest: &Guest, form: Form, options: &[&str]) -> Result<S
         Form::AsIs | Form::Bare | Form::Interface => ["one", "poison", "slow", "four"],
     };
     let ended = run(scene, guest, form, &records, options);
-    let wrong = |what: String| Err(format!("{guest} as {form:?} {options:?}: {what}\n{}", shortened(&ended.stderr)));
+    let wrong =
+        |what: String| Err(format!("{guest} as {form:?} {options:?}: {what}\n{}", shortened(&ended.stderr)));
     let mut seen = BTreeSet::new();
     match ended.code {
         Some(2) => {
@@ -431,7 +438,8 @@ fn all_fail_with(number: &str, kind: &str, message: &str) {
 #[test]
 fn f1_a_trap_in_one_task_of_a_thousand_costs_that_task_only() {
     let _bound = time_bound_of(Duration::from_secs(60));
-    let records: Vec<String> = (1..=1000).map(|n| if n == 17 { "!17".to_owned() } else { n.to_string() }).collect();
+    let records: Vec<String> =
+        (1..=1000).map(|n| if n == 17 { "!17".to_owned() } else { n.to_string() }).collect();
     let records: Vec<&str> = records.iter().map(String::as_str).collect();
     for (n, task) in tasks_of("01", Form::Sometimes, &records, &[]).iter().enumerate() {
         match n + 1 {
@@ -542,7 +550,8 @@ fn f7_an_allocator_that_traps_or_lies_costs_its_task_only() {
 #[test]
 fn f11_one_slow_task_of_a_thousand_costs_itself_only() {
     let _bound = time_bound_of(Duration::from_secs(60));
-    let records: Vec<String> = (0..1000).map(|n| if n == 500 { "slow".to_owned() } else { n.to_string() }).collect();
+    let records: Vec<String> =
+        (0..1000).map(|n| if n == 500 { "slow".to_owned() } else { n.to_string() }).collect();
     let records: Vec<&str> = records.iter().map(String::as_str).collect();
     let tasks = tasks_of("28", Form::Bare, &records, &[]);
     for (task, record) in tasks.iter().zip(records) {
@@ -558,7 +567,14 @@ fn f13_ctrl_c_ends_a_guest_that_never_would() {
     let _bound = time_bound_of(Duration::from_secs(60));
     let scene = Scene::new();
     let module = guest("20").module(&scene, Form::Bare);
-    let run = command::Running::start(command::wpool(["map", module.to_str().unwrap(), "-j2", "--items", "1", "2"]));
+    let run = command::Running::start(command::wpool([
+        "map",
+        module.to_str().unwrap(),
+        "-j2",
+        "--items",
+        "1",
+        "2",
+    ]));
     let works = |pid: &u32| support::cpu_ticks(*pid) > 2;
     support::wait_until("both compute", Duration::from_secs(20), || {
         command::task_workers(run.child.id()).iter().filter(|pid| works(pid)).count() == 2
@@ -765,7 +781,8 @@ fn the_first_lines_are_understood() {
     );
     assert_eq!(classes(";; EXPECT task error \"exit(0)\": never a trap"), [Class::Err].into());
     let poison =
-        Expect::parse(";; EXPECT ok (echo) for every input but the bytes \"poison\", for which: trap x. ok").unwrap();
+        Expect::parse(";; EXPECT ok (echo) for every input but the bytes \"poison\", for which: trap x. ok")
+            .unwrap();
     assert_eq!((poison.of("a"), poison.of("poison")), (&[Class::Ok].into(), &[Class::Trap].into()));
     assert!(poison.is_echo);
     assert_eq!(Expect::parse("(module)"), None);

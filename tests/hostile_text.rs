@@ -59,7 +59,8 @@ fn run(mut command: Command) -> Output {
 }
 
 fn with_input(mut command: Command, input: &[u8]) -> Output {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -77,7 +78,8 @@ fn lines(bytes: &[u8]) -> Vec<String> {
 #[test]
 fn f23_f24_an_error_value_is_shown_on_one_line_and_escaped() {
     let record = "bad \x1b[2J\r\x07\u{9b}31m\u{202e}\u{2028}\u{200b}\x7f";
-    let output = with_input(wpool("map", &prebuilt("failing"), &["-j", "1"]), format!("{record}\n").as_bytes());
+    let output =
+        with_input(wpool("map", &prebuilt("failing"), &["-j", "1"]), format!("{record}\n").as_bytes());
     let shown = "bad \\x1b[2J\\r\\x07\\u{9b}31m\\u{202e}\\u{2028}\\u{200b}\\x7f";
     let said = lines(&output.stderr);
     assert_eq!(said[0], format!("wpool: task 1: {shown} is bad (input \"{shown}\")"));
@@ -99,7 +101,10 @@ fn f24_names_in_a_module_are_shown_escaped() {
     let said = lines(&run(wpool("call", &module, &["--func", "other"])).stderr);
     assert_eq!(
         said,
-        [format!("wpool: no function \"other\" is exported; there is {}", export.trim_end_matches("\\n")), "".into()]
+        [
+            format!("wpool: no function \"other\" is exported; there is {}", export.trim_end_matches("\\n")),
+            "".into()
+        ]
     );
     let said = lines(&run(wpool("call", &module, &["--func", "\x1b]0;owned\x07\n", "--arg", "1"])).stderr);
     assert!(said[0].contains("\\x1b]0;owned\\x07 takes 0 arguments"), "{said:?}");
@@ -120,10 +125,14 @@ fn f24_json_is_plain_too_and_says_the_names_exactly() {
     assert_eq!(told["exports"][0]["path"], "\x1b]0;owned\x07\n");
 
     let record = "bad \u{9b}\u{2028}\x7f\x1b \\n";
-    let output = with_input(wpool("map", &prebuilt("failing"), &["--format", "jsonl", "--tag"]), record.as_bytes());
+    let output =
+        with_input(wpool("map", &prebuilt("failing"), &["--format", "jsonl", "--tag"]), record.as_bytes());
     assert_eq!(lines(&output.stdout).len(), 2);
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&told["input"], &told["error"]["message"]), (&record.into(), &format!("{record} is bad").into()));
+    assert_eq!(
+        (&told["input"], &told["error"]["message"]),
+        (&record.into(), &format!("{record} is bad").into())
+    );
 }
 
 #[test]
@@ -149,7 +158,8 @@ fn file_names_are_shown_escaped() {
     assert!(said[0].contains("cannot read /no\\x1bsuch\\nfile"), "{said:?}");
     let said = lines(&run(wpool("map", &prebuilt("upper"), &["--\x1b[2Jx\u{202e}"])).stderr);
     assert!(said[0].contains("unexpected argument '--x\\u{202e}'"), "{said:?}");
-    let colored = on_a_terminal(wpool("map", &prebuilt("upper"), &["--\x1b[2Jx\u{9b}", "--color=always"]), b"");
+    let colored =
+        on_a_terminal(wpool("map", &prebuilt("upper"), &["--\x1b[2Jx\u{9b}", "--color=always"]), b"");
     assert!(!colored.windows(2).any(|two| two == b"\x1b["), "{}", colored.escape_ascii());
     let module = scratch.file("b\x1b.wat", "(module)");
     assert!(lines(&run(wpool("compile", &module, &[])).stdout)[0].contains("b\\x1b.wat: "));
@@ -158,12 +168,16 @@ fn file_names_are_shown_escaped() {
 
 #[test]
 fn f25_results_that_hold_the_separator_are_counted_and_jsonl_tells_them_apart() {
-    let map =
-        |args: &[&str]| with_input(wpool("map", &prebuilt("upper"), &[&["-0"][..], args].concat()), b"a\nb\0c\0\n\0");
+    let map = |args: &[&str]| {
+        with_input(wpool("map", &prebuilt("upper"), &[&["-0"][..], args].concat()), b"a\nb\0c\0\n\0")
+    };
     let plain = map(&[]);
     assert_eq!(plain.stdout, b"A\nB\nC\n\n\n");
     let said = lines(&plain.stderr);
-    assert_eq!(said[0], "wpool: warning: 2 results hold newlines: use -z or --format jsonl to tell where each ends");
+    assert_eq!(
+        said[0],
+        "wpool: warning: 2 results hold newlines: use -z or --format jsonl to tell where each ends"
+    );
     assert!(said[1].starts_with("3 tasks: 3 ok"), "{said:?}");
     assert!(map(&["-q"]).stderr.is_empty());
 
@@ -172,7 +186,8 @@ fn f25_results_that_hold_the_separator_are_counted_and_jsonl_tells_them_apart() 
     assert_eq!(lines(&nul.stderr).len(), 2);
     let holds_nul = with_input(wpool("map", &prebuilt("upper"), &["-z"]), b"a\0b\n");
     assert!(
-        lines(&holds_nul.stderr)[0].ends_with("1 result holds NUL bytes: use --format jsonl to tell where each ends")
+        lines(&holds_nul.stderr)[0]
+            .ends_with("1 result holds NUL bytes: use --format jsonl to tell where each ends")
     );
 
     let tagged = map(&["--tag"]);
@@ -181,8 +196,9 @@ fn f25_results_that_hold_the_separator_are_counted_and_jsonl_tells_them_apart() 
     let json = map(&["--format", "jsonl", "--tag"]);
     let told = lines(&json.stdout);
     assert_eq!((told.len(), lines(&json.stderr).len()), (4, 2), "{told:?}");
-    let outputs =
-        told[..3].iter().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["output"].clone());
+    let outputs = told[..3]
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["output"].clone());
     assert!(outputs.eq(["A\nB", "C", "\n"]));
 }
 
@@ -276,7 +292,10 @@ fn f104_a_compiler_in_an_attackers_hands_is_not_believed() {
         ),
         (description("x", &deep(10_000)), "recursion limit exceeded"),
         (description("x", &deep(32)), "it describes types that nest more than 32 deep, in f\\x1b"),
-        (description("x", r#"{"enum":["a\u001b[2J"]}"#), "it describes types with names that are none, in f\\x1b"),
+        (
+            description("x", r#"{"enum":["a\u001b[2J"]}"#),
+            "it describes types with names that are none, in f\\x1b",
+        ),
         (description("\\u009b", "\"u8\""), "it describes types with names that are none, in f\\x1b"),
         (
             control(&format!(r#"{{"Refused":{{"reason":"{}"}}}}"#, "\\u001b[2J\\n".repeat(1 << 16))),
@@ -310,5 +329,8 @@ fn types_that_nest_too_deeply_are_refused() {
     let said = run(wpool("inspect", &scratch.file("nested.wat", nested(30)), &[]));
     assert!(said.status.success(), "{:?}", lines(&said.stderr));
     let said = run(wpool("inspect", &scratch.file("deep.wat", nested(31)), &[]));
-    assert!(lines(&said.stderr)[0].ends_with("the module is refused: it has types that nest more than 32 deep, in f"));
+    assert!(
+        lines(&said.stderr)[0]
+            .ends_with("the module is refused: it has types that nest more than 32 deep, in f")
+    );
 }

@@ -62,7 +62,8 @@ fn f68_a_directory_as_input_is_named() {
 #[test]
 fn f68_standard_descriptors_that_were_closed_become_no_sockets() {
     let hello = prebuilt("hello");
-    let running = Running::start(by_shell("exec \"$0\" \"$@\" <&- >&- 2>&-", &["map", &hello, "--items", "a:60000"]));
+    let running =
+        Running::start(by_shell("exec \"$0\" \"$@\" <&- >&- 2>&-", &["map", &hello, "--items", "a:60000"]));
     let pid = running.child.id();
     wait_until("there is a worker", LONG, || !task_workers(pid).is_empty());
     for fd in 0..3 {
@@ -124,12 +125,16 @@ fn f73_a_line_of_5_gb_is_refused_while_it_is_read() {
     let input = file(&dir, "input", "");
     let sparse = File::options().write(true).open(&input).unwrap();
     sparse.write_all_at(b"\n", 5 << 30).unwrap();
-    let mut running = Running::start(wpool(["map", &prebuilt("upper"), &path_text(&input), "--max-input", "64K"]));
+    let mut running =
+        Running::start(wpool(["map", &prebuilt("upper"), &path_text(&input), "--max-input", "64K"]));
     let pid = running.child.id();
     let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
     let mut said = String::new();
     stderr.read_line(&mut said).unwrap();
-    assert!(said.starts_with("wpool: task 1: input limit of 64 KiB reached by a longer record (--max-input"), "{said}");
+    assert!(
+        said.starts_with("wpool: task 1: input limit of 64 KiB reached by a longer record (--max-input"),
+        "{said}"
+    );
     let read = bytes_read(pid);
     assert!(read < 4 << 30, "{read} bytes were read before that");
     let peak = peak_mib(pid);
@@ -149,7 +154,10 @@ fn f74_an_endless_line_is_refused_and_needs_no_memory() {
     let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
     let mut said = String::new();
     stderr.read_line(&mut said).unwrap();
-    assert!(said.starts_with("wpool: task 1: input limit of 1 MiB reached by a longer record (--max-input"), "{said}");
+    assert!(
+        said.starts_with("wpool: task 1: input limit of 1 MiB reached by a longer record (--max-input"),
+        "{said}"
+    );
     wait_until("it has read a gigabyte", LONG, || bytes_read(pid) > 1 << 30);
     let peak = peak_mib(pid);
     assert!(peak <= 64, "{peak} MiB");
@@ -184,7 +192,9 @@ fn f75_bytes_pass_unchanged_and_line_for_line() {
 }
 
 /// What happens to its input while the program cannot go on, because nobody reads what it writes.
-fn with_changing_input(change: impl FnOnce(&std::path::Path)) -> (Vec<String>, std::process::ExitStatus, String) {
+fn with_changing_input(
+    change: impl FnOnce(&std::path::Path),
+) -> (Vec<String>, std::process::ExitStatus, String) {
     let dir = scratch();
     let lines: String = (0..400_000).map(|n| format!("the line of number {n}\n")).collect();
     let input = file(&dir, "input", &lines);
@@ -292,7 +302,9 @@ fn f79_a_slow_reader_slows_the_reading_down() {
 fn child_named(parent: u32, name: &str) -> Option<u32> {
     let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
     let mut children = children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap());
-    children.find(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name))
+    children.find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+    })
 }
 
 /// ProcessPoolExecutor and pebble buffer all that is done behind a slow task.
@@ -331,11 +343,14 @@ fn f124_input_that_does_not_block_is_waited_for() {
         let pid = running.child.id();
         // It has nothing to read, and sleeps.
         let tasks = |pid| std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-        let place = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("wchan")).unwrap_or_default();
+        let place =
+            |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("wchan")).unwrap_or_default();
         let until = Instant::now() + Duration::from_secs(2);
         // On a machine that does not tell, less is tested.
         while Instant::now() < until
-            && !tasks(pid).map(place).any(|place| place.starts_with("poll_sch") || place.ends_with("pipe_read"))
+            && !tasks(pid)
+                .map(place)
+                .any(|place| place.starts_with("poll_sch") || place.ends_with("pipe_read"))
         {
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -16,7 +16,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use support::command::{
-    Running, args, by_shell, ends, err, example, file, out, path_text, prebuilt, run, scratch, with_input, wpool,
+    Running, args, by_shell, ends, err, example, file, out, path_text, prebuilt, run, scratch, with_input,
+    wpool,
 };
 use support::{assert_no_workers, repo, time_bound, wait_until};
 
@@ -50,7 +51,8 @@ fn map(guest: &str, input: &str, log: &str, rest: &[&str]) -> Command {
 fn a_log_has_the_columns_of_gnu_parallel_first() {
     let dir = scratch();
     let log = dir.path().join("log");
-    let output = with_input(map("failing", "-", &path_text(&log), &["-j", "1"]), b"fine\nbad\ttab\npanic\nexit\n");
+    let output =
+        with_input(map("failing", "-", &path_text(&log), &["-j", "1"]), b"fine\nbad\ttab\npanic\nexit\n");
     ends(&output, 1, "4 tasks: 1 ok, 3 failed");
     let text = std::fs::read_to_string(&log).unwrap();
     assert!(
@@ -89,7 +91,8 @@ fn what_is_known_of_fuel_and_memory_is_in_the_log_and_a_long_record_is_not() {
     let dir = scratch();
     let log = dir.path().join("log");
     let record = "x".repeat(1000);
-    let output = with_input(map("upper", "-", &path_text(&log), &["--fuel", "100000000", "--tag"]), record.as_bytes());
+    let output =
+        with_input(map("upper", "-", &path_text(&log), &["--fuel", "100000000", "--tag"]), record.as_bytes());
     ends(&output, 0, "1 ok");
     for name in ["Fuel", "Memory"] {
         assert!(column(&log, name)[0].parse::<u64>().unwrap() > 1000, "{name}");
@@ -101,11 +104,13 @@ fn what_is_known_of_fuel_and_memory_is_in_the_log_and_a_long_record_is_not() {
 fn what_was_given_up_is_not_in_the_log() {
     let dir = scratch();
     let log = path_text(&dir.path().join("log"));
-    let input = (0..1000).map(|n| if n == 1 { "bad\n".to_owned() } else { format!("{n}\n") }).collect::<String>();
+    let input =
+        (0..1000).map(|n| if n == 1 { "bad\n".to_owned() } else { format!("{n}\n") }).collect::<String>();
     let output = with_input(map("failing", "-", &log, &["-j", "1", "--max-fail", "1"]), input.as_bytes());
     ends(&output, 5, "stopped by --max-fail");
     let seqs = column(Path::new(&log), "Seq");
-    let not_done = column(Path::new(&log), "Kind").iter().filter(|kind| !["ok", "failed"].contains(&&kind[..])).count();
+    let not_done =
+        column(Path::new(&log), "Kind").iter().filter(|kind| !["ok", "failed"].contains(&&kind[..])).count();
     assert_eq!((not_done, out(&output).lines().count() + 1), (0, seqs.len()));
     // And the rest can be done later.
     let output = with_input(map("failing", "-", &log, &["--resume"]), input.as_bytes());
@@ -122,7 +127,8 @@ fn a_log_is_not_said_to_have_other_tasks_by_a_run_that_was_stopped() {
     ends(&with_input(map("failing", "-", &log, &[]), b"a\nz\n"), 0, "2 ok");
     // More than is read ahead, so that its end is not seen.
     let input = format!("a\nbad\n{}z\n", "0123456789\n".repeat(200_000));
-    let output = with_input(map("failing", "-", &log, &["-j", "1", "--max-fail", "1", "--resume"]), input.as_bytes());
+    let output =
+        with_input(map("failing", "-", &log, &["-j", "1", "--max-fail", "1", "--resume"]), input.as_bytes());
     ends(&output, 5, "stopped by --max-fail");
     assert!(!err(&output).contains("warning"), "{}", err(&output));
 }
@@ -146,7 +152,11 @@ fn a_report_sums_a_log_up() {
     ends(&output, 0, "");
     assert!(out(&output).starts_with("3 runs: 1 failed, 2 ok\ntime: "), "{}", out(&output));
     ends(&run(wpool(["report", &prebuilt("upper")])), 2, "it is not a job log");
-    ends(&run(wpool(["report", "/nowhere"])), 2, "cannot report on /nowhere: it cannot be read: No such file");
+    ends(
+        &run(wpool(["report", "/nowhere"])),
+        2,
+        "cannot report on /nowhere: it cannot be read: No such file",
+    );
 }
 
 // Resuming.
@@ -157,7 +167,8 @@ fn what_is_done_is_skipped_and_numbers_stay_those_of_the_input() {
     let log = path_text(&dir.path().join("log"));
     ends(&with_input(map("upper", "-", &log, &[]), b"a\nb\na\n"), 0, "3 tasks: 3 ok");
     // In another order, with a record before them and one more of each.
-    let output = with_input(map("upper", "-", &log, &["--resume", "--format", "jsonl"]), b"new\nb\na\na\na\nb\n");
+    let output =
+        with_input(map("upper", "-", &log, &["--resume", "--format", "jsonl"]), b"new\nb\na\na\na\nb\n");
     ends(&output, 0, "6 tasks: 3 ok, 0 failed, 3 skipped in");
     let seqs: Vec<u64> = out(&output)
         .lines()
@@ -206,7 +217,11 @@ fn failed_tasks_are_skipped_run_again_or_all_that_is_run() {
         ends(
             &output,
             0,
-            if option == "--retry-failed" { ", 4 skipped (3 had failed)" } else { ", 5 skipped (3 had failed)" },
+            if option == "--retry-failed" {
+                ", 4 skipped (3 had failed)"
+            } else {
+                ", 5 skipped (3 had failed)"
+            },
         );
     }
 }
@@ -232,7 +247,8 @@ fn resuming_needs_a_log_and_one_way() {
 fn a_dry_run_leaves_the_log_alone() {
     let dir = scratch();
     let log = dir.path().join("log");
-    let output = run(wpool(["map", &prebuilt("upper"), "--items", "a", "--dry-run", "--joblog", &path_text(&log)]));
+    let output =
+        run(wpool(["map", &prebuilt("upper"), "--items", "a", "--dry-run", "--joblog", &path_text(&log)]));
     ends(&output, 0, "would call");
     assert!(!log.exists());
 }
@@ -304,7 +320,8 @@ const KILLED: usize = 150;
 fn killed_and_resumed(kills: usize, extra: &[&str]) -> BTreeMap<String, usize> {
     let dir = scratch();
     let log = path_text(&dir.path().join("log"));
-    let input = path_text(&file(&dir, "input", (0..KILLED).map(|n| format!("r{n}:20\n")).collect::<String>()));
+    let input =
+        path_text(&file(&dir, "input", (0..KILLED).map(|n| format!("r{n}:20\n")).collect::<String>()));
     let extra = args(&["-j", "4", "--buffer", "8", "--resume"], extra);
     let mut delivered = BTreeMap::new();
     let mut count = |text: &str| {
@@ -391,7 +408,10 @@ fn f82_an_interrupted_run_has_logged_what_it_has_delivered_and_says_how_to_go_on
         running.signal(signal);
         let (status, said) = running.end();
         assert_eq!(status.signal(), Some(signal.as_raw()), "{said}");
-        assert!(said.contains(&format!("interrupted: 1 done, 1 not; add --resume to go on by {log}")), "{said}");
+        assert!(
+            said.contains(&format!("interrupted: 1 done, 1 not; add --resume to go on by {log}")),
+            "{said}"
+        );
         assert_eq!(column(Path::new(&log), "Command"), ["first:0"]);
         let output = with_input(map("hello", "-", &log, &["--resume"]), b"first:0\nsecond:0\n");
         ends(&output, 0, "2 tasks: 1 ok, 0 failed, 1 skipped");
@@ -491,11 +511,27 @@ fn f83_the_log_of_another_module_function_or_argument_is_refused_unless_it_is_fo
     let log = path_text(&log_of_two(&dir));
     let output = with_input(map("sha256", "-", &log, &["--resume"]), b"a\nb\n");
     ends(&output, 2, "line 2 is of another module (sha256 ");
-    assert!(err(&output).contains("; --resume=force takes its tasks for done all the same"), "{}", err(&output));
-    ends(&with_input(map("sha256", "-", &log, &["--resume=force"]), b"a\nb\n"), 0, "0 ok, 0 failed, 2 skipped");
-    ends(&with_input(map("upper", "-", &log, &["--resume", "--reuse"]), b"a\nb\n"), 2, "line 2 is of other arguments");
+    assert!(
+        err(&output).contains("; --resume=force takes its tasks for done all the same"),
+        "{}",
+        err(&output)
+    );
+    ends(
+        &with_input(map("sha256", "-", &log, &["--resume=force"]), b"a\nb\n"),
+        0,
+        "0 ok, 0 failed, 2 skipped",
+    );
+    ends(
+        &with_input(map("upper", "-", &log, &["--resume", "--reuse"]), b"a\nb\n"),
+        2,
+        "line 2 is of other arguments",
+    );
     // What only says how long a task may take is no other run.
-    ends(&with_input(map("upper", "-", &log, &["--resume", "--timeout", "9s", "-j", "7"]), b"a\nb\n"), 0, "2 skipped");
+    ends(
+        &with_input(map("upper", "-", &log, &["--resume", "--timeout", "9s", "-j", "7"]), b"a\nb\n"),
+        0,
+        "2 skipped",
+    );
 
     let (module, log) = (example("add"), path_text(&dir.path().join("add")));
     let sum = |rest: &[&str]| {
@@ -513,12 +549,20 @@ fn f83_the_log_of_another_input_is_refused_unless_it_is_forced() {
     let log = path_text(&log_of_two(&dir));
     let before = std::fs::read(&log).unwrap();
     let output = with_input(map("upper", "-", &log, &["--resume"]), b"x\ny\nz\n");
-    ends(&output, 2, "the job log is of another input: it does not have any of the first 3 records; --resume=force");
+    ends(
+        &output,
+        2,
+        "the job log is of another input: it does not have any of the first 3 records; --resume=force",
+    );
     assert!(output.stdout.is_empty());
     assert_eq!(std::fs::read(&log).unwrap(), before);
     let output = with_input(map("upper", "-", &log, &["--resume=force"]), b"x\n");
     ends(&output, 0, "1 task: 1 ok, 0 failed in");
-    assert!(err(&output).contains("warning: the job log has 2 tasks that the input has not"), "{}", err(&output));
+    assert!(
+        err(&output).contains("warning: the job log has 2 tasks that the input has not"),
+        "{}",
+        err(&output)
+    );
 }
 
 #[test]

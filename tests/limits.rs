@@ -55,7 +55,8 @@ const ENDLESS: &str = "(loop $again (br $again)) unreachable";
 impl Parts {
     fn text(&self) -> String {
         let Parts { pages, beside, realloc, run, post, around } = self;
-        let post_func = post.map_or(String::new(), |body| format!(r#"(func (export "post") (param i32) {body})"#));
+        let post_func =
+            post.map_or(String::new(), |body| format!(r#"(func (export "post") (param i32) {body})"#));
         let post_option = if post.is_some() { r#"(post-return (core func $i "post"))"# } else { "" };
         format!(
             r#"(component
@@ -144,7 +145,8 @@ fn f8_f9_f10_the_time_limit_covers_all_that_runs_in_an_instance(method: StartMet
     ];
     for (what, parts) in endless {
         // The grace is for a slow machine: nobody is to be killed.
-        let limits = limits(|l| (l.time, l.grace) = (Some(Duration::from_millis(50)), Duration::from_secs(50)));
+        let limits =
+            limits(|l| (l.time, l.grace) = (Some(Duration::from_millis(50)), Duration::from_secs(50)));
         let ended = outcomes(builder(&parts.module(), method).processes(1).limits(limits), &["a", "b"]);
         for outcome in &ended {
             println!("{what}: {outcome:?}");
@@ -204,7 +206,8 @@ fn f17_all_tables_of_an_instance_count_together(method: StartMethod) {
     let told = "table limit of 1000 elements reached (--max-table-elements, Limits::table_elements)";
     let limits = limits(|l| l.table_elements = 1000);
     for beside in ["(table 600 funcref) (table 600 funcref)", "(table 1001 funcref)"] {
-        let ended = outcomes(builder(&Parts { beside, ..ECHO }.module(), method).limits(limits.clone()), &["a"]);
+        let ended =
+            outcomes(builder(&Parts { beside, ..ECHO }.module(), method).limits(limits.clone()), &["a"]);
         assert_limit(&ended[0], Limit::Table, &format!("cannot instantiate: {told}"));
     }
     let trap = "(drop (table.grow $t (ref.null func) (i32.const 1001))) unreachable";
@@ -288,7 +291,8 @@ fn what_a_task_used_is_told_if_it_was_asked_for(method: StartMethod) {
     let pool = builder(&module, method).limits(limits(|l| l.fuel = Some(1000))).build().unwrap();
     let (mut feed, mut outcomes) = pool.stream(&Target::func("run"), true).unwrap();
     feed.push(b"a").unwrap();
-    let untold = outcomes.take_one(None, |outcome| (outcome.fuel(), outcome.mem_peak(), outcome.took())).unwrap();
+    let untold =
+        outcomes.take_one(None, |outcome| (outcome.fuel(), outcome.mem_peak(), outcome.took())).unwrap();
     assert_eq!(untold, Some((None, None, None)));
 }
 
@@ -301,9 +305,12 @@ fn f5_a_stack_overflow_costs_one_task(method: StartMethod) {
     let run = r#"(if (i32.eq (i32.load8_u (local.get $p)) (i32.const 100)) (then (drop (call $deep (i32.const 0)))))
         (call $ok (local.get $p) (local.get $n))"#;
     let module = Parts { beside: DEEP, run, ..ECHO }.module();
-    for (stack, told) in [(Limits::STACK_MIN, "16 KiB"), (Limits::STACK, "512 KiB"), (Limits::STACK_MAX, "64 MiB")] {
+    for (stack, told) in
+        [(Limits::STACK_MIN, "16 KiB"), (Limits::STACK, "512 KiB"), (Limits::STACK_MAX, "64 MiB")]
+    {
         let limits = limits(|l| l.stack = stack);
-        let ended = outcomes(builder(&module, method).processes(1).limits(limits), &["a", "d", "b", "d", "c"]);
+        let ended =
+            outcomes(builder(&module, method).processes(1).limits(limits), &["a", "d", "b", "d", "c"]);
         let told = format!("stack limit of {told} reached: call stack exhausted (--stack, Limits::stack)");
         for deep in [1, 3] {
             assert_limit(&ended[deep], Limit::Stack, &told);
@@ -336,7 +343,8 @@ fn f26_a_result_over_its_limit_is_told_with_both_figures(method: StartMethod) {
 
     let module = wat(BESIDE_ANOTHER);
     let of = |len: u32| {
-        let pool = builder(&module, method).processes(1).limits(limits(|l| l.output = 1 << 20)).build().unwrap();
+        let pool =
+            builder(&module, method).processes(1).limits(limits(|l| l.output = 1 << 20)).build().unwrap();
         let (mut feed, mut outcomes) = pool.stream(&Target::func("run").kwarg("x", len), true).unwrap();
         feed.push(b"a").unwrap();
         outcomes.take_one(None, |outcome| outcome.result().map(<[u8]>::to_vec)).unwrap().unwrap()
@@ -353,8 +361,9 @@ fn f26_a_result_over_its_limit_is_told_with_both_figures(method: StartMethod) {
 fn instances_have_a_number_that_is_not_exceeded() {
     let _bound = time_bound();
     let many = "(core instance (instantiate $more))\n".repeat(600);
-    let around =
-        format!("(component $c (core module $more) {many}) (instance (instantiate $c)) (instance (instantiate $c))");
+    let around = format!(
+        "(component $c (core module $more) {many}) (instance (instantiate $c)) (instance (instantiate $c))"
+    );
     let module = wat(&ECHO.text().replace("(core module $m", &format!("{around} (core module $m")));
     let ended = outcomes(builder(&module, StartMethod::Forkserver), &["a"]);
     let told = "cannot instantiate: limit of 1000 instances, memories or tables of a task reached: instance count too high at 1001";
@@ -396,7 +405,8 @@ fn limits_that_nothing_can_run_with_are_refused_before_anything_starts() {
     let refused = builder(&module, StartMethod::Forkserver).limits(limits(|l| l.memory = 0)).build();
     let told = refused.unwrap_err().to_string();
     assert!(
-        told.starts_with("the module asks for ") && told.ends_with("the limit is 0 bytes (--memory, Limits::memory)"),
+        told.starts_with("the module asks for ")
+            && told.ends_with("the limit is 0 bytes (--memory, Limits::memory)"),
         "{told}"
     );
 }
@@ -423,7 +433,9 @@ fn cache() -> PathBuf {
 
 fn command(program: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(program);
-    for name in ["WPOOL_JOBS", "WPOOL_TIMEOUT", "WPOOL_MEMORY", "WPOOL_RETRIES", "WPOOL_COLOR", "WPOOL_PROGRESS"] {
+    for name in
+        ["WPOOL_JOBS", "WPOOL_TIMEOUT", "WPOOL_MEMORY", "WPOOL_RETRIES", "WPOOL_COLOR", "WPOOL_PROGRESS"]
+    {
         command.env_remove(name);
     }
     command.args(args).env("WPOOL_CACHE_DIR", cache()).stdin(Stdio::null());
@@ -455,8 +467,7 @@ fn ends(output: &Output, code: i32, said: &str) -> String {
 fn every_limit_can_be_set_on_the_command_line_and_is_told() {
     let (_bound, dir) = (time_bound(), temp_dir());
     let deep = Parts { beside: DEEP, run: "(drop (call $deep (i32.const 0))) unreachable", ..ECHO };
-    let trap =
-        "(drop (memory.grow (i32.const 600))) (drop (table.grow $t (ref.null func) (i32.const 600))) unreachable";
+    let trap = "(drop (memory.grow (i32.const 600))) (drop (table.grow $t (ref.null func) (i32.const 600))) unreachable";
     let greedy = Parts { beside: TABLE, run: trap, ..ECHO };
     let cases = [
         (&ECHO, "--fuel", "10", "fuel limit of 10 instructions reached (--fuel, Limits::fuel)"),
@@ -466,7 +477,12 @@ fn every_limit_can_be_set_on_the_command_line_and_is_told() {
             "3",
             "output limit of 3 bytes reached by a result of 4 bytes (--max-output, Limits::output)",
         ),
-        (&deep, "--stack", "32K", "stack limit of 32 KiB reached: call stack exhausted (--stack, Limits::stack)"),
+        (
+            &deep,
+            "--stack",
+            "32K",
+            "stack limit of 32 KiB reached: call stack exhausted (--stack, Limits::stack)",
+        ),
         (
             &greedy,
             "--max-table-elements",
@@ -536,7 +552,10 @@ fn f89_odd_times_are_no_limit_or_refused() {
 #[test]
 fn f5_a_process_with_a_small_stack_is_not_ended_by_a_deep_guest() {
     let (_bound, dir) = (time_bound(), temp_dir());
-    let deep = file(&dir, &Parts { beside: DEEP, run: "(drop (call $deep (i32.const 0))) unreachable", ..ECHO }.text());
+    let deep = file(
+        &dir,
+        &Parts { beside: DEEP, run: "(drop (call $deep (i32.const 0))) unreachable", ..ECHO }.text(),
+    );
     // Calls the host at every depth, the last one included.
     let writing = dir.path().join("writing.wat");
     std::fs::write(
@@ -578,8 +597,11 @@ fn fuel_and_memory_of_a_task_are_in_its_line() {
     let (_bound, dir) = (time_bound(), temp_dir());
     let module = file(&dir, &ECHO.text());
     let lines = |args: &[&str]| {
-        let out =
-            ends(&wpool(&[&["map", &module, "--items", "a", "b", "--format", "jsonl"], args].concat()), 0, "2 ok");
+        let out = ends(
+            &wpool(&[&["map", &module, "--items", "a", "b", "--format", "jsonl"], args].concat()),
+            0,
+            "2 ok",
+        );
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
     };
     for line in lines(&[]) {
@@ -596,8 +618,11 @@ fn a_whole_run_has_a_time_limit() {
     let _bound = time_bound();
     let failing = prebuilt("failing");
     let said = "wpool: the time of the whole run, 4s, was over (--global-timeout): 2 done, 1 not\n";
-    let out =
-        ends(&wpool(&["map", &failing, "--items", "good", "good", "loop", "-j2", "--global-timeout", "4s"]), 124, said);
+    let out = ends(
+        &wpool(&["map", &failing, "--items", "good", "good", "loop", "-j2", "--global-timeout", "4s"]),
+        124,
+        said,
+    );
     assert_eq!(out, "good\ngood\n");
 
     // An input that never ends, and says nothing more.
@@ -618,5 +643,9 @@ fn a_whole_run_has_a_time_limit() {
     assert_eq!(out, "good\n");
 
     ends(&wpool(&["map", &failing, "--items", "good", "bad", "--global-timeout", "1h"]), 1, "1 ok, 1 failed");
-    ends(&wpool(&["map", &failing, "--items", "good", "--global-timeout", "1ns"]), 124, "(--global-timeout): 0 done, ");
+    ends(
+        &wpool(&["map", &failing, "--items", "good", "--global-timeout", "1ns"]),
+        124,
+        "(--global-timeout): 0 done, ",
+    );
 }

@@ -144,7 +144,8 @@ fn f86_no_more_processes_are_fewer_workers_and_the_system_is_asked_again() {
     let (dir, upper, echo) = for_everybody();
     // The program's threads count, and so does the zygote.
     let items = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    let output = run(as_nobody(10, dir.path(), &args(&["map", &echo, "-j", "8", "--no-cache", "--items"], &items)));
+    let output =
+        run(as_nobody(10, dir.path(), &args(&["map", &echo, "-j", "8", "--no-cache", "--items"], &items)));
     ends(&output, 0, "8 tasks: 8 ok, 0 failed in ");
     let workers: u32 = err(&output).rsplit_once('(').unwrap().1.split(' ').next().unwrap().parse().unwrap();
     assert!((1..8).contains(&workers), "{}", err(&output));
@@ -170,7 +171,11 @@ fn f88_a_limit_on_the_size_of_files_is_an_error_of_output() {
     let inputs = path_text(&file(&dir, "inputs", b"some line of text\n".repeat(10_000)));
     let upper = prebuilt("upper");
     let script = format!("ulimit -f 8; exec \"$0\" \"$@\" >{results}");
-    ends(&run(by_shell(&script, &["map", &upper, &inputs])), 4, "wpool: cannot write output: File too large\n");
+    ends(
+        &run(by_shell(&script, &["map", &upper, &inputs])),
+        4,
+        "wpool: cannot write output: File too large\n",
+    );
     // Files in memory are files.
     let output = run(under("ulimit -f 8;", &["map", &upper, "--items", "a", "--no-cache"]));
     ends(
@@ -206,8 +211,10 @@ fn f59_f90_no_process_is_named_by_its_number_and_no_time_taken_from_the_wall() {
             } else if file.ends_with(".rs") && !of_tests {
                 let text = std::fs::read_to_string(&path).unwrap();
                 // What people read, and what guests are given, is another matter.
-                let measures = ["/schedule/", "/dispatcher/", "/context/", "/sys/", "/supervisor.rs", "/clock.rs"];
-                let measures = measures.iter().chain(&["/limits.rs", "/serve.rs", "/store.rs", "/compile.rs"]);
+                let measures =
+                    ["/schedule/", "/dispatcher/", "/context/", "/sys/", "/supervisor.rs", "/clock.rs"];
+                let measures =
+                    measures.iter().chain(&["/limits.rs", "/serve.rs", "/store.rs", "/compile.rs"]);
                 let wall: &[&str] = match measures.clone().any(|place| file.contains(place)) {
                     true => &["SystemTime", "ClockId::Realtime", "CLOCK_REALTIME"],
                     false => &[],
@@ -230,8 +237,10 @@ fn f59_f90_no_process_is_named_by_its_number_and_no_time_taken_from_the_wall() {
 fn f91_neither_a_home_nor_temporary_files_are_needed() {
     let upper = prebuilt("upper");
     for environment in ["env -i", "env -i TMPDIR=/nonexistent HOME=/nonexistent", "env -i HOME="] {
-        let output =
-            run(by_shell(&format!("exec {environment} \"$0\" \"$@\""), &["map", &upper, "--items", "a", "--no-cache"]));
+        let output = run(by_shell(
+            &format!("exec {environment} \"$0\" \"$@\""),
+            &["map", &upper, "--items", "a", "--no-cache"],
+        ));
         ends(&output, 0, "1 ok");
     }
 }
@@ -252,7 +261,9 @@ fn with_mounts(mounts: &str) -> Option<Command> {
 #[test]
 fn f91_directories_of_the_system_that_cannot_be_used_change_nothing_or_are_named() {
     let ro = |dir: &str| format!("mount -t tmpfs -o ro none {dir}");
-    for mounts in [ro("/tmp"), ro("/dev/shm"), format!("{} && {} && {}", ro("/tmp"), ro("/dev/shm"), ro("/var/tmp"))] {
+    for mounts in
+        [ro("/tmp"), ro("/dev/shm"), format!("{} && {} && {}", ro("/tmp"), ro("/dev/shm"), ro("/var/tmp"))]
+    {
         let Some(command) = with_mounts(&mounts) else { return };
         ends(&run(command), 0, "1 ok");
     }
@@ -280,13 +291,18 @@ const FEW: [&str; 7] = ["--no-cache", "-j", "2", "--items", "a:20", "b:20", "c:2
 fn f92_a_kernel_without_seccomp_is_told_once_and_is_no_strict_sandbox() {
     let hello = prebuilt("hello");
     for without in ["seccomp", "landlock,seccomp"] {
-        let map = |choice: &str| on_old_kernel(without, &[&["map", &hello, "--sandbox", choice], &FEW[..]].concat());
+        let map = |choice: &str| {
+            on_old_kernel(without, &[&["map", &hello, "--sandbox", choice], &FEW[..]].concat())
+        };
         let output = map("default");
         ends(&output, 0, "3 ok");
         let warnings = warnings(&output);
         assert_eq!(warnings.len(), 1, "{without}: {}", err(&output));
         let said = &warnings[0];
-        assert!(said.contains("not enforced in worker processes: ") && said.contains("no connection ("), "{said}");
+        assert!(
+            said.contains("not enforced in worker processes: ") && said.contains("no connection ("),
+            "{said}"
+        );
         assert!(said.contains("no new process ("), "{said}");
         let output = map("strict");
         ends(&output, 3, "the sandbox is strict");
@@ -309,7 +325,10 @@ fn f117_without_grants_an_old_kernel_is_no_reason_for_a_warning_and_strict_runs(
         let said = out(&doctor);
         let strict = "all holds that must, without grants: --sandbox strict runs";
         assert!(said.contains(strict), "{without}: {said}");
-        assert!(said.contains("no signal to another process: by seccomp (a further layer is missing: "), "{said}");
+        assert!(
+            said.contains("no signal to another process: by seccomp (a further layer is missing: "),
+            "{said}"
+        );
         let connects = "NOT HELD: no connection but TCP to the granted ports: no TCP port (landlock)";
         assert_eq!(said.contains(connects), without != "landlock=5", "{without}: {said}");
         let reads = "NOT HELD: no file but in the granted directories";
@@ -325,7 +344,8 @@ fn a_pool_that_breaks_before_the_first_record_says_why() {
     let strict = ["--sandbox", "strict", "--net", "127.0.0.1:9"];
     command.arg("landlock=3").arg(support::program()).args(["map", &hello]).args(strict);
     prepare(&mut command);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let input = child.stdin.take();
     let output = child.wait_with_output().unwrap();
     drop(input);
@@ -349,7 +369,8 @@ fn f116_without_landlock_nothing_is_granted() {
         }
         ends(&map("off"), 0, "3 ok");
     }
-    let threads = on_old_kernel("landlock", &[&["map", &hello, "--threads", "--dir", &read], &FEW[1..]].concat());
+    let threads =
+        on_old_kernel("landlock", &[&["map", &hello, "--threads", "--dir", &read], &FEW[1..]].concat());
     ends(&threads, 0, "3 ok");
 }
 
@@ -387,20 +408,27 @@ fn f117_a_grant_that_an_old_kernel_cannot_hold_is_told_of_or_refused() {
             }
         }
         let doctor = on_old_kernel(without, &[&["doctor"], grants].concat());
-        assert_eq!(doctor.status.code(), Some(i32::from(open.is_some())), "{without} {grants:?}: {}", out(&doctor));
+        assert_eq!(
+            doctor.status.code(),
+            Some(i32::from(open.is_some())),
+            "{without} {grants:?}: {}",
+            out(&doctor)
+        );
     }
 }
 
 #[test]
 fn f93_one_processor_that_is_busy_is_no_reason_to_give_up_workers() {
-    let burn = |_| Command::new("taskset").args(["-c", "0", "sh", "-c", "while :; do :; done"]).spawn().unwrap();
+    let burn =
+        |_| Command::new("taskset").args(["-c", "0", "sh", "-c", "while :; do :; done"]).spawn().unwrap();
     let mut others: Vec<std::process::Child> = (0..3).map(burn).collect();
     let burning = || others.iter().all(|other| cpu_ticks(other.id()) > 0);
     wait_until("they burn", LONG, burning);
     let hello = prebuilt("hello");
     let items = ["a:0", "b:0", "c:0", "d:0"];
     let nice = "exec taskset -c 0 nice -n 19 \"$0\" \"$@\"";
-    let output = run(by_shell(nice, &args(&["map", &hello, "-j", "4", "--timeout", "30s", "--items"], &items)));
+    let output =
+        run(by_shell(nice, &args(&["map", &hello, "-j", "4", "--timeout", "30s", "--items"], &items)));
     for other in &mut others {
         other.kill().unwrap();
         other.wait().unwrap();
@@ -415,7 +443,10 @@ fn f130_a_worker_that_somebody_else_has_left_is_no_matter_of_these_tests() {
     let dir = scratch();
     file(&dir, "__wpool-worker", "echo; read _");
     let mut stranger = Command::new("sh");
-    stranger.args(["__wpool-worker", "worker", "4194304", "default"]).current_dir(dir.path()).stdin(Stdio::piped());
+    stranger
+        .args(["__wpool-worker", "worker", "4194304", "default"])
+        .current_dir(dir.path())
+        .stdin(Stdio::piped());
     let mut stranger = Running::start(stranger);
     assert_eq!(stranger.line(), "");
     let upper = prebuilt("upper");
@@ -520,8 +551,10 @@ fn f126_a_limit_on_pending_signals_is_named() {
 fn f126_empty_variables_are_as_if_they_were_not_there() {
     let upper = prebuilt("upper");
     let mut command = wpool(["map", &upper, "--items", "a"]);
-    let help = [&["map", "--help"][..], &["--help"]].map(|call| out(&run(wpool(call.iter().copied())))).concat();
-    let names: Vec<&str> = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next()).collect();
+    let help =
+        [&["map", "--help"][..], &["--help"]].map(|call| out(&run(wpool(call.iter().copied())))).concat();
+    let names: Vec<&str> =
+        help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next()).collect();
     assert!(!names.is_empty() && names.iter().all(|name| name.starts_with("WPOOL_")), "{names:?}");
     for name in names.into_iter().chain(["WPOOL_CACHE_DIR"]) {
         command.env(name, "");

@@ -98,7 +98,8 @@ fn f33_what_is_no_module_is_refused_by_name_before_anything_is_started_or_opened
         without_rights(&mut command);
         let ended = run_in(&scene, command, b"");
         is_refused(&ended, said);
-        let is_named = ended.stderr.contains(module.to_str().unwrap()) || said.contains("exports no function");
+        let is_named =
+            ended.stderr.contains(module.to_str().unwrap()) || said.contains("exports no function");
         assert!(is_named, "{}", ended.stderr);
     }
 }
@@ -127,7 +128,13 @@ fn f35_all_imports_that_are_missing_are_told_at_once() {
         ("63", &["env fork"][..]),
         ("64", &["wasi thread-spawn"]),
         ("65", &["env fork", "env exec", "gpu memory", "gpu table", "kernel ring"]),
-        ("d28", &["\\x1b[2J\\x1b]0;pwned\\x07 a\\nwpool: all tasks ok\\r", "wasi_snapshot_preview1\\n \\u{9b}31m"]),
+        (
+            "d28",
+            &[
+                "\\x1b[2J\\x1b]0;pwned\\x07 a\\nwpool: all tasks ok\\r",
+                "wasi_snapshot_preview1\\n \\u{9b}31m",
+            ],
+        ),
         ("d31", &["fork", "acme:root/shell@9.9.9", "wasi:filesystem/types@0.3.0"]),
     ] {
         let ended = map(&scene, &hostile(number), &[]);
@@ -236,14 +243,17 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
         &section(2, &[&hundred_thousand[..], &imports].concat()),
     ];
     let table = [&b"\0\x02\x40\x20\0\x0e"[..], &leb(60_000), &vec![0; 60_001], b"\x0b\x20\0\x0b"].concat();
-    let wide_table = [&b"\0\x02\x40\x20\0\x0e"[..], &leb(100_000), &vec![0; 100_001], b"\x0b\x20\0\x0b"].concat();
+    let wide_table =
+        [&b"\0\x02\x40\x20\0\x0e"[..], &leb(100_000), &vec![0; 100_001], b"\x0b\x20\0\x0b"].concat();
     let locals = [&b"\x01"[..], &leb(50_001), b"\x7e\x20\0\x0b"].concat();
     let blocks = [&b"\0"[..], &b"\x02\x40".repeat(100_000), &b"\x0b".repeat(100_000), b"\x20\0\x0b"].concat();
     let sums = [&b"\0\x20\0"[..], &b"\x20\0\x6a".repeat(100_000), b"\x0b"].concat();
     let component = b"\0asm\x0d\0\x01\0";
-    let nested = (0..1000).fold(component.to_vec(), |inner, _| [&component[..], &section(4, &inner)].concat());
+    let nested =
+        (0..1000).fold(component.to_vec(), |inner, _| [&component[..], &section(4, &inner)].concat());
     let instances = "(core instance (instantiate $m))".repeat(10_000);
-    let deep_type = (1..60).map(|n| format!("(type $t{n} (tuple $t{p} $t{p}))", p = n - 1)).collect::<String>();
+    let deep_type =
+        (1..60).map(|n| format!("(type $t{n} (tuple $t{p} $t{p}))", p = n - 1)).collect::<String>();
     let sparse = (0..4000).map(|n| format!("(data (i32.const {}) \"x\")", n << 20)).collect::<String>();
     vec![
         ("twenty thousand functions", many_functions(20_000)),
@@ -285,8 +295,12 @@ fn f37_bombs_hurt_no_one_but_their_compiler() {
     let scene = Scene::new();
     for (what, module) in bombs() {
         let path = scene.file("bomb", &module);
-        let ended = run_in(&scene, scene.command(&["inspect", "--no-cache", "--json", path.to_str().unwrap()]), b"");
-        println!("{what}: exit {:?} in {:.1?}, {} MiB; {}", ended.code, ended.took, ended.peak_mib, ended.stderr);
+        let ended =
+            run_in(&scene, scene.command(&["inspect", "--no-cache", "--json", path.to_str().unwrap()]), b"");
+        println!(
+            "{what}: exit {:?} in {:.1?}, {} MiB; {}",
+            ended.code, ended.took, ended.peak_mib, ended.stderr
+        );
         assert!(matches!(ended.code, Some(0 | 2)), "{what}: {:?} {}", ended.code, ended.stderr);
         assert!(ended.stderr.len() < 2000 && ended.stderr.lines().count() < 2, "{what}: {}", ended.stderr);
         // Names of a hundred thousand functions, which were asked for.
@@ -349,8 +363,11 @@ fn f38_a_module_that_is_replaced_runs_on_as_it_was_read() {
 /// The cache of `scene`, filled with one module: its artefact and its entry.
 fn filled_cache(scene: &Scene) -> (PathBuf, PathBuf) {
     assert_eq!(map(scene, &upper(), &[]).stdout, b"ONE\n");
-    let names: Vec<PathBuf> = std::fs::read_dir(scene.cache()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let with = |extension: &str| names.iter().find(|p| p.extension().is_some_and(|e| e == extension)).unwrap().clone();
+    let names: Vec<PathBuf> =
+        std::fs::read_dir(scene.cache()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let with = |extension: &str| {
+        names.iter().find(|p| p.extension().is_some_and(|e| e == extension)).unwrap().clone()
+    };
     (with("cwasm"), with("json"))
 }
 
@@ -380,7 +397,10 @@ fn f39_a_cache_entry_that_is_not_whole_is_compiled_again() {
         let ended = map(&scene, &upper(), &[]);
         assert_eq!((ended.code, &ended.stdout[..]), (Some(0), &b"ONE\n"[..]), "{}", ended.stderr);
         assert!(ended.stderr.contains("is not used and will be replaced"), "{}", ended.stderr);
-        assert_eq!((std::fs::read(&artefact).unwrap(), std::fs::read(&entry).unwrap()), (code.clone(), said.clone()));
+        assert_eq!(
+            (std::fs::read(&artefact).unwrap(), std::fs::read(&entry).unwrap()),
+            (code.clone(), said.clone())
+        );
         assert!(!map(&scene, &upper(), &[]).stderr.contains("warning"));
     }
     // Another version has other names.
@@ -419,8 +439,11 @@ fn f41_a_cache_directory_of_others_is_not_used() {
     std::os::unix::fs::symlink(scene.cache(), &link).unwrap();
     filled_cache(&scene);
     let file = scene.file("file", b"");
-    let mut places =
-        vec![(theirs, "others than its owner have access"), (link, "not a directory"), (file, "not a directory")];
+    let mut places = vec![
+        (theirs, "others than its owner have access"),
+        (link, "not a directory"),
+        (file, "not a directory"),
+    ];
     match rustix::process::geteuid().is_root() {
         // The directory of somebody else: made, or found.
         true => {

@@ -57,8 +57,10 @@ fn f121_a_forked_child_is_told_that_it_has_only_copies() {
     let of_child = |line: &&str| !line.starts_with("parent") && !line.starts_with("own");
     for line in said.lines().filter(of_child) {
         let is_told = line.contains("forked child")
-            || ["push: Err(Closed)", "take: false", "alive: false", "join pool: Err(StillRunning)"].contains(&line)
-            || ["kill: Err(NotStarted)", "join: Err(NotStarted)", "workers: [], children: []"].contains(&line);
+            || ["push: Err(Closed)", "take: false", "alive: false", "join pool: Err(StillRunning)"]
+                .contains(&line)
+            || ["kill: Err(NotStarted)", "join: Err(NotStarted)", "workers: [], children: []"]
+                .contains(&line);
         assert!(is_told, "{line}");
     }
     assert_eq!(said.lines().filter(|line| line.contains("forked child")).count(), 10, "{said}");
@@ -118,7 +120,11 @@ fn f125_a_program_that_the_loader_was_told_to_start_is_its_own_worker() {
     };
     for options in [&[][..], &["--library-path", "/nowhere"]] {
         let mut command = Command::new(loader);
-        command.args(options).arg(helper("places")).arg("works").args([prebuilt("failing"), prebuilt("hello")]);
+        command
+            .args(options)
+            .arg(helper("places"))
+            .arg("works")
+            .args([prebuilt("failing"), prebuilt("hello")]);
         assert_eq!(succeeds(&done(in_place(command))), "good\ngood\n");
     }
     let mut command = Command::new(loader);
@@ -132,8 +138,10 @@ fn f125_libraries_that_a_variable_has_found_are_found_by_workers_too() {
     // A library that this program needs, where only the variable leads to. It is under no name that the loader would look for elsewhere.
     let dir = scratch();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let Some(library) =
-        maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..])).find(|path| path.contains("/libgcc_s.so"))
+    let Some(library) = maps
+        .lines()
+        .filter_map(|line| line.find('/').map(|at| &line[at..]))
+        .find(|path| path.contains("/libgcc_s.so"))
     else {
         eprintln!("the test program needs no library that could be elsewhere: nothing is tested");
         return;
@@ -151,11 +159,16 @@ fn f128_init_behind_the_first_thread_is_told_of_before_any_process() {
     command.arg(prebuilt("failing"));
     let said = succeeds(&done(in_place(command)));
     assert!(
-        said.starts_with("error: call wpool::init() before any thread is started: first thing in a plain `fn main`"),
+        said.starts_with(
+            "error: call wpool::init() before any thread is started: first thing in a plain `fn main`"
+        ),
         "{said}"
     );
     // By one that has it as its worker, too.
     let loader = support::loader().no_cache().program(helper("late_init"));
     let error = loader.load(prebuilt("failing")).unwrap_err().to_string();
-    assert!(error.contains("workers cannot run here: call wpool::init() before any thread is started"), "{error}");
+    assert!(
+        error.contains("workers cannot run here: call wpool::init() before any thread is started"),
+        "{error}"
+    );
 }

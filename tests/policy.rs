@@ -78,7 +78,9 @@ fn failures_are_tried_again_after_pauses_that_grow(method: StartMethod) {
     assert_eq!(bad.get(), Err(TaskError::Failed { message: "bad is bad".to_owned() }));
     assert!(asked.elapsed() >= Duration::from_millis(40 + 60 + 60), "{:?}", asked.elapsed());
     let pauses = told.all().into_iter().filter_map(|event| match event {
-        PoolEvent::TaskRetried { attempt, delay, error, .. } => Some((attempt, delay.as_millis(), error.kind())),
+        PoolEvent::TaskRetried { attempt, delay, error, .. } => {
+            Some((attempt, delay.as_millis(), error.kind()))
+        }
         _ => None,
     });
     let pauses: Vec<_> = pauses.collect();
@@ -119,14 +121,18 @@ fn a_task_that_times_out_is_tried_again_only_if_that_was_asked_for(method: Start
 
 fn a_job_is_halted_after_so_many_failures(method: StartMethod) {
     for halt in ["now,fail=2", "soon,fail=2"] {
-        let pool = builder(&guest("failing"), method).processes(1).halt(halt.parse().unwrap()).build().unwrap();
+        let pool =
+            builder(&guest("failing"), method).processes(1).halt(halt.parse().unwrap()).build().unwrap();
         let run = pool.func::<String, String>("run").unwrap();
         let records = (0..1000).map(|n| if n % 3 == 0 { format!("bad {n}") } else { n.to_string() });
         let outcomes = pool.try_map(&run, records);
         assert_eq!(outcomes.len(), 1000, "each has its outcome");
         let failed = outcomes.iter().filter(|o| matches!(o, Err(TaskError::Failed { .. }))).count();
         let cancelled = outcomes.iter().filter(|o| **o == Err(TaskError::Cancelled)).count();
-        assert!((2..20).contains(&failed) && cancelled > 900, "{halt}: {failed} failed, {cancelled} cancelled");
+        assert!(
+            (2..20).contains(&failed) && cancelled > 900,
+            "{halt}: {failed} failed, {cancelled} cancelled"
+        );
         // The pool goes on.
         assert_eq!(pool.apply(&run, "next".to_owned()).as_deref(), Ok("next"));
     }
@@ -141,7 +147,8 @@ fn a_halted_job_leaves_other_jobs_alone(method: StartMethod) {
 }
 
 fn an_endless_input_ends_with_its_halt(method: StartMethod) {
-    let pool = builder(&guest("failing"), method).halt("soon,done=100".parse::<Halt>().unwrap()).build().unwrap();
+    let pool =
+        builder(&guest("failing"), method).halt("soon,done=100".parse::<Halt>().unwrap()).build().unwrap();
     let run = pool.func::<String, String>("run").unwrap();
     let outcomes: Vec<_> = pool.imap(&run, (0u64..).map(|n| n.to_string())).collect();
     let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
@@ -225,7 +232,8 @@ fn the_choice_is_asked_for_failures_only(method: StartMethod) {
 
 fn each_thing_that_happens_is_told_once_and_in_order(method: StartMethod) {
     let told = Told::default();
-    let pool = builder(&guest("failing"), method).processes(1).retries(1).on_event(told.listener()).build().unwrap();
+    let pool =
+        builder(&guest("failing"), method).processes(1).retries(1).on_event(told.listener()).build().unwrap();
     let run = pool.func::<&str, String>("run").unwrap();
     let _failed = pool.map(&run, ["a", "bad", "c"]).unwrap_err();
     pool.close();
@@ -243,7 +251,9 @@ fn each_thing_that_happens_is_told_once_and_in_order(method: StartMethod) {
         at(&|e| matches!(e, PoolEvent::TasksStarted { tasks, attempt: 1, .. } if tasks.contains(&1))),
         at(&|e| matches!(e, PoolEvent::TaskRetried { task: 1, attempt: 1, .. })),
         at(&|e| matches!(e, PoolEvent::TasksStarted { tasks, attempt: 2, .. } if *tasks == (1..2))),
-        at(&|e| matches!(e, PoolEvent::TaskFailed { task: 1, attempt: 2, error: TaskError::Failed { .. }, .. })),
+        at(&|e| {
+            matches!(e, PoolEvent::TaskFailed { task: 1, attempt: 2, error: TaskError::Failed { .. }, .. })
+        }),
         at(&|e| matches!(e, PoolEvent::TasksFinished { tasks, failed: 1, .. } if *tasks == (1..2))),
         at(&|e| matches!(e, PoolEvent::WorkerExited { worker: 1, exitcode: Some(0), .. })),
     ];
@@ -256,7 +266,10 @@ fn each_thing_that_happens_is_told_once_and_in_order(method: StartMethod) {
 }
 
 fn a_listener_that_panics_harms_nobody(method: StartMethod) {
-    let pool = builder(&guest("upper"), method).on_event(|_| panic!("this panic is part of a test")).build().unwrap();
+    let pool = builder(&guest("upper"), method)
+        .on_event(|_| panic!("this panic is part of a test"))
+        .build()
+        .unwrap();
     let upper = pool.func::<&str, String>("run").unwrap();
     assert_eq!(pool.map(&upper, ["a", "b"]).unwrap(), ["A", "B"]);
 }
@@ -283,7 +296,8 @@ fn a_listener_may_drop_the_pool(method: StartMethod) {
 
 fn a_worker_that_is_not_ready_in_time_is_killed(method: StartMethod) {
     // The initializer never returns, and has no time limit.
-    let pool = builder(&guest("failing"), method).initializer("run", ["loop"]).isolation(wpool::Isolation::Reuse);
+    let pool =
+        builder(&guest("failing"), method).initializer("run", ["loop"]).isolation(wpool::Isolation::Reuse);
     let pool = pool.processes(1).start_timeout(Duration::from_millis(100)).build().unwrap();
     let run = pool.func::<&str, String>("run").unwrap();
     let Err(TaskError::Broken { reason }) = pool.apply(&run, "a") else { panic!("it ran") };
@@ -299,7 +313,8 @@ fn a_shutdown_that_does_not_end_is_ended_and_told(method: StartMethod) {
         (func (export "run") (result u32) (canon lift (core func $i "run")))
         (func (export "shutdown") (canon lift (core func $i "shutdown"))))"#;
     let told = Told::default();
-    let pool = builder(&wat(text), method).processes(1).isolation(wpool::Isolation::Reuse).on_event(told.listener());
+    let pool =
+        builder(&wat(text), method).processes(1).isolation(wpool::Isolation::Reuse).on_event(told.listener());
     let pool = pool.shutdown_timeout(Duration::from_millis(50)).build().unwrap();
     let run = pool.func::<(), u32>("run").unwrap();
     assert_eq!(pool.apply(&run, ()), Ok(7));
@@ -318,13 +333,15 @@ fn o4_a_pool_whose_workers_cannot_start_is_not_built_and_leaves_no_process() {
     drop(guest("upper"));
     let module = support::loader().program(&broken).load(support::repo("guest/prebuilt/upper.wasm")).unwrap();
     for method in [StartMethod::Forkserver, StartMethod::Spawn] {
-        let Err(BuildError::Broken { reason }) = builder(&module, method).processes(4).lazy(false).build() else {
+        let Err(BuildError::Broken { reason }) = builder(&module, method).processes(4).lazy(false).build()
+        else {
             panic!("it was built")
         };
         assert!(reason.contains("exit code 7"), "{reason}");
     }
     let told = Told::default();
-    let failing = builder(&guest("counter"), StartMethod::Forkserver).initargs(["ten"]).on_event(told.listener());
+    let failing =
+        builder(&guest("counter"), StartMethod::Forkserver).initargs(["ten"]).on_event(told.listener());
     let Err(BuildError::Broken { reason }) = failing.lazy(false).build() else { panic!("it was built") };
     assert!(reason.contains("expected a number to count from"), "{reason}");
     let started = told.all().into_iter().filter_map(|event| match event {
@@ -354,7 +371,9 @@ fn a_poisonous_task_is_given_up_after_three_workers() {
             signal(victim, Signal::ABORT);
             wait_until("it is gone", Duration::from_secs(20), || !pids(&pool).contains(&victim));
         }
-        let Err(TaskError::WorkerLost { exitcode: Some(-6), reason }) = poison.get() else { panic!("not lost") };
+        let Err(TaskError::WorkerLost { exitcode: Some(-6), reason }) = poison.get() else {
+            panic!("not lost")
+        };
         assert_eq!(reason, "SIGABRT; not tried again, for it has taken down 2 workers");
         assert_eq!(pool.apply(&run, "next").as_deref(), Ok("next"));
     }
@@ -370,10 +389,12 @@ fn a_worker_with_too_much_memory_is_replaced() {
             (memory.fill (local.get 1) (i32.const 1) (i32.const 4194304))
             (local.get 0)))"#;
     let told = Told::default();
-    let pool = Pool::builder(&wat(text)).processes(1).isolation(wpool::Isolation::Reuse).on_event(told.listener());
+    let pool =
+        Pool::builder(&wat(text)).processes(1).isolation(wpool::Isolation::Reuse).on_event(told.listener());
     let pool = pool.max_memory_per_child(64 << 20).build().unwrap();
     let leak = pool.func::<i32, i32>("leak").unwrap();
-    let oversized = |event: &PoolEvent| matches!(event, PoolEvent::WorkerRecycled { why: Recycle::Memory, .. });
+    let oversized =
+        |event: &PoolEvent| matches!(event, PoolEvent::WorkerRecycled { why: Recycle::Memory, .. });
     let mut n = 0;
     wait_until("a worker is replaced", Duration::from_secs(30), || {
         n += 1;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use support::{assert_gone, guest, time_bound, wait_until, wat};
 use wpool::{
-    BuildError, Closed, Isolation, Limit, Limits, Module, Pool, PoolBuilder, StartMethod, StillRunning, Target,
-    TaskError, TimedOut, Value, WorkerState,
+    BuildError, Closed, Isolation, Limit, Limits, Module, Pool, PoolBuilder, StartMethod, StillRunning,
+    Target, TaskError, TimedOut, Value, WorkerState,
 };
 
 /// Makes a test of each function, once for each start method: worker processes of both kinds, and threads (`multiprocessing.dummy`).
@@ -251,7 +251,8 @@ fn o18_imap_is_in_order_and_fused(method: StartMethod) {
     // The first takes longest.
     let items = [60, 1, 1, 30, 1].map(|millis| format!("{millis}:{millis}"));
     let mut results = pool.imap(&hello, items);
-    let names: Vec<String> = results.by_ref().map(|r| r.unwrap().split(' ').nth(1).unwrap().to_owned()).collect();
+    let names: Vec<String> =
+        results.by_ref().map(|r| r.unwrap().split(' ').nth(1).unwrap().to_owned()).collect();
     assert_eq!(names, ["60", "1", "1", "30", "1"]);
     assert!(results.next().is_none() && results.next().is_none());
 }
@@ -275,8 +276,23 @@ fn large_records_and_results_come_whole_beside_small_ones(method: StartMethod) {
     let upper = pool.func::<Vec<u8>, Vec<u8>>("run").unwrap();
     let record = |len: usize| (0..len).map(|n| b'a' + (n % 26) as u8).collect::<Vec<u8>>();
     // Below, at and above the size from which they travel in another way; one alone, and several in a batch.
-    let lens =
-        [0, 1, 65_535, 65_536, 65_537, 7, 1 << 20, 100_000, 100_000, 100_000, 100_000, 5 << 20, 3, 40 << 20, 70_000];
+    let lens = [
+        0,
+        1,
+        65_535,
+        65_536,
+        65_537,
+        7,
+        1 << 20,
+        100_000,
+        100_000,
+        100_000,
+        100_000,
+        5 << 20,
+        3,
+        40 << 20,
+        70_000,
+    ];
     for _ in 0..2 {
         let results = pool.imap(&upper, lens.into_iter().map(record));
         for (len, result) in lens.into_iter().zip(results) {
@@ -366,7 +382,8 @@ fn o11_imap_draws_no_more_than_its_buffer_ahead(method: StartMethod) {
 #[test]
 fn o11_map_draws_as_it_goes() {
     let _bound = time_bound();
-    let pool = Pool::builder(&guest("upper")).processes(2).buffer(NonZeroUsize::new(8).unwrap()).build().unwrap();
+    let pool =
+        Pool::builder(&guest("upper")).processes(2).buffer(NonZeroUsize::new(8).unwrap()).build().unwrap();
     let upper = pool.func::<String, String>("run").unwrap();
     let drawn = AtomicUsize::new(0);
     let items = (0..1000).map(|n| {
@@ -457,7 +474,10 @@ fn o30_after_close_nothing_is_taken_and_everything_is_finished(method: StartMeth
     assert_eq!(pool.try_map(&hello, sleepers(2, 0)), [Err(TaskError::Closed), Err(TaskError::Closed)]);
     // Not an empty success: the iterator says why there is nothing.
     assert_eq!(pool.imap(&hello, sleepers(2, 0)).collect::<Vec<_>>(), [Err(TaskError::Closed)]);
-    assert_eq!(pool.imap_unordered(&hello, sleepers(2, 0)).collect::<Vec<_>>(), [(0, Err(TaskError::Closed))]);
+    assert_eq!(
+        pool.imap_unordered(&hello, sleepers(2, 0)).collect::<Vec<_>>(),
+        [(0, Err(TaskError::Closed))]
+    );
     assert!(pool.stream(&Target::default(), true).is_err());
     pool.join().unwrap();
     assert!(results.into_iter().all(|result| result.get().is_ok()));
@@ -511,7 +531,9 @@ fn o34_after_terminate_a_pending_get_is_cancelled(method: StartMethod) {
     let pending = pool.apply_async(&run, "loop");
     std::thread::scope(|scope| {
         let got = scope.spawn(|| pending.get());
-        wait_until("it runs", Duration::from_secs(20), || pool.workers().iter().any(|w| w.state == WorkerState::Busy));
+        wait_until("it runs", Duration::from_secs(20), || {
+            pool.workers().iter().any(|w| w.state == WorkerState::Busy)
+        });
         pool.terminate();
         assert_eq!(got.join().unwrap(), Err(TaskError::Cancelled));
     });
@@ -543,12 +565,15 @@ fn a_terminated_pool_ends_an_endless_imap(method: StartMethod) {
 fn o35_scope_drains_and_drop_terminates(method: StartMethod) {
     let scoped = pool("hello", method);
     let hello = scoped.func::<String, String>("run").unwrap();
-    let results = scoped.scope(|pool| sleepers(4, 20).map(|name| pool.apply_async(&hello, name)).collect::<Vec<_>>());
+    let results =
+        scoped.scope(|pool| sleepers(4, 20).map(|name| pool.apply_async(&hello, name)).collect::<Vec<_>>());
     assert!(results.into_iter().all(|result| result.get().is_ok()));
 
     let dropped = pool("hello", method);
     let result = dropped.apply_async(&hello_of(&dropped), "bob:60000");
-    wait_until("it runs", Duration::from_secs(20), || dropped.workers().iter().any(|w| w.state == WorkerState::Busy));
+    wait_until("it runs", Duration::from_secs(20), || {
+        dropped.workers().iter().any(|w| w.state == WorkerState::Busy)
+    });
     let workers = pids(&dropped);
     drop(dropped);
     assert_ended(method, &workers);
@@ -598,7 +623,8 @@ fn o37_the_initializer_runs_before_any_task(method: StartMethod) {
     let count = pool.func::<&str, String>("run").unwrap();
     assert_eq!(pool.map(&count, [""; 3]).unwrap(), ["11", "12", "13"]);
     // By name, and in every instance.
-    let pool = builder(&module, method).initializer("init", ["10"]).isolation(Isolation::Fresh).build().unwrap();
+    let pool =
+        builder(&module, method).initializer("init", ["10"]).isolation(Isolation::Fresh).build().unwrap();
     let count = pool.func::<&str, String>("run").unwrap();
     assert_eq!(pool.map(&count, [""; 3]).unwrap(), ["11", "11", "11"]);
     // An initializer that is there is called without being named, in every instance.
@@ -614,7 +640,8 @@ fn o38_a_failing_initializer_breaks_the_pool_once(method: StartMethod) {
     let counting =
         support::script(dir.path(), "wpool", &format!("echo $2 >> {}\nexec {program} \"$@\"", log.display()));
     drop(guest("counter"));
-    let module = support::loader().program(&counting).load(support::repo("guest/prebuilt/counter.wasm")).unwrap();
+    let module =
+        support::loader().program(&counting).load(support::repo("guest/prebuilt/counter.wasm")).unwrap();
     let pool = builder(&module, method).processes(4).initargs(["ten"]).build().unwrap();
     let count = pool.func::<&str, String>("run").unwrap();
     let asked = Instant::now();
@@ -642,7 +669,8 @@ fn o39_replacements_run_the_initializer_too(method: StartMethod) {
 // Workers' lives.
 
 fn o40_workers_are_replaced_after_their_share_of_tasks(method: StartMethod) {
-    let pool = builder(&guest("upper"), method).max_tasks_per_child(NonZeroU64::new(3).unwrap()).build().unwrap();
+    let pool =
+        builder(&guest("upper"), method).max_tasks_per_child(NonZeroU64::new(3).unwrap()).build().unwrap();
     let (mut inputs, mut outcomes) = pool.stream(&Target::default(), true).unwrap();
     inputs.push_all([&b"a"[..]; 20].into_iter()).unwrap();
     drop(inputs);
@@ -691,22 +719,31 @@ fn a_failed_task_is_tried_again_as_often_as_was_asked_for(method: StartMethod) {
     let pool = builder(&wat(TYPES), method).retries(2).build().unwrap();
     let (mut inputs, mut outcomes) = pool.stream(&Target::func("sum"), true).unwrap();
     inputs.push(b"many").unwrap();
-    let tried = outcomes.take_one(None, |outcome| (outcome.result().unwrap_err(), outcome.attempt())).unwrap().unwrap();
+    let tried = outcomes
+        .take_one(None, |outcome| (outcome.result().unwrap_err(), outcome.attempt()))
+        .unwrap()
+        .unwrap();
     assert!(matches!(tried, (TaskError::BadRecord { .. }, 1)), "{tried:?}");
 }
 
 // Limits.
 
 fn a_time_limit_ends_a_loop_and_the_worker_goes_on(method: StartMethod) {
-    let pool =
-        builder(&guest("failing"), method).processes(1).task_timeout(Duration::from_millis(200)).build().unwrap();
+    let pool = builder(&guest("failing"), method)
+        .processes(1)
+        .task_timeout(Duration::from_millis(200))
+        .build()
+        .unwrap();
     let run = pool.func::<&str, String>("run").unwrap();
     pool.apply(&run, "warm").unwrap();
     let worker = indices(&pool);
     let asked = Instant::now();
     let error = pool.apply(&run, "loop").unwrap_err();
     assert!(asked.elapsed() >= Duration::from_millis(200));
-    assert_eq!((error.kind(), error.to_string().as_str()), ("time", "timeout after 200ms (--timeout, Limits::time)"));
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        ("time", "timeout after 200ms (--timeout, Limits::time)")
+    );
     assert_eq!(pool.apply(&run, "next").unwrap(), "next");
     assert_eq!(indices(&pool), worker);
     // A time that no clock reaches is as good as none.
@@ -716,7 +753,11 @@ fn a_time_limit_ends_a_loop_and_the_worker_goes_on(method: StartMethod) {
 }
 
 fn a_time_limit_ends_a_call_to_the_host(method: StartMethod) {
-    let pool = builder(&guest("hello"), method).processes(1).task_timeout(Duration::from_millis(200)).build().unwrap();
+    let pool = builder(&guest("hello"), method)
+        .processes(1)
+        .task_timeout(Duration::from_millis(200))
+        .build()
+        .unwrap();
     let hello = pool.func::<&str, String>("run").unwrap();
     pool.apply(&hello, "warm:0").unwrap();
     let (worker, index) = (pids(&pool), indices(&pool));
@@ -805,7 +846,10 @@ fn typed_calls() {
     let sum = pool.func::<Vec<i64>, u64>("sum").unwrap();
     let outcomes = pool.try_map(&sum, [vec![1, 2], vec![-1], vec![]]);
     assert_eq!((&outcomes[0], &outcomes[2]), (&Ok(3), &Ok(0)));
-    assert!(matches!(&outcomes[1], Err(TaskError::BadRecord { .. })), "a value out of range is that task's error");
+    assert!(
+        matches!(&outcomes[1], Err(TaskError::BadRecord { .. })),
+        "a value out of range is that task's error"
+    );
     let small = pool.func::<u32, Option<u8>>("half").unwrap();
     assert!(matches!(pool.apply(&small, 1000), Err(TaskError::BadResult { .. })));
 }
@@ -879,7 +923,10 @@ fn errors_of_building_come_before_any_process() {
 
     let needy = wat(r#"(module (import "env" "secret" (func)) (func (export "run")))"#);
     let error = Pool::builder(&needy).build().unwrap_err();
-    assert!(matches!(&error, BuildError::MissingImports { missing } if missing[0].contains("env")), "{error}");
+    assert!(
+        matches!(&error, BuildError::MissingImports { missing } if missing[0].contains("env")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -916,9 +963,13 @@ fn p44_a_worker_inherits_no_descriptors() {
             // What only root may.
             let Some(fds) = support::descriptors(pid) else { continue };
             // Its socket, its page, the module, and the engine's own event loop.
-            let mut sockets: Vec<_> = fds.iter().filter(|fd| fd.to_string_lossy().starts_with("socket:")).collect();
+            let mut sockets: Vec<_> =
+                fds.iter().filter(|fd| fd.to_string_lossy().starts_with("socket:")).collect();
             sockets.dedup();
-            assert!(fds.len() <= 10 && sockets.iter().all(|socket| *socket == sockets[0]), "{method:?}: {fds:?}");
+            assert!(
+                fds.len() <= 10 && sockets.iter().all(|socket| *socket == sockets[0]),
+                "{method:?}: {fds:?}"
+            );
             assert_eq!(std::fs::read(format!("/proc/{pid}/environ")).unwrap(), b"RUST_BACKTRACE=0\0");
         }
     }
@@ -929,7 +980,9 @@ fn o21_an_iterator_that_panics_passes_the_panic_on_after_the_results_before_it()
     let _bound = time_bound();
     let pool = Pool::builder(&guest("upper")).processes(1).build().unwrap();
     let upper = pool.func::<String, String>("run").unwrap();
-    let items = || (0..5).map(|n| if n < 3 { n.to_string() } else { panic!("no more (this panic is part of a test)") });
+    let items = || {
+        (0..5).map(|n| if n < 3 { n.to_string() } else { panic!("no more (this panic is part of a test)") })
+    };
     let caught = |call: Box<dyn FnOnce() + '_>| {
         let payload = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
         assert_eq!(payload.downcast_ref(), Some(&"no more (this panic is part of a test)"));
@@ -963,7 +1016,11 @@ fn o9_chunking_never_changes_results(method: StartMethod) {
         let pool = builder(&module, method).processes(processes).buffer(NonZeroUsize::new(buffer).unwrap());
         let pool = pool.isolation(Isolation::Reuse).build().unwrap();
         let run = pool.func::<String, String>("run").unwrap();
-        assert_eq!(pool.try_map(&run, records.clone()), sequential(&records), "{processes} workers, {buffer} ahead");
+        assert_eq!(
+            pool.try_map(&run, records.clone()),
+            sequential(&records),
+            "{processes} workers, {buffer} ahead"
+        );
         let mut unordered: Vec<_> = pool.imap_unordered(&run, records.clone()).collect();
         unordered.sort_by_key(|(index, _)| *index);
         assert!(unordered.into_iter().map(|(_, outcome)| outcome).eq(sequential(&records)));
@@ -978,7 +1035,8 @@ fn o22_a_failure_costs_no_neighbour(method: StartMethod) {
     let records: Vec<String> =
         (0..5000).map(|n| if n % 100 == 50 { "panic".to_owned() } else { n.to_string() }).collect();
     let outcomes = pool.try_map(&run, records);
-    let traps = outcomes.iter().enumerate().filter(|(_, o)| matches!(o, Err(TaskError::Trap { .. }))).map(|(n, _)| n);
+    let traps =
+        outcomes.iter().enumerate().filter(|(_, o)| matches!(o, Err(TaskError::Trap { .. }))).map(|(n, _)| n);
     assert!(traps.eq((50..5000).step_by(100)));
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 4950);
 }
@@ -1010,7 +1068,9 @@ fn o36_a_pool_that_is_not_closed_leaves_nothing_behind(method: StartMethod) {
     let pool = pool("failing", method);
     let run = pool.func::<&str, String>("run").unwrap();
     let endless = pool.apply_async(&run, "loop");
-    wait_until("it runs", Duration::from_secs(20), || pool.workers().iter().any(|w| w.state == WorkerState::Busy));
+    wait_until("it runs", Duration::from_secs(20), || {
+        pool.workers().iter().any(|w| w.state == WorkerState::Busy)
+    });
     let pids = pids(&pool);
     drop(pool);
     assert_eq!(endless.get(), Err(TaskError::Cancelled));
@@ -1088,6 +1148,7 @@ fn o11_half_a_million_items_need_no_memory() {
         .output();
     let output = output.unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    let grown: u64 = said.trim().parse().unwrap_or_else(|_| panic!("{said} {output:?}", output = output.stderr));
+    let grown: u64 =
+        said.trim().parse().unwrap_or_else(|_| panic!("{said} {output:?}", output = output.stderr));
     assert!(grown < 32, "{grown} MiB more for 500,000 items");
 }

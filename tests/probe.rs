@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use support::{assert_no_workers, guest, loader, program, repo, time_bound_of};
 use wpool::{
-    Attempt, DirAccess, ExitReason, Fault, FaultAction, FaultPhase, Isolation, Module, ModuleError, Policy, Pool,
-    PoolEvent, Process, Sandbox, StartMethod, Target, TaskError,
+    Attempt, DirAccess, ExitReason, Fault, FaultAction, FaultPhase, Isolation, Module, ModuleError, Policy,
+    Pool, PoolEvent, Process, Sandbox, StartMethod, Target, TaskError,
 };
 
 /// What became of an attempt.
@@ -216,7 +216,14 @@ fn assert_killed(place: &str, attempt_in: impl Fn(Attempt) -> Fate) {
 /// More addresses than an engine needs: the kernel's tables for them would be memory that no limit counts.
 const TEBIBYTE: Attempt = Attempt::Call(
     libc::SYS_mmap,
-    [0, 1 << 40, libc::PROT_READ as i64, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as i64, -1, 0],
+    [
+        0,
+        1 << 40,
+        libc::PROT_READ as i64,
+        (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as i64,
+        -1,
+        0,
+    ],
 );
 
 #[test]
@@ -291,7 +298,10 @@ impl Inherited {
     fn open() -> Inherited {
         let file = tempfile::tempfile().unwrap();
         // SAFETY: the number is nobody else's: tests of this program hold a lock, and nothing here has so many descriptors.
-        #[expect(unsafe_code, reason = "no safe function makes a descriptor of a chosen number that children inherit")]
+        #[expect(
+            unsafe_code,
+            reason = "no safe function makes a descriptor of a chosen number that children inherit"
+        )]
         let made = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&file), Attempt::INHERITED) };
         assert_eq!(made, Attempt::INHERITED);
         Inherited(file)
@@ -411,7 +421,8 @@ fn landlock_alone_holds_grants_to_their_shape() {
         println!("skipped: not all of the sandbox is enforced here");
         return;
     }
-    let fate = |policy: Policy, attempt| with(policy, FaultPhase::Unlisted, &module, StartMethod::Spawn, attempt);
+    let fate =
+        |policy: Policy, attempt| with(policy, FaultPhase::Unlisted, &module, StartMethod::Spawn, attempt);
     let dir = |host: &str, access| Policy::sealed().dir(host, "/", access);
     std::fs::create_dir_all(Attempt::DIR).unwrap();
     // Writing where only reading is granted, executing, pipes, and the same in another directory.
@@ -469,11 +480,19 @@ fn landlock_alone_holds_what_it_is_for() {
         Attempt::SignalParentByDescriptor,
         Attempt::WriteInherited,
     ] {
-        assert_eq!(at(FaultPhase::Unlisted, &module, StartMethod::Spawn, attempt), Fate::Refused, "{attempt:?}");
+        assert_eq!(
+            at(FaultPhase::Unlisted, &module, StartMethod::Spawn, attempt),
+            Fate::Refused,
+            "{attempt:?}"
+        );
     }
     // What it is not for.
     for attempt in [Attempt::Stat, Attempt::Fork, Attempt::MapWritableAndExecutable] {
-        assert_eq!(at(FaultPhase::Unlisted, &module, StartMethod::Spawn, attempt), Fate::Allowed, "{attempt:?}");
+        assert_eq!(
+            at(FaultPhase::Unlisted, &module, StartMethod::Spawn, attempt),
+            Fate::Allowed,
+            "{attempt:?}"
+        );
     }
 }
 
@@ -515,7 +534,8 @@ fn f111_a_zygote_has_no_children_of_its_own_and_what_it_leaves_ends_with_its_poo
     // A zygote's name, and a group that it leads in another's session. A worker of another test has both for a moment.
     let is_left = |pid: &str| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let ids: Vec<&str> = stat.rsplit_once(") ").map_or_else(Vec::new, |(_, rest)| rest.split(' ').collect());
+        let ids: Vec<&str> =
+            stat.rsplit_once(") ").map_or_else(Vec::new, |(_, rest)| rest.split(' ').collect());
         stat.contains("(wpool-zygote)") && ids.get(2) != ids.get(3)
     };
     support::wait_until("nothing is left", Duration::from_secs(5), || {

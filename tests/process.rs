@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal};
-use support::{assert_gone, assert_no_workers, example, guest, proc_state, repo, time_bound, wait_until, wat};
+use support::{
+    assert_gone, assert_no_workers, example, guest, proc_state, repo, time_bound, wait_until, wat,
+};
 use wpool::{
-    AlreadyStarted, BuildError, ExitReason, ExitStatus, Limit, Limits, NotStarted, Process, ProcessBuilder, StartError,
-    StartMethod, Target, TaskError, active_children, cpu_count, current_process, parent_process,
+    AlreadyStarted, BuildError, ExitReason, ExitStatus, Limit, Limits, NotStarted, Process, ProcessBuilder,
+    StartError, StartMethod, Target, TaskError, active_children, cpu_count, current_process, parent_process,
 };
 
 /// Makes a test of each function, once for each start method. Those under `processes` need a worker that is an operating system process of
@@ -188,7 +190,10 @@ fn p5_keyword_arguments_arrive_by_name(method: StartMethod) {
     let mut process = started(build(Target::func("sub").kwarg("what", 2).kwarg("from", 9)).unwrap());
     process.join().unwrap();
     assert_eq!(process.result::<i32>(), Some(7));
-    assert!(matches!(build(Target::func("sub").arg(1).kwarg("how", 2)).unwrap_err(), BuildError::Argument { .. }));
+    assert!(matches!(
+        build(Target::func("sub").arg(1).kwarg("how", 2)).unwrap_err(),
+        BuildError::Argument { .. }
+    ));
     assert!(matches!(build(Target::func("sub").arg(1)).unwrap_err(), BuildError::MissingArguments { .. }));
     assert!(matches!(build(Target::func("sub").arg("x")).unwrap_err(), BuildError::Argument { .. }));
     assert!(matches!(build(Target::func("add")).unwrap_err(), BuildError::Target(_)));
@@ -253,12 +258,20 @@ fn a_start_that_fails_can_be_tried_again(method: StartMethod) {
     let dir = support::temp_dir();
     let module = served_by("exit 3", dir.path());
     let (program, away) = (dir.path().join("program"), dir.path().join("away"));
-    let mut process =
-        Process::builder(&module).target(Target::func("run").arg("bob")).start_method(method).build().unwrap();
+    let mut process = Process::builder(&module)
+        .target(Target::func("run").arg("bob"))
+        .start_method(method)
+        .build()
+        .unwrap();
     std::fs::rename(&program, &away).unwrap();
     let refused = process.start().unwrap_err();
-    assert!(matches!(&refused, StartError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::NotFound));
-    assert_eq!((process.join(), process.is_alive(), process.set_daemon(true)), (Err(NotStarted), false, Ok(())));
+    assert!(
+        matches!(&refused, StartError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    );
+    assert_eq!(
+        (process.join(), process.is_alive(), process.set_daemon(true)),
+        (Err(NotStarted), false, Ok(()))
+    );
     std::fs::rename(&away, &program).unwrap();
     process.start().unwrap();
     assert_eq!(process.join().unwrap().exitcode, 3);
@@ -333,7 +346,8 @@ fn p27_ending_what_has_ended_changes_nothing(method: StartMethod) {
 
 fn p29_a_terminated_guest_is_not_shut_down(method: StartMethod) {
     let target = Target::func("wait");
-    let process = Process::builder(&wat(ENDLESS_SHUTDOWN)).target(target).start_method(method).build().unwrap();
+    let process =
+        Process::builder(&wat(ENDLESS_SHUTDOWN)).target(target).start_method(method).build().unwrap();
     let mut process = started(process);
     process.terminate().unwrap();
     assert_eq!(process.join().unwrap(), signaled(15));
@@ -341,8 +355,11 @@ fn p29_a_terminated_guest_is_not_shut_down(method: StartMethod) {
 }
 
 fn p30_a_guest_that_has_returned_is_shut_down(method: StartMethod) {
-    let process =
-        Process::builder(&guest("counter")).target(Target::func("run").arg("")).start_method(method).build().unwrap();
+    let process = Process::builder(&guest("counter"))
+        .target(Target::func("run").arg(""))
+        .start_method(method)
+        .build()
+        .unwrap();
     let mut process = started(process);
     assert_eq!(process.join().unwrap(), returned());
     assert_eq!(String::from_utf8(process.stdout()).unwrap(), "counted to 1\n");
@@ -407,7 +424,10 @@ fn p33_exit_codes_tell_how_it_ended(method: StartMethod) {
     let bad = ExitReason::Failed(TaskError::Failed { message: "bad is bad".to_owned() });
     assert_eq!(ended("bad"), ExitStatus { exitcode: 1, reason: bad });
     let trapped = ended("panic");
-    assert!(matches!(trapped, ExitStatus { exitcode: 1, reason: ExitReason::Failed(TaskError::Trap { .. }) }));
+    assert!(matches!(
+        trapped,
+        ExitStatus { exitcode: 1, reason: ExitReason::Failed(TaskError::Trap { .. }) }
+    ));
     let exited = ExitReason::Failed(TaskError::Exited { code: 1 });
     assert_eq!(ended("exit"), ExitStatus { exitcode: 1, reason: exited });
 }
@@ -429,7 +449,8 @@ fn p33_an_interrupted_guest_that_looks_ends_in_its_own_way(method: StartMethod) 
     let mut limits = Limits::default();
     // It need not be forced.
     limits.grace = Duration::from_secs(600);
-    let process = Process::builder(&wat(support::LOOKING)).limits(limits).start_method(method).build().unwrap();
+    let process =
+        Process::builder(&wat(support::LOOKING)).limits(limits).start_method(method).build().unwrap();
     let mut process = started(process);
     process.interrupt().unwrap();
     assert_eq!(process.join().unwrap(), returned());
@@ -455,9 +476,13 @@ fn a_time_limit_ends_a_process(method: StartMethod) {
         let mut process = started(builder(module, record, method).limits(limits.clone()).build().unwrap());
         let status = process.join().unwrap();
         assert_eq!(status.exitcode, exitcode);
-        assert!(matches!(status.reason, ExitReason::Failed(TaskError::Limit { limit: Limit::Time, .. })), "{status:?}");
+        assert!(
+            matches!(status.reason, ExitReason::Failed(TaskError::Limit { limit: Limit::Time, .. })),
+            "{status:?}"
+        );
     }
-    let mut process = started(builder("failing", "good", method).limits(timed(Duration::MAX)).build().unwrap());
+    let mut process =
+        started(builder("failing", "good", method).limits(timed(Duration::MAX)).build().unwrap());
     assert_eq!(process.join().unwrap(), returned());
 }
 
@@ -472,7 +497,8 @@ fn p34_what_a_guest_prints_is_there_at_its_end(method: StartMethod) {
 
 fn what_a_guest_prints_is_passed_on_as_it_comes(method: StartMethod) {
     let (printed, heard) = std::sync::mpsc::channel();
-    let process = builder("hello", "bob:60000", method).on_stdout(move |bytes| printed.send(bytes.to_vec()).unwrap());
+    let process =
+        builder("hello", "bob:60000", method).on_stdout(move |bytes| printed.send(bytes.to_vec()).unwrap());
     let mut process = started(process.build().unwrap());
     let said = heard.recv_timeout(Duration::from_secs(20)).unwrap();
     assert!(said.starts_with(process.name().as_bytes()) && process.is_alive());
@@ -485,7 +511,10 @@ fn a_sink_that_panics_does_not_hang_join(method: StartMethod) {
     let process = builder("hello", "bob:60000", method).on_stdout(|_| panic!("this panic is part of a test"));
     let mut process = started(process.build().unwrap());
     let status = process.join().unwrap();
-    assert!(matches!(status, ExitStatus { exitcode: -9, reason: ExitReason::Failed(TaskError::Broken { .. }) }));
+    assert!(matches!(
+        status,
+        ExitStatus { exitcode: -9, reason: ExitReason::Failed(TaskError::Broken { .. }) }
+    ));
     assert_gone(&[process.pid().unwrap()]);
 }
 
@@ -502,8 +531,9 @@ fn a_sink_whose_end_panics_does_not_hang_join(method: StartMethod) {
 }
 
 fn p36_a_guest_reads_the_input_it_is_given_or_none(method: StartMethod) {
-    let command =
-        |arg| Process::builder(&guest("args")).target(Target::default().argv(["args", arg])).start_method(method);
+    let command = |arg| {
+        Process::builder(&guest("args")).target(Target::default().argv(["args", arg])).start_method(method)
+    };
     for (input, said) in [("two\nthree", "one\ntwo\nthree"), ("", "one\n")] {
         let mut process = started(command("one").input(input).build().unwrap());
         assert_eq!(process.join().unwrap(), returned());
@@ -517,8 +547,10 @@ fn p36_a_guest_reads_the_input_it_is_given_or_none(method: StartMethod) {
 fn a_large_input_and_a_large_output(method: StartMethod) {
     let total = Arc::new(Mutex::new(0));
     let counted = total.clone();
-    let process = Process::builder(&guest("args")).target(Target::default().argv(["args"])).input(vec![b'x'; 20 << 20]);
-    let process = process.on_stdout(move |bytes| *counted.lock().unwrap() += bytes.len()).start_method(method);
+    let process =
+        Process::builder(&guest("args")).target(Target::default().argv(["args"])).input(vec![b'x'; 20 << 20]);
+    let process =
+        process.on_stdout(move |bytes| *counted.lock().unwrap() += bytes.len()).start_method(method);
     let mut process = started(process.build().unwrap());
     assert_eq!(process.join().unwrap(), returned());
     assert_eq!(*total.lock().unwrap(), 20 << 20);
@@ -615,7 +647,9 @@ fn p44_a_worker_has_no_more_descriptors_for_having_siblings(method: StartMethod)
 fn processes_command(what: &str, method: StartMethod) -> Command {
     let mut command = Command::new(example("processes"));
     let method = if method == StartMethod::Spawn { "spawn" } else { "forkserver" };
-    command.args([what, method]).args(["hello", "failing"].map(|name| repo(&format!("guest/prebuilt/{name}.wasm"))));
+    command
+        .args([what, method])
+        .args(["hello", "failing"].map(|name| repo(&format!("guest/prebuilt/{name}.wasm"))));
     command.env("WPOOL_CACHE_DIR", support::cache_dir());
     command
 }
@@ -623,7 +657,8 @@ fn processes_command(what: &str, method: StartMethod) -> Command {
 /// Waits for its end, after which none of its processes may be left.
 #[track_caller]
 fn processes(what: &str, method: StartMethod) -> Output {
-    let child = processes_command(what, method).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child =
+        processes_command(what, method).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
     assert_no_workers(pid);
@@ -656,7 +691,8 @@ fn p15_dropping_a_daemon_kills_it_and_dropping_another_waits(method: StartMethod
 fn p15_at_the_end_of_main_daemons_are_killed(method: StartMethod) {
     let output = processes("leak-daemon", method);
     assert_eq!(output.status.code(), Some(0));
-    let pids: Vec<u32> = String::from_utf8(output.stderr).unwrap().lines().map(|pid| pid.parse().unwrap()).collect();
+    let pids: Vec<u32> =
+        String::from_utf8(output.stderr).unwrap().lines().map(|pid| pid.parse().unwrap()).collect();
     assert_eq!(pids.len(), 2);
     assert_gone(&pids);
 }
@@ -701,8 +737,11 @@ fn p45_there_is_no_parent_process_here() {
 }
 
 fn p45_processes_die_with_a_killed_parent_idle_and_busy(method: StartMethod) {
-    let mut parent =
-        processes_command("hold", method).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut parent = processes_command("hold", method)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let parent = parent.as_mut().unwrap();
     let mut pids = std::io::BufRead::lines(std::io::BufReader::new(parent.stderr.take().unwrap()));
     let pids = [(); 2].map(|()| pids.next().unwrap().unwrap().parse::<u32>().unwrap());
@@ -727,7 +766,12 @@ fn a_program_that_reaps_all_children_learns_what_its_processes_said(method: Star
 
 fn hello_of(module: &wpool::Module, millis: u64) -> Process {
     let target = Target::func("run").arg(format!("bob:{millis}"));
-    Process::builder(module).target(target).daemon(true).start_method(StartMethod::Forkserver).build().unwrap()
+    Process::builder(module)
+        .target(target)
+        .daemon(true)
+        .start_method(StartMethod::Forkserver)
+        .build()
+        .unwrap()
 }
 
 /// The process that has forked this one, whose session it shares.
@@ -768,7 +812,9 @@ fn p46_a_zygote_that_hangs_is_replaced_too() {
     let target = Target::func("run").arg("bob:0");
     let late = Process::builder(&module).target(target).start_method(StartMethod::Forkserver);
     let refused = late.start_timeout(Duration::from_millis(50)).build().unwrap().start().unwrap_err();
-    assert!(matches!(refused, StartError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::TimedOut));
+    assert!(
+        matches!(refused, StartError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::TimedOut)
+    );
     assert_eq!(started(hello_of(&module, 0)).join().unwrap(), returned());
     assert_gone(&[zygote]);
     assert!(process.is_alive());
@@ -813,11 +859,13 @@ fn p47_nobody_else_can_reach_a_zygote() {
     let process = started(hello_of(&module, 60_000));
     let zygote = zygote_of(&process);
     // Whatever we are connected with, nobody else can connect to.
-    let me = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()).unwrap();
+    let me =
+        rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()).unwrap();
     for fd in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
         let number = fd.file_name().to_str().unwrap().parse().unwrap();
         // It may be another test's, and closed by now.
-        let Ok(fd) = rustix::process::pidfd_getfd(&me, number, rustix::process::PidfdGetfdFlags::empty()) else {
+        let Ok(fd) = rustix::process::pidfd_getfd(&me, number, rustix::process::PidfdGetfdFlags::empty())
+        else {
             continue;
         };
         if let Ok(Some(peer)) = rustix::net::getpeername(&fd)
@@ -848,12 +896,16 @@ fn p47_nobody_else_can_reach_a_zygote() {
 fn served_by(script: &str, dir: &Path) -> wpool::Module {
     // Compiled by the right program, and found in the cache.
     drop(guest("hello"));
-    support::loader().program(support::script(dir, "program", script)).load(repo("guest/prebuilt/hello.wasm")).unwrap()
+    support::loader()
+        .program(support::script(dir, "program", script))
+        .load(repo("guest/prebuilt/hello.wasm"))
+        .unwrap()
 }
 
 fn a_worker_that_ends_without_a_word_is_reported(method: StartMethod) {
     let dir = support::temp_dir();
-    let mut process = Process::builder(&served_by("exit 3", dir.path())).target(Target::func("run").arg("bob"));
+    let mut process =
+        Process::builder(&served_by("exit 3", dir.path())).target(Target::func("run").arg("bob"));
     process = process.start_method(method);
     let status = started(process.build().unwrap()).join().unwrap();
     assert_eq!(status, ExitStatus { exitcode: 3, reason: ExitReason::Exited(3) });
@@ -863,8 +915,11 @@ fn f105_a_worker_whose_socket_outlives_it_has_ended(method: StartMethod) {
     let dir = support::temp_dir();
     // Something that it has started holds its end of the socket.
     let module = served_by("exec 3<&0; sleep 10 & exit 3", dir.path());
-    let process =
-        Process::builder(&module).target(Target::func("run").arg("bob")).start_method(method).build().unwrap();
+    let process = Process::builder(&module)
+        .target(Target::func("run").arg("bob"))
+        .start_method(method)
+        .build()
+        .unwrap();
     let asked = Instant::now();
     assert_eq!(started(process).join().unwrap().exitcode, 3);
     assert!(asked.elapsed() < Duration::from_secs(10));
@@ -874,7 +929,8 @@ fn f105_a_worker_whose_socket_outlives_it_has_ended(method: StartMethod) {
 fn f105_a_worker_that_closes_its_socket_and_goes_on_is_killed() {
     let _bound = time_bound();
     let dir = support::temp_dir();
-    let process = Process::builder(&served_by("exec sleep 50 <&-", dir.path())).target(Target::func("run").arg("bob"));
+    let process =
+        Process::builder(&served_by("exec sleep 50 <&-", dir.path())).target(Target::func("run").arg("bob"));
     let status = started(process.start_method(StartMethod::Spawn).build().unwrap()).join().unwrap();
     assert_eq!(status.exitcode, -9);
     assert!(matches!(status.reason, ExitReason::Failed(TaskError::Broken { .. })), "{status:?}");
@@ -914,7 +970,10 @@ fn p48_debug_shows_name_pid_parent_and_state(method: StartMethod) {
     assert_eq!(format!("{process:?}"), format!("<Process name=\"W\" parent={parent} initial daemon>"));
     process.start().unwrap();
     let pid = process.pid().unwrap();
-    assert_eq!(format!("{process:?}"), format!("<Process name=\"W\" pid={pid} parent={parent} started daemon>"));
+    assert_eq!(
+        format!("{process:?}"),
+        format!("<Process name=\"W\" pid={pid} parent={parent} started daemon>")
+    );
     process.terminate().unwrap();
     process.join().unwrap();
     let stopped = format!("<Process name=\"W\" pid={pid} parent={parent} stopped exitcode=-SIGTERM daemon>");

@@ -27,7 +27,9 @@ fn processes(json: &[u8]) -> Vec<(String, u64, Vec<String>)> {
     assert_eq!(profile["meta"]["preprocessedProfileVersion"], 55);
     let libs = profile["libs"].as_array().unwrap().len() as u64;
     let of = |thread: &Value| {
-        let text = |index: &Value| thread["stringArray"][index.as_u64().unwrap() as usize].as_str().unwrap().to_owned();
+        let text = |index: &Value| {
+            thread["stringArray"][index.as_u64().unwrap() as usize].as_str().unwrap().to_owned()
+        };
         let functions = thread["funcTable"]["name"].as_array().unwrap().iter().map(text).collect();
         for lib in thread["resourceTable"]["lib"].as_array().unwrap() {
             assert!(lib.as_u64().unwrap() < libs);
@@ -45,7 +47,11 @@ fn a_profile_shows_the_guests_functions_worker_by_worker() {
     let how = format!("guest,{}", path_text(&json));
     let turns = [TURNS.to_string(), TURNS.to_string()];
     let output = run(wpool(["map", &busy, "--items", &turns[0], &turns[1], "-j", "2", "--profile", &how]));
-    ends(&output, 0, &format!(" samples of 2 workers in {}: open it at profiler.firefox.com\n", path_text(&json)));
+    ends(
+        &output,
+        0,
+        &format!(" samples of 2 workers in {}: open it at profiler.firefox.com\n", path_text(&json)),
+    );
     let workers = processes(&std::fs::read(&json).unwrap());
     let mut names: Vec<&str> = workers.iter().map(|(name, ..)| &name[..]).collect();
     names.sort_unstable();
@@ -63,7 +69,9 @@ fn a_task_that_is_over_its_time_is_in_the_profile_and_one_call_or_process_has_on
     let how = format!("guest,{},2ms", path_text(&json));
     let endless = i64::MAX.to_string();
     let sampled = || {
-        let [(_, samples, functions)] = &processes(&std::fs::read(&json).unwrap())[..] else { panic!("one process") };
+        let [(_, samples, functions)] = &processes(&std::fs::read(&json).unwrap())[..] else {
+            panic!("one process")
+        };
         assert!(*samples >= 3 && functions.iter().any(|function| function.contains("turn_and_turn")));
     };
     ends(
@@ -76,7 +84,11 @@ fn a_task_that_is_over_its_time_is_in_the_profile_and_one_call_or_process_has_on
     ends(&run(wpool(["call", &busy, &call, "--profile", &how])), 0, " samples of 1 worker in ");
     sampled();
     let arg = TURNS.to_string();
-    ends(&run(wpool(["run", "--profile", &how, "--func", "run", "--arg", &arg, &busy])), 0, " samples of 1 worker in ");
+    ends(
+        &run(wpool(["run", "--profile", &how, "--func", "run", "--arg", &arg, &busy])),
+        0,
+        " samples of 1 worker in ",
+    );
     sampled();
 }
 
@@ -104,7 +116,8 @@ fn perf_finds_names_in_a_file_of_each_workers_process() {
     for (how, before, after) in [("perfmap", "/tmp/perf-", ".map"), ("jitdump", "/tmp/jit-", ".dump")] {
         let output = run(wpool(["map", &busy, "--items", "1", "--profile", how, "--format", "jsonl"]));
         ends(&output, 0, &format!("profile: each worker has left {before}PID{after}"));
-        let line: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", err(&output)));
+        let line: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", err(&output)));
         let path = format!("{before}{}{after}", line["pid"]);
         let names = std::fs::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
@@ -147,7 +160,8 @@ fn a_process_has_a_profile_after_its_end_unless_it_was_killed() {
     let module = loader().from_bytes(BUSY.as_bytes()).unwrap();
     let start = |turns: i64, method: StartMethod| {
         let target = Target::func("run").arg(turns);
-        let builder = Process::builder(&module).target(target).profile(ProfilingStrategy::guest()).start_method(method);
+        let builder =
+            Process::builder(&module).target(target).profile(ProfilingStrategy::guest()).start_method(method);
         let mut process = builder.build().unwrap();
         process.start().unwrap();
         process

@@ -116,7 +116,8 @@ fn o16_one_of_the_two_callbacks_is_called_once(method: StartMethod) {
     pool.join().unwrap();
     let mut calls: Vec<String> = heard.iter().collect();
     calls.sort();
-    let expected = ["bad: failed", "good: good", "map: [\"a\", \"b\"]", "map: task 1: bad is bad", "panic: trap"];
+    let expected =
+        ["bad: failed", "good: good", "map: [\"a\", \"b\"]", "map: task 1: bad is bad", "panic: trap"];
     assert_eq!(calls, expected);
 }
 
@@ -151,7 +152,8 @@ fn o16_a_callback_that_comes_late_is_called_too(method: StartMethod) {
     // Also of a call that was refused.
     pool.terminate();
     let (said, heard) = mpsc::channel();
-    let _refused = pool.apply_async(&upper, "b").error_callback(move |error| said.send(error.clone()).unwrap());
+    let _refused =
+        pool.apply_async(&upper, "b").error_callback(move |error| said.send(error.clone()).unwrap());
     assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(TaskError::Closed));
 }
 
@@ -183,8 +185,9 @@ fn o17_a_callback_that_panics_harms_nobody(method: StartMethod) {
 }
 
 fn o27_an_item_that_does_not_fit_fails_in_its_place(method: StartMethod) {
-    let module =
-        wat("(module (func (export \"double\") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2))))");
+    let module = wat(
+        "(module (func (export \"double\") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2))))",
+    );
     let pool = builder(&module, method).build().unwrap();
     let double = pool.func::<i64, i32>("double").unwrap();
     let outcomes = pool.try_map(&double, [1, i64::MAX, 3]);
@@ -340,7 +343,8 @@ impl Ret for Slow {
 fn after_join_every_result_is_ready(method: StartMethod) {
     let pool = pool("upper", method);
     let upper = pool.func::<&str, Slow>("run").unwrap();
-    let (all, one) = pool.scope(|pool| (pool.map_async(&upper, ["a", "b", "c"]), pool.apply_async(&upper, "d")));
+    let (all, one) =
+        pool.scope(|pool| (pool.map_async(&upper, ["a", "b", "c"]), pool.apply_async(&upper, "d")));
     assert!(all.ready() && one.ready());
     assert!(all.get().unwrap().iter().map(|slow| slow.0.as_str()).eq(["A", "B", "C"]));
 }
@@ -392,14 +396,19 @@ fn the_reason_of_a_broken_pool_is_kept_short(method: StartMethod) {
     let outcomes = pool.try_map(&run, vec![""; 40_000]);
     assert_eq!(outcomes.len(), 40_000);
     let Some(Err(TaskError::Broken { reason })) = outcomes.first() else { panic!("it ran") };
-    assert!(reason.starts_with("the initializer failed: bad xxx") && reason.len() < 2000, "{} bytes", reason.len());
+    assert!(
+        reason.starts_with("the initializer failed: bad xxx") && reason.len() < 2000,
+        "{} bytes",
+        reason.len()
+    );
 }
 
 fn o34_terminate_calls_error_callbacks_with_cancelled(method: StartMethod) {
     let pool = pool("failing", method);
     let run = pool.func::<&str, String>("run").unwrap();
     let (said, heard) = mpsc::channel();
-    let looping = pool.apply_async(&run, "loop").error_callback(move |error| said.send(error.clone()).unwrap());
+    let looping =
+        pool.apply_async(&run, "loop").error_callback(move |error| said.send(error.clone()).unwrap());
     pool.terminate();
     assert_eq!(looping.get(), Err(TaskError::Cancelled));
     assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(TaskError::Cancelled));
@@ -450,7 +459,8 @@ fn resident_mib() -> u64 {
 #[test]
 fn o52_dropping_an_iterator_ends_the_drawing() {
     let _bound = time_bound();
-    let pool = Pool::builder(&guest("upper")).processes(1).buffer(NonZeroUsize::new(4).unwrap()).build().unwrap();
+    let pool =
+        Pool::builder(&guest("upper")).processes(1).buffer(NonZeroUsize::new(4).unwrap()).build().unwrap();
     let upper = pool.func::<String, String>("run").unwrap();
     let drawn = Arc::new(AtomicUsize::new(0));
     let counted = drawn.clone();

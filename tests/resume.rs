@@ -170,7 +170,8 @@ fn f146_so_does_one_whose_results_come_in_any_order() {
 #[test]
 fn f146_so_does_one_of_results_of_four_megabytes() {
     let _bound = time_bound_of(Duration::from_secs(300));
-    let input: Vec<u8> = (b'a'..=b'f').flat_map(|letter| [vec![letter; 4 << 20], vec![b'\n']].concat()).collect();
+    let input: Vec<u8> =
+        (b'a'..=b'f').flat_map(|letter| [vec![letter; 4 << 20], vec![b'\n']].concat()).collect();
     let job = Job::new("upper", &input, &["-j", "2"]);
     let expected = job.undisturbed();
     killed_again_and_again(&job, 20, 12 << 20, |written| written == expected);
@@ -184,7 +185,8 @@ fn f146_so_does_one_of_json_lines_with_failures_among_them() {
     let job = Job::new("failing", input.as_bytes(), &["-j", "2", "--format", "jsonl", "--tag"]);
     let numbers = |written: &[u8]| {
         let text = String::from_utf8(written.to_vec()).unwrap();
-        let seq = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64().unwrap();
+        let seq =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64().unwrap();
         text.lines().map(seq).collect::<Vec<_>>()
     };
     let is_same = |written: &[u8]| numbers(written) == (1..=3000).collect::<Vec<_>>();
@@ -259,7 +261,10 @@ fn f146_what_somebody_else_has_written_stays() {
     let foreign = [&job.written()[..], &b"somebody else's\n".repeat(20)].concat();
     job.write(&foreign);
     let said = err(&job.resume());
-    assert!(said.contains("warning: the output, or the job log, has been changed by something else"), "{said}");
+    assert!(
+        said.contains("warning: the output, or the job log, has been changed by something else"),
+        "{said}"
+    );
     assert_eq!(job.written(), [&foreign[..], &whole[vouched..]].concat());
 
     // Behind the results of a run that came to its end.
@@ -316,7 +321,8 @@ fn f146_a_log_without_the_place_of_results_is_gone_on_with_as_it_is() {
     let whole = job.undisturbed();
     job.resume();
     let text = String::from_utf8(job.logged()).unwrap();
-    let before: String = text.lines().take(6).map(|line| format!("{}\n", line.rsplit_once('\t').unwrap().0)).collect();
+    let before: String =
+        text.lines().take(6).map(|line| format!("{}\n", line.rsplit_once('\t').unwrap().0)).collect();
     std::fs::write(&job.log, &before).unwrap();
     let five: usize = whole.split_inclusive(|byte| *byte == b'\n').take(5).map(<[u8]>::len).sum();
     job.write(&[&whole[..five], b"to"].concat());
@@ -324,7 +330,10 @@ fn f146_a_log_without_the_place_of_results_is_gone_on_with_as_it_is() {
     assert!(said.contains("5 skipped") && !said.contains("cut"), "{said}");
     assert_eq!(job.written(), [&whole[..five], b"to", &whole[five..]].concat());
     let lines = String::from_utf8(job.logged()).unwrap();
-    assert!(lines.starts_with(&before) && lines.lines().all(|line| line.split('\t').count() == 18), "{lines}");
+    assert!(
+        lines.starts_with(&before) && lines.lines().all(|line| line.split('\t').count() == 18),
+        "{lines}"
+    );
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use support::{guest, loader, time_bound, workers_of};
-use wpool::{BuildError, ModuleError, Policy, Pool, ProcessRole, Sandbox, StartMethod, WorkerInfo, WorkerState};
+use wpool::{
+    BuildError, ModuleError, Policy, Pool, ProcessRole, Sandbox, StartMethod, WorkerInfo, WorkerState,
+};
 
 /// Runs a task, and `check`s every process that the pool then has: the zygote too, if there is one.
 fn with_workers(start_method: StartMethod, check: impl Fn(u32)) {
@@ -27,7 +29,9 @@ fn with_workers(start_method: StartMethod, check: impl Fn(u32)) {
 fn status_line(pid: u32, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.unwrap_or_else(|| panic!("no {name} in /proc/{pid}/status")).trim_matches([':', '\t', ' ']).to_owned()
+    line.unwrap_or_else(|| panic!("no {name} in /proc/{pid}/status"))
+        .trim_matches([':', '\t', ' '])
+        .to_owned()
 }
 
 /// Only root may look into a process that is not traceable.
@@ -96,7 +100,8 @@ fn p44_descriptors_of_a_worker_do_not_grow_with_the_number_of_its_siblings() {
     let hello = pool.func::<&str, String>("run").unwrap();
     pool.map(&hello, ["x:50"; 16]).unwrap();
     let through = |w: &&WorkerInfo| matches!(w.state, WorkerState::Idle | WorkerState::Busy);
-    let counts: Vec<usize> = pool.workers().iter().filter(through).map(|w| descriptors(w.pid).len()).collect();
+    let counts: Vec<usize> =
+        pool.workers().iter().filter(through).map(|w| descriptors(w.pid).len()).collect();
     assert!(counts.len() > 2);
     assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
 }
@@ -124,7 +129,8 @@ fn a_zygote_has_one_thread_and_is_named_for_what_it_is() {
         let zygotes: Vec<u32> = workers_of(std::process::id())
             .into_iter()
             .filter(|pid| {
-                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "wpool-zygote")
+                fs::read_to_string(format!("/proc/{pid}/comm"))
+                    .is_ok_and(|name| name.trim() == "wpool-zygote")
             })
             .collect();
         assert!(!zygotes.is_empty());
@@ -147,10 +153,13 @@ fn a_worker_itself_reports_every_step_as_enforced() {
 #[test]
 fn f117_all_that_must_hold_does_in_processes_of_every_kind() {
     let _bound = time_bound();
-    for (role, forks) in [(ProcessRole::Worker, false), (ProcessRole::Zygote, true), (ProcessRole::Compiler, false)] {
+    for (role, forks) in
+        [(ProcessRole::Worker, false), (ProcessRole::Zygote, true), (ProcessRole::Compiler, false)]
+    {
         let status = wpool::doctor_of(&loader(), &Policy::sealed(), role).unwrap();
         let names: Vec<&str> = status.properties.iter().map(|property| &property.name[..]).collect();
-        for name in ["no file", "no connection", "no signal to another process", "ends with its coordinator"] {
+        for name in ["no file", "no connection", "no signal to another process", "ends with its coordinator"]
+        {
             assert!(names.contains(&name), "{role:?}: {names:?}");
         }
         assert_ne!(names.contains(&"no new process"), forks, "{role:?}: {names:?}");
@@ -186,7 +195,8 @@ fn every_thread_of_a_worker_is_held_to_the_list() {
     let hello = pool.func::<&str, String>("run").unwrap();
     pool.apply(&hello, "x:20").unwrap();
     let pid = pool.workers()[0].pid;
-    let threads: Vec<PathBuf> = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().path()).collect();
+    let threads: Vec<PathBuf> =
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().path()).collect();
     assert!(threads.len() <= 2, "{threads:?}");
     for thread in threads {
         let status = fs::read_to_string(thread.join("status")).unwrap();
@@ -210,13 +220,16 @@ fn switched_off_it_is_off_and_says_so() {
     off("seccomp");
     off("namespaces");
     // Hygiene is no matter of choice.
-    assert!(status.steps.iter().any(|step| step.name == "no inherited descriptors" && step.missing.is_none()));
+    assert!(
+        status.steps.iter().any(|step| step.name == "no inherited descriptors" && step.missing.is_none())
+    );
 }
 
 #[test]
 fn strict_runs_all_or_nothing() {
     let _bound = time_bound();
-    let whole = wpool::doctor(&loader()).unwrap().properties.iter().all(|property| property.missing.is_none());
+    let whole =
+        wpool::doctor(&loader()).unwrap().properties.iter().all(|property| property.missing.is_none());
     let strict = loader().sandbox(Sandbox::Strict);
     for loader in [strict.clone(), strict.clone().no_cache()] {
         match loader.load(support::repo("guest/prebuilt/upper.wasm")) {
@@ -247,7 +260,10 @@ fn strict_refuses_and_names_what_is_missing_and_default_goes_on() {
     let error = strict.clone().no_cache().load(&upper).unwrap_err();
     assert!(matches!(error, ModuleError::Sandbox(_)), "{error:?}");
     let said = error.to_string();
-    assert!(said.contains("the sandbox is strict") && said.contains("empty environment (LEFT_OVER is set)"), "{said}");
+    assert!(
+        said.contains("the sandbox is strict") && said.contains("empty environment (LEFT_OVER is set)"),
+        "{said}"
+    );
 
     // A module that is in the cache already needs no compiler; its workers refuse.
     guest("upper");
@@ -280,7 +296,10 @@ fn strict_refuses_and_names_what_is_missing_and_default_goes_on() {
 fn strict_allows_no_workers_in_threads() {
     let _bound = time_bound();
     // The status of a thread goes on saying that nothing is enforced; that is less than everything.
-    let Ok(module) = loader().sandbox(Sandbox::Strict).load(support::repo("guest/prebuilt/upper.wasm")) else { return };
+    let Ok(module) = loader().sandbox(Sandbox::Strict).load(support::repo("guest/prebuilt/upper.wasm"))
+    else {
+        return;
+    };
     let refused = Pool::builder(&module).start_method(StartMethod::Thread).build().unwrap_err();
     assert!(matches!(refused, BuildError::Start(_)), "{refused:?}");
     assert!(refused.to_string().contains("strict"), "{refused}");

@@ -11,8 +11,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use support::command::*;
 use support::{
-    assert_no_workers, example as helper, guest, proc_state, signal, sleeps_in_a_call, time_bound, wait_until,
-    workers_of,
+    assert_no_workers, example as helper, guest, proc_state, signal, sleeps_in_a_call, time_bound,
+    wait_until, workers_of,
 };
 use wpool::{Pool, PoolEvent};
 
@@ -21,7 +21,9 @@ const STOPPED: Duration = Duration::from_millis(3600);
 
 fn has_thread(pid: u32, name: &str) -> bool {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    tasks.map(|task| std::fs::read_to_string(task.path().join("comm"))).any(|comm| comm.is_ok_and(|c| c.trim() == name))
+    tasks
+        .map(|task| std::fs::read_to_string(task.path().join("comm")))
+        .any(|comm| comm.is_ok_and(|c| c.trim() == name))
 }
 
 /// Asks how things are until the answer has this word.
@@ -117,11 +119,14 @@ fn f51_a_worker_that_shows_no_sign_of_life_is_told_of_and_a_long_task_is_not() {
         }
     };
     let heartbeat = Duration::from_secs(1);
-    let pool = Pool::builder(&guest("failing")).processes(2).heartbeat(heartbeat).on_event(listen).build().unwrap();
+    let pool =
+        Pool::builder(&guest("failing")).processes(2).heartbeat(heartbeat).on_event(listen).build().unwrap();
     let run = pool.func::<&str, String>("run").unwrap();
     let looping = [pool.apply_async(&run, "loop"), pool.apply_async(&run, "loop")];
     let pids = || support::pids(&pool);
-    wait_until("both are at it", LONG, || pids().len() == 2 && pids().into_iter().all(|p| support::cpu_ticks(p) > 2));
+    wait_until("both are at it", LONG, || {
+        pids().len() == 2 && pids().into_iter().all(|p| support::cpu_ticks(p) > 2)
+    });
     let victim = pids()[0];
     signal(victim, Signal::STOP);
     let (_, pid, time) = told.recv().unwrap();
@@ -237,9 +242,12 @@ fn f106_the_terminal_is_as_it_was() {
     let hello = prebuilt("hello");
     // `script` gives it a terminal, with everything that a terminal tempts a program to.
     let before_and_after = "stty -g; $0 $*; umask; pwd; stty -g";
-    let call = ["map", &hello, "-j", "2", "--progress", "bar", "--color", "always", "--items", "a:300", "b:300"];
-    let mut command = by_shell("cd / && umask 027 && TERM=xterm exec script -qec \"$INNER\" /dev/null", &call);
-    let inner = before_and_after.replace("$0", support::program().to_str().unwrap()).replace("$*", &call.join(" "));
+    let call =
+        ["map", &hello, "-j", "2", "--progress", "bar", "--color", "always", "--items", "a:300", "b:300"];
+    let mut command =
+        by_shell("cd / && umask 027 && TERM=xterm exec script -qec \"$INNER\" /dev/null", &call);
+    let inner =
+        before_and_after.replace("$0", support::program().to_str().unwrap()).replace("$*", &call.join(" "));
     command.env("INNER", inner).stdin(Stdio::piped());
     let output = run(command);
     let said = out(&output).replace('\r', "");
@@ -255,8 +263,11 @@ fn f106_a_pool_changes_nothing_of_its_program() {
     let state = || {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let masks = ["Umask", "SigIgn", "SigBlk"];
-        let lines: Vec<String> =
-            status.lines().filter(|line| masks.iter().any(|m| line.starts_with(m))).map(str::to_owned).collect();
+        let lines: Vec<String> = status
+            .lines()
+            .filter(|line| masks.iter().any(|m| line.starts_with(m)))
+            .map(str::to_owned)
+            .collect();
         (lines, std::env::current_dir().unwrap(), std::env::vars_os().count())
     };
     let before = state();
@@ -281,7 +292,11 @@ fn f53_a_worker_is_the_first_to_go_when_memory_runs_out() {
     let upper = pool.func::<&str, String>("run").unwrap();
     pool.apply(&upper, "a").unwrap();
     let score = |pid: &str| -> i32 {
-        std::fs::read_to_string(Path::new("/proc").join(pid).join("oom_score_adj")).unwrap().trim().parse().unwrap()
+        std::fs::read_to_string(Path::new("/proc").join(pid).join("oom_score_adj"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
     };
     for worker in support::pids(&pool) {
         assert_eq!(score(&worker.to_string()), 1000);
@@ -317,13 +332,16 @@ fn f119_process_1_ends_with_the_code_of_the_signal() {
     }
     let running = Running::start(as_process_1(&spinning).unwrap());
     let first = process_1_of(running.child.id());
-    wait_until("it runs", LONG, || children(first).iter().any(|pid| support::comm(*pid).starts_with("Process-")));
+    wait_until("it runs", LONG, || {
+        children(first).iter().any(|pid| support::comm(*pid).starts_with("Process-"))
+    });
     kill(first, Signal::TERM);
     let (status, stderr) = running.end();
     assert_eq!(status.code(), Some(143), "{stderr}");
     // Its reader has left: it would die of that.
-    let mut running =
-        Running::start(as_process_1(&["map", &hello, "-j", "1", "--items", "first:0", "second:300"]).unwrap());
+    let mut running = Running::start(
+        as_process_1(&["map", &hello, "-j", "1", "--items", "first:0", "second:300"]).unwrap(),
+    );
     assert!(running.line().starts_with("hello first"));
     let (status, stderr) = running.leave();
     assert_eq!(status.code(), Some(141), "{stderr}");
@@ -332,7 +350,9 @@ fn f119_process_1_ends_with_the_code_of_the_signal() {
 fn children(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    children.flat_map(|pids| pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+    children
+        .flat_map(|pids| pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// The only child of `unshare`.

@@ -91,9 +91,11 @@ fn f108_a_reader_that_sleeps_keeps_results_with_their_workers() {
     let module = scene.file("large.wat", LARGE);
     let items: Vec<String> = letters(40).map(String::from).collect();
     for (jobs, shares) in [("1", true), ("8", true), ("4", false)] {
-        let head = ["map", module.to_str().unwrap(), "--unordered", "-j", jobs, "--buffer-bytes", "16M", "--items"];
+        let head =
+            ["map", module.to_str().unwrap(), "--unordered", "-j", jobs, "--buffer-bytes", "16M", "--items"];
         let args: Vec<&str> = head.into_iter().chain(items.iter().map(String::as_str)).collect();
-        let mut child = map(&scene, &args, shares).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            map(&scene, &args, shares).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let mut bytes = vec![0];
         stdout.read_exact(&mut bytes).unwrap();
@@ -112,13 +114,15 @@ fn f108_large_results_are_written_in_their_order_with_all_that_belongs_to_them()
     let _bound = time_bound();
     let scene = Scene::new();
     let record = |n: usize, len: usize| format!("{n}{}", &"ab\"".repeat(len)[..len]);
-    let lens = [10, 40 << 10, 120 << 10, 200 << 10, 300 << 10, 500 << 10, 600 << 10, 1 << 20, 100, 300 << 10, 3];
+    let lens =
+        [10, 40 << 10, 120 << 10, 200 << 10, 300 << 10, 500 << 10, 600 << 10, 1 << 20, 100, 300 << 10, 3];
     let records: Vec<String> = lens.into_iter().enumerate().map(|(n, len)| record(n, len)).collect();
     let input = scene.file("records", records.join("\n"));
     let log = scene.path("log");
     for logs in [false, true] {
         for format in ["text", "jsonl"] {
-            let mut args = vec!["map".to_owned(), prebuilt("upper"), input.display().to_string(), "--tag".to_owned()];
+            let mut args =
+                vec!["map".to_owned(), prebuilt("upper"), input.display().to_string(), "--tag".to_owned()];
             args.extend(["--format", format].map(str::to_owned));
             if logs {
                 args.extend(["--joblog".to_owned(), log.display().to_string()]);
@@ -134,7 +138,11 @@ fn f108_large_results_are_written_in_their_order_with_all_that_belongs_to_them()
                     "text" => assert!(*line == format!("{record}\t{upper}"), "{} bytes", record.len()),
                     _ => {
                         let line: serde_json::Value = serde_json::from_str(line).unwrap();
-                        assert!(line["input"] == **record && line["output"] == upper, "{} bytes", record.len());
+                        assert!(
+                            line["input"] == **record && line["output"] == upper,
+                            "{} bytes",
+                            record.len()
+                        );
                     }
                 }
             }
@@ -222,7 +230,8 @@ fn f108_results_larger_than_the_budget_come_one_by_one(method: StartMethod) {
         let pool = builder(&wat(LARGE), method).retries(2).buffer_bytes(bytes).build().unwrap();
         let run = pool.func::<String, Vec<u8>>("run").unwrap();
         let items = || ["a", "t", "b", "c", "t", "d"].map(str::to_owned);
-        let in_order: Vec<_> = pool.imap(&run, items()).map(|result| result.ok().map(|bytes| bytes[0])).collect();
+        let in_order: Vec<_> =
+            pool.imap(&run, items()).map(|result| result.ok().map(|bytes| bytes[0])).collect();
         assert_eq!(in_order, [Some(b'a'), None, Some(b'b'), Some(b'c'), None, Some(b'd')]);
         assert_eq!(pool.imap_unordered(&run, items()).filter(|(_, result)| result.is_ok()).count(), 4);
         assert_eq!(pool.try_map(&run, items()).iter().filter(|result| result.is_ok()).count(), 4);
@@ -254,8 +263,9 @@ fn f109_talk_of_failing_tasks_is_bounded_and_what_is_left_out_is_told() {
     let module = scene.file("noisy.wat", NOISY);
     let module = module.to_str().unwrap();
     let input: String = (0..3000).map(|n| format!("{n}\n")).collect();
-    let run =
-        |more: &[&str]| run_in(&scene, scene.command(&[&["map", module, "-j", "2"], more].concat()), input.as_bytes());
+    let run = |more: &[&str]| {
+        run_in(&scene, scene.command(&[&["map", module, "-j", "2"], more].concat()), input.as_bytes())
+    };
 
     let ended = run(&[]);
     ended.with(1, "2990 more tasks failed with the same words: trap: ");
@@ -286,7 +296,8 @@ fn f109_failures_that_all_differ_are_bounded_too() {
     let _bound = time_bound();
     let scene = Scene::new();
     let input: String = (0..20_000).map(|n| format!("bad {n:>200}\n")).collect();
-    let ended = run_in(&scene, scene.command(&["map", &prebuilt("failing"), "-j", "2", "--reuse"]), input.as_bytes());
+    let ended =
+        run_in(&scene, scene.command(&["map", &prebuilt("failing"), "-j", "2", "--reuse"]), input.as_bytes());
     ended.with(1, "of which nothing was said, for 1024 KiB had been said of others");
     assert!(ended.stderr.len() < (1 << 20) + (64 << 10), "{} bytes", ended.stderr.len());
 }
@@ -313,7 +324,12 @@ fn f145_a_run_halts_after_exactly_so_many_tasks() {
                     let args = ["map", &module, "-j", jobs, more, "--format", "jsonl", "--halt", &halt];
                     let ended = run_in(&scene, scene.command(&args), input.as_bytes());
                     let (ok, failed) = outcomes(&ended);
-                    assert_eq!((ok + failed).to_string(), count, "-j {jobs} {more} --halt {halt}: {}", ended.stderr);
+                    assert_eq!(
+                        (ok + failed).to_string(),
+                        count,
+                        "-j {jobs} {more} --halt {halt}: {}",
+                        ended.stderr
+                    );
                 }
             }
         }
@@ -328,7 +344,8 @@ fn f145_failures_and_successes_are_counted_exactly() {
     let input: String = (0..3000).map(record).collect();
     let run = |jobs: &str, halt: &str| {
         let module = prebuilt("failing");
-        let args = ["map", &module, "-j", jobs, "--reuse", "--format", "jsonl", "--unordered", "--halt", halt];
+        let args =
+            ["map", &module, "-j", jobs, "--reuse", "--format", "jsonl", "--unordered", "--halt", halt];
         outcomes(&run_in(&scene, scene.command(&args), input.as_bytes()))
     };
     for jobs in [1, 2, 5] {

@@ -41,15 +41,16 @@ fn f138_none_and_some_of_none_are_told_apart_in_json_both_ways() {
     assert_eq!(mapped(&odd(), &args(&["--func", "oo"], &JSON), forms.as_bytes()), forms);
     let wave = mapped(&odd(), &["--func", "oo", "--input-format", "json"], format!("{forms}7\n").as_bytes());
     assert_eq!(wave, "none\nsome(none)\nsome(some(7))\nsome(some(7))\n");
-    for (call, json) in
-        [("oo(none)", "null\n"), ("oo(some(none))", "{\"some\":null}\n"), ("oo(some(some(7)))", "{\"some\":7}\n")]
-    {
+    for (call, json) in [
+        ("oo(none)", "null\n"),
+        ("oo(some(none))", "{\"some\":null}\n"),
+        ("oo(some(some(7)))", "{\"some\":7}\n"),
+    ] {
         assert_eq!(out(&run(wpool(["call", &odd(), call, "--output-format", "json"]))), json);
     }
     // A field that is missing is `none`.
     let records = "{}\n{\"true\":1}\n{\"first-one\":null,\"true\":2}\n";
-    let results =
-        "{\"first-one\":null,\"true\":null}\n{\"first-one\":null,\"true\":1}\n{\"first-one\":null,\"true\":2}\n";
+    let results = "{\"first-one\":null,\"true\":null}\n{\"first-one\":null,\"true\":1}\n{\"first-one\":null,\"true\":2}\n";
     assert_eq!(mapped(&odd(), &args(&["--func", "ro"], &JSON), records.as_bytes()), results);
 }
 
@@ -57,12 +58,16 @@ fn f138_none_and_some_of_none_are_told_apart_in_json_both_ways() {
 fn f139_a_byte_order_mark_and_carriage_returns_are_no_part_of_values() {
     let records = "\u{feff}1\r\n2\r\n";
     for format in ["json", "wave", "auto"] {
-        assert_eq!(mapped(&odd(), &["--func", "small", "--input-format", format], records.as_bytes()), "1\n2\n");
+        assert_eq!(
+            mapped(&odd(), &["--func", "small", "--input-format", format], records.as_bytes()),
+            "1\n2\n"
+        );
     }
     // Each file may have one.
     let dir = scratch();
     let [first, second] = ["a.jsonl", "b.jsonl"].map(|name| path_text(&file(&dir, name, records)));
-    let both = run(wpool(["map", &odd(), "-q", "--func", "small", "--input-format", "json", &first, &second]));
+    let both =
+        run(wpool(["map", &odd(), "-q", "--func", "small", "--input-format", "json", &first, &second]));
     assert_eq!((out(&both), err(&both)), ("1\n2\n1\n2\n".to_owned(), String::new()));
     // Text is what it is.
     let text = mapped(&prebuilt("upper"), &[], records.as_bytes());
@@ -141,7 +146,8 @@ fn f139_floats_have_their_shortest_form_and_words_where_json_has_no_number() {
 fn f139_flags_records_and_words_have_waves_own_spelling() {
     let flags = mapped(&odd(), &["--func", "fl"], b"{}\n{:}\n{read, x2}\n{%write,%none}\n{ x1 , none }\n");
     assert_eq!(flags, "{}\n{}\n{read, x2}\n{write, none}\n{none, x1}\n");
-    let records = mapped(&odd(), &["--func", "ro"], b"{}\n{:}\n{first-one: 1}\n{%true: some(2)}\n{true: none}\n");
+    let records =
+        mapped(&odd(), &["--func", "ro"], b"{}\n{:}\n{first-one: 1}\n{%true: some(2)}\n{true: none}\n");
     assert_eq!(records, "{:}\n{:}\n{first-one: some(1)}\n{true: some(2)}\n{:}\n");
     let words = mapped(&odd(), &["--func", "e"], b"ok\n%ok\nnone\ntrue\nnan\nplain\n");
     assert_eq!(words, "%ok\n%ok\n%none\n%true\n%nan\nplain\n");
@@ -162,11 +168,17 @@ fn f139_integers_of_a_core_module_may_be_given_without_a_sign() {
     assert_eq!(mapped(&core, &["--func", "same"], records), results);
     assert_eq!(mapped(&core, &args(&["--func", "same"], &JSON), b"4294967295\n-1\n"), "-1\n-1\n");
     let call = |call: &str| out(&run(wpool(["call", &core, call])));
-    assert_eq!((call("same(4294967295)"), call("long(18446744073709551615)")), ("-1\n".to_owned(), "-1\n".to_owned()));
+    assert_eq!(
+        (call("same(4294967295)"), call("long(18446744073709551615)")),
+        ("-1\n".to_owned(), "-1\n".to_owned())
+    );
     assert_eq!(call("scale(4294967295, 1)"), "4294967295\n");
     assert_eq!(mapped(&core, &["--func", "scale"], b"(4294967295, 0.5)\n"), "2147483647.5\n");
     let said = refused(&core, &["--func", "same"], "4294967296");
-    assert!(said.starts_with("expected s32, got 4294967296, which is not within -2147483648 to 4294967295"), "{said}");
+    assert!(
+        said.starts_with("expected s32, got 4294967296, which is not within -2147483648 to 4294967295"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -198,7 +210,11 @@ fn f147_what_is_missing_is_named_with_its_place_and_type() {
     let core = path_text(&file(&dir, "core.wat", CORE));
     ends(&run(wpool(["call", &core, "scale(7)"])), 2, "scale needs a value for argument 2 (f64)\n");
     ends(&run(wpool(["call", &odd(), "str"])), 2, "str needs a value for argument 1 (x: string)\n");
-    ends(&run(wpool(["call", &core, "scale(7, two)"])), 2, "argument 2 of scale: expected f64 such as 2.5, got two\n");
+    ends(
+        &run(wpool(["call", &core, "scale(7, two)"])),
+        2,
+        "argument 2 of scale: expected f64 such as 2.5, got two\n",
+    );
     let said = "argument 1 (x) of small: expected s8, got 300, which is not within -128 to 127\n";
     ends(&run(wpool(["call", &odd(), "small(300)"])), 2, said);
     ends(&run(wpool(["call", &odd(), "--func", "small", "--arg", "300"])), 2, said);
@@ -215,11 +231,13 @@ fn f147_several_parameters_are_shown_as_what_to_write() {
     let dir = scratch();
     let core = path_text(&file(&dir, "core.wat", CORE));
     let said = refused(&core, &["--func", "scale"], "7,2.5");
-    let wanted =
-        "expected a value for each of 2 parameters, tuple<s32, f64> such as (7, 2.5), got 7,2.5 (input \"7,2.5\")";
+    let wanted = "expected a value for each of 2 parameters, tuple<s32, f64> such as (7, 2.5), got 7,2.5 (input \"7,2.5\")";
     assert_eq!(said, wanted);
     let said = refused(&core, &["--func", "scale", "--input-format", "json"], "7");
-    assert_eq!(said, "expected an array with a value for each of 2 parameters such as [7,2.5], got 7 (input \"7\")");
+    assert_eq!(
+        said,
+        "expected an array with a value for each of 2 parameters such as [7,2.5], got 7 (input \"7\")"
+    );
     let said = refused(&core, &["--func", "scale"], "(7, x)");
     assert_eq!(said, "at value 2: expected f64 such as 2.5, got x (input \"(7, x)\")");
 }
@@ -235,8 +253,9 @@ fn f147_an_error_of_several_lines_is_shown_on_indented_lines() {
     let record = "bad first\n  second \x1b[2J\n\nwpool: forged";
     let output = run(wpool(["map", &prebuilt("failing"), "-q", "--items", record]));
     let input = "(input \"bad first\\n  second \\x1b[2J\\n\\nwpool: forged\")";
-    let wanted =
-        format!("wpool: task 1: bad first {input}\n    |   second \\x1b[2J\n    |\n    | wpool: forged is bad\n");
+    let wanted = format!(
+        "wpool: task 1: bad first {input}\n    |   second \\x1b[2J\n    |\n    | wpool: forged is bad\n"
+    );
     assert_eq!(err(&output), wanted);
     let called = run(wpool(["call", &prebuilt("failing"), "--arg", record]));
     let wanted = "wpool: bad first\n    |   second \\x1b[2J\n    |\n    | wpool: forged is bad\n";
@@ -245,7 +264,10 @@ fn f147_an_error_of_several_lines_is_shown_on_indented_lines() {
     let dir = scratch();
     let log = path_text(&dir.path().join("log"));
     run(wpool(["map", &prebuilt("failing"), "-q", "--items", record, "--joblog", &log]));
-    assert_eq!(std::fs::read_to_string(&log).unwrap().lines().filter(|line| line.contains("second")).count(), 1);
+    assert_eq!(
+        std::fs::read_to_string(&log).unwrap().lines().filter(|line| line.contains("second")).count(),
+        1
+    );
     let many = format!("bad {}", (0..10_000).map(|n| format!("\n{n}")).collect::<String>());
     let output = run(wpool(["map", &prebuilt("failing"), "-q", "--items", &many]));
     let said = err(&output);

@@ -240,7 +240,9 @@ pub mod __private {
     pub use crate::record::{Argument, Hook, Outcome, Value};
     #[cfg(feature = "json")]
     pub use crate::record::{JsonArgument, JsonValue};
-    pub use crate::record::{OtherArgument, OtherValue, PlainOutcome, RecordArgument, RecordValue, ResultOutcome};
+    pub use crate::record::{
+        OtherArgument, OtherValue, PlainOutcome, RecordArgument, RecordValue, ResultOutcome,
+    };
 
     /// The traits whose methods the expansion calls: one `use` brings all of them into scope.
     pub mod traits {

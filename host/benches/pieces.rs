@@ -82,7 +82,8 @@ fn modules(criterion: &mut Criterion) {
 fn round_trips(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("round trip");
     let echo = load("guest/examples/wat/echo.wat");
-    let records = [("16 B", vec![b'x'; 16]), ("64 KiB", vec![b'x'; 64 << 10]), ("1 MiB", vec![b'x'; 1 << 20])];
+    let records =
+        [("16 B", vec![b'x'; 16]), ("64 KiB", vec![b'x'; 64 << 10]), ("1 MiB", vec![b'x'; 1 << 20])];
     for (name, isolation) in [("reuse", Isolation::Reuse), ("fresh", Isolation::Fresh)] {
         let pool = pool(&echo, isolation);
         let run = pool.func::<&[u8], Vec<u8>>("run").expect("the guest exports run");
@@ -96,7 +97,9 @@ fn round_trips(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let pool = pool(&load("guest/examples/wat/add.wat"), Isolation::Reuse);
     let add = pool.func::<(i32, i32), i32>("add").expect("the guest exports add");
-    group.bench_function("two numbers, reuse", |b| b.iter(|| pool.apply(&add, (20, 22)).expect("add returns")));
+    group.bench_function("two numbers, reuse", |b| {
+        b.iter(|| pool.apply(&add, (20, 22)).expect("add returns"))
+    });
     group.finish();
 }
 
@@ -120,7 +123,11 @@ fn streams(criterion: &mut Criterion) {
         for (order, ordered) in [("in order", true), ("in any order", false)] {
             let ends = || pool.stream(target, ordered).expect("the pool runs");
             group.bench_function(format!("{name}, {order}"), |b| {
-                b.iter_batched(ends, |(inputs, outcomes)| through(inputs, outcomes, record), BatchSize::PerIteration);
+                b.iter_batched(
+                    ends,
+                    |(inputs, outcomes)| through(inputs, outcomes, record),
+                    BatchSize::PerIteration,
+                );
             });
         }
     }

@@ -86,7 +86,8 @@ fn rounds(pool: &Pool, tasks: u64, until: Option<Instant>, counts: &Counts) -> R
         let started = Instant::now();
         all_once(pool, tasks)?;
         let (secs, files, memory) = (started.elapsed().as_secs_f64(), descriptors(), resident_mib());
-        let (retried, exited) = (counts.retried.load(Ordering::Relaxed), counts.exited.load(Ordering::Relaxed));
+        let (retried, exited) =
+            (counts.retried.load(Ordering::Relaxed), counts.exited.load(Ordering::Relaxed));
         println!(
             "round {round}: {tasks} tasks in {secs:.1} s; so far {exited} workers lost, {retried} attempts repeated; \
              {files} descriptors, {memory} MiB"
@@ -156,7 +157,8 @@ fn descriptors() -> usize {
 
 fn resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) >> 10
 }

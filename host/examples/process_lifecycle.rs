@@ -56,7 +56,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     // Dropping a daemon's handle kills it. `terminate` ends any process before that.
-    let mut endless = Process::builder(&failing).target(Target::func("run").arg("loop")).daemon(true).build()?;
+    let mut endless =
+        Process::builder(&failing).target(Target::func("run").arg("loop")).daemon(true).build()?;
     endless.start()?;
     endless.terminate()?;
     println!("terminated: exitcode {}", endless.join()?.exitcode);

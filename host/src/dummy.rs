@@ -179,7 +179,11 @@ impl PoolBuilder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn initializer<V: Into<Value>>(self, func: impl Into<String>, initargs: impl IntoIterator<Item = V>) -> Self {
+    pub fn initializer<V: Into<Value>>(
+        self,
+        func: impl Into<String>,
+        initargs: impl IntoIterator<Item = V>,
+    ) -> Self {
         PoolBuilder(self.0.initializer(func, initargs))
     }
 

@@ -132,7 +132,9 @@ pub enum StartError {
     )]
     NoWorker,
     /// A worker was to be a thread of this program.
-    #[error("this program was built without the `worker` feature of wpool and cannot run guests in its own threads")]
+    #[error(
+        "this program was built without the `worker` feature of wpool and cannot run guests in its own threads"
+    )]
     NoThreads,
     /// A worker was to be a thread of this program, which the strict sandbox does not allow.
     #[error("the sandbox is strict, and a worker in a thread has this program's own rights")]
@@ -467,8 +469,9 @@ impl TaskError {
 
     /// What happened while the instance was made, of which the text tells.
     fn without_instance(mut self) -> TaskError {
-        if let TaskError::Trap { message, .. } | TaskError::Limit { message, .. } | TaskError::BadResult { message } =
-            &mut self
+        if let TaskError::Trap { message, .. }
+        | TaskError::Limit { message, .. }
+        | TaskError::BadResult { message } = &mut self
         {
             message.insert_str(0, "cannot instantiate: ");
         }

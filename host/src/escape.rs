@@ -96,14 +96,16 @@ pub(crate) fn lines(text: &str) -> (String, Vec<String>) {
     };
     let head = within(&mut rest.iter());
     let tail = within(&mut rest[head..].iter().rev());
-    let shown = |line: &&str| format!("{INDENT}{}", shortened(&line.replace('\t', "    "))).trim_end().to_owned();
+    let shown =
+        |line: &&str| format!("{INDENT}{}", shortened(&line.replace('\t', "    "))).trim_end().to_owned();
     let left_out = rest.len() - head - tail;
     let middle = match left_out {
         0 => None,
         1 => Some(format!("{INDENT}… 1 more line")),
         count => Some(format!("{INDENT}… {count} more lines")),
     };
-    let further = rest[..head].iter().map(shown).chain(middle).chain(rest[rest.len() - tail..].iter().map(shown));
+    let further =
+        rest[..head].iter().map(shown).chain(middle).chain(rest[rest.len() - tail..].iter().map(shown));
     (first, further.collect())
 }
 
@@ -209,7 +211,9 @@ impl serde_json::ser::Formatter for Json {
 #[cfg(feature = "cli")]
 pub(crate) fn write_json(out: impl std::io::Write, value: &impl serde::Serialize) {
     let mut serializer = serde_json::Serializer::with_formatter(out, Json);
-    value.serialize(&mut serializer).expect("strings and numbers have a JSON form, and the writer does not fail");
+    value
+        .serialize(&mut serializer)
+        .expect("strings and numbers have a JSON form, and the writer does not fail");
 }
 
 #[cfg(test)]
@@ -300,7 +304,10 @@ mod tests {
         );
         let longest_whole = "x".repeat(HEAD_MAX + TAIL_MAX);
         assert_eq!(shortened(&longest_whole), longest_whole);
-        assert_eq!(shortened(&"\0".repeat(1 << 20)).len(), (HEAD_MAX + TAIL_MAX) * 2 + "…[1047576 bytes]…".len());
+        assert_eq!(
+            shortened(&"\0".repeat(1 << 20)).len(),
+            (HEAD_MAX + TAIL_MAX) * 2 + "…[1047576 bytes]…".len()
+        );
     }
 
     #[cfg(feature = "cli")]

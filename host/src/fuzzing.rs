@@ -6,7 +6,10 @@
 //! The fuzz targets in `fuzz/` call them without end; the tests below call each with the corpus that is checked in, with pieces of it, and with
 //! random bytes. A crash that fuzzing finds goes into the corpus, and so into the tests.
 
-#![expect(clippy::cast_possible_truncation, reason = "any number that comes of the bytes is as good as another")]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "any number that comes of the bytes is as good as another"
+)]
 
 pub(crate) mod choices;
 mod model;
@@ -110,7 +113,8 @@ fn frames(data: &[u8]) {
         let long = model::frame(16, &vec![b'x'; (4096 * 272) - frame::HEADER_LEN]);
         let stream = [long, model::frame(16, b"next")].concat();
         let caps = Caps { result: usize::MAX, other: 0 };
-        let mut connection = Connection::new(InMemory(Pieces { rest: &stream, piece: 4096 }, io::sink()), caps);
+        let mut connection =
+            Connection::new(InMemory(Pieces { rest: &stream, piece: 4096 }, io::sink()), caps);
         assert!(connection.recv().is_ok_and(|frame| frame.payload.len() > 1 << 20));
         assert!(connection.recv().is_ok_and(|frame| frame.payload == b"next"));
         assert!(connection.room() <= 128 << 10, "{} bytes of memory are kept", connection.room());
@@ -137,7 +141,9 @@ fn compare_frames(caps: Caps, stream: &[u8], piece: usize) {
         match (&next, violation) {
             (model::Next::More, None) => {}
             (model::Next::TooLong(len), Some(Violation::TooLong { len: found })) => assert_eq!(*len, found),
-            (model::Next::Unknown(kind), Some(Violation::UnknownKind { kind: found })) => assert_eq!(*kind, found),
+            (model::Next::Unknown(kind), Some(Violation::UnknownKind { kind: found })) => {
+                assert_eq!(*kind, found)
+            }
             (next, violation) => panic!("{next:?} and not {violation:?}"),
         }
         let mut again = Vec::new();
@@ -192,7 +198,12 @@ fn only_frame(bytes: &[u8]) -> Frame<'_> {
 }
 
 /// What a message has to be, to be one: the JSON that it stands for, and in which it is all said.
-fn assert_said(message: &impl serde::Serialize, payload: &[u8], cut: &dyn Fn(&str, &str) -> bool, items_max: usize) {
+fn assert_said(
+    message: &impl serde::Serialize,
+    payload: &[u8],
+    cut: &dyn Fn(&str, &str) -> bool,
+    items_max: usize,
+) {
     let said = serde_json::to_value(message).expect("messages have a JSON form");
     // A field that nobody reads may hold what is no text.
     let Ok(heard) = serde_json::from_slice(payload) else { return };
@@ -240,7 +251,9 @@ fn control(data: &[u8]) -> Option<FromWorker> {
     assert_eq!(format!("{message:?}"), format!("{again:?}"));
     match &message {
         FromWorker::Compiled(info) => describe(info),
-        FromWorker::Refused { reason } | FromWorker::NotForked { reason } => assert_plain(&escape::shortened(reason)),
+        FromWorker::Refused { reason } | FromWorker::NotForked { reason } => {
+            assert_plain(&escape::shortened(reason))
+        }
         FromWorker::Unconfined { missing } => {
             if let Err(why) = crate::Sandbox::Strict.judge(missing.clone()) {
                 assert_plain(&crate::ModuleError::Sandbox(why).to_string());
@@ -298,7 +311,9 @@ fn describe(info: &ModuleInfo) {
         }
         let target = crate::target::Target::func(export.path.clone());
         match crate::target::resolve(&target, info) {
-            Ok(found) => assert_eq!((&found.call.path, found.free().len()), (&export.path, found.ty.params.len())),
+            Ok(found) => {
+                assert_eq!((&found.call.path, found.free().len()), (&export.path, found.ty.params.len()))
+            }
             Err(error) => assert_plain(&error.to_string()),
         }
     }
@@ -307,7 +322,8 @@ fn describe(info: &ModuleInfo) {
             assert_plain(&error.to_string());
         }
     }
-    let missing = info.missing(&crate::Policy::sealed()).map(|(name, why)| format!("{name} ({why})")).collect();
+    let missing =
+        info.missing(&crate::Policy::sealed()).map(|(name, why)| format!("{name} ({why})")).collect();
     assert_plain(&crate::BuildError::MissingImports { missing }.to_string());
 }
 
@@ -320,15 +336,20 @@ const NAME_MAX: usize = 200;
 fn failure(data: &[u8]) {
     one_failure(data);
     let text = String::from_utf8_lossy(&lengthened(data)).into_owned();
-    let names = || (0..data.len() % 100).map(|n| text[..text.floor_char_boundary(n * 5)].to_owned()).collect();
+    let names =
+        || (0..data.len() % 100).map(|n| text[..text.floor_char_boundary(n * 5)].to_owned()).collect();
     for failure in [
         Failure::Failed { message: text.clone() },
         Failure::Trap { message: text.clone(), backtrace: names() },
         Failure::BadRecord { message: text.clone() },
         Failure::BadResult { message: text.clone() },
-        Failure::NoInstance { failure: Box::new(Failure::Trap { message: text.clone(), backtrace: names() }) },
+        Failure::NoInstance {
+            failure: Box::new(Failure::Trap { message: text.clone(), backtrace: names() }),
+        },
         Failure::NoInstance { failure: Box::new(Failure::Lost { exitcode: None, reason: String::new() }) },
-        Failure::NoInstance { failure: Box::new(Failure::NoInstance { failure: Box::new(Failure::Cancelled) }) },
+        Failure::NoInstance {
+            failure: Box::new(Failure::NoInstance { failure: Box::new(Failure::Cancelled) }),
+        },
         Failure::Lost { exitcode: Some(-9), reason: text.clone() },
         Failure::Broken { reason: text.clone() },
         Failure::Cancelled,
@@ -351,7 +372,9 @@ fn one_failure(data: &[u8]) -> Option<Failure> {
     };
     // A field that nobody reads may hold what is no text.
     let Ok(heard) = serde_json::from_slice::<Json>(data) else { return Some(failure) };
-    let cut = |said: &str, heard: &str| model::is_cut(said, heard, MESSAGE_MAX) || model::is_cut(said, heard, NAME_MAX);
+    let cut = |said: &str, heard: &str| {
+        model::is_cut(said, heard, MESSAGE_MAX) || model::is_cut(said, heard, NAME_MAX)
+    };
     assert_said(&failure, data, &cut, FRAMES_MAX);
     assert_eq!(failure.is_of_a_task(), model::is_of_a_task(&heard), "{failure:?}");
     assert_eq!(failure.clone().shortened(), failure);
@@ -389,7 +412,12 @@ fn batch(data: &[u8]) {
     Batch::write_placed(&mut bytes, u64::from(plan) << 20, long.len() << 8);
     Batch::write_record(&mut bytes, data);
     let placed = model::Task::Placed(u64::from(plan) << 20, (long.len() as u64) << 8);
-    let tasks = vec![model::Task::Bytes(&long), model::Task::Misfit(why.as_bytes()), placed, model::Task::Bytes(data)];
+    let tasks = vec![
+        model::Task::Bytes(&long),
+        model::Task::Misfit(why.as_bytes()),
+        placed,
+        model::Task::Bytes(data),
+    ];
     assert_eq!(model::batch(&bytes), Some((plan.into(), attempt.into(), tasks, true)));
     compare_batch(&bytes);
     compare_batch(&bytes[..bytes.len() - 1]);
@@ -441,7 +469,8 @@ fn outcome(data: &[u8]) {
     for kind in [16, 17] {
         let used = Used { memory: micros / 3, fuel: (data.len() % 2 == 1).then_some(micros / 2) };
         let mut frames =
-            [model::frame(18, stdout), model::frame(19, stderr), model::frame(20, &micros.to_le_bytes())].concat();
+            [model::frame(18, stdout), model::frame(19, stderr), model::frame(20, &micros.to_le_bytes())]
+                .concat();
         used.write(&mut frames);
         frames.extend(model::frame(kind, &long));
         let len = frames.len();
@@ -463,7 +492,8 @@ fn outcome(data: &[u8]) {
         let (frames, _) = model::frames(usize::MAX, usize::MAX, &data[..parsed.len]);
         let (kind, payload) = frames.last().expect("an outcome has a frame");
         assert_eq!((parsed.kind as u8, parsed.payload), (*kind, &payload[..]));
-        let last = |kind| frames.iter().rev().find(|(k, _)| *k == kind).map_or(&[][..], |(_, payload)| payload);
+        let last =
+            |kind| frames.iter().rev().find(|(k, _)| *k == kind).map_or(&[][..], |(_, payload)| payload);
         assert_eq!((parsed.stdout, parsed.stderr), (last(18), last(19)));
     }
 }
@@ -481,7 +511,9 @@ fn compiler(data: &[u8]) {
     let text = String::from_utf8_lossy(&lengthened(data)).chars().take(1000).collect();
     let hello = || said(FromWorker::Hello { version: data.len() as u32 });
     let unconfined = || said(FromWorker::Unconfined { missing: Vec::new() });
-    for answer in [said(FromWorker::Refused { reason: text }), said(FromWorker::Ready), said(FromWorker::Thawed)] {
+    for answer in
+        [said(FromWorker::Refused { reason: text }), said(FromWorker::Ready), said(FromWorker::Thawed)]
+    {
         compare_answer(&[&hello()[..], &unconfined(), &answer, data].concat());
         compare_answer(&[&answer[..], data].concat());
         compare_answer(&[&hello()[..], &answer[..answer.len() - 1]].concat());
@@ -628,7 +660,18 @@ fn values(data: &[u8]) {
     round_trips(&value, &ty);
     several(data);
     without_a_field(data);
-    for n in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -0.0, f64::MAX, f64::MIN_POSITIVE, 5e-324, 0.1, 1e16, 1e-5] {
+    for n in [
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::NAN,
+        -0.0,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        5e-324,
+        0.1,
+        1e16,
+        1e-5,
+    ] {
         round_trips(&Value::F64(n), &Type::F64);
         round_trips(&Value::F32(n as f32), &Type::F32);
     }
@@ -648,8 +691,14 @@ fn values(data: &[u8]) {
             if n != Some(0) {
                 compare_integer(&format!("{text}00e-2"), ty, n);
             }
-            let hex = text.parse::<i128>().map(|n| format!("{}{:#x}", if n < 0 { "-" } else { "" }, n.unsigned_abs()));
-            assert_eq!(parse_wave(&hex.unwrap_or_default(), ty).ok().and_then(|v| v.as_integer()), n, "{text}");
+            let hex = text
+                .parse::<i128>()
+                .map(|n| format!("{}{:#x}", if n < 0 { "-" } else { "" }, n.unsigned_abs()));
+            assert_eq!(
+                parse_wave(&hex.unwrap_or_default(), ty).ok().and_then(|v| v.as_integer()),
+                n,
+                "{text}"
+            );
             assert!(
                 parse_wave(&format!("{text}.5"), ty).is_err()
                     && from_json(&format!("{text}.5"), ty, Integers::OfType).is_err()
@@ -661,7 +710,11 @@ fn values(data: &[u8]) {
                 _ => n,
             };
             let wrapped = bits.map(|n| if n > *max { n - 2 * (max + 1) } else { n });
-            assert_eq!(parse_wave_of(&text, ty, Integers::OfBits).ok().and_then(|v| v.as_integer()), wrapped, "{text}");
+            assert_eq!(
+                parse_wave_of(&text, ty, Integers::OfBits).ok().and_then(|v| v.as_integer()),
+                wrapped,
+                "{text}"
+            );
         }
     }
     let Ok(text) = std::str::from_utf8(choices.0) else { return };
@@ -706,12 +759,15 @@ fn several(data: &[u8]) {
         params.push(Param { name: Some(format!("p{n}")), ty });
     }
     let all = Value::Tuple(values.clone());
-    let is_all = |read: Result<Vec<Value>, String>| same(&Value::Tuple(read.expect("what is right is read")), &all);
+    let is_all =
+        |read: Result<Vec<Value>, String>| same(&Value::Tuple(read.expect("what is right is read")), &all);
     assert!(is_all(parse_many(&to_wave(&all), &params, Integers::OfType)));
     let json = String::from_utf8(to_json(&all)).expect("JSON is text");
     assert!(is_all(from_json_many(&json, &params, Integers::OfType)));
-    let fields =
-        params.iter().zip(&values).map(|(param, value)| (param.name.clone().unwrap_or_default(), value.clone()));
+    let fields = params
+        .iter()
+        .zip(&values)
+        .map(|(param, value)| (param.name.clone().unwrap_or_default(), value.clone()));
     let by_name = String::from_utf8(to_json(&Value::Record(fields.rev().collect()))).expect("JSON is text");
     assert!(is_all(from_json_many(&by_name, &params, Integers::OfType)));
     // One more or less is another function's.
@@ -729,8 +785,9 @@ fn without_a_field(data: &[u8]) {
     let values = fields.iter().map(|(name, ty)| (name.clone(), choices.value(ty)));
     let Value::Record(values) = Value::Record(values.collect()) else { return };
     let at = usize::from(choices.byte()) % 3;
-    let less =
-        Value::Record(values.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, field)| field.clone()).collect());
+    let less = Value::Record(
+        values.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, field)| field.clone()).collect(),
+    );
     let (wave, json) = (to_wave(&less), String::from_utf8(to_json(&less)).expect("JSON is text"));
     let is_option = matches!(fields[at].1, Type::Option(_));
     let all = Type::Record(fields.clone());
@@ -772,7 +829,10 @@ fn result(data: &[u8]) {
     // As long as results are.
     let many: Vec<u32> = (0..300 + mixed(data) as u32 % 1000).collect();
     assert_eq!(
-        Vec::<u32>::decode(to_wave(&Value::from(many.clone())).as_bytes(), Some(&Type::List(Box::new(Type::U32)))),
+        Vec::<u32>::decode(
+            to_wave(&Value::from(many.clone())).as_bytes(),
+            Some(&Type::List(Box::new(Type::U32)))
+        ),
         Some(many)
     );
     // Text of which little becomes much.
@@ -791,7 +851,8 @@ mod tests {
 
     fn seeds(target: &str) -> Vec<Vec<u8>> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
         let seeds: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
         assert!(!seeds.is_empty(), "no seeds in {}", dir.display());
@@ -800,7 +861,8 @@ mod tests {
 
     #[test]
     fn every_target_has_a_program_and_no_program_is_without_a_target() {
-        let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/Cargo.toml")).unwrap();
+        let manifest =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/Cargo.toml")).unwrap();
         let programs = manifest.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
         let programs: Vec<&str> = programs.filter(|name| *name != "wpool-fuzz").collect();
         #[cfg(feature = "cli")]

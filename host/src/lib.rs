@@ -72,17 +72,17 @@ pub use context::{StartMethod, init, while_stopped};
 pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
 pub use limits::{CompileLimits, Isolation, Limit, Limits};
 pub use module::{
-    CacheLimits, CachedModule, Compiling, Digest, Export, Grant, Import, ImportKind, Module, ModuleInfo, ModuleKind,
-    ModuleLoader, Role, TargetError, WasmFeature,
+    CacheLimits, CachedModule, Compiling, Digest, Export, Grant, Import, ImportKind, Module, ModuleInfo,
+    ModuleKind, ModuleLoader, Role, TargetError, WasmFeature,
 };
 pub use policy::{Clock, DirAccess, Policy, Random};
 pub use pool::{
-    AsyncResult, Backoff, Func, Halt, HaltError, HaltOn, HaltWhen, Imap, ImapUnordered, Inputs, Outcome, Outcomes,
-    Pool, PoolBuilder, PoolEvent, Recycle, Stats, WorkerInfo, WorkerState,
+    AsyncResult, Backoff, Func, Halt, HaltError, HaltOn, HaltWhen, Imap, ImapUnordered, Inputs, Outcome,
+    Outcomes, Pool, PoolBuilder, PoolEvent, Recycle, Stats, WorkerInfo, WorkerState,
 };
 pub use process::{
-    AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo, active_children,
-    cpu_count, current_process, parent_process,
+    AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo,
+    active_children, cpu_count, current_process, parent_process,
 };
 pub use profiling::ProfilingStrategy;
 #[cfg(feature = "fault-points")]

@@ -199,7 +199,9 @@ impl Limits {
             Limit::Time => {
                 format!("timeout after {:?} (--timeout, Limits::time)", self.time.unwrap_or_default())
             }
-            Limit::Memory => format!("memory limit of {} reached (--memory, Limits::memory)", size(self.memory)),
+            Limit::Memory => {
+                format!("memory limit of {} reached (--memory, Limits::memory)", size(self.memory))
+            }
             Limit::Fuel => {
                 let fuel = self.fuel.unwrap_or_default();
                 format!("fuel limit of {fuel} instructions reached (--fuel, Limits::fuel)")
@@ -210,7 +212,9 @@ impl Limits {
             }
             Limit::Table => {
                 let elements = self.table_elements;
-                format!("table limit of {elements} elements reached (--max-table-elements, Limits::table_elements)")
+                format!(
+                    "table limit of {elements} elements reached (--max-table-elements, Limits::table_elements)"
+                )
             }
             Limit::Output => self.output_reached("a longer result"),
             Limit::Input => {
@@ -363,15 +367,32 @@ mod tests {
     #[test]
     fn a_size_is_shown_as_it_was_set() {
         let shown = [0, 1, 1000, 1024, 1536, 64 << 20, (64 << 20) + 1, 1536 << 20, 4 << 30].map(size);
-        let expected =
-            ["0 bytes", "1 byte", "1000 bytes", "1 KiB", "1536 bytes", "64 MiB", "67108865 bytes", "1536 MiB", "4 GiB"];
+        let expected = [
+            "0 bytes",
+            "1 byte",
+            "1000 bytes",
+            "1 KiB",
+            "1536 bytes",
+            "64 MiB",
+            "67108865 bytes",
+            "1536 MiB",
+            "4 GiB",
+        ];
         assert_eq!(shown, expected);
     }
 
     #[test]
     fn a_limit_that_was_reached_is_told_with_its_figure_and_what_raises_it() {
         let limits = Limits { time: Some(Duration::from_millis(1500)), fuel: Some(7), ..Limits::default() };
-        let told = [Limit::Time, Limit::Memory, Limit::Fuel, Limit::Stack, Limit::Table, Limit::Output, Limit::Input];
+        let told = [
+            Limit::Time,
+            Limit::Memory,
+            Limit::Fuel,
+            Limit::Stack,
+            Limit::Table,
+            Limit::Output,
+            Limit::Input,
+        ];
         assert_eq!(
             told.map(|limit| limits.reached(limit)),
             [

@@ -179,7 +179,10 @@ pub struct ProcessBuilder {
 
 impl fmt::Debug for ProcessBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProcessBuilder").field("target", &self.target).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ProcessBuilder")
+            .field("target", &self.target)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -655,7 +658,9 @@ impl Shared {
             state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => return Ok(None),
-                Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(left) => {
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
             };
         }
     }
@@ -756,7 +761,9 @@ impl Process {
     /// # Errors
     /// [`NotStarted`] before [`Process::start`].
     pub fn join(&mut self) -> Result<ExitStatus, NotStarted> {
-        self.shared.wait(None).map(|status| status.expect("without a deadline the wait ends with the process"))
+        self.shared
+            .wait(None)
+            .map(|status| status.expect("without a deadline the wait ends with the process"))
     }
 
     /// Waits for the end, for at most that long; `None` if the process is still alive: `Process.join(timeout)`, which does not tell.

@@ -5,7 +5,9 @@ use crate::limits::Limits;
 use crate::module::{Export, ModuleInfo, Role};
 use crate::policy::{self, Policy};
 use crate::protocol::message::{Call, Input, Output};
-use crate::value::{FuncType, Integers, Type, Value, free_types, parse_call, parse_wave, parse_wave_of, to_wave};
+use crate::value::{
+    FuncType, Integers, Type, Value, free_types, parse_call, parse_wave, parse_wave_of, to_wave,
+};
 
 /// The form of a record or a result.
 ///
@@ -130,7 +132,8 @@ impl Target {
     /// # Errors
     /// [`BuildError::Format`] if it is not a call.
     pub fn call(text: &str) -> Result<Target, BuildError> {
-        let wrong = |reason| BuildError::Format(format!("{text:?} is not a call such as `scale(7, 2.5)`: {reason}"));
+        let wrong =
+            |reason| BuildError::Format(format!("{text:?} is not a call such as `scale(7, 2.5)`: {reason}"));
         let (name, args) = parse_call(text).map_err(wrong)?;
         Ok(args.into_iter().fold(Target::func(name), Target::arg_wave))
     }
@@ -427,10 +430,12 @@ fn bind(target: &Target, export: &Export, integers: Integers) -> Result<Vec<Opti
         let (expected, given) = (params.len(), target.args.len());
         return Err(BuildError::TooManyArguments { func: export.path.clone(), expected, given });
     }
-    let wrong = |index: String, reason: String| BuildError::Argument { func: export.path.clone(), index, reason };
+    let wrong =
+        |index: String, reason: String| BuildError::Argument { func: export.path.clone(), index, reason };
     let mut fixed = vec![None; params.len()];
     for (i, arg) in target.args.iter().enumerate() {
-        let index = || params[i].name.as_ref().map_or((i + 1).to_string(), |name| format!("{} ({name})", i + 1));
+        let index =
+            || params[i].name.as_ref().map_or((i + 1).to_string(), |name| format!("{} ({name})", i + 1));
         fixed[i] = Some(value(arg, &params[i].ty, integers).map_err(|reason| wrong(index(), reason))?);
     }
     for (name, arg) in &target.kwargs {
@@ -454,7 +459,11 @@ fn value(arg: &Arg, ty: &Type, integers: Integers) -> Result<Value, String> {
     match arg {
         Arg::Value(value) => {
             let of_bits = || value.as_integer().and_then(|n| integers.value(n, ty));
-            value.clone().coerce(ty).or_else(of_bits).ok_or_else(|| format!("expected {ty}, got {}", to_wave(value)))
+            value
+                .clone()
+                .coerce(ty)
+                .or_else(of_bits)
+                .ok_or_else(|| format!("expected {ty}, got {}", to_wave(value)))
         }
         Arg::Wave(text) => wave_or_text(text, ty, integers),
     }
@@ -542,12 +551,16 @@ mod tests {
 
     #[test]
     fn arguments_are_bound_by_position_and_by_name() {
-        let resolved = resolve(&Target::func("scale").kwarg("factor", 2.5).kwarg_wave("n", "3"), &info()).unwrap();
+        let resolved =
+            resolve(&Target::func("scale").kwarg("factor", 2.5).kwarg_wave("n", "3"), &info()).unwrap();
         assert_eq!(resolved.free(), [&Type::String]);
         assert_eq!(resolved.call.fixed, [None, Some("2.5".to_owned()), Some("3".to_owned())]);
         assert_eq!((resolved.call.input, resolved.call.output), (Input::Raw, Output::Wave));
         let resolved = resolve(&Target::default().arg("x").arg(2).arg(3), &info()).unwrap();
-        assert_eq!(resolved.call.fixed, [Some("\"x\"".to_owned()), Some("2".to_owned()), Some("3".to_owned())]);
+        assert_eq!(
+            resolved.call.fixed,
+            [Some("\"x\"".to_owned()), Some("2".to_owned()), Some("3".to_owned())]
+        );
         assert!(resolved.complete().is_ok());
     }
 
@@ -581,6 +594,9 @@ mod tests {
         assert!(wave_or_text("[1, 2, 300]", &bytes, Integers::OfType).is_err());
         assert_eq!(wave_or_text("ab", &bytes, Integers::OfType).unwrap(), Value::from(vec![97u8, 98]));
         let incomplete = resolve(&Target::default().arg("x"), &info()).unwrap().complete().unwrap_err();
-        assert_eq!(incomplete.to_string(), "scale needs a value for argument 2 (factor: f64), argument 3 (n: u8)");
+        assert_eq!(
+            incomplete.to_string(),
+            "scale needs a value for argument 2 (factor: f64), argument 3 (n: u8)"
+        );
     }
 }

@@ -38,7 +38,9 @@ pub(crate) fn wpool<A: AsRef<str>>(args: impl IntoIterator<Item = A>) -> Command
 
 #[expect(unsafe_code, reason = "there is no safe way to set signals in a child before it executes")]
 pub(crate) fn prepare(command: &mut Command) {
-    for name in ["WPOOL_JOBS", "WPOOL_TIMEOUT", "WPOOL_MEMORY", "WPOOL_RETRIES", "WPOOL_COLOR", "WPOOL_PROGRESS"] {
+    for name in
+        ["WPOOL_JOBS", "WPOOL_TIMEOUT", "WPOOL_MEMORY", "WPOOL_RETRIES", "WPOOL_COLOR", "WPOOL_PROGRESS"]
+    {
         command.env_remove(name);
     }
     command.env("WPOOL_CACHE_DIR", cache_dir()).env("TMPDIR", tmp_of_runs());
@@ -62,7 +64,8 @@ pub(crate) fn args<'a>(first: &'a [&'a str], rest: &'a [&'a str]) -> Vec<&'a str
 /// Runs to the end with `input` on stdin.
 #[track_caller]
 pub(crate) fn with_input(mut command: Command, input: &[u8]) -> Output {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     let _watchdog = Watchdog::over(&child);
     let mut stdin = child.stdin.take().unwrap();

@@ -12,7 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder(&Module::load(failing)?).processes(2).build()?;
     let run = pool.func::<&str, String>("run")?;
     let _endless = pool.apply_async(&run, "loop");
-    let mut daemon = Process::builder(&Module::load(hello)?).target(Target::func("run").arg("a:60000")).daemon(true);
+    let mut daemon =
+        Process::builder(&Module::load(hello)?).target(Target::func("run").arg("a:60000")).daemon(true);
     daemon = daemon.on_stdout(|_| ());
     let mut daemon = daemon.build()?;
     daemon.start()?;

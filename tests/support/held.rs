@@ -15,7 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let run = pool.func::<&str, String>("run")?;
     let (_endless, short) = (pool.apply_async(&run, "loop"), pool.apply_async(&run, "short"));
     short.get()?;
-    let mut process = Process::builder(&Module::load(hello)?).target(Target::func("run").arg("bob:60000")).build()?;
+    let mut process =
+        Process::builder(&Module::load(hello)?).target(Target::func("run").arg("bob:60000")).build()?;
     process.start()?;
     let there = || {
         let states: Vec<WorkerState> = pool.workers().iter().map(|w| w.state).collect();

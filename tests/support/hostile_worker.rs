@@ -124,7 +124,8 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "short-time" => drop(say(&frame(TOOK, b"x"))),
         "batch-done-unasked" => drop(say(&frame(BATCH_DONE, &[0; 16]))),
         "batch-done-twice" => {
-            say(&[frame(RETURNED, b"FIRST"), frame(BATCH_DONE, &[0; 16]), frame(BATCH_DONE, &[0; 16])].concat());
+            say(&[frame(RETURNED, b"FIRST"), frame(BATCH_DONE, &[0; 16]), frame(BATCH_DONE, &[0; 16])]
+                .concat());
         }
         "took-for-ever" => drop(say(&frame(TOOK, &u64::MAX.to_le_bytes()))),
         "used-all-memory" => drop(say(&frame(USED, &u64::MAX.to_le_bytes()))),
@@ -138,7 +139,9 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "init-failed-late" => drop(say(&frame(CONTROL, br#"{"InitFailed":{"failure":"Cancelled"}}"#))),
         "forked" => drop(say(&frame(CONTROL, br#"{"Forked":{"pid":1}}"#))),
         "cancels-unasked" => drop(say(&frame(FAILED, b"\"Cancelled\""))),
-        "speaks-for-the-coordinator" => drop(say(&frame(FAILED, br#"{"Broken":{"reason":"because I say so"}}"#))),
+        "speaks-for-the-coordinator" => {
+            drop(say(&frame(FAILED, br#"{"Broken":{"reason":"because I say so"}}"#)))
+        }
         "answers-for-ever" => {
             while say(&frame(RETURNED, b"FIRST")) {
                 std::thread::sleep(Duration::from_millis(50));
@@ -260,7 +263,8 @@ fn send_with_descriptors(socket: &std::fs::File) -> bool {
     let mut beside = rustix::net::SendAncillaryBuffer::new(&mut space);
     let copies: [BorrowedFd<'_>; COUNT] = [socket.as_fd(); COUNT];
     assert!(beside.push(rustix::net::SendAncillaryMessage::ScmRights(&copies)), "there is room for {COUNT}");
-    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(b"x")], &mut beside, rustix::net::SendFlags::NOSIGNAL);
+    let sent =
+        rustix::net::sendmsg(socket, &[IoSlice::new(b"x")], &mut beside, rustix::net::SendFlags::NOSIGNAL);
     // So many descriptors are under way that the kernel allows no more: for the moment.
     matches!(sent, Ok(_) | Err(rustix::io::Errno::TOOMANYREFS))
 }

@@ -38,7 +38,8 @@ pub(crate) fn wat(text: &str) -> Module {
 /// The worker processes (zygotes and compilers too) that `parent` has started and that have not ended. One that is older than this
 /// program is somebody else's, whose coordinator had the same number.
 pub(crate) fn workers_of(parent: u32) -> Vec<u32> {
-    let is_ours = |pid: &u32| parent_named(*pid) == Some(parent) && started_at(*pid) >= started_at(std::process::id());
+    let is_ours =
+        |pid: &u32| parent_named(*pid) == Some(parent) && started_at(*pid) >= started_at(std::process::id());
     pids_of_all().into_iter().filter(is_ours).collect()
 }
 
@@ -56,7 +57,11 @@ fn parent_named(pid: u32) -> Option<u32> {
 }
 
 fn pids_of_all() -> Vec<u32> {
-    std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// The coordinators that tests of this program have started and seen the end of. Other people on the machine have theirs.
@@ -192,16 +197,22 @@ pub(crate) fn comm(pid: u32) -> String {
 fn held_by_us() -> Vec<String> {
     let pid = std::process::id();
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let children: Vec<String> = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("children"))).collect();
-    let children = children.iter().flat_map(|pids| pids.split_whitespace()).filter_map(|pid| pid.parse::<u32>().ok());
+    let children: Vec<String> =
+        tasks.flat_map(|task| std::fs::read_to_string(task.path().join("children"))).collect();
+    let children =
+        children.iter().flat_map(|pids| pids.split_whitespace()).filter_map(|pid| pid.parse::<u32>().ok());
     // Tests that run the program as a command are not counted here; alone in its process, a test has no other's children.
-    let is_ours = |pid: &u32| is_alone() || comm(*pid).starts_with("wpool-") || comm(*pid).starts_with("PoolWorker");
+    let is_ours =
+        |pid: &u32| is_alone() || comm(*pid).starts_with("wpool-") || comm(*pid).starts_with("PoolWorker");
     let children: BTreeSet<u32> = children.filter(is_ours).chain(workers_of(pid)).chain(orphans()).collect();
     let children = children.into_iter().map(|pid| format!("process {pid} {}", comm(pid)));
-    let open =
-        std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let open = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .flatten()
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok());
     let open = open.map(|link| link.to_string_lossy().into_owned());
-    let open = open.filter(|link| link.contains("memfd:wpool") || link.contains("pidfd") || link.contains("pid:["));
+    let open =
+        open.filter(|link| link.contains("memfd:wpool") || link.contains("pidfd") || link.contains("pid:["));
     children.chain(open).collect()
 }
 
@@ -223,8 +234,13 @@ pub(crate) fn proc_state(pid: u32) -> Option<char> {
 pub(crate) fn running(program: &Path) -> Vec<u32> {
     let program = program.canonicalize().unwrap();
     // By the command line, which everybody may read: what a worker executes, only root.
-    let is = |cmdline: Vec<u8>| cmdline.split(|byte| *byte == 0).next() == Some(program.as_os_str().as_encoded_bytes());
-    pids_of_all().into_iter().filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(is)).collect()
+    let is = |cmdline: Vec<u8>| {
+        cmdline.split(|byte| *byte == 0).next() == Some(program.as_os_str().as_encoded_bytes())
+    };
+    pids_of_all()
+        .into_iter()
+        .filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(is))
+        .collect()
 }
 
 /// Waits until the processes are gone, zombies too.
@@ -236,7 +252,8 @@ pub(crate) fn assert_gone(pids: &[u32]) {
         if left.is_empty() {
             return;
         }
-        let states: Vec<String> = left.iter().map(|pid| state_of(Path::new(&format!("/proc/{pid}")))).collect();
+        let states: Vec<String> =
+            left.iter().map(|pid| state_of(Path::new(&format!("/proc/{pid}")))).collect();
         assert!(Instant::now() < end, "not gone after two seconds: {left:?}, {states:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -425,7 +442,8 @@ fn names_in(dir: &Path) -> Vec<String> {
 /// The processes, but this one, that have their directory or an open file below `dir`: whatever they call themselves.
 fn with_open_file_in(dir: &Path) -> Vec<u32> {
     let links = |pid: &u32| {
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().map(|e| e.path());
+        let open =
+            std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().map(|e| e.path());
         open.chain([PathBuf::from(format!("/proc/{pid}/cwd"))]).collect::<Vec<_>>()
     };
     let is_below = |link: &PathBuf| std::fs::read_link(link).is_ok_and(|target| target.starts_with(dir));
@@ -461,7 +479,8 @@ pub(crate) fn run_in(scene: &Scene, mut command: std::process::Command, input: &
     use std::process::Stdio;
 
     let began = Instant::now();
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
     // A program that does not read all of it is fine.

@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
 
@@ -17,14 +17,17 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [without, program, args @ ..] = &args[..] else { return Err("old_kernel WITHOUT PROGRAM ARGS..".into()) };
+    let [without, program, args @ ..] = &args[..] else {
+        return Err("old_kernel WITHOUT PROGRAM ARGS..".into());
+    };
     if let Some(version) = without.strip_prefix("landlock=") {
         answer_for_landlock(version.parse()?)?;
     } else {
         let calls: BTreeMap<i64, Vec<SeccompRule>> =
             without.split(',').flat_map(calls).map(|call| (call, vec![])).collect();
         let missing = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-        let filter = SeccompFilter::new(calls, SeccompAction::Allow, missing, std::env::consts::ARCH.try_into()?)?;
+        let filter =
+            SeccompFilter::new(calls, SeccompAction::Allow, missing, std::env::consts::ARCH.try_into()?)?;
         let filter: BpfProgram = filter.try_into()?;
         seccompiler::apply_filter(&filter)?;
     }
@@ -42,7 +45,8 @@ fn calls(name: &str) -> Vec<i64> {
 /// From now on this process and its children are told this version of landlock, by a process that is no child of theirs and ends with them.
 /// What a version does not know programs do not ask it for.
 fn answer_for_landlock(version: i64) -> Result<(), Failure> {
-    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // SAFETY: this program has one thread.
     #[expect(unsafe_code, reason = "no safe function forks")]
     match unsafe { libc::fork() } {
@@ -103,7 +107,8 @@ fn serve(socket: &OwnedFd, version: i64) -> ! {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
-    let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut beside, RecvFlags::CMSG_CLOEXEC);
+    let got =
+        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut beside, RecvFlags::CMSG_CLOEXEC);
     let fds = got.ok().and_then(|_| {
         beside.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),

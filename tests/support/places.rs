@@ -121,7 +121,10 @@ fn forks(place: &Place) -> Done {
             said.push(format!("kill: {:?}", process.kill()));
             said.push(format!("join: {:?}", process.join()));
             said.push(format!("alive: {:?}", process.is_alive()));
-            said.push(format!("start: {}", unstarted.start().err().map_or_else(String::new, |e| e.to_string())));
+            said.push(format!(
+                "start: {}",
+                unstarted.start().err().map_or_else(String::new, |e| e.to_string())
+            ));
             pool.terminate();
             said.push(format!("join pool: {:?}", pool.join()));
             said.push(format!("workers: {:?}, children: {:?}", pool.workers(), wpool::active_children()));

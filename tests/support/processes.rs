@@ -9,7 +9,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Were this the main function of a worker too, there would be two of these.
     println!("main");
     let args: Vec<String> = std::env::args().collect();
-    let [_, what, method, hello, failing] = &args[..] else { return Err("processes WHAT METHOD HELLO FAILING".into()) };
+    let [_, what, method, hello, failing] = &args[..] else {
+        return Err("processes WHAT METHOD HELLO FAILING".into());
+    };
     let method = if method == "spawn" { StartMethod::Spawn } else { StartMethod::Forkserver };
     let hello = Module::load(hello)?;
     let sleeper = |record: &str| {
@@ -100,6 +102,7 @@ fn cycles(count: u32, builder: impl Fn() -> ProcessBuilder) -> Result<(), Box<dy
 
 /// How many of this program's descriptors are of that kind.
 fn descriptors(is_one: impl Fn(&str) -> bool) -> std::io::Result<usize> {
-    let links = std::fs::read_dir("/proc/self/fd")?.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let links =
+        std::fs::read_dir("/proc/self/fd")?.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
     Ok(links.filter(|link| link.to_str().is_some_and(&is_one)).count())
 }

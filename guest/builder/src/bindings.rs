@@ -38,7 +38,8 @@ pub(crate) struct Stale {
 
 impl Stale {
     pub(crate) fn write(&self) -> anyhow::Result<()> {
-        std::fs::write(&self.path, &self.fresh).with_context(|| format!("cannot write {}", self.path.display()))
+        std::fs::write(&self.path, &self.fresh)
+            .with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
@@ -47,8 +48,9 @@ pub(crate) fn stale(root: &Path) -> anyhow::Result<Vec<Stale>> {
     let mut stale = Vec::new();
     for bindings in &ALL {
         let path = root.join("guest/src/bindings").join(format!("{}.rs", bindings.world));
-        let fresh = generate(root, bindings)
-            .with_context(|| format!("no bindings for the world `{}` of {}", bindings.world, bindings.package))?;
+        let fresh = generate(root, bindings).with_context(|| {
+            format!("no bindings for the world `{}` of {}", bindings.world, bindings.package)
+        })?;
         if std::fs::read_to_string(&path).ok().as_ref() != Some(&fresh) {
             stale.push(Stale { path, fresh });
         }

@@ -13,7 +13,8 @@ use crate::{json, prebuilt};
 
 /// Compares each guest and prints a line about it. `true` if all are equal.
 pub(crate) fn check(root: &Path, examples: &Examples, wpool: &Path) -> Result<bool> {
-    let wpool = std::path::absolute(wpool).with_context(|| format!("no absolute path of {}", wpool.display()))?;
+    let wpool =
+        std::path::absolute(wpool).with_context(|| format!("no absolute path of {}", wpool.display()))?;
     let mut equal = every_component_has_a_source(root, examples)?;
     for example in &examples.all {
         let differences = compare(root, examples, example, &wpool)
@@ -52,7 +53,11 @@ fn compare(root: &Path, examples: &Examples, example: &Example, wpool: &Path) ->
     // Without samples the exports are all that can be compared.
     let samples = examples.samples(example);
     if samples.exists() {
-        lines.extend(differences("results", &results(wpool, &old, &samples)?, &results(wpool, &new, &samples)?));
+        lines.extend(differences(
+            "results",
+            &results(wpool, &old, &samples)?,
+            &results(wpool, &new, &samples)?,
+        ));
     }
     Ok(lines)
 }

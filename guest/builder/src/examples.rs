@@ -51,7 +51,8 @@ impl Examples {
     /// The size of the compiled component in bytes.
     pub(crate) fn size(&self, example: &Example) -> Result<u64> {
         let path = self.component(example);
-        let metadata = std::fs::metadata(&path).with_context(|| format!("no component at {}", path.display()))?;
+        let metadata =
+            std::fs::metadata(&path).with_context(|| format!("no component at {}", path.display()))?;
         Ok(metadata.len())
     }
 

@@ -61,7 +61,9 @@ fn run(arguments: &[&str]) -> Result<bool> {
         // Only `check` insists on the lock file as it is: it must build the dependencies that the components
         // were made of.
         ["update"] => prebuilt::update(&root, &build(&root, Lock::MayChange)?).map(|()| true),
-        ["check", "--wpool", wpool] => check::check(&root, &build(&root, Lock::Frozen)?.examples, Path::new(wpool)),
+        ["check", "--wpool", wpool] => {
+            check::check(&root, &build(&root, Lock::Frozen)?.examples, Path::new(wpool))
+        }
         ["toolchain"] => {
             let toolchain = Toolchain::find_or_make(&root)?;
             println!("{toolchain}\n{}", toolchain.version()?);

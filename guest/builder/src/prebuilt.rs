@@ -70,7 +70,10 @@ guest's `samples.txt`. The bytes differ from one toolchain to another.
     );
     for example in &examples.all {
         let Example { name, description } = example;
-        text += &format!("| [`{name}.wasm`](../examples/{name}) | {} | {description} |\n", examples.size(example)?);
+        text += &format!(
+            "| [`{name}.wasm`](../examples/{name}) | {} | {description} |\n",
+            examples.size(example)?
+        );
     }
     Ok(text)
 }

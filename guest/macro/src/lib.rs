@@ -17,8 +17,9 @@ use crate::signature::{Error, Signature};
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     export("task", attribute, item, |signature| {
-        signature
-            .at_most_one_argument("a task takes one argument; several values go into a tuple or a struct (JSON)")?;
+        signature.at_most_one_argument(
+            "a task takes one argument; several values go into a tuple or a struct (JSON)",
+        )?;
         Ok(expand::task(signature))
     })
 }
@@ -27,7 +28,9 @@ pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn init(attribute: TokenStream, item: TokenStream) -> TokenStream {
     export("init", attribute, item, |signature| {
-        signature.at_most_one_argument("an initializer takes one `Vec<String>` with all its arguments, or nothing")?;
+        signature.at_most_one_argument(
+            "an initializer takes one `Vec<String>` with all its arguments, or nothing",
+        )?;
         Ok(expand::init(signature))
     })
 }

@@ -116,7 +116,10 @@ fn refuse_generics(attribute: &str, name: &Ident, tokens: &mut Tokens) -> Result
 }
 
 fn generic(attribute: &str, span: Span) -> Error {
-    Error::new(format!("the function of #[{attribute}] cannot be generic: it is exported as one function"), span)
+    Error::new(
+        format!("the function of #[{attribute}] cannot be generic: it is exported as one function"),
+        span,
+    )
 }
 
 fn split_at_commas(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
@@ -165,7 +168,8 @@ fn receiver(argument: &[TokenTree]) -> Option<Span> {
 /// The index of the single colon between the pattern and the type.
 fn colon(argument: &[TokenTree]) -> Option<usize> {
     let is_colon = |at: usize| argument.get(at).is_some_and(|token| is_punct(token, ':'));
-    (0..argument.len()).find(|&at| is_colon(at) && !is_colon(at + 1) && !at.checked_sub(1).is_some_and(is_colon))
+    (0..argument.len())
+        .find(|&at| is_colon(at) && !is_colon(at + 1) && !at.checked_sub(1).is_some_and(is_colon))
 }
 
 /// The place of a first `impl` in this type.
@@ -185,7 +189,8 @@ fn result_type(tokens: &mut Tokens) -> Option<Span> {
     // An arrow is two tokens.
     tokens.next_if(|token| is_punct(token, '-'))?;
     tokens.next_if(|token| is_punct(token, '>'))?;
-    let is_body = |token: &TokenTree| matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
+    let is_body =
+        |token: &TokenTree| matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
     tokens.next_if(|token| !is_body(token)).map(|token| token.span())
 }
 

@@ -44,7 +44,8 @@ impl<'r, T: serde::Deserialize<'r>> JsonArgument<'r, T> for &Argument<T> {
     fn decode(&self, record: &'r mut Vec<u8>) -> Result<T, String> {
         // Shared for as long as the record lives, so that a struct may borrow from the record.
         let record = &*record;
-        serde_json::from_slice(record).map_err(|error| format!("expected JSON, got {}: {error}", Shown(record)))
+        serde_json::from_slice(record)
+            .map_err(|error| format!("expected JSON, got {}: {error}", Shown(record)))
     }
 }
 

@@ -125,7 +125,10 @@ fn a_message_shows_the_start_of_a_record() {
     assert_eq!(shown_of(long.as_bytes()), format!("expected an integer (u8), got \"{long}\""));
     assert_eq!(shown_of(format!("{long}b").as_bytes()), format!("expected an integer (u8), got \"{long}…\""));
     let wide = "🦀".repeat(SHOWN_CHARS_MAX);
-    assert_eq!(shown_of(format!("{wide}🦀🦀").as_bytes()), format!("expected an integer (u8), got \"{wide}…\""));
+    assert_eq!(
+        shown_of(format!("{wide}🦀🦀").as_bytes()),
+        format!("expected an integer (u8), got \"{wide}…\"")
+    );
     assert_eq!(shown_of(b"\x1b[2J\"\n"), "expected an integer (u8), got \"\\u{1b}[2J\\\"\\n\"");
 }
 
@@ -245,7 +248,10 @@ mod json {
         fn keyed(_: &str) -> BTreeMap<(u8, u8), u8> {
             BTreeMap::from([((1, 2), 3)])
         }
-        assert_eq!(shown(call!(keyed, "")), err("the result cannot be written as JSON: key must be a string"));
+        assert_eq!(
+            shown(call!(keyed, "")),
+            err("the result cannot be written as JSON: key must be a string")
+        );
     }
 
     #[test]

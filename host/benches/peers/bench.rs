@@ -52,7 +52,11 @@ impl Digest {
     }
 
     fn check(&self, found: Digest, order: Order) -> Result<(), String> {
-        match (self.lines == found.lines, self.any == found.any, self.ordered == found.ordered || order == Order::Any) {
+        match (
+            self.lines == found.lines,
+            self.any == found.any,
+            self.ordered == found.ordered || order == Order::Any,
+        ) {
             (false, ..) => Err(format!("{} results for {} tasks", found.lines, self.lines)),
             (true, false, _) => Err("wrong results".to_owned()),
             (true, true, false) => Err("results out of order".to_owned()),
@@ -114,7 +118,8 @@ impl Bench {
 
     /// The peers that were found, for the head of the report.
     pub(crate) fn peers(&self) -> String {
-        let peers: Vec<String> = self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let peers: Vec<String> =
+            self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         peers.join(", ")
     }
 
@@ -132,7 +137,9 @@ impl Bench {
         let mut file = BufWriter::new(File::create(&path).expect("a temporary file can be made"));
         let mut known: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         let results = Digest::of(lines.map(|line| {
-            file.write_all(&line).and_then(|()| file.write_all(b"\n")).expect("a temporary file can be written");
+            file.write_all(&line)
+                .and_then(|()| file.write_all(b"\n"))
+                .expect("a temporary file can be written");
             match work {
                 // Computed once for each different line: it takes long, and there are few different ones.
                 Work::Xorshift => known.entry(line).or_insert_with_key(|line| work.of(line)).clone(),
@@ -181,7 +188,13 @@ impl Bench {
     }
 
     /// A contender that is `wpool map`. Compiles the module into the cache first.
-    pub(crate) fn map<'b>(&'b self, name: &str, module: &'static str, input: &Input, args: &[&str]) -> Contender<'b> {
+    pub(crate) fn map<'b>(
+        &'b self,
+        name: &str,
+        module: &'static str,
+        input: &Input,
+        args: &[&str],
+    ) -> Contender<'b> {
         self.compile(module);
         let (path, args) = (input.path.clone(), args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
         self.whole(name, input, Order::Kept, move |_| {
@@ -193,9 +206,15 @@ impl Bench {
 
     pub(crate) fn compile(&self, module: &str) {
         for sandbox in ["default", "off"] {
-            let status =
-                self.wpool(&["compile", "--sandbox", sandbox]).arg(repo(module)).stdout(Stdio::null()).status();
-            assert!(status.is_ok_and(|status| status.success()), "{module} is in the repository and can be compiled");
+            let status = self
+                .wpool(&["compile", "--sandbox", sandbox])
+                .arg(repo(module))
+                .stdout(Stdio::null())
+                .status();
+            assert!(
+                status.is_ok_and(|status| status.success()),
+                "{module} is in the repository and can be compiled"
+            );
         }
     }
 
@@ -238,7 +257,8 @@ impl Bench {
 
     /// The output of another command of `peers.py`.
     pub(crate) fn python_says(&self, args: &[&str]) -> Result<String, String> {
-        let output = self.python_command(args).stderr(Stdio::inherit()).output().map_err(|e| e.to_string())?;
+        let output =
+            self.python_command(args).stderr(Stdio::inherit()).output().map_err(|e| e.to_string())?;
         if !output.status.success() {
             return Err(format!("peers.py {}: {}", args.join(" "), output.status));
         }
@@ -301,7 +321,8 @@ impl Bench {
         });
         let pool = super::library::pool(&super::library::load(XORSHIFT), 1, wpool::Isolation::Reuse);
         let run = pool.func::<Vec<u8>, Vec<u8>>("run").expect("the guest exports run");
-        let call = |rounds| drop(pool.apply(&run, format!("{rounds} 1").into_bytes()).expect("the guest returns"));
+        let call =
+            |rounds| drop(pool.apply(&run, format!("{rounds} 1").into_bytes()).expect("the guest returns"));
         call(1);
         let wasm = pool.workers().first().map_or(1, |worker| fastest(worker.pid, &call));
         let python = self.python_says(&["rounds"]).ok().and_then(|text| text.trim().parse().ok());

@@ -79,7 +79,11 @@ pub(crate) fn replaced_workers<'b>(name: &str, module: &Module, count: usize) ->
     let module = module.clone();
     let run = move || {
         let one = std::num::NonZeroU64::MIN;
-        let pool = Pool::builder(&module).processes(1).max_tasks_per_child(one).build().map_err(|e| e.to_string())?;
+        let pool = Pool::builder(&module)
+            .processes(1)
+            .max_tasks_per_child(one)
+            .build()
+            .map_err(|e| e.to_string())?;
         let run = pool.func::<&str, Vec<u8>>("run").map_err(|e| e.to_string())?;
         let once = || pool.apply(&run, "x").map(drop).map_err(|e| e.to_string());
         once()?;

@@ -10,9 +10,11 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) fn description() -> String {
     let cpu = proc_line("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let memory = proc_line("/proc/meminfo", "MemTotal").and_then(|kib| kib.split(' ').next()?.parse::<u64>().ok());
+    let memory =
+        proc_line("/proc/meminfo", "MemTotal").and_then(|kib| kib.split(' ').next()?.parse::<u64>().ok());
     let date = Command::new("date").args(["-u", "+%F %H:%M UTC"]).output();
-    let date = date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let date =
+        date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
     format!(
         "{date}; {} processors ({cpu}), {} GiB, Linux {}; wpool {}",
         cores(),

@@ -58,8 +58,8 @@ fn run(options: &Options) -> Result<(), String> {
         println!("{}", ids.join("\n"));
         return Ok(());
     }
-    let bench =
-        Bench::new(options.python.as_deref().unwrap_or("python3")).map_err(|e| format!("no temporary files: {e}"))?;
+    let bench = Bench::new(options.python.as_deref().unwrap_or("python3"))
+        .map_err(|e| format!("no temporary files: {e}"))?;
     if options.python.is_some() && !bench.has("python") {
         return Err(format!("{} cannot be run", options.python.as_deref().unwrap_or("the Python")));
     }

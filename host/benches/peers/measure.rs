@@ -98,13 +98,15 @@ pub(crate) fn measure<'b>(workload: Workload<'b>, rounds: usize, random: &mut Ra
         }
     }
     eprint!("\r\x1b[K");
-    let figures = samples.into_iter().zip(contenders).map(|(samples, contender)| Ok(figures_of(&samples?, contender)));
+    let figures =
+        samples.into_iter().zip(contenders).map(|(samples, contender)| Ok(figures_of(&samples?, contender)));
     Measured { figures: figures.collect(), workload }
 }
 
 fn figures_of(samples: &[Sample], contender: &Contender<'_>) -> Figures {
     let mut values: Vec<f64> = samples.iter().map(|sample| sample.value / contender.ops).collect();
-    let mut seconds: Vec<f64> = samples.iter().filter_map(|sample| Some(sample.second? / contender.ops)).collect();
+    let mut seconds: Vec<f64> =
+        samples.iter().filter_map(|sample| Some(sample.second? / contender.ops)).collect();
     let median = median(&mut values);
     Figures {
         median,
@@ -127,7 +129,9 @@ impl Results {
         let figures = all.iter().flat_map(|measured| {
             let id = measured.workload.id;
             let named = measured.workload.contenders.iter().zip(&measured.figures);
-            named.filter_map(move |(contender, figures)| Some(((id, contender.name.clone()), figures.clone().ok()?)))
+            named.filter_map(move |(contender, figures)| {
+                Some(((id, contender.name.clone()), figures.clone().ok()?))
+            })
         });
         Results(figures.collect())
     }

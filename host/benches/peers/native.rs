@@ -40,7 +40,8 @@ impl Work {
             Work::Upper => line.to_ascii_uppercase(),
             Work::Echo => line.to_vec(),
             Work::Xorshift => {
-                let mut numbers = std::str::from_utf8(line).unwrap_or("").split(' ').map(|n| n.parse().unwrap_or(0));
+                let mut numbers =
+                    std::str::from_utf8(line).unwrap_or("").split(' ').map(|n| n.parse().unwrap_or(0));
                 let (rounds, seed) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
                 format!("{:016x}", xorshift(rounds, seed)).into_bytes()
             }
@@ -73,7 +74,9 @@ pub(crate) fn asked() -> Option<ExitCode> {
 }
 
 fn run(args: &[String]) -> Result<(), String> {
-    let [work, form, rest @ ..] = args else { return Err("expected WORK and a form: line, filter or file".to_owned()) };
+    let [work, form, rest @ ..] = args else {
+        return Err("expected WORK and a form: line, filter or file".to_owned());
+    };
     let work = Work::from_name(work).ok_or("unknown WORK")?;
     let written = match (form.as_str(), rest) {
         ("line", [line]) => write_lines(std::iter::once(work.of(line.as_bytes()))),
@@ -122,7 +125,9 @@ fn in_threads(work: Work, lines: &[&[u8]], jobs: usize) -> Vec<Vec<u8>> {
     let mut results = vec![Vec::new(); lines.len()];
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(one_thread)).collect();
-        for (at, result) in threads.into_iter().flat_map(|thread| thread.join().expect("the work does not panic")) {
+        for (at, result) in
+            threads.into_iter().flat_map(|thread| thread.join().expect("the work does not panic"))
+        {
             results[at] = result;
         }
     });

@@ -9,8 +9,10 @@ pub(crate) fn workload(measured: &Measured<'_>) -> String {
     let has_ideal = workload.contenders.iter().any(|contender| contender.ideal.is_some());
     let baseline = workload.contenders.iter().zip(&measured.figures);
     let baseline = baseline.filter(|(contender, _)| contender.name == workload.baseline);
-    let baseline = baseline.filter_map(|(_, figures)| figures.as_ref().ok()).map(|figures| figures.median).next();
-    let mut head = vec!["contender".to_owned(), workload.unit.title().to_owned(), "spread".to_owned(), "x".to_owned()];
+    let baseline =
+        baseline.filter_map(|(_, figures)| figures.as_ref().ok()).map(|figures| figures.median).next();
+    let mut head =
+        vec!["contender".to_owned(), workload.unit.title().to_owned(), "spread".to_owned(), "x".to_owned()];
     head.extend(workload.second.map(|(title, _)| title.to_owned()));
     head.extend(has_ideal.then(|| "of the ideal".to_owned()));
     let rows = workload.contenders.iter().zip(&measured.figures).map(|(contender, figures)| {
@@ -22,10 +24,11 @@ pub(crate) fn workload(measured: &Measured<'_>) -> String {
                 row.push(workload.unit.show(found.median));
                 row.push(format!("{:.0} %", 100.0 * found.spread));
                 row.push(ratio.unwrap_or_else(|| "-".to_owned()));
-                let second = workload.second.map(|(_, unit)| found.second.map_or("-".to_owned(), |v| unit.show(v)));
+                let second =
+                    workload.second.map(|(_, unit)| found.second.map_or("-".to_owned(), |v| unit.show(v)));
                 row.extend(second);
-                let share =
-                    has_ideal.then(|| found.ideal.map_or("-".to_owned(), |v| format!("{:.2}", v / found.median)));
+                let share = has_ideal
+                    .then(|| found.ideal.map_or("-".to_owned(), |v| format!("{:.2}", v / found.median)));
                 row.extend(share);
             }
         }

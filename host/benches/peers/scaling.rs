@@ -11,7 +11,8 @@ use super::workloads::{self, Size};
 const ROUNDS: usize = 3;
 
 pub(crate) fn tables(bench: &Bench, size: Size) -> Result<String, String> {
-    let parts = [record_size(bench, size)?, task_time(bench, size)?, workers(bench, size)?, records(bench, size)?];
+    let parts =
+        [record_size(bench, size)?, task_time(bench, size)?, workers(bench, size)?, records(bench, size)?];
     Ok(parts.join("\n"))
 }
 
@@ -80,7 +81,11 @@ fn task_time(bench: &Bench, size: Size) -> Result<String, String> {
         for mode in ["--reuse", "--fresh"] {
             let secs = secs(&bench.map(mode, XORSHIFT, &input, &[mode, "-j2"]))?;
             row.push(thousands(count as f64 / secs));
-            row.push(if hundreds == 0.0 { "-".to_owned() } else { figures(ideal(count, hundreds, 2) / secs) });
+            row.push(if hundreds == 0.0 {
+                "-".to_owned()
+            } else {
+                figures(ideal(count, hundreds, 2) / secs)
+            });
         }
         rows.push(row);
     }
@@ -105,12 +110,16 @@ fn workers(bench: &Bench, size: Size) -> Result<String, String> {
         let lines = (0..long_count).map(|n| format!("{rounds} {}", n % 16 + 1).into_bytes());
         let long = bench.input("long", Work::Xorshift, lines);
         let long_secs = secs(&bench.map("long", XORSHIFT, &long, &["--reuse", &option]))?;
-        row.extend([thousands(long_count as f64 / long_secs), figures(ideal(long_count, 100.0, jobs) / long_secs)]);
+        row.extend([
+            thousands(long_count as f64 / long_secs),
+            figures(ideal(long_count, 100.0, jobs) / long_secs),
+        ]);
         rows.push(row);
     }
     eprint!("\r\x1b[K");
     let title = format!("Workers, on {} processors: `--reuse`", machine::cores());
-    let head = ["workers", "100 us tasks per second", "of the ideal", "10 ms tasks per second", "of the ideal"];
+    let head =
+        ["workers", "100 us tasks per second", "of the ideal", "10 ms tasks per second", "of the ideal"];
     Ok(section(&title, &head, rows))
 }
 

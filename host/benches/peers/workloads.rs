@@ -55,7 +55,8 @@ impl Size {
     }
 }
 
-pub(crate) const IDS: [&str; 12] = ["W1", "W2t", "W2", "W3", "W4", "W5", "W5x13", "W5first", "W6", "W7", "W8", "W9"];
+pub(crate) const IDS: [&str; 12] =
+    ["W1", "W2t", "W2", "W3", "W4", "W5", "W5x13", "W5first", "W6", "W7", "W8", "W9"];
 pub(crate) const T13: &str = "T13";
 
 /// Whether `--only` with this name chooses this workload. `W5` chooses W5, W5x13 and W5first.
@@ -83,7 +84,11 @@ pub(crate) fn workload<'b>(id: &str, bench: &'b Bench, size: Size) -> Workload<'
 
 fn upper_case<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     let lines = |count| {
-        bench.input(&format!("w1-{count}"), Work::Upper, (0..count).map(|n| format!("sixteen {n:08}").into_bytes()))
+        bench.input(
+            &format!("w1-{count}"),
+            Work::Upper,
+            (0..count).map(|n| format!("sixteen {n:08}").into_bytes()),
+        )
     };
     let (most, many, some, few) =
         (lines(1_000_000), lines(size.tasks(200_000)), lines(size.tasks(10_000)), lines(size.tasks(1_000)));
@@ -128,7 +133,10 @@ fn executors<'b>(bench: &'b Bench, many: &Input, few: &Input) -> Vec<Contender<'
 fn bindings<'b>(bench: &'b Bench, artefact: Option<PathBuf>, input: &Input) -> Vec<Contender<'b>> {
     let Some(artefact) = artefact else { return Vec::new() };
     let binding = |name, how| bench.python(name, "wasmtime", how, input, JOBS, Some(artefact.clone()));
-    [binding(BINDING_REUSED, "binding-reused"), binding(BINDING_FRESH, "binding-fresh")].into_iter().flatten().collect()
+    [binding(BINDING_REUSED, "binding-reused"), binding(BINDING_FRESH, "binding-fresh")]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A process for each task.
@@ -138,7 +146,10 @@ fn commands<'b>(bench: &'b Bench, input: &Input) -> Vec<Contender<'b>> {
         "few",
         input.work,
         std::fs::read(&input.path)
-            .map_or_else(|_| Vec::new(), |text| super::native::lines(&text).take(100).map(<[u8]>::to_vec).collect())
+            .map_or_else(
+                |_| Vec::new(),
+                |text| super::native::lines(&text).take(100).map(<[u8]>::to_vec).collect(),
+            )
             .into_iter(),
     );
     [bench.xargs(input, JOBS), bench.parallel(&few, JOBS, false)].into_iter().flatten().collect()
@@ -177,7 +188,14 @@ fn short_tasks<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     ];
     contenders.extend(bench.python(MAP, "python", "map", &theirs, JOBS, None));
     contenders.extend(bench.python(CHUNK_1, "python", "chunksize=1", &theirs, JOBS, None));
-    contenders.extend(bench.python("CPython imap_unordered", "python", "imap_unordered", &theirs, JOBS, None));
+    contenders.extend(bench.python(
+        "CPython imap_unordered",
+        "python",
+        "imap_unordered",
+        &theirs,
+        JOBS,
+        None,
+    ));
     contenders.extend(executors(bench, &theirs, &few));
     contenders.extend(bindings(bench, artefact, &tasks("w2t-binding", 6_000, wasm)));
     contenders.extend(commands(bench, &tasks("w2t-native-few", 1_000, native)));
@@ -217,7 +235,8 @@ fn long_tasks<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     let Rounds { wasm, native, python } = size.rounds;
     // Divisible by each number of workers: otherwise the last round leaves some workers idle.
     let tasks = |name: &str, rounds: u64| rounds_of(bench, name, 32, |_| 500 * rounds);
-    let (ours, theirs, bare) = (tasks("w3-wasm", wasm), tasks("w3-python", python), tasks("w3-native", native));
+    let (ours, theirs, bare) =
+        (tasks("w3-wasm", wasm), tasks("w3-python", python), tasks("w3-native", native));
     let mut contenders = Vec::new();
     for jobs in [1, 2, 4, 16] {
         let option = format!("-j{jobs}");
@@ -271,7 +290,13 @@ fn megabytes<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     }
 }
 
-fn start<'b>(id: &'static str, title: &'static str, tasks: usize, jobs: usize, bench: &'b Bench) -> Workload<'b> {
+fn start<'b>(
+    id: &'static str,
+    title: &'static str,
+    tasks: usize,
+    jobs: usize,
+    bench: &'b Bench,
+) -> Workload<'b> {
     let lines = (0..tasks).map(|n| format!("line {n}").into_bytes());
     let input = bench.input(&format!("w5-{tasks}"), Work::Upper, lines);
     let option = format!("-j{jobs}");
@@ -315,7 +340,10 @@ fn first_run(bench: &Bench) -> Workload<'_> {
         unit: Unit::Millis,
         second: None,
         baseline: COMPILE,
-        contenders: vec![nothing_cached(FIRST_RUN, "map", Some(input)), nothing_cached(COMPILE, "compile", None)],
+        contenders: vec![
+            nothing_cached(FIRST_RUN, "map", Some(input)),
+            nothing_cached(COMPILE, "compile", None),
+        ],
     }
 }
 
@@ -333,7 +361,9 @@ fn printed<'b>(
         let text = bench.python_says(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
         let mut figures = text.split_whitespace().map(str::parse::<f64>);
         match (figures.next(), figures.next()) {
-            (Some(Ok(value)), second) => Ok(Sample { value: value * scale, second: second.and_then(Result::ok) }),
+            (Some(Ok(value)), second) => {
+                Ok(Sample { value: value * scale, second: second.and_then(Result::ok) })
+            }
             _ => Err(format!("it printed {text:?}")),
         }
     };
@@ -348,7 +378,14 @@ fn memory(bench: &Bench) -> Workload<'_> {
         library::memory(FRESH_SDK, &sdk, 8, Isolation::Fresh),
     ];
     contenders.extend(printed(bench, MAP, "python", &["memory", "pool", "8"], 1.0, 1.0));
-    contenders.extend(printed(bench, "ProcessPoolExecutor", "python", &["memory", "executor", "8"], 1.0, 1.0));
+    contenders.extend(printed(
+        bench,
+        "ProcessPoolExecutor",
+        "python",
+        &["memory", "executor", "8"],
+        1.0,
+        1.0,
+    ));
     Workload {
         id: "W6",
         title: "private memory of an idle worker, -j 8",
@@ -369,7 +406,14 @@ fn processes<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     for (method, full) in [("fork", 200), ("forkserver", 40), ("spawn", 12)] {
         let count = size.tasks(full);
         let args = ["start-join", method, &count.to_string()];
-        contenders.extend(printed(bench, &format!("CPython Process, {method}"), "python", &args, count as f64, 1.0));
+        contenders.extend(printed(
+            bench,
+            &format!("CPython Process, {method}"),
+            "python",
+            &args,
+            count as f64,
+            1.0,
+        ));
     }
     Workload {
         id: "W7",
@@ -413,8 +457,9 @@ fn uneven<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     const TASKS: usize = 2_000;
     let is_long = |n: usize| n >= TASKS - TASKS / 8;
     let secs = (0..TASKS).map(|n| if is_long(n) { 2e-3 } else { 20e-6 }).sum::<f64>() / TASKS as f64;
-    let tasks =
-        |name: &str, rounds: u64| rounds_of(bench, name, TASKS, |n| if is_long(n) { 20 * rounds } else { rounds / 5 });
+    let tasks = |name: &str, rounds: u64| {
+        rounds_of(bench, name, TASKS, |n| if is_long(n) { 20 * rounds } else { rounds / 5 })
+    };
     let Rounds { wasm, native, python } = size.rounds;
     let (ours, theirs) = (tasks("w9-wasm", wasm), tasks("w9-python", python));
     let mut contenders = vec![
@@ -424,8 +469,22 @@ fn uneven<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     ];
     contenders.extend(bench.python(MAP, "python", "map", &theirs, JOBS, None));
     contenders.extend(bench.python(CHUNK_1, "python", "chunksize=1", &theirs, JOBS, None));
-    contenders.extend(bench.python("CPython imap_unordered", "python", "imap_unordered", &theirs, JOBS, None));
-    contenders.extend(bench.python("ProcessPoolExecutor, chunked", "python", "executor", &theirs, JOBS, None));
+    contenders.extend(bench.python(
+        "CPython imap_unordered",
+        "python",
+        "imap_unordered",
+        &theirs,
+        JOBS,
+        None,
+    ));
+    contenders.extend(bench.python(
+        "ProcessPoolExecutor, chunked",
+        "python",
+        "executor",
+        &theirs,
+        JOBS,
+        None,
+    ));
     contenders.extend(bench.xargs(&tasks("w9-native", native), JOBS));
     Workload {
         id: "W9",
@@ -443,14 +502,16 @@ fn coordinator<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     let of = |name: &str, count: usize| {
         let lines = (0..count).map(|n| format!("sixteen {:08}", n % 100_000_000).into_bytes());
         let input = bench.input(&format!("t13-{count}"), Work::Upper, lines);
-        let run = move || peak(bench, &input, &["--reuse", "-j2"]).map(|(value, _)| Sample { value, second: None });
+        let run =
+            move || peak(bench, &input, &["--reuse", "-j2"]).map(|(value, _)| Sample { value, second: None });
         Contender { name: name.to_owned(), ops: 1.0, ideal: None, run: Box::new(run) }
     };
     bench.compile(LARGE);
     let behind_a_slow_one = |name: &str, args: &'static [&'static str]| {
         let lines = (0..400).map(|n| if n == 0 { b"slow".to_vec() } else { b"x".to_vec() });
         let input = bench.input("t13-large", Work::Upper, lines);
-        let run = move || peak_of(bench, LARGE, &input, args).map(|(value, _)| Sample { value, second: None });
+        let run =
+            move || peak_of(bench, LARGE, &input, args).map(|(value, _)| Sample { value, second: None });
         Contender { name: name.to_owned(), ops: 1.0, ideal: None, run: Box::new(run) }
     };
     Workload {

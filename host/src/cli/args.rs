@@ -11,8 +11,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::parse::{
-    DirArg, Jobs, RetryKind, clock, count, delimiter, dir, duration, name_and_value, payload_size, random, retry_kind,
-    size, some_size, stack_size,
+    DirArg, Jobs, RetryKind, clock, count, delimiter, dir, duration, name_and_value, payload_size, random,
+    retry_kind, size, some_size, stack_size,
 };
 use super::profile::ProfileArg;
 use crate::policy::{Clock, Random};
@@ -419,7 +419,14 @@ pub(super) struct FailureArgs {
     pub(super) retry_delay: Option<Duration>,
 
     /// Whether each pause of a task is as long as the one before, or twice that
-    #[arg(long, value_enum, value_name = "HOW", default_value_t, requires = "retry_delay", help_heading = "Failures")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value_t,
+        requires = "retry_delay",
+        help_heading = "Failures"
+    )]
     pub(super) backoff: Growth,
 
     /// The longest pause with --backoff exponential

@@ -15,7 +15,8 @@ use crate::module::{CacheLimits, CachedModule, Module};
 
 pub(super) fn run(args: &CacheCommandArgs, report: &Report) -> Result<Exit, Failure> {
     let loader = settings::with_cache(Module::loader(), &args.cache);
-    let dir = loader.cache_path().ok_or_else(|| Failure::usage("no cache directory is known (--cache-dir)"))?;
+    let dir =
+        loader.cache_path().ok_or_else(|| Failure::usage("no cache directory is known (--cache-dir)"))?;
     let cannot = |e: std::io::Error| {
         Failure::new(Exit::Io, format!("cannot use the cache {}: {}", dir.display(), stdio::words(&e)))
     };
@@ -24,8 +25,11 @@ pub(super) fn run(args: &CacheCommandArgs, report: &Report) -> Result<Exit, Fail
         None | Some(CacheCommand::List) => {
             let all = loader.cached_modules().map_err(cannot)?;
             let most = settings::cache_limits(&args.cache);
-            let most =
-                if most.size == u64::MAX { String::new() } else { format!(" of at most {}", HumanBytes(most.size)) };
+            let most = if most.size == u64::MAX {
+                String::new()
+            } else {
+                format!(" of at most {}", HumanBytes(most.size))
+            };
             report.note(&format!("{}{most}, in {}", total(&all), dir.display()));
             print(all.iter().map(line).collect::<String>().as_bytes())
         }

@@ -22,7 +22,9 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
             args.target.kwargs.iter().fold(target, |target, (name, value)| target.kwarg_wave(name, value))
         }
         Some(_) => return Err(Failure::usage("the call has its arguments in it: --arg goes with --func")),
-        None => settings::target(args.target.func.as_deref(), &args.target, &module, &args.module.module, &[]),
+        None => {
+            settings::target(args.target.func.as_deref(), &args.target, &module, &args.module.module, &[])
+        }
     };
     // A task's record would fill what is not given; here there is none.
     let resolved = resolve(&target, module.info())?.complete()?;
@@ -43,7 +45,9 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     if let Some(signal) = received.received.get() {
         return Ok(Exit::Signal(signal));
     }
-    let Ok(Some(done)) = done else { return Err(Failure::new(Exit::Broken, "the pool ended without an outcome")) };
+    let Ok(Some(done)) = done else {
+        return Err(Failure::new(Exit::Broken, "the pool ended without an outcome"));
+    };
     if args.profile.how.is_some() {
         // A worker gives its profile at its end, if that is a good one. Without, dropping the pool ends it.
         received.pool.close();

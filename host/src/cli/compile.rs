@@ -34,7 +34,11 @@ pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> 
                 print(format!("{}\n", OneLine(line)).as_bytes())?;
             }
             None => {
-                let why = if module.warnings().is_empty() { ": no cache directory is known (--cache-dir)" } else { "" };
+                let why = if module.warnings().is_empty() {
+                    ": no cache directory is known (--cache-dir)"
+                } else {
+                    ""
+                };
                 report.error(&format!("{}: compiled, but not cached{why}", path.display()));
                 fail(Exit::Io);
             }

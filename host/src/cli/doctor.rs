@@ -29,9 +29,17 @@ pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         section(&mut text, &format!("steps of a {name} process that are not the same"), own.map(step));
     }
     let asked = if granted == Shape::default() { "without grants" } else { "with these grants" };
-    section(&mut text, &format!("what must hold of a worker, {asked}, and what sees to it"), rows(&worker.properties));
+    section(
+        &mut text,
+        &format!("what must hold of a worker, {asked}, and what sees to it"),
+        rows(&worker.properties),
+    );
     for (name, status) in &others {
-        section(&mut text, &format!("of a {name}, otherwise"), other_rows(&status.properties, &worker.properties));
+        section(
+            &mut text,
+            &format!("of a {name}, otherwise"),
+            other_rows(&status.properties, &worker.properties),
+        );
     }
     for (grant, shape) in GRANTS {
         let properties = worker.with(ProcessRole::Worker, shape);
@@ -78,7 +86,9 @@ fn row(property: &Property) -> String {
     match missing {
         Some(why) => format!("NOT HELD: {name}: {why}"),
         None if absent.is_empty() => format!("{name}: by {}", layers.join(", or ")),
-        None => format!("{name}: by {} (a further layer is missing: {})", layers.join(", or "), absent.join("; ")),
+        None => {
+            format!("{name}: by {} (a further layer is missing: {})", layers.join(", or "), absent.join("; "))
+        }
     }
 }
 
@@ -102,7 +112,8 @@ fn verdict(asked: &str, unheld: &[Property]) -> String {
 /// What is worth to know of a place. Each line: what it is, and what is found.
 fn machine() -> Vec<String> {
     let system = rustix::system::uname();
-    let words = [system.sysname(), system.release(), system.machine()].map(|word| word.to_string_lossy().into_owned());
+    let words = [system.sysname(), system.release(), system.machine()]
+        .map(|word| word.to_string_lossy().into_owned());
     let files = getrlimit(Resource::Nofile);
     let figure = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |n| n.to_string());
     [
@@ -152,7 +163,8 @@ fn namespaces() -> &'static str {
 
 /// Machine code is executed where it lies, if it may be.
 fn noexec(dir: &Path) -> &'static str {
-    let found = rustix::fs::statvfs(dir).map(|place| place.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC));
+    let found =
+        rustix::fs::statvfs(dir).map(|place| place.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC));
     match found {
         Ok(true) => " (mounted noexec: each run copies its module's machine code into memory first)",
         Ok(false) | Err(_) => "",

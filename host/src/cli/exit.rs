@@ -156,7 +156,9 @@ fn of_build_error(error: &BuildError) -> Exit {
         | BuildError::Type { .. }
         | BuildError::ResultType { .. }
         | BuildError::Format(_) => Exit::Usage,
-        BuildError::Io(_) | BuildError::Start(_) | BuildError::Closed(_) | BuildError::Broken { .. } => Exit::Broken,
+        BuildError::Io(_) | BuildError::Start(_) | BuildError::Closed(_) | BuildError::Broken { .. } => {
+            Exit::Broken
+        }
     }
 }
 
@@ -192,7 +194,9 @@ pub(super) fn of_build_error_in_run(error: &BuildError) -> Exit {
         | BuildError::Type { .. }
         | BuildError::ResultType { .. }
         | BuildError::Format(_) => Exit::Usage,
-        BuildError::Io(_) | BuildError::Start(_) | BuildError::Closed(_) | BuildError::Broken { .. } => Exit::Own,
+        BuildError::Io(_) | BuildError::Start(_) | BuildError::Closed(_) | BuildError::Broken { .. } => {
+            Exit::Own
+        }
     }
 }
 
@@ -261,7 +265,8 @@ mod tests {
 
     #[test]
     fn no_code_of_ours_looks_like_a_number_of_failed_tasks() {
-        let ours = [Exit::Usage, Exit::Broken, Exit::Io, Exit::Halted, Exit::TimeLimit, Exit::Own, Exit::Signal(15)];
+        let ours =
+            [Exit::Usage, Exit::Broken, Exit::Io, Exit::Halted, Exit::TimeLimit, Exit::Own, Exit::Signal(15)];
         let codes = ours.map(|exit| exit.beside_counts().code());
         assert_eq!(codes, [102, 103, 104, 105, 124, 125, 143]);
         assert_eq!(Exit::FailedCount(2).beside_counts().code(), 2);
@@ -273,7 +278,10 @@ mod tests {
         assert_eq!(of(ExitReason::Returned), 0);
         assert_eq!(of(ExitReason::Signaled(9)), 137);
         assert_eq!(of(ExitReason::Failed(TaskError::Exited { code: 3 })), 3);
-        assert_eq!(of(ExitReason::Failed(TaskError::Trap { message: String::new(), backtrace: vec![] })), 134);
+        assert_eq!(
+            of(ExitReason::Failed(TaskError::Trap { message: String::new(), backtrace: vec![] })),
+            134
+        );
         let limit = |limit| ExitReason::Failed(TaskError::Limit { limit, message: String::new() });
         assert_eq!((of(limit(Limit::Time)), of(limit(Limit::Memory))), (124, 1));
     }

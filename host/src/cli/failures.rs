@@ -110,10 +110,12 @@ impl Failures {
     pub(super) fn rest(&self) -> Vec<String> {
         let mut kinds: Vec<&Kind> = self.kinds.values().filter(|kind| kind.counted > 0).collect();
         kinds.sort_by(|a, b| b.counted.cmp(&a.counted).then_with(|| a.words.cmp(&b.words)));
-        let tasks = |count: u64| if count == 1 { "1 more task".to_owned() } else { format!("{count} more tasks") };
+        let tasks =
+            |count: u64| if count == 1 { "1 more task".to_owned() } else { format!("{count} more tasks") };
         let told = kinds.iter().take(KINDS_TOLD);
-        let mut lines: Vec<String> =
-            told.map(|kind| format!("{} failed with the same words: {}", tasks(kind.counted), kind.words)).collect();
+        let mut lines: Vec<String> = told
+            .map(|kind| format!("{} failed with the same words: {}", tasks(kind.counted), kind.words))
+            .collect();
         let (others, more) = (kinds.len().saturating_sub(KINDS_TOLD), kinds.iter().skip(KINDS_TOLD));
         if others > 0 {
             let count = more.map(|kind| kind.counted).sum();
@@ -121,11 +123,14 @@ impl Failures {
         }
         if self.unsaid > 0 {
             let (tasks, kib) = (tasks(self.unsaid), self.bounds.run >> 10);
-            lines.push(format!("{tasks} failed of which nothing was said, for {kib} KiB had been said of others"));
+            lines.push(format!(
+                "{tasks} failed of which nothing was said, for {kib} KiB had been said of others"
+            ));
         }
         if !lines.is_empty() {
             lines.push(
-                "--failure-output full says everything, --format jsonl has each task's failure and output".to_owned(),
+                "--failure-output full says everything, --format jsonl has each task's failure and output"
+                    .to_owned(),
             );
         }
         lines
@@ -223,7 +228,10 @@ mod tests {
         }
         assert!(said <= 1 << 20 && failures.kinds.len() <= KINDS_MAX);
         let rest = failures.rest();
-        assert!(rest[0].ends_with("of which nothing was said, for 1024 KiB had been said of others"), "{rest:?}");
+        assert!(
+            rest[0].ends_with("of which nothing was said, for 1024 KiB had been said of others"),
+            "{rest:?}"
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The command line's own decoders, for [`crate::fuzzing`].
 
-#![expect(clippy::cast_possible_truncation, reason = "any number that comes of the bytes is as good as another")]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "any number that comes of the bytes is as good as another"
+)]
 
 use std::io;
 use std::num::NonZeroU64;
@@ -31,8 +34,14 @@ pub(crate) fn input(data: &[u8]) {
     let (delimiter, most, piece) = (*delimiter, usize::from(*most), usize::from(*piece) + 1);
     compare_input(delimiter, most, piece, text);
     // Records longer than any short length, beside short ones.
-    let long: Vec<u8> =
-        text.iter().copied().filter(|byte| *byte != delimiter).chain([!delimiter]).cycle().take(300 * piece).collect();
+    let long: Vec<u8> = text
+        .iter()
+        .copied()
+        .filter(|byte| *byte != delimiter)
+        .chain([!delimiter])
+        .cycle()
+        .take(300 * piece)
+        .collect();
     let text = [text, &[delimiter], &long, &[delimiter], text, &long].concat();
     for most in [most, 300 * piece - 1, 300 * piece, usize::MAX] {
         compare_input(delimiter, most, 1 + 37 * piece, &text);
@@ -81,12 +90,14 @@ pub(crate) fn options(data: &[u8]) {
     if let Ok(sandbox) = text.parse::<Sandbox>() {
         assert_eq!(sandbox.to_string(), text);
     }
-    let pair = text.find('=').filter(|at| *at > 0).map(|at| (text[..at].to_owned(), text[at + 1..].to_owned()));
+    let pair =
+        text.find('=').filter(|at| *at > 0).map(|at| (text[..at].to_owned(), text[at + 1..].to_owned()));
     assert_eq!(parse::name_and_value(text).ok(), pair);
     assert_eq!(parse::count(text).ok().map(NonZeroU64::get), count(text));
     let _any_number = (parse::size(text), text.parse::<Jobs>());
     let _any_grant = (parse::dir(text.as_ref()), parse::clock(text), parse::random(text));
-    let _any_limit = (parse::count(text), parse::some_size(text), parse::payload_size(text), parse::stack_size(text));
+    let _any_limit =
+        (parse::count(text), parse::some_size(text), parse::payload_size(text), parse::stack_size(text));
     let _any_profile = ProfileArg::parse(text);
     assert_eq!(parse::delimiter(text).ok(), delimiter(text));
     let _any_kind = parse::retry_kind(text);
@@ -97,12 +108,17 @@ pub(crate) fn options(data: &[u8]) {
     assert_eq!(parse::duration(&format!("{small}ms")), Ok(Duration::from_millis(small)));
     let size = format!("{small}{}", ["", "K", "M", "G"][unit as usize]);
     assert_eq!(parse::size(&size), Ok(small << (10 * unit)), "{size}");
-    let stack = (16 << 10..=64 << 20).contains(&(small << (10 * unit))).then_some((small << (10 * unit)) as usize);
+    let stack =
+        (16 << 10..=64 << 20).contains(&(small << (10 * unit))).then_some((small << (10 * unit)) as usize);
     assert_eq!(parse::stack_size(&size).ok(), stack, "{size}");
     assert_eq!((parse::stack_size("16K"), parse::stack_size("64M")), (Ok(16 << 10), Ok(64 << 20)));
     assert!(parse::stack_size("16383").is_err() && parse::stack_size("67108865").is_err());
     let count = format!("{}{}", small + 1, ["", "K", "M", "G"][unit as usize]);
-    assert_eq!(parse::count(&count).map(NonZeroU64::get), Ok((small + 1) * 1000u64.pow(unit as u32)), "{count}");
+    assert_eq!(
+        parse::count(&count).map(NonZeroU64::get),
+        Ok((small + 1) * 1000u64.pow(unit as u32)),
+        "{count}"
+    );
     let jobs = small as usize;
     assert_eq!(format!("+{jobs}").parse::<Jobs>(), Ok(Jobs::More(jobs)));
     assert_eq!(format!("-{jobs}").parse::<Jobs>(), Ok(Jobs::Fewer(jobs)));
@@ -138,8 +154,12 @@ fn delimiter(text: &str) -> Option<u8> {
         b"\\r" => Some(13),
         b"\\0" => Some(0),
         [b'\\', b'x', digits @ ..] if digits.len() == 2 => {
-            let digit = |d: &u8| b"0123456789abcdef".iter().position(|digit| *digit == d.to_ascii_lowercase());
-            digits.iter().try_fold(0, |byte, d| Some(byte * 16 + digit(d)?)).and_then(|byte| u8::try_from(byte).ok())
+            let digit =
+                |d: &u8| b"0123456789abcdef".iter().position(|digit| *digit == d.to_ascii_lowercase());
+            digits
+                .iter()
+                .try_fold(0, |byte, d| Some(byte * 16 + digit(d)?))
+                .and_then(|byte| u8::try_from(byte).ok())
         }
         _ => None,
     }

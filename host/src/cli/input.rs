@@ -71,10 +71,16 @@ fn stdin() -> Result<Stream, Failure> {
     let found = rustix::fs::fstat(rustix::stdio::stdin());
     let kind = found.as_ref().map(|s| rustix::fs::FileType::from_raw_mode(s.st_mode));
     match kind {
-        Ok(rustix::fs::FileType::Directory) => Err(Failure::usage("cannot read standard input: it is a directory")),
+        Ok(rustix::fs::FileType::Directory) => {
+            Err(Failure::usage("cannot read standard input: it is a directory"))
+        }
         _ => {
             if let Ok(found) = found {
-                refuse_output("standard input", (found.st_dev, found.st_ino), kind.is_ok_and(|k| k.is_file()))?;
+                refuse_output(
+                    "standard input",
+                    (found.st_dev, found.st_ino),
+                    kind.is_ok_and(|k| k.is_file()),
+                )?;
             }
             Ok(Stream::Stdin)
         }
@@ -189,7 +195,15 @@ impl From<crate::error::Closed> for Stopped {
 
 impl Splitter {
     pub(super) fn new(delimiter: u8, record_max: usize) -> Splitter {
-        Splitter { delimiter, record_max, buf: Vec::new(), held: 0, skipping: false, blank: None, bounds: Vec::new() }
+        Splitter {
+            delimiter,
+            record_max,
+            buf: Vec::new(),
+            held: 0,
+            skipping: false,
+            blank: None,
+            bounds: Vec::new(),
+        }
     }
 
     /// Leaves out blank records at the end of each stream. One that others follow is a record: what is wrong with it is said by its number.
@@ -386,7 +400,10 @@ mod tests {
         let many = BOUNDS_MAX * 2 + 3;
         let mut found = Vec::new();
         let text = "\n".repeat(many) + "1";
-        Splitter::new(b'\n', 9).without_blank_end().split(pieces(text.as_bytes(), usize::MAX), &mut found).unwrap();
+        Splitter::new(b'\n', 9)
+            .without_blank_end()
+            .split(pieces(text.as_bytes(), usize::MAX), &mut found)
+            .unwrap();
         assert!(found.len() == many + 1 && found[many] == b"1");
     }
 

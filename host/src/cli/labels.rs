@@ -77,7 +77,8 @@ impl Labels {
         let at = usize::try_from(number - first).ok()?;
         let end = *block.ends.get(at)?;
         let start = at.checked_sub(1).map_or(0, |before| block.ends[before]);
-        let (number, fact) = block.logged.get(at).map_or((number, None), |(number, fact)| (*number, Some(*fact)));
+        let (number, fact) =
+            block.logged.get(at).map_or((number, None), |(number, fact)| (*number, Some(*fact)));
         Some(Label {
             text: block.text[start..end].to_vec(),
             is_cut: block.cut.binary_search(&at).is_ok(),

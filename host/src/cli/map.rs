@@ -42,7 +42,8 @@ const PROGRESS_TIME: Duration = Duration::from_millis(200);
 
 pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     let begun = clock::now();
-    let module = settings::load(&args.module.module, &args.module.load, &args.grants, report, settings::forks(args))?;
+    let module =
+        settings::load(&args.module.module, &args.module.load, &args.grants, report, settings::forks(args))?;
     if module.info().has_init() && !settings::says_state(args) {
         report.note("wpool: the module exports init: it is called in each task's own instance; --reuse or --init init keeps its state");
     }
@@ -201,7 +202,8 @@ fn watch(pool: &Arc<Pool>, shared: &Arc<Shared>, report: &Report, drains: bool) 
         let tally = &shared.tally;
         let (done, failed, under_way) = (tally.done(), tally.failed(), shared.not_done());
         let died = if tally.died() > 0 { format!("; {}", tally.staff()) } else { String::new() };
-        let mut text = format!("wpool: {done} done, {failed} failed, {under_way} under way{}{died}", tally.trouble());
+        let mut text =
+            format!("wpool: {done} done, {failed} failed, {under_way} under way{}{died}", tally.trouble());
         for worker in pool.workers() {
             let state = format!("{:?}", worker.state).to_lowercase();
             text.push_str(&format!("\n  worker {} (process {}): {state}", worker.index, worker.pid));
@@ -261,7 +263,12 @@ impl Sink for Feed {
 }
 
 impl Feed {
-    fn push(&mut self, bytes: &[u8], bounds: &[Range<usize>], logged: Vec<(u64, Fact)>) -> Result<(), Closed> {
+    fn push(
+        &mut self,
+        bytes: &[u8],
+        bounds: &[Range<usize>],
+        logged: Vec<(u64, Fact)>,
+    ) -> Result<(), Closed> {
         self.shared.labels.note(self.next, bytes, bounds, logged);
         self.next += bounds.len() as u64;
         // Before their outcomes can come, so that no count of what is under way is negative.
@@ -518,7 +525,11 @@ impl Map<'_> {
         let told = epilogue(&self.shared, self.started, &self.pool.stats(), self.args.stats, writing);
         if let Some(signal) = self.received.get() {
             let resume = how_to_resume(path.as_deref());
-            self.report.error(&format!("interrupted: {} done, {} not{resume}", tally.done(), self.shared.not_done()));
+            self.report.error(&format!(
+                "interrupted: {} done, {} not{resume}",
+                tally.done(),
+                self.shared.not_done()
+            ));
             if let Err(failure) = logged {
                 self.report.error(&failure.message);
             }
@@ -527,12 +538,18 @@ impl Map<'_> {
         written?;
         logged?;
         profiled?;
-        let input =
-            std::mem::replace(&mut *self.shared.input.lock().unwrap_or_else(PoisonError::into_inner), Input::Reading);
+        let input = std::mem::replace(
+            &mut *self.shared.input.lock().unwrap_or_else(PoisonError::into_inner),
+            Input::Reading,
+        );
         if self.shared.is_cut_off(&input) {
             let time = self.args.global_timeout.unwrap_or_default();
             told.iter().for_each(|line| self.report.note(line));
-            self.report.error(&format!("{}{}", lateness(&self.shared, time, &input), how_to_resume(path.as_deref())));
+            self.report.error(&format!(
+                "{}{}",
+                lateness(&self.shared, time, &input),
+                how_to_resume(path.as_deref())
+            ));
             return Ok(Exit::TimeLimit);
         }
         match &input {
@@ -555,9 +572,11 @@ impl Map<'_> {
         }
         told.iter().for_each(|line| self.report.note(line));
         let halted = self.halt.filter(|_| tally.is_halted());
-        let by_failures = halted.is_some_and(|halt| matches!(halt.on, HaltOn::Failures(_) | HaltOn::FailureShare(_)));
+        let by_failures =
+            halted.is_some_and(|halt| matches!(halt.on, HaltOn::Failures(_) | HaltOn::FailureShare(_)));
         if let Some(halt) = halted {
-            let option = self.args.failures.max_fail.map_or(format!("--halt {halt}"), |n| format!("--max-fail {n}"));
+            let option =
+                self.args.failures.max_fail.map_or(format!("--halt {halt}"), |n| format!("--max-fail {n}"));
             match format!("stopped by {option}: {}", reached(halt, tally)) {
                 why if by_failures => self.report.error(&why),
                 why => self.report.note(&format!("wpool: {why}")),
@@ -590,7 +609,9 @@ fn how_to_resume(log: Option<&Path>) -> String {
 fn lateness(shared: &Shared, time: Duration, input: &Input) -> String {
     let (done, not_done) = (shared.tally.done(), shared.not_done());
     let rest = if matches!(input, Input::Reading) { ", and the rest of the input not read" } else { "" };
-    format!("the time of the whole run, {time:?}, was over (--global-timeout): {done} done, {not_done} not{rest}")
+    format!(
+        "the time of the whole run, {time:?}, was over (--global-timeout): {done} done, {not_done} not{rest}"
+    )
 }
 
 /// The last lines: what has been done, and where the time went, if that is asked or can be changed.
@@ -610,7 +631,8 @@ fn summary(shared: &Shared, secs: f64) -> String {
         0 => String::new(),
         count => format!(", {count} not done"),
     };
-    let skipped = match (shared.skipped.load(Ordering::SeqCst), shared.skipped_failed.load(Ordering::SeqCst)) {
+    let skipped = match (shared.skipped.load(Ordering::SeqCst), shared.skipped_failed.load(Ordering::SeqCst))
+    {
         (0, _) => String::new(),
         (skipped, 0) => format!(", {skipped} skipped"),
         (skipped, failed) => format!(", {skipped} skipped ({failed} had failed)"),
@@ -636,7 +658,9 @@ fn of_counts(tasks: u64, failed: u64, rule: ExitRule, no_input: NoInput) -> Exit
         (0, _) if tasks == 0 && no_input == NoInput::Fail => Exit::Usage,
         (0, _) => Exit::Success,
         (_, ExitRule::Plain) => Exit::TasksFailed,
-        (failed, ExitRule::Count) => Exit::FailedCount(u8::try_from(failed).map_or(101, |failed| failed.min(101))),
+        (failed, ExitRule::Count) => {
+            Exit::FailedCount(u8::try_from(failed).map_or(101, |failed| failed.min(101)))
+        }
     }
 }
 
@@ -652,6 +676,9 @@ mod tests {
         assert_eq!(of_counts(5, 2, Count, NoInput::Ok).code(), 2);
         assert_eq!(of_counts(5000, 100, Count, NoInput::Ok).code(), 100);
         assert_eq!(of_counts(5000, 5000, Count, NoInput::Ok).code(), 101);
-        assert_eq!((of_counts(0, 0, Plain, NoInput::Ok).code(), of_counts(0, 0, Plain, NoInput::Fail).code()), (0, 2));
+        assert_eq!(
+            (of_counts(0, 0, Plain, NoInput::Ok).code(), of_counts(0, 0, Plain, NoInput::Fail).code()),
+            (0, 2)
+        );
     }
 }

@@ -50,8 +50,10 @@ use crate::escape::{ForTerminal, is_plain, list};
 pub fn main() -> ExitCode {
     crate::sys::keep_freed_memory();
     std::panic::set_hook(Box::new(|panic| {
-        let text =
-            format!("wpool: internal error, please report it: {}\n", crate::escape::shortened(&panic.to_string()));
+        let text = format!(
+            "wpool: internal error, please report it: {}\n",
+            crate::escape::shortened(&panic.to_string())
+        );
         stdio::say(text.as_bytes());
     }));
     let _known_signal = crate::sys::outlive_large_files();
@@ -104,8 +106,9 @@ fn run_with(args: &[OsString]) -> Exit {
 
 /// A variable that is set to nothing is not set, as everywhere on Unix.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty =
-        |arg: &clap::Arg| arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|v| v.is_empty()));
+    let is_empty = |arg: &clap::Arg| {
+        arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|v| v.is_empty()))
+    };
     let unset = |arg: clap::Arg| if is_empty(&arg) { arg.env(None::<&'static str>) } else { arg };
     command.mut_args(unset).mut_subcommands(without_empty_variables)
 }
@@ -189,7 +192,9 @@ fn generate(kind: Generate) -> Result<Exit, Failure> {
         Generate::CompleteBash => {
             clap_complete::generate(clap_complete::Shell::Bash, &mut command, "wpool", &mut text);
         }
-        Generate::CompleteZsh => clap_complete::generate(clap_complete::Shell::Zsh, &mut command, "wpool", &mut text),
+        Generate::CompleteZsh => {
+            clap_complete::generate(clap_complete::Shell::Zsh, &mut command, "wpool", &mut text)
+        }
         Generate::CompleteFish => {
             clap_complete::generate(clap_complete::Shell::Fish, &mut command, "wpool", &mut text);
         }

@@ -190,7 +190,8 @@ impl Output {
         result: &Result<&[u8], TaskError>,
         tag: Option<&[u8]>,
     ) -> bool {
-        let of_error = |error: &TaskError| error.message().len() + trace(error).iter().map(String::len).sum::<usize>();
+        let of_error =
+            |error: &TaskError| error.message().len() + trace(error).iter().map(String::len).sum::<usize>();
         let printed = outcome.stdout().len() + outcome.stderr().len();
         let tag = tag.map_or(0, <[u8]>::len);
         let most = match (self.form.form, result) {
@@ -342,7 +343,12 @@ fn line<'a>(
         status: error.map_or("ok", TaskError::kind),
         output,
         output_b64,
-        error: error.map(|e| ErrorFields { kind: e.kind(), message: e.message(), code: code(e), trace: trace(e) }),
+        error: error.map(|e| ErrorFields {
+            kind: e.kind(),
+            message: e.message(),
+            code: code(e),
+            trace: trace(e),
+        }),
         ms: outcome.took().map(|took| took.as_micros() as f64 / 1000.0),
         fuel: outcome.fuel(),
         mem_peak: outcome.mem_peak(),
@@ -464,9 +470,14 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_rfc_4648() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
-        {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
             assert_eq!(Base64(bytes.as_bytes()).to_string(), text);
         }
         assert_eq!(Base64(&[0xff, 0xfe]).to_string(), "//4=");

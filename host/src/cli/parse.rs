@@ -83,7 +83,9 @@ pub(super) fn payload_size(text: &str) -> Result<usize, String> {
 }
 
 pub(super) fn stack_size(text: &str) -> Result<usize, String> {
-    let size = usize::try_from(size(text)?).ok().filter(|size| (Limits::STACK_MIN..=Limits::STACK_MAX).contains(size));
+    let size = usize::try_from(size(text)?)
+        .ok()
+        .filter(|size| (Limits::STACK_MIN..=Limits::STACK_MAX).contains(size));
     size.ok_or_else(|| format!("possible are {}K to {}M", Limits::STACK_MIN >> 10, Limits::STACK_MAX >> 20))
 }
 
@@ -103,9 +105,11 @@ pub(super) fn count(text: &str) -> Result<NonZeroU64, String> {
     };
     let digits = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
     let number = digits.and_then(|digits| digits.parse().ok()).zip(factor);
-    let number = number.and_then(|(number, factor): (u64, u64)| number.checked_mul(factor)).and_then(NonZeroU64::new);
-    number
-        .ok_or_else(|| "expected a number from 1 on, such as 5000000 or 5M (K, M, G, T are powers of 1000)".to_owned())
+    let number =
+        number.and_then(|(number, factor): (u64, u64)| number.checked_mul(factor)).and_then(NonZeroU64::new);
+    number.ok_or_else(|| {
+        "expected a number from 1 on, such as 5000000 or 5M (K, M, G, T are powers of 1000)".to_owned()
+    })
 }
 
 pub(super) fn some_size(text: &str) -> Result<NonZeroU64, String> {
@@ -150,7 +154,8 @@ pub(super) fn dir(text: &OsStr) -> Result<DirArg, String> {
         Some(at) => (&paths[..at], &paths[at + 2..]),
         None => (paths, paths),
     };
-    let guest = std::str::from_utf8(guest).map_err(|_| "a guest's path must be UTF-8: HOST::GUEST".to_owned())?;
+    let guest =
+        std::str::from_utf8(guest).map_err(|_| "a guest's path must be UTF-8: HOST::GUEST".to_owned())?;
     match host.is_empty() || guest.is_empty() {
         true => Err("expected HOST::GUEST, or HOST alone".to_owned()),
         false => Ok(DirArg { host: OsStr::from_bytes(host).into(), guest: guest.to_owned(), access }),
@@ -168,8 +173,9 @@ pub(super) fn clock(text: &str) -> Result<Clock, String> {
 
 /// `2026-01-31T12:00:00Z`, or seconds since 1970.
 fn time_of_day(text: &str) -> Result<SystemTime, String> {
-    let of_secs =
-        |secs| Duration::try_from_secs_f64(secs).ok().and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time));
+    let of_secs = |secs| {
+        Duration::try_from_secs_f64(secs).ok().and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time))
+    };
     let time = match text.parse::<f64>() {
         Ok(secs) => of_secs(secs),
         Err(_) => humantime::parse_rfc3339_weak(text).ok(),
@@ -235,9 +241,20 @@ mod tests {
         assert_eq!((fuel("7"), fuel("2k"), fuel("5M")), (Ok(7), Ok(2_000), Ok(5_000_000)));
         assert_eq!((fuel("1G"), fuel("3T")), (Ok(1_000_000_000), Ok(3_000_000_000_000)));
         assert_eq!(fuel("18446744073709551615"), Ok(u64::MAX));
-        for wrong in
-            ["", "0", "0K", "K", "-1", "+1", "1e9", "1.5M", "1KB", "5é", "18446744073709551616", "99999999999999T"]
-        {
+        for wrong in [
+            "",
+            "0",
+            "0K",
+            "K",
+            "-1",
+            "+1",
+            "1e9",
+            "1.5M",
+            "1KB",
+            "5é",
+            "18446744073709551616",
+            "99999999999999T",
+        ] {
             assert!(count(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -266,7 +283,8 @@ mod tests {
     #[test]
     fn a_directory_is_granted_under_its_own_name_or_another_to_write_or_to_read() {
         let of = |text: &str| {
-            dir(OsStr::new(text)).map(|DirArg { host, guest, access }| (host.display().to_string(), guest, access))
+            dir(OsStr::new(text))
+                .map(|DirArg { host, guest, access }| (host.display().to_string(), guest, access))
         };
         let is = |host: &str, guest: &str, access| Ok((host.to_owned(), guest.to_owned(), access));
         assert_eq!(of("data"), is("data", "data", DirAccess::ReadWrite));
@@ -285,7 +303,10 @@ mod tests {
         assert_eq!((clock("coarse"), clock("fine")), (Ok(Clock::Coarse), Ok(Clock::Fine)));
         let at = |secs| Ok(Clock::Fixed(SystemTime::UNIX_EPOCH + Duration::from_secs(secs)));
         assert_eq!((clock("fixed=0"), clock("fixed=1700000000")), (at(0), at(1_700_000_000)));
-        assert_eq!((clock("fixed=1970-01-02T00:00:00Z"), clock("fixed=1970-01-02 00:00:00")), (at(86_400), at(86_400)));
+        assert_eq!(
+            (clock("fixed=1970-01-02T00:00:00Z"), clock("fixed=1970-01-02 00:00:00")),
+            (at(86_400), at(86_400))
+        );
         for wrong in ["", "real", "fixed", "fixed=", "fixed=-1", "fixed=NaN", "fixed=1e300", "fixed=now"] {
             assert!(clock(wrong).is_err(), "{wrong:?}");
         }
@@ -297,7 +318,9 @@ mod tests {
 
     #[test]
     fn a_delimiter_is_one_byte_or_an_escape() {
-        for (text, byte) in [(",", b','), ("\\t", b'\t'), ("\\0", 0), ("\\x1f", 0x1f), ("\\n", b'\n'), ("\\", b'\\')] {
+        for (text, byte) in
+            [(",", b','), ("\\t", b'\t'), ("\\0", 0), ("\\x1f", 0x1f), ("\\n", b'\n'), ("\\", b'\\')]
+        {
             assert_eq!(delimiter(text), Ok(byte), "{text:?}");
         }
         for wrong in ["", "ab", "\\q", "\\x", "\\xzz", "\\x100", "\\x+f", "é"] {

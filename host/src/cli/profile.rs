@@ -82,7 +82,9 @@ struct Taken {
 impl Profiles {
     pub(super) fn open(arg: Option<&ProfileArg>) -> Result<Profiles, Failure> {
         let file = match arg {
-            Some(ProfileArg::Guest { path, .. }) => Some(File::create(path).map_err(|e| cannot_write(path, &e))?),
+            Some(ProfileArg::Guest { path, .. }) => {
+                Some(File::create(path).map_err(|e| cannot_write(path, &e))?)
+            }
             Some(ProfileArg::PerfMap | ProfileArg::JitDump) | None => None,
         };
         Ok(Profiles { arg: arg.cloned(), file, begin: SystemTime::now(), taken: Arc::default() })
@@ -110,7 +112,9 @@ impl Profiles {
         let (path, file) = match (self.arg, self.file) {
             (Some(ProfileArg::Guest { path, .. }), Some(file)) => (path, file),
             (Some(ProfileArg::PerfMap), _) => {
-                report.note("profile: each worker has left /tmp/perf-PID.map: see `perf record` and `perf report`");
+                report.note(
+                    "profile: each worker has left /tmp/perf-PID.map: see `perf record` and `perf report`",
+                );
                 return Ok(());
             }
             (Some(ProfileArg::JitDump), _) => {
@@ -120,7 +124,8 @@ impl Profiles {
             _ => return Ok(()),
         };
         let taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut merger = Merger::new(BufWriter::new(file), self.begin).map_err(|e| cannot_write(&path, &e))?;
+        let mut merger =
+            Merger::new(BufWriter::new(file), self.begin).map_err(|e| cannot_write(&path, &e))?;
         let mut unreadable = 0;
         for (name, profile) in taken.profiles {
             match merger.add(&name, &profile).map_err(|e| cannot_write(&path, &e))? {
@@ -164,13 +169,16 @@ mod tests {
 
     #[test]
     fn a_strategy_may_have_a_file_and_an_interval() {
-        let guest = |path: &str, ms| Ok(ProfileArg::Guest { path: path.into(), interval: Duration::from_millis(ms) });
+        let guest =
+            |path: &str, ms| Ok(ProfileArg::Guest { path: path.into(), interval: Duration::from_millis(ms) });
         assert_eq!(ProfileArg::parse("guest"), guest(PATH, 1));
         assert_eq!(ProfileArg::parse("guest,a b.json"), guest("a b.json", 1));
         assert_eq!(ProfileArg::parse("guest,p,10ms"), guest("p", 10));
         assert_eq!(ProfileArg::parse("perfmap"), Ok(ProfileArg::PerfMap));
         assert_eq!(ProfileArg::parse("jitdump"), Ok(ProfileArg::JitDump));
-        for wrong in ["", "host", "guest,", "guest,p,0", "guest,p,soon", "guest,p,1ms,x", "perfmap,x", "jitdump,"] {
+        for wrong in
+            ["", "host", "guest,", "guest,p,0", "guest,p,soon", "guest,p,1ms,x", "perfmap,x", "jitdump,"]
+        {
             assert!(ProfileArg::parse(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -31,7 +31,8 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
     let module = settings::load(path, &args.load, &args.grants, report, false)
         .map_err(|e| Failure::new(exit::of_module_error_in_run(&e), e.to_string()))?;
     // To run a module that is a command is to run that, whatever else there is.
-    let func = args.target.func.as_deref().or_else(|| module.info().command().map(|command| command.path.as_str()));
+    let func =
+        args.target.func.as_deref().or_else(|| module.info().command().map(|command| command.path.as_str()));
     let is_command = settings::is_command(func, &module);
     let looks_like_ours = argv.first().is_some_and(|arg| arg.starts_with('-'));
     if !is_command && !argv.is_empty() && (looks_like_ours || module.info().target(func).is_ok()) {
@@ -60,7 +61,8 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<Exit, Failure> {
         .on_stderr(move |bytes| stderr.pass(bytes));
     let profiles = Profiles::open(args.profile.how.as_ref()).map_err(no_output)?;
     let builder = args.profile.how.iter().fold(builder, |builder, how| builder.profile(how.strategy()));
-    let mut process = builder.build().map_err(|e| Failure::new(exit::of_build_error_in_run(&e), e.to_string()))?;
+    let mut process =
+        builder.build().map_err(|e| Failure::new(exit::of_build_error_in_run(&e), e.to_string()))?;
 
     let to_wake = events.clone();
     let on_end = move |_| {
@@ -247,7 +249,9 @@ fn end(status: &ExitStatus, report: &Report) -> Exit {
             report.error(&format!("the process was ended by {}", crate::context::Exit::Signal(*signal)))
         }
         ExitReason::Unknown => report.error("the process ended without a word, and how is unknown"),
-        ExitReason::Exited(code) => report.error(&format!("the process ended without a word, with exit code {code}")),
+        ExitReason::Exited(code) => {
+            report.error(&format!("the process ended without a word, with exit code {code}"))
+        }
     }
     exit::of_process(status)
 }

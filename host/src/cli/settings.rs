@@ -7,8 +7,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::{
-    AsArgs, CacheArgs, CachePlaceArgs, CompilerArgs, FailureArgs, Form, GrantArgs, Growth, LimitArgs, LoadArgs,
-    MapArgs, ModuleArgs, SandboxArgs, Start, TargetArgs, UnknownImports, Wasm,
+    AsArgs, CacheArgs, CachePlaceArgs, CompilerArgs, FailureArgs, Form, GrantArgs, Growth, LimitArgs,
+    LoadArgs, MapArgs, ModuleArgs, SandboxArgs, Start, TargetArgs, UnknownImports, Wasm,
 };
 use super::exit::Failure;
 use super::parse::{DirArg, Jobs, TIME_MAX};
@@ -47,7 +47,9 @@ pub(super) fn load_to_inspect(args: &ModuleArgs, report: &Report) -> Result<Modu
     let loader = loader(cache, compiler, sandbox);
     match load_with(&loader, &args.module, report) {
         Err(ModuleError::At { source, path }) => match *source {
-            ModuleError::NeedsFeatures { needs, .. } => load_with(&loader.wasm_features(needs), &args.module, report),
+            ModuleError::NeedsFeatures { needs, .. } => {
+                load_with(&loader.wasm_features(needs), &args.module, report)
+            }
             other => Err(ModuleError::At { source: Box::new(other), path }),
         },
         loaded => loaded,
@@ -105,7 +107,13 @@ pub(super) fn cache_limits(args: &CachePlaceArgs) -> CacheLimits {
 }
 
 /// The function `func` with its fixed arguments. `argv`: those of a command that come before `--arg`.
-pub(super) fn target(func: Option<&str>, args: &TargetArgs, module: &Module, path: &Path, argv: &[String]) -> Target {
+pub(super) fn target(
+    func: Option<&str>,
+    args: &TargetArgs,
+    module: &Module,
+    path: &Path,
+    argv: &[String],
+) -> Target {
     let target = func.map_or_else(Target::default, Target::func).output(format(args.output_format));
     let target = args.kwargs.iter().fold(target, |target, (name, value)| target.kwarg_wave(name, value));
     if is_command(func, module) {
@@ -184,8 +192,12 @@ pub(super) fn map_target(args: &MapArgs, module: &Module) -> Result<Target, Fail
         .input(format(args.input_format));
     let target = target.ok_exit(args.ok_exit.iter().copied());
     let Some(how) = args.as_args else { return Ok(target) };
-    if !is_command(args.target.func.as_deref(), module) && module.info().target(args.target.func.as_deref()).is_ok() {
-        return Err(Failure::usage("--as-args is for commands; a function's parameters are filled from the record"));
+    if !is_command(args.target.func.as_deref(), module)
+        && module.info().target(args.target.func.as_deref()).is_ok()
+    {
+        return Err(Failure::usage(
+            "--as-args is for commands; a function's parameters are filled from the record",
+        ));
     }
     Ok(target.command_input(match how {
         AsArgs::One => CommandInput::Arg,
@@ -301,7 +313,8 @@ fn initargs(args: &MapArgs, module: &Module) -> Result<Vec<Value>, BuildError> {
         _ => {}
     }
     let typed = export.ty.params.iter().zip(&args.init_args).enumerate().map(|(i, (param, text))| {
-        let wrong = |reason| BuildError::Argument { func: export.path.clone(), index: (i + 1).to_string(), reason };
+        let wrong =
+            |reason| BuildError::Argument { func: export.path.clone(), index: (i + 1).to_string(), reason };
         wave_or_text(text, &param.ty, module.info().kind.integers()).map_err(wrong)
     });
     typed.collect()
@@ -310,7 +323,8 @@ fn initargs(args: &MapArgs, module: &Module) -> Result<Vec<Value>, BuildError> {
 /// The number of workers, within what the machine allows.
 pub(super) fn processes(jobs: Jobs, report: &Report) -> usize {
     let wanted = resolve_jobs(jobs, num_cpus::get());
-    let by_files = usize::try_from(raise_files().saturating_sub(FDS_OF_OURS) / FDS_PER_WORKER).unwrap_or(usize::MAX);
+    let by_files =
+        usize::try_from(raise_files().saturating_sub(FDS_OF_OURS) / FDS_PER_WORKER).unwrap_or(usize::MAX);
     let (most, why) = match by_files < JOBS_MAX {
         true => (by_files.max(1), "the limit on open files (ulimit -n) allows no more"),
         false => (JOBS_MAX, "more are of no use"),

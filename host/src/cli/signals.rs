@@ -45,7 +45,8 @@ pub(super) fn watch(
     on_progress: impl Fn() + Send + 'static,
 ) -> io::Result<Received> {
     let wanted = [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1, SIGUSR2];
-    let heard = wanted.into_iter().filter(|s| !(matches!(*s, SIGINT | SIGHUP | SIGTSTP) && sys::is_ignored(*s)));
+    let heard =
+        wanted.into_iter().filter(|s| !(matches!(*s, SIGINT | SIGHUP | SIGTSTP) && sys::is_ignored(*s)));
     let mut signals = Signals::new(heard)?;
     let received = Received::default();
     let stored = received.clone();
@@ -63,7 +64,8 @@ pub(super) fn watch(
                 }
                 (SIGTSTP, waiting) => {
                     on_end = waiting;
-                    let _continued = crate::while_stopped(|| signal_hook::low_level::emulate_default_handler(SIGTSTP));
+                    let _continued =
+                        crate::while_stopped(|| signal_hook::low_level::emulate_default_handler(SIGTSTP));
                 }
                 (signal, Some(on_end)) => {
                     stored.0.store(signal, Ordering::SeqCst);

@@ -38,7 +38,9 @@ impl Data {
     /// Writes all of `bytes`, but for the beginning of a character on a terminal.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.terminal {
-            Some(terminal) => bytes.chunks(PIECE_LEN).try_for_each(|piece| write_all(self.fd, &terminal.show(piece))),
+            Some(terminal) => {
+                bytes.chunks(PIECE_LEN).try_for_each(|piece| write_all(self.fd, &terminal.show(piece)))
+            }
             None => write_all(self.fd, bytes),
         }
     }

@@ -71,7 +71,8 @@ impl Tally {
 
     /// `, 2 retried, 1 timeout`: what is not there every time.
     pub(super) fn trouble(&self) -> String {
-        let (retried, timeouts) = (self.retried.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed));
+        let (retried, timeouts) =
+            (self.retried.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed));
         let s = if timeouts == 1 { "" } else { "s" };
         let retried = if retried > 0 { format!(", {retried} retried") } else { String::new() };
         let timeouts = if timeouts > 0 { format!(", {timeouts} timeout{s}") } else { String::new() };
@@ -124,7 +125,9 @@ impl Tally {
                 self.broken.get_or_init(|| reason.clone());
                 self.end();
             }
-            PoolEvent::WorkerStarted { .. } | PoolEvent::WorkerReady { .. } | PoolEvent::WorkerProfiled { .. } => {}
+            PoolEvent::WorkerStarted { .. }
+            | PoolEvent::WorkerReady { .. }
+            | PoolEvent::WorkerProfiled { .. } => {}
         }
         false
     }

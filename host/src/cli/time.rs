@@ -59,7 +59,8 @@ mod tests {
         let ms = Duration::from_millis;
         let mut stats = Stats::default();
         (stats.tasks, stats.workers) = (1000, 2);
-        (stats.calls, stats.instances, stats.waiting, stats.idle) = (ms(calls), ms(instances), ms(waiting), ms(100));
+        (stats.calls, stats.instances, stats.waiting, stats.idle) =
+            (ms(calls), ms(instances), ms(waiting), ms(100));
         stats
     }
 
@@ -80,9 +81,11 @@ mod tests {
     fn every_kind_of_time_has_its_line() {
         let text = table(&stats(400, 400, 100), Duration::from_millis(7));
         assert!(text.starts_with("where the time of 2 workers went, 1.000 s in all:\n"), "{text}");
-        for line in
-            ["0.400 s   40 %  in calls of the guest, 400.0 us a task", "0.100 s   10 %  without a task", "0.007 s"]
-        {
+        for line in [
+            "0.400 s   40 %  in calls of the guest, 400.0 us a task",
+            "0.100 s   10 %  without a task",
+            "0.007 s",
+        ] {
             assert!(text.contains(line), "{text}");
         }
     }

@@ -83,7 +83,8 @@ pub(crate) enum Child {
 impl Child {
     /// Takes over the child `pid`, which nobody has reaped yet. An error if `pid` is not a child of this process: whoever named it is wrong or lying.
     pub(crate) fn open(pid: i32) -> io::Result<Child> {
-        let pid = Pid::from_raw(pid).filter(|p| p.as_raw_nonzero().get() > 1).ok_or(io::ErrorKind::InvalidInput)?;
+        let pid =
+            Pid::from_raw(pid).filter(|p| p.as_raw_nonzero().get() > 1).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = sys::above_stdio(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)?;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)?;
@@ -128,7 +129,8 @@ impl Child {
         // Those that are born while others are ended, too; but nobody who makes them without end keeps us here.
         for _ in 0..SWEEPS {
             // Without that file, which some kernels do not have, they go on until this program ends.
-            let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", thread.as_raw_nonzero()));
+            let children =
+                std::fs::read_to_string(format!("/proc/self/task/{}/children", thread.as_raw_nonzero()));
             let children = children.unwrap_or_default();
             let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
             let found: Vec<Child> = pids.filter_map(|pid| Child::take_from(pid, self).ok()).collect();
@@ -210,7 +212,10 @@ impl Child {
             Child::Process { home, .. } if *home != sys::home() => Exit::Unknown,
             Child::Process { pid, pidfd, .. } => {
                 if !self.await_end() {
-                    tracing::warn!(pid = pid.as_raw_nonzero().get(), "a process does not end, and is left to itself");
+                    tracing::warn!(
+                        pid = pid.as_raw_nonzero().get(),
+                        "a process does not end, and is left to itself"
+                    );
                 }
                 reap(*pid, pidfd).unwrap_or(Exit::Unknown)
             }

@@ -124,7 +124,8 @@ impl Zygote {
     pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<Zygote, StartError> {
         let program = module.program();
         let fds: Vec<_> = [module.artefact()].into_iter().chain(granted.dirs()).collect();
-        let Executed { socket, child, thread, unsent } = start_with(program, ProgramRole::Zygote, setup, &fds)?;
+        let Executed { socket, child, thread, unsent } =
+            start_with(program, ProgramRole::Zygote, setup, &fds)?;
         Ok(Zygote {
             child,
             exit: None,
@@ -225,15 +226,19 @@ impl Zygote {
             }
             (FromWorker::NotForked { reason }, Stage::Ready) => {
                 let worker = self.asked.pop_front().ok_or(unasked)?;
-                Some(Answer::NotForked { workers: vec![worker], step: "cannot fork", reason: shortened(&reason) })
+                Some(Answer::NotForked {
+                    workers: vec![worker],
+                    step: "cannot fork",
+                    reason: shortened(&reason),
+                })
             }
             (FromWorker::Refused { reason }, _) if reason.starts_with(message::UNFIT) => {
                 Some(Answer::Refused { reason: shortened(&reason) })
             }
             // At any time: it may have met a bug of ours.
-            (FromWorker::Refused { reason }, _) => {
-                Some(Answer::Refused { reason: format!("the module cannot be loaded: {}", shortened(&reason)) })
-            }
+            (FromWorker::Refused { reason }, _) => Some(Answer::Refused {
+                reason: format!("the module cannot be loaded: {}", shortened(&reason)),
+            }),
             (
                 FromWorker::Hello { .. }
                 | FromWorker::Unconfined { .. }
@@ -274,7 +279,9 @@ impl Zygote {
                     self.wanted.push_front(identity);
                     match e.kind() {
                         io::ErrorKind::WouldBlock => return Ok(()),
-                        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => return Err(Unfit::Died),
+                        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                            return Err(Unfit::Died);
+                        }
                         _ => {}
                     }
                     // Those behind it would fare the same.

@@ -31,7 +31,8 @@ fn args() -> Option<Vec<OsString>> {
     }
     let all = std::fs::read("/proc/self/cmdline").ok()?;
     let all = all.strip_suffix(&[0]).unwrap_or(&all);
-    let all: Vec<OsString> = all.split(|byte| *byte == 0).map(|arg| OsString::from_vec(arg.to_vec())).collect();
+    let all: Vec<OsString> =
+        all.split(|byte| *byte == 0).map(|arg| OsString::from_vec(arg.to_vec())).collect();
     before_its_own(all, std::env::args_os().count(), |program| std::fs::canonicalize(program).ok())
 }
 
@@ -59,10 +60,13 @@ fn is_loader(exe: &Path) -> bool {
 fn libraries() -> Option<OsString> {
     let value = std::env::var_os(LIBRARIES).filter(|value| !value.is_empty())?;
     let maps = std::fs::read("/proc/self/maps").ok()?;
-    let dirs: Vec<PathBuf> = std::env::split_paths(&value).filter_map(|dir| std::fs::canonicalize(dir).ok()).collect();
+    let dirs: Vec<PathBuf> =
+        std::env::split_paths(&value).filter_map(|dir| std::fs::canonicalize(dir).ok()).collect();
     let found = maps.split(|byte| *byte == b'\n').any(|line| {
-        let path =
-            line.iter().position(|byte| *byte == b'/').map(|at| Path::new(std::ffi::OsStr::from_bytes(&line[at..])));
+        let path = line
+            .iter()
+            .position(|byte| *byte == b'/')
+            .map(|at| Path::new(std::ffi::OsStr::from_bytes(&line[at..])));
         path.is_some_and(|path| dirs.iter().any(|dir| path.parent() == Some(dir)))
     });
     // Absolute: a worker begins in another directory.
@@ -83,7 +87,10 @@ mod tests {
             before(&["ld.so", "--library-path", "/l", "app"], 1),
             Some(all(&["--library-path", "/l", "/here/app"]))
         );
-        assert_eq!(before(&["ld.so", "--argv0", "x", "app", "--", "a"], 3), Some(all(&["--argv0", "x", "/here/app"])));
+        assert_eq!(
+            before(&["ld.so", "--argv0", "x", "app", "--", "a"], 3),
+            Some(all(&["--argv0", "x", "/here/app"]))
+        );
         // There is nothing of the loader's.
         assert_eq!(before(&["app", "a"], 2), None);
         assert_eq!(before(&[], 1), None);
@@ -91,7 +98,9 @@ mod tests {
 
     #[test]
     fn f125_a_loader_is_known_by_its_name() {
-        for name in ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-2.31.so", "/lib/ld-musl-x86_64.so.1", "/usr/bin/ld.so"] {
+        for name in
+            ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-2.31.so", "/lib/ld-musl-x86_64.so.1", "/usr/bin/ld.so"]
+        {
             assert!(is_loader(Path::new(name)), "{name}");
         }
         for name in ["/usr/bin/ld", "/usr/bin/wpool", "/opt/ld-tool", "/lib/libc.so.6"] {

@@ -89,7 +89,9 @@ impl ProgramRole {
 
     #[cfg(feature = "worker")]
     fn parse(text: &OsStr) -> Option<ProgramRole> {
-        [ProgramRole::Compiler, ProgramRole::Zygote, ProgramRole::Worker].into_iter().find(|r| text == r.as_str())
+        [ProgramRole::Compiler, ProgramRole::Zygote, ProgramRole::Worker]
+            .into_iter()
+            .find(|r| text == r.as_str())
     }
 }
 

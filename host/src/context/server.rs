@@ -92,7 +92,12 @@ impl ForkServer {
             }
         };
         let thread = std::thread::Builder::new().name("wpool-forkserver".to_owned()).spawn(serve)?;
-        Ok(ForkServer { zygote: Mutex::new(None), starts: Some(starts), thread: Some(thread), home: sys::home() })
+        Ok(ForkServer {
+            zygote: Mutex::new(None),
+            starts: Some(starts),
+            thread: Some(thread),
+            home: sys::home(),
+        })
     }
 
     fn has_ended(&self) -> bool {
@@ -136,7 +141,10 @@ impl ForkServer {
                 Fate::Unfit => *zygote = None,
                 Fate::Late => {
                     *zygote = None;
-                    return Err(failed(io::Error::new(io::ErrorKind::TimedOut, "its fork server does not get ready")));
+                    return Err(failed(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "its fork server does not get ready",
+                    )));
                 }
             }
         }

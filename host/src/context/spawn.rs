@@ -51,7 +51,8 @@ pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<
     let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
     let (page, page_fd) = StatusPage::create().map_err(failed)?;
     let fds: Vec<_> = [module.artefact(), page_fd.as_fd()].into_iter().chain(granted.dirs()).collect();
-    let Executed { socket, child, unsent, .. } = start_with(module.program(), ProgramRole::Worker, setup, &fds)?;
+    let Executed { socket, child, unsent, .. } =
+        start_with(module.program(), ProgramRole::Worker, setup, &fds)?;
     Ok(Started { child, socket, page, unsent })
 }
 

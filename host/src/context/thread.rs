@@ -77,7 +77,10 @@ mod life {
                 socket: Arc::new(theirs),
                 page: Arc::new(StatusPage::open(fd)?),
                 exit: Mutex::new(None),
-                over: sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?,
+                over: sys::above_stdio(rustix::event::eventfd(
+                    0,
+                    EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+                )?)?,
             };
             Ok((life, ours, page))
         }

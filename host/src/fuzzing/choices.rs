@@ -48,7 +48,9 @@ impl Choices<'_> {
             }
             15 => Type::Record(self.names().into_iter().map(|name| (name, self.ty(depth - 1))).collect()),
             16 => Type::Tuple((0..=self.byte() % 3).map(|_| self.ty(depth - 1)).collect()),
-            17 => Type::Variant(self.names().into_iter().map(|name| (name, maybe(self).map(|ty| *ty))).collect()),
+            17 => Type::Variant(
+                self.names().into_iter().map(|name| (name, maybe(self).map(|ty| *ty))).collect(),
+            ),
             18 => Type::Enum(self.names()),
             19 => Type::Option(boxed(self)),
             20 => Type::Result(maybe(self), maybe(self)),
@@ -78,7 +80,9 @@ impl Choices<'_> {
             Type::String => Value::String((0..self.byte() % 5).map(|_| self.char()).collect()),
             Type::List(t) => Value::List((0..self.byte() % 4).map(|_| self.value(t)).collect()),
             Type::FixedList(t, len) => Value::List((0..*len).map(|_| self.value(t)).collect()),
-            Type::Record(fields) => Value::Record(fields.iter().map(|(n, t)| (n.clone(), self.value(t))).collect()),
+            Type::Record(fields) => {
+                Value::Record(fields.iter().map(|(n, t)| (n.clone(), self.value(t))).collect())
+            }
             Type::Tuple(types) => Value::Tuple(types.iter().map(|t| self.value(t)).collect()),
             Type::Variant(cases) => {
                 let (name, ty) = &cases[usize::from(self.byte()) % cases.len()];
@@ -93,7 +97,9 @@ impl Choices<'_> {
                 0 => Ok(payload(self, ok.as_deref())),
                 _ => Err(payload(self, err.as_deref())),
             }),
-            Type::Flags(names) => Value::Flags(names.iter().filter(|_| self.byte() % 2 == 1).cloned().collect()),
+            Type::Flags(names) => {
+                Value::Flags(names.iter().filter(|_| self.byte() % 2 == 1).cloned().collect())
+            }
             Type::Unsupported(what) => unreachable!("{what} is not among the kinds"),
         }
     }

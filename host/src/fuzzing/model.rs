@@ -105,16 +105,19 @@ pub(super) fn is_cut(text: &str, whole: &str, most: usize) -> bool {
 pub(super) fn is_said(said: &Json, heard: &Json, cut: &dyn Fn(&str, &str) -> bool, items_max: usize) -> bool {
     let both = |said: &Json, heard: &Json| is_said(said, heard, cut, items_max);
     match (said, heard) {
-        (Json::Object(said), Json::Object(heard)) => {
-            said.iter().all(|(name, said)| heard.get(name).map_or_else(|| is_nothing(said), |heard| both(said, heard)))
-        }
+        (Json::Object(said), Json::Object(heard)) => said
+            .iter()
+            .all(|(name, said)| heard.get(name).map_or_else(|| is_nothing(said), |heard| both(said, heard))),
         // The same by position.
         (Json::Object(said), Json::Array(heard)) => said.len() <= heard.len(),
         (Json::Array(said), Json::Array(heard)) => {
-            said.len() == heard.len().min(items_max) && said.iter().zip(heard).all(|(said, heard)| both(said, heard))
+            said.len() == heard.len().min(items_max)
+                && said.iter().zip(heard).all(|(said, heard)| both(said, heard))
         }
         // A word may be said as an object of nothing.
-        (Json::String(said), Json::Object(heard)) => heard.len() == 1 && heard.get(said).is_some_and(is_nothing),
+        (Json::String(said), Json::Object(heard)) => {
+            heard.len() == 1 && heard.get(said).is_some_and(is_nothing)
+        }
         (Json::String(said), Json::String(heard)) => cut(said, heard),
         (Json::Number(said), Json::Number(heard)) => said == heard || said.as_f64() == heard.as_f64(),
         (said, heard) => said == heard,
@@ -168,14 +171,22 @@ pub(super) fn is_of_a_task(failure: &Json) -> bool {
 pub(super) fn is_shown(c: char) -> Option<bool> {
     match u32::from(c) {
         0x20..=0x7e => Some(true),
-        0..=0x1f | 0x7f..=0x9f | 0xad | 0x61c | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff => {
-            Some(false)
-        }
+        0..=0x1f
+        | 0x7f..=0x9f
+        | 0xad
+        | 0x61c
+        | 0x200b..=0x200f
+        | 0x2028..=0x202e
+        | 0x2060..=0x206f
+        | 0xfeff => Some(false),
         0xe000..=0xf8ff | 0xfff9..=0xfffb | 0xe0000..=0xe007f | 0xf_0000..=0x10_ffff => Some(false),
         // Letters of Europe, of Greece and Russia, of Japan, and what pictures are.
-        0xc0..=0xd6 | 0x391..=0x3a1 | 0x410..=0x44f | 0x3041..=0x3096 | 0x4e00..=0x9fa5 | 0x1f600..=0x1f64f => {
-            Some(true)
-        }
+        0xc0..=0xd6
+        | 0x391..=0x3a1
+        | 0x410..=0x44f
+        | 0x3041..=0x3096
+        | 0x4e00..=0x9fa5
+        | 0x1f600..=0x1f64f => Some(true),
         _ => None,
     }
 }
@@ -195,7 +206,8 @@ pub(super) fn escaped(c: char) -> String {
 /// An integer by its plain decimal text, for the types that have a range.
 pub(super) fn integer(text: &str, min: i128, max: i128) -> Option<i128> {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    let is_plain =
-        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    let is_plain = !digits.is_empty()
+        && digits.bytes().all(|b| b.is_ascii_digit())
+        && (digits == "0" || !digits.starts_with('0'));
     text.parse().ok().filter(|n| is_plain && (min..=max).contains(n))
 }

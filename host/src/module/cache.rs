@@ -97,7 +97,13 @@ impl Cache {
         }
     }
 
-    fn read(&self, digest: Digest, codegen: Codegen, artefact_path: &Path, entry_path: &Path) -> io::Result<Hit> {
+    fn read(
+        &self,
+        digest: Digest,
+        codegen: Codegen,
+        artefact_path: &Path,
+        entry_path: &Path,
+    ) -> io::Result<Hit> {
         let entry = read_entry(entry_path)?;
         let artefact = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(artefact_path)?;
         let metadata = artefact.metadata()?;
@@ -109,7 +115,13 @@ impl Cache {
     }
 
     /// What an entry says of its module, if it is proven.
-    fn verified(&self, digest: Digest, codegen: Codegen, entry: &[u8], artefact: &File) -> io::Result<ModuleInfo> {
+    fn verified(
+        &self,
+        digest: Digest,
+        codegen: Codegen,
+        entry: &[u8],
+        artefact: &File,
+    ) -> io::Result<ModuleInfo> {
         let entry: Entry = serde_json::from_slice(entry)?;
         if entry.info.codegen != codegen {
             return Err(io::Error::other("it is of another kind than its name says"));
@@ -133,7 +145,11 @@ impl Cache {
         let (artefact_path, entry_path) = self.paths(digest, info.codegen);
         let artefact = File::from(artefact.try_clone()?);
         let mac = self.mac(digest, info, &artefact)?;
-        let entry = Entry { mac: hex(&mac.finalize().into_bytes()), info: info.clone(), name: name.map(str::to_owned) };
+        let entry = Entry {
+            mac: hex(&mac.finalize().into_bytes()),
+            info: info.clone(),
+            name: name.map(str::to_owned),
+        };
         sweep(&self.dir);
         // The artefact first: an entry without its artefact is a miss, an artefact without entry is nothing.
         self.publish(&artefact_path, |file| for_each_block(&artefact, |block| file.write_all(block)))?;
@@ -208,7 +224,10 @@ pub(super) fn fuzz_entry(data: &[u8]) {
         file
     };
     let artefact = in_memory(data);
-    assert!(cache.verified(digest, codegen, data, &artefact).is_err(), "nobody can make an entry without the key");
+    assert!(
+        cache.verified(digest, codegen, data, &artefact).is_err(),
+        "nobody can make an entry without the key"
+    );
     let Ok(Entry { mac, info, .. }) = serde_json::from_slice(data) else { return };
     if let Some(bytes) = unhex(&mac) {
         assert_eq!(hex(&bytes), mac.to_ascii_lowercase());
@@ -380,7 +399,8 @@ mod tests {
     use super::*;
 
     fn artefact(bytes: &[u8]) -> OwnedFd {
-        let mut file: File = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into();
+        let mut file: File =
+            rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into();
         file.write_all(bytes).unwrap();
         file.into()
     }
@@ -401,7 +421,8 @@ mod tests {
     fn filled() -> (tempfile::TempDir, Cache, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open(&dir.path().join("cache")).unwrap();
-        let path = cache.put(DIGEST, &info(), &artefact(b"machine code"), None, CacheLimits::default()).unwrap();
+        let path =
+            cache.put(DIGEST, &info(), &artefact(b"machine code"), None, CacheLimits::default()).unwrap();
         (dir, cache, path)
     }
 
@@ -421,7 +442,10 @@ mod tests {
     #[test]
     fn what_was_put_is_found_by_a_second_opening() {
         let (dir, _, path) = filled();
-        let hit = Cache::open(&dir.path().join("cache")).unwrap().get(DIGEST, Codegen::default(), &mut vec![]).unwrap();
+        let hit = Cache::open(&dir.path().join("cache"))
+            .unwrap()
+            .get(DIGEST, Codegen::default(), &mut vec![])
+            .unwrap();
         assert_eq!((hit.info, hit.path), (info(), path));
         let mut found = Vec::new();
         File::from(hit.artefact).read_to_end(&mut found).unwrap();
@@ -452,7 +476,9 @@ mod tests {
         let codegen = Codegen { fuel: true, ..Codegen::default() };
         assert!(cache.get(DIGEST, codegen, &mut vec![]).is_none());
         let metered = ModuleInfo { codegen, ..info() };
-        cache.put(DIGEST, &metered, &artefact(b"counting machine code"), None, CacheLimits::default()).unwrap();
+        cache
+            .put(DIGEST, &metered, &artefact(b"counting machine code"), None, CacheLimits::default())
+            .unwrap();
         assert_eq!(cache.get(DIGEST, codegen, &mut vec![]).unwrap().info, metered);
         assert_eq!(cache.get(DIGEST, Codegen::default(), &mut vec![]).unwrap().info, info());
     }
@@ -469,8 +495,10 @@ mod tests {
 
         let (_dir, cache, _) = filled();
         let renamed = Digest([8; 32]);
-        fs::rename(cache.paths(DIGEST, Codegen::default()).0, cache.paths(renamed, Codegen::default()).0).unwrap();
-        fs::rename(cache.paths(DIGEST, Codegen::default()).1, cache.paths(renamed, Codegen::default()).1).unwrap();
+        fs::rename(cache.paths(DIGEST, Codegen::default()).0, cache.paths(renamed, Codegen::default()).0)
+            .unwrap();
+        fs::rename(cache.paths(DIGEST, Codegen::default()).1, cache.paths(renamed, Codegen::default()).1)
+            .unwrap();
         misses_with(&cache, renamed, "not written by this cache's owner");
     }
 

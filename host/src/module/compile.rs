@@ -36,10 +36,12 @@ pub(super) fn compile(
     under_way: &mut dyn FnMut(),
 ) -> Result<Compiled, ModuleError> {
     let code = if text { without_mark(bytes) } else { bytes };
-    let source = memory_file("wpool-module", code)
-        .map_err(|e| ModuleError::Compiler(format!("the module cannot be handed over: {e}{}", limit_behind(&e))))?;
-    let artefact = rustix::fs::memfd_create("wpool-artefact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-        .map_err(|e| ModuleError::Io(e.into()))?;
+    let source = memory_file("wpool-module", code).map_err(|e| {
+        ModuleError::Compiler(format!("the module cannot be handed over: {e}{}", limit_behind(&e)))
+    })?;
+    let artefact =
+        rustix::fs::memfd_create("wpool-artefact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+            .map_err(|e| ModuleError::Io(e.into()))?;
     let artefact = sys::above_stdio(artefact).map_err(ModuleError::Io)?;
     let (ours, theirs) = connection::pair().map_err(ModuleError::Io)?;
     let child = program.start(ProgramRole::Compiler, theirs).map_err(ModuleError::Start)?;
@@ -101,8 +103,12 @@ pub(super) fn compile(
         Ok(Some(FromWorker::Needs { features, reason })) => {
             Err(ModuleError::NeedsFeatures { needs: features.iter().collect(), reason: shortened(&reason) })
         }
-        Ok(Some(_)) => Err(ModuleError::Compiler("it gave an answer to a question that was not asked".to_owned())),
-        Ok(None) => Err(ModuleError::CompileLimit(format!("it took more than {:?}; {RAISES_TIME}", most.wall()))),
+        Ok(Some(_)) => {
+            Err(ModuleError::Compiler("it gave an answer to a question that was not asked".to_owned()))
+        }
+        Ok(None) => {
+            Err(ModuleError::CompileLimit(format!("it took more than {:?}; {RAISES_TIME}", most.wall())))
+        }
         Err(RecvError::Closed) => Err(died(exit, most)),
         Err(e) => Err(ModuleError::Compiler(e.to_string())),
     }
@@ -162,14 +168,15 @@ pub(crate) fn fuzz_answer(data: &[u8]) -> Result<Option<FromWorker>, RecvError> 
 /// The compiler process ended without an answer: most likely one of its limits.
 fn died(exit: Exit, most: CompileLimits) -> ModuleError {
     match exit {
-        Exit::Signal(libc::SIGXCPU) => {
-            ModuleError::CompileLimit(format!("it used more than {:?} of processor time; {RAISES_TIME}", most.time))
-        }
+        Exit::Signal(libc::SIGXCPU) => ModuleError::CompileLimit(format!(
+            "it used more than {:?} of processor time; {RAISES_TIME}",
+            most.time
+        )),
         Exit::Signal(libc::SIGABRT) => too_much_memory(most),
         // It is the first that the kernel takes.
-        Exit::Signal(libc::SIGKILL) => {
-            ModuleError::CompileLimit("it was killed, most likely because the machine ran out of memory".to_owned())
-        }
+        Exit::Signal(libc::SIGKILL) => ModuleError::CompileLimit(
+            "it was killed, most likely because the machine ran out of memory".to_owned(),
+        ),
         Exit::Signal(libc::SIGSEGV) => {
             ModuleError::CompileLimit("it nests too deeply for the compiler's stack".to_owned())
         }

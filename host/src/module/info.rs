@@ -318,8 +318,12 @@ const TASK: &str = "run: func(input: list<u8>) -> result<list<u8>, string>";
 
 fn no_default(candidates: &[String]) -> String {
     match candidates.is_empty() {
-        true => format!("the module exports no function that can be called; a task is {TASK}, or of other types"),
-        false => format!("no function `run` and no command is exported; name one of {}", functions(candidates)),
+        true => {
+            format!("the module exports no function that can be called; a task is {TASK}, or of other types")
+        }
+        false => {
+            format!("no function `run` and no command is exported; name one of {}", functions(candidates))
+        }
     }
 }
 
@@ -334,7 +338,11 @@ impl ModuleInfo {
     pub(crate) fn check(&self) -> Result<(), String> {
         for Export { path, ty, .. } in &self.exports {
             if !ty.is_within(Self::DEPTH_MAX) {
-                return Err(format!("types that nest more than {} deep, in {}", Self::DEPTH_MAX, shortened(path)));
+                return Err(format!(
+                    "types that nest more than {} deep, in {}",
+                    Self::DEPTH_MAX,
+                    shortened(path)
+                ));
             }
             if !ty.has_names() {
                 return Err(format!("types with names that are none, in {}", shortened(path)));
@@ -365,7 +373,9 @@ impl ModuleInfo {
             None => self.default_target()?,
         };
         match export.role {
-            Role::Uncallable => Err(TargetError::Uncallable { path: export.path.clone(), wit: export.ty.to_string() }),
+            Role::Uncallable => {
+                Err(TargetError::Uncallable { path: export.path.clone(), wit: export.ty.to_string() })
+            }
             Role::Function | Role::Command | Role::Hook => Ok(export),
         }
     }

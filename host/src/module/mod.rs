@@ -707,7 +707,8 @@ impl ModuleLoader {
 
     /// An error if the policy does not grant what the module imports.
     fn judge(&self, kind: ModuleKind, imports: &[Import]) -> Result<(), ModuleError> {
-        let missing = self.policy.iter().flat_map(|policy| policy::missing(policy, kind, imports)).collect::<Vec<_>>();
+        let missing =
+            self.policy.iter().flat_map(|policy| policy::missing(policy, kind, imports)).collect::<Vec<_>>();
         match missing.is_empty() {
             true => Ok(()),
             false => Err(ModuleError::MissingImports { missing }),
@@ -717,8 +718,12 @@ impl ModuleLoader {
     /// Compiles, and tells how that goes.
     fn watched<T>(&self, bytes: &[u8], compile: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
         let began = clock::now();
-        let mut compiling =
-            Compiling { name: self.name.clone(), size: bytes.len() as u64, elapsed: Duration::ZERO, is_done: false };
+        let mut compiling = Compiling {
+            name: self.name.clone(),
+            size: bytes.len() as u64,
+            elapsed: Duration::ZERO,
+            is_done: false,
+        };
         let done = compile(&mut || {
             compiling.elapsed = began.elapsed();
             self.on_compile.tell(&compiling);
@@ -795,7 +800,8 @@ fn executable(artefact: OwnedFd) -> std::io::Result<OwnedFd> {
 fn read_module(path: &Path) -> Result<Vec<u8>, ModuleError> {
     // Not blocking: a FIFO without a writer must be an error, not a wait.
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|e| ModuleError::Io(e.into()))?;
+    let file =
+        rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|e| ModuleError::Io(e.into()))?;
     let file = std::fs::File::from(file);
     let metadata = file.metadata().map_err(ModuleError::Io)?;
     if metadata.is_dir() {
@@ -823,7 +829,9 @@ fn is_text(bytes: &[u8]) -> Result<bool, ModuleError> {
     match bytes {
         [] => not_wasm("it is empty"),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] | [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(false),
-        [0, b'a', b's', b'm', ..] => not_wasm("it has the WebAssembly magic number, but no version known here follows"),
+        [0, b'a', b's', b'm', ..] => {
+            not_wasm("it has the WebAssembly magic number, but no version known here follows")
+        }
         [0x7f, b'E', b'L', b'F', ..] => {
             not_wasm("it is native code (a precompiled artefact is never loaded; give the .wasm)")
         }
@@ -864,7 +872,10 @@ pub(crate) fn fuzz_module(data: &[u8]) {
         (&b"(module"[..], Some(true)),
         (b"( \n component", Some(true)),
         (b";; (module)\r(module", None),
-        (b"(; (module) ", Some(memchr::memmem::find(data, b";)").is_some_and(|end| starts_as_wat(&data[end + 2..])))),
+        (
+            b"(; (module) ",
+            Some(memchr::memmem::find(data, b";)").is_some_and(|end| starts_as_wat(&data[end + 2..]))),
+        ),
         (b"\0asm\x01\0\0\0", Some(false)),
         (b"\x7fELF", None),
         (b"#!(module", None),
@@ -873,7 +884,9 @@ pub(crate) fn fuzz_module(data: &[u8]) {
         match is_module {
             Some(true) => assert!(matches!(found, Ok(true)), "{begins:?}"),
             Some(false) => assert!(!matches!(found, Ok(true)), "{begins:?}"),
-            None if begins.starts_with(b";;") => assert!(found.is_err() || data.contains(&b'\n'), "{begins:?}"),
+            None if begins.starts_with(b";;") => {
+                assert!(found.is_err() || data.contains(&b'\n'), "{begins:?}")
+            }
             None => assert!(found.is_err(), "{begins:?}"),
         }
     }

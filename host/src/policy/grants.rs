@@ -112,12 +112,18 @@ impl Granted {
             match dir.access {
                 DirAccess::ReadOnly => {}
                 DirAccess::ReadWrite => {
-                    if let Some(cache) = own.caches.iter().find(|it| place.contains(it) || place.is_within(it)) {
-                        let of = format!("wpool's cache {} and its key would be a guest's to write", cache.display());
+                    if let Some(cache) =
+                        own.caches.iter().find(|it| place.contains(it) || place.is_within(it))
+                    {
+                        let of = format!(
+                            "wpool's cache {} and its key would be a guest's to write",
+                            cache.display()
+                        );
                         return Err(refused(what(), format!("{of} (:ro, or a directory beside it)")));
                     }
                     if let Some(program) = own.programs.iter().find(|it| place.contains(it)) {
-                        let of = format!("the running program {} would be a guest's to write", program.display());
+                        let of =
+                            format!("the running program {} would be a guest's to write", program.display());
                         return Err(refused(what(), format!("{of} (:ro, or a directory beside it)")));
                     }
                 }
@@ -128,11 +134,15 @@ impl Granted {
 
     /// What is granted and may not be meant.
     pub(super) fn warnings(&self, own: &OwnPlaces) -> Vec<String> {
-        let readable = self.grants.dirs.iter().zip(&*self.places).filter(|(dir, _)| dir.access == DirAccess::ReadOnly);
+        let readable =
+            self.grants.dirs.iter().zip(&*self.places).filter(|(dir, _)| dir.access == DirAccess::ReadOnly);
         let warning = |(_, place): (&DirGrant, &Place)| {
-            let cache = own.caches.iter().find(|it| it.exists() && (place.contains(it) || place.is_within(it)))?;
+            let cache =
+                own.caches.iter().find(|it| it.exists() && (place.contains(it) || place.is_within(it)))?;
             let (dir, cache) = (place.path(), cache.display());
-            Some(format!("guests may read the key of wpool's cache {cache}, which is in the directory {dir:?}"))
+            Some(format!(
+                "guests may read the key of wpool's cache {cache}, which is in the directory {dir:?}"
+            ))
         };
         readable.filter_map(warning).collect()
     }
@@ -196,7 +206,8 @@ fn open(dirs: &[Dir]) -> Result<Vec<Opened>, BuildError> {
         let file = opened.and_then(|file| Ok((file.metadata()?, file)));
         let (metadata, file) = file.map_err(|e| refused(&what, words(&e)))?;
         let place = Place::of(&file).map_err(|reason| refused(&what, reason))?;
-        let grant = DirGrant { guest: dir.guest.clone(), access: dir.access, file: (metadata.dev(), metadata.ino()) };
+        let grant =
+            DirGrant { guest: dir.guest.clone(), access: dir.access, file: (metadata.dev(), metadata.ino()) };
         Ok((grant, (file, place)))
     };
     dirs.iter().map(open).collect()
@@ -248,8 +259,9 @@ fn look_up(net: &Net) -> Result<Vec<NetGrant>, BuildError> {
             None if host.is_empty() || host.contains([':', '[', ']', '/', ' ']) => return Err(form()),
             None => host,
         };
-        let found =
-            (host, port).to_socket_addrs().map_err(|e| wrong(format!("the name is not found: {}", words(&e))))?;
+        let found = (host, port)
+            .to_socket_addrs()
+            .map_err(|e| wrong(format!("the name is not found: {}", words(&e))))?;
         // What stands for an IPv4 address is one, as guests have it.
         let mut addresses: Vec<SocketAddr> =
             found.map(|found| (found.ip().to_canonical(), found.port()).into()).collect();
@@ -277,16 +289,24 @@ mod tests {
         let sealed = Policy::sealed;
         let here = |policy: Policy| policy.dir(".", "/here", DirAccess::ReadOnly);
         is_refused(sealed().dir("/no/such", "/x", DirAccess::ReadOnly), &["/no/such", "No such file"]);
-        is_refused(sealed().dir("/etc/passwd", "/x", DirAccess::ReadOnly), &["/etc/passwd", "Not a directory"]);
+        is_refused(
+            sealed().dir("/etc/passwd", "/x", DirAccess::ReadOnly),
+            &["/etc/passwd", "Not a directory"],
+        );
         is_refused(here(here(sealed())), &["/here", "already"]);
         is_refused(sealed().dir(".", "", DirAccess::ReadOnly), &["no path"]);
-        is_refused((0..33).fold(sealed(), |p, n| p.dir(".", format!("/{n}"), DirAccess::ReadOnly)), &["33", "32"]);
+        is_refused(
+            (0..33).fold(sealed(), |p, n| p.dir(".", format!("/{n}"), DirAccess::ReadOnly)),
+            &["33", "32"],
+        );
         for name in ["", "A=B", "A\0"] {
             is_refused(sealed().env(name, "x"), &["variable", "neither ="]);
             is_refused(sealed().inherit_env(name), &["variable"]);
         }
         is_refused(sealed().env("A", "a\0b"), &["\"A\"", "NUL"]);
-        for address in ["", "host", "host:", ":80", "host:0", "host:65536", "host:http", "::1:80", "[::1]", "a b:80"] {
+        for address in
+            ["", "host", "host:", ":80", "host:0", "host:65536", "host:http", "::1:80", "[::1]", "a b:80"]
+        {
             is_refused(sealed().net(address), &[&format!("{address:?}"), "HOST:PORT"]);
         }
         let early = SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(1);
@@ -306,8 +326,13 @@ mod tests {
     #[test]
     fn what_is_granted_is_found() {
         let policy = Policy::sealed().net("127.0.0.1:80").net("[::1]:443").net("[::ffff:10.0.0.1]:80");
-        let granted =
-            policy.env("A", "1").env("B", "2").env("A", "3").inherit_env("NO_SUCH_VARIABLE").resolve().unwrap();
+        let granted = policy
+            .env("A", "1")
+            .env("B", "2")
+            .env("A", "3")
+            .inherit_env("NO_SUCH_VARIABLE")
+            .resolve()
+            .unwrap();
         let addresses: Vec<String> = granted.grants.addresses().map(|a| a.to_string()).collect();
         assert_eq!(addresses, ["127.0.0.1:80", "[::1]:443", "10.0.0.1:80"]);
         let env = [("B", "2"), ("A", "3")].map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -318,7 +343,9 @@ mod tests {
     fn f116_nothing_is_granted_that_no_landlock_would_hold() {
         let check = |policy: Policy, landlock| policy.resolve().unwrap().check_kernel(landlock);
         let dir = |access| Policy::sealed().dir("/etc", "/x", access);
-        for policy in [dir(DirAccess::ReadOnly), dir(DirAccess::ReadWrite), Policy::sealed().net("127.0.0.1:80")] {
+        for policy in
+            [dir(DirAccess::ReadOnly), dir(DirAccess::ReadWrite), Policy::sealed().net("127.0.0.1:80")]
+        {
             let refused = check(policy.clone(), 0).unwrap_err().to_string();
             assert!(refused.contains("no landlock") && refused.contains("--sandbox off"), "{refused}");
             assert!(check(policy, 1).is_ok());

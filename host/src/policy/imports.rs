@@ -179,14 +179,18 @@ mod tests {
         let imports = ["wasi:sockets/tcp@0.2.0", "acme:a/b", "wasi:sockets/udp@0.2.0"].map(import);
         let told = missing(&Policy::sealed(), ModuleKind::Component, &imports);
         assert_eq!(told.len(), 2);
-        assert!(told[0].starts_with("wasi:sockets/tcp@0.2.0, wasi:sockets/udp@0.2.0 (needs --net "), "{told:?}");
+        assert!(
+            told[0].starts_with("wasi:sockets/tcp@0.2.0, wasi:sockets/udp@0.2.0 (needs --net "),
+            "{told:?}"
+        );
     }
 
     #[test]
     fn an_import_is_met_by_the_policy() {
         let of = |policy: &Policy, name: &str| grant(policy, ModuleKind::Component, &import(name));
         let sealed = Policy::sealed();
-        for name in ["wasi:cli/environment@0.2.0", "wasi:filesystem/types@0.2.6", "wasi:random/random@0.2.0"] {
+        for name in ["wasi:cli/environment@0.2.0", "wasi:filesystem/types@0.2.6", "wasi:random/random@0.2.0"]
+        {
             assert!(matches!(of(&sealed, name), Grant::Default(_)), "{name}");
         }
         let some = sealed.clone().env("A", "1").dir("/", "/x", DirAccess::ReadOnly).random(Random::Seeded(7));
@@ -197,7 +201,9 @@ mod tests {
         ] {
             assert_eq!(of(&some, name), Grant::Granted(note.to_owned()));
         }
-        for name in ["wasi:http/types@0.2.0", "wasi:cli/stdout@0.3.0", "x:y/z", "f", "wpool:process/current@0.2.0"] {
+        for name in
+            ["wasi:http/types@0.2.0", "wasi:cli/stdout@0.3.0", "x:y/z", "f", "wpool:process/current@0.2.0"]
+        {
             assert!(matches!(of(&some, name), Grant::Missing(_)), "{name}");
         }
     }
@@ -206,7 +212,10 @@ mod tests {
     fn f97_sockets_are_missing_until_they_are_granted_or_refused() {
         let of = |policy: Policy| grant(&policy, ModuleKind::Component, &import("wasi:sockets/tcp@0.2.0"));
         assert!(matches!(of(Policy::sealed()), Grant::Missing(why) if why.contains("--net")));
-        assert_eq!(of(Policy::sealed().refuse_net()), Grant::Granted("every connection is refused".to_owned()));
+        assert_eq!(
+            of(Policy::sealed().refuse_net()),
+            Grant::Granted("every connection is refused".to_owned())
+        );
         assert_eq!(of(Policy::sealed().net("a:1").net("b:2")), Grant::Granted("TCP to a:1, b:2".to_owned()));
     }
 

@@ -85,11 +85,13 @@ impl Place {
         }
         // Where there is no devtmpfs, devices are files of another file system.
         let dev = Path::new("/dev");
-        let looked_at = below.iter().map(|mount| mount.at.as_path()).chain(dev.starts_with(&path).then_some(dev));
+        let looked_at =
+            below.iter().map(|mount| mount.at.as_path()).chain(dev.starts_with(&path).then_some(dev));
         if let Some(device) = looked_at.chain([path.as_path()]).find_map(device_in) {
             return Err(format!("{} is a device: grant directories beside it", device.display()));
         }
-        let roots = below.iter().map(|mount| mount.at.as_path()).chain([path.as_path()]).filter_map(id).collect();
+        let roots =
+            below.iter().map(|mount| mount.at.as_path()).chain([path.as_path()]).filter_map(id).collect();
         Ok(Place { path, roots })
     }
 
@@ -148,7 +150,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|digits| *first == b'\\' && digits.iter().all(|d| (b'0'..b'8').contains(d)));
+        let digits = after
+            .get(..3)
+            .filter(|digits| *first == b'\\' && digits.iter().all(|d| (b'0'..b'8').contains(d)));
         let code = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
         bytes.push(code.unwrap_or(*first));
         rest = if code.is_some() { &after[3..] } else { after };
@@ -169,11 +173,17 @@ mod tests {
         for path in ["/proc", "/proc/self", "/proc/sys/kernel", "/sys", "/sys/kernel", "/dev", "/dev/pts"] {
             if Path::new(path).exists() {
                 let refused = of(path).unwrap_err();
-                assert!(refused.contains("of the kernel's own") || refused.contains("a device"), "{path}: {refused}");
+                assert!(
+                    refused.contains("of the kernel's own") || refused.contains("a device"),
+                    "{path}: {refused}"
+                );
             }
         }
         let refused = of("/").unwrap_err();
-        assert!(refused.contains("/proc") || refused.contains("/sys") || refused.contains("/dev"), "{refused}");
+        assert!(
+            refused.contains("/proc") || refused.contains("/sys") || refused.contains("/dev"),
+            "{refused}"
+        );
         for path in ["/usr", "/etc", "."] {
             assert!(of(path).is_ok(), "{path}: {:?}", of(path));
         }

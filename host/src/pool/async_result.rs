@@ -130,7 +130,12 @@ impl<T: Send + 'static, E: Send + 'static> Bringer<T, E> {
 }
 
 impl<T, E> AsyncResult<T, E> {
-    fn with(state: State<T, E>, job: Arc<Job>, callbacks: Callbacks, in_fork: fn() -> E) -> AsyncResult<T, E> {
+    fn with(
+        state: State<T, E>,
+        job: Arc<Job>,
+        callbacks: Callbacks,
+        in_fork: fn() -> E,
+    ) -> AsyncResult<T, E> {
         let slot = Slot { state: Mutex::new(state), changed: Condvar::new() };
         AsyncResult { slot: Arc::new(slot), job, callbacks, in_fork }
     }
@@ -213,8 +218,9 @@ impl<T, E> AsyncResult<T, E> {
                 State::Ready(_) | State::Panicked(_) | State::Taken => return true,
                 State::Lazy(_) => {
                     drop(state);
-                    let now =
-                        deadline.is_none() && crate::spin::pays(1) && crate::spin::until(|| self.job.is_seen_ready());
+                    let now = deadline.is_none()
+                        && crate::spin::pays(1)
+                        && crate::spin::until(|| self.job.is_seen_ready());
                     if !now && !self.job.wait_ready(deadline) {
                         return false;
                     }
@@ -231,7 +237,11 @@ impl<T, E> AsyncResult<T, E> {
                         None => self.slot.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                         Some(left) if left.is_zero() => return false,
                         Some(left) => {
-                            self.slot.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                            self.slot
+                                .changed
+                                .wait_timeout(state, left)
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .0
                         }
                     }
                 }

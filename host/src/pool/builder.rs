@@ -756,7 +756,8 @@ impl PoolBuilder {
         if isolation == Isolation::Reuse && granted.grants.deterministic {
             return Err(BuildError::Policy {
                 what: "one instance for many tasks (--reuse, Isolation::Reuse)".to_owned(),
-                reason: "in a deterministic run no result depends on what a worker has done before".to_owned(),
+                reason: "in a deterministic run no result depends on what a worker has done before"
+                    .to_owned(),
             });
         }
         let setup = Setup {
@@ -816,7 +817,13 @@ impl PoolBuilder {
 }
 
 /// Starts the dispatcher's thread.
-fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, window: Window) -> Result<Pool, BuildError> {
+fn start(
+    mut spec: Spec,
+    config: Config,
+    info: ModuleInfo,
+    limits: Limits,
+    window: Window,
+) -> Result<Pool, BuildError> {
     let (commands, inbox) = crossbeam_channel::unbounded();
     let complete = config.eager.then(|| {
         let (complete, is_complete) = crossbeam_channel::bounded(1);
@@ -826,7 +833,8 @@ fn start(mut spec: Spec, config: Config, info: ModuleInfo, limits: Limits, windo
     let waker = Waker::new()?;
     let directory = Arc::new(Mutex::new(Vec::new()));
     let ledger = Arc::new(Mutex::new(Ledger::default()));
-    let dispatcher = Dispatcher::new(spec, config, waker.clone(), inbox.clone(), directory.clone(), ledger.clone())?;
+    let dispatcher =
+        Dispatcher::new(spec, config, waker.clone(), inbox.clone(), directory.clone(), ledger.clone())?;
     let shared = Arc::new(Shared {
         info,
         limits,
@@ -924,6 +932,8 @@ fn is_worth_retrying(error: &TaskError) -> bool {
         | TaskError::Exited { .. }
         | TaskError::BadResult { .. }
         | TaskError::WorkerLost { .. } => true,
-        TaskError::BadRecord { .. } | TaskError::Cancelled | TaskError::Closed | TaskError::Broken { .. } => false,
+        TaskError::BadRecord { .. } | TaskError::Cancelled | TaskError::Closed | TaskError::Broken { .. } => {
+            false
+        }
     }
 }

@@ -69,7 +69,9 @@ impl Callbacks {
             state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
                 None => self.0.none_left.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => return false,
-                Some(left) => self.0.none_left.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(left) => {
+                    self.0.none_left.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
             };
         }
         true

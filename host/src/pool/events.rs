@@ -216,7 +216,9 @@ fn trace(event: &PoolEvent) {
         PoolEvent::TaskRetried { job, task, attempt, delay, error } => {
             on_pool!(debug, job, task, attempt, ?delay, %error, "task will be tried again");
         }
-        PoolEvent::TaskTimedOut { job, task, attempt } => on_pool!(debug, job, task, attempt, "task timed out"),
+        PoolEvent::TaskTimedOut { job, task, attempt } => {
+            on_pool!(debug, job, task, attempt, "task timed out")
+        }
         PoolEvent::Halted { job } => on_pool!(debug, job, "job halted"),
         PoolEvent::Broken { reason } => on_pool!(warn, reason, "the pool is broken"),
     }

@@ -150,7 +150,10 @@ impl<R: Ret> ImapUnordered<R> {
     /// # Errors
     /// [`TimedOut`]: the iterator goes on.
     #[expect(clippy::type_complexity, reason = "the item of this iterator, in the same wrapping as Imap's")]
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
+    pub fn next_timeout(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
         self.next_by(Instant::now().checked_add(timeout))
     }
 
@@ -179,12 +182,18 @@ impl<R: Ret> ImapUnordered<R> {
     }
 
     #[expect(clippy::type_complexity, reason = "as above")]
-    fn next_by(&mut self, deadline: Option<Instant>) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
+    fn next_by(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
         let decode = &self.decode;
-        let next = self.outcomes.take_one(deadline, |outcome| (outcome.index(), decode.decode(outcome.result())))?;
-        Ok(next.or_else(|| self.outcomes.cut_short().map(|error| (self.seen, Err(error)))).inspect(|(index, _)| {
-            self.seen = self.seen.max(index + 1);
-        }))
+        let next =
+            self.outcomes.take_one(deadline, |outcome| (outcome.index(), decode.decode(outcome.result())))?;
+        Ok(next.or_else(|| self.outcomes.cut_short().map(|error| (self.seen, Err(error)))).inspect(
+            |(index, _)| {
+                self.seen = self.seen.max(index + 1);
+            },
+        ))
     }
 }
 

@@ -114,7 +114,10 @@ impl ResultChunk {
 
     /// What it needs of our memory, and of its worker's.
     pub(crate) fn size(&self) -> Size {
-        Size { here: self.frames.len() as u64, parked: self.parked.as_ref().map_or(0, |parked| parked.len() as u64) }
+        Size {
+            here: self.frames.len() as u64,
+            parked: self.parked.as_ref().map_or(0, |parked| parked.len() as u64),
+        }
     }
 
     /// Brings a result that is still elsewhere.
@@ -362,11 +365,14 @@ impl Job {
             let full = std::mem::replace(&mut inner.filling, next);
             inner.full.push_back(full);
         }
-        let start = u32::try_from(inner.filling.data.len()).expect("a chunk begins anew after CHUNK_LEN bytes");
+        let start =
+            u32::try_from(inner.filling.data.len()).expect("a chunk begins anew after CHUNK_LEN bytes");
         inner.filling.starts.push(start);
         match record {
             Record::Bytes(bytes) => Batch::write_record(&mut inner.filling.data, bytes),
-            Record::Misfit(reason) => Batch::write_misfit(&mut inner.filling.data, &String::from_utf8_lossy(reason)),
+            Record::Misfit(reason) => {
+                Batch::write_misfit(&mut inner.filling.data, &String::from_utf8_lossy(reason))
+            }
         }
         inner.pushed += 1;
         inner.bytes += len as u64;
@@ -707,7 +713,9 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
             kind @ (Kind::Returned | Kind::Failed) => {
                 return Some(Parsed { kind, payload: frame.payload, stdout, stderr, micros, used, len: at });
             }
-            Kind::Control | Kind::Batch | Kind::Input | Kind::BatchDone | Kind::Placed | Kind::Profile => return None,
+            Kind::Control | Kind::Batch | Kind::Input | Kind::BatchDone | Kind::Placed | Kind::Profile => {
+                return None;
+            }
         }
     }
 }

@@ -324,7 +324,11 @@ impl Pool {
     ///
     /// # Errors
     /// What became of the task, if not a result; [`TaskError::Closed`] if the pool is not running.
-    pub fn apply<A: Args, R: Ret + Send + 'static>(&self, func: &Func<A, R>, args: A) -> Result<R, TaskError> {
+    pub fn apply<A: Args, R: Ret + Send + 'static>(
+        &self,
+        func: &Func<A, R>,
+        args: A,
+    ) -> Result<R, TaskError> {
         self.apply_async(func, args).get()
     }
 
@@ -341,7 +345,11 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn apply_async<A: Args, R: Ret + Send + 'static>(&self, func: &Func<A, R>, args: A) -> AsyncResult<R> {
+    pub fn apply_async<A: Args, R: Ret + Send + 'static>(
+        &self,
+        func: &Func<A, R>,
+        args: A,
+    ) -> AsyncResult<R> {
         let callbacks = self.shared.callbacks.clone();
         let job = match self.job(func.plan, func.call.clone(), self.shared.window) {
             Ok(job) => job,
@@ -834,8 +842,12 @@ fn collect<A: Args, R: Ret>(
     }
     drop(inputs);
     while take(&mut outcomes, &mut results) {}
-    let why =
-        || shared.broken.get().map_or(TaskError::Cancelled, |reason| TaskError::Broken { reason: reason.clone() });
+    let why = || {
+        shared
+            .broken
+            .get()
+            .map_or(TaskError::Cancelled, |reason| TaskError::Broken { reason: reason.clone() })
+    };
     results.extend((0..refused).map(|_| Err(why())));
     if is_over {
         results.extend(not_drawn(&mut items, &why()));
@@ -863,7 +875,9 @@ fn all_or_first<R>(outcomes: Vec<Result<R, TaskError>>) -> Result<Vec<R>, MapErr
             Err(error) => {
                 failed += 1;
                 match &first {
-                    Some((_, TaskError::Cancelled)) if error != TaskError::Cancelled => first = Some((index, error)),
+                    Some((_, TaskError::Cancelled)) if error != TaskError::Cancelled => {
+                        first = Some((index, error))
+                    }
                     Some(_) => {}
                     None => first = Some((index, error)),
                 }

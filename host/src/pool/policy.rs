@@ -126,7 +126,9 @@ impl Halt {
 /// assert_eq!("never".parse::<wpool::Halt>(), Err(wpool::HaltError));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected now|soon, a comma, and fail=N, fail=N%, success=N or done=N with N from 1 on, such as now,fail=1")]
+#[error(
+    "expected now|soon, a comma, and fail=N, fail=N%, success=N or done=N with N from 1 on, such as now,fail=1"
+)]
 pub struct HaltError;
 
 impl FromStr for Halt {
@@ -179,8 +181,16 @@ mod tests {
         for text in ["now,fail=1", "soon,fail=30%", "now,success=2", "soon,done=100"] {
             assert_eq!(text.parse::<Halt>().unwrap().to_string(), text);
         }
-        for text in ["", "now", "now,fail", "now,fail=0", "now,fail=-1", "now,fail=101%", "now,done=5%", "never,fail=1"]
-        {
+        for text in [
+            "",
+            "now",
+            "now,fail",
+            "now,fail=0",
+            "now,fail=-1",
+            "now,fail=101%",
+            "now,done=5%",
+            "never,fail=1",
+        ] {
             assert_eq!(text.parse::<Halt>(), Err(HaltError), "{text}");
         }
     }
@@ -188,7 +198,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest() {
         let millis = Duration::from_millis;
-        let pauses = |backoff: Backoff| [1, 2, 3, 4, 99].map(|attempt| backoff.delay(millis(10), attempt).as_millis());
+        let pauses =
+            |backoff: Backoff| [1, 2, 3, 4, 99].map(|attempt| backoff.delay(millis(10), attempt).as_millis());
         assert_eq!(pauses(Backoff::Fixed), [10; 5]);
         assert_eq!(pauses(Backoff::Exponential { max: millis(50) }), [10, 20, 40, 50, 50]);
         assert_eq!(pauses(Backoff::Exponential { max: millis(1) }), [10; 5]);

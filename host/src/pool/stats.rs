@@ -78,7 +78,13 @@ impl Ledger {
     }
 
     /// A worker says what a batch has cost. It may lie, but not about more time than has passed, in all.
-    pub(super) fn batch_done(&mut self, worker: WorkerId, busy: Duration, instances: Duration, holds_more: bool) {
+    pub(super) fn batch_done(
+        &mut self,
+        worker: WorkerId,
+        busy: Duration,
+        instances: Duration,
+        holds_more: bool,
+    ) {
         let Some(live) = self.live.get_mut(&worker) else { return };
         let busy = busy.min(live.since.elapsed().saturating_sub(live.busy));
         live.busy += busy;
@@ -98,7 +104,8 @@ impl Ledger {
 
     pub(super) fn stats(&self) -> Stats {
         let alive = self.alive + self.live.values().map(|live| live.since.elapsed()).sum::<Duration>();
-        let held = self.live.values().filter_map(|live| live.holding).map(|since| since.elapsed()).sum::<Duration>();
+        let held =
+            self.live.values().filter_map(|live| live.holding).map(|since| since.elapsed()).sum::<Duration>();
         let held = self.held + held;
         Stats {
             tasks: self.tasks,

@@ -124,9 +124,9 @@ impl Inputs {
     pub(super) fn push_item(&mut self, encoded: Result<&[u8], String>) -> Result<(), Closed> {
         match encoded {
             Ok(record) => self.push(record),
-            Err(reason) => {
-                self.job.push(Record::Misfit(&reason.as_bytes()[..reason.floor_char_boundary(REASON_LEN_MAX)]))
-            }
+            Err(reason) => self
+                .job
+                .push(Record::Misfit(&reason.as_bytes()[..reason.floor_char_boundary(REASON_LEN_MAX)])),
         }
     }
 
@@ -173,7 +173,10 @@ pub struct Outcome<'c> {
 
 impl fmt::Debug for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outcome").field("index", &self.index).field("result", &self.result()).finish_non_exhaustive()
+        f.debug_struct("Outcome")
+            .field("index", &self.index)
+            .field("result", &self.result())
+            .finish_non_exhaustive()
     }
 }
 

@@ -60,7 +60,8 @@ fn running() -> Vec<Arc<Shared>> {
 /// An exit on the very thread that looks after one of them, out of a function that takes its output, cannot wait: it kills them all.
 fn end_children() {
     let (running, can_wait) = (running(), !SUPERVISES.get());
-    let (daemons, others): (Vec<_>, Vec<_>) = running.into_iter().partition(|shared| shared.is_daemon() || !can_wait);
+    let (daemons, others): (Vec<_>, Vec<_>) =
+        running.into_iter().partition(|shared| shared.is_daemon() || !can_wait);
     daemons.iter().for_each(|shared| shared.kill());
     if can_wait {
         others.iter().for_each(|shared| drop(shared.wait(None)));
@@ -110,9 +111,11 @@ pub struct ProcessInfo {
 /// ```
 pub fn active_children() -> Vec<ProcessInfo> {
     let info = |shared: Arc<Shared>| match &shared.lock().stage {
-        Stage::Started(running) => {
-            Some(ProcessInfo { name: shared.name.clone(), pid: running.child.pid(), daemon: shared.is_daemon() })
-        }
+        Stage::Started(running) => Some(ProcessInfo {
+            name: shared.name.clone(),
+            pid: running.child.pid(),
+            daemon: shared.is_daemon(),
+        }),
         Stage::Initial | Stage::Stopped(_) => None,
     };
     running().into_iter().filter_map(info).collect()

@@ -35,7 +35,8 @@ const KEPT_OUTPUT: usize = 1 << 20;
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// How a process is ended by a program that has changed its user since it started it.
-const MAY_NOT_SIGNAL: &str = "it was ended by closing its connection: this program may not send it signals any more";
+const MAY_NOT_SIGNAL: &str =
+    "it was ended by closing its connection: this program may not send it signals any more";
 
 /// What [`Process::start`](super::Process::start) learns.
 pub(super) struct Started {
@@ -176,7 +177,11 @@ struct Born {
 
 impl Born {
     /// Forks it, if its start method is that. `None`: it is not, or it cannot be forked; executed, it will tell why.
-    fn fork(name: &str, pending: &Pending, until: Option<Instant>) -> Result<Option<(Born, Started)>, StartError> {
+    fn fork(
+        name: &str,
+        pending: &Pending,
+        until: Option<Instant>,
+    ) -> Result<Option<(Born, Started)>, StartError> {
         if pending.method != StartMethod::Forkserver {
             return Ok(None);
         }
@@ -377,7 +382,8 @@ impl Listener<'_> {
                 }
                 Woken::Late if self.kill_at.is_some_and(|at| at <= clock::now()) => {
                     self.timed_out = self.ready;
-                    self.reason = (!self.ready).then(|| format!("it was not ready after {:?}", self.start_timeout));
+                    self.reason =
+                        (!self.ready).then(|| format!("it was not ready after {:?}", self.start_timeout));
                     self.running.child.kill();
                     return;
                 }
@@ -453,7 +459,9 @@ impl Listener<'_> {
     /// Sends it what has come for it. `false`: that cannot be read.
     fn feed(&mut self, outgoing: &mut Outgoing) -> bool {
         match self.feeder.as_mut().and_then(Feeder::take) {
-            Some(Ok(piece)) => frame::write(&mut outgoing.bytes, Kind::Input, |out| out.extend_from_slice(&piece)),
+            Some(Ok(piece)) => {
+                frame::write(&mut outgoing.bytes, Kind::Input, |out| out.extend_from_slice(&piece))
+            }
             Some(Err(e)) => self.reason = Some(format!("its standard input cannot be read: {e}")),
             None => {}
         }
@@ -492,12 +500,20 @@ impl Listener<'_> {
                         // A thread that was told to end says that it has dropped its task. How it ended is known here.
                         Failure::Cancelled => {}
                         failure if failure.is_of_a_task() => self.outcome = Some(Err(failure.into())),
-                        _ => return Err(Violation::Unexpected("a failure that is not a worker's to tell").into()),
+                        _ => {
+                            return Err(
+                                Violation::Unexpected("a failure that is not a worker's to tell").into()
+                            );
+                        }
                     }
                     self.has_gone_further();
                 }
-                Kind::Stdout => pass(frame.payload, &mut self.sinks.stdout, || self.shared.lock(), |s| &mut s.stdout),
-                Kind::Stderr => pass(frame.payload, &mut self.sinks.stderr, || self.shared.lock(), |s| &mut s.stderr),
+                Kind::Stdout => {
+                    pass(frame.payload, &mut self.sinks.stdout, || self.shared.lock(), |s| &mut s.stdout)
+                }
+                Kind::Stderr => {
+                    pass(frame.payload, &mut self.sinks.stderr, || self.shared.lock(), |s| &mut s.stderr)
+                }
                 // Nothing of it was placed where large results may lie.
                 Kind::Placed => return Err(Violation::Unexpected("a result where none may be").into()),
                 Kind::Took => drop(message::read_took(frame.payload, self.since.elapsed())?),
@@ -507,7 +523,9 @@ impl Listener<'_> {
                     self.is_through = true;
                 }
                 Kind::BatchDone => {
-                    return Err(Violation::Unexpected("the end of a batch that the worker does not hold").into());
+                    return Err(
+                        Violation::Unexpected("the end of a batch that the worker does not hold").into()
+                    );
                 }
                 // Behind the outcome, of which one that was told to end has none.
                 Kind::Profile if self.is_profiled && self.ready => {
@@ -536,7 +554,9 @@ impl Listener<'_> {
                     FromWorker::WantsInput => self.ask()?,
                     FromWorker::InitFailed { failure } if !self.ready && self.outcome.is_none() => {
                         if !failure.is_of_a_task() {
-                            return Err(Violation::Unexpected("a failure that is not a worker's to tell").into());
+                            return Err(
+                                Violation::Unexpected("a failure that is not a worker's to tell").into()
+                            );
                         }
                         self.outcome = Some(Err(failure.shortened().into()));
                         self.give_up();
@@ -550,9 +570,13 @@ impl Listener<'_> {
                     | FromWorker::Forked { .. }
                     | FromWorker::NotForked { .. }
                     | FromWorker::Thawed
-                    | FromWorker::Report(_) => return Err(Violation::Unexpected("the worker spoke out of turn").into()),
+                    | FromWorker::Report(_) => {
+                        return Err(Violation::Unexpected("the worker spoke out of turn").into());
+                    }
                 },
-                Kind::Batch | Kind::Input => return Err(Violation::Unexpected("a worker sent a batch").into()),
+                Kind::Batch | Kind::Input => {
+                    return Err(Violation::Unexpected("a worker sent a batch").into());
+                }
             }
         }
         Ok(())
@@ -667,7 +691,9 @@ fn end_descendants(child: &Child) {
     };
     // Not reaped yet: until then nobody else gets its number, and so no other group has that.
     let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-    if let Ok(Some(_)) = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), unreaped)) {
+    if let Ok(Some(_)) =
+        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), unreaped))
+    {
         // There is no such group if it has ended before it led one.
         let _none = rustix::process::kill_process_group(*pid, Signal::KILL);
     }

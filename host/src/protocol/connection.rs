@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 #[cfg(feature = "worker")]
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
 
 use super::frame::{self, Caps, Frame, Violation};
 use crate::sys::{self, Received};
@@ -25,7 +27,8 @@ const BUFFER_KEPT: usize = 1 << 20;
 
 /// A connected pair of stream sockets: the coordinator's end and the worker's.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let (one, other) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     Ok((crate::sys::above_stdio(one)?, crate::sys::above_stdio(other)?))
 }
 
@@ -34,10 +37,14 @@ pub(crate) fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
-        assert!(beside.push(SendAncillaryMessage::ScmRights(fds)), "no message has more than FDS_MAX descriptors");
+        assert!(
+            beside.push(SendAncillaryMessage::ScmRights(fds)),
+            "no message has more than FDS_MAX descriptors"
+        );
     }
     let bytes = [IoSlice::new(bytes)];
-    let send = || rustix::net::sendmsg(&socket, &bytes, &mut beside, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    let send =
+        || rustix::net::sendmsg(&socket, &bytes, &mut beside, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     Ok(rustix::io::retry_on_intr(send)?)
 }
 

@@ -132,7 +132,9 @@ impl Caps {
     pub(crate) fn check(self, bytes: &[u8]) -> Result<(), Violation> {
         match head(bytes)? {
             Some((Kind::Returned, len)) if len > self.result => Err(Violation::TooLong { len }),
-            Some((kind, len)) if kind != Kind::Returned && len > self.other => Err(Violation::TooLong { len }),
+            Some((kind, len)) if kind != Kind::Returned && len > self.other => {
+                Err(Violation::TooLong { len })
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -457,7 +457,10 @@ impl<'b> Iterator for Batch<'b> {
                 (true, true) => return None,
                 (false, true) => {
                     let (offset, len) = bytes.split_first_chunk()?;
-                    Entry::Placed { offset: u64::from_le_bytes(*offset), len: u64::from_le_bytes(len.try_into().ok()?) }
+                    Entry::Placed {
+                        offset: u64::from_le_bytes(*offset),
+                        len: u64::from_le_bytes(len.try_into().ok()?),
+                    }
                 }
             };
             Some((record, rest))
@@ -500,7 +503,8 @@ pub(crate) fn write_took(out: &mut Vec<u8>, took: Duration) {
 
 /// Reads a [`Kind::Took`] frame's payload: how long a task has taken, which nobody believes who has not seen as much time pass.
 pub(crate) fn read_took(payload: &[u8], passed: Duration) -> Result<Duration, Violation> {
-    let micros = payload.try_into().map_err(|_| Violation::Malformed("a duration that is not 8 bytes".to_owned()))?;
+    let micros =
+        payload.try_into().map_err(|_| Violation::Malformed("a duration that is not 8 bytes".to_owned()))?;
     let took = Duration::from_micros(u64::from_le_bytes(micros));
     match took <= passed {
         true => Ok(took),
@@ -538,7 +542,8 @@ pub(crate) fn read_batch_done(payload: &[u8]) -> Result<(Duration, Duration), Vi
 /// Appends a [`Kind::Failed`] frame.
 pub(crate) fn write_failure(out: &mut Vec<u8>, failure: &Failure) {
     frame::write(out, Kind::Failed, |out| {
-        serde_json::to_writer(out, failure).expect("a failure has a JSON form, and writing to a Vec does not fail");
+        serde_json::to_writer(out, failure)
+            .expect("a failure has a JSON form, and writing to a Vec does not fail");
     });
 }
 

@@ -6,7 +6,10 @@
 //! Coordinator to worker: one `Setup`, then `Plan`s (how to call a function) and `Batch`es of records, at last `Shutdown`.
 //! Worker to coordinator: `Hello`, `Ready`, then for each record of each batch, in order, one result, and after each batch a `BatchDone`.
 
-#![cfg_attr(not(feature = "worker"), allow(dead_code, reason = "a coordinator alone speaks its own half only"))]
+#![cfg_attr(
+    not(feature = "worker"),
+    allow(dead_code, reason = "a coordinator alone speaks its own half only")
+)]
 
 pub(crate) mod connection;
 pub(crate) mod frame;

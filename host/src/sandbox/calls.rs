@@ -170,7 +170,12 @@ const CALLS: &[Call] = &[
     Call(SYS_recvmsg, ALL, If(&[int_of(2, RECEIVING)]), "messages with descriptors"),
     Call(SYS_recvfrom, ALL, If(&[int_of(3, RECEIVING)]), "messages"),
     Call(SYS_sendmsg, ALL, If(&[int_of(2, SENDING)]), "messages"),
-    Call(SYS_sendto, ALL, If(&[int_of(3, SENDING), word(4, 0)]), "results, also from the tick; to no address"),
+    Call(
+        SYS_sendto,
+        ALL,
+        If(&[int_of(3, SENDING), word(4, 0)]),
+        "results, also from the tick; to no address",
+    ),
     Call(SYS_read, ALL, Always, "the wake-up of a sleeping guest; the compiler's source"),
     Call(SYS_write, ALL, Always, "the same; the compiler's artefact; last words to /dev/null"),
     Call(SYS_writev, ALL, Always, "last words of Rust's runtime to /dev/null"),
@@ -186,7 +191,12 @@ const CALLS: &[Call] = &[
     Call(SYS_sched_yield, ALL, Always, "threads make way for each other"),
     // Memory: as much as the limits allow, but no new machine code.
     Call(SYS_mmap, &[Worker], If(&[DATA, PRIVATE]), "memory of guests and of ours"),
-    Call(SYS_mmap, &[Zygote], Any(&[&[DATA, PRIVATE], SHARED]), "the same; what a worker shares with its coordinator"),
+    Call(
+        SYS_mmap,
+        &[Zygote],
+        Any(&[&[DATA, PRIVATE], SHARED]),
+        "the same; what a worker shares with its coordinator",
+    ),
     Call(SYS_mprotect, &[Worker, Zygote], If(&[DATA]), "growing memories"),
     Call(SYS_mmap, &[Compiler], Any(&[&[DATA, PRIVATE], &[CODE, PRIVATE]]), "memory"),
     Call(
@@ -255,7 +265,12 @@ const CALLS: &[Call] = &[
     Call(SYS_getppid, &[Zygote], Always, "a worker looks whether its coordinator lives"),
     #[cfg(feature = "fault-points")]
     Call(SYS_getppid, ALL, Always, "the same; probes of tests want to know whom to attack"),
-    Call(SYS_fcntl, &[Zygote, Compiler], Any(FCNTL), "copies of a worker's socket; a look at a descriptor's flags"),
+    Call(
+        SYS_fcntl,
+        &[Zygote, Compiler],
+        Any(FCNTL),
+        "copies of a worker's socket; a look at a descriptor's flags",
+    ),
     Call(
         SYS_fcntl,
         &[Worker],
@@ -463,7 +478,9 @@ fn ranges(calls: &BTreeMap<i64, When>, arch: TargetArch) -> Result<Vec<Range>, s
         }
     }
     ranges.extend(
-        first(&group).map(|first| Ok((first, program(group, kill.clone(), SeccompAction::Allow)?))).transpose()?,
+        first(&group)
+            .map(|first| Ok((first, program(group, kill.clone(), SeccompAction::Allow)?)))
+            .transpose()?,
     );
     Ok(ranges)
 }
@@ -516,13 +533,17 @@ fn rules(when: When) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         If(args) => vec![all(args)?],
         Any(alternatives) => alternatives.iter().map(|args| all(args)).collect::<Result<_, _>>()?,
         Socket(families, kind, protocols) => {
-            let pairs = families.iter().flat_map(|family| protocols.iter().map(move |protocol| (*family, *protocol)));
-            let rule = |(family, protocol)| all(&[Arg(0, INT, family), Arg(1, LOW_BYTE, kind), Arg(2, INT, protocol)]);
+            let pairs =
+                families.iter().flat_map(|family| protocols.iter().map(move |protocol| (*family, *protocol)));
+            let rule = |(family, protocol)| {
+                all(&[Arg(0, INT, family), Arg(1, LOW_BYTE, kind), Arg(2, INT, protocol)])
+            };
             pairs.map(rule).collect::<Result<_, _>>()?
         }
-        Setting(pairs) => {
-            pairs.iter().map(|(level, name)| all(&[int(1, *level), int(2, *name)])).collect::<Result<_, _>>()?
-        }
+        Setting(pairs) => pairs
+            .iter()
+            .map(|(level, name)| all(&[int(1, *level), int(2, *name)]))
+            .collect::<Result<_, _>>()?,
         // What is refused.
         Null(argument) => {
             let something = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
@@ -540,14 +561,18 @@ fn rules(when: When) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
 mod tests {
     use super::*;
 
-    const ALL_LISTS: [&[Call]; 6] = [CALLS, DIR_CALLS, WRITE_CALLS, UNTRUNCATED_CALLS, NET_CALLS, UNSCOPED_CALLS];
+    const ALL_LISTS: [&[Call]; 6] =
+        [CALLS, DIR_CALLS, WRITE_CALLS, UNTRUNCATED_CALLS, NET_CALLS, UNSCOPED_CALLS];
     const WHOLE: Landlock = Landlock { truncation: true, scope: true };
     const LANDLOCKS: [Landlock; 2] = [WHOLE, Landlock { truncation: false, scope: false }];
 
     #[test]
     fn a_call_has_one_line_in_each_role_of_each_list() {
-        for (list, role) in ALL_LISTS.iter().flat_map(|list| [Worker, Zygote, Compiler].map(|role| (list, role))) {
-            let mut numbers: Vec<i64> = list.iter().filter(|call| call.1.contains(&role)).map(|call| call.0).collect();
+        for (list, role) in
+            ALL_LISTS.iter().flat_map(|list| [Worker, Zygote, Compiler].map(|role| (list, role)))
+        {
+            let mut numbers: Vec<i64> =
+                list.iter().filter(|call| call.1.contains(&role)).map(|call| call.0).collect();
             let count = numbers.len();
             numbers.sort_unstable();
             numbers.dedup();
@@ -606,7 +631,8 @@ mod tests {
         let unknown = SeccompAction::Errno(ENOSYS.unsigned_abs());
         let refusals = SeccompFilter::new(refused, SeccompAction::Allow, unknown, arch).unwrap();
         let answers = SeccompFilter::new(answered, SeccompAction::Allow, SeccompAction::Trap, arch).unwrap();
-        let list = SeccompFilter::new(listed, SeccompAction::KillProcess, SeccompAction::Allow, arch).unwrap();
+        let list =
+            SeccompFilter::new(listed, SeccompAction::KillProcess, SeccompAction::Allow, arch).unwrap();
         [refusals, answers, list].map(|filter| filter.try_into().unwrap())
     }
 
@@ -629,15 +655,18 @@ mod tests {
             [u64::MAX << 32; 6],
         ];
         let mut seen = BTreeMap::new();
-        let cases = granted().into_iter().flat_map(|grants| LANDLOCKS.map(|landlock| (grants.clone(), landlock)));
-        let cases = cases
-            .flat_map(|(grants, landlock)| [Worker, Zygote, Compiler].map(|role| (grants.clone(), landlock, role)));
+        let cases =
+            granted().into_iter().flat_map(|grants| LANDLOCKS.map(|landlock| (grants.clone(), landlock)));
+        let cases = cases.flat_map(|(grants, landlock)| {
+            [Worker, Zygote, Compiler].map(|role| (grants.clone(), landlock, role))
+        });
         for (grants, landlock, role) in cases {
             let calls = calls(role, &grants, landlock);
             let (program, three) = (program(&calls).unwrap(), three_filters(&calls, arch));
             for (number, args) in numbers.iter().flat_map(|number| args.map(|args| (*number, args))) {
                 let said = verdict(&program, number, args, ours);
-                let [refusal, answer, listed] = three.each_ref().map(|filter| verdict(filter, number, args, ours));
+                let [refusal, answer, listed] =
+                    three.each_ref().map(|filter| verdict(filter, number, args, ours));
                 let hardest = if listed == KILL { KILL } else { refusal.min(answer).min(listed) };
                 assert_eq!(said, hardest, "{role:?} {number} {args:?}");
                 *seen.entry(said).or_insert(0) += 1;
@@ -676,7 +705,11 @@ mod tests {
             (SYS_mmap, map(data | PROT_EXEC, anonymous), ""),
             (SYS_mmap, map(data, anonymous | MAP_GROWSDOWN), ""),
             (SYS_mmap, [0, 4096, bits(data), bits(anonymous) | high, 0, 0], ""),
-            (SYS_futex, [0, bits(FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME), 0, 0, 0, 0], "WZC"),
+            (
+                SYS_futex,
+                [0, bits(FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME), 0, 0, 0, 0],
+                "WZC",
+            ),
             (SYS_futex, [0, bits(FUTEX_CMP_REQUEUE | FUTEX_PRIVATE_FLAG), 0, 0, 0, 0], ""),
             (SYS_madvise, [0, 4096, bits(MADV_DONTNEED) | high, 0, 0, 0], "WZC"),
             (SYS_madvise, [0, 4096, bits(MADV_MERGEABLE), 0, 0, 0], ""),
@@ -706,7 +739,9 @@ mod tests {
 
     #[test]
     fn what_a_worker_may_do_its_zygote_may_too() {
-        for (grants, landlock) in granted().iter().flat_map(|grants| LANDLOCKS.map(|landlock| (grants, landlock))) {
+        for (grants, landlock) in
+            granted().iter().flat_map(|grants| LANDLOCKS.map(|landlock| (grants, landlock)))
+        {
             let zygote = calls(Zygote, grants, landlock);
             for number in calls(Worker, grants, landlock).keys() {
                 // A worker has another process number.
@@ -722,7 +757,8 @@ mod tests {
         assert!(matches!(of(&sealed, SYS_openat), Some(Refused)));
         assert!(matches!(of(&net, SYS_openat), Some(Refused)));
         assert!(matches!(of(&read, SYS_openat), Some(Always)));
-        for (number, grants) in [(SYS_openat2, &read), (SYS_pwrite64, &write), (SYS_socket, &net), (SYS_connect, &net)]
+        for (number, grants) in
+            [(SYS_openat2, &read), (SYS_pwrite64, &write), (SYS_socket, &net), (SYS_connect, &net)]
         {
             assert!(of(&sealed, number).is_none() && of(grants, number).is_some(), "{number}");
         }

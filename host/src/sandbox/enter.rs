@@ -282,7 +282,9 @@ fn but(mut ruleset: RulesetCreated, reach: &Reach) -> Result<RulesetCreated, lan
 fn restrict(ruleset: RulesetCreated) -> Result<i32, String> {
     match ruleset.restrict_self().map_err(|e| e.to_string())?.ruleset {
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(crate::sys::landlock_version()),
-        RulesetStatus::NotEnforced => Err("this kernel does not have it, or it is not switched on".to_owned()),
+        RulesetStatus::NotEnforced => {
+            Err("this kernel does not have it, or it is not switched on".to_owned())
+        }
     }
 }
 

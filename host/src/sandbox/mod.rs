@@ -288,7 +288,8 @@ pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> R
         #[cfg(feature = "fault-points")]
         fault: None,
     };
-    let failed = |why: String| StartError::Spawn { program: "a process".to_owned(), source: io::Error::other(why) };
+    let failed =
+        |why: String| StartError::Spawn { program: "a process".to_owned(), source: io::Error::other(why) };
     let (child, socket, unsent, _page) = match role {
         ProcessRole::Worker => {
             let spawn::Started { child, socket, page, unsent } = spawn::start(&module, setup, &granted)?;
@@ -296,11 +297,13 @@ pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> R
         }
         ProcessRole::Zygote => {
             let fds: Vec<_> = [module.artefact()].into_iter().chain(granted.dirs()).collect();
-            let spawn::Executed { child, socket, unsent, .. } = spawn::start_with(module.program(), role, setup, &fds)?;
+            let spawn::Executed { child, socket, unsent, .. } =
+                spawn::start_with(module.program(), role, setup, &fds)?;
             (child, socket, unsent, None)
         }
         ProcessRole::Compiler => {
-            let spawn::Executed { child, socket, unsent, .. } = spawn::Executed::start(module.program(), role)?;
+            let spawn::Executed { child, socket, unsent, .. } =
+                spawn::Executed::start(module.program(), role)?;
             (child, socket, unsent, None)
         }
     };
@@ -326,7 +329,9 @@ fn ask(socket: OwnedFd, setup: &[u8], role: ProcessRole) -> Result<Status, RecvE
                 connection.send(&request)?;
             }
             (FromWorker::Report(status), _) => return Ok(status.believable()),
-            (FromWorker::Refused { reason }, _) => return Err(RecvError::Io(io::Error::other(shortened(&reason)))),
+            (FromWorker::Refused { reason }, _) => {
+                return Err(RecvError::Io(io::Error::other(shortened(&reason))));
+            }
             _ => {}
         }
     }

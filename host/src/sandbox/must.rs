@@ -149,7 +149,9 @@ impl Must {
         use Layer::*;
         match self {
             // The calls that open files are on the list with a directory only; those that change a file by its path never are.
-            Must::ReachNoFile if granted.has_dirs() => &[&[LandlockFiles, LandlockTruncation], &[LandlockFiles, Calls]],
+            Must::ReachNoFile if granted.has_dirs() => {
+                &[&[LandlockFiles, LandlockTruncation], &[LandlockFiles, Calls]]
+            }
             Must::ReachNoFile => &[&[Calls], &[LandlockFiles, LandlockTruncation]],
             // The list can tell an opening that writes from one that reads, but not for which directory it is.
             Must::OnlyRead if granted.writes => &[&[LandlockFiles, LandlockTruncation]],
@@ -162,9 +164,11 @@ impl Must {
             Must::LookIntoNobody => &[&[Calls], &[LandlockFiles]],
             Must::BeLookedIntoByNobody => &[&[NotTraceable], &[Calls]],
             Must::StartNoProcess | Must::MakeNoCode => &[&[Calls]],
-            Must::HaveNoPrivilege => {
-                &[&[NoNewPrivileges, NoCapabilities], &[NoNewPrivileges, Namespaces], &[NoNewPrivileges, Calls]]
-            }
+            Must::HaveNoPrivilege => &[
+                &[NoNewPrivileges, NoCapabilities],
+                &[NoNewPrivileges, Namespaces],
+                &[NoNewPrivileges, Calls],
+            ],
             Must::BeBounded => &[&[Data, Addresses, FileSize, FileCount, ProcessorTime]],
             Must::HaveNothingOfTheProgram => &[&[Descriptors, Environment]],
             Must::HaveNoTerminal => &[&[Session, Signals]],
@@ -182,13 +186,15 @@ pub(super) fn judge(steps: &[Step], role: ProcessRole, granted: Shape) -> Vec<Pr
 }
 
 fn property(must: Must, steps: &[Step], role: ProcessRole, granted: Shape) -> Property {
-    let lacks = |wall: &&[Layer]| -> Vec<String> { wall.iter().filter_map(|layer| lack(*layer, steps)).collect() };
+    let lacks =
+        |wall: &&[Layer]| -> Vec<String> { wall.iter().filter_map(|layer| lack(*layer, steps)).collect() };
     let (whole, broken): (Vec<_>, Vec<_>) =
         must.walls(granted).iter().map(|wall| (wall, lacks(wall))).partition(|(_, lacks)| lacks.is_empty());
     // What a process of its kind does without does not stand for anything.
     let is_there = |layer: &&Layer| steps.iter().any(|step| step.layer == **layer);
-    let names =
-        |wall: &[Layer]| wall.iter().filter(is_there).map(|layer| layer.as_str()).collect::<Vec<_>>().join(" and ");
+    let names = |wall: &[Layer]| {
+        wall.iter().filter(is_there).map(|layer| layer.as_str()).collect::<Vec<_>>().join(" and ")
+    };
     let mut absent: Vec<String> = broken.iter().flat_map(|(_, lacks)| lacks.clone()).collect();
     absent.dedup();
     Property {
@@ -265,7 +271,11 @@ mod tests {
 
     fn unheld(missing: &[Layer], role: ProcessRole, granted: Shape) -> Vec<String> {
         let properties = judge(&steps_without(missing), role, granted);
-        properties.into_iter().filter(|property| property.missing.is_some()).map(|property| property.name).collect()
+        properties
+            .into_iter()
+            .filter(|property| property.missing.is_some())
+            .map(|property| property.name)
+            .collect()
     }
 
     const ROLES: [ProcessRole; 3] = [ProcessRole::Worker, Zygote, Compiler];
@@ -273,8 +283,8 @@ mod tests {
     /// Linux 5.13 has the first version of landlock, Debian 12 the second, 6.12 the sixth.
     #[test]
     fn f117_each_version_of_landlock_is_judged_by_what_is_granted() {
-        for (version, granted, role) in
-            (0..8).flat_map(|version| shapes().flat_map(move |granted| ROLES.map(|role| (version, granted, role))))
+        for (version, granted, role) in (0..8)
+            .flat_map(|version| shapes().flat_map(move |granted| ROLES.map(|role| (version, granted, role))))
         {
             let Shape { reads, writes, connects } = granted;
             let mut expected = Vec::new();
@@ -298,22 +308,34 @@ mod tests {
             for role in ROLES {
                 let without = unheld(&[one, other], role, Shape::default()).len();
                 for granted in shapes() {
-                    assert!(unheld(&[one, other], role, granted).len() >= without, "{one:?} {other:?} {granted:?}");
+                    assert!(
+                        unheld(&[one, other], role, granted).len() >= without,
+                        "{one:?} {other:?} {granted:?}"
+                    );
                 }
             }
         }
-        for (role, granted) in ROLES.into_iter().flat_map(|role| shapes().map(move |granted| (role, granted))) {
+        for (role, granted) in ROLES.into_iter().flat_map(|role| shapes().map(move |granted| (role, granted)))
+        {
             let open = unheld(&[Layer::Calls], role, granted);
             assert!(open.iter().any(|name| name.starts_with("no connection")), "{open:?}");
             assert!(unheld(&[], role, granted).is_empty());
         }
         // One of two walls.
         for missing in [Layer::Namespaces, Layer::NoCapabilities, Layer::NotTraceable, Layer::LandlockScope] {
-            assert!(ROLES.iter().all(|role| unheld(&[missing], *role, Shape::default()).is_empty()), "{missing:?}");
+            assert!(
+                ROLES.iter().all(|role| unheld(&[missing], *role, Shape::default()).is_empty()),
+                "{missing:?}"
+            );
         }
         // The only one.
-        for missing in [Layer::ParentDeath, Layer::Descriptors, Layer::Environment, Layer::Data, Layer::NoCore] {
-            assert!(ROLES.iter().all(|role| unheld(&[missing], *role, Shape::default()).len() == 1), "{missing:?}");
+        for missing in
+            [Layer::ParentDeath, Layer::Descriptors, Layer::Environment, Layer::Data, Layer::NoCore]
+        {
+            assert!(
+                ROLES.iter().all(|role| unheld(&[missing], *role, Shape::default()).len() == 1),
+                "{missing:?}"
+            );
         }
     }
 
@@ -327,7 +349,8 @@ mod tests {
     #[test]
     fn a_further_layer_that_is_missing_is_named_and_is_no_reason_to_refuse() {
         let properties = judge(&steps_without(&landlock(2)), ProcessRole::Worker, Shape::default());
-        let signals = properties.iter().find(|property| property.name == "no signal to another process").unwrap();
+        let signals =
+            properties.iter().find(|property| property.name == "no signal to another process").unwrap();
         assert_eq!((&signals.layers[..], &signals.missing), (&["seccomp".to_owned()][..], &None));
         assert_eq!(signals.absent, ["landlock's scopes (not here)"]);
     }

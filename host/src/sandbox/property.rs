@@ -87,7 +87,8 @@ pub struct Property {
 impl Property {
     /// As far as it can be shown, if a process says it that may have been taken over.
     pub(super) fn believable(self) -> Property {
-        let all = |texts: Vec<String>| texts.iter().take(super::SAID_MAX).map(|text| shortened(text)).collect();
+        let all =
+            |texts: Vec<String>| texts.iter().take(super::SAID_MAX).map(|text| shortened(text)).collect();
         Property {
             name: shortened(&self.name),
             layers: all(self.layers),

@@ -47,8 +47,12 @@ pub(crate) fn unshare_namespaces() -> io::Result<()> {
     match unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) } {
         0 => Ok(()),
         _ => Err(match io::Error::last_os_error() {
-            e if e.raw_os_error() == Some(libc::EPERM) => io::Error::other("not permitted here, as in many containers"),
-            e if e.raw_os_error() == Some(libc::ENOSPC) => io::Error::other("this machine allows no more of them"),
+            e if e.raw_os_error() == Some(libc::EPERM) => {
+                io::Error::other("not permitted here, as in many containers")
+            }
+            e if e.raw_os_error() == Some(libc::ENOSPC) => {
+                io::Error::other("this machine allows no more of them")
+            }
             e => e,
         }),
     }

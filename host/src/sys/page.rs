@@ -139,7 +139,8 @@ impl StatusPage {
         let started = &self.layout().started;
         let now = started.load(Ordering::Relaxed);
         // The coordinator writes the bit only: either it is seen here, or the coordinator sees this task in the count.
-        now & FROZEN == 0 && started.compare_exchange(now, now + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        now & FROZEN == 0
+            && started.compare_exchange(now, now + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// The coordinator: no task is started from now on. Gives how many have been.
@@ -207,7 +208,10 @@ impl StatusPage {
         // written. The coordinator, which alone writes to this part, leaves a batch's records alone until the worker says that the batch is done;
         // the caller's borrow ends before that.
         Some(unsafe {
-            std::slice::from_raw_parts(arena.as_ptr().add(usize::try_from(offset).ok()?), usize::try_from(len).ok()?)
+            std::slice::from_raw_parts(
+                arena.as_ptr().add(usize::try_from(offset).ok()?),
+                usize::try_from(len).ok()?,
+            )
         })
     }
 
@@ -215,7 +219,8 @@ impl StatusPage {
     #[cfg(feature = "worker")]
     pub(crate) fn put_result(&self, offset: u64, result: &[u8]) -> bool {
         let fits = offset.checked_add(result.len() as u64).is_some_and(|end| end <= RESULTS_LEN);
-        let (Some(arena), Ok(at)) = (self.arena.filter(|_| fits), usize::try_from(2 * HALF_LEN + offset)) else {
+        let (Some(arena), Ok(at)) = (self.arena.filter(|_| fits), usize::try_from(2 * HALF_LEN + offset))
+        else {
             return false;
         };
         // SAFETY: the range was checked to be within the mapping, which is writable and no part of any Rust object, so that `result` does not

@@ -101,7 +101,8 @@ impl Attempt {
 
     /// Tries. An error if the kernel refuses; if the process is killed for it, this does not return.
     pub(crate) fn make(self) -> io::Result<()> {
-        let parent = libc::c_long::from(rustix::process::getppid().map_or(1, |pid| pid.as_raw_nonzero().get()));
+        let parent =
+            libc::c_long::from(rustix::process::getppid().map_or(1, |pid| pid.as_raw_nonzero().get()));
         let path = |text: &'static CStr| text.as_ptr();
         let memory = CString::new(format!("/proc/{parent}/mem")).unwrap_or_default();
         let none = ptr::null_mut::<libc::c_void>();
@@ -117,7 +118,13 @@ impl Attempt {
                 }
                 Attempt::OpenWrite => {
                     let flags = libc::O_WRONLY | libc::O_CREAT;
-                    libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path(c"/tmp/wpool-probe/file"), flags, 0o600)
+                    libc::syscall(
+                        libc::SYS_openat,
+                        libc::AT_FDCWD,
+                        path(c"/tmp/wpool-probe/file"),
+                        flags,
+                        0o600,
+                    )
                 }
                 Attempt::OpenByAnotherCall => {
                     let how = [0u64; 3];
@@ -129,17 +136,28 @@ impl Attempt {
                         size_of_val(&how),
                     )
                 }
-                Attempt::Stat => libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, path(c"/etc/passwd"), at, 0),
-                Attempt::ReadLink => {
-                    libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, path(c"/proc/self/exe"), at, buffer.len())
+                Attempt::Stat => {
+                    libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, path(c"/etc/passwd"), at, 0)
                 }
+                Attempt::ReadLink => libc::syscall(
+                    libc::SYS_readlinkat,
+                    libc::AT_FDCWD,
+                    path(c"/proc/self/exe"),
+                    at,
+                    buffer.len(),
+                ),
                 Attempt::ListDirectory => {
                     let dir = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path(c"/"), libc::O_RDONLY);
                     libc::syscall(libc::SYS_getdents64, dir, at, buffer.len())
                 }
                 Attempt::Execute => {
                     let argv = [path(c"/bin/true"), ptr::null()];
-                    libc::syscall(libc::SYS_execve, path(c"/bin/true"), argv.as_ptr(), ptr::null::<*const u8>())
+                    libc::syscall(
+                        libc::SYS_execve,
+                        path(c"/bin/true"),
+                        argv.as_ptr(),
+                        ptr::null::<*const u8>(),
+                    )
                 }
                 Attempt::Fork => match libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) {
                     0 => super::exit_now(0),
@@ -158,11 +176,12 @@ impl Attempt {
                         pid => pid,
                     }
                 }
-                Attempt::Thread => match libc::syscall(libc::SYS_clone, libc::CLONE_FS | libc::CLONE_FILES, 0, 0, 0, 0)
-                {
-                    0 => super::exit_now(0),
-                    pid => pid,
-                },
+                Attempt::Thread => {
+                    match libc::syscall(libc::SYS_clone, libc::CLONE_FS | libc::CLONE_FILES, 0, 0, 0, 0) {
+                        0 => super::exit_now(0),
+                        pid => pid,
+                    }
+                }
                 Attempt::TcpConnect => send(libc::AF_INET, libc::SOCK_STREAM),
                 Attempt::UdpSend => send(libc::AF_INET, libc::SOCK_DGRAM),
                 Attempt::AbstractSocket => send(libc::AF_UNIX, libc::SOCK_DGRAM),
@@ -171,7 +190,15 @@ impl Attempt {
                     let local = libc::iovec { iov_base: at.cast(), iov_len: 8 };
                     // The stack of the parent is likely to be near where ours is; refusal comes before the address is looked at.
                     let remote = libc::iovec { iov_base: at.cast(), iov_len: 8 };
-                    libc::syscall(libc::SYS_process_vm_readv, parent, &raw const local, 1, &raw const remote, 1, 0)
+                    libc::syscall(
+                        libc::SYS_process_vm_readv,
+                        parent,
+                        &raw const local,
+                        1,
+                        &raw const remote,
+                        1,
+                        0,
+                    )
                 }
                 Attempt::OpenParentMemory => {
                     libc::syscall(libc::SYS_openat, libc::AT_FDCWD, memory.as_ptr(), libc::O_RDWR)
@@ -194,7 +221,9 @@ impl Attempt {
                     libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, &raw const limit, none)
                 }
                 Attempt::SetPriority => libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, parent, 0),
-                Attempt::MapWritableAndExecutable => map(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC),
+                Attempt::MapWritableAndExecutable => {
+                    map(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC)
+                }
                 Attempt::MapExecutable => map(libc::PROT_READ | libc::PROT_EXEC),
                 Attempt::MakeExecutable => {
                     let page = map(libc::PROT_READ | libc::PROT_WRITE);
@@ -215,9 +244,13 @@ impl Attempt {
                     let file = path(c"/tmp/wpool-probe-times");
                     libc::syscall(libc::SYS_utimensat, libc::AT_FDCWD, file, none, libc::AT_SYMLINK_NOFOLLOW)
                 }
-                Attempt::MakePipe => {
-                    libc::syscall(libc::SYS_mknodat, libc::AT_FDCWD, path(c"/tmp/wpool-probe/pipe"), libc::S_IFIFO, 0)
-                }
+                Attempt::MakePipe => libc::syscall(
+                    libc::SYS_mknodat,
+                    libc::AT_FDCWD,
+                    path(c"/tmp/wpool-probe/pipe"),
+                    libc::S_IFIFO,
+                    0,
+                ),
                 Attempt::Call(number, [a, b, c, d, e, f]) => libc::syscall(number, a, b, c, d, e, f),
                 Attempt::WriteInherited => libc::syscall(libc::SYS_write, Self::INHERITED, path(c"probe"), 5),
             }
@@ -233,7 +266,9 @@ impl Attempt {
 /// None of its memory is anybody's: a fresh mapping at an address of the kernel's choice.
 unsafe fn map(protection: libc::c_int) -> libc::c_long {
     // SAFETY: see above.
-    unsafe { libc::syscall(libc::SYS_mmap, 0, 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) }
+    unsafe {
+        libc::syscall(libc::SYS_mmap, 0, 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    }
 }
 
 /// What is done with a socket of IPv4.

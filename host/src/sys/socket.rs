@@ -42,7 +42,8 @@ unsafe fn recv(socket: BorrowedFd<'_>, at: *mut u8, len: usize, flags: libc::c_i
     head.msg_iovlen = 1;
     loop {
         // SAFETY: the head names one place, which the caller vouches for; both outlive the call.
-        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut head, flags | libc::MSG_CMSG_CLOEXEC) };
+        let received =
+            unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut head, flags | libc::MSG_CMSG_CLOEXEC) };
         match usize::try_from(received) {
             Ok(len) => return Ok(Received { len, had_descriptors: head.msg_flags & libc::MSG_CTRUNC != 0 }),
             Err(_) => match io::Error::last_os_error() {

@@ -140,8 +140,9 @@ impl Ticker {
 /// For the tick: sends as many of these bytes as the socket takes at once; gives how many it took.
 pub(crate) fn send_some(socket: RawFd, bytes: &[u8]) -> usize {
     // SAFETY: the pointer and the length are those of a live slice, which the call only reads; a descriptor that is not open is an error.
-    let sent =
-        unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    let sent = unsafe {
+        libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    };
     usize::try_from(sent).unwrap_or(0)
 }
 

@@ -63,8 +63,8 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
         let errno = *libc::__errno_location();
         let number = info.byte_add(NUMBER_AT).cast::<libc::c_int>().read();
         let Interrupted { args: [dir, path, times, flags], answer } = interrupted(context);
-        let is_known =
-            libc::c_long::from(number) == libc::SYS_utimensat && flags == i64::from(libc::AT_SYMLINK_NOFOLLOW);
+        let is_known = libc::c_long::from(number) == libc::SYS_utimensat
+            && flags == i64::from(libc::AT_SYMLINK_NOFOLLOW);
         *answer = if is_known { set_times(dir, path, times) } else { -i64::from(libc::ENOSYS) };
         *libc::__errno_location() = errno;
     }

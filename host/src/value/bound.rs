@@ -31,7 +31,9 @@ pub(super) fn is_within(text: &str, ty: &Type, most: usize) -> bool {
                 behind
             }
             // A comment.
-            b'/' if behind.first() == Some(&b'/') => &rest[memchr::memchr(b'\n', rest).unwrap_or(rest.len())..],
+            b'/' if behind.first() == Some(&b'/') => {
+                &rest[memchr::memchr(b'\n', rest).unwrap_or(rest.len())..]
+            }
             _ => behind,
         };
         counted = counted.saturating_add(match byte {
@@ -173,7 +175,8 @@ mod tests {
         assert!(is_within(&text, &Type::List(Box::new(Type::String)), 8));
         // Nor the options of other records.
         let narrow = Type::Record(vec![("n".into(), Type::U8)]);
-        let ty = Type::Tuple(vec![Type::List(Box::new(narrow)), optional((0..1000).map(|n| format!("w{n}")))]);
+        let ty =
+            Type::Tuple(vec![Type::List(Box::new(narrow)), optional((0..1000).map(|n| format!("w{n}")))]);
         let text = format!("([{}], {{w0: 1}})", vec!["{n: 1}"; 1000].join(", "));
         assert!(is_within(&text, &ty, 9000));
     }

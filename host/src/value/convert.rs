@@ -467,7 +467,8 @@ mod tests {
     #[test]
     fn several_arguments_are_a_tuple() {
         assert_eq!(
-            encoded((7, "x", Some(true)), &[&Type::U8, &Type::String, &Type::Option(Box::new(Type::Bool))]).unwrap(),
+            encoded((7, "x", Some(true)), &[&Type::U8, &Type::String, &Type::Option(Box::new(Type::Bool))])
+                .unwrap(),
             "(7, \"x\", some(true))"
         );
         assert!(<(i32, &str)>::fits(&[&Type::S64, &Type::String]));

@@ -35,7 +35,11 @@ pub(crate) fn from_json_many(text: &str, params: &[Param], integers: Integers) -
     let expected = || {
         let ty = Type::Tuple(params.iter().map(|param| param.ty.clone()).collect());
         let such_as = example(&ty, json_text).map_or(String::new(), |text| format!(" such as {text}"));
-        let or = if params.iter().all(|param| param.name.is_some()) { ", or an object by their names" } else { "" };
+        let or = if params.iter().all(|param| param.name.is_some()) {
+            ", or an object by their names"
+        } else {
+            ""
+        };
         format!(
             "expected an array with a value for each of {} parameters{such_as}{or}, got {}",
             params.len(),
@@ -48,7 +52,8 @@ pub(crate) fn from_json_many(text: &str, params: &[Param], integers: Integers) -
         };
         return items.iter().zip(params).enumerate().map(read).collect();
     }
-    let fields = object(json).filter(|_| params.iter().all(|param| param.name.is_some())).ok_or_else(expected)?;
+    let fields =
+        object(json).filter(|_| params.iter().all(|param| param.name.is_some())).ok_or_else(expected)?;
     let by_name = |(at, param): (usize, &Param)| {
         let name = param.label(at);
         match (fields.get(&name), &param.ty) {
@@ -57,7 +62,9 @@ pub(crate) fn from_json_many(text: &str, params: &[Param], integers: Integers) -
             (None, ty) => Err(Mismatch::missing(&name, ty, json_text).said()),
         }
     };
-    if let Some(extra) = fields.keys().find(|key| !params.iter().any(|param| param.name.as_ref() == Some(key))) {
+    if let Some(extra) =
+        fields.keys().find(|key| !params.iter().any(|param| param.name.as_ref() == Some(key)))
+    {
         return Err(format!("no parameter is named {}", quoted(extra)));
     }
     params.iter().enumerate().map(by_name).collect()
@@ -136,7 +143,9 @@ impl Reader {
             Type::Option(_) if json == "null" => Value::Option(None),
             Type::Option(t) => {
                 let wrapped = match **t {
-                    Type::Option(_) => single(json).filter(|(name, _)| name == "some").and_then(|(_, json)| json),
+                    Type::Option(_) => {
+                        single(json).filter(|(name, _)| name == "some").and_then(|(_, json)| json)
+                    }
                     _ => None,
                 };
                 Value::Option(Some(Box::new(match wrapped {
@@ -164,8 +173,9 @@ impl Reader {
     }
 
     fn list(&self, items: &[&RawValue], ty: &Type) -> Result<Vec<Value>, Mismatch> {
-        let read =
-            |(i, json): (usize, &&RawValue)| self.read(json.get(), ty).map_err(|e| e.under(format_args!("[{i}]")));
+        let read = |(i, json): (usize, &&RawValue)| {
+            self.read(json.get(), ty).map_err(|e| e.under(format_args!("[{i}]")))
+        };
         items.iter().enumerate().map(read).collect()
     }
 
@@ -181,7 +191,9 @@ impl Reader {
         }
         let field = |(name, ty): &(String, Type)| {
             let value = match (object.get(name), ty) {
-                (Some(json), ty) => self.read(json.get(), ty).map_err(|e| e.under(format_args!(".{name}")))?,
+                (Some(json), ty) => {
+                    self.read(json.get(), ty).map_err(|e| e.under(format_args!(".{name}")))?
+                }
                 (None, Type::Option(_)) => Value::Option(None),
                 (None, ty) => return Err(Mismatch::missing(name, ty, json_text)),
             };
@@ -198,8 +210,8 @@ impl Reader {
             }
             (Some(json), None) => Err(Mismatch::new(format!("{case} has no value, got {}", quoted(json)))),
             (None, Some(ty)) => {
-                let such_as =
-                    example(ty, json_text).map_or(String::new(), |text| format!(", as in {{\"{case}\":{text}}}"));
+                let such_as = example(ty, json_text)
+                    .map_or(String::new(), |text| format!(", as in {{\"{case}\":{text}}}"));
                 Err(Mismatch::new(format!("{case} needs a value of type {ty}{such_as}")))
             }
         }
@@ -212,7 +224,11 @@ type Payload = Option<Box<Value>>;
 fn single(json: &str) -> Option<(String, Option<&RawValue>)> {
     match string(json) {
         Some(case) => Some((case, None)),
-        None => object(json).filter(|map| map.len() == 1)?.into_iter().next().map(|(case, json)| (case, Some(json))),
+        None => object(json)
+            .filter(|map| map.len() == 1)?
+            .into_iter()
+            .next()
+            .map(|(case, json)| (case, Some(json))),
     }
 }
 
@@ -261,9 +277,13 @@ fn write(out: &mut Vec<u8>, value: &Value) {
         Value::Char(c) => plain(out, c),
         Value::String(s) => plain(out, s),
         Value::List(items) | Value::Tuple(items) => all(out, b'[', items, b']', write),
-        Value::Record(fields) => all(out, b'{', fields, b'}', |out, (name, value)| entry(out, name, Some(value))),
+        Value::Record(fields) => {
+            all(out, b'{', fields, b'}', |out, (name, value)| entry(out, name, Some(value)))
+        }
         Value::Variant(name, None) | Value::Enum(name) => plain(out, name),
-        Value::Variant(name, payload) => all(out, b'{', [payload], b'}', |out, v| entry(out, name, v.as_deref())),
+        Value::Variant(name, payload) => {
+            all(out, b'{', [payload], b'}', |out, v| entry(out, name, v.as_deref()))
+        }
         Value::Option(None) => out.extend_from_slice(b"null"),
         Value::Option(Some(value)) => match **value {
             // `null` is what the outer one would be, if there were none.
@@ -291,7 +311,13 @@ fn word(is_nan: bool, is_negative: bool) -> &'static str {
     }
 }
 
-fn all<T>(out: &mut Vec<u8>, open: u8, items: impl IntoIterator<Item = T>, close: u8, each: impl Fn(&mut Vec<u8>, T)) {
+fn all<T>(
+    out: &mut Vec<u8>,
+    open: u8,
+    items: impl IntoIterator<Item = T>,
+    close: u8,
+    each: impl Fn(&mut Vec<u8>, T),
+) {
     out.push(open);
     for (at, item) in items.into_iter().enumerate() {
         if at > 0 {
@@ -348,7 +374,10 @@ mod tests {
         round_trip(&Type::F64, "2.5");
         round_trip(&Type::Char, "\"é\"");
         round_trip(&Type::Tuple(vec![Type::U8, Type::Bool]), "[1,false]");
-        round_trip(&Type::Record(vec![("b".into(), Type::U8), ("a".into(), Type::String)]), r#"{"b":1,"a":"x"}"#);
+        round_trip(
+            &Type::Record(vec![("b".into(), Type::U8), ("a".into(), Type::String)]),
+            r#"{"b":1,"a":"x"}"#,
+        );
         let variant = Type::Variant(vec![("none".into(), None), ("some-of".into(), Some(Type::U8))]);
         round_trip(&variant, r#""none""#);
         round_trip(&variant, r#"{"some-of":7}"#);
@@ -392,7 +421,9 @@ mod tests {
 
     #[test]
     fn f139_json_takes_numbers_as_people_write_them() {
-        for (text, written) in [("1.0", "1"), ("1e3", "1000"), ("\u{feff} 7\r", "7"), ("-0.0", "0"), ("2.50e1", "25")] {
+        for (text, written) in
+            [("1.0", "1"), ("1e3", "1000"), ("\u{feff} 7\r", "7"), ("-0.0", "0"), ("2.50e1", "25")]
+        {
             reads(&Type::S32, text, written);
         }
         reads(&Type::U64, "9007199254740993.0", "9007199254740993");
@@ -421,8 +452,16 @@ mod tests {
     #[test]
     fn f147_a_mismatch_names_place_and_type_and_what_to_write() {
         let ty = Type::Record(vec![("items".into(), Type::List(Box::new(Type::U8)))]);
-        refused(&ty, r#"{"items": [1, 2, 300]}"#, "at .items[2]: expected u8, got 300, which is not within 0 to 255");
-        refused(&ty, r#"{"item": []}"#, r#"item is no field of record { items: list<u8> } such as {"items":[7]}"#);
+        refused(
+            &ty,
+            r#"{"items": [1, 2, 300]}"#,
+            "at .items[2]: expected u8, got 300, which is not within 0 to 255",
+        );
+        refused(
+            &ty,
+            r#"{"item": []}"#,
+            r#"item is no field of record { items: list<u8> } such as {"items":[7]}"#,
+        );
         refused(&ty, "{}", "items is missing: expected list<u8> such as [7]");
         refused(&ty, "[1]", r#"expected record { items: list<u8> } such as {"items":[7]}, got [1]"#);
         refused(&Type::U8, "2.5", "expected u8 such as 7, got 2.5");
@@ -434,7 +473,11 @@ mod tests {
         refused(&variant, "\"b\"", r#"b needs a value of type u8, as in {"b":7}"#);
         refused(&variant, r#"{"a": 1}"#, "a has no value, got 1");
         refused(&variant, r#"{"b": "x"}"#, r#"at .b: expected u8 such as 7, got "x""#);
-        refused(&Type::Enum(vec!["red".into()]), "\"blue\"", r#"blue is no case of enum { red } such as "red""#);
+        refused(
+            &Type::Enum(vec!["red".into()]),
+            "\"blue\"",
+            r#"blue is no case of enum { red } such as "red""#,
+        );
         refused(&Type::Flags(vec!["r".into()]), "[\"x\"]", r#"x is no flag of flags { r } such as ["r"]"#);
     }
 
@@ -453,8 +496,16 @@ mod tests {
                 &named,
                 "expected an array with a value for each of 2 parameters such as [7,2.5], or an object by their names, got 7",
             ),
-            ("[7]", &unnamed, "expected an array with a value for each of 2 parameters such as [7,2.5], got [7]"),
-            ("{}", &unnamed, "expected an array with a value for each of 2 parameters such as [7,2.5], got {}"),
+            (
+                "[7]",
+                &unnamed,
+                "expected an array with a value for each of 2 parameters such as [7,2.5], got [7]",
+            ),
+            (
+                "{}",
+                &unnamed,
+                "expected an array with a value for each of 2 parameters such as [7,2.5], got {}",
+            ),
             ("{\"n\": 7}", &named, "factor is missing: expected f64 such as 2.5"),
             ("{\"n\": 7, \"factors\": 2}", &named, "no parameter is named factors"),
             ("[7, \"x\"]", &named, "at factor: expected f64 such as 2.5, got \"x\""),
@@ -463,6 +514,9 @@ mod tests {
             assert_eq!(many(text, params).unwrap_err(), why);
         }
         let optional = [param(Some("a"), option(Type::U8)), param(Some("b"), option(option(Type::U8)))];
-        assert_eq!(many(r#"{"b": {"some": null}}"#, &optional).unwrap(), [some(None), some(Some(some(None)))]);
+        assert_eq!(
+            many(r#"{"b": {"some": null}}"#, &optional).unwrap(),
+            [some(None), some(Some(some(None)))]
+        );
     }
 }

@@ -151,7 +151,9 @@ impl Value {
             (Value::F64(n), Type::F32) => Some(Value::F32(*n as f32)),
             (_, Type::F64) => self.as_integer().map(|n| Value::F64(n as f64)),
             (_, Type::F32) => self.as_integer().map(|n| Value::F32(n as f32)),
-            (Value::String(text), ty) if ty.is_bytes() => Some(Value::List(text.bytes().map(Value::U8).collect())),
+            (Value::String(text), ty) if ty.is_bytes() => {
+                Some(Value::List(text.bytes().map(Value::U8).collect()))
+            }
             _ => Value::integer(self.as_integer()?, ty),
         }
     }

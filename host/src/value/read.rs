@@ -75,8 +75,9 @@ impl Mismatch {
 
     /// The integer `got` is not one of `ty`.
     pub(super) fn range(ty: &Type, integers: Integers, got: impl Display) -> Self {
-        let range =
-            integers.range(ty).map_or(String::new(), |(min, max)| format!(", which is not within {min} to {max}"));
+        let range = integers
+            .range(ty)
+            .map_or(String::new(), |(min, max)| format!(", which is not within {min} to {max}"));
         Mismatch::new(format!("expected {ty}, got {}{range}", quoted(&got.to_string())))
     }
 
@@ -163,7 +164,10 @@ pub(super) fn whole(text: &str) -> Option<Whole> {
     let (int, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let exponent_digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-    if int.is_empty() || exponent_digits.is_empty() || ![int, fraction, exponent_digits].into_iter().all(are_digits) {
+    if int.is_empty()
+        || exponent_digits.is_empty()
+        || ![int, fraction, exponent_digits].into_iter().all(are_digits)
+    {
         return None;
     }
     let digits = [int, fraction].concat();
@@ -172,8 +176,11 @@ pub(super) fn whole(text: &str) -> Option<Whole> {
         return Some(Whole::Integer(0));
     }
     // No text has so many digits that a larger exponent could be made up for.
-    let exponent =
-        exponent.parse::<i64>().unwrap_or(if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 });
+    let exponent = exponent.parse::<i64>().unwrap_or(if exponent.starts_with('-') {
+        i64::MIN / 2
+    } else {
+        i64::MAX / 2
+    });
     let zeros = exponent.saturating_add((digits.len() - significant.len()) as i64 - fraction.len() as i64);
     let Ok(zeros) = u32::try_from(zeros) else {
         return Some(if zeros < 0 { Whole::Fraction } else { Whole::TooLarge });
@@ -203,12 +210,16 @@ impl Value {
             Type::Char => Value::Char('a'),
             Type::String => Value::String("text".to_owned()),
             Type::List(t) => Value::List(vec![Value::example(t, parts)?]),
-            Type::FixedList(t, len) => Value::List((0..*len).map(|_| Value::example(t, parts)).collect::<Option<_>>()?),
+            Type::FixedList(t, len) => {
+                Value::List((0..*len).map(|_| Value::example(t, parts)).collect::<Option<_>>()?)
+            }
             Type::Record(fields) => {
                 let field = |(name, t): &(String, Type)| Some((name.clone(), Value::example(t, parts)?));
                 Value::Record(fields.iter().map(field).collect::<Option<_>>()?)
             }
-            Type::Tuple(types) => Value::Tuple(types.iter().map(|t| Value::example(t, parts)).collect::<Option<_>>()?),
+            Type::Tuple(types) => {
+                Value::Tuple(types.iter().map(|t| Value::example(t, parts)).collect::<Option<_>>()?)
+            }
             Type::Variant(cases) => {
                 let (name, t) = cases.first()?;
                 Value::Variant(name.clone(), payload(t.as_ref(), parts)?)

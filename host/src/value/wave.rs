@@ -27,9 +27,9 @@ pub(crate) fn parse_wave(text: &str, ty: &Type) -> Result<Value, String> {
 /// The same, with the integers that the module's kind has.
 pub(crate) fn parse_wave_of(text: &str, ty: &Type, integers: Integers) -> Result<Value, String> {
     let source = Source::new(without_mark(text));
-    let parsed = source
-        .parse()
-        .map_err(|e| format!("expected {}, got {}: {}", wanted(ty, to_wave), quoted(source.text), source.syntax(&e)))?;
+    let parsed = source.parse().map_err(|e| {
+        format!("expected {}, got {}: {}", wanted(ty, to_wave), quoted(source.text), source.syntax(&e))
+    })?;
     Reader { source: &source, integers }.read(parsed.node(), ty).map_err(Mismatch::said)
 }
 
@@ -40,7 +40,11 @@ pub(crate) fn parse_many(text: &str, params: &[Param], integers: Integers) -> Re
     let ty = || Type::Tuple(params.iter().map(|param| param.ty.clone()).collect());
     let expected = |why: &str| {
         let wanted = wanted(&ty(), to_wave);
-        format!("expected a value for each of {} parameters, {wanted}, got {}{why}", params.len(), quoted(source.text))
+        format!(
+            "expected a value for each of {} parameters, {wanted}, got {}{why}",
+            params.len(),
+            quoted(source.text)
+        )
     };
     let parsed = source.parse().map_err(|e| match e.kind() {
         // `7, 2.5`: the parentheses are what is missing.
@@ -142,8 +146,12 @@ impl<'t> Source<'t> {
                 format!("{} is behind the value", quoted(self.written_from(span.start)))
             }
             // A quote that is not closed, among others.
-            ParserErrorKind::InvalidToken => format!("it is no WAVE from {} on", quoted(self.written_from(span.start))),
-            ParserErrorKind::UnexpectedToken => format!("{} is not expected there", quoted(self.written(span))),
+            ParserErrorKind::InvalidToken => {
+                format!("it is no WAVE from {} on", quoted(self.written_from(span.start)))
+            }
+            ParserErrorKind::UnexpectedToken => {
+                format!("{} is not expected there", quoted(self.written(span)))
+            }
             kind => format!("{kind}: {}", quoted(self.written(span))),
         }
     }
@@ -186,7 +194,10 @@ fn plain_number(word: &str) -> Option<String> {
         let digits = prefixes.iter().find_map(|prefix| unsigned.strip_prefix(prefix))?;
         let digits = separated(digits, |byte| char::from(byte).is_digit(radix))?;
         // What no type can hold is said to be out of range then.
-        Some(u128::from_str_radix(&digits, radix).map_or_else(|_| "1e999".to_owned(), |number| number.to_string()))
+        Some(
+            u128::from_str_radix(&digits, radix)
+                .map_or_else(|_| "1e999".to_owned(), |number| number.to_string()),
+        )
     };
     let decimal = || {
         let is_decimal = unsigned.starts_with(|c: char| c.is_ascii_digit());
@@ -253,7 +264,9 @@ impl<'s> Reader<'s> {
             Type::F64 => Value::F64(self.float(node, ty, f64::is_infinite)?),
             Type::Char => Value::Char(node.as_char(self.plain()).map_err(syntax)?),
             Type::String => Value::String(node.as_str(self.plain()).map_err(syntax)?.into_owned()),
-            Type::List(t) if **t == Type::U8 && matches!(node.ty(), NodeType::String | NodeType::MultilineString) => {
+            Type::List(t)
+                if **t == Type::U8 && matches!(node.ty(), NodeType::String | NodeType::MultilineString) =>
+            {
                 let text = node.as_str(self.plain()).map_err(syntax)?;
                 Value::List(text.bytes().map(Value::U8).collect())
             }
@@ -271,7 +284,8 @@ impl<'s> Reader<'s> {
             }
             Type::Variant(cases) => {
                 let (name, payload) = self.case(node).ok_or_else(|| self.kind(node, ty))?;
-                let (case, t) = cases.iter().find(|(case, _)| case == name).ok_or_else(|| self.kind(node, ty))?;
+                let (case, t) =
+                    cases.iter().find(|(case, _)| case == name).ok_or_else(|| self.kind(node, ty))?;
                 Value::Variant(case.clone(), self.payload(case, payload, t.as_ref())?)
             }
             Type::Enum(names) => {
@@ -383,7 +397,8 @@ impl<'s> Reader<'s> {
             (Some(node), Some(ty)) => self.read(node, ty).map(|value| Some(Box::new(value))),
             (None, None) => Ok(None),
             (None, Some(ty)) => {
-                let such_as = example(ty, to_wave).map_or(String::new(), |text| format!(", as in {case}({text})"));
+                let such_as =
+                    example(ty, to_wave).map_or(String::new(), |text| format!(", as in {case}({text})"));
                 Err(Mismatch::new(format!("{case} needs a value of type {ty}{such_as}")))
             }
             (Some(node), None) => {

@@ -13,7 +13,8 @@ use crate::sandbox::{Confinement, ProcessLimits};
 
 fn process_limits(most: CompileLimits) -> ProcessLimits {
     let is_limited = most.time < Duration::MAX;
-    let cpu_secs = is_limited.then(|| most.time.as_secs() + u64::from(most.time.subsec_nanos() > 0)).map(|s| s.max(1));
+    let cpu_secs =
+        is_limited.then(|| most.time.as_secs() + u64::from(most.time.subsec_nanos() > 0)).map(|s| s.max(1));
     ProcessLimits { data: most.memory, cpu_secs, file: most.code, files: 64 }
 }
 
@@ -61,7 +62,8 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
     if let Err(e) = File::from(source).read_to_end(&mut bytes) {
         return refuse(connection, format!("cannot read it: {e}"));
     }
-    let tell = |kind, imports: &[_]| say(connection, &FromWorker::Imports { kind, imports: imports.to_vec() });
+    let tell =
+        |kind, imports: &[_]| say(connection, &FromWorker::Imports { kind, imports: imports.to_vec() });
     let answer = match guest::compile(&bytes, text, &limits, codegen, tell) {
         Ok((info, code)) => match File::from(artefact).write_all(&code) {
             Ok(()) => FromWorker::Compiled(Box::new(info)),

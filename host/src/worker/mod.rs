@@ -113,12 +113,16 @@ fn play(role: ProgramRole, confinement: Confinement, connection: &mut Connection
 }
 
 /// Gives the exit code of `role`. A panic is told to the coordinator as what ended it.
-fn contained<C: Carrier>(connection: &mut Connection<C>, role: impl FnOnce(&mut Connection<C>) -> i32) -> i32 {
+fn contained<C: Carrier>(
+    connection: &mut Connection<C>,
+    role: impl FnOnce(&mut Connection<C>) -> i32,
+) -> i32 {
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| role(connection)));
     match played {
         Ok(code) => code,
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            let text =
+                panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             refuse(connection, format!("{}: {}", message::PANICKED, text.unwrap_or("without a word")))
         }
     }
@@ -169,8 +173,12 @@ fn worker_limits(setup: &Setup) -> ProcessLimits {
     // A result travels as it is, or is taken apart into values.
     let payloads = payloads.saturating_mul(3).max(payloads.saturating_add(guest::values_len_max(limits)));
     let tables = (limits.table_elements as u64).saturating_mul(guest::TABLE_ELEMENT_LEN);
-    let data =
-        limits.memory.saturating_mul(2).saturating_add(payloads).saturating_add(tables).saturating_add(512 << 20);
+    let data = limits
+        .memory
+        .saturating_mul(2)
+        .saturating_add(payloads)
+        .saturating_add(tables)
+        .saturating_add(512 << 20);
     let file = if setup.writes_files() { Policy::FILE } else { 0 };
     let files = if grants.has_dirs() || grants.can_connect() { FILES_GRANTED } else { FILES };
     ProcessLimits { data, cpu_secs: None, file, files }
@@ -195,7 +203,12 @@ fn run_worker(connection: &mut Connection<TakesFds>, mut confinement: Confinemen
 }
 
 /// Confines the process as far as it can before it has seen anything of its module, and loads that.
-fn load(setup: &Setup, artefact: OwnedFd, dirs: Vec<OwnedFd>, confinement: &mut Confinement) -> Result<Guest, String> {
+fn load(
+    setup: &Setup,
+    artefact: OwnedFd,
+    dirs: Vec<OwnedFd>,
+    confinement: &mut Confinement,
+) -> Result<Guest, String> {
     confinement.limit(worker_limits(setup));
     if setup.writes_files() {
         sys::outlive_large_files().map_err(|e| format!("cannot set what a signal does: {e}"))?;
@@ -265,7 +278,9 @@ fn become_worker(
 /// Each worker's timer counts as a signal that waits.
 fn no_timer(error: &std::io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::EAGAIN) => "cannot make a timer: the limit on pending signals (ulimit -i) allows no more".to_owned(),
+        Some(libc::EAGAIN) => {
+            "cannot make a timer: the limit on pending signals (ulimit -i) allows no more".to_owned()
+        }
         _ => format!("cannot make a timer: {error}"),
     }
 }

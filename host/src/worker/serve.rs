@@ -268,7 +268,11 @@ fn next<C: Carrier, S: Carrier>(
 }
 
 /// Runs the records of a batch in order; gives how the last one ended.
-fn run_batch<S: Carrier>(mut batch: Batch<'_>, results: &mut Results<S>, guest: &mut Guest) -> Result<Ended, Stop> {
+fn run_batch<S: Carrier>(
+    mut batch: Batch<'_>,
+    results: &mut Results<S>,
+    guest: &mut Guest,
+) -> Result<Ended, Stop> {
     let (plan, attempt) = (batch.plan, batch.attempt);
     let started = Instant::now();
     let mut ended = Ended { code: EXIT_OK };
@@ -356,7 +360,8 @@ pub(super) fn send_now(socket: BorrowedFd<'_>, kind: Kind, bytes: &[u8]) {
 
 /// Sends all of it. A coordinator that is gone needs none.
 pub(super) fn send_all(socket: BorrowedFd<'_>, mut rest: &[u8]) {
-    while let Ok(sent) = rustix::io::retry_on_intr(|| rustix::net::send(socket, rest, rustix::net::SendFlags::NOSIGNAL))
+    while let Ok(sent) =
+        rustix::io::retry_on_intr(|| rustix::net::send(socket, rest, rustix::net::SendFlags::NOSIGNAL))
     {
         rest = &rest[sent..];
         if rest.is_empty() {

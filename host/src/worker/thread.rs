@@ -95,7 +95,8 @@ impl Pulse {
             outbox: Outbox::default(),
         });
         let beating = shared.clone();
-        let thread = std::thread::Builder::new().name("wpool-pulse".to_owned()).spawn(move || beating.run())?;
+        let thread =
+            std::thread::Builder::new().name("wpool-pulse".to_owned()).spawn(move || beating.run())?;
         Ok(Pulse { shared, thread: Some(thread) })
     }
 

@@ -3,7 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use super::{
-    Connection, EXIT_SOFTWARE, Guest, become_worker, fault_point, hello, load, may_go_on, receive_setup, refuse, say,
+    Connection, EXIT_SOFTWARE, Guest, become_worker, fault_point, hello, load, may_go_on, receive_setup,
+    refuse, say,
 };
 use crate::protocol::connection::TakesFds;
 use crate::protocol::frame::Caps;
@@ -51,7 +52,12 @@ fn serve(connection: &mut Connection<TakesFds>, status: &Status) -> Result<Born,
                 say(connection, &FromWorker::Report(status.clone()));
                 continue;
             }
-            _ => return Err(refuse(connection, "a zygote was asked for something else than a fork".to_owned())),
+            _ => {
+                return Err(refuse(
+                    connection,
+                    "a zygote was asked for something else than a fork".to_owned(),
+                ));
+            }
         };
         let Some([socket, page]) = connection.take_fds() else {
             return Err(refuse(connection, "a request for a fork came without its descriptors".to_owned()));

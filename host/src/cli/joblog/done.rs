@@ -94,13 +94,14 @@ fn take(counts: &mut HashMap<InputDigest, u32>, record: InputDigest) -> bool {
 /// Reads the tasks of a log: of `ours` only, or of any run. Whatever the bytes are, they are a log or there is a reason why not.
 pub(super) fn read(log: impl Read, ours: Option<&Identity>) -> Result<(Done, Extent), Refused> {
     let mut done = Done::default();
-    let extent = lines(log, |number, line, identity| match ours.and_then(|ours| identity.difference(ours)) {
-        Some(difference) => Err(Refused::Other { number, difference }),
-        None => {
-            done.add(line);
-            Ok(())
-        }
-    })?;
+    let extent =
+        lines(log, |number, line, identity| match ours.and_then(|ours| identity.difference(ours)) {
+            Some(difference) => Err(Refused::Other { number, difference }),
+            None => {
+                done.add(line);
+                Ok(())
+            }
+        })?;
     Ok((done, extent))
 }
 
@@ -156,7 +157,8 @@ pub(super) mod tests {
 
     #[test]
     fn equal_records_are_done_as_often_as_the_log_has_them() {
-        let log = log(&[("a", "ok", false), ("b", "failed", false), ("a", "ok", false), ("c", "trap", false)]);
+        let log =
+            log(&[("a", "ok", false), ("b", "failed", false), ("a", "ok", false), ("c", "trap", false)]);
         assert_eq!(verdicts(&log, Rule::New, "xaabbcca"), "rssfrfrr");
         assert_eq!(verdicts(&log, Rule::NewAndFailed, "xaabbcca"), "rssararr");
         assert_eq!(verdicts(&log, Rule::Failed, "xaabbcca"), "sssasass");
@@ -164,7 +166,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_line_of_a_second_run_stands_for_the_first() {
-        let log = log(&[("a", "failed", false), ("a", "ok", true), ("b", "trap", false), ("b", "time", true)]);
+        let log =
+            log(&[("a", "failed", false), ("a", "ok", true), ("b", "trap", false), ("b", "time", true)]);
         assert_eq!(verdicts(&log, Rule::New, "aabb"), "srfr");
         assert_eq!(verdicts(&log, Rule::Failed, "aabb"), "ssas");
         let mut done = read(&log[..], None).unwrap().0;

@@ -224,9 +224,8 @@ impl Runs {
         let of_record = |(number, record): (usize, &u8)| {
             let run = |is_rerun| Some((number, is_rerun));
             match rule {
-                Rule::New => {
-                    (!take(&mut left, *record, true) && !take(&mut left, *record, false)).then_some((number, false))
-                }
+                Rule::New => (!take(&mut left, *record, true) && !take(&mut left, *record, false))
+                    .then_some((number, false)),
                 Rule::NewAndFailed if take(&mut left, *record, true) => None,
                 Rule::NewAndFailed => run(take(&mut left, *record, false)),
                 Rule::Failed if take(&mut left, *record, false) => run(true),
@@ -243,7 +242,9 @@ impl Runs {
     fn run(&mut self, mut writer: Writer, output: File, chosen: &[(usize, bool)], choices: &mut Choices<'_>) {
         let mut rest = chosen;
         while !rest.is_empty() {
-            let batch = rest.split_off(..(1 + usize::from(choices.byte() % 3)).min(rest.len())).expect("it is within");
+            let batch = rest
+                .split_off(..(1 + usize::from(choices.byte() % 3)).min(rest.len()))
+                .expect("it is within");
             let (lines_before, from) = (self.lines.len(), bytes(&self.files.output).len());
             let mut results = Vec::new();
             let log_len = self.log_len();
@@ -252,10 +253,16 @@ impl Runs {
                 let choice = choices.byte();
                 let is_ok = choice % 4 != 1;
                 let len = if is_ok { 3 * usize::from(choice) } else { 0 };
-                let result = format!("{number} of {from}: ").bytes().chain([record; 800]).take(len).collect::<Vec<_>>();
+                let result = format!("{number} of {from}: ")
+                    .bytes()
+                    .chain([record; 800])
+                    .take(len)
+                    .collect::<Vec<_>>();
                 results.extend_from_slice(&result);
-                let line =
-                    Line { kind: if is_ok { line::OK } else { "trap" }, ..self.line(*number, *is_rerun, &result) };
+                let line = Line {
+                    kind: if is_ok { line::OK } else { "trap" },
+                    ..self.line(*number, *is_rerun, &result)
+                };
                 let line = Line { output: Some(writer.place.end(results.len())), ..line };
                 line.write(&writer.identity, writer.form, &mut writer.buffer);
                 let (end, line_end) = (from + results.len(), log_len + writer.buffer.len());

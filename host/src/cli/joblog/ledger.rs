@@ -162,7 +162,8 @@ impl Ledger {
         for bound in bounds {
             let record = &bytes[bound.clone()];
             let digest = InputDigest::of(record);
-            let verdict = self.resumed.as_mut().map_or(Verdict::Run, |log| log.done.verdict(log.rule, digest));
+            let verdict =
+                self.resumed.as_mut().map_or(Verdict::Run, |log| log.done.verdict(log.rule, digest));
             match verdict {
                 Verdict::Skip => self.skipped += 1,
                 Verdict::SkipFailed => {
@@ -195,7 +196,8 @@ mod tests {
 
     fn ledger(done: &[&str], how: Match) -> Ledger {
         let mut text = header().into_bytes();
-        let identity = Identity { module: "ab".to_owned(), export: "run".to_owned(), settings: "cd".to_owned() };
+        let identity =
+            Identity { module: "ab".to_owned(), export: "run".to_owned(), settings: "cd".to_owned() };
         for record in done {
             let line = Line {
                 seq: 1,
@@ -248,7 +250,10 @@ mod tests {
 
     #[test]
     fn f83_nothing_runs_of_an_input_that_has_no_record_in_common_with_the_log() {
-        assert_eq!(run(&mut ledger(&["a"], Match::Same), &["x", "y"]), Err(OtherInput { records: 2, rule: Rule::New }));
+        assert_eq!(
+            run(&mut ledger(&["a"], Match::Same), &["x", "y"]),
+            Err(OtherInput { records: 2, rule: Rule::New })
+        );
         let long = "x".repeat(HELD_MAX);
         assert_eq!(
             run(&mut ledger(&["a"], Match::Same), &["x", &long, "a"]),

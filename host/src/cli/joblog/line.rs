@@ -318,7 +318,8 @@ impl<'a> Columns<'a> {
     fn read<T>(&mut self, read: impl FnOnce(&'a str) -> Option<T>) -> Result<T, String> {
         let (name, text) = (self.names.next().unwrap_or_default(), self.rest.next().unwrap_or_default());
         let name = name.trim_end_matches(':');
-        read(text).ok_or_else(|| format!("has a wrong {name}: `{}`", text.chars().take(40).collect::<String>()))
+        read(text)
+            .ok_or_else(|| format!("has a wrong {name}: `{}`", text.chars().take(40).collect::<String>()))
     }
 
     fn number<T: std::str::FromStr>(&mut self) -> Result<T, String> {
@@ -386,14 +387,21 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { module: "ab".repeat(16), export: "run".to_owned(), settings: "0123456789abcdef".to_owned() }
+        Identity {
+            module: "ab".repeat(16),
+            export: "run".to_owned(),
+            settings: "0123456789abcdef".to_owned(),
+        }
     }
 
     #[test]
     fn the_header_names_every_column_and_begins_as_that_of_parallel() {
         assert_eq!(header().trim_end().split('\t').count(), Form::Present.columns());
         assert_eq!(HEADER_BEFORE.trim_end().split('\t').count(), Form::Before.columns());
-        assert!(header().starts_with(HEADER_BEFORE.trim_end()) && header().starts_with(HEADER_OF_PARALLEL.trim_end()));
+        assert!(
+            header().starts_with(HEADER_BEFORE.trim_end())
+                && header().starts_with(HEADER_OF_PARALLEL.trim_end())
+        );
         assert_eq!(header().len(), HEADER_LEN);
     }
 
@@ -422,13 +430,17 @@ mod tests {
         let mut text = Vec::new();
         line.write(&identity(), Form::Present, &mut text);
         let text = String::from_utf8(text).unwrap();
-        assert!(text.starts_with("3\t:\t1700000000.042\t0.001500\t4\t0\t1\t9\ta\\tb\tworker-lost\t2\t0\t"), "{text}");
+        assert!(
+            text.starts_with("3\t:\t1700000000.042\t0.001500\t4\t0\t1\t9\ta\\tb\tworker-lost\t2\t0\t"),
+            "{text}"
+        );
         assert!(text.ends_with("\trun\t0123456789abcdef\t-\t65536\t77\n"), "{text}");
     }
 
     #[test]
     fn wrong_columns_are_named() {
-        let good = format!("1\t:\t1.0\t0.1\t1\t1\t0\t0\ta\tok\t1\t0\t{}\tab\trun\tcd\t-\t-\t-", "0".repeat(32));
+        let good =
+            format!("1\t:\t1.0\t0.1\t1\t1\t0\t0\ta\tok\t1\t0\t{}\tab\trun\tcd\t-\t-\t-", "0".repeat(32));
         assert!(Line::parse(good.as_bytes(), Form::Present).is_ok());
         for (from, to, said) in [
             ("1\t:", "0\t:", "a wrong Seq: `0`"),

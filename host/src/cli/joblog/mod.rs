@@ -111,7 +111,8 @@ impl JobLog {
         if is_file && source.files().any(|input| input == place) {
             return Err(cannot("it is also the input"));
         }
-        let output = rustix::fs::fstat(rustix::stdio::stdout()).ok().map(|stdout| (stdout.st_dev, stdout.st_ino));
+        let output =
+            rustix::fs::fstat(rustix::stdio::stdout()).ok().map(|stdout| (stdout.st_dev, stdout.st_ino));
         if output == Some(place) && !found.file_type().is_char_device() {
             return Err(cannot("it is also the output"));
         }
@@ -128,8 +129,13 @@ impl JobLog {
     }
 
     /// Reads what there is, and begins to write. `Done` for a run that is resumed.
-    pub(super) fn begin(mut self, run: Run<'_>, report: &Report) -> Result<(Writer, Option<Resumed>), Failure> {
-        let refused = |why: &str| Failure::usage(format!("cannot use the job log {}: {why}", self.path.display()));
+    pub(super) fn begin(
+        mut self,
+        run: Run<'_>,
+        report: &Report,
+    ) -> Result<(Writer, Option<Resumed>), Failure> {
+        let refused =
+            |why: &str| Failure::usage(format!("cannot use the job log {}: {why}", self.path.display()));
         let identity = run.identity();
         let mut resumed = None;
         let extent = match self.start {
@@ -425,8 +431,12 @@ impl Writer {
 fn ended_with(error: Option<&TaskError>) -> (u8, u8) {
     match error {
         None => (0, 0),
-        Some(TaskError::Exited { code }) => (u8::try_from(code & 0xff).ok().filter(|code| *code != 0).unwrap_or(1), 0),
-        Some(TaskError::WorkerLost { exitcode: Some(code), .. }) => (1, u8::try_from(-i64::from(*code)).unwrap_or(0)),
+        Some(TaskError::Exited { code }) => {
+            (u8::try_from(code & 0xff).ok().filter(|code| *code != 0).unwrap_or(1), 0)
+        }
+        Some(TaskError::WorkerLost { exitcode: Some(code), .. }) => {
+            (1, u8::try_from(-i64::from(*code)).unwrap_or(0))
+        }
         Some(_) => (1, 0),
     }
 }

@@ -53,10 +53,11 @@ impl Mark {
             return Some(None);
         }
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let mut numbers = text.split('-').map(|digits| match digits.len() == 16 && digits.bytes().all(is_digit) {
-            true => u64::from_str_radix(digits, 16).ok(),
-            false => None,
-        });
+        let mut numbers =
+            text.split('-').map(|digits| match digits.len() == 16 && digits.bytes().all(is_digit) {
+                true => u64::from_str_radix(digits, 16).ok(),
+                false => None,
+            });
         let mut next = || numbers.next().flatten();
         let mark = Mark { from: next()?, to: next()?, log: next()?, file: next()?, tail: next()? };
         (numbers.next().is_none() && mark.from <= mark.to).then_some(Some(mark))
@@ -205,7 +206,9 @@ fn open(output: BorrowedFd<'_>, beside: BorrowedFd<'_>) -> Option<Place> {
     let other = rustix::fs::fstat(beside).ok();
     let output = File::from(output.try_clone_to_owned().ok()?);
     let found = output.metadata().ok()?;
-    if !found.is_file() || other.is_some_and(|other| (other.st_dev, other.st_ino) == (found.dev(), found.ino())) {
+    if !found.is_file()
+        || other.is_some_and(|other| (other.st_dev, other.st_ino) == (found.dev(), found.ino()))
+    {
         return None;
     }
     let at = match rustix::fs::fcntl_getfl(&output).ok()?.contains(OFlags::APPEND) {
@@ -302,7 +305,9 @@ mod tests {
             let mark = Written::holding(before).place().announce(results.len(), results, 1000).unwrap();
             assert_eq!((mark.from, mark.to), (before.len() as u64, (before.len() + results.len()) as u64));
             // So many bytes arrived, and the log has lines for so many.
-            for (arrived, vouched) in (0..=results.len()).map(|len| (len, 0)).chain([(14, 4), (14, 8), (14, 14)]) {
+            for (arrived, vouched) in
+                (0..=results.len()).map(|len| (len, 0)).chain([(14, 4), (14, 8), (14, 14)])
+            {
                 let written = Written::holding(before);
                 let mark = Mark { file: written.place().mark(0).unwrap().file, ..mark };
                 written.open().write_all(&results[..arrived]).unwrap();
@@ -382,6 +387,9 @@ mod tests {
         // Of a pipe, bytes are counted and nothing is marked.
         let (_reader, writer) = std::io::pipe().unwrap();
         let mut place = Place::of(writer.as_fd(), others.as_fd());
-        assert_eq!((place.announce(b"one\n".len(), b"one\n", 0), place.arrived(), place.end(2)), (None, true, 6));
+        assert_eq!(
+            (place.announce(b"one\n".len(), b"one\n", 0), place.arrived(), place.end(2)),
+            (None, true, 6)
+        );
     }
 }

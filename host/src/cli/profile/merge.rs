@@ -44,19 +44,25 @@ impl<W: Write> Merger<W> {
     /// Of a run that began at `begin`.
     pub(super) fn new(mut out: W, begin: SystemTime) -> io::Result<Merger<W>> {
         out.write_all(b"{\"threads\":[")?;
-        let begin = begin.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64() * 1000.0;
+        let begin =
+            begin.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64() * 1000.0;
         Ok(Merger { out, begin, libs: Vec::new(), libs_count: 0, meta: None, workers: 0, samples: 0 })
     }
 
     /// Adds a worker's profile, if it is one.
     pub(super) fn add(&mut self, name: &str, json: &[u8]) -> io::Result<Readable> {
         let Some(parts) = Parts::read(json) else { return Ok(Readable::No) };
-        let settled =
-            Settled { name, pid: self.workers + 1, libs_before: self.libs_count, later: parts.start - self.begin };
+        let settled = Settled {
+            name,
+            pid: self.workers + 1,
+            libs_before: self.libs_count,
+            later: parts.start - self.begin,
+        };
         let lasted = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let in_the_run = -SLACK_MS..=lasted.as_secs_f64() * 1000.0 - self.begin + SLACK_MS;
         let is_readable = in_the_run.contains(&settled.later);
-        let Some(samples) = is_readable.then(|| settled.write(&parts.thread, &mut io::sink())).flatten() else {
+        let Some(samples) = is_readable.then(|| settled.write(&parts.thread, &mut io::sink())).flatten()
+        else {
             return Ok(Readable::No);
         };
         if self.meta.is_none() {
@@ -102,9 +108,10 @@ pub(crate) fn fuzz(data: &[u8]) {
     let later = GOOD.replace("1000.0", "1250.0");
     let merged = |between: Option<&[u8]>| {
         let mut out = Vec::new();
-        let mut merger =
-            Merger::new(&mut out, SystemTime::UNIX_EPOCH + Duration::from_secs(1)).expect("memory does not fail");
-        let mut add = |name: &str, json: &[u8]| merger.add(name, json).expect("memory does not fail") == Readable::Yes;
+        let mut merger = Merger::new(&mut out, SystemTime::UNIX_EPOCH + Duration::from_secs(1))
+            .expect("memory does not fail");
+        let mut add =
+            |name: &str, json: &[u8]| merger.add(name, json).expect("memory does not fail") == Readable::Yes;
         assert!(add("first", GOOD.as_bytes()));
         let is_one = between.is_some_and(|json| add("between", json));
         assert!(add("last", later.as_bytes()));
@@ -307,7 +314,9 @@ impl Settled<'_> {
         let mut samples = required.iter().all(|key| thread.get(key).is_some()).then_some(0)?;
         let own = ["name", "processName", "pid", "tid"];
         let mut written = Fields::default();
-        written.0.extend(thread.0.iter().filter(|(key, _)| !own.contains(&key.as_str())).map(|(k, v)| (k.clone(), *v)));
+        written.0.extend(
+            thread.0.iter().filter(|(key, _)| !own.contains(&key.as_str())).map(|(k, v)| (k.clone(), *v)),
+        );
         out.write_all(b"{").ok()?;
         let pid = self.pid.to_string();
         for (key, value) in own.into_iter().zip([self.name, self.name, &pid, &pid]) {
@@ -553,8 +562,14 @@ mod tests {
         };
         let mut honest = Merger::new(Vec::new(), begin()).unwrap();
         assert_eq!(honest.add("x", &profile(1000.0)).unwrap(), Readable::Yes);
-        assert_eq!(honest.add("y", &with("\"lib\":[1]", "\"lib\":[18446744073709551615]")).unwrap(), Readable::No);
-        assert_eq!(honest.add("z", &with("\"length\":2", "\"length\":18446744073709551615")).unwrap(), Readable::Yes);
+        assert_eq!(
+            honest.add("y", &with("\"lib\":[1]", "\"lib\":[18446744073709551615]")).unwrap(),
+            Readable::No
+        );
+        assert_eq!(
+            honest.add("z", &with("\"length\":2", "\"length\":18446744073709551615")).unwrap(),
+            Readable::Yes
+        );
         assert_eq!((honest.workers, honest.samples), (2, 4));
 
         let mut merger = Merger::new(Vec::new(), begin()).unwrap();

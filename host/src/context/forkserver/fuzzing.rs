@@ -129,7 +129,9 @@ fn heard(answer: Answer) -> Heard {
             _ => panic!("an answer for {workers:?}"),
         },
         Answer::Refused { reason } => (Heard::Refused, reason),
-        Answer::Asked { worker, .. } | Answer::Forked { worker, .. } => panic!("worker {worker} is none of a zygote's"),
+        Answer::Asked { worker, .. } | Answer::Forked { worker, .. } => {
+            panic!("worker {worker} is none of a zygote's")
+        }
     };
     assert!(reason.len() <= 16 << 10 && reason.chars().all(escape::is_plain), "{reason:?}");
     heard
@@ -148,8 +150,12 @@ fn model(messages: &[FromWorker], asked: u32, sandbox: Sandbox) -> (Vec<Heard>, 
                 continue;
             }
             // What is no number of a process, and what cannot be its child. Any other is that of no child of ours, as if it were gone.
-            FromWorker::Forked { pid } if *pid <= 1 || [own(), SESSION].contains(pid) => return (answers, true),
-            FromWorker::Forked { .. } | FromWorker::NotForked { .. } if start.ends_with("ready ") && next < asked => {
+            FromWorker::Forked { pid } if *pid <= 1 || [own(), SESSION].contains(pid) => {
+                return (answers, true);
+            }
+            FromWorker::Forked { .. } | FromWorker::NotForked { .. }
+                if start.ends_with("ready ") && next < asked =>
+            {
                 answers.push(Heard::NotForked(next));
                 next += 1;
                 continue;

@@ -54,7 +54,8 @@ impl Halves {
         while !rest.is_empty() {
             let at = StatusPage::in_file(place + (record.len() - rest.len()) as u64);
             // No memory for it is no reason to fail: the socket takes it piece by piece.
-            let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, rest, at)).ok().filter(|n| *n > 0)?;
+            let written =
+                rustix::io::retry_on_intr(|| rustix::io::pwrite(file, rest, at)).ok().filter(|n| *n > 0)?;
             rest = &rest[written..];
         }
         half.batch = Some(self.sent);
@@ -113,7 +114,9 @@ impl Parked {
         out.reserve_exact(self.len);
         while out.len() < start + self.len {
             let at = StatusPage::in_file(place + (out.len() - start) as u64);
-            let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, rustix::buffer::spare_capacity(out), at))?;
+            let read = rustix::io::retry_on_intr(|| {
+                rustix::io::pread(file, rustix::buffer::spare_capacity(out), at)
+            })?;
             // The file is never shorter than the arena.
             if read == 0 {
                 return Err(outside());

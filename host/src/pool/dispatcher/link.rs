@@ -92,7 +92,11 @@ impl Begun {
     fn find(incoming: &[u8], at: usize, before: Option<Begun>) -> Option<Begun> {
         let (_, len) = frame::head(&incoming[at..]).ok().flatten().filter(|(_, len)| *len > READ_LEN)?;
         let missing = (frame::HEADER_LEN + len).saturating_sub(incoming.len() - at);
-        Some(Begun { at, missing, is_granted: before.is_some_and(|begun| begun.at == at && begun.is_granted) })
+        Some(Begun {
+            at,
+            missing,
+            is_granted: before.is_some_and(|begun| begun.at == at && begun.is_granted),
+        })
     }
 }
 
@@ -194,7 +198,9 @@ impl Dispatcher {
                 let records = chunk.records(first, part);
                 match records.len() as u64 / part < LARGE as u64 {
                     true => out.extend_from_slice(records),
-                    false => (first..first + part).for_each(|n| add_large(chunk.records(n, 1), halves, page, out)),
+                    false => {
+                        (first..first + part).for_each(|n| add_large(chunk.records(n, 1), halves, page, out))
+                    }
                 }
                 (first, left) = (first + part, left - part);
             }
@@ -288,7 +294,8 @@ impl Dispatcher {
     fn may_read(&mut self, worker: WorkerId) -> bool {
         let Some(link) = self.links.get_mut(&worker) else { return true };
         // Whatever is no result is small.
-        let Some(job) = self.schedule.front(worker).and_then(|job| self.jobs.get(&job)).map(|open| &open.job) else {
+        let Some(job) = self.schedule.front(worker).and_then(|job| self.jobs.get(&job)).map(|open| &open.job)
+        else {
             return true;
         };
         let undelivered = job.undelivered();
@@ -457,7 +464,8 @@ impl Dispatcher {
                 self.unreserve(worker);
                 results.attached = 0;
                 let failure = message::read_failure(frame.payload)?;
-                let has_dropped = failure == Failure::Cancelled && results.count < self.schedule.droppable(worker);
+                let has_dropped =
+                    failure == Failure::Cancelled && results.count < self.schedule.droppable(worker);
                 let may_say = failure.is_of_a_task() || has_dropped;
                 if !may_say {
                     return Err(Violation::Unexpected("a failure that is not a worker's to tell"));
@@ -667,7 +675,8 @@ impl Dispatcher {
         let Some(link) = self.links.get(&worker) else { return Ok(()) };
         let (offset, len) = place.split_first_chunk().ok_or_else(wrong)?;
         let len = u64::from_le_bytes(len.try_into().map_err(|_| wrong())?);
-        let len = usize::try_from(len).ok().filter(|len| *len <= self.spec.limits.output).ok_or_else(wrong)?;
+        let len =
+            usize::try_from(len).ok().filter(|len| *len <= self.spec.limits.output).ok_or_else(wrong)?;
         let parked = Parked::new(&link.page, u64::from_le_bytes(*offset), len).map_err(|_| wrong())?;
         let job = self.schedule.front(worker).and_then(|job| self.jobs.get(&job));
         let mut frames = Vec::with_capacity(attached.len() + frame::HEADER_LEN);
@@ -681,7 +690,8 @@ impl Dispatcher {
         let by = self.by(worker);
         let mut chunk = Some((frames, parked));
         self.on_answer(Event::Returned { worker, count: 1, failed: 0 }, |this, _, answered| {
-            if let (Some((frames, parked)), Some(Answered { job, first, attempt })) = (chunk.take(), answered) {
+            if let (Some((frames, parked)), Some(Answered { job, first, attempt })) = (chunk.take(), answered)
+            {
                 this.deliver(job, ResultChunk::parked(first, frames, parked, By { attempt, ..by }), 0);
             }
         });
@@ -708,7 +718,8 @@ impl Dispatcher {
     /// Looks at what a worker uses, if that is limited: between its batches, when no task's memory is in the way.
     fn weigh(&mut self, worker: WorkerId) {
         let Some(max) = self.spec.memory_max else { return };
-        let Some(link) = self.links.get_mut(&worker).filter(|link| link.weighed.elapsed() >= WEIGH_PERIOD) else {
+        let Some(link) = self.links.get_mut(&worker).filter(|link| link.weighed.elapsed() >= WEIGH_PERIOD)
+        else {
             return;
         };
         link.weighed = Instant::now();

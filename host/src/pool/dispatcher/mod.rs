@@ -58,7 +58,8 @@ struct Wake {
 
 impl Waker {
     pub(super) fn new() -> io::Result<Waker> {
-        let eventfd = sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
+        let eventfd =
+            sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
         let (pending, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
         let home = sys::home();
         Ok(Waker(Arc::new(Wake { eventfd, pending, asleep, cancelled: Mutex::default(), home })))
@@ -309,7 +310,8 @@ impl Dispatcher {
     fn abandon(&mut self) -> String {
         let reason = "its descriptors were closed by this program, which it cannot go on without".to_owned();
         let links = std::mem::take(&mut self.links);
-        let running: Vec<(WorkerId, u64)> = links.iter().map(|(id, link)| (*id, link.page.started())).collect();
+        let running: Vec<(WorkerId, u64)> =
+            links.iter().map(|(id, link)| (*id, link.page.started())).collect();
         std::mem::forget((links, self.zygote.take(), self.waker.clone()));
         if let Ok(unused) = rustix::event::eventfd(0, EventfdFlags::CLOEXEC) {
             std::mem::forget(std::mem::replace(&mut self.epoll, unused));
@@ -337,7 +339,8 @@ impl Dispatcher {
     /// What has happened, without waiting; whether anything has.
     fn look(&self, events: &mut Vec<epoll::Event>) -> bool {
         let now = Timespec::default();
-        epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&now)).is_ok_and(|count| count > 0)
+        epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&now))
+            .is_ok_and(|count| count > 0)
     }
 
     fn now(&self) -> Duration {
@@ -521,9 +524,14 @@ impl Dispatcher {
             }
         }
         self.resume();
-        let is_paused_for = |id: &JobId| self.paused.iter().any(|worker| self.schedule.front(*worker) == Some(*id));
-        let over: Vec<JobId> =
-            self.full.iter().copied().filter(|id| !self.schedule.is_full(*id) && !is_paused_for(id)).collect();
+        let is_paused_for =
+            |id: &JobId| self.paused.iter().any(|worker| self.schedule.front(*worker) == Some(*id));
+        let over: Vec<JobId> = self
+            .full
+            .iter()
+            .copied()
+            .filter(|id| !self.schedule.is_full(*id) && !is_paused_for(id))
+            .collect();
         for id in over {
             self.full.remove(&id);
             if let Some(open) = self.jobs.get(&id) {
@@ -537,7 +545,9 @@ impl Dispatcher {
     fn act(&mut self, action: Action) {
         match action {
             Action::Start { worker } => self.start(worker),
-            Action::Send { worker, job, first, count, attempt } => self.send(worker, job, first, count, attempt),
+            Action::Send { worker, job, first, count, attempt } => {
+                self.send(worker, job, first, count, attempt)
+            }
             Action::Deliver { .. } | Action::Skip { .. } => {
                 unreachable!("only answers of a worker deliver, and they go through on_answer")
             }
@@ -602,7 +612,8 @@ impl Dispatcher {
         match verdict {
             Verdict::Lost { exitcode, reason } => Failure::Lost { exitcode, reason },
             Verdict::TimedOut => {
-                let (reached, ended) = (self.spec.limits.reached(Limit::Time), self.spec.start_method.last_resort());
+                let (reached, ended) =
+                    (self.spec.limits.reached(Limit::Time), self.spec.start_method.last_resort());
                 let message = format!("{reached}; it did not stop by itself: its worker was {ended}");
                 Failure::Limit { limit: Limit::Time, message }
             }
@@ -672,7 +683,14 @@ impl Dispatcher {
         self.tell(|| PoolEvent::TasksFinished { job, tasks, failed, attempt, worker });
     }
 
-    fn tell_retried(&self, job: JobId, task: u64, attempt: u32, delay: Duration, error: impl FnOnce() -> TaskError) {
+    fn tell_retried(
+        &self,
+        job: JobId,
+        task: u64,
+        attempt: u32,
+        delay: Duration,
+        error: impl FnOnce() -> TaskError,
+    ) {
         if !self.spec.sink.is_heard() {
             return;
         }

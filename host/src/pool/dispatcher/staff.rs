@@ -75,7 +75,8 @@ impl Dispatcher {
     }
 
     fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: StatusPage) -> Result<(), String> {
-        rustix::io::ioctl_fionbio(&socket, true).map_err(|e| with_limit("cannot watch the worker", &e.into()))?;
+        rustix::io::ioctl_fionbio(&socket, true)
+            .map_err(|e| with_limit("cannot watch the worker", &e.into()))?;
         self.links.insert(worker, Link::new(socket, page));
         Ok(())
     }
@@ -88,8 +89,9 @@ impl Dispatcher {
             return;
         };
         let socket_token = EventData::new_u64(socket_token(worker));
-        let watched = epoll::add(&self.epoll, &child, EventData::new_u64(child_token(worker)), EventFlags::IN)
-            .and_then(|()| epoll::add(&self.epoll, &link.socket, socket_token, EventFlags::IN));
+        let watched =
+            epoll::add(&self.epoll, &child, EventData::new_u64(child_token(worker)), EventFlags::IN)
+                .and_then(|()| epoll::add(&self.epoll, &link.socket, socket_token, EventFlags::IN));
         if watched.is_err() || link.fault.is_some() {
             child.kill();
         }
@@ -105,7 +107,8 @@ impl Dispatcher {
         let mut answers = Vec::new();
         match zygote.turn(&mut answers) {
             Ok(()) => {
-                let flags = if zygote.wants_to_send() { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+                let flags =
+                    if zygote.wants_to_send() { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
                 let _gone = epoll::modify(&self.epoll, &*zygote, EventData::new_u64(TOKEN_ZYGOTE), flags);
                 self.heed(answers);
             }
@@ -127,7 +130,9 @@ impl Dispatcher {
                     }
                 }
                 Answer::Forked { worker, child } => self.adopt(worker, child),
-                Answer::NotForked { workers, step, reason } => self.lose(workers, format!("{step}: {reason}")),
+                Answer::NotForked { workers, step, reason } => {
+                    self.lose(workers, format!("{step}: {reason}"))
+                }
                 Answer::Refused { reason } => self.on(Event::Broke { reason }),
             }
         }
@@ -199,7 +204,8 @@ impl Dispatcher {
         let survivors: Vec<WorkerId> =
             self.links.iter().filter(|(_, link)| is_survivor(link)).map(|(id, _)| *id).collect();
         for worker in survivors {
-            let reason = "it may not be killed by this program any more, and does not end by itself".to_owned();
+            let reason =
+                "it may not be killed by this program any more, and does not end by itself".to_owned();
             tracing::warn!(target: "wpool::pool", worker, "{reason}");
             self.part(worker, Exit::Unknown, Some(reason));
         }
@@ -207,7 +213,8 @@ impl Dispatcher {
 
     /// The worker's process has ended: what it managed to say still counts.
     pub(super) fn bury(&mut self, worker: WorkerId) {
-        let Some(exit) = self.links.get(&worker).and_then(|l| l.child.as_ref()).and_then(Child::try_wait) else {
+        let Some(exit) = self.links.get(&worker).and_then(|l| l.child.as_ref()).and_then(Child::try_wait)
+        else {
             return;
         };
         self.serve_socket(worker, LAST_ROUNDS);

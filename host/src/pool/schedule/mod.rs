@@ -527,7 +527,8 @@ impl Schedule {
 
     /// Whether the worker has this task.
     pub(crate) fn holds(&self, worker: WorkerId, job: JobId, task: u64) -> bool {
-        let is_it = |(of, span): &(JobId, Span)| *of == job && (span.first..span.first + span.count).contains(&task);
+        let is_it =
+            |(of, span): &(JobId, Span)| *of == job && (span.first..span.first + span.count).contains(&task);
         self.workers.get(&worker).is_some_and(|w| w.held.iter().any(is_it))
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Death, FUTILE_DEATHS, FUTILE_ROUNDS, Phase, Recycle, START_PAUSE, START_PAUSE_MAX, Schedule, Span,
-    THAW_TIME, Verdict, Worker, WorkerId, earlier,
+    Action, Death, FUTILE_DEATHS, FUTILE_ROUNDS, Phase, Recycle, START_PAUSE, START_PAUSE_MAX, Schedule,
+    Span, THAW_TIME, Verdict, Worker, WorkerId, earlier,
 };
 
 impl Schedule {
@@ -77,20 +77,29 @@ impl Schedule {
             _ if progress => self.progressed(),
             Phase::Starting { .. } => self.futile_death(worker.round, reason, actions),
             // An eager pool would replace it at once, and so on for ever.
-            Phase::Serving if unanswered > 0 || self.config.eager => self.futile_death(worker.round, reason, actions),
+            Phase::Serving if unanswered > 0 || self.config.eager => {
+                self.futile_death(worker.round, reason, actions)
+            }
             // It could have worked, had there been anything to do.
             Phase::Serving | Phase::Retiring { .. } => {}
         }
     }
 
     /// The system gave us no more processes. Those that there are go on with the work, and now and then it is asked again.
-    pub(super) fn not_started(&mut self, now: Duration, ids: &[WorkerId], reason: String, actions: &mut Vec<Action>) {
+    pub(super) fn not_started(
+        &mut self,
+        now: Duration,
+        ids: &[WorkerId],
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) {
         let gone: Vec<Worker> = ids.iter().filter_map(|id| self.workers.remove(id)).collect();
         let Some(latest) = gone.iter().map(|worker| worker.round).max() else { return };
         // Those that were asked for together fail together, and are one failure.
         if now >= self.hire_at {
-            let pause =
-                START_PAUSE.saturating_mul(1 << self.failed_starts.saturating_sub(1).min(10)).min(START_PAUSE_MAX);
+            let pause = START_PAUSE
+                .saturating_mul(1 << self.failed_starts.saturating_sub(1).min(10))
+                .min(START_PAUSE_MAX);
             let pause = if self.failed_starts == 0 { Duration::ZERO } else { pause };
             self.hire_at = now.saturating_add(pause);
             self.failed_starts += 1;

@@ -137,7 +137,8 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let worker = || 0usize..6;
-    let lie = || prop_oneof![4 => Just(None), 1 => any::<u64>().prop_map(Some), 1 => (0u64..8).prop_map(Some)];
+    let lie =
+        || prop_oneof![4 => Just(None), 1 => any::<u64>().prop_map(Some), 1 => (0u64..8).prop_map(Some)];
     prop_oneof![
         12 => (1u64..4, 1u64..30, 0u64..100_000).prop_map(|(job, count, bytes)| Op::Submit { job, count, bytes }),
         3 => (1u64..4).prop_map(|job| Op::EndInput { job }),
@@ -169,7 +170,8 @@ fn config() -> impl Strategy<Value = Config> {
     let millis = |range: std::ops::Range<u64>| range.prop_map(Duration::from_millis);
     let kill_after = prop_oneof![Just(None), Just(Some(Duration::MAX)), millis(1..2000).prop_map(Some)];
     let delay = prop_oneof![2 => Just(Duration::ZERO), 1 => millis(1..300)];
-    let backoff = prop_oneof![Just(Backoff::Fixed), millis(0..900).prop_map(|max| Backoff::Exponential { max })];
+    let backoff =
+        prop_oneof![Just(Backoff::Fixed), millis(0..900).prop_map(|max| Backoff::Exponential { max })];
     let on = prop_oneof![
         (1u64..20).prop_map(|n| HaltOn::Failures(n.try_into().unwrap())),
         (1u8..101).prop_map(|n| HaltOn::FailureShare(n.try_into().unwrap())),
@@ -178,7 +180,8 @@ fn config() -> impl Strategy<Value = Config> {
     ];
     let when = prop_oneof![Just(HaltWhen::Now), Just(HaltWhen::Soon)];
     let halt = proptest::option::weighted(0.3, (when, on).prop_map(|(when, on)| Halt { when, on }));
-    let staff = (1usize..5, proptest::option::of(1u64..9), proptest::option::of(millis(1..2000)), any::<bool>());
+    let staff =
+        (1usize..5, proptest::option::of(1u64..9), proptest::option::of(millis(1..2000)), any::<bool>());
     let again = (0u32..4, delay, backoff, 1u32..4);
     (staff, again, kill_after, millis(0..300), halt).prop_map(|(staff, again, kill_after, grace, halt)| {
         let (processes, max_tasks_per_child, idle_time, eager) = staff;
@@ -327,7 +330,8 @@ impl Model {
             }
             Op::Pass { millis } => {
                 self.now += Duration::from_millis(millis);
-                let busy: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| holding(w)).map(|(id, _)| *id).collect();
+                let busy: Vec<WorkerId> =
+                    self.workers.iter().filter(|(_, w)| holding(w)).map(|(id, _)| *id).collect();
                 for worker in busy {
                     self.progress(worker, None);
                 }
@@ -431,7 +435,8 @@ impl Model {
             Some(late) => late.checked_sub(worker.answered + 1),
             None => started.min(worker.sent).checked_sub(worker.answered + 1),
         };
-        let guilty = guilty.and_then(|at| worker.inbox.get(usize::try_from(at).unwrap())).map(|(j, t, _)| (*j, *t));
+        let guilty =
+            guilty.and_then(|at| worker.inbox.get(usize::try_from(at).unwrap())).map(|(j, t, _)| (*j, *t));
         // After a halt nothing counts any more.
         let counts = |(job, _): &(JobId, u64)| self.schedule.jobs.get(job).is_some_and(|job| !job.discards);
         let guilty = guilty.filter(counts);
@@ -526,7 +531,9 @@ impl Model {
         for job in self.jobs.values().filter(|job| !job.cancelled && !job.closed) {
             let held = job.tasks.iter().filter(|task| matches!(task, Task::Held { .. })).count() as u64;
             match halt.on {
-                HaltOn::Done(n) => assert!(job.ok + job.failed + held <= n.get(), "more are begun than count"),
+                HaltOn::Done(n) => {
+                    assert!(job.ok + job.failed + held <= n.get(), "more are begun than count")
+                }
                 HaltOn::Failures(n) => assert!(job.failed <= n.get() || halt.when == HaltWhen::Soon),
                 HaltOn::Successes(n) => assert!(job.ok <= n.get() || halt.when == HaltWhen::Soon),
                 HaltOn::FailureShare(_) => {}
@@ -576,7 +583,10 @@ impl Model {
                     assert_eq!((Some(first), count), (model.waits_for, 1), "there is no room for its result");
                 }
                 for task in first..first + count {
-                    assert!(model.due.remove(&task).is_none_or(|due| due <= self.now), "its pause is not over");
+                    assert!(
+                        model.due.remove(&task).is_none_or(|due| due <= self.now),
+                        "its pause is not over"
+                    );
                     let task = &mut model.tasks[usize::try_from(task).unwrap()];
                     assert_eq!(*task, Task::Queued { attempt });
                     *task = Task::Held { attempt };
@@ -604,7 +614,11 @@ impl Model {
                     }
                 }
                 for task in first..first + count {
-                    assert_eq!(self.answer(worker), (job, task, attempt), "answers are for what was sent, in order");
+                    assert_eq!(
+                        self.answer(worker),
+                        (job, task, attempt),
+                        "answers are for what was sent, in order"
+                    );
                     self.done(job, task, &[Task::Held { attempt }]);
                 }
             }
@@ -651,7 +665,10 @@ impl Model {
                             _ => !retriable || model.deaths[&first] >= self.config.poison_limit,
                         };
                         assert!(count == 1);
-                        assert!(attempt == self.config.retries + 1 || unwanted || hopeless, "it has tries left");
+                        assert!(
+                            attempt == self.config.retries + 1 || unwanted || hopeless,
+                            "it has tries left"
+                        );
                         model.failed += 1;
                     }
                     Verdict::Cancelled => {
@@ -677,7 +694,9 @@ impl Model {
             }
             Action::Drop { worker, until } => {
                 let model = self.workers.get_mut(&worker).expect("a living worker is told");
-                assert!(!model.killed && until > model.answered && until > model.dropped && until <= model.sent);
+                assert!(
+                    !model.killed && until > model.answered && until > model.dropped && until <= model.sent
+                );
                 let run = model.inbox.iter().take(usize::try_from(until - model.answered).unwrap());
                 let unwanted = |job: &JobId| {
                     let job = &self.jobs[job];
@@ -688,15 +707,20 @@ impl Model {
                 model.dropping_since.get_or_insert(self.now);
             }
             Action::TakeBack { worker } => {
-                let idle = |w: &ModelWorker| !w.killed && w.inbox.is_empty() && w.phase != ModelPhase::Retiring;
-                let hired = self.workers.values().filter(|w| !w.killed && w.phase != ModelPhase::Retiring).count();
+                let idle =
+                    |w: &ModelWorker| !w.killed && w.inbox.is_empty() && w.phase != ModelPhase::Retiring;
+                let hired =
+                    self.workers.values().filter(|w| !w.killed && w.phase != ModelPhase::Retiring).count();
                 let is_held_back = |job: &JobId| self.schedule.jobs.get(job).is_some_and(Job::is_held_back);
                 let must_not = self.workers[&worker].inbox.iter().any(|(job, ..)| is_held_back(job));
                 let has_use = self.workers.values().any(idle) || hired < self.config.processes;
                 assert!(has_use || must_not, "everybody is at work");
                 let model = self.workers.get_mut(&worker).expect("a living worker is frozen");
                 assert!(
-                    !model.killed && model.frozen.is_none() && model.inbox.len() > 1 && model.dropped <= model.answered
+                    !model.killed
+                        && model.frozen.is_none()
+                        && model.inbox.len() > 1
+                        && model.dropped <= model.answered
                 );
                 model.frozen = Some(self.now);
                 // One in the hands of an attacker says what it likes.
@@ -725,9 +749,11 @@ impl Model {
                 assert!(!worker.killed, "killed twice");
                 worker.killed = true;
                 let frozen_for_long = worker.inbox.is_empty()
-                    && worker.frozen.is_some_and(|since| self.now >= since.max(worker.answered_at) + THAW_TIME);
-                let grace_is_over =
-                    frozen_for_long || worker.dropping_since.is_some_and(|t| self.now >= t + self.config.grace);
+                    && worker
+                        .frozen
+                        .is_some_and(|since| self.now >= since.max(worker.answered_at) + THAW_TIME);
+                let grace_is_over = frozen_for_long
+                    || worker.dropping_since.is_some_and(|t| self.now >= t + self.config.grace);
                 match by_tick {
                     true if worker.phase == ModelPhase::Serving && grace_is_over => worker.innocent = true,
                     true if worker.phase == ModelPhase::Serving => {
@@ -763,7 +789,8 @@ impl Model {
         let worker = self.workers.get_mut(&worker).expect("a living worker answers");
         worker.answered += 1;
         worker.answered_at = now;
-        worker.dropping_since = worker.dropping_since.filter(|_| worker.answered < worker.dropped).map(|_| now);
+        worker.dropping_since =
+            worker.dropping_since.filter(|_| worker.answered < worker.dropped).map(|_| now);
         let batch = worker.batches.iter_mut().find(|left| **left > 0).expect("an answer is part of a batch");
         *batch -= 1;
         worker.inbox.pop_front().expect("an answer is for something held")
@@ -786,7 +813,8 @@ impl Model {
         self.apply(&Op::Close);
         self.settle();
         assert!(self.finished, "the pool did not end");
-        let tasks: BTreeSet<bool> = self.jobs.values().flat_map(|j| &j.tasks).map(|t| *t == Task::Done).collect();
+        let tasks: BTreeSet<bool> =
+            self.jobs.values().flat_map(|j| &j.tasks).map(|t| *t == Task::Done).collect();
         assert!(!tasks.contains(&false), "a task was lost");
     }
 
@@ -796,9 +824,14 @@ impl Model {
                 w.frozen.is_some() || !(w.phase == ModelPhase::Serving && w.inbox.is_empty() && !w.killed)
             }) else {
                 // Nobody is at work; pauses may still be running.
-                let refused = Some(self.schedule.hire_at).filter(|at| *at > self.now && self.schedule.queued > 0);
-                if let Some(due) = earlier(self.schedule.delayed.keys().next().map(|(due, _)| *due), refused) {
-                    assert!(self.schedule.next_tick().is_some_and(|tick| tick <= due), "a pause is forgotten");
+                let refused =
+                    Some(self.schedule.hire_at).filter(|at| *at > self.now && self.schedule.queued > 0);
+                if let Some(due) = earlier(self.schedule.delayed.keys().next().map(|(due, _)| *due), refused)
+                {
+                    assert!(
+                        self.schedule.next_tick().is_some_and(|tick| tick <= due),
+                        "a pause is forgotten"
+                    );
                     self.now = self.now.max(due);
                     self.event(Event::Tick);
                     continue;
@@ -897,7 +930,10 @@ impl Pool {
         self.now += busy;
         let mut actions = self.on(returned(1, count));
         actions.extend(self.on(Event::BatchDone { worker: 1, busy }));
-        actions.iter().filter_map(|a| if let Action::Send { count, .. } = a { Some(*count) } else { None }).sum()
+        actions
+            .iter()
+            .filter_map(|a| if let Action::Send { count, .. } = a { Some(*count) } else { None })
+            .sum()
     }
 }
 
@@ -1092,7 +1128,11 @@ fn a_quick_task_says_nothing_about_a_worker_that_has_been_at_its_own_for_long() 
     pool.now += Duration::from_micros(50);
     pool.on(returned(2, 1));
     pool.on(Event::BatchDone { worker: 2, busy: Duration::from_micros(1) });
-    assert_eq!(pool.schedule.workers[&1].held.len(), 1, "what waits behind the slow one could be run elsewhere");
+    assert_eq!(
+        pool.schedule.workers[&1].held.len(),
+        1,
+        "what waits behind the slow one could be run elsewhere"
+    );
     assert_eq!(pool.schedule.workers[&2].held.len(), 2);
 }
 
@@ -1150,7 +1190,8 @@ fn p46_workers_that_were_lost_together_are_one_failed_try() {
 #[test]
 fn f86_what_the_system_refuses_is_asked_for_again_less_and_less_often() {
     let mut pool = Pool::new(Config { processes: 2, ..ONE });
-    let refused = |worker| Event::NotStarted { workers: vec![worker], reason: "no more processes".to_owned() };
+    let refused =
+        |worker| Event::NotStarted { workers: vec![worker], reason: "no more processes".to_owned() };
     pool.submit(9);
     pool.on(Event::Ready { worker: 1 });
     // At once, the first time.
@@ -1207,7 +1248,8 @@ fn f45_workers_of_an_earlier_round_do_not_count_as_a_second_one() {
     pool.on(Event::Ready { worker: 2 });
     pool.on(returned(2, 1));
     // All that are starting are killed: no replacement is among them.
-    let starts: Vec<Action> = [9, 3, 4, 5, 6, 7, 8].into_iter().flat_map(|worker| pool.on(gone(worker, 0))).collect();
+    let starts: Vec<Action> =
+        [9, 3, 4, 5, 6, 7, 8].into_iter().flat_map(|worker| pool.on(gone(worker, 0))).collect();
     assert_eq!(starts, (10..17).map(|worker| Action::Start { worker }).collect::<Vec<_>>());
 }
 
@@ -1318,8 +1360,10 @@ fn o33_terminate_gives_every_task_its_outcome_at_once() {
     pool.submit(10_000);
     pool.on(Event::Ready { worker: 1 });
     let actions = pool.on(Event::Terminate);
-    let given: u64 =
-        actions.iter().filter_map(|a| if let Action::Give { count, .. } = a { Some(*count) } else { None }).sum();
+    let given: u64 = actions
+        .iter()
+        .filter_map(|a| if let Action::Give { count, .. } = a { Some(*count) } else { None })
+        .sum();
     assert_eq!((given, actions.contains(&Action::Kill { worker: 1 })), (10_000, true));
     assert_eq!(pool.on(gone(1, 1)), [Action::Finished]);
 }
@@ -1332,7 +1376,9 @@ fn jobs_take_turns() {
     let mut jobs = Vec::new();
     let mut actions = pool.on(Event::Ready { worker: 1 });
     for _ in 0..4 {
-        jobs.extend(actions.iter().filter_map(|a| if let Action::Send { job, .. } = a { Some(*job) } else { None }));
+        jobs.extend(
+            actions.iter().filter_map(|a| if let Action::Send { job, .. } = a { Some(*job) } else { None }),
+        );
         actions = pool.on(returned(1, 1));
     }
     assert_eq!(jobs, [1, 2, 1, 2]);
@@ -1392,14 +1438,17 @@ fn a_task_that_has_taken_down_three_workers_is_not_tried_a_fourth_time() {
 
 #[test]
 fn a_job_is_halted_when_enough_has_failed_and_what_is_running_ends() {
-    for (policy, told) in [("soon,fail=2", vec![]), ("now,fail=2", vec![Action::Drop { worker: 2, until: 1 }])] {
+    for (policy, told) in
+        [("soon,fail=2", vec![]), ("now,fail=2", vec![Action::Drop { worker: 2, until: 1 }])]
+    {
         let mut pool = Pool::new(Config { processes: 2, halt: Some(policy.parse().unwrap()), ..ONE });
         pool.submit(10);
         pool.on(Event::Ready { worker: 1 });
         pool.on(Event::Ready { worker: 2 });
         pool.on(Event::Failed { worker: 1, retriable: false });
         let actions = pool.on(Event::Failed { worker: 1, retriable: false });
-        let mut expected = vec![Action::Deliver { job: 1, first: 2, count: 1, attempt: 1 }, Action::Halted { job: 1 }];
+        let mut expected =
+            vec![Action::Deliver { job: 1, first: 2, count: 1, attempt: 1 }, Action::Halted { job: 1 }];
         expected.push(give(3, 7, 1, Verdict::Cancelled));
         expected.extend(told);
         assert_eq!(actions, expected, "{policy}");
@@ -1436,7 +1485,10 @@ fn a_pool_grows_and_shrinks_while_it_runs() {
     assert_eq!(pool.on(Event::Resized { processes: 1 }), []);
     let through = pool.on(returned(1, 1));
     assert_eq!(through[1..], [Action::Retire { worker: 1, why: Some(Recycle::Resize) }]);
-    assert_eq!(pool.on(Event::Ready { worker: 3 }), [Action::Retire { worker: 3, why: Some(Recycle::Resize) }]);
+    assert_eq!(
+        pool.on(Event::Ready { worker: 3 }),
+        [Action::Retire { worker: 3, why: Some(Recycle::Resize) }]
+    );
     assert_eq!(pool.on(gone(3, 0)), []);
     assert_eq!(pool.on(gone(1, 1)), []);
     assert_eq!(pool.on(returned(2, 1))[1..], [send(2, 2, 1, 1)]);
@@ -1454,7 +1506,8 @@ fn a_worker_that_has_grown_too_large_is_replaced_once_it_is_through() {
 
 #[test]
 fn o2_an_eager_pool_has_all_its_workers_at_once() {
-    let mut pool = Pool::new(Config { processes: 3, eager: true, idle_time: Some(Duration::from_secs(1)), ..ONE });
+    let mut pool =
+        Pool::new(Config { processes: 3, eager: true, idle_time: Some(Duration::from_secs(1)), ..ONE });
     assert_eq!(pool.on(Event::Tick), [1, 2, 3].map(|worker| Action::Start { worker }));
     pool.on(Event::Ready { worker: 2 });
     assert_eq!(pool.on(gone(2, 0)), [Action::Start { worker: 4 }]);

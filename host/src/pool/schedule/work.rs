@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, HAND_OVER_MAX, Job, JobId, PREFETCH_TIME, PoolState, Schedule, SentBatch, Span, TAKE_BACK_TIME, Verdict,
-    Wanted, Worker, WorkerId,
+    Action, HAND_OVER_MAX, Job, JobId, PREFETCH_TIME, PoolState, Schedule, SentBatch, Span, TAKE_BACK_TIME,
+    Verdict, Wanted, Worker, WorkerId,
 };
 use crate::pool::policy::HaltWhen;
 
@@ -129,7 +129,14 @@ impl Schedule {
     }
 
     /// One more attempt, after a pause.
-    fn retry(&mut self, now: Duration, job: JobId, task: Span, verdict: Option<Verdict>, actions: &mut Vec<Action>) {
+    fn retry(
+        &mut self,
+        now: Duration,
+        job: JobId,
+        task: Span,
+        verdict: Option<Verdict>,
+        actions: &mut Vec<Action>,
+    ) {
         let delay = self.config.backoff.delay(self.config.delay, task.attempt);
         actions.push(Action::Retry { job, task: task.first, attempt: task.attempt, delay, verdict });
         let task = Span { attempt: task.attempt + 1, ..task };
@@ -192,7 +199,13 @@ impl Schedule {
         {
             job.failed += span.count;
         }
-        actions.push(Action::Give { job, first: span.first, count: span.count, attempt: span.attempt, verdict });
+        actions.push(Action::Give {
+            job,
+            first: span.first,
+            count: span.count,
+            attempt: span.attempt,
+            verdict,
+        });
         self.done(job, span.count, actions);
     }
 
@@ -211,7 +224,9 @@ impl Schedule {
     }
 
     fn job_done(&mut self, id: JobId, actions: &mut Vec<Action>) {
-        let Some(job) = self.jobs.get(&id).filter(|job| job.input_ended && job.done == job.submitted) else { return };
+        let Some(job) = self.jobs.get(&id).filter(|job| job.input_ended && job.done == job.submitted) else {
+            return;
+        };
         self.unwanted -= usize::from(job.wanted == Wanted::No);
         self.held_back -= usize::from(job.is_held_back());
         self.jobs.remove(&id);
@@ -277,7 +292,14 @@ impl Schedule {
         worker.spare() > 0 && behind.any(|(_, (job, _))| is_held_back(job))
     }
 
-    pub(super) fn requeue_part(&mut self, job: JobId, span: Span, from: u64, to: u64, actions: &mut Vec<Action>) {
+    pub(super) fn requeue_part(
+        &mut self,
+        job: JobId,
+        span: Span,
+        from: u64,
+        to: u64,
+        actions: &mut Vec<Action>,
+    ) {
         if from < to {
             self.requeue(job, Span { first: span.first + from, count: to - from, ..span }, actions);
         }
@@ -326,14 +348,20 @@ impl Schedule {
             return false;
         }
         let cost = self.jobs.get(job).and_then(Job::cost);
-        cost.is_some_and(|cost| cost.saturating_mul(u32::try_from(span.count).unwrap_or(u32::MAX)) <= PREFETCH_TIME)
+        cost.is_some_and(|cost| {
+            cost.saturating_mul(u32::try_from(span.count).unwrap_or(u32::MAX)) <= PREFETCH_TIME
+        })
     }
 
     // Tasks that a worker holds but has not begun, when another has nothing to do: a slow one must not keep those behind it.
 
     /// How many workers could begin something at once, or be started for it.
     fn idle(&self) -> usize {
-        let idle = self.workers.values().filter(|w| w.is_hired() && w.leaving.is_none() && w.held.is_empty()).count();
+        let idle = self
+            .workers
+            .values()
+            .filter(|w| w.is_hired() && w.leaving.is_none() && w.held.is_empty())
+            .count();
         let hired = self.workers.values().filter(|w| w.is_hired()).count();
         idle + self.config.processes.saturating_sub(hired)
     }
@@ -369,7 +397,8 @@ impl Schedule {
     pub(super) fn next_take_back(&self) -> Option<Duration> {
         let due = |w: &Worker| w.front_since.saturating_add(TAKE_BACK_TIME);
         let next = self.workers.values().filter(|w| w.spare() > 0).map(due).min()?;
-        let could = matches!(self.state, PoolState::Run | PoolState::Close) && self.queued == 0 && self.idle() > 0;
+        let could =
+            matches!(self.state, PoolState::Run | PoolState::Close) && self.queued == 0 && self.idle() > 0;
         could.then_some(next)
     }
 
@@ -420,7 +449,8 @@ impl Schedule {
         let quota = self.config.max_tasks_per_child.map_or(u64::MAX, |max| max.saturating_sub(worker.sent));
         // Jobs take turns. The one task of a full job must be begun at once, or it would be taken back.
         let may = |id: &&JobId| !is_ahead || self.jobs.get(id).is_some_and(|job| !job.is_full);
-        let next = self.waiting.range(self.last_job + 1..).find(may).or_else(|| self.waiting.iter().find(may));
+        let next =
+            self.waiting.range(self.last_job + 1..).find(may).or_else(|| self.waiting.iter().find(may));
         let Some(job_id) = next.copied() else { return };
         let Some(job) = self.jobs.get_mut(&job_id).filter(|_| quota > 0) else { return };
         let span = match job.is_full {

@@ -76,7 +76,8 @@ fn f139_wave_takes_numbers_as_people_write_them() {
         "[0xffff_ffff_ffff_ffff,+1,1e19]",
         "[18446744073709551615, 1, 10000000000000000000]",
     );
-    for (text, written) in [("NaN", "nan"), ("-Infinity", "-inf"), ("Infinity", "inf"), ("+inf", "inf"), ("0x10", "16")]
+    for (text, written) in
+        [("NaN", "nan"), ("-Infinity", "-inf"), ("Infinity", "inf"), ("+inf", "inf"), ("0x10", "16")]
     {
         reads(&Type::F64, text, written);
         reads(&Type::F32, text, written);
@@ -153,9 +154,12 @@ fn f139_flags_records_and_keywords_have_waves_own_spelling() {
         ("some".into(), Some(Type::U32)),
         ("HTTP-error".into(), Some(Type::U32)),
     ]);
-    for (text, written) in
-        [("none", "%none"), ("some(7)", "%some(7)"), ("%some(7)", "%some(7)"), ("HTTP-error(1)", "HTTP-error(1)")]
-    {
+    for (text, written) in [
+        ("none", "%none"),
+        ("some(7)", "%some(7)"),
+        ("%some(7)", "%some(7)"),
+        ("HTTP-error(1)", "HTTP-error(1)"),
+    ] {
         reads(&variant, text, written);
     }
     // Where the type does leave a doubt, a keyword is what WAVE says that it is.
@@ -168,7 +172,8 @@ fn f147_bytes_may_be_written_as_a_string() {
     let bytes = Type::List(boxed(Type::U8));
     reads(&bytes, r#""a\n""#, "[97, 10]");
     reads(&Type::Option(boxed(bytes.clone())), r#"some("a")"#, "some([97])");
-    let read = parse_many(r#"("ab", 7)"#, &params(&[(None, bytes), (None, Type::U8)]), Integers::OfType).unwrap();
+    let read =
+        parse_many(r#"("ab", 7)"#, &params(&[(None, bytes), (None, Type::U8)]), Integers::OfType).unwrap();
     assert_eq!(read, [Value::from(&b"ab"[..]), Value::U8(7)]);
     assert!(parse_wave(r#""ab""#, &Type::List(boxed(Type::S8))).is_err());
 }
@@ -178,7 +183,11 @@ fn f147_a_wrong_value_is_told_with_what_to_write() {
     refused(&Type::U32, "\"seven\"", "expected u32 such as 7, got \"seven\"");
     refused(&Type::U8, "300", "expected u8, got 300, which is not within 0 to 255");
     refused(&Type::S8, "0x80", "expected s8, got 0x80, which is not within -128 to 127");
-    refused(&Type::S32, "4294967295", "expected s32, got 4294967295, which is not within -2147483648 to 2147483647");
+    refused(
+        &Type::S32,
+        "4294967295",
+        "expected s32, got 4294967295, which is not within -2147483648 to 2147483647",
+    );
     refused(&Type::U8, "2.5", "expected u8 such as 7, got 2.5");
     refused(&Type::F32, "1e39", "expected f32, got 1e39, which is too large for one");
     refused(&Type::String, "hello", "expected string such as \"text\", got hello");
@@ -187,7 +196,11 @@ fn f147_a_wrong_value_is_told_with_what_to_write() {
         "hello world",
         "expected string such as \"text\", got hello world: world is behind the value",
     );
-    refused(&Type::String, "\"open", "expected string such as \"text\", got \"open: it is no WAVE from \"open on");
+    refused(
+        &Type::String,
+        "\"open",
+        "expected string such as \"text\", got \"open: it is no WAVE from \"open on",
+    );
     refused(&Type::U8, "", "expected u8 such as 7, got nothing: something is missing at its end");
     refused(
         &Type::List(boxed(Type::U8)),
@@ -195,7 +208,11 @@ fn f147_a_wrong_value_is_told_with_what_to_write() {
         "expected list<u8> such as [7], got [1, 2: something is missing at its end",
     );
     refused(&Type::List(boxed(Type::U8)), "[1, x]", "at [1]: expected u8 such as 7, got x");
-    refused(&Type::FixedList(boxed(Type::U8), 3), "[1, 2]", "expected list<u8, 3> such as [7, 7, 7], got [1, 2]");
+    refused(
+        &Type::FixedList(boxed(Type::U8), 3),
+        "[1, 2]",
+        "expected list<u8, 3> such as [7, 7, 7], got [1, 2]",
+    );
     let record = Type::Record(vec![("x".into(), Type::U8), ("y".into(), Type::U8)]);
     refused(&record, "{x: 1}", "y is missing: expected u8 such as 7");
     refused(&record, "{x: 1, z: 1}", "z is no field of record { x: u8, y: u8 } such as {x: 7, y: 7}");
@@ -206,7 +223,11 @@ fn f147_a_wrong_value_is_told_with_what_to_write() {
     refused(&result, "ok", "ok needs a value of type u8, as in ok(7)");
     refused(&result, "err(1)", "err has no value, got 1");
     refused(&Type::Flags(names(&["r", "w"])), "{x}", "x is no flag of flags { r, w } such as {r, w}");
-    refused(&Type::Enum(names(&["red", "green"])), "blue", "expected enum { red, green } such as red, got blue");
+    refused(
+        &Type::Enum(names(&["red", "green"])),
+        "blue",
+        "expected enum { red, green } such as red, got blue",
+    );
     let long = "x".repeat(1 << 20);
     assert!(parse_wave(&format!("\"{long}\""), &Type::U8).unwrap_err().len() < 100);
 }
@@ -219,7 +240,9 @@ fn f147_several_parameters_are_a_tuple_and_that_is_shown() {
     for text in ["7,2.5", "7", "7 2.5", "[7, 2.5]", "(7)", "(7, 2.5, 1)", ""] {
         let said = many(text, &both).unwrap_err();
         assert!(
-            said.starts_with("expected a value for each of 2 parameters, tuple<s32, f64> such as (7, 2.5), got "),
+            said.starts_with(
+                "expected a value for each of 2 parameters, tuple<s32, f64> such as (7, 2.5), got "
+            ),
             "{said}"
         );
     }

@@ -177,7 +177,8 @@ impl Format for ComponentFormat {
     }
 
     fn call_many(&self, live: &mut Live<Instance>, plan: &Plan, records: &[&[u8]]) -> wasmtime::Result<()> {
-        let index = plan.many.ok_or_else(|| wasmtime::Error::msg("the plan has no function of many records"))?;
+        let index =
+            plan.many.ok_or_else(|| wasmtime::Error::msg("the plan has no function of many records"))?;
         let func = live.instance.get_typed_func::<(&[&[u8]],), ()>(&mut live.store, index)?;
         func.call(&mut live.store, (records,))
     }
@@ -190,7 +191,13 @@ impl Format for ComponentFormat {
 }
 
 impl Live<Instance> {
-    fn call(&mut self, plan: &Plan, record: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Result<(), Failure> {
+    fn call(
+        &mut self,
+        plan: &Plan,
+        record: &[u8],
+        shared: &Shared,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
         let index = plan.index.expect("the plan of a component was prepared");
         let func = self
             .instance
@@ -229,8 +236,12 @@ impl Live<Instance> {
         let result = match (fast.fallible, fast.gives_string) {
             (false, false) => self.typed::<P, Vec<u8>>(func, input, shared)?,
             (false, true) => self.typed::<P, String>(func, input, shared)?.into_bytes(),
-            (true, false) => self.typed::<P, Result<Vec<u8>, String>>(func, input, shared)?.map_err(failed)?,
-            (true, true) => self.typed::<P, Result<String, String>>(func, input, shared)?.map_err(failed)?.into_bytes(),
+            (true, false) => {
+                self.typed::<P, Result<Vec<u8>, String>>(func, input, shared)?.map_err(failed)?
+            }
+            (true, true) => {
+                self.typed::<P, Result<String, String>>(func, input, shared)?.map_err(failed)?.into_bytes()
+            }
         };
         write_returned(&result, shared, out)
     }
@@ -241,7 +252,8 @@ impl Live<Instance> {
         input: P,
         shared: &Shared,
     ) -> Result<R, Failure> {
-        let called = func.typed::<(P,), (R,)>(&self.store).and_then(|func| func.call(&mut self.store, (input,)));
+        let called =
+            func.typed::<(P,), (R,)>(&self.store).and_then(|func| func.call(&mut self.store, (input,)));
         called.map(|(result,)| result).map_err(|e| classify(&e, self.store.data(), &shared.limits))
     }
 
@@ -254,7 +266,8 @@ impl Live<Instance> {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let values = plan.arguments(record)?;
-        let args: Vec<Val> = values.into_iter().zip(&plan.ty.params).map(|(v, p)| values::to_val(v, &p.ty)).collect();
+        let args: Vec<Val> =
+            values.into_iter().zip(&plan.ty.params).map(|(v, p)| values::to_val(v, &p.ty)).collect();
         let mut results = vec![Val::Bool(false); usize::from(plan.ty.result.is_some())];
         let as_values = values::values_len(&shared.limits, plan.values_max());
         self.store.set_hostcall_fuel(as_values.max(bytes_at_once(&shared.limits)));

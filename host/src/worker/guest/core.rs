@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use wasmtime::{Caller, Engine, ExternType, GuestProfiler, Instance, InstancePre, Linker, Module, Store, Val};
+use wasmtime::{
+    Caller, Engine, ExternType, GuestProfiler, Instance, InstancePre, Linker, Module, Store, Val,
+};
 use wasmtime_wasi::I32Exit;
 
 use super::failure::{classify, unprovided};
@@ -29,12 +31,18 @@ const INITIALIZE: &str = "_initialize";
 
 fn is_reactor(module: &Module, info: &ModuleInfo) -> bool {
     let is_command = info.exports.iter().any(|export| export.role == Role::Command);
-    let takes_nothing = |ty: ExternType| ty.func().is_some_and(|f| f.params().len() == 0 && f.results().len() == 0);
+    let takes_nothing =
+        |ty: ExternType| ty.func().is_some_and(|f| f.params().len() == 0 && f.results().len() == 0);
     !is_command && module.get_export(INITIALIZE).is_some_and(takes_nothing)
 }
 
 impl CoreFormat {
-    pub(super) fn load(engine: &Engine, info: &ModuleInfo, grants: &Grants, path: &str) -> Result<CoreFormat, String> {
+    pub(super) fn load(
+        engine: &Engine,
+        info: &ModuleInfo,
+        grants: &Grants,
+        path: &str,
+    ) -> Result<CoreFormat, String> {
         // SAFETY: as for components: the bytes are our own compiler's, unaltered.
         #[expect(unsafe_code, reason = "the one artefact load, for the other binary format")]
         let module = unsafe { Module::deserialize_file(engine, path) }.map_err(|e| format!("{e:#}"))?;
@@ -59,15 +67,18 @@ pub(super) fn link(
         wasmtime_wasi::p1::add_to_linker_sync(&mut linker, Ctx::p1)?;
         // The engine's own takes codes below 126 only.
         linker.allow_shadowing(true);
-        linker.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+        linker.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> {
+            Err(I32Exit(code).into())
+        })?;
         linker.allow_shadowing(false);
     }
     if grants.traps_unknown {
         for import in module.imports() {
             let path = format!("{} {}", import.module(), import.name());
             if let (ExternType::Func(ty), false) = (import.ty(), is_provided(ModuleKind::Core, &path)) {
-                let trap =
-                    move |_: Caller<'_, Ctx>, _: &[Val], _: &mut [Val]| Err(wasmtime::Error::msg(unprovided(&path)));
+                let trap = move |_: Caller<'_, Ctx>, _: &[Val], _: &mut [Val]| {
+                    Err(wasmtime::Error::msg(unprovided(&path)))
+                };
                 linker.func_new(import.module(), import.name(), ty, trap)?;
             }
         }
@@ -118,8 +129,10 @@ impl Format for CoreFormat {
             Some(_) => 1,
         };
         let mut results = vec![Val::I32(0); count];
-        func.call(&mut live.store, &args, &mut results).map_err(|e| classify(&e, live.store.data(), &shared.limits))?;
-        let unsupported = || Failure::BadResult { message: "a reference cannot leave its instance".to_owned() };
+        func.call(&mut live.store, &args, &mut results)
+            .map_err(|e| classify(&e, live.store.data(), &shared.limits))?;
+        let unsupported =
+            || Failure::BadResult { message: "a reference cannot leave its instance".to_owned() };
         let mut values: Vec<Value> =
             results.iter().map(values::from_core).collect::<Option<_>>().ok_or_else(unsupported)?;
         let result = match &plan.ty.result {
@@ -131,7 +144,12 @@ impl Format for CoreFormat {
     }
 
     /// Core modules have no such convention.
-    fn call_many(&self, _live: &mut Live<Instance>, _plan: &Plan, _records: &[&[u8]]) -> wasmtime::Result<()> {
+    fn call_many(
+        &self,
+        _live: &mut Live<Instance>,
+        _plan: &Plan,
+        _records: &[&[u8]],
+    ) -> wasmtime::Result<()> {
         Err(wasmtime::Error::msg("a core module has no function of many records"))
     }
 

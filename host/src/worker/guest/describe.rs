@@ -39,11 +39,13 @@ pub(in crate::worker) fn compile(
 ) -> Result<(ModuleInfo, Vec<u8>), Refusal> {
     let engine = engine::compiling(limits, codegen)?;
     let binary = match text {
-        true => wat::parse_bytes(bytes).map_err(|e| format!("the text is not valid: {}", one_line(&e.to_string())))?,
+        true => wat::parse_bytes(bytes)
+            .map_err(|e| format!("the text is not valid: {}", one_line(&e.to_string())))?,
         false => bytes.into(),
     };
     let refused = |reason: String| refusal(&binary, reason);
-    let (kind, imports) = survey::imports(&binary, codegen.wasm).map_err(|e| refused(one_line(&e.to_string())))?;
+    let (kind, imports) =
+        survey::imports(&binary, codegen.wasm).map_err(|e| refused(one_line(&e.to_string())))?;
     tell(kind, &imports);
     let described = |exports, memory_min| ModuleInfo {
         kind,
@@ -91,7 +93,9 @@ fn misshapen(error: wasmtime::Error) -> String {
 fn refusal(binary: &[u8], reason: String) -> Refusal {
     match survey::lack(binary) {
         Some(Lack::Features(features)) => Refusal::Needs { features, reason },
-        Some(Lack::Unsupported(what)) => Refusal::Reason(format!("it uses {what}, which is not supported: {reason}")),
+        Some(Lack::Unsupported(what)) => {
+            Refusal::Reason(format!("it uses {what}, which is not supported: {reason}"))
+        }
         None => Refusal::Reason(reason),
     }
 }

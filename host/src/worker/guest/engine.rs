@@ -1,7 +1,9 @@
 //! One place for the engine's settings: compiler and loader must agree on them.
 
 use wasmtime::wasmparser::WasmFeatures;
-use wasmtime::{Collector, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{
+    Collector, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
 
 use crate::limits::Limits;
 use crate::module::{Codegen, Features};
@@ -78,7 +80,11 @@ pub(super) fn compiling(limits: &Limits, codegen: Codegen) -> Result<Engine, Str
 }
 
 /// For workers: a few slots, made once in the zygote. A fresh instance costs a few microseconds.
-pub(super) fn pooling(limits: &Limits, codegen: Codegen, profile: Option<ProfilingStrategy>) -> Result<Engine, String> {
+pub(super) fn pooling(
+    limits: &Limits,
+    codegen: Codegen,
+    profile: Option<ProfilingStrategy>,
+) -> Result<Engine, String> {
     if limits.table_elements > POOLED_TABLE_ELEMENTS_MAX {
         return Err("the tables are too large for a pool".to_owned());
     }

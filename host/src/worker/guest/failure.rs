@@ -51,7 +51,8 @@ pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
         }
         return match cause.strip_prefix("resource limit exceeded: ") {
             Some(count) => {
-                let message = format!("limit of {ITEMS_MAX} instances, memories or tables of a task reached: {count}");
+                let message =
+                    format!("limit of {ITEMS_MAX} instances, memories or tables of a task reached: {count}");
                 Failure::Limit { limit: Limit::Memory, message }
             }
             // Not in its result: in what it handed to the host, or did with its handles.
@@ -74,7 +75,9 @@ pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
 /// What a failed instantiation means. The time that it took, an exit in it, and a cancel say nothing about other instances.
 pub(super) fn without_instance(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
     match classify(error, ctx, limits) {
-        failure @ (Failure::Cancelled | Failure::Exited { .. } | Failure::Limit { limit: Limit::Time, .. }) => failure,
+        failure @ (Failure::Cancelled
+        | Failure::Exited { .. }
+        | Failure::Limit { limit: Limit::Time, .. }) => failure,
         failure => Failure::NoInstance { failure: Box::new(failure) },
     }
 }
@@ -103,7 +106,9 @@ pub(super) fn is_too_much(error: &Error) -> bool {
 pub(super) fn values_limit(limits: &Limits, most: usize) -> Failure {
     let message = match limits.output <= most {
         true => limits.reached(Limit::Output),
-        false => format!("the result has more than {most} values; as bytes or a string alone it could be longer"),
+        false => {
+            format!("the result has more than {most} values; as bytes or a string alone it could be longer")
+        }
     };
     Failure::Limit { limit: Limit::Output, message }
 }
@@ -125,7 +130,10 @@ fn trap_name(trap: &Trap) -> String {
         .strip_prefix("wasm trap: ")
         .unwrap_or(&words)
         .strip_prefix("wasm `unreachable` instruction executed")
-        .map_or_else(|| words.strip_prefix("wasm trap: ").unwrap_or(&words).to_owned(), |_| "unreachable".to_owned())
+        .map_or_else(
+            || words.strip_prefix("wasm trap: ").unwrap_or(&words).to_owned(),
+            |_| "unreachable".to_owned(),
+        )
 }
 
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {

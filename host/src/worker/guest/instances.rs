@@ -41,7 +41,12 @@ pub(super) trait Format {
     ) -> Result<(), Failure>;
 
     /// Calls the function that does many records, if the plan has one.
-    fn call_many(&self, live: &mut Live<Self::Instance>, plan: &Plan, records: &[&[u8]]) -> wasmtime::Result<()>;
+    fn call_many(
+        &self,
+        live: &mut Live<Self::Instance>,
+        plan: &Plan,
+        records: &[&[u8]],
+    ) -> wasmtime::Result<()>;
 
     /// Calls the guest's `shutdown`, if it has one. It has no way to report: the worker is retired whatever it says.
     fn shutdown(&self, live: &mut Live<Self::Instance>);
@@ -185,7 +190,13 @@ impl<F: Format> Instances<F> {
     ///
     /// # Panics
     /// If there is none.
-    pub(super) fn run_many(&mut self, shared: &Shared, plan: &Plan, records: &[&[u8]], outbox: &Outbox) -> Progress {
+    pub(super) fn run_many(
+        &mut self,
+        shared: &Shared,
+        plan: &Plan,
+        records: &[&[u8]],
+        outbox: &Outbox,
+    ) -> Progress {
         let many = Many::new(records.len(), &shared.limits, outbox);
         let mut live = self.live.take().expect("only asked to if there is one");
         live.store.data_mut().begin(shared.limits.time);
@@ -201,7 +212,10 @@ impl<F: Format> Instances<F> {
                 true
             }
             (Ok(()), Next::Running) => {
-                many.fail(output, Failure::BadResult { message: "run-many returned before it was told to".to_owned() });
+                many.fail(
+                    output,
+                    Failure::BadResult { message: "run-many returned before it was told to".to_owned() },
+                );
                 false
             }
             (Err(_), Next::Waiting) => false,

@@ -39,10 +39,13 @@ impl Refused {
     }
 
     fn note(self) -> Option<String> {
-        let memory = self.memory.map(|at| format!("memory was refused at {} (--memory, Limits::memory)", size(at)));
+        let memory =
+            self.memory.map(|at| format!("memory was refused at {} (--memory, Limits::memory)", size(at)));
         memory.or_else(|| {
             let tables = self.tables?;
-            Some(format!("a table was refused at {tables} elements (--max-table-elements, Limits::table_elements)"))
+            Some(format!(
+                "a table was refused at {tables} elements (--max-table-elements, Limits::table_elements)"
+            ))
         })
     }
 }
@@ -91,7 +94,12 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let total = self.memory.saturating_add(desired.saturating_sub(current) as u64);
         if total > self.memory_max {
             self.refused = Some(Limit::Memory);
@@ -106,7 +114,12 @@ impl ResourceLimiter for Limiter {
         Ok(true)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let total = self.tables.saturating_add(desired.saturating_sub(current));
         if total > self.tables_max {
             self.refused = Some(Limit::Table);
@@ -177,7 +190,10 @@ mod tests {
         assert_eq!(beside.as_deref(), Some(note));
         // The next task was refused nothing.
         limiter.begin();
-        assert_eq!(limiter.refusals().beside(Failure::Exited { code: 1 }), (Failure::Exited { code: 1 }, None));
+        assert_eq!(
+            limiter.refusals().beside(Failure::Exited { code: 1 }),
+            (Failure::Exited { code: 1 }, None)
+        );
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub(super) fn is_run_many(path: &str, ty: &FuncType) -> bool {
 /// count, too.
 pub(super) fn is_provided(info: &ModuleInfo, call: &Call) -> bool {
     let run = |ty: &FuncType| {
-        let result = Type::Result(Some(Box::new(Type::List(Box::new(Type::U8)))), Some(Box::new(Type::String)));
+        let result =
+            Type::Result(Some(Box::new(Type::List(Box::new(Type::U8)))), Some(Box::new(Type::String)));
         matches!(&ty.params[..], [param] if param.ty.is_bytes()) && ty.result.as_ref() == Some(&result)
     };
     call.path == RUN
@@ -116,7 +117,9 @@ impl Many {
     /// The guest's own word on the record that it has just run. An error ends it, as it would if `run` had returned such an outcome.
     fn reported(&mut self, store: StoreContext<'_, Ctx>, outcome: &Outcome) -> wasmtime::Result<()> {
         if self.next != Next::Running {
-            return Err(wasmtime::Error::msg("the guest reported an outcome after it had been told to return"));
+            return Err(wasmtime::Error::msg(
+                "the guest reported an outcome after it had been told to return",
+            ));
         }
         let output = &store.data().output;
         let refusals = store.data().limiter.refusals();
@@ -124,7 +127,9 @@ impl Many {
             Ok(result) => {
                 let result = result.as_le_slice(store);
                 if result.len() <= self.limits.output {
-                    self.answer(output, |out| frame::write(out, Kind::Returned, |out| out.extend_from_slice(result)));
+                    self.answer(output, |out| {
+                        frame::write(out, Kind::Returned, |out| out.extend_from_slice(result))
+                    });
                     return Ok(());
                 }
                 output_limit(result.len(), &self.limits)
@@ -164,7 +169,8 @@ type Outcome = Result<WasmList<u8>, WasmStr>;
 
 /// `wpool:task/batch`'s `report`.
 fn report(mut store: StoreContextMut<'_, Ctx>, (outcome,): (Outcome,)) -> wasmtime::Result<(bool,)> {
-    let mut many = store.data_mut().many.take().ok_or_else(|| wasmtime::Error::msg("report is only for run-many"))?;
+    let mut many =
+        store.data_mut().many.take().ok_or_else(|| wasmtime::Error::msg("report is only for run-many"))?;
     let reported = many.reported((&store).into(), &outcome);
     let ctx = store.data_mut();
     if reported.is_ok() {

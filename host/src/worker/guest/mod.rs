@@ -162,7 +162,9 @@ impl Guest {
             ModuleKind::Component => {
                 Code::Component(Instances::new(ComponentFormat::load(&engine, info, given.grants(), path)?))
             }
-            ModuleKind::Core => Code::Core(Instances::new(CoreFormat::load(&engine, info, given.grants(), path)?)),
+            ModuleKind::Core => {
+                Code::Core(Instances::new(CoreFormat::load(&engine, info, given.grants(), path)?))
+            }
         };
         Ok((engine, code))
     }
@@ -178,7 +180,8 @@ impl Guest {
             me.profile = profiler.ok().map(|profiler| Profile::new(profiler, interval));
         }
         // The one result of a Process goes the short way.
-        self.shared.placement = me.page().filter(|_| stream.is_none()).map(Placement::new).unwrap_or_default();
+        self.shared.placement =
+            me.page().filter(|_| stream.is_none()).map(Placement::new).unwrap_or_default();
         self.shared.me = Arc::new(me);
         self.shared.stream = stream;
     }
@@ -197,7 +200,9 @@ impl Guest {
         let grants = self.shared.given.grants();
         let has_more = grants.has_dirs() || grants.can_connect();
         let waits = |name: &str| {
-            name.starts_with("wasi:io/") || name.starts_with(PREVIEW1) || has_more && name.starts_with("wasi:")
+            name.starts_with("wasi:io/")
+                || name.starts_with(PREVIEW1)
+                || has_more && name.starts_with("wasi:")
         };
         self.shared.info.imports.iter().any(|import| waits(&import.name))
     }
@@ -276,7 +281,9 @@ impl Guest {
         let _of_another_task = self.take_used();
         let result_at = out.len();
         let outcome = match self.plans.get(&plan) {
-            _ if record.len() > self.shared.limits.input => Err(failure::reached(Limit::Input, &self.shared.limits)),
+            _ if record.len() > self.shared.limits.input => {
+                Err(failure::reached(Limit::Input, &self.shared.limits))
+            }
             Some(Ok(plan)) => match &mut self.code {
                 Code::Component(guest) => guest.run(&self.engine, &self.shared, plan, record, out),
                 Code::Core(guest) => guest.run(&self.engine, &self.shared, plan, record, out),
@@ -316,7 +323,13 @@ impl Guest {
 
     /// Runs records in one call, in which the outcome of each is appended to `outbox` as [`run`](Self::run) would have done it. The first has been
     /// started; each of the others is before it begins.
-    pub(super) fn run_many(&mut self, plan: u32, attempt: u32, records: &[&[u8]], outbox: &Outbox) -> Progress {
+    pub(super) fn run_many(
+        &mut self,
+        plan: u32,
+        attempt: u32,
+        records: &[&[u8]],
+        outbox: &Outbox,
+    ) -> Progress {
         self.shared.me.set_attempt(attempt);
         match (&mut self.code, self.plans.get(&plan)) {
             (Code::Component(guest), Some(Ok(plan))) => guest.run_many(&self.shared, plan, records, outbox),

@@ -35,20 +35,27 @@ pub(super) fn add_to_linker(linker: &mut Linker<Ctx>, grants: &Grants) -> wasmti
     let Some(granted) = grants.net.clone() else { return Ok(()) };
     linker.allow_shadowing(true);
     let mut lookup = linker.instance(LOOKUP)?;
-    lookup.resource("resolve-address-stream", ResourceType::host::<Addresses>(), |mut store, addresses| {
-        let view = store.data_mut().ctx();
-        view.table.delete::<Addresses>(Resource::new_own(addresses))?;
-        Ok(())
-    })?;
-    lookup.func_wrap("resolve-addresses", move |mut store, (network, name): (Resource<Network>, String)| {
-        let view = store.data_mut().ctx();
-        view.table.get(&network)?;
-        let found = match find(&granted, &name) {
-            Some(addresses) => Ok(view.table.push(Addresses(addresses.into_iter()))?),
-            None => Err(ErrorCode::AccessDenied),
-        };
-        Ok((found,))
-    })?;
+    lookup.resource(
+        "resolve-address-stream",
+        ResourceType::host::<Addresses>(),
+        |mut store, addresses| {
+            let view = store.data_mut().ctx();
+            view.table.delete::<Addresses>(Resource::new_own(addresses))?;
+            Ok(())
+        },
+    )?;
+    lookup.func_wrap(
+        "resolve-addresses",
+        move |mut store, (network, name): (Resource<Network>, String)| {
+            let view = store.data_mut().ctx();
+            view.table.get(&network)?;
+            let found = match find(&granted, &name) {
+                Some(addresses) => Ok(view.table.push(Addresses(addresses.into_iter()))?),
+                None => Err(ErrorCode::AccessDenied),
+            };
+            Ok((found,))
+        },
+    )?;
     lookup.func_wrap(
         "[method]resolve-address-stream.resolve-next-address",
         |mut store, (addresses,): (Resource<Addresses>,)| {
@@ -99,8 +106,9 @@ mod tests {
             net("example.org", &["10.0.0.1:443"]),
             net("::1", &["[::1]:80"]),
         ];
-        let of =
-            |name: &str| find(&granted, name).unwrap_or_default().iter().map(IpAddr::to_string).collect::<Vec<_>>();
+        let of = |name: &str| {
+            find(&granted, name).unwrap_or_default().iter().map(IpAddr::to_string).collect::<Vec<_>>()
+        };
         assert_eq!(of("example.ORG"), ["10.0.0.1", "fd00::1"]);
         assert_eq!((of("::1"), of("[::1]")), (vec!["::1".to_owned()], vec!["::1".to_owned()]));
         assert_eq!(of("10.0.0.1"), ["10.0.0.1"]);

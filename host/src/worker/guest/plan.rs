@@ -10,8 +10,8 @@ use crate::module::{ModuleInfo, Role};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Call, Failure, Input, Output};
 use crate::value::{
-    FuncType, Integers, Param, Type, Value, from_json, from_json_many, parse_many, parse_wave, parse_wave_of, to_json,
-    to_wave,
+    FuncType, Integers, Param, Type, Value, from_json, from_json_many, parse_many, parse_wave, parse_wave_of,
+    to_json, to_wave,
 };
 
 /// A call, resolved against the module's types.
@@ -43,14 +43,17 @@ pub(super) struct Fast {
 
 impl Plan {
     pub(super) fn new(call: Call, info: &ModuleInfo) -> Result<Plan, String> {
-        let export = info.exports.iter().find(|e| e.path == call.path).ok_or("the function is not exported")?;
+        let export =
+            info.exports.iter().find(|e| e.path == call.path).ok_or("the function is not exported")?;
         let ty = export.ty.clone();
         let fixed_value = |(i, p): (usize, &Param)| match call.fixed.get(i).and_then(Option::as_ref) {
             Some(text) => parse_wave(text, &p.ty).map(Some),
             None => Ok(None),
         };
-        let fixed: Vec<Option<Value>> = ty.params.iter().enumerate().map(fixed_value).collect::<Result<_, _>>()?;
-        let free = ty.params.iter().zip(&fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.clone()).collect();
+        let fixed: Vec<Option<Value>> =
+            ty.params.iter().enumerate().map(fixed_value).collect::<Result<_, _>>()?;
+        let free =
+            ty.params.iter().zip(&fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.clone()).collect();
         let fast = Fast::of(&call, &ty);
         let (is_command, integers) = (export.role == Role::Command, info.kind.integers());
         Ok(Plan { is_command, call, ty, fixed, free, integers, fast, index: None, many: None })
@@ -82,10 +85,12 @@ impl Plan {
         let integers = self.integers;
         match (self.call.input, &self.free[..]) {
             (_, []) => Ok(vec![]),
-            (Input::Raw, [Param { ty: Type::String, .. }]) => Ok(vec![Value::String(utf8(record)?.to_owned())]),
-            (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() && record.len() > ARGUMENT_BYTES_MAX => {
-                Err(format!("beside other arguments, bytes can be {} at most", size(ARGUMENT_BYTES_MAX as u64)))
+            (Input::Raw, [Param { ty: Type::String, .. }]) => {
+                Ok(vec![Value::String(utf8(record)?.to_owned())])
             }
+            (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() && record.len() > ARGUMENT_BYTES_MAX => Err(
+                format!("beside other arguments, bytes can be {} at most", size(ARGUMENT_BYTES_MAX as u64)),
+            ),
             (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() => {
                 Ok(vec![Value::List(record.iter().map(|b| Value::U8(*b)).collect())])
             }
@@ -108,7 +113,9 @@ impl Plan {
                     argv.push(argument(word)?);
                 }
             }
-            Input::Raw | Input::Wave | Input::Json | Input::Stdin | Input::Asked => return Ok((argv, record.to_vec())),
+            Input::Raw | Input::Wave | Input::Json | Input::Stdin | Input::Asked => {
+                return Ok((argv, record.to_vec()));
+            }
         }
         Ok((argv, Vec::new()))
     }
@@ -121,7 +128,9 @@ impl Plan {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let value = match result {
-            Some(Value::Result(Err(None))) => return Err(failed("the function returned its error".to_owned())),
+            Some(Value::Result(Err(None))) => {
+                return Err(failed("the function returned its error".to_owned()));
+            }
             Some(Value::Result(Err(Some(error)))) => {
                 return Err(failed(match *error {
                     Value::String(text) => text,
@@ -178,7 +187,9 @@ impl Fast {
 /// An argument of a command. WASI's end with a NUL: a guest would see the beginning only.
 fn argument(text: &str) -> Result<String, Failure> {
     match text.find('\0') {
-        Some(at) => Err(Failure::BadRecord { message: format!("an argument has no NUL in it, as byte {} is", at + 1) }),
+        Some(at) => Err(Failure::BadRecord {
+            message: format!("an argument has no NUL in it, as byte {} is", at + 1),
+        }),
         None => Ok(text.to_owned()),
     }
 }

@@ -103,7 +103,11 @@ impl Pollable for Asked {
 }
 
 impl AsyncRead for Asked {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         buf.put_slice(&self.next(buf.remaining()));
         Poll::Ready(Ok(()))
     }

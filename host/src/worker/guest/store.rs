@@ -40,7 +40,13 @@ pub(in crate::worker) struct Me {
 
 impl Me {
     pub(in crate::worker) fn new(identity: Identity, page: Arc<StatusPage>) -> Me {
-        Me { name: identity.name, index: identity.index, attempt: AtomicU32::new(1), page: Some(page), profile: None }
+        Me {
+            name: identity.name,
+            index: identity.index,
+            attempt: AtomicU32::new(1),
+            page: Some(page),
+            profile: None,
+        }
     }
 
     /// The zygote, which runs no guest.
@@ -97,7 +103,9 @@ impl Output {
     /// Kept up to `max` bytes each, or passed on as they come.
     pub(super) fn new(max: usize, stream: Option<Arc<OwnedFd>>) -> Output {
         let (stdout, stderr) = match stream {
-            Some(socket) => (Capture::stream(socket.clone(), Kind::Stdout), Capture::stream(socket, Kind::Stderr)),
+            Some(socket) => {
+                (Capture::stream(socket.clone(), Kind::Stdout), Capture::stream(socket, Kind::Stderr))
+            }
             None => (Capture::keep(max), Capture::keep(max)),
         };
         Output { stdout: Some(stdout), stderr: Some(stderr) }
@@ -105,7 +113,8 @@ impl Output {
 
     /// Appends what was printed since the last time, as frames; before what is on stderr a note of ours.
     pub(super) fn report(&self, out: &mut Vec<u8>, note: Option<&str>) {
-        for (kind, capture, note) in [(Kind::Stdout, &self.stdout, None), (Kind::Stderr, &self.stderr, note)] {
+        for (kind, capture, note) in [(Kind::Stdout, &self.stdout, None), (Kind::Stderr, &self.stderr, note)]
+        {
             let (kept, dropped) = capture.as_ref().map(Capture::take).unwrap_or_default();
             if kept.is_empty() && dropped == 0 && note.is_none() {
                 continue;
@@ -140,7 +149,16 @@ pub(super) struct Ctx {
 impl Ctx {
     pub(super) fn new(limits: &Limits, me: Arc<Me>, output: Output) -> Ctx {
         let limiter = Limiter::new(limits);
-        Ctx { me, limiter, output, deadline: None, many: None, table: ResourceTable::new(), wasi: None, p1: None }
+        Ctx {
+            me,
+            limiter,
+            output,
+            deadline: None,
+            many: None,
+            table: ResourceTable::new(),
+            wasi: None,
+            p1: None,
+        }
     }
 
     /// A task begins: its time runs from now.
@@ -227,7 +245,9 @@ pub(super) fn bytes_at_once(limits: &Limits) -> usize {
 /// A task begins with a full tank, and one unit more: one that uses just what it may does not come to the end of it.
 pub(super) fn refuel(store: &mut Store<Ctx>, limits: &Limits) {
     if let Some(fuel) = limits.fuel {
-        store.set_fuel(fuel.saturating_add(1)).expect("a module is compiled to count fuel if there is a limit");
+        store
+            .set_fuel(fuel.saturating_add(1))
+            .expect("a module is compiled to count fuel if there is a limit");
     }
 }
 
@@ -238,13 +258,17 @@ pub(super) fn is_out_of_fuel(store: &Store<Ctx>, limits: &Limits) -> bool {
 
 /// What the task has used so far.
 pub(super) fn used(store: &Store<Ctx>, limits: &Limits) -> Used {
-    let of = |full: u64| full.saturating_add(1).saturating_sub(store.get_fuel().unwrap_or_default()).min(full);
+    let of =
+        |full: u64| full.saturating_add(1).saturating_sub(store.get_fuel().unwrap_or_default()).min(full);
     Used { memory: store.data().limiter.memory(), fuel: limits.fuel.map(of) }
 }
 
 impl WasiView for Ctx {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.as_mut().expect("preview 2 is linked only for components whose stores are made with it");
+        let ctx = self
+            .wasi
+            .as_mut()
+            .expect("preview 2 is linked only for components whose stores are made with it");
         WasiCtxView { ctx, table: &mut self.table }
     }
 }

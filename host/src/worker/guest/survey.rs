@@ -10,7 +10,10 @@ use crate::module::{Features, Import, ImportKind, ModuleKind};
 
 /// The imports of a binary that is valid as far as that can be told without its functions' bodies, which take
 /// the time.
-pub(super) fn imports(binary: &[u8], features: Features) -> Result<(ModuleKind, Vec<Import>), BinaryReaderError> {
+pub(super) fn imports(
+    binary: &[u8],
+    features: Features,
+) -> Result<(ModuleKind, Vec<Import>), BinaryReaderError> {
     let wasm = engine::wasm(features);
     let mut validator = Validator::new_with_features(wasm);
     let mut parser = Parser::new(0);
@@ -45,16 +48,19 @@ fn of_types(names: Vec<String>, types: TypesRef<'_>) -> (ModuleKind, Vec<Import>
                 name: format!("{module} {name}"),
                 kind: match ty {
                     EntityType::Func(_) | EntityType::FuncExact(_) => ImportKind::Function,
-                    EntityType::Table(_) | EntityType::Memory(_) | EntityType::Global(_) | EntityType::Tag(_) => {
-                        ImportKind::Other
-                    }
+                    EntityType::Table(_)
+                    | EntityType::Memory(_)
+                    | EntityType::Global(_)
+                    | EntityType::Tag(_) => ImportKind::Other,
                 },
             };
             (ModuleKind::Core, imports.map(import).collect())
         }
         None => {
             let import = |name: String| Import {
-                kind: types.component_item_for_import(&name).map_or(ImportKind::Other, |item| kind(item.ty, types)),
+                kind: types
+                    .component_item_for_import(&name)
+                    .map_or(ImportKind::Other, |item| kind(item.ty, types)),
                 name,
             };
             (ModuleKind::Component, names.into_iter().map(import).collect())
@@ -81,9 +87,9 @@ fn kind(ty: ComponentEntityType, types: TypesRef<'_>) -> ImportKind {
             })
         }
         ComponentEntityType::Type { .. } => ImportKind::Types,
-        ComponentEntityType::Module(_) | ComponentEntityType::Value(_) | ComponentEntityType::Component(_) => {
-            ImportKind::Other
-        }
+        ComponentEntityType::Module(_)
+        | ComponentEntityType::Value(_)
+        | ComponentEntityType::Component(_) => ImportKind::Other,
     }
 }
 
@@ -112,7 +118,9 @@ const OFF: [(WasmFeatures, Lack); 6] = [
     ),
     (WasmFeatures::THREADS.union(WasmFeatures::SHARED_EVERYTHING_THREADS), Lack::Unsupported("threads")),
     (
-        WasmFeatures::CUSTOM_PAGE_SIZES.union(WasmFeatures::WIDE_ARITHMETIC).union(WasmFeatures::STACK_SWITCHING),
+        WasmFeatures::CUSTOM_PAGE_SIZES
+            .union(WasmFeatures::WIDE_ARITHMETIC)
+            .union(WasmFeatures::STACK_SWITCHING),
         Lack::Unsupported("a proposal to WebAssembly"),
     ),
     // Before gc: of types that both have, a module is said to need that.

@@ -27,7 +27,9 @@ pub(super) fn into_bytes(val: Val) -> Result<Vec<u8>, Val> {
     let byte = |val: &Val| if let Val::U8(byte) = val { Some(*byte) } else { None };
     match val {
         Val::List(items) => items.iter().map(byte).collect::<Option<_>>().ok_or(Val::List(items)),
-        Val::Result(Ok(Some(list))) => into_bytes(*list).map_err(|list| Val::Result(Ok(Some(Box::new(list))))),
+        Val::Result(Ok(Some(list))) => {
+            into_bytes(*list).map_err(|list| Val::Result(Ok(Some(Box::new(list)))))
+        }
         other => Err(other),
     }
 }
@@ -54,7 +56,9 @@ pub(super) fn ty(of: &types::Type) -> Type {
         T::FixedLengthList(t) => Type::FixedList(Box::new(ty(&t.ty())), t.len()),
         T::Record(t) => Type::Record(t.fields().map(|f| (f.name.to_owned(), ty(&f.ty))).collect()),
         T::Tuple(t) => Type::Tuple(t.types().map(|t| ty(&t)).collect()),
-        T::Variant(t) => Type::Variant(t.cases().map(|c| (c.name.to_owned(), c.ty.as_ref().map(ty))).collect()),
+        T::Variant(t) => {
+            Type::Variant(t.cases().map(|c| (c.name.to_owned(), c.ty.as_ref().map(ty))).collect())
+        }
         T::Enum(t) => Type::Enum(t.names().map(str::to_owned).collect()),
         T::Option(t) => Type::Option(Box::new(ty(&t.ty()))),
         T::Result(t) => Type::Result(boxed(t.ok()), boxed(t.err())),
@@ -90,7 +94,9 @@ pub(super) fn to_val(value: Value, of: &Type) -> Val {
         (Value::F64(v), _) => Val::Float64(v),
         (Value::Char(v), _) => Val::Char(v),
         (Value::String(v), _) => Val::String(v),
-        (Value::List(v), Type::FixedList(t, _)) => Val::FixedLengthList(v.into_iter().map(|v| to_val(v, t)).collect()),
+        (Value::List(v), Type::FixedList(t, _)) => {
+            Val::FixedLengthList(v.into_iter().map(|v| to_val(v, t)).collect())
+        }
         (Value::List(v), Type::List(t)) => Val::List(v.into_iter().map(|v| to_val(v, t)).collect()),
         (Value::Record(v), Type::Record(fields)) => {
             Val::Record(v.into_iter().zip(fields).map(|((name, v), (_, t))| (name, to_val(v, t))).collect())
@@ -137,7 +143,9 @@ pub(super) fn from_val(val: Val) -> Option<Value> {
         Val::Char(v) => Value::Char(v),
         Val::String(v) => Value::String(v),
         Val::List(v) | Val::FixedLengthList(v) => Value::List(all(v)?),
-        Val::Record(v) => Value::Record(v.into_iter().map(|(n, v)| Some((n, from_val(v)?))).collect::<Option<_>>()?),
+        Val::Record(v) => {
+            Value::Record(v.into_iter().map(|(n, v)| Some((n, from_val(v)?))).collect::<Option<_>>()?)
+        }
         Val::Tuple(v) => Value::Tuple(all(v)?),
         Val::Variant(case, v) => Value::Variant(case, boxed(v)?),
         Val::Enum(case) => Value::Enum(case),
@@ -145,7 +153,9 @@ pub(super) fn from_val(val: Val) -> Option<Value> {
         Val::Result(Ok(v)) => Value::Result(Ok(boxed(v)?)),
         Val::Result(Err(v)) => Value::Result(Err(boxed(v)?)),
         Val::Flags(v) => Value::Flags(v),
-        Val::Resource(_) | Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) | Val::Map(_) => return None,
+        Val::Resource(_) | Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) | Val::Map(_) => {
+            return None;
+        }
     })
 }
 

@@ -36,7 +36,8 @@ impl Given {
                 DirAccess::ReadOnly => FsPerms::ReadOnly,
                 DirAccess::ReadWrite => FsPerms::ReadWrite,
             };
-            let opened = builder.preopened_dir(format!("/proc/self/fd/{}", fd.as_raw_fd()), &dir.guest, perms);
+            let opened =
+                builder.preopened_dir(format!("/proc/self/fd/{}", fd.as_raw_fd()), &dir.guest, perms);
             opened.map_err(|e| format!("the directory {:?} cannot be opened: {e:#}", dir.guest))?;
         }
         if grants.can_connect() {
@@ -47,7 +48,11 @@ impl Given {
             });
         }
         let mut wasi = builder.build();
-        Ok(Given { grants: grants.clone(), files: wasi.filesystem().clone(), sockets: wasi.sockets().clone() })
+        Ok(Given {
+            grants: grants.clone(),
+            files: wasi.filesystem().clone(),
+            sockets: wasi.sockets().clone(),
+        })
     }
 
     pub(super) fn grants(&self) -> &Grants {
@@ -286,10 +291,17 @@ mod tests {
         let granted: HashSet<_> = [address("127.0.0.1:80")].into();
         let may = |text: &str, what| may_use(&granted, address(text), what);
         assert!(may("127.0.0.1:80", SocketAddrUse::TcpConnect));
-        assert!(!may("127.0.0.1:81", SocketAddrUse::TcpConnect) && !may("127.0.0.2:80", SocketAddrUse::TcpConnect));
+        assert!(
+            !may("127.0.0.1:81", SocketAddrUse::TcpConnect)
+                && !may("127.0.0.2:80", SocketAddrUse::TcpConnect)
+        );
         assert!(may("0.0.0.0:0", SocketAddrUse::TcpBind) && !may("0.0.0.0:8080", SocketAddrUse::TcpBind));
-        for what in [SocketAddrUse::TcpListen, SocketAddrUse::TcpAccept, SocketAddrUse::UdpBind, SocketAddrUse::UdpSend]
-        {
+        for what in [
+            SocketAddrUse::TcpListen,
+            SocketAddrUse::TcpAccept,
+            SocketAddrUse::UdpBind,
+            SocketAddrUse::UdpSend,
+        ] {
             assert!(!may("127.0.0.1:80", what), "{what:?}");
         }
     }

@@ -102,8 +102,15 @@ struct Script(Vec<u8>);
 impl Script {
     fn plan(mut self, id: u32, form: (Input, Output), timed: bool) -> Script {
         let (input, output) = form;
-        let call =
-            Call { path: "run".to_owned(), input, output, fixed: vec![None], argv: vec![], ok_exit: vec![], timed };
+        let call = Call {
+            path: "run".to_owned(),
+            input,
+            output,
+            fixed: vec![None],
+            argv: vec![],
+            ok_exit: vec![],
+            timed,
+        };
         message::write_control(&mut self.0, &ToWorker::Plan { id, call });
         self
     }
@@ -174,7 +181,8 @@ fn check(script: Script, code: i32, said: &[&str]) {
 
 #[test]
 fn results_come_in_the_order_of_their_records() {
-    let script = Script::default().plan(1, RAW, false).batch(1, &[b"a", b"", b"c"]).batch(1, &[b"d"]).shutdown();
+    let script =
+        Script::default().plan(1, RAW, false).batch(1, &[b"a", b"", b"c"]).batch(1, &[b"d"]).shutdown();
     check(script, 0, &["+a", "+", "+c", "BatchDone", "+d", "BatchDone"]);
 }
 
@@ -188,7 +196,8 @@ fn a_failing_record_costs_itself_only() {
 fn each_batch_is_run_by_its_own_plan() {
     let wave = (Input::Wave, Output::Wave);
     let script = Script::default().plan(1, RAW, false).plan(2, wave, false);
-    let script = script.batch(2, &[b"[104, 105]"]).batch(1, &[b"[104, 105]"]).batch(2, &[b"hi"]).batch(3, &[b"x"]);
+    let script =
+        script.batch(2, &[b"[104, 105]"]).batch(1, &[b"[104, 105]"]).batch(2, &[b"hi"]).batch(3, &[b"x"]);
     let (code, said) = script.shutdown().run(false);
     assert_eq!((code, &said[1][..], &said[3][..]), (0, "+[104, 105]", "+[104, 105]"));
     assert!(said[5].starts_with("-bad record: expected list<u8>"), "{said:?}");

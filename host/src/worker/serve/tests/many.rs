@@ -36,7 +36,12 @@ static PREBUILT: LazyLock<Vec<(&str, Compiled)>> = LazyLock::new(|| {
 });
 
 /// What a worker with one instance for all says of these batches: with `run-many`, or as if the guest had none.
-fn said(compiled: &Compiled, batches: &[Vec<&[u8]>], many: bool, change: impl FnOnce(&mut Setup)) -> Vec<String> {
+fn said(
+    compiled: &Compiled,
+    batches: &[Vec<&[u8]>],
+    many: bool,
+    change: impl FnOnce(&mut Setup),
+) -> Vec<String> {
     let mut guest = compiled.guest(|setup| {
         setup.isolation = Isolation::Reuse;
         setup.limits.time = Some(Duration::from_millis(60));
@@ -48,7 +53,8 @@ fn said(compiled: &Compiled, batches: &[Vec<&[u8]>], many: bool, change: impl Fn
     let (page, _fd) = StatusPage::create().unwrap();
     let page = std::sync::Arc::new(page);
     guest.enter(Me::new(Identity { name: "PoolWorker-7".to_owned(), index: 7 }, page.clone()), None);
-    let script = batches.iter().fold(Script::default().plan(1, RAW, false), |script, batch| script.batch(1, batch));
+    let script =
+        batches.iter().fold(Script::default().plan(1, RAW, false), |script, batch| script.batch(1, batch));
     let tick = guest.engine_tick();
     let over = AtomicBool::new(false);
     let (code, said) = std::thread::scope(|scope| {
