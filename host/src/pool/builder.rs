@@ -10,12 +10,13 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::callbacks::Callbacks;
-use super::dispatcher::{self, Command, Dispatcher, Spec, Waker};
+use super::dispatcher::{self, Command, Dispatcher, Spec};
 use super::events::{PoolEvent, Sink};
 use super::job::Window;
 use super::policy::{Backoff, Halt, HaltOn};
 use super::schedule::Config;
 use super::stats::Ledger;
+use super::waker::Waker;
 use super::{Pool, Shared};
 use crate::context::StartMethod;
 use crate::error::{BuildError, StartError, TaskError};

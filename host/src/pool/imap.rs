@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::Decode;
+use super::func::Decode;
 use super::stream::Outcomes;
 use crate::error::{TaskError, TimedOut};
 use crate::value::Ret;

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use super::condition::Condition;
-use super::dispatcher::{Parked, Waker};
+use super::dispatcher::Parked;
 use super::schedule::JobId;
+use super::waker::Waker;
 use crate::error::{Closed, IN_FORK};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Batch, Failure, Record, Used};

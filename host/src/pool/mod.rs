@@ -14,16 +14,18 @@ mod callbacks;
 mod condition;
 mod dispatcher;
 mod events;
+mod func;
 mod imap;
 mod job;
 mod policy;
 mod schedule;
 mod stats;
 mod stream;
+mod waker;
+mod worker;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -36,8 +38,9 @@ pub use self::async_result::AsyncResult;
 pub use self::builder::PoolBuilder;
 pub(crate) use self::builder::own_initializer;
 use self::callbacks::Callbacks;
-use self::dispatcher::{Command, Waker};
+use self::dispatcher::Command;
 pub use self::events::{PoolEvent, Recycle};
+pub use self::func::Func;
 pub use self::imap::{Imap, ImapUnordered};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::job::parse_outcome;
@@ -46,63 +49,14 @@ pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
 use self::stats::Ledger;
 pub use self::stats::Stats;
 pub use self::stream::{Inputs, Outcome, Outcomes};
+use self::waker::Waker;
+pub use self::worker::{WorkerInfo, WorkerState};
 use crate::error::{BuildError, Closed, IN_FORK, MapError, StillRunning, TaskError};
 use crate::limits::Limits;
 use crate::module::{Module, ModuleInfo};
 use crate::protocol::message::{Call, Failure};
-use crate::target::{Resolved, Target, resolve};
+use crate::target::{Target, resolve};
 use crate::value::{Args, Ret};
-
-/// A worker of a pool, as it is at the moment.
-///
-/// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let pool = pool("upper")?;
-/// # let upper = pool.func::<&str, String>("run")?;
-/// pool.apply(&upper, "a")?;
-/// for worker in pool.workers() {
-///     println!("worker {} is process {}: {:?}", worker.index, worker.pid, worker.state);
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkerInfo {
-    /// Its number, from 1 on; a replacement has a new one.
-    pub index: u32,
-    /// Its process.
-    pub pid: u32,
-    /// What it is doing.
-    pub state: WorkerState,
-}
-
-/// What a worker is doing.
-///
-/// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let pool = pool("upper")?;
-/// # let upper = pool.func::<&str, String>("run")?;
-/// use wpool::WorkerState;
-///
-/// pool.apply(&upper, "a")?;
-/// let idle = pool.workers().iter().filter(|worker| worker.state == WorkerState::Idle).count();
-/// # assert!(idle <= 2);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorkerState {
-    /// Its process exists; the module is being loaded or the initializer runs.
-    Starting,
-    /// Waiting for tasks.
-    Idle,
-    /// Running tasks.
-    Busy,
-    /// Told to end.
-    Retiring,
-}
 
 /// A pool of worker processes that run the functions of one module: Python's `multiprocessing.Pool`.
 ///
@@ -151,56 +105,6 @@ struct Shared {
 
 /// A call in a form that can be looked up.
 type CallKey = String;
-
-/// A function of a pool's module with its Rust types: looked up once, checked once, called many times. Made by [`Pool::func`].
-///
-/// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let pool = pool("upper")?;
-/// let upper: wpool::Func<&str, String> = pool.func("run")?;
-/// assert_eq!(pool.apply(&upper, "a")?, "A");
-/// assert_eq!(pool.apply(&upper, "b")?, "B");
-/// # Ok(())
-/// # }
-/// ```
-pub struct Func<A, R> {
-    resolved: Arc<Resolved>,
-    plan: u32,
-    call: Option<Call>,
-    types: PhantomData<fn(A) -> R>,
-}
-
-impl<A, R> fmt::Debug for Func<A, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Func({}: {})", self.resolved.call.path, self.resolved.ty)
-    }
-}
-
-impl<A, R> Clone for Func<A, R> {
-    fn clone(&self) -> Self {
-        Func { resolved: self.resolved.clone(), plan: self.plan, call: self.call.clone(), types: PhantomData }
-    }
-}
-
-impl<A, R> Func<A, R> {
-    fn decode(&self) -> Decode<R> {
-        Decode { resolved: self.resolved.clone(), types: PhantomData }
-    }
-}
-
-/// Turns results into `R`.
-struct Decode<R> {
-    resolved: Arc<Resolved>,
-    types: PhantomData<fn() -> R>,
-}
-
-impl<R: Ret> Decode<R> {
-    fn decode(&self, result: Result<&[u8], TaskError>) -> Result<R, TaskError> {
-        let ty = self.resolved.ty.ok_type();
-        R::decode(result?, ty).ok_or_else(|| TaskError::wrong_result(ty))
-    }
-}
 
 impl Pool {
     /// A builder for a pool that runs functions of `module`.
@@ -253,7 +157,7 @@ impl Pool {
         }
         self.shared.check_home()?;
         let (plan, call) = self.plan(&resolved.call);
-        Ok(Func { resolved: Arc::new(resolved), plan, call, types: PhantomData })
+        Ok(Func::new(resolved, plan, call))
     }
 
     /// The number under which workers know the call.

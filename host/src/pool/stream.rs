@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::dispatcher::Waker;
 use super::job::{By, Job, Panic, Parsed, ResultChunk, Size, parse_outcome};
+use super::waker::Waker;
 use crate::error::{Closed, TaskError, TimedOut};
 use crate::protocol::frame::Kind;
 use crate::protocol::message::{Failure, Record, read_failure};

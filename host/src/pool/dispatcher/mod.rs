@@ -8,9 +8,8 @@ mod staff;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,8 @@ use super::events::{PoolEvent, Sink};
 use super::job::{By, InputChunk, Job, ResultChunk, Undelivered, parse_outcome};
 use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
 use super::stats::Ledger;
-use super::{WorkerInfo, WorkerState};
+use super::waker::Waker;
+use super::worker::{WorkerInfo, WorkerState};
 use crate::clock;
 use crate::context::StartMethod;
 use crate::context::forkserver::Zygote;
@@ -39,85 +39,6 @@ use crate::sys;
 
 /// No more input is taken from a job that has this many tasks queued: it waits on its own side, where its window bounds it.
 const QUEUE_LEN: u64 = 1 << 14;
-/// Wakes the dispatcher from any thread. It is asked for by a flag; only if the dispatcher sleeps does that take a system call.
-#[derive(Debug, Clone)]
-pub(crate) struct Waker(Arc<Wake>);
-
-#[derive(Debug)]
-struct Wake {
-    eventfd: OwnedFd,
-    /// Somebody has left something for the dispatcher since it looked. Set before the look at `asleep`, as that is set before the last look at this: one
-    /// of the two sides sees the other.
-    pending: AtomicBool,
-    asleep: AtomicBool,
-    /// Jobs whose outcomes nobody wants any more.
-    cancelled: Mutex<Vec<JobId>>,
-    /// The process that the dispatcher is in. A fork of that has only a copy of this.
-    home: u32,
-}
-
-impl Waker {
-    pub(super) fn new() -> io::Result<Waker> {
-        let eventfd =
-            sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
-        let (pending, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
-        let home = sys::home();
-        Ok(Waker(Arc::new(Wake { eventfd, pending, asleep, cancelled: Mutex::default(), home })))
-    }
-
-    /// Whether this is a forked child of the program that has the dispatcher: nobody would hear, and a lock may be held for ever.
-    pub(crate) fn is_in_fork(&self) -> bool {
-        self.0.home != sys::home()
-    }
-
-    /// Has the dispatcher look for what has been left for it before this.
-    pub(crate) fn wake(&self) {
-        self.0.pending.store(true, Ordering::SeqCst);
-        if self.0.asleep.swap(false, Ordering::SeqCst) {
-            // Full means that a wake-up is pending already.
-            let _pending = rustix::io::write(&self.0.eventfd, &1u64.to_ne_bytes());
-        }
-    }
-
-    /// The dispatcher is about to look for all that has been left for it. Reading what it clears, it sees what was left before that was set.
-    fn looks(&self) {
-        self.0.pending.swap(false, Ordering::SeqCst);
-    }
-
-    fn is_pending(&self) -> bool {
-        self.0.pending.load(Ordering::Relaxed)
-    }
-
-    /// Before a sleep from which the eventfd wakes; `false`: there is something to look for. [`wake_up`](Self::wake_up) follows.
-    fn may_sleep(&self) -> bool {
-        self.0.asleep.store(true, Ordering::SeqCst);
-        !self.0.pending.load(Ordering::SeqCst)
-    }
-
-    fn wake_up(&self) {
-        self.0.asleep.store(false, Ordering::SeqCst);
-    }
-
-    /// Nobody wants the outcomes of this job any more.
-    pub(crate) fn cancel(&self, job: JobId) {
-        self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner).push(job);
-        self.wake();
-    }
-
-    fn take_cancelled(&self) -> Vec<JobId> {
-        std::mem::take(&mut *self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn clear(&self) {
-        let _empty = rustix::io::read(&self.0.eventfd, &mut [0; 8]);
-    }
-}
-
-impl AsFd for Waker {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.eventfd.as_fd()
-    }
-}
 
 /// What the pool's handle asks for.
 pub(super) enum Command {
@@ -282,7 +203,7 @@ impl Dispatcher {
                 self.dispatch(event.data.u64());
             }
             // What is left for it from here on is pending again.
-            self.waker.looks();
+            self.waker.begin_look();
             self.obey();
             self.feed();
             self.make_room();

@@ -14,7 +14,7 @@ use crate::context::{Child, END_TIME, Exit, StartMethod, spawn, thread};
 use crate::error::with_limit;
 use crate::pool::events::PoolEvent;
 use crate::pool::schedule::{Event, Verdict, WorkerId};
-use crate::pool::{WorkerInfo, WorkerState};
+use crate::pool::worker::{WorkerInfo, WorkerState};
 use crate::protocol::message::{Failure, Identity};
 use crate::sys::StatusPage;
 

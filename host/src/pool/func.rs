@@ -1,0 +1,67 @@
+//! A typed function of a pool's module.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::error::TaskError;
+use crate::protocol::message::Call;
+use crate::target::Resolved;
+use crate::value::Ret;
+
+/// A function of a pool's module with its Rust types: looked up once, checked once, called many times.
+///
+/// [`Pool::func`](crate::Pool::func) makes it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = pool("upper")?;
+/// let upper: wpool::Func<&str, String> = pool.func("run")?;
+/// assert_eq!(pool.apply(&upper, "a")?, "A");
+/// assert_eq!(pool.apply(&upper, "b")?, "B");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Func<A, R> {
+    pub(super) resolved: Arc<Resolved>,
+    /// The number of the call among the calls that the pool's workers know.
+    pub(super) plan: u32,
+    pub(super) call: Option<Call>,
+    types: PhantomData<fn(A) -> R>,
+}
+
+impl<A, R> fmt::Debug for Func<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Func({}: {})", self.resolved.call.path, self.resolved.ty)
+    }
+}
+
+impl<A, R> Clone for Func<A, R> {
+    fn clone(&self) -> Self {
+        Func { resolved: self.resolved.clone(), plan: self.plan, call: self.call.clone(), types: PhantomData }
+    }
+}
+
+impl<A, R> Func<A, R> {
+    pub(super) fn new(resolved: Resolved, plan: u32, call: Option<Call>) -> Func<A, R> {
+        Func { resolved: Arc::new(resolved), plan, call, types: PhantomData }
+    }
+
+    pub(super) fn decode(&self) -> Decode<R> {
+        Decode { resolved: self.resolved.clone(), types: PhantomData }
+    }
+}
+
+/// Turns the bytes of a result into `R`.
+pub(super) struct Decode<R> {
+    resolved: Arc<Resolved>,
+    types: PhantomData<fn() -> R>,
+}
+
+impl<R: Ret> Decode<R> {
+    pub(super) fn decode(&self, result: Result<&[u8], TaskError>) -> Result<R, TaskError> {
+        let ty = self.resolved.ty.ok_type();
+        R::decode(result?, ty).ok_or_else(|| TaskError::wrong_result(ty))
+    }
+}
