@@ -140,7 +140,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "forked" => drop(say(&frame(CONTROL, br#"{"Forked":{"pid":1}}"#))),
         "cancels-unasked" => drop(say(&frame(FAILED, b"\"Cancelled\""))),
         "speaks-for-the-coordinator" => {
-            drop(say(&frame(FAILED, br#"{"Broken":{"reason":"because I say so"}}"#)))
+            let _told = say(&frame(FAILED, br#"{"Broken":{"reason":"because I say so"}}"#));
         }
         "answers-for-ever" => {
             while say(&frame(RETURNED, b"FIRST")) {
