@@ -126,9 +126,7 @@ impl Halt {
 /// assert_eq!("never".parse::<wpool::Halt>(), Err(wpool::HaltError));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected now|soon, a comma, and fail=N, fail=N%, success=N or done=N with N from 1 on, such as now,fail=1"
-)]
+#[error("expected now|soon, a comma, and fail=N, fail=N%, success=N or done=N (N >= 1), such as now,fail=1")]
 pub struct HaltError;
 
 impl FromStr for Halt {
