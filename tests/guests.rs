@@ -397,8 +397,52 @@ fn f142_imports_that_nobody_provides_trap_when_they_are_called_if_that_is_wanted
         ends(&ended, 134, name);
     }
     // What is no function cannot be stood in for.
-    let memory = module(&dir, r#"(module (import "acme" "memory" (memory 1)) (func (export "f")))"#);
-    ends(&run(wpool(["call", &memory, "f", "--unknown-imports", "trap"])), 2, "acme memory");
+    for import in ["(memory 1)", "(global i32)", "(table 1 funcref)"] {
+        let module = module(&dir, &format!(r#"(module (import "acme" "it" {import}) (func (export "f")))"#));
+        let ended = run(wpool(["call", &module, "f", "--unknown-imports", "trap"]));
+        ends(&ended, 2, "acme it");
+        ends(&ended, 2, "only a function can trap");
+    }
+}
+
+#[test]
+fn f142_a_function_that_preview_1_does_not_have_is_one_that_nobody_provides() {
+    let dir = scratch();
+    let text = r#"(module (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+        (import "wasi_snapshot_preview1" "sock_open" (func $open (param i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "quiet") (result i32) (call $yield))
+        (func (export "loud") (result i32) (call $open (i32.const 1))))"#;
+    let module = module(&dir, text);
+    let name = "wasi_snapshot_preview1 sock_open";
+    ends(
+        &run(wpool(["call", &module, "quiet"])),
+        2,
+        &format!("{name} (WASI preview 1 has no function of that"),
+    );
+    let shown = out(&run(wpool(["inspect", &module])));
+    assert!(
+        shown.contains(&format!("{name}  MISSING: WASI preview 1 has no function of that name")),
+        "{shown}"
+    );
+    for options in [&[][..], &["--threads"]] {
+        let trap = ["call", "--unknown-imports", "trap", &module];
+        let trap = args(&trap, options);
+        let quiet = run(wpool(args(&trap, &["quiet"])));
+        ends(&quiet, 0, "");
+        assert_eq!(out(&quiet), "0\n");
+        let said = format!("trap: it called {name}, which nobody provides");
+        ends(&run(wpool(args(&trap, &["loud"]))), 1, &said);
+    }
+    // So is an interface that WASI 0.2 does not have.
+    let text = answering(r#"(import "wasi:clocks/timezone@0.2.0" (instance (export "f" (func))))"#);
+    let module = self::module(&dir, &text);
+    ends(
+        &run(wpool(["call", &module, "answer()"])),
+        2,
+        "wasi:clocks/timezone@0.2.0 (not among the interfaces",
+    );
+    ends(&run(wpool(["call", "--unknown-imports", "trap", &module, "answer()"])), 0, "");
 }
 
 #[test]

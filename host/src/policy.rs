@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "worker")]
 pub(crate) use self::grants::NetGrant;
 pub(crate) use self::grants::{DIRS_MAX, Granted, Grants, OwnPlaces};
+#[cfg(all(test, feature = "worker"))]
+pub(crate) use self::imports::PREVIEW1_FUNCTIONS;
 #[cfg(feature = "worker")]
 pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS, is_provided};
 pub(crate) use self::imports::{grant, missing};

@@ -6,6 +6,19 @@ use crate::module::{Grant, Import, ImportKind, ModuleKind};
 /// The module name that WASI preview 1 guests import from.
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
+/// All functions of WASI preview 1. The coordinator has no engine to ask; a test in `worker/guest/core.rs` compares.
+#[rustfmt::skip]
+pub(crate) const PREVIEW1_FUNCTIONS: [&str; 46] = [
+    "args_get", "args_sizes_get", "clock_res_get", "clock_time_get", "environ_get", "environ_sizes_get",
+    "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_fdstat_get", "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights", "fd_filestat_get", "fd_filestat_set_size", "fd_filestat_set_times", "fd_pread",
+    "fd_prestat_dir_name", "fd_prestat_get", "fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek",
+    "fd_sync", "fd_tell", "fd_write", "path_create_directory", "path_filestat_get", "path_filestat_set_times",
+    "path_link", "path_open", "path_readlink", "path_remove_directory", "path_rename", "path_symlink",
+    "path_unlink_file", "poll_oneoff", "proc_exit", "proc_raise", "random_get", "sched_yield", "sock_accept",
+    "sock_recv", "sock_send", "sock_shutdown",
+];
+
 /// The interface behind which a guest finds its own process.
 pub(crate) const PROCESS: &str = "wpool:process/current";
 /// The interface by which a guest reports the outcomes of many records, of any compatible version.
@@ -19,6 +32,12 @@ pub(crate) fn grant(policy: &Policy, kind: ModuleKind, import: &Import) -> Grant
             if policy.traps_unknown && !is_provided(kind, &import.name) =>
         {
             Grant::Granted("nobody provides it: it traps when it is called".to_owned())
+        }
+        (Grant::Missing(why), ImportKind::Other) if policy.traps_unknown => {
+            not_there(&format!("{why}, and only a function can trap"))
+        }
+        (Grant::Default(_) | Grant::Granted(_), ImportKind::Other) if kind == ModuleKind::Core => {
+            not_there("WASI preview 1 has functions only")
         }
         (grant, _) => grant,
     }
@@ -46,7 +65,8 @@ fn by_name(policy: &Policy, kind: ModuleKind, name: &str) -> Grant {
     match kind {
         ModuleKind::Component => of_component(policy, name),
         ModuleKind::Core => match name.split_once(' ') {
-            Some((PREVIEW1, _)) => all_of_preview1(policy),
+            Some((PREVIEW1, function)) if PREVIEW1_FUNCTIONS.contains(&function) => all_of_preview1(policy),
+            Some((PREVIEW1, _)) => not_there("WASI preview 1 has no function of that name"),
             _ => not_there("core modules can import WASI preview 1 only"),
         },
     }
@@ -80,11 +100,15 @@ fn of_component(policy: &Policy, name: &str) -> Grant {
     match wasi.split_once('/').unwrap_or((wasi, "")) {
         ("cli", "environment") => environment(policy),
         ("cli", "stdin") => Grant::Default("a command's record; empty for a function".to_owned()),
-        ("cli" | "io", _) => Grant::Default(String::new()),
-        ("random", _) => random(policy),
-        ("clocks", _) => clock(policy),
-        ("filesystem", _) => directories(policy),
-        ("sockets", _) => sockets(policy),
+        ("cli", "exit" | "stdout" | "stderr") => Grant::Default(String::new()),
+        ("cli", "terminal-input" | "terminal-output") => Grant::Default(String::new()),
+        ("cli", "terminal-stdin" | "terminal-stdout" | "terminal-stderr") => Grant::Default(String::new()),
+        ("io", "error" | "poll" | "streams") => Grant::Default(String::new()),
+        ("random", "random" | "insecure" | "insecure-seed") => random(policy),
+        ("clocks", "monotonic-clock" | "wall-clock") => clock(policy),
+        ("filesystem", "types" | "preopens") => directories(policy),
+        ("sockets", "instance-network" | "network" | "ip-name-lookup") => sockets(policy),
+        ("sockets", "tcp" | "tcp-create-socket" | "udp" | "udp-create-socket") => sockets(policy),
         _ => not_there("not among the interfaces that workers provide"),
     }
 }
@@ -226,5 +250,26 @@ mod tests {
         let granted = of(Policy::sealed().env("A", "1"), "wasi_snapshot_preview1 environ_get");
         assert!(matches!(granted, Grant::Granted(note) if note.contains("the variables A")));
         assert!(matches!(of(Policy::sealed(), "env f"), Grant::Missing(_)));
+    }
+
+    #[test]
+    fn f142_names_that_wasi_does_not_have_are_unknown_like_others() {
+        let trapping = Policy::sealed().trap_unknown_imports();
+        let preview1 = ["path_teleport", "fd_write2", ""].map(|name| format!("{PREVIEW1} {name}"));
+        let interfaces = ["wasi:clocks/timezone@0.2.0", "wasi:io/no@0.2.6", "wasi:sockets/raw@0.2.0"];
+        let core = preview1.iter().map(|name| (ModuleKind::Core, name.as_str()));
+        for (kind, name) in core.chain(interfaces.map(|name| (ModuleKind::Component, name))) {
+            let import = |kind| Import { name: name.to_owned(), kind };
+            let function = import(ImportKind::Function);
+            assert!(matches!(grant(&Policy::sealed(), kind, &function), Grant::Missing(_)), "{name}");
+            assert!(matches!(grant(&trapping, kind, &function), Grant::Granted(_)), "{name}");
+            let other = grant(&trapping, kind, &import(ImportKind::Other));
+            assert!(
+                matches!(other, Grant::Missing(why) if why.ends_with("only a function can trap")),
+                "{name}"
+            );
+        }
+        let memory = Import { name: format!("{PREVIEW1} fd_write"), kind: ImportKind::Other };
+        assert!(matches!(grant(&trapping, ModuleKind::Core, &memory), Grant::Missing(_)));
     }
 }

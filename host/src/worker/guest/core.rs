@@ -155,3 +155,24 @@ impl Format for CoreFormat {
 
     fn shutdown(&self, _live: &mut Live<Instance>) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::policy::PREVIEW1_FUNCTIONS;
+
+    /// What the coordinator says about an import must be what the linker does with it.
+    #[test]
+    fn f142_preview_1_has_the_functions_that_the_engine_provides() {
+        let engine = Engine::default();
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p1::add_to_linker_sync(&mut linker, |ctx| ctx).unwrap();
+        let mut store = Store::new(&engine, wasmtime_wasi::WasiCtxBuilder::new().build_p1());
+        let provided = linker.iter(&mut store).map(|(module, name, _)| (module.to_owned(), name.to_owned()));
+        let provided: BTreeSet<(String, String)> = provided.collect();
+        let named = PREVIEW1_FUNCTIONS.map(|name| (PREVIEW1.to_owned(), name.to_owned()));
+        assert_eq!(provided, BTreeSet::from(named));
+    }
+}
