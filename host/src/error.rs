@@ -387,10 +387,7 @@ impl From<Failure> for TaskError {
             Failure::BadRecord { message } => TaskError::BadRecord { message },
             Failure::BadResult { message } => TaskError::BadResult { message },
             Failure::NoInstance { failure } => TaskError::from(*failure).without_instance(),
-            Failure::Lost { exitcode, reason } => TaskError::WorkerLost { exitcode, reason },
             Failure::Cancelled => TaskError::Cancelled,
-            Failure::Closed => TaskError::Closed,
-            Failure::Broken { reason } => TaskError::Broken { reason },
         }
     }
 }

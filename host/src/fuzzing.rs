@@ -22,7 +22,7 @@ use self::choices::Choices;
 use crate::error::TaskError;
 use crate::escape;
 use crate::module::ModuleInfo;
-use crate::pool::parse_outcome;
+use crate::pool::{Said, parse_outcome};
 use crate::protocol::connection::{Connection, InMemory, RecvError};
 use crate::protocol::frame::{self, Caps, Frame, Kind, Violation};
 use crate::protocol::message::{self, Batch, Entry, Failure, FromWorker, Record, ToWorker, Used};
@@ -346,14 +346,11 @@ fn failure(data: &[u8]) {
         Failure::NoInstance {
             failure: Box::new(Failure::Trap { message: text.clone(), backtrace: names() }),
         },
-        Failure::NoInstance { failure: Box::new(Failure::Lost { exitcode: None, reason: String::new() }) },
+        Failure::NoInstance { failure: Box::new(Failure::Cancelled) },
         Failure::NoInstance {
             failure: Box::new(Failure::NoInstance { failure: Box::new(Failure::Cancelled) }),
         },
-        Failure::Lost { exitcode: Some(-9), reason: text.clone() },
-        Failure::Broken { reason: text.clone() },
         Failure::Cancelled,
-        Failure::Closed,
     ] {
         let mut bytes = Vec::new();
         message::write_failure(&mut bytes, &failure);
@@ -478,7 +475,7 @@ fn outcome(data: &[u8]) {
         frames.extend(model::frame(18, b"next"));
         frames.extend(model::frame(16, b""));
         let parsed = parse_outcome(&frames).expect("a whole outcome");
-        assert_eq!((parsed.kind as u8, parsed.payload, parsed.len), (kind, &long[..], len));
+        assert_eq!((said(&parsed.said), parsed.len), ((kind, &long[..]), len));
         assert_eq!(
             (parsed.stdout, parsed.stderr, parsed.micros, parsed.used),
             (stdout, stderr, Some(micros), Some(used))
@@ -491,10 +488,19 @@ fn outcome(data: &[u8]) {
     if let Some(parsed) = parse_outcome(data) {
         let (frames, _) = model::frames(usize::MAX, usize::MAX, &data[..parsed.len]);
         let (kind, payload) = frames.last().expect("an outcome has a frame");
-        assert_eq!((parsed.kind as u8, parsed.payload), (*kind, &payload[..]));
+        assert_eq!(said(&parsed.said), (*kind, &payload[..]));
         let last =
             |kind| frames.iter().rev().find(|(k, _)| *k == kind).map_or(&[][..], |(_, payload)| payload);
         assert_eq!((parsed.stdout, parsed.stderr), (last(18), last(19)));
+    }
+}
+
+/// The kind of frame and the payload by which a worker says it.
+fn said<'c>(said: &Said<'c>) -> (u8, &'c [u8]) {
+    match said {
+        Said::Returned(result) => (16, result),
+        Said::Failed(failure) => (17, failure),
+        Said::Verdict(error) => panic!("no worker says {error}"),
     }
 }
 

@@ -151,10 +151,7 @@ pub(super) fn kind_of(failure: &Json) -> String {
         "Exited" => "exit",
         "BadRecord" => "bad-input",
         "BadResult" => "bad-result",
-        "Lost" => "worker-lost",
         "Cancelled" => "cancelled",
-        "Closed" => "closed",
-        "Broken" => "broken",
         "Limit" => return inside["limit"].as_str().unwrap_or_default().to_lowercase(),
         "NoInstance" => return kind_of(&inside["failure"]),
         other => other,
@@ -164,7 +161,7 @@ pub(super) fn kind_of(failure: &Json) -> String {
 
 /// Whether a worker may say so of a task.
 pub(super) fn is_of_a_task(failure: &Json) -> bool {
-    !["worker-lost", "cancelled", "closed", "broken"].contains(&kind_of(failure).as_str())
+    kind_of(failure) != "cancelled"
 }
 
 /// Characters that must never be shown as they are, and some that must.

@@ -14,9 +14,9 @@ use super::condition::Condition;
 use super::dispatcher::Parked;
 use super::schedule::JobId;
 use super::waker::Waker;
-use crate::error::{Closed, IN_FORK};
+use crate::error::{Closed, IN_FORK, TaskError};
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{self, Batch, Failure, Record, Used};
+use crate::protocol::message::{self, Batch, Record, Used};
 
 /// How much of a job may be under way: pushed, but its outcome not yet taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,20 +71,26 @@ impl InputChunk {
     }
 }
 
-/// Outcomes of consecutive tasks: the worker's frames as they came, or what the coordinator says in the same form.
+/// Outcomes of consecutive tasks.
 #[derive(Debug)]
 pub(crate) struct ResultChunk {
     pub(crate) first: u64,
     pub(crate) count: u64,
-    /// `Returned` and `Failed` frames, each behind its attachments.
-    pub(crate) frames: Vec<u8>,
-    /// There is one, which is the outcome of all of them.
-    pub(crate) same: bool,
+    outcomes: Outcomes,
     pub(crate) by: By,
     /// When it came.
     pub(crate) ended: SystemTime,
-    /// The result of the one task, if it is still in its worker's memory: the end of `frames` is missing.
-    parked: Option<Parked>,
+}
+
+/// The outcomes of a chunk, and who says them.
+#[derive(Debug)]
+enum Outcomes {
+    /// A worker: `Returned` and `Failed` frames as they came, each behind its attachments.
+    Frames(Vec<u8>),
+    /// A worker, of the chunk's one task: the frames before its result, and the result in the worker's memory.
+    Parked(Vec<u8>, Parked),
+    /// The coordinator, of every task of the chunk.
+    Verdict(TaskError),
 }
 
 /// Who did it.
@@ -96,38 +102,57 @@ pub(crate) struct By {
 }
 
 impl ResultChunk {
-    /// `count` times the same failure.
-    pub(crate) fn failure(first: u64, count: u64, failure: &Failure, by: By) -> ResultChunk {
-        let mut frames = Vec::new();
-        message::write_failure(&mut frames, failure);
-        ResultChunk { same: true, ..ResultChunk::answered(first, count, frames, by) }
+    fn new(first: u64, count: u64, outcomes: Outcomes, by: By) -> ResultChunk {
+        ResultChunk { first, count, outcomes, by, ended: SystemTime::now() }
+    }
+
+    /// The coordinator's verdict on `count` tasks.
+    pub(crate) fn verdict(first: u64, count: u64, error: TaskError, by: By) -> ResultChunk {
+        ResultChunk::new(first, count, Outcomes::Verdict(error), by)
     }
 
     /// What a worker has just answered.
     pub(crate) fn answered(first: u64, count: u64, frames: Vec<u8>, by: By) -> ResultChunk {
-        ResultChunk { first, count, frames, same: false, by, ended: SystemTime::now(), parked: None }
+        ResultChunk::new(first, count, Outcomes::Frames(frames), by)
     }
 
-    /// A result that stays where it is until somebody takes it. `frames` ends with the head of its frame.
+    /// A result that stays in its worker's memory until it is taken. `frames` ends with the head of its frame.
     pub(crate) fn parked(first: u64, frames: Vec<u8>, parked: Parked, by: By) -> ResultChunk {
-        ResultChunk { parked: Some(parked), ..ResultChunk::answered(first, 1, frames, by) }
+        ResultChunk::new(first, 1, Outcomes::Parked(frames, parked), by)
     }
 
-    /// What it needs of our memory, and of its worker's.
+    /// Bytes of it in this process, and in its worker's memory.
     pub(crate) fn size(&self) -> Size {
-        Size {
-            here: self.frames.len() as u64,
-            parked: self.parked.as_ref().map_or(0, |parked| parked.len() as u64),
+        match &self.outcomes {
+            Outcomes::Frames(frames) => Size { here: frames.len() as u64, parked: 0 },
+            Outcomes::Parked(frames, parked) => {
+                Size { here: frames.len() as u64, parked: parked.len() as u64 }
+            }
+            // One reason for many tasks.
+            Outcomes::Verdict(_) => Size::default(),
         }
     }
 
-    /// Brings a result that is still elsewhere.
+    /// Copies a result out of its worker's memory, if it is still there.
     pub(crate) fn fetch(&mut self) {
-        let Some(parked) = self.parked.take() else { return };
-        if parked.fetch(&mut self.frames).is_err() {
-            let message = "its worker's memory cannot be read".to_owned();
-            self.frames.clear();
-            message::write_failure(&mut self.frames, &Failure::BadResult { message });
+        let unreadable = || TaskError::BadResult { message: "its worker's memory cannot be read".to_owned() };
+        // The placeholder is gone before this returns.
+        let outcomes = std::mem::replace(&mut self.outcomes, Outcomes::Frames(Vec::new()));
+        self.outcomes = match outcomes {
+            Outcomes::Parked(mut frames, parked) => match parked.fetch(&mut frames) {
+                Ok(()) => Outcomes::Frames(frames),
+                Err(_) => Outcomes::Verdict(unreadable()),
+            },
+            here @ (Outcomes::Frames(_) | Outcomes::Verdict(_)) => here,
+        };
+    }
+
+    /// The outcome that begins at byte `at` of the chunk. `None`: there is none, or it is not here yet.
+    pub(crate) fn outcome(&self, at: usize) -> Option<Parsed<'_>> {
+        match &self.outcomes {
+            Outcomes::Frames(frames) => parse_outcome(frames.get(at..)?),
+            Outcomes::Parked(..) => None,
+            Outcomes::Verdict(error) => Some(Parsed::verdict(error)),
         }
     }
 }
@@ -209,7 +234,7 @@ struct Inner {
     /// Every outcome is in `outcomes` or taken.
     done: bool,
     /// Why the input did not come to its own end.
-    cut_short: Option<Failure>,
+    cut_short: Option<TaskError>,
     /// The pool's policy says that enough is done.
     halted: bool,
     /// What the iterator that records were drawn from panicked with.
@@ -267,7 +292,7 @@ impl Job {
     }
 
     /// Of a pool that takes no more tasks: over before it begins.
-    pub(crate) fn refused(waker: Waker, why: &Failure) -> Arc<Job> {
+    pub(crate) fn refused(waker: Waker, why: &TaskError) -> Arc<Job> {
         let job = Job::new(0, 0, Window::DEFAULT, waker);
         job.finish(why);
         Arc::new(job)
@@ -390,7 +415,7 @@ impl Job {
             return;
         }
         let mut inner = self.lock();
-        inner.cut_short.get_or_insert(Failure::Cancelled);
+        inner.cut_short.get_or_insert(TaskError::Cancelled);
         inner.panic = panic;
         drop(inner);
         self.end_input();
@@ -415,7 +440,7 @@ impl Job {
         inner.halted = true;
         if !inner.input_ended {
             inner.input_ended = true;
-            inner.cut_short.get_or_insert(Failure::Cancelled);
+            inner.cut_short.get_or_insert(TaskError::Cancelled);
         }
         drop(inner);
         self.room.announce();
@@ -492,7 +517,7 @@ impl Job {
     }
 
     /// Every outcome has been delivered that will be. Records that the dispatcher has not taken have `left` as theirs.
-    pub(crate) fn finish(&self, left: &Failure) {
+    pub(crate) fn finish(&self, left: &TaskError) {
         let mut inner = self.lock();
         if !inner.done {
             inner.done = true;
@@ -503,7 +528,7 @@ impl Job {
             inner.filling = InputChunk::default();
             let (first, count) = (inner.first_left, inner.pushed - inner.first_left);
             if count > 0 && !inner.cancelled {
-                inner.outcomes.push_back(ResultChunk::failure(first, count, left, By::default()));
+                inner.outcomes.push_back(ResultChunk::verdict(first, count, left.clone(), By::default()));
             }
         }
         let when_done = inner.when_done.take();
@@ -549,9 +574,9 @@ impl Job {
     }
 
     /// Why there are fewer outcomes than there should have been: the pool ended, or the input broke, while more records were to come.
-    pub(crate) fn cut_short(&self) -> Option<Failure> {
+    pub(crate) fn cut_short(&self) -> Option<TaskError> {
         if self.is_in_fork() {
-            return Some(Failure::Broken { reason: IN_FORK.to_owned() });
+            return Some(TaskError::Broken { reason: IN_FORK.to_owned() });
         }
         self.lock().cut_short.clone()
     }
@@ -687,16 +712,45 @@ impl Drop for Reserved {
     }
 }
 
-/// The frames of one outcome: what it is, and what came before it.
+/// One outcome: what it is, and what came before it.
 pub(crate) struct Parsed<'c> {
-    pub(crate) kind: Kind,
-    pub(crate) payload: &'c [u8],
+    pub(crate) said: Said<'c>,
     pub(crate) stdout: &'c [u8],
     pub(crate) stderr: &'c [u8],
     pub(crate) micros: Option<u64>,
     pub(crate) used: Option<Used>,
     /// The bytes of all its frames.
     pub(crate) len: usize,
+}
+
+/// What is said of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said<'c> {
+    /// By its worker: the result.
+    Returned(&'c [u8]),
+    /// By its worker: a [`Failure`](message::Failure) in JSON.
+    Failed(&'c [u8]),
+    /// By the coordinator.
+    Verdict(&'c TaskError),
+}
+
+impl<'c> Said<'c> {
+    pub(crate) fn result(self) -> Result<&'c [u8], TaskError> {
+        match self {
+            Said::Returned(result) => Ok(result),
+            Said::Failed(failure) => Err(match message::read_failure(failure) {
+                Ok(failure) => failure.into(),
+                Err(violation) => TaskError::BadResult { message: violation.to_string() },
+            }),
+            Said::Verdict(error) => Err(error.clone()),
+        }
+    }
+}
+
+impl<'c> Parsed<'c> {
+    fn verdict(error: &'c TaskError) -> Parsed<'c> {
+        Parsed { said: Said::Verdict(error), stdout: &[], stderr: &[], micros: None, used: None, len: 0 }
+    }
 }
 
 /// Reads the first outcome in `frames`, which the dispatcher has checked.
@@ -711,8 +765,13 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
             Kind::Stderr => stderr = frame.payload,
             Kind::Took => micros = frame.payload.try_into().ok().map(u64::from_le_bytes),
             Kind::Used => used = Used::read(frame.payload).ok(),
-            kind @ (Kind::Returned | Kind::Failed) => {
-                return Some(Parsed { kind, payload: frame.payload, stdout, stderr, micros, used, len: at });
+            Kind::Returned => {
+                let said = Said::Returned(frame.payload);
+                return Some(Parsed { said, stdout, stderr, micros, used, len: at });
+            }
+            Kind::Failed => {
+                let said = Said::Failed(frame.payload);
+                return Some(Parsed { said, stdout, stderr, micros, used, len: at });
             }
             Kind::Control | Kind::Batch | Kind::Input | Kind::BatchDone | Kind::Placed | Kind::Profile => {
                 return None;

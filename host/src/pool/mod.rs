@@ -42,9 +42,9 @@ use self::dispatcher::Command;
 pub use self::events::{PoolEvent, Recycle};
 pub use self::func::Func;
 pub use self::imap::{Imap, ImapUnordered};
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use self::job::parse_outcome;
 use self::job::{Job, Panic, Window};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::job::{Said, parse_outcome};
 pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
 use self::stats::Ledger;
 pub use self::stats::Stats;
@@ -54,7 +54,7 @@ pub use self::worker::{WorkerInfo, WorkerState};
 use crate::error::{BuildError, Closed, IN_FORK, MapError, StillRunning, TaskError};
 use crate::limits::Limits;
 use crate::module::{Module, ModuleInfo};
-use crate::protocol::message::{Call, Failure};
+use crate::protocol::message::Call;
 use crate::target::{Target, resolve};
 use crate::value::{Args, Ret};
 
@@ -260,7 +260,7 @@ impl Pool {
             Err(Closed) => {
                 let refusal = self.shared.refusal();
                 let job = Job::refused(self.shared.waker.clone(), &refusal);
-                return AsyncResult::done(Err(refusal.into()), job, callbacks, in_fork);
+                return AsyncResult::done(Err(refusal), job, callbacks, in_fork);
             }
         };
         let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
@@ -268,7 +268,7 @@ impl Pool {
         let encoded = args.encode(&func.resolved.free(), &mut record);
         if inputs.push_item(encoded.map(|()| &record[..])).is_err() {
             // The pool ended at this very moment.
-            return AsyncResult::done(Err(self.shared.refusal().into()), job, callbacks, in_fork);
+            return AsyncResult::done(Err(self.shared.refusal()), job, callbacks, in_fork);
         }
         drop(inputs);
         let mut outcomes = Outcomes::new(job.clone(), false).detached();
@@ -328,7 +328,7 @@ impl Pool {
         let mut items = items.into_iter();
         match self.job(func.plan, func.call.clone(), self.shared.window) {
             Ok(job) => collect(&self.shared, job, func, items),
-            Err(Closed) => not_drawn(&mut items, &self.shared.refusal().into()),
+            Err(Closed) => not_drawn(&mut items, &self.shared.refusal()),
         }
     }
 
@@ -372,7 +372,7 @@ impl Pool {
         if std::thread::Builder::new().name("wpool-map".to_owned()).spawn(work).is_err() {
             // The iterator of results went with the thread that there is none of, and that cancelled the job.
             let error = MapError { index: 0, error: TaskError::Cancelled, failed: 0 };
-            let job = Job::refused(self.shared.waker.clone(), &Failure::Cancelled);
+            let job = Job::refused(self.shared.waker.clone(), &TaskError::Cancelled);
             return AsyncResult::done(Err(error), job, self.shared.callbacks.clone(), map_in_fork);
         }
         result
@@ -510,7 +510,7 @@ impl Pool {
         match std::thread::Builder::new().name("wpool-feeder".to_owned()).spawn(feeder) {
             Ok(_detached) => outcomes,
             // Dropped, the outcomes cancel the job.
-            Err(_) => Outcomes::refused(self.shared.waker.clone(), &Failure::Cancelled),
+            Err(_) => Outcomes::refused(self.shared.waker.clone(), &TaskError::Cancelled),
         }
     }
 
@@ -840,13 +840,13 @@ impl Shared {
     }
 
     /// What a task is told that comes when the pool takes no more.
-    fn refusal(&self) -> Failure {
+    fn refusal(&self) -> TaskError {
         if self.is_in_fork() {
-            return Failure::Broken { reason: IN_FORK.to_owned() };
+            return TaskError::Broken { reason: IN_FORK.to_owned() };
         }
         match self.broken.get() {
-            Some(reason) => Failure::Broken { reason: reason.clone() },
-            None => Failure::Closed,
+            Some(reason) => TaskError::Broken { reason: reason.clone() },
+            None => TaskError::Closed,
         }
     }
 }

@@ -6,11 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::job::{By, Job, Panic, Parsed, ResultChunk, Size, parse_outcome};
+use super::job::{By, Job, Panic, Parsed, ResultChunk, Size};
 use super::waker::Waker;
 use crate::error::{Closed, TaskError, TimedOut};
-use crate::protocol::frame::Kind;
-use crate::protocol::message::{Failure, Record, read_failure};
+use crate::protocol::message::Record;
 
 /// An item's own error is kept no longer than this, as a guest's is.
 const REASON_LEN_MAX: usize = 64 << 10;
@@ -219,13 +218,7 @@ impl<'c> Outcome<'c> {
     /// # Errors
     /// What happened to the task.
     pub fn result(&self) -> Result<&'c [u8], TaskError> {
-        match self.parsed.kind {
-            Kind::Returned => Ok(self.parsed.payload),
-            _ => Err(match read_failure(self.parsed.payload) {
-                Ok(failure) => failure.into(),
-                Err(violation) => TaskError::BadResult { message: violation.to_string() },
-            }),
-        }
+        self.parsed.said.result()
     }
 
     /// What the guest wrote to stdout meanwhile (a command's stdout is its result), up to [`Limits::stdout`](crate::Limits::stdout).
@@ -475,7 +468,7 @@ impl Outcomes {
     }
 
     /// Of a pool that takes no more tasks: cut short before the first.
-    pub(super) fn refused(waker: Waker, why: &Failure) -> Outcomes {
+    pub(super) fn refused(waker: Waker, why: &TaskError) -> Outcomes {
         Outcomes::new(Job::refused(waker, why), false)
     }
 
@@ -486,7 +479,7 @@ impl Outcomes {
             std::panic::resume_unwind(payload);
         }
         let told = std::mem::replace(&mut self.told, true);
-        self.job.cut_short().filter(|_| !told).map(TaskError::from)
+        self.job.cut_short().filter(|_| !told)
     }
 
     /// Waits for outcomes and gives all that are there to `each`, in order if the stream is ordered. `false` at the end.
@@ -661,9 +654,9 @@ impl Outcomes {
         if reading.read == reading.chunk.count {
             return None;
         }
-        let parsed = parse_outcome(&reading.chunk.frames[reading.at..])?;
+        let parsed = reading.chunk.outcome(reading.at)?;
         let index = reading.chunk.first + reading.read;
-        reading.at += if reading.chunk.same { 0 } else { parsed.len };
+        reading.at += parsed.len;
         reading.read += 1;
         Some(Outcome { index, parsed, by: reading.chunk.by, ended: reading.chunk.ended })
     }

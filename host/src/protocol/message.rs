@@ -244,17 +244,8 @@ pub(crate) enum Failure {
     NoInstance {
         failure: Box<Failure>,
     },
-    // What only the coordinator can say, in the same form, so that every outcome takes the same way to whoever waits.
-    /// The worker died.
-    Lost {
-        exitcode: Option<i32>,
-        reason: String,
-    },
+    /// The coordinator no longer wants the task, and has said so before.
     Cancelled,
-    Closed,
-    Broken {
-        reason: String,
-    },
 }
 
 /// Bytes of a failure's message: the guest's own words, or a record that is quoted. A guest could send as much as a result may have, for
@@ -271,9 +262,7 @@ impl Failure {
             Failure::Failed { message }
             | Failure::Limit { message, .. }
             | Failure::BadRecord { message }
-            | Failure::BadResult { message }
-            | Failure::Lost { reason: message, .. }
-            | Failure::Broken { reason: message } => cut(message, FAILURE_LEN_MAX),
+            | Failure::BadResult { message } => cut(message, FAILURE_LEN_MAX),
             Failure::Trap { message, backtrace } => {
                 cut(message, FAILURE_LEN_MAX);
                 backtrace.truncate(FRAMES_MAX);
@@ -283,12 +272,12 @@ impl Failure {
                 let whole = std::mem::replace(&mut **failure, Failure::Cancelled);
                 **failure = whole.shortened();
             }
-            Failure::Exited { .. } | Failure::Cancelled | Failure::Closed => {}
+            Failure::Exited { .. } | Failure::Cancelled => {}
         }
         self
     }
 
-    /// Whether a worker may say this of a task. The others are the coordinator's words.
+    /// Whether the task itself came to this end. `Cancelled` is the answer to the coordinator's own wish.
     pub(crate) fn is_of_a_task(&self) -> bool {
         match self {
             Failure::Failed { .. }
@@ -298,7 +287,7 @@ impl Failure {
             | Failure::BadRecord { .. }
             | Failure::BadResult { .. } => true,
             Failure::NoInstance { failure } => failure.is_of_a_task(),
-            Failure::Lost { .. } | Failure::Cancelled | Failure::Closed | Failure::Broken { .. } => false,
+            Failure::Cancelled => false,
         }
     }
 }

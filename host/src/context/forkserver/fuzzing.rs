@@ -101,7 +101,7 @@ fn messages(choices: &mut Choices<'_>) -> Vec<FromWorker> {
         3 => FromWorker::Refused { reason: reason.clone() },
         4 => FromWorker::WantsInput,
         5 => FromWorker::Thawed,
-        6 => FromWorker::InitFailed { failure: Failure::Closed },
+        6 => FromWorker::InitFailed { failure: Failure::Cancelled },
         7..12 => FromWorker::Forked { pid: pids[usize::from(kind / 16) % pids.len()] },
         _ => FromWorker::NotForked { reason: reason.clone() },
     };

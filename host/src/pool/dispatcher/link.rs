@@ -471,7 +471,7 @@ impl Dispatcher {
                     return Err(Violation::Unexpected("a failure that is not a worker's to tell"));
                 }
                 let never = self.instances.note(&failure).then(|| failure.clone());
-                if self.spec.retry_on.is_some() && self.is_worth_retrying(failure.clone()) {
+                if self.spec.retry_on.is_some() && self.is_worth_retrying(&TaskError::from(failure.clone())) {
                     // May not be the last word, so that it goes its own way.
                     self.pass_on(worker, &bytes[..at], results);
                     let frames = &bytes[results.from..end];

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 pub(super) use self::arena::Parked;
 use self::link::{InstancesSeen, Link, ROUNDS};
 use super::events::{PoolEvent, Sink};
-use super::job::{By, InputChunk, Job, ResultChunk, Undelivered, parse_outcome};
+use super::job::{By, InputChunk, Job, ResultChunk, Undelivered};
 use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
 use super::stats::Ledger;
 use super::waker::Waker;
@@ -33,8 +33,7 @@ use crate::error::TaskError;
 use crate::limits::{Limit, Limits};
 use crate::module::Module;
 use crate::policy::Granted;
-use crate::protocol::frame::Kind;
-use crate::protocol::message::{Call, Failure, Setup, ToWorker, read_failure};
+use crate::protocol::message::{Call, Setup, ToWorker};
 use crate::sys;
 
 /// No more input is taken from a job that has this many tasks queued: it waits on its own side, where its window bounds it.
@@ -81,7 +80,7 @@ struct OpenJob {
 impl Drop for OpenJob {
     /// Whatever becomes of the dispatcher, nobody waits for ever.
     fn drop(&mut self) {
-        self.job.finish(&Failure::Cancelled);
+        self.job.finish(&TaskError::Cancelled);
     }
 }
 
@@ -215,7 +214,7 @@ impl Dispatcher {
         }
         // Jobs whose input never ended have records left that came too late even for the schedule.
         let verdict = self.schedule.verdict();
-        let failure = self.failure(verdict.clone());
+        let failure = self.verdict(verdict.clone());
         for (_, open) in self.jobs.drain() {
             open.job.finish(&failure);
         }
@@ -244,7 +243,7 @@ impl Dispatcher {
             let reason = reason.clone();
             self.on(Event::Gone { worker, started, retriable: false, exitcode: None, reason });
         }
-        let failure = Failure::Broken { reason: reason.clone() };
+        let failure = TaskError::Broken { reason: reason.clone() };
         for (_, open) in self.jobs.drain() {
             open.job.finish(&failure);
         }
@@ -475,14 +474,13 @@ impl Dispatcher {
             Action::Retry { job, task, attempt, delay, verdict } => {
                 // Without a verdict the failure is in the hand of whoever asked.
                 if let Some(verdict) = verdict {
-                    let error = || TaskError::from(self.failure(verdict));
+                    let error = || self.verdict(verdict);
                     self.tell_retried(job, task, attempt, delay, error);
                 }
             }
             Action::Give { job, first, count, attempt, verdict } => {
-                let failure = self.failure(verdict);
-                let by = By { attempt, ..By::default() };
-                self.deliver(job, ResultChunk::failure(first, count, &failure, by), count);
+                let (error, by) = (self.verdict(verdict), By { attempt, ..By::default() });
+                self.deliver(job, ResultChunk::verdict(first, count, error, by), count);
             }
             Action::Halted { job } => {
                 self.tell(|| PoolEvent::Halted { job });
@@ -529,17 +527,17 @@ impl Dispatcher {
         }
     }
 
-    fn failure(&self, verdict: Verdict) -> Failure {
+    fn verdict(&self, verdict: Verdict) -> TaskError {
         match verdict {
-            Verdict::Lost { exitcode, reason } => Failure::Lost { exitcode, reason },
+            Verdict::Lost { exitcode, reason } => TaskError::WorkerLost { exitcode, reason },
             Verdict::TimedOut => {
                 let (reached, ended) =
                     (self.spec.limits.reached(Limit::Time), self.spec.start_method.last_resort());
                 let message = format!("{reached}; it did not stop by itself: its worker was {ended}");
-                Failure::Limit { limit: Limit::Time, message }
+                TaskError::Limit { limit: Limit::Time, message }
             }
-            Verdict::Cancelled => Failure::Cancelled,
-            Verdict::Broken { reason } => Failure::Broken { reason },
+            Verdict::Cancelled => TaskError::Cancelled,
+            Verdict::Broken { reason } => TaskError::Broken { reason },
         }
     }
 
@@ -586,18 +584,15 @@ impl Dispatcher {
         // Failures are rare; without any, nothing is looked at.
         while failed > 0
             && task < chunk.first + chunk.count
-            && let Some(outcome) = parse_outcome(&chunk.frames[at..])
+            && let Some(outcome) = chunk.outcome(at)
         {
-            if outcome.kind == Kind::Failed
-                && let Ok(failure) = read_failure(outcome.payload)
-            {
-                let error = TaskError::from(failure);
+            if let Err(error) = outcome.said.result() {
                 if let TaskError::Limit { limit: Limit::Time, .. } = error {
                     self.tell(|| PoolEvent::TaskTimedOut { job, task, attempt });
                 }
                 self.tell(|| PoolEvent::TaskFailed { job, task, attempt, error });
             }
-            at += if chunk.same { 0 } else { outcome.len };
+            at += outcome.len;
             task += 1;
         }
         let tasks = chunk.first..chunk.first + chunk.count;
@@ -623,11 +618,10 @@ impl Dispatcher {
     }
 
     /// Whether a failure of this kind is worth another attempt.
-    fn is_worth_retrying(&self, failure: Failure) -> bool {
+    fn is_worth_retrying(&self, error: &TaskError) -> bool {
         let Some(retry_on) = &self.spec.retry_on else { return false };
-        let error = TaskError::from(failure);
         // A bug in the application's function must not end the pool.
-        catch_unwind(AssertUnwindSafe(|| retry_on(&error))).unwrap_or(false)
+        catch_unwind(AssertUnwindSafe(|| retry_on(error))).unwrap_or(false)
     }
 
     fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {

@@ -11,11 +11,11 @@ use super::link::{LAST_ROUNDS, Link};
 use super::{Dispatcher, TOKEN_ZYGOTE, child_token, socket_token};
 use crate::context::forkserver::{Answer, Unfit, Zygote};
 use crate::context::{Child, END_TIME, Exit, StartMethod, spawn, thread};
-use crate::error::with_limit;
+use crate::error::{TaskError, with_limit};
 use crate::pool::events::PoolEvent;
 use crate::pool::schedule::{Event, Verdict, WorkerId};
 use crate::pool::worker::{WorkerInfo, WorkerState};
-use crate::protocol::message::{Failure, Identity};
+use crate::protocol::message::Identity;
 use crate::sys::StatusPage;
 
 impl Dispatcher {
@@ -246,9 +246,9 @@ impl Dispatcher {
         self.tell(|| PoolEvent::WorkerExited { worker, pid, exitcode, reason: reason.clone() });
         // Nobody is asked about a worker that ends without a task in its hands.
         let retriable = self.schedule.is_busy(worker)
-            && self.is_worth_retrying(match self.schedule.has_timed_out(worker) {
-                true => self.failure(Verdict::TimedOut),
-                false => Failure::Lost { exitcode, reason: reason.clone() },
+            && self.is_worth_retrying(&match self.schedule.has_timed_out(worker) {
+                true => self.verdict(Verdict::TimedOut),
+                false => TaskError::WorkerLost { exitcode, reason: reason.clone() },
             });
         self.on(Event::Gone { worker, started: link.page.started(), retriable, exitcode, reason });
     }

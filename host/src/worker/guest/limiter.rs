@@ -31,10 +31,7 @@ impl Refused {
             Failure::Limit { .. }
             | Failure::BadRecord { .. }
             | Failure::NoInstance { .. }
-            | Failure::Lost { .. }
-            | Failure::Cancelled
-            | Failure::Closed
-            | Failure::Broken { .. } => (failure, None),
+            | Failure::Cancelled => (failure, None),
         }
     }
 
