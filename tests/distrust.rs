@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{example, loader, repo, temp_dir, time_bound, time_bound_of};
-use wpool::{Limits, Module, ModuleLoader, Pool, PoolEvent, Process, Ret, StartMethod, Target, Type, Value};
+use wpool::events::PoolEvent;
+use wpool::module::ModuleLoader;
+use wpool::value::{Ret, Type, Value};
+use wpool::{Limits, Module, Pool, Process, StartMethod, Target};
 
 /// These tests count what this program has: one at a time.
 fn alone() -> MutexGuard<'static, ()> {

@@ -11,10 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Resource, Rlimit};
 use support::{guest, program, repo, time_bound, time_bound_of, wait_until, wat};
 use wpool::dummy::{Pool, PoolBuilder, Process, ProcessBuilder, active_children, current_process};
-use wpool::{
-    AlreadyStarted, ExitReason, ExitStatus, Isolation, Limit, Limits, NotStarted, StartError, StartMethod,
-    Target, TaskError, WorkerState,
-};
+use wpool::events::WorkerState;
+use wpool::process::{AlreadyStarted, ExitReason, ExitStatus, NotStarted};
+use wpool::{Isolation, Limit, Limits, StartError, StartMethod, Target, TaskError};
 
 /// Longer than any test may take.
 const FOR_EVER_MS: u64 = 600_000;
@@ -81,7 +80,7 @@ fn d1_the_names_are_the_same() {
         process.result::<String>(),
         Some(format!("hello bob from d1 (process {})", std::process::id()))
     );
-    assert_eq!(current_process(), wpool::current_process());
+    assert_eq!(current_process(), wpool::process::current_process());
 }
 
 #[test]

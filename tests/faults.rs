@@ -15,9 +15,8 @@ use support::{
     assert_gone, assert_no_workers, cpu_ticks, example, guest, loader, pids, proc_state, repo, running,
     script, signal, temp_dir, time_bound, wait_until,
 };
-use wpool::{
-    Isolation, Limits, Module, Pool, PoolBuilder, Process, StartMethod, Target, TaskError, WorkerState,
-};
+use wpool::events::WorkerState;
+use wpool::{Isolation, Limits, Module, Pool, PoolBuilder, Process, StartMethod, Target, TaskError};
 
 const METHODS: [StartMethod; 2] = [StartMethod::Forkserver, StartMethod::Spawn];
 
@@ -389,9 +388,12 @@ fn f55_an_initializer_that_fails_on_one_worker_breaks_the_pool_once() {
         let broken = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
         let count = broken.clone();
         let builder = support::builder(&support::wat(FAILING_INITIALIZER), method)
-            .initializer("init", Vec::<wpool::Value>::new());
+            .initializer("init", Vec::<wpool::value::Value>::new());
         let pool = builder.on_event(move |event| {
-            count.fetch_add(u32::from(matches!(event, wpool::PoolEvent::Broken { .. })), Ordering::Relaxed);
+            count.fetch_add(
+                u32::from(matches!(event, wpool::events::PoolEvent::Broken { .. })),
+                Ordering::Relaxed,
+            );
         });
         let pool = pool.build().unwrap();
         let run = pool.func::<(), u32>("run").unwrap();

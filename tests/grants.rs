@@ -17,10 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use support::{assert_no_workers, loader, proc_state, program, repo, temp_dir, time_bound, wat};
-use wpool::{
-    BuildError, Clock, DirAccess, Limit, Limits, Module, Policy, Pool, Process, Random, StartMethod, Target,
-    TaskError,
-};
+use wpool::policy::{Clock, DirAccess, Random};
+use wpool::{BuildError, Limit, Limits, Module, Policy, Pool, Process, StartMethod, Target, TaskError};
 
 const REACH: &str = include_str!("support/guests/reach.wat");
 const OPEN: &str = include_str!("support/guests/open.wat");
@@ -884,7 +882,9 @@ fn f116_mounts_below_a_directory_are_looked_at() {
 fn a_strict_sandbox_has_room_for_grants() {
     let _bound = time_bound();
     let dir = tree();
-    let Ok(module) = loader().sandbox(wpool::Sandbox::Strict).from_bytes(REACH.as_bytes()) else { return };
+    let Ok(module) = loader().sandbox(wpool::sandbox::Sandbox::Strict).from_bytes(REACH.as_bytes()) else {
+        return;
+    };
     for access in [DirAccess::ReadOnly, DirAccess::ReadWrite] {
         let policy = granted(&dir, access).net("127.0.0.1:80");
         let pool = pool(&module, StartMethod::Forkserver, policy);

@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use support::{assert_gone, guest, time_bound_of};
-use wpool::{Fault, FaultAction, FaultPhase, Limits, Module, Pool, PoolEvent, StartMethod, TaskError};
+use wpool::events::PoolEvent;
+use wpool::{Fault, FaultAction, FaultPhase, Limits, Module, Pool, StartMethod, TaskError};
 
 use FaultAction::{Exit, Kill, Segv, Stop};
 use FaultPhase::{AfterWrite, BeforeWrite, GotTask, Handshake, Idle, MidTask, MidWrite, Start};

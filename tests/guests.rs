@@ -12,10 +12,8 @@ use support::command::{
 };
 use support::{builder, loader, wat};
 use tempfile::TempDir;
-use wpool::{
-    CompileLimits, ImportKind, Isolation, ModuleError, Policy, Pool, Process, StartMethod, Target, TaskError,
-    WasmFeature,
-};
+use wpool::module::{CompileLimits, ImportKind, WasmFeature};
+use wpool::{Isolation, ModuleError, Policy, Pool, Process, StartMethod, Target, TaskError};
 
 /// A module's text as a file.
 fn module(dir: &TempDir, text: &str) -> String {
@@ -224,9 +222,10 @@ fn f133_exit_codes_of_a_process_and_of_a_pool_are_those_of_the_guest() {
         process.start().unwrap();
         let status = process.join().unwrap();
         assert_eq!(status.exitcode, 200);
-        assert_eq!(status.reason, wpool::ExitReason::Failed(TaskError::Exited { code: 200 }));
+        assert_eq!(status.reason, wpool::process::ExitReason::Failed(TaskError::Exited { code: 200 }));
         let pool = builder(&module, method).build().unwrap();
-        let target = Target::default().argv(["x"]).command_input(wpool::CommandInput::Arg).ok_exit([256]);
+        let target =
+            Target::default().argv(["x"]).command_input(wpool::target::CommandInput::Arg).ok_exit([256]);
         let (mut inputs, mut outcomes) = pool.stream(&target, true).unwrap();
         inputs.push_all([&b"256"[..], b"126"].into_iter()).unwrap();
         drop(inputs);

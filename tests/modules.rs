@@ -9,7 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::{Ended, Scene, repo, run_in, time_bound, time_bound_of};
-use wpool::{CompileLimits, Limits, ModuleError, Pool};
+use wpool::module::CompileLimits;
+use wpool::{Limits, ModuleError, Pool};
 
 fn hostile(name: &str) -> PathBuf {
     let file = std::fs::read_dir(repo("tests/hostile")).unwrap().map(|entry| entry.unwrap().path());

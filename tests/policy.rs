@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::{assert_gone, builder, guest, pids, signal, time_bound, wait_until, wat};
-use wpool::{Backoff, BuildError, Halt, Pool, PoolEvent, Recycle, StartMethod, TaskError, WorkerState};
+use wpool::events::{PoolEvent, Recycle, WorkerState};
+use wpool::pool::{Backoff, Halt};
+use wpool::{BuildError, Pool, StartMethod, TaskError};
 
 methods::over_all_start_methods! {
     o2_a_pool_that_is_not_lazy_has_its_workers_at_once

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use support::{assert_gone, guest, time_bound, wait_until, wat};
+use wpool::events::WorkerState;
+use wpool::value::Value;
 use wpool::{
     BuildError, Closed, Isolation, Limit, Limits, Module, Pool, PoolBuilder, StartMethod, StillRunning,
-    Target, TaskError, TimedOut, Value, WorkerState,
+    Target, TaskError, TimedOut,
 };
 
 /// Makes a test of each function, once for each start method: worker processes of both kinds, and threads (`multiprocessing.dummy`).

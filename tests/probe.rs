@@ -11,9 +11,13 @@ use std::io::{Read, Seek};
 use std::time::Duration;
 
 use support::{assert_no_workers, guest, loader, program, repo, time_bound_of};
+use wpool::events::PoolEvent;
+use wpool::policy::DirAccess;
+use wpool::process::ExitReason;
+use wpool::sandbox::Sandbox;
 use wpool::{
-    Attempt, DirAccess, ExitReason, Fault, FaultAction, FaultPhase, Isolation, Module, ModuleError, Policy,
-    Pool, PoolEvent, Process, Sandbox, StartMethod, Target, TaskError,
+    Attempt, Fault, FaultAction, FaultPhase, Isolation, Module, ModuleError, Policy, Pool, Process,
+    StartMethod, Target, TaskError,
 };
 
 /// What became of an attempt.
@@ -348,7 +352,7 @@ fn f103_a_compiler_is_refused_what_it_does_not_need() {
 
 /// What landlock alone holds is looked at where all of it is.
 fn lacks_a_step() -> bool {
-    wpool::doctor(&loader()).unwrap().steps.iter().any(|step| step.missing.is_some())
+    wpool::sandbox::doctor(&loader()).unwrap().steps.iter().any(|step| step.missing.is_some())
 }
 
 /// A grant is a hole of its own shape: whatever is beside it stays refused, to native code too.
@@ -441,7 +445,7 @@ fn a_worker_may_still_abort() {
     let _bound = time_bound_of(Duration::from_secs(180));
     let module = guest("upper");
     // A zygote that no landlock keeps from signalling others may not signal at all, nor then may its workers: an abort is a trap there.
-    let steps = wpool::doctor(&loader()).unwrap().steps;
+    let steps = wpool::sandbox::doctor(&loader()).unwrap().steps;
     let is_scoped = steps.iter().any(|step| step.name.contains("signal outside") && step.missing.is_none());
     for method in [StartMethod::Forkserver, StartMethod::Spawn] {
         let fault = Fault { phase: FaultPhase::MidTask, action: FaultAction::Abort };

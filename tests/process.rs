@@ -13,10 +13,11 @@ use rustix::process::{Pid, Signal};
 use support::{
     assert_gone, assert_no_workers, example, guest, proc_state, repo, time_bound, wait_until, wat,
 };
-use wpool::{
-    AlreadyStarted, BuildError, ExitReason, ExitStatus, Limit, Limits, NotStarted, Process, ProcessBuilder,
-    StartError, StartMethod, Target, TaskError, active_children, cpu_count, current_process, parent_process,
+use wpool::process::{
+    AlreadyStarted, ExitReason, ExitStatus, NotStarted, active_children, cpu_count, current_process,
+    parent_process,
 };
+use wpool::{BuildError, Limit, Limits, Process, ProcessBuilder, StartError, StartMethod, Target, TaskError};
 
 /// Makes a test of each function, once for each start method. Those under `processes` need a worker that is an operating system process of
 /// its own: a signal ends it, it has descriptors, it dies with its parent.
@@ -759,7 +760,7 @@ fn p45_processes_die_with_a_killed_parent_idle_and_busy(method: StartMethod) {
 fn a_program_that_reaps_all_children_learns_what_its_processes_said(method: StartMethod) {
     // Where SIGCHLD is ignored, the kernel reaps, and nobody learns how a process has ended.
     let output = under_shell("exec env --ignore-signal=CHLD \"$@\"", &processes_command("end-codes", method));
-    assert_eq!(numbers(&output), (wpool::ExitStatus::UNKNOWN.to_string(), "0".to_owned()));
+    assert_eq!(numbers(&output), (wpool::process::ExitStatus::UNKNOWN.to_string(), "0".to_owned()));
 }
 
 // The fork server.

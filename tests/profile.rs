@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use support::command::{ends, err, file, path_text, prebuilt, run, scratch, wpool};
 use support::{loader, time_bound};
-use wpool::{ExitReason, Pool, PoolEvent, Process, ProfilingStrategy, StartMethod, Target};
+use wpool::events::{PoolEvent, ProfilingStrategy};
+use wpool::process::ExitReason;
+use wpool::{Pool, Process, StartMethod, Target};
 
 /// Loops as often as it is told, in a function with a name.
 const BUSY: &str = r#"(module $busy

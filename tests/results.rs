@@ -10,7 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use support::{assert_gone, builder, guest, pool, time_bound, wait_until, wat};
-use wpool::{Limit, Limits, Pool, PoolBuilder, Ret, StartMethod, TaskError, TimedOut, Type, WorkerState};
+use wpool::events::WorkerState;
+use wpool::value::{Ret, Type};
+use wpool::{Limit, Limits, Pool, PoolBuilder, StartMethod, TaskError, TimedOut};
 
 methods::over_all_start_methods! {
     o13_map_async_returns_at_once_and_get_gives_the_results

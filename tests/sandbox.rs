@@ -7,9 +7,9 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use support::{guest, loader, time_bound, workers_of};
-use wpool::{
-    BuildError, ModuleError, Policy, Pool, ProcessRole, Sandbox, StartMethod, WorkerInfo, WorkerState,
-};
+use wpool::events::{WorkerInfo, WorkerState};
+use wpool::sandbox::{ProcessRole, Sandbox};
+use wpool::{BuildError, ModuleError, Policy, Pool, StartMethod};
 
 /// Runs a task, and `check`s every process that the pool then has: the zygote too, if there is one.
 fn with_workers(start_method: StartMethod, check: impl Fn(u32)) {
@@ -143,7 +143,7 @@ fn a_zygote_has_one_thread_and_is_named_for_what_it_is() {
 #[test]
 fn a_worker_itself_reports_every_step_as_enforced() {
     let _bound = time_bound();
-    let status = wpool::doctor(&loader()).unwrap();
+    let status = wpool::sandbox::doctor(&loader()).unwrap();
     assert!(status.steps.len() > 5, "{status:?}");
     for step in &status.steps {
         assert_eq!(step.missing, None, "{}", step.name);
@@ -156,7 +156,7 @@ fn f117_all_that_must_hold_does_in_processes_of_every_kind() {
     for (role, forks) in
         [(ProcessRole::Worker, false), (ProcessRole::Zygote, true), (ProcessRole::Compiler, false)]
     {
-        let status = wpool::doctor_of(&loader(), &Policy::sealed(), role).unwrap();
+        let status = wpool::sandbox::doctor_of(&loader(), &Policy::sealed(), role).unwrap();
         let names: Vec<&str> = status.properties.iter().map(|property| &property.name[..]).collect();
         for name in ["no file", "no connection", "no signal to another process", "ends with its coordinator"]
         {
@@ -211,7 +211,7 @@ fn switched_off_it_is_off_and_says_so() {
     let loader = loader().sandbox(Sandbox::Off);
     let module = loader.from_bytes(b"(module (func (export \"run\")))").unwrap();
     assert!(module.warnings().iter().any(|w| w.contains("sandbox is OFF")), "{:?}", module.warnings());
-    let status = wpool::doctor(&loader).unwrap();
+    let status = wpool::sandbox::doctor(&loader).unwrap();
     let off = |name: &str| {
         let step = status.steps.iter().find(|step| step.name.contains(name)).unwrap();
         assert_eq!(step.missing.as_deref(), Some("the sandbox is switched off"), "{name}");
@@ -228,8 +228,11 @@ fn switched_off_it_is_off_and_says_so() {
 #[test]
 fn strict_runs_all_or_nothing() {
     let _bound = time_bound();
-    let whole =
-        wpool::doctor(&loader()).unwrap().properties.iter().all(|property| property.missing.is_none());
+    let whole = wpool::sandbox::doctor(&loader())
+        .unwrap()
+        .properties
+        .iter()
+        .all(|property| property.missing.is_none());
     let strict = loader().sandbox(Sandbox::Strict);
     for loader in [strict.clone(), strict.clone().no_cache()] {
         match loader.load(support::repo("guest/prebuilt/upper.wasm")) {
@@ -288,7 +291,7 @@ fn strict_refuses_and_names_what_is_missing_and_default_goes_on() {
     let pool = Pool::builder(&module).processes(1).build().unwrap();
     let func = pool.func::<&str, String>("run").unwrap();
     assert_eq!(pool.apply(&func, "a").unwrap(), "A");
-    assert!(wpool::unenforced().iter().any(|property| property.to_string()
+    assert!(wpool::sandbox::unenforced().iter().any(|property| property.to_string()
         == "nothing of the program that started it (empty environment (LEFT_OVER is set))"));
 }
 

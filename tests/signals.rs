@@ -14,7 +14,8 @@ use support::{
     assert_no_workers, example as helper, guest, proc_state, signal, sleeps_in_a_call, time_bound,
     wait_until, workers_of,
 };
-use wpool::{Pool, PoolEvent};
+use wpool::Pool;
+use wpool::events::PoolEvent;
 
 /// Longer than the time limits here, and the grace.
 const STOPPED: Duration = Duration::from_millis(3600);

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use support::command::prebuilt;
 use support::{Scene, builder, memory_peak_kib, pids, run_in, signal, time_bound, wait_until, wat};
-use wpool::{Pool, PoolEvent, StartMethod, WorkerState};
+use wpool::events::{PoolEvent, WorkerState};
+use wpool::{Pool, StartMethod};
 
 methods::over_all_start_methods! {
     f108_results_that_nobody_takes_hold_up_nothing_else

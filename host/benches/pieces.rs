@@ -9,7 +9,9 @@
 use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput};
-use wpool::{Format, Isolation, Module, Pool, Target, Type, Value};
+use wpool::target::Format;
+use wpool::value::{Type, Value};
+use wpool::{Isolation, Module, Pool, Target};
 
 /// The number of records in one measurement of a stream. Enough for batches to reach their full size.
 const RECORDS: u64 = 20_000;
@@ -135,7 +137,7 @@ fn streams(criterion: &mut Criterion) {
 }
 
 /// Sends [`RECORDS`] records through a stream, and takes their outcomes.
-fn through(mut inputs: wpool::Inputs, mut outcomes: wpool::Outcomes, record: &[u8]) {
+fn through(mut inputs: wpool::pool::Inputs, mut outcomes: wpool::pool::Outcomes, record: &[u8]) {
     std::thread::scope(|scope| {
         scope.spawn(move || inputs.push_all((0..RECORDS).map(|_| record)));
         let mut done = 0;

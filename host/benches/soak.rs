@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use wpool::{Module, Pool, PoolEvent};
+use wpool::events::PoolEvent;
+use wpool::{Module, Pool};
 
 const KILL_EVERY: Duration = Duration::from_millis(50);
 /// The memory that a later round may have more than the first: an allocator does not give all of it back at

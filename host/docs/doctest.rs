@@ -4,7 +4,7 @@
 // `wpool` is the worker. Cargo builds it before it runs the examples, except for `cargo test --doc` alone.
 
 #[allow(dead_code, reason = "not every example loads a module")]
-fn loader() -> wpool::ModuleLoader {
+fn loader() -> wpool::module::ModuleLoader {
     let program = program();
     wpool::Module::loader().cache_dir(program.with_file_name("doctest-cache")).program(program)
 }

@@ -12,7 +12,8 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use wpool::{Module, Pool, WorkerState};
+use wpool::events::WorkerState;
+use wpool::{Module, Pool};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     wpool::init();

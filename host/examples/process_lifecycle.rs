@@ -12,7 +12,8 @@
 
 use std::time::Duration;
 
-use wpool::{ExitReason, Limits, Module, Process, Target, TaskError, active_children};
+use wpool::process::{ExitReason, active_children};
+use wpool::{Limits, Module, Process, Target, TaskError};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     wpool::init();

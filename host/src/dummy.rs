@@ -298,7 +298,7 @@ impl PoolBuilder {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let grow = wpool::Backoff::Exponential { max: std::time::Duration::from_secs(1) };
+    /// let grow = wpool::pool::Backoff::Exponential { max: std::time::Duration::from_secs(1) };
     /// let pool = builder.retries(5).retry_delay(std::time::Duration::from_millis(10)).backoff(grow).build()?;
     /// # Ok(())
     /// # }

@@ -37,7 +37,7 @@ pub enum ModuleError {
     #[error("the module is refused: {}", shortened(.0))]
     Invalid(String),
     /// It uses parts of WebAssembly that are off unless
-    /// [`ModuleLoader::wasm_features`](crate::ModuleLoader::wasm_features) turns them on.
+    /// [`ModuleLoader::wasm_features`](crate::module::ModuleLoader::wasm_features) turns them on.
     #[error(
         "the module is refused: it needs {} (--wasm {}, ModuleLoader::wasm_features): {}",
         features(.needs, " and "), features(.needs, ","), shortened(.reason)
@@ -49,7 +49,7 @@ pub enum ModuleError {
         reason: String,
     },
     /// It needs imports that the policy it was loaded for does not grant: see
-    /// [`ModuleLoader::policy`](crate::ModuleLoader::policy).
+    /// [`ModuleLoader::policy`](crate::module::ModuleLoader::policy).
     #[error("the module needs what is not granted: {}", list(.missing, "; "))]
     MissingImports {
         /// Names and reasons, for all of them.
@@ -64,7 +64,7 @@ pub enum ModuleError {
     /// The compiler process failed; this is wpool's fault, not the module's.
     #[error("the compiler process failed: {}", shortened(.0))]
     Compiler(String),
-    /// The compiler process cannot be confined as [`Sandbox::Strict`](crate::Sandbox::Strict) wants it.
+    /// The compiler process cannot be confined as [`Sandbox::Strict`](crate::sandbox::Sandbox::Strict) wants it.
     #[error("{}", shortened(.0))]
     Sandbox(String),
     /// Any of the others, for the file at this path.

@@ -255,7 +255,7 @@ fn control(data: &[u8]) -> Option<FromWorker> {
             assert_plain(&escape::shortened(reason))
         }
         FromWorker::Unconfined { missing } => {
-            if let Err(why) = crate::Sandbox::Strict.judge(missing.clone()) {
+            if let Err(why) = crate::sandbox::Sandbox::Strict.judge(missing.clone()) {
                 assert_plain(&crate::ModuleError::Sandbox(why).to_string());
             }
         }

@@ -1,8 +1,8 @@
 //! Python's `multiprocessing` for code you do not trust.
 //!
-//! A guest function, compiled from any language to WebAssembly, is run over many inputs by a pool of worker processes. Two walls stand
-//! between a task and the machine: the WebAssembly sandbox, and a confined operating system process per worker. A task that loops, traps, eats memory or takes its
-//! worker down costs exactly that task.
+//! A pool of worker processes runs a guest function, compiled from any language to WebAssembly, over many inputs.
+//! Two walls stand between a task and the machine: the WebAssembly sandbox, and a confined operating system process
+//! for each worker. A task that loops, traps, fills its memory or takes its worker down costs exactly that task.
 //!
 //! ```text
 //!   your program ──exec──▶ compiler   once per module: machine code into the cache
@@ -25,7 +25,17 @@
 //! }
 //! ```
 //!
-//! Who knows Python's `multiprocessing` finds all its words, and what is different here, in [`coming_from_multiprocessing`].
+//! The names of every program are here. The others are in the modules, each of which begins with what it is for:
+//!
+//! - [`module`]: how a module is loaded, cached and compiled, and what it imports and exports;
+//! - [`target`] and [`value`]: which function runs, on which records, and the values that go in and out;
+//! - [`policy`]: the files, variables and connections that a guest may reach;
+//! - [`pool`] and [`process`]: streams, retries and halting; exit statuses and the list of active children;
+//! - [`events`]: what a pool tells while it works: its workers, its figures, profiles;
+//! - [`sandbox`]: how strict the confinement of processes is, and what holds on this machine;
+//! - [`dummy`]: the same interface over threads.
+//!
+//! If you know Python's `multiprocessing`: [`coming_from_multiprocessing`] maps every name and lists the differences.
 
 // Beside the workspace's lints, what concerns the product but not its tests and benchmarks.
 #![warn(
@@ -50,47 +60,57 @@ mod context;
 pub mod dummy;
 mod error;
 mod escape;
+pub mod events {
+    //! Watch a pool while it works.
+    //!
+    //! [`PoolBuilder::on_event`] calls a function with each [`PoolEvent`]: a worker starts, a task is retried, a worker
+    //! is lost. [`Pool::workers`] lists the workers of this moment ([`WorkerInfo`]). [`Pool::stats`] tells where their
+    //! time has gone ([`Stats`]). [`PoolBuilder::profile`] collects profiles of the guests ([`ProfilingStrategy`]).
+    //!
+    //! [`Pool::stats`]: crate::Pool::stats
+    //! [`Pool::workers`]: crate::Pool::workers
+    //! [`PoolBuilder::on_event`]: crate::PoolBuilder::on_event
+    //! [`PoolBuilder::profile`]: crate::PoolBuilder::profile
+
+    pub use crate::pool::events::{PoolEvent, Recycle};
+    pub use crate::pool::stats::Stats;
+    pub use crate::pool::worker::{WorkerInfo, WorkerState};
+    pub use crate::profiling::ProfilingStrategy;
+}
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod limits;
-mod module;
-mod policy;
-mod pool;
-mod process;
+pub mod module;
+pub mod policy;
+pub mod pool;
+pub mod process;
 mod profiling;
 mod protocol;
-mod sandbox;
+pub mod sandbox;
 mod spin;
 mod sys;
-mod target;
-mod value;
+pub mod target;
+pub mod value;
 #[cfg(feature = "worker")]
 mod worker;
 
-pub use context::{StartMethod, init, while_stopped};
+pub use context::{StartMethod, init};
 pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
-pub use limits::{CompileLimits, Isolation, Limit, Limits};
-pub use module::{
-    CacheLimits, CachedModule, Compiling, Digest, Export, Grant, Import, ImportKind, Module, ModuleInfo,
-    ModuleKind, ModuleLoader, Role, TargetError, WasmFeature,
-};
-pub use policy::{Clock, DirAccess, Policy, Random};
-pub use pool::{
-    AsyncResult, Backoff, Func, Halt, HaltError, HaltOn, HaltWhen, Imap, ImapUnordered, Inputs, Outcome,
-    Outcomes, Pool, PoolBuilder, PoolEvent, Recycle, Stats, WorkerInfo, WorkerState,
-};
-pub use process::{
-    AlreadyStarted, ExitReason, ExitStatus, NotStarted, Process, ProcessBuilder, ProcessInfo,
-    active_children, cpu_count, current_process, parent_process,
-};
-pub use profiling::ProfilingStrategy;
+pub use limits::{Isolation, Limit, Limits};
+#[doc(inline)]
+pub use module::Module;
+#[doc(inline)]
+pub use policy::Policy;
+#[doc(inline)]
+pub use pool::{AsyncResult, Func, Imap, ImapUnordered, Pool, PoolBuilder};
+#[doc(inline)]
+pub use process::{Process, ProcessBuilder};
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]
 pub use protocol::message::{Fault, FaultAction, FaultPhase};
-pub use sandbox::{ProcessRole, Property, Sandbox, Status, Step, doctor, doctor_of, doctor_with, unenforced};
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]
 pub use sys::Attempt;
-pub use target::{CommandInput, Format, Target};
-pub use value::{Args, FromValue, FuncType, IntoValue, Param, Ret, Type, Value};
+#[doc(inline)]
+pub use target::Target;

@@ -27,7 +27,7 @@ use crate::protocol::frame::FRAME_LEN_MAX;
 /// [`Limit::Memory`]), of the host's things that a guest may hold (10,000, [`Limit::Table`]), and the random bytes that it may ask for at once (16 MiB).
 ///
 /// The limit of a whole worker process is [`max_memory_per_child`](crate::PoolBuilder::max_memory_per_child). For one of a whole map, take its outcomes
-/// [until a deadline](crate::Outcomes::take_until) and [terminate](crate::Pool::terminate) the pool then, as `wpool map --global-timeout` does.
+/// [until a deadline](crate::pool::Outcomes::take_until) and [terminate](crate::Pool::terminate) the pool then, as `wpool map --global-timeout` does.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -258,13 +258,13 @@ impl Default for Limits {
     }
 }
 
-/// What the compilation of a module may use, in a process of its own: [`ModuleLoader::compile_limits`](crate::ModuleLoader::compile_limits). A module that
+/// What the compilation of a module may use, in a process of its own: [`ModuleLoader::compile_limits`](crate::module::ModuleLoader::compile_limits). A module that
 /// takes more is refused, with [`ModuleError::CompileLimit`](crate::ModuleError::CompileLimit).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut limits = wpool::CompileLimits::default();
+/// let mut limits = wpool::module::CompileLimits::default();
 /// limits.time = std::time::Duration::from_secs(20);
 /// limits.memory = 512 << 20;
 /// let module = loader().compile_limits(limits).load("../guest/prebuilt/upper.wasm")?;

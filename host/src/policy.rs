@@ -1,4 +1,10 @@
-//! What guests may reach outside of their own memory. Nothing, unless somebody says so.
+//! Grant guests what they may reach outside of their own memory.
+//!
+//! [`Policy::sealed`] grants nothing, and is the default. [`Policy::dir`] grants a directory ([`DirAccess`]),
+//! [`Policy::env`] a variable, [`Policy::net`] connections to an address. [`Policy::clock`] and [`Policy::random`] choose
+//! what a guest sees of time ([`Clock`]) and chance ([`Random`]). The policy of a pool is `PoolBuilder::policy`, that of a
+//! process `ProcessBuilder::policy`. [`ModuleInfo::grants`](crate::module::ModuleInfo::grants) tells which import of a module
+//! a policy meets, and how ([`Grant`]).
 
 mod grants;
 mod imports;
@@ -19,6 +25,7 @@ pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS, is_provided};
 pub(crate) use self::imports::{grant, missing};
 use crate::context::StartMethod;
 use crate::error::BuildError;
+pub use crate::module::info::Grant;
 use crate::module::{Codegen, Module};
 use crate::sandbox::Sandbox;
 
@@ -31,7 +38,8 @@ use crate::sandbox::Sandbox;
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("upper")?;
-/// use wpool::{DirAccess, Policy, Pool};
+/// use wpool::policy::DirAccess;
+/// use wpool::{Policy, Pool};
 ///
 /// let policy = Policy::sealed().dir(".", "/data", DirAccess::ReadOnly).env("LANG", "C");
 /// let pool = Pool::builder(&module).policy(policy).build()?;
@@ -85,7 +93,8 @@ struct Net(Vec<String>);
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("upper")?;
-/// use wpool::{DirAccess, Policy, Pool};
+/// use wpool::policy::DirAccess;
+/// use wpool::{Policy, Pool};
 ///
 /// let results = std::env::temp_dir().join("wpool-results");
 /// std::fs::create_dir_all(&results)?;
@@ -110,7 +119,8 @@ pub enum DirAccess {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("upper")?;
 /// use std::time::SystemTime;
-/// use wpool::{Clock, Policy, Pool};
+/// use wpool::policy::Clock;
+/// use wpool::{Policy, Pool};
 ///
 /// let policy = Policy::sealed().clock(Clock::Fixed(SystemTime::UNIX_EPOCH));
 /// let pool = Pool::builder(&module).policy(policy).build()?;
@@ -134,7 +144,7 @@ impl Clock {
     /// One millisecond.
     ///
     /// ```
-    /// assert_eq!(wpool::Clock::RESOLUTION.as_millis(), 1);
+    /// assert_eq!(wpool::policy::Clock::RESOLUTION.as_millis(), 1);
     /// ```
     pub const RESOLUTION: Duration = Duration::from_millis(1);
 }
@@ -145,7 +155,8 @@ impl Clock {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("upper")?;
-/// use wpool::{Policy, Pool, Random};
+/// use wpool::policy::Random;
+/// use wpool::{Policy, Pool};
 ///
 /// let pool = Pool::builder(&module).policy(Policy::sealed().random(Random::Seeded(7))).build()?;
 /// # Ok(())
@@ -183,13 +194,14 @@ impl Policy {
     ///
     /// Refused are: file systems of the kernel's own (proc, sysfs, devices, cgroups ..), also where one is mounted below the directory; for
     /// writing, whatever has wpool's cache or the running program in it, or lies in the cache; and any directory on a kernel without landlock,
-    /// unless the sandbox is [`Off`](crate::Sandbox::Off) or workers are threads.
+    /// unless the sandbox is [`Off`](crate::sandbox::Sandbox::Off) or workers are threads.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let module = guest("upper")?;
-    /// use wpool::{BuildError, DirAccess, Policy, Pool};
+    /// use wpool::policy::DirAccess;
+    /// use wpool::{BuildError, Policy, Pool};
     ///
     /// let policy = Policy::sealed().dir("no-such-directory", "/data", DirAccess::ReadOnly);
     /// let refused = Pool::builder(&module).policy(policy).build();
@@ -301,7 +313,7 @@ impl Policy {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let module = guest("upper")?;
-    /// let policy = wpool::Policy::sealed().clock(wpool::Clock::Fine);
+    /// let policy = wpool::Policy::sealed().clock(wpool::policy::Clock::Fine);
     /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
     /// # Ok(())
     /// # }
@@ -317,7 +329,7 @@ impl Policy {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let module = guest("upper")?;
-    /// let policy = wpool::Policy::sealed().random(wpool::Random::Seeded(7));
+    /// let policy = wpool::Policy::sealed().random(wpool::policy::Random::Seeded(7));
     /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
     /// # Ok(())
     /// # }
@@ -367,7 +379,8 @@ impl Policy {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let module = guest("upper")?;
-    /// use wpool::{DirAccess, Policy};
+    /// use wpool::policy::DirAccess;
+    /// use wpool::Policy;
     ///
     /// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly);
     /// assert!(policy.warnings(&module).is_empty());

@@ -1,8 +1,12 @@
-//! One worker process that runs one target: Python's `multiprocessing.Process`.
+//! Run one target in a worker process of its own: Python's `multiprocessing.Process`.
 //!
-//! Each started process has a thread here, its [`supervisor`], that started it, listens to it and reaps it at once. A [`Process`] is a handle
-//! of what the two share; it never waits for the operating system, only for that thread.
+//! [`Process::builder`] makes a process, [`Process::start`] starts it, and [`Process::join`] waits for its end and tells how
+//! it ended ([`ExitStatus`], [`ExitReason`]). [`Process::result`] gives what the target has returned. [`active_children`]
+//! lists the processes that run, [`current_process`] and [`parent_process`] name this one and the one above it, and
+//! [`cpu_count`] counts the processors. [`while_stopped`] is for programs that handle Ctrl-Z themselves.
 
+// Each started process has a thread here, its `supervisor`, which has started it, listens to it and reaps it at once.
+// A `Process` is a handle to what the two share. It never waits for the operating system, only for that thread.
 mod children;
 mod feeder;
 mod supervisor;
@@ -17,6 +21,7 @@ use rustix::process::Signal;
 
 pub use self::children::{ProcessInfo, active_children, cpu_count, current_process, parent_process};
 use self::supervisor::Started;
+pub use crate::context::while_stopped;
 use crate::context::{Child, Exit, StartMethod};
 use crate::error::{BuildError, StartError, TaskError};
 use crate::limits::{Limits, size};
@@ -38,7 +43,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let mut process = process("failing", "panic")?;
-/// use wpool::{ExitReason, TaskError};
+/// use wpool::process::ExitReason;
+/// use wpool::TaskError;
 ///
 /// process.start()?;
 /// match process.join()?.reason {
@@ -73,7 +79,7 @@ pub enum ExitReason {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let mut process = process("hello", "bob:0")?;
-/// use wpool::ExitReason;
+/// use wpool::process::ExitReason;
 ///
 /// process.start()?;
 /// let status = process.join()?;
@@ -97,7 +103,7 @@ impl ExitStatus {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let mut process = process("hello", "bob:0")?;
     /// process.start()?;
-    /// assert_ne!(process.join()?.exitcode, wpool::ExitStatus::UNKNOWN);
+    /// assert_ne!(process.join()?.exitcode, wpool::process::ExitStatus::UNKNOWN);
     /// # Ok(())
     /// # }
     /// ```
@@ -110,7 +116,7 @@ impl ExitStatus {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let mut process = process("hello", "bob:0")?;
-/// assert_eq!(process.join(), Err(wpool::NotStarted));
+/// assert_eq!(process.join(), Err(wpool::process::NotStarted));
 /// # Ok(())
 /// # }
 /// ```
@@ -125,7 +131,7 @@ pub struct NotStarted;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let mut process = process("hello", "bob:0")?;
 /// process.start()?;
-/// assert_eq!(process.set_daemon(true), Err(wpool::AlreadyStarted));
+/// assert_eq!(process.set_daemon(true), Err(wpool::process::AlreadyStarted));
 /// # Ok(())
 /// # }
 /// ```
@@ -275,7 +281,8 @@ impl ProcessBuilder {
     /// # use wpool::{Process, Target};
     /// # let module = guest("hello")?;
     /// # let target = Target::func("run").arg("bob:0");
-    /// use wpool::{DirAccess, Policy};
+    /// use wpool::policy::DirAccess;
+    /// use wpool::Policy;
     ///
     /// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly).env("LANG", "C");
     /// let mut process = Process::builder(&module).target(target).policy(policy).build()?;
@@ -423,7 +430,7 @@ impl ProcessBuilder {
     /// # use wpool::{Process, Target};
     /// # let module = guest("upper")?;
     /// let target = Target::func("run").arg("a");
-    /// let mut process = Process::builder(&module).target(target).profile(wpool::ProfilingStrategy::guest()).build()?;
+    /// let mut process = Process::builder(&module).target(target).profile(wpool::events::ProfilingStrategy::guest()).build()?;
     /// process.start()?;
     /// process.join()?;
     /// // A JSON document for the Firefox profiler.
@@ -827,7 +834,7 @@ impl Process {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let mut process = process("failing", "bad")?;
-    /// use wpool::ExitReason;
+    /// use wpool::process::ExitReason;
     ///
     /// assert_eq!(process.exit_status(), None);
     /// process.start()?;

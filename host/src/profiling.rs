@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # use std::sync::{Arc, Mutex};
 /// # let module = guest("upper")?;
-/// use wpool::{Pool, PoolEvent, ProfilingStrategy};
+/// use wpool::events::{PoolEvent, ProfilingStrategy};
+/// use wpool::Pool;
 ///
 /// let profiles = Arc::new(Mutex::new(Vec::new()));
 /// let kept = profiles.clone();

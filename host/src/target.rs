@@ -1,7 +1,13 @@
-//! What to call, and with what: a function's name, arguments that are the same for every task, and the form of records and results.
+//! Choose the function to run, arguments that are the same for every task, and the form of records and results.
+//!
+//! [`Target::func`] names a function, and [`Target::arg`] and [`Target::kwarg`] fix arguments. [`Target::input`] and
+//! [`Target::output`] choose how records and results are written ([`Format`]). For a command, a module with a `main`,
+//! [`Target::argv`] gives the arguments and [`CommandInput`] says how it gets its record. What is wrong with a target is a
+//! [`TargetError`], before anything starts.
 
 use crate::error::BuildError;
 use crate::limits::Limits;
+pub use crate::module::info::TargetError;
 use crate::module::{Export, ModuleInfo, Role};
 use crate::policy::{self, Policy};
 use crate::protocol::message::{Call, Input, Output};
@@ -15,7 +21,8 @@ use crate::value::{
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let pool = wpool::Pool::builder(&numbers()?).build()?;
-/// use wpool::{Format, Target};
+/// use wpool::target::Format;
+/// use wpool::Target;
 ///
 /// let target = Target::func("add").input(Format::Json).output(Format::Wave);
 /// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
@@ -47,7 +54,8 @@ pub enum Format {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let pool = pool("args")?;
-/// use wpool::{CommandInput, Target};
+/// use wpool::target::CommandInput;
+/// use wpool::Target;
 ///
 /// let target = Target::default().argv(["args"]).command_input(CommandInput::Arg);
 /// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
@@ -79,7 +87,8 @@ enum Arg {
 /// is filled by each task's record.
 ///
 /// ```
-/// use wpool::{Format, Target};
+/// use wpool::target::Format;
+/// use wpool::Target;
 ///
 /// let scale = Target::func("scale").arg(7).kwarg("factor", 2.5);
 /// let default = Target::default().input(Format::Json);
@@ -105,7 +114,8 @@ impl Target {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::{Format, Pool, Target};
+    /// # use wpool::target::Format;
+    /// # use wpool::{Pool, Target};
     /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
     /// let square = pool.func::<f64, f64>(Target::func("square"))?;
     /// assert_eq!(pool.apply(&square, 3.0)?, 9.0);
@@ -121,7 +131,8 @@ impl Target {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::{Format, Pool, Target};
+    /// # use wpool::target::Format;
+    /// # use wpool::{Pool, Target};
     /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
     /// let call = pool.func::<(), i32>(Target::call("add(7, 8)")?)?;
     /// assert_eq!(pool.apply(&call, ())?, 15);
@@ -143,7 +154,8 @@ impl Target {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::{Format, Pool, Target};
+    /// # use wpool::target::Format;
+    /// # use wpool::{Pool, Target};
     /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
     /// let add_ten = pool.func::<i32, i32>(Target::func("add").arg(10))?;
     /// assert_eq!(pool.map(&add_ten, [1, 2, 3])?, [11, 12, 13]);
@@ -180,7 +192,8 @@ impl Target {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::{Format, Pool, Target};
+    /// # use wpool::target::Format;
+    /// # use wpool::{Pool, Target};
     /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
     /// let add_ten = pool.func::<i32, i32>(Target::func("add").arg_wave("10"))?;
     /// assert_eq!(pool.apply(&add_ten, 1)?, 11);
@@ -216,7 +229,8 @@ impl Target {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::{Format, Pool, Target};
+    /// # use wpool::target::Format;
+    /// # use wpool::{Pool, Target};
     /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
     /// let (mut inputs, mut outcomes) = pool.stream(&Target::func("add").input(Format::Json), true)?;
     /// inputs.push(b"[3, 4]")?;
@@ -235,7 +249,8 @@ impl Target {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::{Format, Target};
+    /// # use wpool::target::Format;
+    /// # use wpool::Target;
     /// # let pool = pool("upper")?;
     /// let target = Target::func("run").output(Format::Json);
     /// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
@@ -255,7 +270,8 @@ impl Target {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::{CommandInput, Pool, Process, Target};
+    /// # use wpool::target::CommandInput;
+    /// # use wpool::{Pool, Process, Target};
     /// # let module = guest("args")?;
     /// let mut process = Process::builder(&module).target(Target::default().argv(["args", "one", "two"])).build()?;
     /// process.start()?;
@@ -275,7 +291,8 @@ impl Target {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::{CommandInput, Pool, Process, Target};
+    /// # use wpool::target::CommandInput;
+    /// # use wpool::{Pool, Process, Target};
     /// # let module = guest("args")?;
     /// let pool = Pool::builder(&module).build()?;
     /// let target = Target::default().argv(["args"]).command_input(CommandInput::Words);
@@ -314,8 +331,8 @@ impl Target {
         self
     }
 
-    /// Measures each task's own time, for [`Outcome::took`](crate::Outcome::took), and what it uses: [`Outcome::mem_peak`](crate::Outcome::mem_peak), and
-    /// [`Outcome::fuel`](crate::Outcome::fuel).
+    /// Measures each task's own time, for [`Outcome::took`](crate::pool::Outcome::took), and what it uses: [`Outcome::mem_peak`](crate::pool::Outcome::mem_peak), and
+    /// [`Outcome::fuel`](crate::pool::Outcome::fuel).
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));

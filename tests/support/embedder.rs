@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use wpool::{Module, Pool, Process, Target, WorkerState};
+use wpool::events::WorkerState;
+use wpool::{Module, Pool, Process, Target};
 
 #[expect(unsafe_code, reason = "there is no safe fork")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {

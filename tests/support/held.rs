@@ -4,7 +4,8 @@
 use std::io::Read;
 use std::time::Duration;
 
-use wpool::{Module, Pool, Process, StartMethod, Target, WorkerState};
+use wpool::events::WorkerState;
+use wpool::{Module, Pool, Process, StartMethod, Target};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     wpool::init();

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wpool::{Module, ModuleLoader};
+use wpool::Module;
+use wpool::module::ModuleLoader;
 
 /// The program under test, which is also the worker of every pool here.
 pub(crate) fn program() -> &'static Path {

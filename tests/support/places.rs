@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use wpool::{Module, Pool, Process, ProcessBuilder, StartMethod, Target, WorkerState};
+use wpool::events::WorkerState;
+use wpool::{Module, Pool, Process, ProcessBuilder, StartMethod, Target};
 
 type Done = Result<(), Box<dyn std::error::Error>>;
 
@@ -127,7 +128,11 @@ fn forks(place: &Place) -> Done {
             ));
             pool.terminate();
             said.push(format!("join pool: {:?}", pool.join()));
-            said.push(format!("workers: {:?}, children: {:?}", pool.workers(), wpool::active_children()));
+            said.push(format!(
+                "workers: {:?}, children: {:?}",
+                pool.workers(),
+                wpool::process::active_children()
+            ));
             drop((pool, process, unstarted, results, inputs, outcomes));
             // What it makes itself is its own.
             let own = Pool::builder(&place.failing).processes(1).build()?;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use wpool::{Isolation, Module, Pool, Process, Sandbox, Target};
+use wpool::sandbox::Sandbox;
+use wpool::{Isolation, Module, Pool, Process, Target};
 
 use super::bench::repo;
 use super::machine;

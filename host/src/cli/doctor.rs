@@ -16,7 +16,7 @@ use crate::sys;
 
 pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     let policy = settings::policy(&args.grants);
-    let of = |role| crate::doctor_of(&Module::loader(), &policy, role);
+    let of = |role| crate::sandbox::doctor_of(&Module::loader(), &policy, role);
     let worker = of(ProcessRole::Worker)?;
     let others = [("zygote", of(ProcessRole::Zygote)?), ("compiler", of(ProcessRole::Compiler)?)];
     let granted = Shape::of(&policy.resolve()?.grants);
@@ -75,7 +75,7 @@ fn section(text: &mut String, title: &str, lines: impl IntoIterator<Item = Strin
     }
 }
 
-fn step(step: &crate::Step) -> String {
+fn step(step: &crate::sandbox::Step) -> String {
     let verdict = step.missing.as_ref().map_or("enforced".to_owned(), |why| format!("MISSING: {why}"));
     format!("{}: {verdict}", step.name)
 }

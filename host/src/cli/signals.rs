@@ -64,8 +64,9 @@ pub(super) fn watch(
                 }
                 (SIGTSTP, waiting) => {
                     on_end = waiting;
-                    let _continued =
-                        crate::while_stopped(|| signal_hook::low_level::emulate_default_handler(SIGTSTP));
+                    let _continued = crate::context::while_stopped(|| {
+                        signal_hook::low_level::emulate_default_handler(SIGTSTP)
+                    });
                 }
                 (signal, Some(on_end)) => {
                     stored.0.store(signal, Ordering::SeqCst);

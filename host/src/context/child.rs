@@ -294,7 +294,7 @@ fn register(living: &mut Living, pid: Pid, pidfd: &Arc<OwnedFd>) {
 /// let upper = pool.func::<&str, String>("run")?;
 /// let result = pool.apply_async(&upper, "a");
 /// // SIGTSTP has come:
-/// wpool::while_stopped(raise_sigstop);
+/// wpool::process::while_stopped(raise_sigstop);
 /// assert_eq!(result.get()?, "A");
 /// # Ok(())
 /// # }

@@ -131,7 +131,7 @@ pub(crate) fn has_threads() -> bool {
 /// }
 /// ```
 ///
-/// Not needed if modules are loaded with [`ModuleLoader::program`](crate::ModuleLoader::program).
+/// Not needed if modules are loaded with [`ModuleLoader::program`](crate::module::ModuleLoader::program).
 ///
 /// ```standalone_crate
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -25,12 +25,13 @@ impl Codegen {
 }
 
 /// A part of WebAssembly that is off unless a loader turns it on:
-/// [`ModuleLoader::wasm_features`](crate::ModuleLoader::wasm_features).
+/// [`ModuleLoader::wasm_features`](crate::module::ModuleLoader::wasm_features).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use wpool::{ModuleError, WasmFeature};
+/// use wpool::module::WasmFeature;
+/// use wpool::ModuleError;
 ///
 /// let text = br#"(module (tag $e) (func (export "f") (throw $e)))"#;
 /// let refused = loader().from_bytes(text);

@@ -8,7 +8,7 @@ use std::time::Duration;
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// fn told(compiling: &wpool::Compiling) -> String {
+/// fn told(compiling: &wpool::module::Compiling) -> String {
 ///     format!("{} bytes, {:?}", compiling.size, compiling.elapsed)
 /// }
 /// # let _ = told;
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// # }
 /// ```
 ///
-/// [`ModuleLoader::on_compile`]: crate::ModuleLoader::on_compile
+/// [`ModuleLoader::on_compile`]: crate::module::ModuleLoader::on_compile
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Compiling {

@@ -12,8 +12,8 @@ use crate::value::{FuncType, Integers, Type};
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// assert_eq!(guest("upper")?.kind(), wpool::ModuleKind::Component);
-/// assert_eq!(numbers()?.kind(), wpool::ModuleKind::Core);
+/// assert_eq!(guest("upper")?.kind(), wpool::module::ModuleKind::Component);
+/// assert_eq!(numbers()?.kind(), wpool::module::ModuleKind::Core);
 /// # Ok(())
 /// # }
 /// ```
@@ -71,7 +71,7 @@ pub struct Import {
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use wpool::ImportKind;
+/// use wpool::module::ImportKind;
 ///
 /// let text = br#"(component (import "acme:shapes/types" (instance (export "shape" (type (sub resource))))))"#;
 /// let module = loader().from_bytes(text)?;
@@ -100,7 +100,8 @@ pub enum ImportKind {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("hello")?;
-/// use wpool::{Grant, Policy};
+/// use wpool::policy::Grant;
+/// use wpool::Policy;
 ///
 /// for (import, grant) in module.info().grants(&Policy::sealed().env("LANG", "C")) {
 ///     match grant {
@@ -126,7 +127,7 @@ impl Grant {
     /// The text.
     ///
     /// ```
-    /// assert_eq!(wpool::Grant::Granted("the kernel's clocks".to_owned()).note(), "the kernel's clocks");
+    /// assert_eq!(wpool::policy::Grant::Granted("the kernel's clocks".to_owned()).note(), "the kernel's clocks");
     /// ```
     pub fn note(&self) -> &str {
         match self {
@@ -141,7 +142,7 @@ impl Grant {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("counter")?;
-/// use wpool::Role;
+/// use wpool::module::Role;
 ///
 /// let hooks = module.exports().filter(|export| export.role == Role::Hook).map(|export| export.name());
 /// assert!(hooks.eq(["init", "run-many", "shutdown"]));
@@ -168,7 +169,7 @@ pub enum Role {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let module = guest("upper")?;
 /// let run = module.exports().find(|export| export.name() == "run").ok_or("it has one")?;
-/// assert_eq!(run.role, wpool::Role::Function);
+/// assert_eq!(run.role, wpool::module::Role::Function);
 /// assert_eq!(run.ty.params[0].name.as_deref(), Some("input"));
 /// # Ok(())
 /// # }
@@ -263,7 +264,8 @@ pub struct ModuleInfo {
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use wpool::{BuildError, TargetError};
+/// use wpool::target::TargetError;
+/// use wpool::BuildError;
 ///
 /// let pool = wpool::Pool::builder(&numbers()?).build()?;
 /// let Err(BuildError::Target(error)) = pool.func::<(i32, i32), i32>("ad") else { panic!("there is no such function") };
@@ -442,7 +444,7 @@ impl ModuleInfo {
     }
 
     /// The parts of WebAssembly that are off by default and that it does not go without: see
-    /// [`ModuleLoader::wasm_features`](crate::ModuleLoader::wasm_features).
+    /// [`ModuleLoader::wasm_features`](crate::module::ModuleLoader::wasm_features).
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));

@@ -1,10 +1,16 @@
-//! Modules: loading, and what is known of them.
+//! Load a module, and read what it imports and exports.
+//!
+//! [`Module::load`] compiles a file once, and keeps the machine code in a cache. [`Module::loader`] gives a
+//! [`ModuleLoader`] for all that can be set: the cache and its size ([`CacheLimits`]), the cost of a compilation
+//! ([`CompileLimits`]), the features of WebAssembly ([`WasmFeature`]), the sandbox of the processes. A loaded module
+//! names its functions ([`Module::exports`], [`Export`]) and what it needs ([`Module::imports`], [`Import`]);
+//! [`Module::info`] gives the whole description ([`ModuleInfo`]).
 
 mod cache;
 mod codegen;
 mod compile;
 mod compiling;
-mod info;
+pub(crate) mod info;
 mod shelf;
 
 use std::collections::HashMap;
@@ -22,14 +28,15 @@ pub use self::codegen::WasmFeature;
 pub(crate) use self::codegen::{Codegen, Features};
 pub use self::compiling::Compiling;
 use self::compiling::Told;
-pub use self::info::{Export, Grant, Import, ImportKind, ModuleInfo, ModuleKind, Role, TargetError};
+pub use self::info::{Export, Import, ImportKind, ModuleInfo, ModuleKind, Role};
+pub(crate) use self::info::{Grant, TargetError};
 pub use self::shelf::{CacheLimits, CachedModule};
 use crate::clock;
 use crate::context::server::ForkServers;
 use crate::context::{Early, Program};
 use crate::error::ModuleError;
 use crate::escape::OneLine;
-use crate::limits::CompileLimits;
+pub use crate::limits::CompileLimits;
 use crate::policy::{self, OwnPlaces, Policy};
 use crate::sandbox::Sandbox;
 use crate::sys;
@@ -124,7 +131,7 @@ impl Module {
     /// wpool::init();
     /// # std::env::set_current_dir("../guest/prebuilt")?;
     /// let module = wpool::Module::load("upper.wasm")?;
-    /// assert_eq!(module.kind(), wpool::ModuleKind::Component);
+    /// assert_eq!(module.kind(), wpool::module::ModuleKind::Component);
     /// assert!(wpool::Module::load("no-such-file.wasm").is_err());
     /// # Ok(())
     /// # }
@@ -215,7 +222,7 @@ impl Module {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let module = guest("upper")?;
-    /// assert_eq!(module.kind(), wpool::ModuleKind::Component);
+    /// assert_eq!(module.kind(), wpool::module::ModuleKind::Component);
     /// # Ok(())
     /// # }
     /// ```
@@ -426,7 +433,7 @@ impl ModuleLoader {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut limits = wpool::CacheLimits::default();
+    /// let mut limits = wpool::module::CacheLimits::default();
     /// limits.unused = std::time::Duration::from_secs(7 * 24 * 3600);
     /// let loader = wpool::Module::loader().cache_limits(limits);
     /// # let _ = loader;
@@ -509,7 +516,7 @@ impl ModuleLoader {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = std::env::temp_dir().join("wpool-cache-that-is-cleaned");
-    /// let mut limits = wpool::CacheLimits::default();
+    /// let mut limits = wpool::module::CacheLimits::default();
     /// limits.size = 0;
     /// let loader = loader().cache_dir(&dir);
     /// loader.load("../guest/prebuilt/upper.wasm")?;
@@ -547,7 +554,7 @@ impl ModuleLoader {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let loader = wpool::Module::loader().sandbox(wpool::Sandbox::Strict);
+    /// let loader = wpool::Module::loader().sandbox(wpool::sandbox::Sandbox::Strict);
     /// # let _ = loader;
     /// # Ok(())
     /// # }
@@ -563,7 +570,7 @@ impl ModuleLoader {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut limits = wpool::CompileLimits::default();
+    /// let mut limits = wpool::module::CompileLimits::default();
     /// limits.code = 1000;
     /// let refused = loader().no_cache().compile_limits(limits).load("../guest/prebuilt/upper.wasm");
     /// assert!(refused.unwrap_err().to_string().contains("compile limit exceeded"));
@@ -582,7 +589,8 @@ impl ModuleLoader {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use wpool::{Pool, WasmFeature};
+    /// use wpool::module::WasmFeature;
+    /// use wpool::Pool;
     ///
     /// let text = br#"(module (type $s (struct (field i32))) (func (export "f") (result i32) (struct.get $s 0 (struct.new $s (i32.const 11)))))"#;
     /// let module = loader().wasm_features([WasmFeature::Gc]).from_bytes(text)?;

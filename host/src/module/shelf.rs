@@ -21,7 +21,7 @@ const NOTED_FOR: Duration = Duration::from_secs(24 * 3600);
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut limits = wpool::CacheLimits::default();
+/// let mut limits = wpool::module::CacheLimits::default();
 /// assert_eq!(limits.size, 2 << 30);
 /// limits.size = 100 << 20;
 /// let loader = wpool::Module::loader().cache_limits(limits);
@@ -30,7 +30,7 @@ const NOTED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// # }
 /// ```
 ///
-/// [`ModuleLoader::clean_cache`]: crate::ModuleLoader::clean_cache
+/// [`ModuleLoader::clean_cache`]: crate::module::ModuleLoader::clean_cache
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheLimits {
@@ -60,7 +60,7 @@ impl Default for CacheLimits {
 /// # }
 /// ```
 ///
-/// [`ModuleLoader::cached_modules`]: crate::ModuleLoader::cached_modules
+/// [`ModuleLoader::cached_modules`]: crate::module::ModuleLoader::cached_modules
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CachedModule {

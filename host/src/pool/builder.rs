@@ -37,7 +37,8 @@ use crate::value::{Type, Value};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("upper")?;
 /// use std::time::Duration;
-/// use wpool::{Backoff, Limits, Pool};
+/// use wpool::pool::Backoff;
+/// use wpool::{Limits, Pool};
 ///
 /// let mut limits = Limits::default();
 /// limits.memory = 64 << 20;
@@ -114,7 +115,7 @@ impl PoolBuilder {
     pub(super) fn new(module: &Module) -> PoolBuilder {
         PoolBuilder {
             module: module.clone(),
-            processes: crate::cpu_count(),
+            processes: crate::process::cpu_count(),
             initializer: None,
             initargs: Vec::new(),
             max_tasks_per_child: None,
@@ -314,7 +315,8 @@ impl PoolBuilder {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use wpool::Pool;
     /// # let module = guest("upper")?;
-    /// use wpool::{DirAccess, Policy};
+    /// use wpool::policy::DirAccess;
+    /// use wpool::Policy;
     ///
     /// let pool = Pool::builder(&module).policy(Policy::sealed().dir("src", "/src", DirAccess::ReadOnly)).build()?;
     /// # Ok(())
@@ -398,7 +400,7 @@ impl PoolBuilder {
     /// # use std::time::Duration;
     /// # use wpool::Pool;
     /// # let module = guest("failing")?;
-    /// let grow = wpool::Backoff::Exponential { max: Duration::from_secs(1) };
+    /// let grow = wpool::pool::Backoff::Exponential { max: Duration::from_secs(1) };
     /// let pool = Pool::builder(&module).retries(5).retry_delay(Duration::from_millis(100)).backoff(grow).build()?;
     /// # Ok(())
     /// # }
@@ -482,7 +484,8 @@ impl PoolBuilder {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
-    /// # use wpool::{Pool, PoolEvent};
+    /// # use wpool::events::PoolEvent;
+    /// # use wpool::Pool;
     /// # let module = guest("upper")?;
     /// let on_event = |event: &PoolEvent| {
     ///     if let PoolEvent::WorkerSilent { worker, pid, time } = event {
@@ -607,7 +610,7 @@ impl PoolBuilder {
     /// # use std::time::Duration;
     /// # use wpool::Pool;
     /// # let module = guest("upper")?;
-    /// use wpool::PoolEvent;
+    /// use wpool::events::PoolEvent;
     ///
     /// let on_event = |event: &PoolEvent| {
     ///     if let PoolEvent::WorkerExited { pid, exitcode, .. } = event {
@@ -631,7 +634,7 @@ impl PoolBuilder {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use wpool::Pool;
     /// # let module = guest("upper")?;
-    /// let pool = Pool::builder(&module).profile(wpool::ProfilingStrategy::guest()).build()?;
+    /// let pool = Pool::builder(&module).profile(wpool::events::ProfilingStrategy::guest()).build()?;
     /// # Ok(())
     /// # }
     /// ```

@@ -17,7 +17,7 @@ use crate::error::TaskError;
 /// ```
 /// # use std::sync::atomic::{AtomicU64, Ordering};
 /// # use std::sync::Arc;
-/// use wpool::PoolEvent;
+/// use wpool::events::PoolEvent;
 ///
 /// let retried = Arc::new(AtomicU64::new(0));
 /// let count = retried.clone();
@@ -135,7 +135,7 @@ pub enum PoolEvent {
         /// The attempt, from 1 on.
         attempt: u32,
     },
-    /// A job was stopped by the pool's [`Halt`](crate::Halt).
+    /// A job was stopped by the pool's [`Halt`](crate::pool::Halt).
     Halted {
         /// The job.
         job: u64,

@@ -1,4 +1,11 @@
-//! Pools: many workers for one module, and tasks for them.
+//! Run many tasks in a pool of workers.
+//!
+//! [`Pool::builder`] makes a pool for a module, [`Pool::func`] looks up one of its functions, and [`Pool::map`],
+//! [`Pool::imap`], [`Pool::apply_async`] and their like run it. [`PoolBuilder`] has the settings, among them retries
+//! ([`Backoff`]) and the failures that end a job early ([`Halt`]). [`Pool::stream`] is the interface below all of these, for
+//! records as bytes: [`Inputs`] takes them, and [`Outcomes`] gives each [`Outcome`].
+//!
+//! The way of a record through the pool:
 //!
 //! ```text
 //!   map, imap, apply ... ──records──▶ Job ──▶ Dispatcher (one thread) ──batches──▶ socket ══▶ worker: serve loop ──▶ guest
@@ -13,16 +20,16 @@ mod builder;
 mod callbacks;
 mod condition;
 mod dispatcher;
-mod events;
+pub(crate) mod events;
 mod func;
 mod imap;
 mod job;
 mod policy;
 mod schedule;
-mod stats;
+pub(crate) mod stats;
 mod stream;
 mod waker;
-mod worker;
+pub(crate) mod worker;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -39,7 +46,7 @@ pub use self::builder::PoolBuilder;
 pub(crate) use self::builder::own_initializer;
 use self::callbacks::Callbacks;
 use self::dispatcher::Command;
-pub use self::events::{PoolEvent, Recycle};
+pub(crate) use self::events::{PoolEvent, Recycle};
 pub use self::func::Func;
 pub use self::imap::{Imap, ImapUnordered};
 use self::job::{Job, Panic, Window};
@@ -47,10 +54,10 @@ use self::job::{Job, Panic, Window};
 pub(crate) use self::job::{Said, parse_outcome};
 pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
 use self::stats::Ledger;
-pub use self::stats::Stats;
+pub(crate) use self::stats::Stats;
 pub use self::stream::{Inputs, Outcome, Outcomes};
 use self::waker::Waker;
-pub use self::worker::{WorkerInfo, WorkerState};
+pub(crate) use self::worker::WorkerInfo;
 use crate::error::{BuildError, Closed, IN_FORK, MapError, StillRunning, TaskError};
 use crate::limits::Limits;
 use crate::module::{Module, ModuleInfo};
@@ -146,7 +153,7 @@ impl Pool {
     /// [`BuildError`] if there is no such function, a fixed argument does not fit, or the Rust types do not match.
     pub fn func<A: Args, R: Ret>(&self, target: impl Into<Target>) -> Result<Func<A, R>, BuildError> {
         // Typed calls choose their own form.
-        let target = target.into().input(crate::Format::Auto).output(crate::Format::Auto);
+        let target = target.into().input(crate::target::Format::Auto).output(crate::target::Format::Auto);
         let resolved = resolve(&target, &self.shared.info)?;
         let (func, wit) = (resolved.call.path.clone(), resolved.ty.to_string());
         if !A::fits(&resolved.free()) {
@@ -521,7 +528,7 @@ impl Pool {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let pool = pool("upper")?;
     /// # let upper = pool.func::<&str, String>("run")?;
-    /// pool.resize(wpool::cpu_count() + 1);
+    /// pool.resize(wpool::process::cpu_count() + 1);
     /// assert_eq!(pool.apply(&upper, "a")?, "A");
     /// # Ok(())
     /// # }

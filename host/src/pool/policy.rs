@@ -12,7 +12,8 @@ use std::time::Duration;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("failing")?;
 /// use std::time::Duration;
-/// use wpool::{Backoff, Pool};
+/// use wpool::pool::Backoff;
+/// use wpool::Pool;
 ///
 /// // Pauses of 100, 200, 400, 800 and 1000 ms.
 /// let grow = Backoff::Exponential { max: Duration::from_secs(1) };
@@ -55,10 +56,10 @@ impl Backoff {
 /// Tasks that are not run, or whose outcome does not count any more, have the outcome [`TaskError::Cancelled`](crate::TaskError::Cancelled).
 ///
 /// ```
-/// let halt: wpool::Halt = "soon,fail=3".parse()?;
+/// let halt: wpool::pool::Halt = "soon,fail=3".parse()?;
 /// assert_eq!(halt.to_string(), "soon,fail=3");
-/// assert!("later,fail=3".parse::<wpool::Halt>().is_err());
-/// # Ok::<(), wpool::HaltError>(())
+/// assert!("later,fail=3".parse::<wpool::pool::Halt>().is_err());
+/// # Ok::<(), wpool::pool::HaltError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Halt {
@@ -71,11 +72,11 @@ pub struct Halt {
 /// What becomes of running tasks when a job is halted.
 ///
 /// ```
-/// use wpool::{Halt, HaltWhen};
+/// use wpool::pool::{Halt, HaltWhen};
 ///
 /// let halt: Halt = "now,fail=1".parse()?;
 /// assert_eq!(halt.when, HaltWhen::Now);
-/// # Ok::<(), wpool::HaltError>(())
+/// # Ok::<(), wpool::pool::HaltError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HaltWhen {
@@ -89,7 +90,7 @@ pub enum HaltWhen {
 ///
 /// ```
 /// use std::num::NonZeroU64;
-/// use wpool::{Halt, HaltOn, HaltWhen};
+/// use wpool::pool::{Halt, HaltOn, HaltWhen};
 ///
 /// let halt = Halt { when: HaltWhen::Soon, on: HaltOn::Failures(NonZeroU64::MIN) };
 /// assert_eq!(halt.to_string(), "soon,fail=1");
@@ -113,7 +114,7 @@ impl Halt {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert_eq!(wpool::Halt::SHARE_OF_AT_LEAST, 3);
+    /// assert_eq!(wpool::pool::Halt::SHARE_OF_AT_LEAST, 3);
     /// # Ok(())
     /// # }
     /// ```
@@ -123,7 +124,7 @@ impl Halt {
 /// The text is not a halting policy.
 ///
 /// ```
-/// assert_eq!("never".parse::<wpool::Halt>(), Err(wpool::HaltError));
+/// assert_eq!("never".parse::<wpool::pool::Halt>(), Err(wpool::pool::HaltError));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected now|soon, a comma, and fail=N, fail=N%, success=N or done=N (N >= 1), such as now,fail=1")]

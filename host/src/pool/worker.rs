@@ -31,7 +31,7 @@ pub struct WorkerInfo {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let pool = pool("upper")?;
 /// # let upper = pool.func::<&str, String>("run")?;
-/// use wpool::WorkerState;
+/// use wpool::events::WorkerState;
 ///
 /// pool.apply(&upper, "a")?;
 /// let idle = pool.workers().iter().filter(|worker| worker.state == WorkerState::Idle).count();

@@ -77,7 +77,7 @@ fn end_children() {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let mut process = process("hello", "bob:60000")?;
 /// process.start()?;
-/// let me = wpool::active_children().into_iter().find(|child| child.name == process.name());
+/// let me = wpool::process::active_children().into_iter().find(|child| child.name == process.name());
 /// assert_eq!(me.map(|child| child.pid), process.pid());
 /// # process.kill()?;
 /// # Ok(())
@@ -102,10 +102,10 @@ pub struct ProcessInfo {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let mut process = process("hello", "bob:60000")?;
 /// process.start()?;
-/// assert_eq!(wpool::active_children().len(), 1);
+/// assert_eq!(wpool::process::active_children().len(), 1);
 /// process.kill()?;
 /// process.join()?;
-/// assert_eq!(wpool::active_children().len(), 0);
+/// assert_eq!(wpool::process::active_children().len(), 0);
 /// # Ok(())
 /// # }
 /// ```
@@ -124,7 +124,7 @@ pub fn active_children() -> Vec<ProcessInfo> {
 /// This program itself: `multiprocessing.current_process()` of the main process. (A guest learns about its own process by `wpool:process`.)
 ///
 /// ```
-/// let me = wpool::current_process();
+/// let me = wpool::process::current_process();
 /// assert_eq!((me.name.as_str(), me.pid), ("MainProcess", std::process::id()));
 /// ```
 pub fn current_process() -> ProcessInfo {
@@ -135,7 +135,7 @@ pub fn current_process() -> ProcessInfo {
 /// never runs in a worker, so that there is no other answer.
 ///
 /// ```
-/// assert_eq!(wpool::parent_process(), None);
+/// assert_eq!(wpool::process::parent_process(), None);
 /// ```
 pub fn parent_process() -> Option<ProcessInfo> {
     None
@@ -145,7 +145,7 @@ pub fn parent_process() -> Option<ProcessInfo> {
 /// cgroup's quota, as CPython's `os.process_cpu_count()` heeds the former.
 ///
 /// ```
-/// assert!(wpool::cpu_count() >= 1);
+/// assert!(wpool::process::cpu_count() >= 1);
 /// ```
 pub fn cpu_count() -> usize {
     num_cpus::get().max(1)

@@ -584,8 +584,8 @@ mod tests {
         let dir = |access| crate::Policy::sealed().dir("/etc", "/x", access);
         let policies = [
             crate::Policy::sealed(),
-            dir(crate::DirAccess::ReadOnly),
-            dir(crate::DirAccess::ReadWrite),
+            dir(crate::policy::DirAccess::ReadOnly),
+            dir(crate::policy::DirAccess::ReadWrite),
             crate::Policy::sealed().net("127.0.0.1:80"),
         ];
         policies.map(|policy| policy.resolve().unwrap().grants)
@@ -680,7 +680,9 @@ mod tests {
     /// Whether a process with all grants may make this call. What the kernel does not read of an `int` decides nothing, neither way.
     #[test]
     fn f115_arguments_decide_and_what_is_beside_them_does_not() {
-        let dir = crate::Policy::sealed().dir("/etc", "/x", crate::DirAccess::ReadWrite).net("127.0.0.1:80");
+        let dir = crate::Policy::sealed()
+            .dir("/etc", "/x", crate::policy::DirAccess::ReadWrite)
+            .net("127.0.0.1:80");
         let grants = dir.resolve().unwrap().grants;
         let ours = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
         let mut may = BTreeMap::new();

@@ -1,7 +1,9 @@
-//! The second wall: the confinement of a worker's operating system process.
+//! Choose how strict the confinement of processes is, and ask what holds on this machine.
 //!
-//! A list of steps and a report. Each step is one function that says what was really enforced, and the report is what the process itself
-//! saw, never a guess. The steps are in `enter`, the system calls that are left in `calls`; what each is for is in `docs/SECURITY.md`.
+//! [`Sandbox`] says how much of the confinement must hold: [`ModuleLoader::sandbox`]. [`doctor`] starts a worker and asks
+//! it what is enforced in it: a [`Status`], with each [`Step`] that was taken and each [`Property`] that must hold.
+//! [`doctor_with`] asks a worker with grants, [`doctor_of`] a process of another [`ProcessRole`]. [`unenforced`] lists what
+//! the processes of this program have reported so far as not enforced. What each step is for is in `docs/SECURITY.md`.
 
 use std::fmt;
 use std::io;
@@ -27,8 +29,8 @@ use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let module = loader().sandbox(wpool::Sandbox::Off).from_bytes(b"(module)")?;
-/// assert_eq!("strict".parse(), Ok(wpool::Sandbox::Strict));
+/// let module = loader().sandbox(wpool::sandbox::Sandbox::Off).from_bytes(b"(module)")?;
+/// assert_eq!("strict".parse(), Ok(wpool::sandbox::Sandbox::Strict));
 /// # Ok(())
 /// # }
 /// ```
@@ -110,7 +112,7 @@ static UNENFORCED: Mutex<Vec<Property>> = Mutex::new(Vec::new());
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let _pool = pool("upper")?;
-/// for property in wpool::unenforced() {
+/// for property in wpool::sandbox::unenforced() {
 ///     eprintln!("not enforced: {} ({:?})", property.name, property.missing);
 /// }
 /// # Ok(())
@@ -125,7 +127,7 @@ pub fn unenforced() -> Vec<Property> {
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let status = wpool::doctor(&loader())?;
+/// let status = wpool::sandbox::doctor(&loader())?;
 /// assert!(!status.steps.is_empty() && !status.properties.is_empty());
 /// # Ok(())
 /// # }
@@ -143,7 +145,7 @@ pub struct Status {
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// for step in wpool::doctor(&loader())?.steps {
+/// for step in wpool::sandbox::doctor(&loader())?.steps {
 ///     if let Some(reason) = step.missing {
 ///         println!("{} is not enforced: {reason}", step.name);
 ///     }
@@ -223,7 +225,7 @@ impl Status {
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let status = wpool::doctor(&loader())?;
+/// let status = wpool::sandbox::doctor(&loader())?;
 /// for step in status.steps {
 ///     println!("{}: {}", step.name, step.missing.as_deref().unwrap_or("enforced"));
 /// }
@@ -242,9 +244,10 @@ pub fn doctor(loader: &ModuleLoader) -> Result<Status, BuildError> {
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use wpool::{DirAccess, Policy};
+/// use wpool::policy::DirAccess;
+/// use wpool::Policy;
 ///
-/// let status = wpool::doctor_with(&loader(), &Policy::sealed().dir("src", "/src", DirAccess::ReadOnly))?;
+/// let status = wpool::sandbox::doctor_with(&loader(), &Policy::sealed().dir("src", "/src", DirAccess::ReadOnly))?;
 /// assert!(status.steps.iter().any(|step| step.name.contains("/src (read only)")));
 /// # Ok(())
 /// # }
@@ -261,9 +264,10 @@ pub fn doctor_with(loader: &ModuleLoader, policy: &Policy) -> Result<Status, Bui
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use wpool::{Policy, ProcessRole};
+/// use wpool::sandbox::ProcessRole;
+/// use wpool::Policy;
 ///
-/// let status = wpool::doctor_of(&loader(), &Policy::sealed(), ProcessRole::Compiler)?;
+/// let status = wpool::sandbox::doctor_of(&loader(), &Policy::sealed(), ProcessRole::Compiler)?;
 /// assert!(status.properties.iter().any(|property| property.name == "no new process"));
 /// # Ok(())
 /// # }
@@ -337,6 +341,8 @@ fn ask(socket: OwnedFd, setup: &[u8], role: ProcessRole) -> Result<Status, RecvE
     }
 }
 
+// The confinement is a list of steps and a report. Each step is one function (in `enter`), which says what the kernel has
+// enforced; the report is what the process itself saw, never a guess. `calls` lists the system calls that are left.
 #[cfg(any(feature = "worker", feature = "cli"))]
 mod must;
 mod property;

@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::shortened;
 
-/// What a process of wpool is for: [`doctor_of`](crate::doctor_of) looks at each kind.
+/// What a process of wpool is for: [`doctor_of`](crate::sandbox::doctor_of) looks at each kind.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use wpool::{Policy, ProcessRole};
+/// use wpool::sandbox::ProcessRole;
+/// use wpool::Policy;
 ///
 /// for role in [ProcessRole::Worker, ProcessRole::Zygote, ProcessRole::Compiler] {
-///     let status = wpool::doctor_of(&loader(), &Policy::sealed(), role)?;
+///     let status = wpool::sandbox::doctor_of(&loader(), &Policy::sealed(), role)?;
 ///     println!("{role:?}: {} properties", status.properties.len());
 /// }
 /// # Ok(())
@@ -63,7 +64,7 @@ pub(crate) enum Layer {
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// for property in wpool::doctor(&loader())?.properties {
+/// for property in wpool::sandbox::doctor(&loader())?.properties {
 ///     match &property.missing {
 ///         None => println!("{} (by {})", property.name, property.layers.join(", or ")),
 ///         Some(why) => println!("NOT: {} ({why})", property.name),

@@ -8,7 +8,7 @@ use super::{FuncType, Type, Value, parse_wave, to_wave};
 /// A Rust type that can be passed to a guest as a value of a matching component type.
 ///
 /// ```
-/// use wpool::{IntoValue, Type, Value};
+/// use wpool::value::{IntoValue, Type, Value};
 ///
 /// assert!(<u64 as IntoValue>::fits(&Type::U8));
 /// assert_eq!(7u64.into_value(&Type::U8), Some(Value::U8(7)));
@@ -30,7 +30,7 @@ pub trait IntoValue {
 /// A Rust type that a guest's result can be turned into.
 ///
 /// ```
-/// use wpool::{FromValue, Type, Value};
+/// use wpool::value::{FromValue, Type, Value};
 ///
 /// assert!(<Vec<u32> as FromValue>::fits(&Type::List(Box::new(Type::U32))));
 /// assert_eq!(Vec::<u32>::from_value(Value::from(vec![1u32, 2])), Some(vec![1, 2]));

@@ -1,7 +1,12 @@
-//! Values that go in and out of a guest, and their text forms.
+//! Build the values that go into a guest, and read those that come out.
 //!
-//! [`Value`] is what Python's pickle is to multiprocessing, without its danger: decoding one runs nothing. Between processes a
-//! value travels as WAVE text (the component model's own notation), except bytes and strings, which travel as they are.
+//! Most programs need none of this: [`Pool::func`](crate::Pool::func) takes and gives Rust types, by the traits [`Args`]
+//! and [`Ret`]. A [`Value`] is a value of any type of the component model, and a [`Type`] such a type. [`Value::from_wave`]
+//! reads a text, and `to_string` writes one. [`FuncType`] and [`Param`] describe a function. [`IntoValue`] and
+//! [`FromValue`] are for types of your own.
+//!
+//! A [`Value`] does what pickle does for `multiprocessing`, without its danger: decoding one runs no code. Between
+//! processes a value travels as WAVE text (the component model's own notation). Bytes and strings travel as they are.
 
 mod bound;
 mod convert;
@@ -24,7 +29,7 @@ pub(crate) use self::wave::{parse_call, parse_wave, parse_wave_of, to_wave};
 /// A value of the component model.
 ///
 /// ```
-/// use wpool::Value;
+/// use wpool::value::Value;
 ///
 /// let value = Value::from(vec![1.5, 2.0]);
 /// assert_eq!(value, Value::List(vec![Value::F64(1.5), Value::F64(2.0)]));
@@ -61,7 +66,7 @@ impl Value {
     /// Whether this value is one of type `ty`.
     ///
     /// ```
-    /// use wpool::{Type, Value};
+    /// use wpool::value::{Type, Value};
     ///
     /// assert!(Value::S32(7).is_of(&Type::S32));
     /// assert!(!Value::S32(7).is_of(&Type::String));
@@ -202,7 +207,7 @@ impl Value {
     /// Parses WAVE as a value of type `ty`.
     ///
     /// ```
-    /// use wpool::{Type, Value};
+    /// use wpool::value::{Type, Value};
     ///
     /// let ty = Type::Option(Box::new(Type::U8));
     /// assert_eq!(Value::from_wave("some(7)", &ty)?, Value::Option(Some(Box::new(Value::U8(7)))));

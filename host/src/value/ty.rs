@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// A value type of the component model.
 ///
 /// ```
-/// use wpool::Type;
+/// use wpool::value::Type;
 ///
 /// assert_eq!(Type::List(Box::new(Type::U8)).to_string(), "list<u8>");
 /// assert!(Type::List(Box::new(Type::U8)).is_bytes());
@@ -53,7 +53,7 @@ impl Type {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::Type;
+    /// # use wpool::value::Type;
     /// assert!(Type::List(Box::new(Type::U8)).is_supported());
     /// assert!(!Type::Unsupported("stream".to_owned()).is_supported());
     /// # Ok(())
@@ -76,7 +76,7 @@ impl Type {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::Type;
+    /// # use wpool::value::Type;
     /// assert!(Type::List(Box::new(Type::U8)).is_bytes() && !Type::String.is_bytes());
     /// # Ok(())
     /// # }
@@ -90,7 +90,7 @@ impl Type {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::Type;
+    /// # use wpool::value::Type;
     /// assert!(Type::String.is_bytes_or_string() && !Type::U8.is_bytes_or_string());
     /// # Ok(())
     /// # }
@@ -251,7 +251,7 @@ impl Param {
 /// let module = numbers()?;
 /// let add = &module.info().target(Some("add"))?.ty;
 /// assert_eq!(add.params.len(), 2);
-/// assert_eq!(add.ok_type(), Some(&wpool::Type::S32));
+/// assert_eq!(add.ok_type(), Some(&wpool::value::Type::S32));
 /// # Ok(())
 /// # }
 /// ```

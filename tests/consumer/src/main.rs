@@ -5,7 +5,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use wpool::{DirAccess, Limits, Module, Policy, Pool, Process, StartMethod, Target};
+use wpool::policy::DirAccess;
+use wpool::{Limits, Module, Policy, Pool, Process, StartMethod, Target};
 
 // All that is in the manifest is really in this program.
 use {

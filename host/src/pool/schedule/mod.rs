@@ -285,7 +285,7 @@ enum PoolState {
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("upper")?;
-/// use wpool::{PoolEvent, Recycle};
+/// use wpool::events::{PoolEvent, Recycle};
 ///
 /// let on_event = |event: &PoolEvent| {
 ///     if let PoolEvent::WorkerRecycled { worker, why: Recycle::Memory } = event {
