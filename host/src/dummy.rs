@@ -41,14 +41,15 @@ use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use crate::context::StartMethod;
-use crate::error::{BuildError, StartError, TaskError};
-use crate::limits::{Isolation, Limits};
+use crate::context::{StartError, StartMethod};
+use crate::error::{BuildError, TaskError};
 use crate::module::Module;
 use crate::policy::Policy;
-use crate::pool::{self, Backoff, Halt, PoolEvent};
+use crate::pool::events::PoolEvent;
+use crate::pool::{self, Backoff, Halt};
 use crate::process::{self, ExitStatus};
 pub use crate::process::{active_children, current_process};
+use crate::spec::{Isolation, Limits};
 use crate::target::Target;
 use crate::value::Value;
 

@@ -4,177 +4,14 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::Path;
 
-use crate::escape::{OneLine, list, shortened};
-use crate::limits::{Limit, size};
-use crate::module::{TargetError, WasmFeature};
+use crate::context::StartError;
+use crate::escape::{list, shortened};
+use crate::module::ModuleError;
+use crate::policy::PolicyError;
 use crate::protocol::message::Failure;
+use crate::spec::{Limit, TargetError, size};
 use crate::value::Type;
-
-/// A module cannot be loaded.
-///
-/// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use wpool::ModuleError;
-///
-/// let refused = loader().from_bytes(b"no module");
-/// assert!(matches!(refused, Err(ModuleError::NotWasm(_))));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ModuleError {
-    /// The file cannot be read.
-    #[error("cannot read the module: {0}")]
-    Io(#[source] io::Error),
-    /// It is not WebAssembly.
-    #[error("not a WebAssembly module: {}", shortened(.0))]
-    NotWasm(String),
-    /// It is WebAssembly, but not valid, or uses a feature that is not enabled.
-    #[error("the module is refused: {}", shortened(.0))]
-    Invalid(String),
-    /// It uses parts of WebAssembly that are off unless
-    /// [`ModuleLoader::wasm_features`](crate::module::ModuleLoader::wasm_features) turns them on.
-    #[error(
-        "the module is refused: it needs {} (--wasm {}, ModuleLoader::wasm_features): {}",
-        features(.needs, " and "), features(.needs, ","), shortened(.reason)
-    )]
-    NeedsFeatures {
-        /// Which.
-        needs: Vec<WasmFeature>,
-        /// What it uses of them.
-        reason: String,
-    },
-    /// It needs imports that the policy it was loaded for does not grant: see
-    /// [`ModuleLoader::policy`](crate::module::ModuleLoader::policy).
-    #[error("the module needs what is not granted: {}", list(.missing, "; "))]
-    MissingImports {
-        /// Names and reasons, for all of them.
-        missing: Vec<String>,
-    },
-    /// Compiling took more time, memory or nesting than is allowed.
-    #[error("compile limit exceeded: {}", shortened(.0))]
-    CompileLimit(String),
-    /// The compiler process could not be started.
-    #[error(transparent)]
-    Start(StartError),
-    /// The compiler process failed; this is wpool's fault, not the module's.
-    #[error("the compiler process failed: {}", shortened(.0))]
-    Compiler(String),
-    /// The compiler process cannot be confined as [`Sandbox::Strict`](crate::sandbox::Sandbox::Strict) wants it.
-    #[error("{}", shortened(.0))]
-    Sandbox(String),
-    /// Any of the others, for the file at this path.
-    #[error("{}: {source}", OneLine(.path))]
-    At {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        source: Box<ModuleError>,
-    },
-}
-
-impl ModuleError {
-    pub(crate) fn at(self, path: &Path) -> ModuleError {
-        match self {
-            ModuleError::Start(_) | ModuleError::Sandbox(_) | ModuleError::At { .. } => self,
-            other => ModuleError::At { path: path.display().to_string(), source: Box::new(other) },
-        }
-    }
-}
-
-fn features(features: &[WasmFeature], between: &str) -> String {
-    features.iter().map(WasmFeature::to_string).collect::<Vec<_>>().join(between)
-}
-
-impl From<StartError> for ModuleError {
-    fn from(error: StartError) -> Self {
-        ModuleError::Start(error)
-    }
-}
-
-/// A worker process cannot be started.
-///
-/// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use wpool::{Module, ModuleError, StartError};
-///
-/// // Neither `init` was called nor a program named.
-/// let forgotten = Module::from_bytes(b"(module)");
-/// assert!(matches!(forgotten, Err(ModuleError::Start(StartError::InitNotCalled))));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// This program would have to be its own worker, but never said so.
-    #[error(
-        "call wpool::init() first thing in main(), so that this program can be its own worker, or point to an installed `wpool` with ModuleLoader::program"
-    )]
-    InitNotCalled,
-    /// [`init`](crate::init) was called when this program had threads already: what it starts as its worker would be in the same state.
-    #[error("{}", crate::context::INIT_TOO_LATE)]
-    InitTooLate,
-    /// Where this program runs, no worker can.
-    #[error("{reason}")]
-    Place {
-        /// What forbids it.
-        reason: String,
-    },
-    /// This program was built without the engine.
-    #[error(
-        "this program was built without the `worker` feature of wpool and cannot be its own worker: point to an installed `wpool` with ModuleLoader::program"
-    )]
-    NoWorker,
-    /// A worker was to be a thread of this program.
-    #[error(
-        "this program was built without the `worker` feature of wpool and cannot run guests in its own threads"
-    )]
-    NoThreads,
-    /// A worker was to be a thread of this program, which the strict sandbox does not allow.
-    #[error("the sandbox is strict, and a worker in a thread has this program's own rights")]
-    ThreadUnconfined,
-    /// The operating system refused.
-    #[error("cannot start {}: {}{}", OneLine(.program), shortened(&.source.to_string()), limit_behind(source))]
-    Spawn {
-        /// The program.
-        program: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// [`Process::start`](crate::Process::start) was called in a forked child of the program that made the process.
-    #[error("{}", IN_FORK)]
-    InFork,
-    /// [`Process::start`](crate::Process::start) was called twice.
-    #[error("the process has already been started")]
-    AlreadyStarted,
-}
-
-/// What a pool, a process or their results say in a child that this program has forked.
-pub(crate) const IN_FORK: &str =
-    "it is used in a forked child of the program that made it, and belongs to that: make one here";
-
-/// Which limit of the system an error comes from, for the end of a message.
-pub(crate) fn limit_behind(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EAGAIN) => " (the limit on processes: ulimit -u, or that of the container)",
-        Some(libc::EFBIG) => " (the limit on the size of files: ulimit -f)",
-        Some(libc::EMFILE | libc::ETOOMANYREFS) => " (the limit on open files: ulimit -n)",
-        Some(libc::ENFILE) => " (the limit on open files of the whole machine)",
-        Some(libc::ENOMEM) => " (the limit on memory: ulimit -v, or that of the container)",
-        _ => "",
-    }
-}
-
-/// What cannot be done, why, and the limit of the system that is behind it, if one is.
-pub(crate) fn with_limit(what: &str, error: &io::Error) -> String {
-    format!("{what}: {error}{}", limit_behind(error))
-}
 
 /// A [`Pool`](crate::Pool), [`Process`](crate::Process) or call cannot be built: found before anything starts.
 ///
@@ -294,6 +131,12 @@ pub enum BuildError {
         /// Why.
         reason: String,
     },
+}
+
+impl From<PolicyError> for BuildError {
+    fn from(PolicyError { what, reason }: PolicyError) -> BuildError {
+        BuildError::Policy { what, reason }
+    }
 }
 
 /// A Rust type's name without the paths of the standard library.

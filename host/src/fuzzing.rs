@@ -21,11 +21,11 @@ use serde_json::Value as Json;
 use self::choices::Choices;
 use crate::error::TaskError;
 use crate::escape;
-use crate::module::ModuleInfo;
 use crate::pool::{Said, parse_outcome};
 use crate::protocol::connection::{Connection, InMemory, RecvError};
 use crate::protocol::frame::{self, Caps, Frame, Kind, Violation};
 use crate::protocol::message::{self, Batch, Entry, Failure, FromWorker, Record, ToWorker, Used};
+use crate::spec::ModuleInfo;
 use crate::value::{
     Args, Integers, Param, Ret, Type, Value, from_json, from_json_many, parse_call, parse_many, parse_wave,
     parse_wave_of, to_json, to_wave,
@@ -255,7 +255,7 @@ fn control(data: &[u8]) -> Option<FromWorker> {
             assert_plain(&escape::shortened(reason))
         }
         FromWorker::Unconfined { missing } => {
-            if let Err(why) = crate::sandbox::Sandbox::Strict.judge(missing.clone()) {
+            if let Err(why) = crate::spec::Sandbox::Strict.judge(missing.clone()) {
                 assert_plain(&crate::ModuleError::Sandbox(why).to_string());
             }
         }

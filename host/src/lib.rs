@@ -56,6 +56,7 @@ pub mod cli;
 pub mod coming_from_multiprocessing {}
 mod clock;
 mod context;
+mod doctor;
 #[cfg(feature = "worker")]
 pub mod dummy;
 mod error;
@@ -75,19 +76,18 @@ pub mod events {
     pub use crate::pool::events::{PoolEvent, Recycle};
     pub use crate::pool::stats::Stats;
     pub use crate::pool::worker::{WorkerInfo, WorkerState};
-    pub use crate::profiling::ProfilingStrategy;
+    pub use crate::spec::ProfilingStrategy;
 }
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod limits;
 pub mod module;
 pub mod policy;
 pub mod pool;
 pub mod process;
-mod profiling;
 mod protocol;
 pub mod sandbox;
+mod spec;
 mod spin;
 mod sys;
 pub mod target;
@@ -95,11 +95,10 @@ pub mod value;
 #[cfg(feature = "worker")]
 mod worker;
 
-pub use context::{StartMethod, init};
-pub use error::{BuildError, Closed, MapError, ModuleError, StartError, StillRunning, TaskError, TimedOut};
-pub use limits::{Isolation, Limit, Limits};
+pub use context::{StartError, StartMethod, init};
+pub use error::{BuildError, Closed, MapError, StillRunning, TaskError, TimedOut};
 #[doc(inline)]
-pub use module::Module;
+pub use module::{Module, ModuleError};
 #[doc(inline)]
 pub use policy::Policy;
 #[doc(inline)]
@@ -108,7 +107,8 @@ pub use pool::{AsyncResult, Func, Imap, ImapUnordered, Pool, PoolBuilder};
 pub use process::{Process, ProcessBuilder};
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]
-pub use protocol::message::{Fault, FaultAction, FaultPhase};
+pub use spec::{Fault, FaultAction, FaultPhase};
+pub use spec::{Isolation, Limit, Limits};
 #[cfg(feature = "fault-points")]
 #[doc(hidden)]
 pub use sys::Attempt;

@@ -19,19 +19,17 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-pub use self::children::{ProcessInfo, active_children, cpu_count, current_process, parent_process};
+pub use self::children::{ProcessInfo, active_children, current_process, parent_process};
 use self::supervisor::Started;
 pub use crate::context::while_stopped;
-use crate::context::{Child, Exit, StartMethod};
-use crate::error::{BuildError, StartError, TaskError};
-use crate::limits::{Limits, size};
+use crate::context::{Child, StartError, StartMethod};
+use crate::error::{BuildError, TaskError};
 use crate::module::Module;
 use crate::policy::{Granted, Policy};
-use crate::pool::own_initializer;
-use crate::profiling::ProfilingStrategy;
-use crate::protocol::message::{Call, Input};
+use crate::spec::{Call, Exit, Input, Limits, ProfilingStrategy, size};
+pub use crate::sys::cpu_count;
 use crate::sys::{self, StatusPage};
-use crate::target::{Target, check_module, resolve};
+use crate::target::{Target, check_module, own_initializer, resolve};
 use crate::value::{FuncType, Ret};
 
 /// How long a process may take to get ready, unless something else is asked for. A machine under load is slow; one that hangs is not waited for.

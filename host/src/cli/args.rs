@@ -15,9 +15,8 @@ use super::parse::{
     retry_kind, size, some_size, stack_size,
 };
 use super::profile::ProfileArg;
-use crate::policy::{Clock, Random};
 use crate::pool::Halt;
-use crate::sandbox::Sandbox;
+use crate::spec::{Clock, Random, Sandbox};
 
 const EXAMPLES: &str = "\
 Examples:

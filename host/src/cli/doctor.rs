@@ -9,17 +9,19 @@ use super::args::DoctorArgs;
 use super::exit::{Exit, Failure};
 use super::output::print;
 use super::settings;
+use crate::error::BuildError;
 use crate::escape::OneLine;
 use crate::module::Module;
-use crate::sandbox::{ProcessRole, Property, Shape, Status};
+use crate::sandbox::Shape;
+use crate::spec::{ProcessRole, Property, Status};
 use crate::sys;
 
 pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     let policy = settings::policy(&args.grants);
-    let of = |role| crate::sandbox::doctor_of(&Module::loader(), &policy, role);
+    let of = |role| crate::doctor::doctor_of(&Module::loader(), &policy, role);
     let worker = of(ProcessRole::Worker)?;
     let others = [("zygote", of(ProcessRole::Zygote)?), ("compiler", of(ProcessRole::Compiler)?)];
-    let granted = Shape::of(&policy.resolve()?.grants);
+    let granted = Shape::of(&policy.resolve().map_err(BuildError::from)?.grants);
 
     let mut text = format!("wpool {}\n", env!("CARGO_PKG_VERSION"));
     section(&mut text, "this machine", machine());
@@ -75,7 +77,7 @@ fn section(text: &mut String, title: &str, lines: impl IntoIterator<Item = Strin
     }
 }
 
-fn step(step: &crate::sandbox::Step) -> String {
+fn step(step: &crate::spec::Step) -> String {
     let verdict = step.missing.as_ref().map_or("enforced".to_owned(), |why| format!("MISSING: {why}"));
     format!("{}: {verdict}", step.name)
 }

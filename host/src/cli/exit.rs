@@ -3,10 +3,10 @@
 use std::io;
 
 use super::stdio;
-use crate::error::{BuildError, ModuleError, TaskError};
-use crate::limits::Limit;
-use crate::module::TargetError;
+use crate::error::{BuildError, TaskError};
+use crate::module::ModuleError;
 use crate::process::{ExitReason, ExitStatus};
+use crate::spec::{Limit, TargetError};
 
 /// How `wpool` ends. The first group is that of all subcommands but `run`, the second that of `run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use super::profile::ProfileArg;
 pub(crate) use super::profile::fuzz as profile;
 use crate::error::Closed;
 use crate::pool::Halt;
-use crate::sandbox::Sandbox;
+use crate::spec::Sandbox;
 
 impl Sink for &mut Vec<Vec<u8>> {
     fn records(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), Closed> {

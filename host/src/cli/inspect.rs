@@ -9,9 +9,11 @@ use super::exit::{Exit, Failure};
 use super::output::print;
 use super::report::Report;
 use super::settings;
+use crate::error::BuildError;
 use crate::escape::{OneLine, shortened, write_json};
-use crate::module::{Export, Grant, Import, Module, ModuleKind, Role, WasmFeature};
-use crate::policy::Policy;
+use crate::module::Module;
+use crate::policy::{Grant, Policy};
+use crate::spec::{Export, Import, ModuleKind, Role, WasmFeature};
 
 #[derive(Serialize)]
 struct Description<'a> {
@@ -42,7 +44,7 @@ pub(super) fn run(args: &InspectArgs, report: &Report) -> Result<Exit, Failure> 
     let module = settings::load_to_inspect(&args.module, report)?;
     let policy = settings::policy(&args.grants);
     // What is not there cannot be granted.
-    policy.resolve()?;
+    policy.resolve().map_err(BuildError::from)?;
     print(&if args.json { json(&module, &policy) } else { text(&module, &policy).into_bytes() })
 }
 

@@ -34,7 +34,8 @@ use super::time;
 use crate::clock;
 use crate::error::{Closed, TaskError};
 use crate::escape::{OneLine, lines, shortened};
-use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, PoolEvent, Stats};
+use crate::pool::events::PoolEvent;
+use crate::pool::{Halt, HaltOn, HaltWhen, Inputs, Outcome, Outcomes, Pool, Stats};
 use crate::target::resolve;
 
 /// How old the progress that is shown may be while no outcomes come.
@@ -68,7 +69,7 @@ pub(super) fn run(args: &MapArgs, report: &Report) -> Result<Exit, Failure> {
     };
     let pool = Arc::new(settings::pool(args, &module, processes, report)?.on_event(on_event).build()?);
     let (inputs, outcomes) = pool.stream(&target, !args.unordered)?;
-    let export = module.info().target(args.target.func.as_deref()).map_err(crate::BuildError::from)?;
+    let export = module.info().target(args.target.func.as_deref()).map_err(crate::error::BuildError::from)?;
     // Only now that there is something to run: opening a file may wait, or have effects.
     let source = Source::open(args)?;
     let log = if args.dry_run { None } else { JobLog::open(&args.log, &source, report)? };
@@ -371,7 +372,7 @@ impl Map<'_> {
             // Without waiting as long as there are any; before waiting, what we have goes out.
             let more = match outcomes.take_until(Some(Instant::now()), &mut |outcome| self.on(&outcome)) {
                 Ok(more) => more,
-                Err(crate::TimedOut) => {
+                Err(crate::error::TimedOut) => {
                     self.flush();
                     self.check();
                     // In order, a slow task holds up the outcomes of all behind it; progress does not wait for it.

@@ -128,7 +128,7 @@ fn dispatch(command: Command, report: &Report) -> Result<Exit, Failure> {
 
 /// One line, however many processes have said so.
 fn warn_of_unenforced(report: &Report) {
-    let steps: Vec<String> = crate::sandbox::unenforced().iter().map(ToString::to_string).collect();
+    let steps: Vec<String> = crate::context::unenforced().iter().map(ToString::to_string).collect();
     if !steps.is_empty() {
         report.warn(&format!("not enforced in worker processes: {}", list(&steps, "; ")));
     }

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use crate::limits::Limits;
-use crate::policy::{Clock, DirAccess, Random};
+use crate::spec::{Clock, DirAccess, Limits, Random};
 
 /// The kinds of failures that may be different the next time, as `TaskError::kind` has them, and under which name they go together.
 const RETRY_KINDS: [(&str, &[&str]); 3] = [

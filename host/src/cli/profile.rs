@@ -14,8 +14,8 @@ use self::merge::{Merger, Readable};
 use super::exit::{Exit, Failure};
 use super::report::Report;
 use super::{parse, stdio};
-use crate::pool::PoolEvent;
-use crate::profiling::ProfilingStrategy;
+use crate::pool::events::PoolEvent;
+use crate::spec::ProfilingStrategy;
 
 /// Where a profile goes unless it is said.
 const PATH: &str = "wpool-guest-profile.json";

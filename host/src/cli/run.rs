@@ -19,8 +19,8 @@ use super::report::Report;
 use super::{input, output, settings, signals, stdio};
 use crate::context::StartMethod;
 use crate::error::TaskError;
-use crate::limits::Limits;
 use crate::process::{ExitReason, ExitStatus, Process, ProcessBuilder};
+use crate::spec::Limits;
 use crate::target::resolve;
 
 /// How long a process that was told to end may keep us: its output may be stuck in a pipe.
@@ -246,7 +246,7 @@ fn end(status: &ExitStatus, report: &Report) -> Exit {
         ExitReason::Returned | ExitReason::Failed(TaskError::Exited { .. }) => {}
         ExitReason::Failed(error) => say(error, report),
         ExitReason::Signaled(signal) => {
-            report.error(&format!("the process was ended by {}", crate::context::Exit::Signal(*signal)))
+            report.error(&format!("the process was ended by {}", crate::spec::Exit::Signal(*signal)))
         }
         ExitReason::Unknown => report.error("the process ended without a word, and how is unknown"),
         ExitReason::Exited(code) => {

@@ -14,11 +14,11 @@ use super::exit::Failure;
 use super::parse::{DirArg, Jobs, TIME_MAX};
 use super::report::Report;
 use crate::context::StartMethod;
-use crate::error::{BuildError, ModuleError};
-use crate::limits::{CompileLimits, Isolation, Limits};
-use crate::module::{CacheLimits, Module, ModuleLoader, Role, WasmFeature};
+use crate::error::BuildError;
+use crate::module::{CacheLimits, Module, ModuleError, ModuleLoader};
 use crate::policy::Policy;
 use crate::pool::{Backoff, Halt, HaltOn, HaltWhen, Pool, PoolBuilder};
+use crate::spec::{CompileLimits, Isolation, Limits, Role, WasmFeature};
 use crate::target::{CommandInput, Format, Target, wave_or_text};
 use crate::value::{Type, Value};
 

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use super::report::Report;
 use crate::error::TaskError;
-use crate::pool::{PoolEvent, Recycle};
+use crate::pool::events::{PoolEvent, Recycle};
 
 /// Lines that may wait for a slow terminal; further ones are left out.
 pub(super) const LINES_MAX: usize = 1024;

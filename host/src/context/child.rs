@@ -1,7 +1,6 @@
 //! A worker that is ours to kill and to reap: a child process, or a thread that is treated as one.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,63 +11,8 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
+use crate::spec::Exit;
 use crate::{clock, sys};
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// It exited with this code.
-    Code(i32),
-    /// This signal killed it.
-    Signal(i32),
-    /// It is gone, but something else in this program reaped it (a `wait` for any child, or `SIGCHLD` set to be ignored).
-    Unknown,
-}
-
-impl Exit {
-    /// As Python's `exitcode`: the code, or -N for signal N.
-    pub(crate) fn exitcode(self) -> Option<i32> {
-        match self {
-            Exit::Code(code) => Some(code),
-            Exit::Signal(signal) => Some(-signal),
-            Exit::Unknown => None,
-        }
-    }
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Exit::Code(code) => write!(f, "exit code {code}"),
-            Exit::Signal(signal) => match signal_name(*signal) {
-                Some(name) => f.write_str(name),
-                None => write!(f, "signal {signal}"),
-            },
-            Exit::Unknown => f.write_str("an unknown exit status"),
-        }
-    }
-}
-
-fn signal_name(signal: i32) -> Option<&'static str> {
-    Some(match signal {
-        libc::SIGHUP => "SIGHUP",
-        libc::SIGINT => "SIGINT",
-        libc::SIGQUIT => "SIGQUIT",
-        libc::SIGILL => "SIGILL",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGKILL => "SIGKILL",
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGPIPE => "SIGPIPE",
-        libc::SIGALRM => "SIGALRM",
-        libc::SIGTERM => "SIGTERM",
-        libc::SIGSYS => "SIGSYS (a system call that workers may not make)",
-        libc::SIGXCPU => "SIGXCPU",
-        libc::SIGXFSZ => "SIGXFSZ",
-        _ => return None,
-    })
-}
 
 /// A started worker.
 #[derive(Debug)]
@@ -77,7 +21,7 @@ pub(crate) enum Child {
     Process { pid: Pid, pidfd: Arc<OwnedFd>, home: u32 },
     /// A thread of this process.
     #[cfg(feature = "worker")]
-    Thread(Arc<super::Life>),
+    Thread(Arc<crate::worker::Life>),
 }
 
 impl Child {

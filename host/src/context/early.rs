@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::spawn::Executed;
 #[cfg(feature = "cli")]
-use super::{Program, ProgramRole};
+use super::{ProcessRole, Program};
 
 /// A process that waits for its setup, and our end of its socket, until somebody takes them. It ends with this.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ impl Early {
     /// will hear why.
     #[cfg(feature = "cli")]
     pub(crate) fn start(program: &Program) -> Early {
-        Early(Mutex::new(Executed::start(program, ProgramRole::Zygote).ok()))
+        Early(Mutex::new(Executed::start(program, ProcessRole::Zygote).ok()))
     }
 
     /// Whether it waits.

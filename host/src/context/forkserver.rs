@@ -19,18 +19,17 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::SendFlags;
 use rustix::process::Pid;
 
+use super::StartError;
 use super::spawn::{Executed, start_with};
-use super::{Child, Exit, NotTaken, ProgramRole};
+use super::{Child, Launch, NotTaken};
 use crate::clock;
-use crate::error::{StartError, limit_behind};
 use crate::escape::shortened;
-use crate::module::Module;
 use crate::policy::Granted;
 use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, Violation};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
-use crate::sandbox::Sandbox;
-use crate::sys::StatusPage;
+use crate::spec::{Exit, ProcessRole, Sandbox};
+use crate::sys::{StatusPage, limit_behind};
 
 /// So many requests are open at a time. They and their answers fit its socket: neither side has to wait until the other reads.
 const ASKED_MAX: usize = 16;
@@ -121,11 +120,11 @@ pub(crate) struct Requested {
 
 impl Zygote {
     /// By the thread whose children its workers are to be.
-    pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<Zygote, StartError> {
-        let program = module.program();
-        let fds: Vec<_> = [module.artefact()].into_iter().chain(granted.dirs()).collect();
+    pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<Zygote, StartError> {
+        let program = &launch.program;
+        let fds: Vec<_> = [launch.artefact.as_fd()].into_iter().chain(granted.dirs()).collect();
         let Executed { socket, child, thread, unsent } =
-            start_with(program, ProgramRole::Zygote, setup, &fds)?;
+            start_with(program, ProcessRole::Zygote, setup, &fds)?;
         Ok(Zygote {
             child,
             exit: None,

@@ -5,8 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The variable with the directories of libraries. A worker forgets it before it reads anything.
-pub(crate) const LIBRARIES: &str = "LD_LIBRARY_PATH";
+use crate::sys;
 
 /// What an execution of `/proc/self/exe` needs beside that.
 #[derive(Debug)]
@@ -58,7 +57,7 @@ fn is_loader(exe: &Path) -> bool {
 }
 
 fn libraries() -> Option<OsString> {
-    let value = std::env::var_os(LIBRARIES).filter(|value| !value.is_empty())?;
+    let value = std::env::var_os(sys::LIBRARIES).filter(|value| !value.is_empty())?;
     let maps = std::fs::read("/proc/self/maps").ok()?;
     let dirs: Vec<PathBuf> =
         std::env::split_paths(&value).filter_map(|dir| std::fs::canonicalize(dir).ok()).collect();

@@ -6,11 +6,14 @@
 
 mod child;
 mod early;
+mod error;
 pub(crate) mod forkserver;
+mod launch;
 mod loader;
 pub(crate) mod server;
 pub(crate) mod spawn;
 pub(crate) mod thread;
+mod unenforced;
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -22,15 +25,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Mode, OFlags};
 
 pub use self::child::while_stopped;
-pub(crate) use self::child::{Child, END_TIME, Exit, NotTaken};
+pub(crate) use self::child::{Child, END_TIME, NotTaken};
 pub(crate) use self::early::Early;
-#[cfg(feature = "worker")]
-pub(crate) use self::loader::LIBRARIES;
-#[cfg(feature = "worker")]
-pub(crate) use self::thread::Life;
-use crate::error::StartError;
-pub(crate) use crate::sandbox::ProcessRole as ProgramRole;
-use crate::sandbox::Sandbox;
+pub(crate) use self::error::IN_FORK;
+pub use self::error::StartError;
+pub(crate) use self::launch::Launch;
+pub use self::unenforced::unenforced;
+use crate::spec::{ProcessRole, Sandbox};
 use crate::sys;
 
 /// How processes, and the workers of a pool, are started: Python's `context`. There is no `fork`: an application has threads.
@@ -78,44 +79,9 @@ const ROLE_ARG: &str = "__wpool-worker";
 /// Has the text parser take the older way to write a component's core items too, which most existing texts use.
 const LENIENT_TEXT: (&str, &str) = ("WAST_STRICT_COMPONENT_INDICES", "0");
 
-impl ProgramRole {
-    fn as_str(self) -> &'static str {
-        match self {
-            ProgramRole::Compiler => "compiler",
-            ProgramRole::Zygote => "zygote",
-            ProgramRole::Worker => "worker",
-        }
-    }
-
-    #[cfg(feature = "worker")]
-    fn parse(text: &OsStr) -> Option<ProgramRole> {
-        [ProgramRole::Compiler, ProgramRole::Zygote, ProgramRole::Worker]
-            .into_iter()
-            .find(|r| text == r.as_str())
-    }
-}
-
-/// What a zygote is called in `ps`, and a worker until it knows its name.
-#[cfg(feature = "worker")]
-pub(crate) const ZYGOTE_NAME: &str = "wpool-zygote";
-
-/// As much of a worker's name as `ps` shows: 15 bytes.
-#[cfg(feature = "worker")]
-pub(crate) fn comm_of(name: &str) -> Vec<u8> {
-    name.bytes().filter(|byte| *byte != 0).take(15).collect()
-}
-
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
 /// There were other threads by then.
 static INIT_TOO_LATE_HERE: AtomicBool = AtomicBool::new(false);
-
-pub(crate) const INIT_TOO_LATE: &str = "call wpool::init() before any thread is started: first thing in a plain `fn main`, which then builds \
-    the runtime (#[tokio::main] builds it before the first line), or point to an installed `wpool` with ModuleLoader::program";
-
-/// Whether this process has more threads than the one that calls. Where `/proc` is missing, nobody knows.
-pub(crate) fn has_threads() -> bool {
-    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1)
-}
 
 /// Makes this program its own worker. Call it first thing in `main`, as Python's `multiprocessing.freeze_support()`: in a worker process it
 /// does not return.
@@ -146,7 +112,7 @@ pub fn init() {
     if args.next().as_deref() == Some(OsStr::new(ROLE_ARG)) {
         #[cfg(feature = "worker")]
         {
-            let role = args.next().as_deref().and_then(ProgramRole::parse);
+            let role = args.next().as_deref().and_then(ProcessRole::parse);
             let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok());
             let sandbox = args.next().and_then(|choice| choice.to_str()?.parse().ok());
             crate::worker::main(role.zip(parent).zip(sandbox));
@@ -157,7 +123,7 @@ pub fn init() {
     }
     // While relative paths mean what they meant at the start.
     loader::get();
-    INIT_TOO_LATE_HERE.store(has_threads(), Ordering::Relaxed);
+    INIT_TOO_LATE_HERE.store(sys::has_threads(), Ordering::Relaxed);
     INIT_CALLED.store(true, Ordering::Relaxed);
 }
 
@@ -173,7 +139,7 @@ pub(crate) struct Program {
     early: Option<Arc<Early>>,
     /// What its compiler and its Processes do, in tests.
     #[cfg(feature = "fault-points")]
-    pub(crate) fault: Option<crate::Fault>,
+    pub(crate) fault: Option<crate::spec::Fault>,
 }
 
 impl Program {
@@ -214,14 +180,14 @@ impl Program {
     }
 
     #[cfg(feature = "fault-points")]
-    pub(crate) fn with_fault(self, fault: Option<crate::Fault>) -> Program {
+    pub(crate) fn with_fault(self, fault: Option<crate::spec::Fault>) -> Program {
         Program { fault, ..self }
     }
 
     /// Executes the program in a role, with `socket` as its standard input: the one descriptor besides two times /dev/null that it inherits.
     ///
     /// The calling thread must live as long as the process is wanted: the kernel sends the death signal when that *thread* ends.
-    pub(crate) fn start(&self, role: ProgramRole, socket: OwnedFd) -> Result<Child, StartError> {
+    pub(crate) fn start(&self, role: ProcessRole, socket: OwnedFd) -> Result<Child, StartError> {
         let failed = |source| StartError::Spawn { program: self.path.display().to_string(), source };
         // Not by the standard library, whose own would take the numbers of standard streams that this program has closed.
         let null = || {
@@ -237,8 +203,8 @@ impl Program {
             .env_clear()
             // A worker must never symbolise a backtrace of its own: that opens files and takes locks.
             .env("RUST_BACKTRACE", "0")
-            .envs((role == ProgramRole::Compiler).then_some(LENIENT_TEXT))
-            .envs(loader.iter().flat_map(|loader| &loader.libraries).map(|path| (loader::LIBRARIES, path)))
+            .envs((role == ProcessRole::Compiler).then_some(LENIENT_TEXT))
+            .envs(loader.iter().flat_map(|loader| &loader.libraries).map(|path| (sys::LIBRARIES, path)))
             .current_dir("/")
             .stdin(Stdio::from(socket))
             .stdout(null().map_err(failed)?)

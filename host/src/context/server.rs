@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::Launch;
+use super::StartError;
 use super::forkserver::{Fate, Requested, Zygote};
 use super::spawn::Started;
-use crate::error::StartError;
-use crate::limits::Limits;
-use crate::module::Module;
 use crate::policy::Granted;
 use crate::protocol::message::{Identity, Setup};
+use crate::spec::Limits;
 use crate::sys;
 
 /// A module keeps so many fork servers that nobody uses at the moment: each of them is a process with the module in its memory.
@@ -52,9 +52,9 @@ impl ForkServers {
     }
 }
 
-/// A request for a zygote. The module comes with it, so that a server does not keep one.
+/// A request for a zygote. What it is started from comes with it, so that a server keeps no artefact open.
 struct Start {
-    module: Module,
+    launch: Launch,
     setup: Setup,
     granted: Granted,
     reply: mpsc::Sender<Result<Zygote, StartError>>,
@@ -83,10 +83,8 @@ impl ForkServer {
     fn new() -> io::Result<ForkServer> {
         let (starts, wanted) = mpsc::channel::<Start>();
         let serve = move || {
-            while let Ok(Start { module, setup, granted, reply }) = wanted.recv() {
-                let started = Zygote::start(&module, setup, &granted);
-                // Before the reply: were this the last handle of the module, its end would wait for this very thread.
-                drop(module);
+            while let Ok(Start { launch, setup, granted, reply }) = wanted.recv() {
+                let started = Zygote::start(&launch, setup, &granted);
                 // Nobody wants it any more: it ends here.
                 let _dropped = reply.send(started);
             }
@@ -104,9 +102,9 @@ impl ForkServer {
         self.home != sys::home() || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    fn start_zygote(&self, module: &Module, setup: &Setup, granted: &Granted) -> Result<Zygote, NotForked> {
+    fn start_zygote(&self, launch: &Launch, setup: &Setup, granted: &Granted) -> Result<Zygote, NotForked> {
         let (reply, replied) = mpsc::channel();
-        let start = Start { module: module.clone(), setup: setup.clone(), granted: granted.clone(), reply };
+        let start = Start { launch: launch.clone(), setup: setup.clone(), granted: granted.clone(), reply };
         let gone = || failed(io::Error::other("the fork server's thread has ended"));
         self.starts.as_ref().ok_or_else(gone)?.send(start).map_err(|_| gone())?;
         replied.recv().map_err(|_| gone())?.map_err(NotForked::Failed)
@@ -114,10 +112,10 @@ impl ForkServer {
 
     /// Has a worker forked, by another zygote if the first is dead. `setup` is the same in each call but for what the zygote does not look at.
     ///
-    /// The caller keeps `self` until it has reaped the worker, and `module` until this returns.
+    /// The caller keeps `self` until it has reaped the worker.
     pub(crate) fn fork(
         &self,
-        module: &Module,
+        launch: &Launch,
         setup: &Setup,
         granted: &Granted,
         identity: &Identity,
@@ -127,7 +125,7 @@ impl ForkServer {
         for _ in 0..TRIES {
             let asked = match &mut *zygote {
                 Some(zygote) => zygote,
-                none => none.insert(self.start_zygote(module, setup, granted)?),
+                none => none.insert(self.start_zygote(launch, setup, granted)?),
             };
             match asked.fork(identity.clone(), until) {
                 Fate::Forked(child, Requested { socket, page }) => {

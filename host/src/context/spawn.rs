@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::Pid;
 
-use super::{Child, Program, ProgramRole};
-use crate::error::StartError;
-use crate::module::Module;
+use super::StartError;
+use super::{Child, Launch, Program};
 use crate::policy::Granted;
 use crate::protocol::connection;
 use crate::protocol::message::{self, Setup, ToWorker};
+use crate::spec::ProcessRole;
 use crate::sys::StatusPage;
 
 /// A started worker: its process, our end of its socket, and the page that we share.
@@ -34,7 +34,7 @@ pub(crate) struct Executed {
 
 impl Executed {
     /// As a child of the calling thread.
-    pub(crate) fn start(program: &Program, role: ProgramRole) -> Result<Executed, StartError> {
+    pub(crate) fn start(program: &Program, role: ProcessRole) -> Result<Executed, StartError> {
         let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
         let (socket, theirs) = connection::pair().map_err(failed)?;
         Ok(Executed {
@@ -47,12 +47,12 @@ impl Executed {
 }
 
 /// Starts a worker with its own copy of the setup, identity included.
-pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<Started, StartError> {
+pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<Started, StartError> {
     let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
     let (page, page_fd) = StatusPage::create().map_err(failed)?;
-    let fds: Vec<_> = [module.artefact(), page_fd.as_fd()].into_iter().chain(granted.dirs()).collect();
+    let fds: Vec<_> = [launch.artefact.as_fd(), page_fd.as_fd()].into_iter().chain(granted.dirs()).collect();
     let Executed { socket, child, unsent, .. } =
-        start_with(module.program(), ProgramRole::Worker, setup, &fds)?;
+        start_with(&launch.program, ProcessRole::Worker, setup, &fds)?;
     Ok(Started { child, socket, page, unsent })
 }
 
@@ -60,11 +60,11 @@ pub(crate) fn start(module: &Module, setup: Setup, granted: &Granted) -> Result<
 /// whoever listens to it.
 pub(crate) fn start_with(
     program: &Program,
-    role: ProgramRole,
+    role: ProcessRole,
     setup: Setup,
     fds: &[BorrowedFd<'_>],
 ) -> Result<Executed, StartError> {
-    let early = program.early.as_ref().filter(|_| role == ProgramRole::Zygote).and_then(|early| early.take());
+    let early = program.early.as_ref().filter(|_| role == ProcessRole::Zygote).and_then(|early| early.take());
     let mut started = match early {
         Some(early) => early,
         None => Executed::start(program, role)?,

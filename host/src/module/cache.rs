@@ -16,8 +16,9 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::Digest;
 use super::shelf::{self, CacheLimits};
-use super::{Codegen, Digest, ModuleInfo};
+use crate::spec::{Codegen, ModuleInfo};
 
 /// No file takes so long to write.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
@@ -412,7 +413,7 @@ mod tests {
             exports: vec![],
             memory_min: None,
             codegen: Codegen::default(),
-            needs: crate::module::Features::default(),
+            needs: crate::spec::Features::default(),
         }
     }
 

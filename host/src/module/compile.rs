@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::{Codegen, Import, ModuleInfo, ModuleKind, without_mark};
-use crate::clock;
-use crate::context::{Exit, Program, ProgramRole};
-use crate::error::{ModuleError, StartError, limit_behind};
+use super::{ModuleError, without_mark};
+use crate::context::{Program, StartError};
 use crate::escape::shortened;
-use crate::limits::{CompileLimits, Limits};
 use crate::protocol::connection::{self, Connection, RecvError};
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, PANICKED, ToWorker, UNFIT};
-use crate::sandbox::Sandbox;
-use crate::sys;
+use crate::spec::{
+    Codegen, CompileLimits, Exit, Import, Limits, ModuleInfo, ModuleKind, ProcessRole, Sandbox,
+};
+use crate::sys::limit_behind;
+use crate::{clock, sys};
 
 pub(super) struct Compiled {
     pub(super) info: ModuleInfo,
@@ -44,7 +44,7 @@ pub(super) fn compile(
             .map_err(|e| ModuleError::Io(e.into()))?;
     let artefact = sys::above_stdio(artefact).map_err(ModuleError::Io)?;
     let (ours, theirs) = connection::pair().map_err(ModuleError::Io)?;
-    let child = program.start(ProgramRole::Compiler, theirs).map_err(ModuleError::Start)?;
+    let child = program.start(ProcessRole::Compiler, theirs).map_err(ModuleError::Start)?;
 
     let mut request = Vec::new();
     message::write_control(

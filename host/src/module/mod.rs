@@ -7,16 +7,16 @@
 //! [`Module::info`] gives the whole description ([`ModuleInfo`]).
 
 mod cache;
-mod codegen;
 mod compile;
 mod compiling;
-pub(crate) mod info;
+mod error;
+mod places;
 mod shelf;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,22 +24,17 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use self::cache::Cache;
-pub use self::codegen::WasmFeature;
-pub(crate) use self::codegen::{Codegen, Features};
 pub use self::compiling::Compiling;
 use self::compiling::Told;
-pub use self::info::{Export, Import, ImportKind, ModuleInfo, ModuleKind, Role};
-pub(crate) use self::info::{Grant, TargetError};
+pub use self::error::ModuleError;
 pub use self::shelf::{CacheLimits, CachedModule};
-use crate::clock;
 use crate::context::server::ForkServers;
-use crate::context::{Early, Program};
-use crate::error::ModuleError;
+use crate::context::{Early, Launch, Program};
 use crate::escape::OneLine;
-pub use crate::limits::CompileLimits;
-use crate::policy::{self, OwnPlaces, Policy};
-use crate::sandbox::Sandbox;
-use crate::sys;
+use crate::policy::{self, Policy};
+use crate::spec::{Codegen, Features, Sandbox};
+pub use crate::spec::{CompileLimits, Export, Import, ImportKind, ModuleInfo, ModuleKind, Role, WasmFeature};
+use crate::{clock, sys};
 
 const SANDBOX_OFF: &str =
     "the sandbox is OFF: nothing but WebAssembly's own wall stands between the guest and this machine";
@@ -69,10 +64,9 @@ struct Inner {
     digest: Digest,
     size: u64,
     info: ModuleInfo,
-    artefact: OwnedFd,
+    launch: Launch,
     cached: Option<PathBuf>,
     warnings: Vec<String>,
-    program: Program,
     /// Those of its processes; pools have their own.
     fork_servers: ForkServers,
     /// What it was loaded from and how, to compile it in other ways.
@@ -325,25 +319,9 @@ impl Module {
         Ok(variant)
     }
 
-    pub(crate) fn artefact(&self) -> BorrowedFd<'_> {
-        self.inner.artefact.as_fd()
-    }
-
-    pub(crate) fn program(&self) -> &Program {
-        &self.inner.program
-    }
-
-    /// What is wpool's own on this machine, as far as it is this module's: no guest may write there.
-    pub(crate) fn own_places(&self) -> OwnPlaces {
-        // Those that the user's other runs use too, even if this module is in neither.
-        let chosen = match &self.inner.loader.cache {
-            CacheChoice::Dir(dir) => Some(dir.clone()),
-            CacheChoice::Default | CacheChoice::Off => None,
-        };
-        OwnPlaces {
-            caches: [cache::default_dir(), cache::users_dir(), chosen].into_iter().flatten().collect(),
-            programs: std::env::current_exe().into_iter().chain(self.inner.loader.program.clone()).collect(),
-        }
+    /// What its processes are started from.
+    pub(crate) fn launch(&self) -> &Launch {
+        &self.inner.launch
     }
 
     pub(crate) fn fork_servers(&self) -> &ForkServers {
@@ -382,7 +360,7 @@ pub struct ModuleLoader {
     policy: Option<Policy>,
     early: Option<Arc<Early>>,
     #[cfg(feature = "fault-points")]
-    fault: Option<crate::Fault>,
+    fault: Option<crate::spec::Fault>,
 }
 
 impl ModuleLoader {
@@ -629,7 +607,7 @@ impl ModuleLoader {
     #[cfg(feature = "fault-points")]
     #[doc(hidden)]
     #[must_use]
-    pub fn fault(mut self, fault: crate::Fault) -> Self {
+    pub fn fault(mut self, fault: crate::spec::Fault) -> Self {
         self.fault = Some(fault);
         self
     }
@@ -692,7 +670,14 @@ impl ModuleLoader {
             self.judge(hit.info.kind, &hit.info.imports)?;
             let cached = Some(hit.path);
             let artefact = executable(hit.artefact).map_err(ModuleError::Io)?;
-            return Ok(self.module(digest, source, hit.info, artefact, cached, warnings, program));
+            return Ok(self.module(
+                digest,
+                source,
+                hit.info,
+                Launch { program, artefact: Arc::new(artefact) },
+                cached,
+                warnings,
+            ));
         }
         let judge = |kind, imports: &[Import]| self.judge(kind, imports);
         let compiled = self.watched(bytes, |under_way| {
@@ -710,7 +695,8 @@ impl ModuleLoader {
             }
             None => None,
         };
-        Ok(self.module(digest, source, compiled.info, compiled.artefact, cached, warnings, program))
+        let launch = Launch { program, artefact: Arc::new(compiled.artefact) };
+        Ok(self.module(digest, source, compiled.info, launch, cached, warnings))
     }
 
     /// An error if the policy does not grant what the module imports.
@@ -753,16 +739,14 @@ impl ModuleLoader {
 }
 
 impl ModuleLoader {
-    #[expect(clippy::too_many_arguments, reason = "the parts of a module, put together in one place")]
     fn module(
         &self,
         digest: Digest,
         source: Vec<u8>,
         info: ModuleInfo,
-        artefact: OwnedFd,
+        launch: Launch,
         cached: Option<PathBuf>,
         warnings: Vec<String>,
-        program: Program,
     ) -> Module {
         for warning in &warnings {
             tracing::warn!("{}", OneLine(warning));
@@ -772,10 +756,9 @@ impl ModuleLoader {
                 digest,
                 size: source.len() as u64,
                 info,
-                artefact,
+                launch,
                 cached,
                 warnings,
-                program,
                 fork_servers: ForkServers::default(),
                 source,
                 loader: self.clone(),

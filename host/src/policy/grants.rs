@@ -9,66 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
-
 use super::places::Place;
-use super::{Clock, Dir, DirAccess, Net, Policy, Random, Variable};
-use crate::error::BuildError;
-
-/// More directories than this are not granted: each is a descriptor in every worker, and travels beside the first message to it.
-pub(crate) const DIRS_MAX: usize = 32;
-
-/// What a worker is told of its policy. The directories themselves are descriptors, which come beside it in this order.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Grants {
-    pub(crate) dirs: Vec<DirGrant>,
-    pub(crate) env: Vec<(String, String)>,
-    /// `None`: there are no sockets at all.
-    pub(crate) net: Option<Vec<NetGrant>>,
-    pub(crate) clock: Clock,
-    pub(crate) random: Random,
-    pub(crate) deterministic: bool,
-    /// Imports that nobody provides are there, and trap when they are called.
-    pub(crate) traps_unknown: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct DirGrant {
-    pub(crate) guest: String,
-    pub(crate) access: DirAccess,
-    /// Device and number: two policies are the same only if they mean the same directories.
-    file: (u64, u64),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NetGrant {
-    /// As it was asked for, without the port.
-    pub(crate) host: String,
-    pub(crate) addresses: Vec<SocketAddr>,
-}
-
-impl Grants {
-    /// All addresses that may be connected to.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.net.iter().flatten().flat_map(|net| net.addresses.iter().copied())
-    }
-}
-
-#[cfg(any(feature = "worker", test))]
-impl Grants {
-    /// Whether there is a file to be reached.
-    pub(crate) fn has_dirs(&self) -> bool {
-        !self.dirs.is_empty()
-    }
-
-    pub(crate) fn can_write(&self) -> bool {
-        self.dirs.iter().any(|dir| dir.access == DirAccess::ReadWrite)
-    }
-
-    pub(crate) fn can_connect(&self) -> bool {
-        self.addresses().next().is_some()
-    }
-}
+use super::{Dir, Net, Policy, PolicyError, Variable};
+use crate::spec::{Clock, DIRS_MAX, DirAccess, DirGrant, Grants, NetGrant, Random};
 
 /// The same on the coordinator's side. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -93,7 +36,7 @@ impl Granted {
     }
 
     /// Whether the kernel can hold a process to any of it.
-    pub(super) fn check_kernel(&self, landlock: i32) -> Result<(), BuildError> {
+    pub(crate) fn check_kernel(&self, landlock: i32) -> Result<(), PolicyError> {
         let what = match (self.grants.dirs.first(), self.grants.addresses().next()) {
             (_, _) if landlock > 0 => return Ok(()),
             (Some(dir), _) => format!("the directory {:?}", dir.guest),
@@ -106,7 +49,7 @@ impl Granted {
     }
 
     /// Whether a guest could use it against wpool itself.
-    pub(super) fn check_places(&self, own: &OwnPlaces) -> Result<(), BuildError> {
+    pub(crate) fn check_places(&self, own: &OwnPlaces) -> Result<(), PolicyError> {
         for (dir, place) in self.grants.dirs.iter().zip(&*self.places) {
             let what = || format!("the directory {:?} for writing", place.path());
             match dir.access {
@@ -133,7 +76,7 @@ impl Granted {
     }
 
     /// What is granted and may not be meant.
-    pub(super) fn warnings(&self, own: &OwnPlaces) -> Vec<String> {
+    pub(crate) fn warnings(&self, own: &OwnPlaces) -> Vec<String> {
         let readable =
             self.grants.dirs.iter().zip(&*self.places).filter(|(dir, _)| dir.access == DirAccess::ReadOnly);
         let warning = |(_, place): (&DirGrant, &Place)| {
@@ -155,7 +98,7 @@ impl PartialEq for Granted {
     }
 }
 
-pub(super) fn resolve(policy: &Policy) -> Result<Granted, BuildError> {
+pub(super) fn resolve(policy: &Policy) -> Result<Granted, PolicyError> {
     if let (Some(_), true) = (policy.net.as_ref().filter(|net| !net.0.is_empty()), policy.deterministic) {
         return Err(refused("the network", "what it answers cannot be deterministic"));
     }
@@ -181,14 +124,14 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, BuildError> {
     Ok(Granted { grants, dirs: files.into(), places: places.into() })
 }
 
-fn refused(what: impl Into<String>, reason: impl Into<String>) -> BuildError {
-    BuildError::Policy { what: what.into(), reason: reason.into() }
+fn refused(what: impl Into<String>, reason: impl Into<String>) -> PolicyError {
+    PolicyError { what: what.into(), reason: reason.into() }
 }
 
 /// What workers are told of a directory, and what stays here: it is open, and where it is.
 type Opened = (DirGrant, (File, Place));
 
-fn open(dirs: &[Dir]) -> Result<Vec<Opened>, BuildError> {
+fn open(dirs: &[Dir]) -> Result<Vec<Opened>, PolicyError> {
     if dirs.len() > DIRS_MAX {
         return Err(refused(format!("{} directories", dirs.len()), format!("at most {DIRS_MAX} can be")));
     }
@@ -219,7 +162,7 @@ fn words(error: &std::io::Error) -> String {
     text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
-fn environment(variables: &[Variable]) -> Result<Vec<(String, String)>, BuildError> {
+fn environment(variables: &[Variable]) -> Result<Vec<(String, String)>, PolicyError> {
     let mut env: Vec<(String, String)> = Vec::new();
     for variable in variables {
         let name = variable.name();
@@ -247,7 +190,7 @@ fn environment(variables: &[Variable]) -> Result<Vec<(String, String)>, BuildErr
     Ok(env)
 }
 
-fn look_up(net: &Net) -> Result<Vec<NetGrant>, BuildError> {
+fn look_up(net: &Net) -> Result<Vec<NetGrant>, PolicyError> {
     let look_up = |address: &String| {
         let wrong = |reason: String| refused(format!("a connection to {address:?}"), reason);
         let form = || wrong("expected HOST:PORT, such as example.org:443 or [::1]:80".to_owned());
@@ -280,7 +223,8 @@ mod tests {
 
     #[track_caller]
     fn is_refused(policy: Policy, said: &[&str]) {
-        let error = policy.resolve().unwrap_err().to_string();
+        let PolicyError { what, reason } = policy.resolve().unwrap_err();
+        let error = format!("{what}: {reason}");
         assert!(said.iter().all(|said| error.contains(said)), "{error}");
     }
 
@@ -346,7 +290,8 @@ mod tests {
         for policy in
             [dir(DirAccess::ReadOnly), dir(DirAccess::ReadWrite), Policy::sealed().net("127.0.0.1:80")]
         {
-            let refused = check(policy.clone(), 0).unwrap_err().to_string();
+            let PolicyError { what, reason } = check(policy.clone(), 0).unwrap_err();
+            let refused = format!("{what} cannot be granted: {reason}");
             assert!(refused.contains("no landlock") && refused.contains("--sandbox off"), "{refused}");
             assert!(check(policy, 1).is_ok());
         }

@@ -1,7 +1,7 @@
 //! How an import is met: what a guest gets behind it, or which grant it lacks.
 
-use super::{Clock, DirAccess, Policy, Random, Variable};
-use crate::module::{Grant, Import, ImportKind, ModuleKind};
+use super::{Policy, Variable};
+use crate::spec::{Clock, DirAccess, Import, ImportKind, ModuleInfo, ModuleKind, Random};
 
 /// The module name that WASI preview 1 guests import from.
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -23,6 +23,89 @@ pub(crate) const PREVIEW1_FUNCTIONS: [&str; 46] = [
 pub(crate) const PROCESS: &str = "wpool:process/current";
 /// The interface by which a guest reports the outcomes of many records, of any compatible version.
 pub(crate) const BATCH: &str = "wpool:task/batch";
+
+/// How a worker meets an import, by its policy.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("hello")?;
+/// use wpool::policy::Grant;
+/// use wpool::Policy;
+///
+/// for (import, grant) in module.info().grants(&Policy::sealed().env("LANG", "C")) {
+///     match grant {
+///         Grant::Default(gives) => println!("{}: {gives}", import.name),
+///         Grant::Granted(gives) => println!("{} by the policy: {gives}", import.name),
+///         Grant::Missing(reason) => println!("{} is missing: {reason}", import.name),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// Provided in any case; the text says what it gives where that is less than the name promises.
+    Default(String),
+    /// Provided by the policy: the text says what.
+    Granted(String),
+    /// Not provided: the module cannot run. The text says why or what to do.
+    Missing(String),
+}
+
+impl Grant {
+    /// The text.
+    ///
+    /// ```
+    /// assert_eq!(wpool::policy::Grant::Granted("the kernel's clocks".to_owned()).note(), "the kernel's clocks");
+    /// ```
+    pub fn note(&self) -> &str {
+        match self {
+            Grant::Default(note) | Grant::Granted(note) | Grant::Missing(note) => note,
+        }
+    }
+}
+
+/// Which imports of a module a policy meets.
+impl ModuleInfo {
+    /// The imports, and how a worker with this policy meets each.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("hello")?;
+    /// for (import, grant) in module.info().grants(&wpool::Policy::sealed()) {
+    ///     println!("{}: {}", import.name, grant.note());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn grants(&self, policy: &Policy) -> impl Iterator<Item = (&Import, Grant)> {
+        self.imports.iter().map(|import| (import, grant(policy, self.kind, import)))
+    }
+
+    /// The imports that no worker with this policy provides, each with the reason.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use wpool::Policy;
+    ///
+    /// let module = loader().from_bytes(br#"(module (import "moon" "phase" (func)) (func (export "_start")))"#)?;
+    /// for (import, reason) in module.info().missing(&Policy::sealed()) {
+    ///     println!("{import}: {reason}");
+    /// }
+    /// assert_eq!(module.info().missing(&Policy::sealed()).count(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn missing(&self, policy: &Policy) -> impl Iterator<Item = (&str, String)> {
+        self.grants(policy).filter_map(|(import, grant)| match grant {
+            Grant::Missing(why) => Some((import.name.as_str(), why)),
+            Grant::Default(_) | Grant::Granted(_) => None,
+        })
+    }
+}
 
 /// How a worker with this policy meets an import of a module of this kind.
 pub(crate) fn grant(policy: &Policy, kind: ModuleKind, import: &Import) -> Grant {

@@ -18,17 +18,15 @@ use super::schedule::Config;
 use super::stats::Ledger;
 use super::waker::Waker;
 use super::{Pool, Shared};
-use crate::context::StartMethod;
-use crate::error::{BuildError, StartError, TaskError};
-use crate::limits::{Isolation, Limit, Limits};
-use crate::module::{Module, ModuleInfo};
+use crate::context::{StartError, StartMethod};
+use crate::error::{BuildError, TaskError};
+use crate::module::Module;
 use crate::policy::Policy;
-use crate::profiling::ProfilingStrategy;
 use crate::protocol::VERSION;
-use crate::protocol::message::{Call, Setup};
-use crate::sandbox::Sandbox;
-use crate::target::{Target, check_module, resolve};
-use crate::value::{Type, Value};
+use crate::protocol::message::Setup;
+use crate::spec::{Isolation, Limit, Limits, ModuleInfo, ProfilingStrategy, Sandbox};
+use crate::target::{INIT, check_module, initializer, own_initializer};
+use crate::value::Value;
 
 /// Configures a [`Pool`]; made by [`Pool::builder`].
 ///
@@ -87,7 +85,7 @@ pub struct PoolBuilder {
     sink: Sink,
     profile: Option<ProfilingStrategy>,
     #[cfg(feature = "fault-points")]
-    fault: Option<crate::Fault>,
+    fault: Option<crate::spec::Fault>,
 }
 
 /// Made for one purpose, and useless to print: which failures are worth another attempt.
@@ -115,7 +113,7 @@ impl PoolBuilder {
     pub(super) fn new(module: &Module) -> PoolBuilder {
         PoolBuilder {
             module: module.clone(),
-            processes: crate::process::cpu_count(),
+            processes: crate::sys::cpu_count(),
             initializer: None,
             initargs: Vec::new(),
             max_tasks_per_child: None,
@@ -711,7 +709,7 @@ impl PoolBuilder {
     /// Has the first worker process die at this place. For the project's own tests.
     #[cfg(feature = "fault-points")]
     #[doc(hidden)]
-    pub fn fault(mut self, fault: crate::Fault) -> Self {
+    pub fn fault(mut self, fault: crate::spec::Fault) -> Self {
         self.fault = Some(fault);
         self
     }
@@ -749,7 +747,8 @@ impl PoolBuilder {
             Some(name) => Some(initializer(name, &self.initargs, &info)?),
             None => own_initializer(&info)?,
         };
-        if self.start_method == StartMethod::Thread && self.module.program().sandbox == Sandbox::Strict {
+        if self.start_method == StartMethod::Thread && self.module.launch().program.sandbox == Sandbox::Strict
+        {
             return Err(StartError::ThreadUnconfined.into());
         }
         // State between tasks is the choice of who makes the pool, never of the module.
@@ -795,7 +794,7 @@ impl PoolBuilder {
             kill_after: self.limits.time.map(|time| time.saturating_add(self.limits.grace)),
         };
         let spec = Spec {
-            module: self.module,
+            launch: self.module.launch().clone(),
             limits: self.limits.clone(),
             start_method: match self.start_method {
                 // The file bears the number of the process that loads the module.
@@ -899,31 +898,6 @@ impl Drop for End {
         drop(over);
         self.shared.is_over.notify_all();
     }
-}
-
-/// The hook of world `wpool:task/stateful-task`.
-const INIT: &str = "init";
-
-/// Finds the initializer and binds its arguments.
-fn initializer(name: &str, initargs: &[Value], info: &ModuleInfo) -> Result<Call, BuildError> {
-    let export = info.target(Some(name))?;
-    let target = match &export.ty.params[..] {
-        [only] if only.ty == strings() && initargs.iter().all(|v| matches!(v, Value::String(_))) => {
-            Target::func(name).arg(Value::List(initargs.to_vec()))
-        }
-        _ => initargs.iter().fold(Target::func(name), |target, value| target.arg(value.clone())),
-    };
-    Ok(resolve(&target, info)?.complete()?.call)
-}
-
-/// The initializer of a module that has one by its world, `init: func(args: list<string>) -> result<_,
-/// string>`, without arguments.
-pub(crate) fn own_initializer(info: &ModuleInfo) -> Result<Option<Call>, BuildError> {
-    info.has_init().then(|| initializer(INIT, &[], info)).transpose()
-}
-
-fn strings() -> Type {
-    Type::List(Box::new(Type::String))
 }
 
 /// A record that is too long or of the wrong type stays so; anything else may be different the next time.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::error::TaskError;
-use crate::protocol::message::Call;
+use crate::spec::Call;
 use crate::target::Resolved;
 use crate::value::Ret;
 

@@ -14,7 +14,8 @@ use super::condition::Condition;
 use super::dispatcher::Parked;
 use super::schedule::JobId;
 use super::waker::Waker;
-use crate::error::{Closed, IN_FORK, TaskError};
+use crate::context::IN_FORK;
+use crate::error::{Closed, TaskError};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Batch, Record, Used};
 

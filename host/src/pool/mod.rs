@@ -43,10 +43,8 @@ use crossbeam_channel::Sender;
 
 pub use self::async_result::AsyncResult;
 pub use self::builder::PoolBuilder;
-pub(crate) use self::builder::own_initializer;
 use self::callbacks::Callbacks;
 use self::dispatcher::Command;
-pub(crate) use self::events::{PoolEvent, Recycle};
 pub use self::func::Func;
 pub use self::imap::{Imap, ImapUnordered};
 use self::job::{Job, Panic, Window};
@@ -58,11 +56,11 @@ pub(crate) use self::stats::Stats;
 pub use self::stream::{Inputs, Outcome, Outcomes};
 use self::waker::Waker;
 pub(crate) use self::worker::WorkerInfo;
-use crate::error::{BuildError, Closed, IN_FORK, MapError, StillRunning, TaskError};
-use crate::limits::Limits;
-use crate::module::{Module, ModuleInfo};
-use crate::protocol::message::Call;
-use crate::target::{Target, resolve};
+use crate::context::IN_FORK;
+use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
+use crate::module::Module;
+use crate::spec::{Call, Limits, ModuleInfo};
+use crate::target::{Format, Target, resolve};
 use crate::value::{Args, Ret};
 
 /// A pool of worker processes that run the functions of one module: Python's `multiprocessing.Pool`.
@@ -153,7 +151,7 @@ impl Pool {
     /// [`BuildError`] if there is no such function, a fixed argument does not fit, or the Rust types do not match.
     pub fn func<A: Args, R: Ret>(&self, target: impl Into<Target>) -> Result<Func<A, R>, BuildError> {
         // Typed calls choose their own form.
-        let target = target.into().input(crate::target::Format::Auto).output(crate::target::Format::Auto);
+        let target = target.into().input(Format::Auto).output(Format::Auto);
         let resolved = resolve(&target, &self.shared.info)?;
         let (func, wit) = (resolved.call.path.clone(), resolved.ty.to_string());
         if !A::fits(&resolved.free()) {

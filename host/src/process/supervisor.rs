@@ -14,19 +14,16 @@ use rustix::process::{Signal, WaitId, WaitIdOptions};
 
 use super::feeder::{self, Feeder};
 use super::{ExitReason, ExitStatus, Pending, Running, Shared, Sink, Sinks, Stage, State, children};
-use crate::clock;
 use crate::context::server::{ForkServer, NotForked};
-use crate::context::{Child, END_TIME, Exit, StartMethod, spawn, thread};
-use crate::error::{StartError, TaskError};
+use crate::context::{Child, END_TIME, StartError, StartMethod, spawn, thread};
+use crate::error::TaskError;
 use crate::escape::shortened;
-use crate::limits::{Isolation, Limit, Limits};
-use crate::profiling::PROFILE_LEN_MAX;
 use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
-use crate::protocol::message::{self, Batch, Call, Failure, FromWorker, Identity, Setup, ToWorker, Used};
-use crate::sandbox::Sandbox;
-use crate::sys;
+use crate::protocol::message::{self, Batch, Failure, FromWorker, Identity, Setup, ToWorker, Used};
+use crate::spec::{Call, Exit, Isolation, Limit, Limits, PROFILE_LEN_MAX, Sandbox};
+use crate::{clock, sys};
 
 /// Bytes of a process's output that are kept when nobody takes them as they come.
 const KEPT_OUTPUT: usize = 1 << 20;
@@ -188,7 +185,7 @@ impl Born {
         let Pending { module, limits, granted, .. } = pending;
         let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
         let server = module.fork_servers().get(limits, granted).map_err(failed)?;
-        match server.fork(module, &setup(pending), granted, &identity(name), until) {
+        match server.fork(module.launch(), &setup(pending), granted, &identity(name), until) {
             Ok(started) => Born::new(started, Some(server)).map(Some),
             Err(NotForked::Failed(error)) => Err(error),
             Err(NotForked::NoZygote) => Ok(None),
@@ -198,10 +195,11 @@ impl Born {
     /// Executes it, or starts a thread in its place. By the thread that will look after it.
     fn spawn(name: &str, pending: &Pending) -> Result<(Born, Started), StartError> {
         let Pending { module, granted, method, .. } = pending;
+        let launch = module.launch();
         let setup = Setup { identity: Some(identity(name)), ..setup(pending) };
         let started = match method {
-            StartMethod::Thread => thread::start(module, setup, granted),
-            StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module, setup, granted),
+            StartMethod::Thread => thread::start(launch, setup, granted),
+            StartMethod::Spawn | StartMethod::Forkserver => spawn::start(launch, setup, granted),
         };
         Born::new(started?, None)
     }
@@ -253,7 +251,7 @@ impl Born {
             stdin,
             limits,
             sinks,
-            sandbox: module.program().sandbox,
+            sandbox: module.launch().program.sandbox,
             method,
             start_timeout,
             is_profiled,
@@ -285,7 +283,7 @@ fn setup(pending: &Pending) -> Setup {
         spins: false,
         profile: *profile,
         #[cfg(feature = "fault-points")]
-        fault: module.program().fault,
+        fault: module.launch().program.fault,
     }
 }
 

@@ -16,7 +16,7 @@ use super::frame::{self, Caps, Frame, Violation};
 use crate::sys::{self, Received};
 
 /// The most descriptors that one message carries: a module, a status page, and the directories of a policy.
-const FDS_MAX: usize = 2 + crate::policy::DIRS_MAX;
+const FDS_MAX: usize = 2 + crate::spec::DIRS_MAX;
 
 /// How much is asked of the kernel at once, in the beginning and when there is more.
 const FIRST_READ_LEN: usize = 8 << 10;

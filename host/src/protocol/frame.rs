@@ -1,13 +1,12 @@
 //! Frames: `length: u32 LE, kind: u8, payload`. The length counts the payload only.
 
-use crate::limits::Limits;
-use crate::module::ModuleInfo;
+use crate::spec::{Limits, ModuleInfo};
 
 /// The bytes before a payload.
 pub(crate) const HEADER_LEN: usize = 5;
 
 /// No frame of either side is longer. A worker that announces more is lying or broken: nothing is allocated for it.
-pub(crate) const FRAME_LEN_MAX: usize = 1 << 30;
+pub(crate) const FRAME_LEN_MAX: usize = Limits::RECORD_MAX + (32 << 20);
 
 /// Bytes of a message, beside the output or the description that it may hold. What an honest process says of itself is a hundredth of it.
 const MESSAGE_LEN_MAX: usize = 1 << 20;

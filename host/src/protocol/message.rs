@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Frame, Kind, Violation};
 use crate::escape::shortened;
-use crate::limits::{CompileLimits, Isolation, Limits};
-use crate::module::{Codegen, Features, Import, ModuleInfo, ModuleKind};
-use crate::policy::Grants;
-use crate::profiling::ProfilingStrategy;
+use crate::spec::{
+    Call, Codegen, CompileLimits, Features, Grants, Import, Isolation, Limits, ModuleInfo, ModuleKind,
+    ProfilingStrategy,
+};
 
 /// From the coordinator, in a [`Kind::Control`] frame.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,6 +46,10 @@ pub(crate) const PANICKED: &str = "it panicked";
 /// How the reason begins if no process of ours can do its work where this one was started, whatever the module.
 pub(crate) const UNFIT: &str = "workers cannot run here";
 
+/// What a program must change whose `init` came too late.
+pub(crate) const INIT_TOO_LATE: &str = "call wpool::init() before any thread is started: first thing in a plain `fn main`, which then builds \
+    the runtime (#[tokio::main] builds it before the first line), or point to an installed `wpool` with ModuleLoader::program";
+
 /// From a compiler, zygote or worker, in a [`Kind::Control`] frame.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromWorker {
@@ -66,7 +70,7 @@ pub(crate) enum FromWorker {
     /// The module cannot be compiled, loaded or linked. The process ends.
     Refused { reason: String },
     /// Not all that must hold of the process is enforced: what does not hold. If the sandbox is strict, the process ends.
-    Unconfined { missing: Vec<crate::sandbox::Property> },
+    Unconfined { missing: Vec<crate::spec::Property> },
     /// The initializer failed. The process ends.
     InitFailed { failure: Failure },
     /// A Process whose guest reads its standard input: what comes next? The answer is a [`Kind::Input`].
@@ -74,7 +78,7 @@ pub(crate) enum FromWorker {
     /// The answer to `Thaw`.
     Thawed,
     /// The answer to `Report`.
-    Report(crate::sandbox::Status),
+    Report(crate::spec::Status),
 }
 
 /// Who a worker is.
@@ -117,102 +121,6 @@ impl Setup {
     }
 }
 
-/// A place in the life of a worker, and what happens to it there. For tests: see `worker/fault.rs`.
-#[cfg(feature = "fault-points")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[doc(hidden)]
-pub struct Fault {
-    pub phase: FaultPhase,
-    pub action: FaultAction,
-}
-
-#[cfg(feature = "fault-points")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[doc(hidden)]
-pub enum FaultPhase {
-    /// In a compiler process, before it reads its module.
-    Compile,
-    /// In a worker that was executed, between landlock and the list of system calls.
-    Unlisted,
-    Start,
-    Handshake,
-    Idle,
-    GotTask,
-    MidTask,
-    BeforeWrite,
-    MidWrite,
-    AfterWrite,
-}
-
-#[cfg(feature = "fault-points")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[doc(hidden)]
-pub enum FaultAction {
-    Kill,
-    Segv,
-    Stop,
-    Exit(i32),
-    Abort,
-    /// Tries what its confinement should refuse, and says by its end what came of it.
-    Try(crate::sys::Attempt),
-}
-
-/// The exit codes after an attempt that was refused, and after one that was not.
-#[cfg(feature = "fault-points")]
-impl FaultAction {
-    #[doc(hidden)]
-    pub const REFUSED: i32 = 77;
-    #[doc(hidden)]
-    pub const ALLOWED: i32 = 78;
-}
-
-/// How to call a function for each record of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Call {
-    /// The export's path, exactly as in [`ModuleInfo`].
-    pub(crate) path: String,
-    pub(crate) input: Input,
-    pub(crate) output: Output,
-    /// The WAVE text of each parameter that is the same for every record, by position; the record fills the others.
-    pub(crate) fixed: Vec<Option<String>>,
-    /// For a command: the arguments that come before those of the record.
-    pub(crate) argv: Vec<String>,
-    /// For a command: the exit codes beside 0 with which it has a result.
-    pub(crate) ok_exit: Vec<u32>,
-    /// Whether to report how long each task took.
-    pub(crate) timed: bool,
-}
-
-/// How a record becomes arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Input {
-    /// The bytes as they are, for the one parameter of type `list<u8>` or `string`.
-    Raw,
-    /// A WAVE value; for several parameters a WAVE tuple.
-    Wave,
-    /// A JSON value; for several parameters an array, or an object by parameter name.
-    Json,
-    /// For a command: on stdin.
-    Stdin,
-    /// For the command of a Process: stdin is asked for while it is read. The record is empty.
-    Asked,
-    /// For a command: as one more argument.
-    Arg,
-    /// For a command: as more arguments, split at white space.
-    Words,
-}
-
-/// How a result becomes bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Output {
-    /// `list<u8>` and `string` as they are; nothing for no result.
-    Raw,
-    Wave,
-    Json,
-    /// A command's stdout.
-    Stdout,
-}
-
 /// Why a task did not return, as a worker tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Failure {
@@ -225,7 +133,7 @@ pub(crate) enum Failure {
         backtrace: Vec<String>,
     },
     Limit {
-        limit: crate::limits::Limit,
+        limit: crate::spec::Limit,
         message: String,
     },
     /// The guest called `exit`.

@@ -11,8 +11,8 @@ use seccompiler::{
     TargetArch, sock_filter,
 };
 
-use super::property::ProcessRole::{self as Role, Compiler, Worker, Zygote};
-use crate::policy::Grants;
+use crate::spec::Grants;
+use crate::spec::ProcessRole::{self as Role, Compiler, Worker, Zygote};
 
 const ALL: &[Role] = &[Worker, Zygote, Compiler];
 
@@ -581,12 +581,12 @@ mod tests {
     }
 
     fn granted() -> [Grants; 4] {
-        let dir = |access| crate::Policy::sealed().dir("/etc", "/x", access);
+        let dir = |access| crate::policy::Policy::sealed().dir("/etc", "/x", access);
         let policies = [
-            crate::Policy::sealed(),
-            dir(crate::policy::DirAccess::ReadOnly),
-            dir(crate::policy::DirAccess::ReadWrite),
-            crate::Policy::sealed().net("127.0.0.1:80"),
+            crate::policy::Policy::sealed(),
+            dir(crate::spec::DirAccess::ReadOnly),
+            dir(crate::spec::DirAccess::ReadWrite),
+            crate::policy::Policy::sealed().net("127.0.0.1:80"),
         ];
         policies.map(|policy| policy.resolve().unwrap().grants)
     }
@@ -680,8 +680,8 @@ mod tests {
     /// Whether a process with all grants may make this call. What the kernel does not read of an `int` decides nothing, neither way.
     #[test]
     fn f115_arguments_decide_and_what_is_beside_them_does_not() {
-        let dir = crate::Policy::sealed()
-            .dir("/etc", "/x", crate::policy::DirAccess::ReadWrite)
+        let dir = crate::policy::Policy::sealed()
+            .dir("/etc", "/x", crate::spec::DirAccess::ReadWrite)
             .net("127.0.0.1:80");
         let grants = dir.resolve().unwrap().grants;
         let ours = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };

@@ -11,9 +11,9 @@ use landlock::{
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::Shape;
 use super::calls::{self, Landlock};
-use super::{Layer, ProcessRole, Property, Sandbox, Shape, Status};
-use crate::policy::{DirAccess, Grants};
+use crate::spec::{DirAccess, Grants, Layer, ProcessRole, Property, Sandbox, Status};
 
 /// Limits of the process, beyond those of its tasks.
 #[derive(Debug, Clone, Copy)]

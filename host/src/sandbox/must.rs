@@ -3,10 +3,22 @@
 //! A kernel may lack a layer, and nothing be open for it: without a grant the list of system calls alone leaves no file, socket or signal to a
 //! worker. So properties are judged, not layers: a pure function of what a process has reported and of what is granted.
 
-use super::Step;
-use super::property::ProcessRole::{self, Compiler, Zygote};
-use super::property::{Layer, Property};
-use crate::policy::{DirAccess, Grants};
+use crate::spec::ProcessRole::{self, Compiler, Zygote};
+use crate::spec::{DirAccess, Grants, Layer, Property, Status, Step};
+
+impl Status {
+    /// After the last step: what holds.
+    #[cfg(feature = "worker")]
+    pub(crate) fn judge(&mut self, role: ProcessRole, granted: Shape) {
+        self.properties = judge(&self.steps, role, granted);
+    }
+
+    /// What would hold of such a process with other grants.
+    #[cfg(feature = "cli")]
+    pub(crate) fn with(&self, role: ProcessRole, granted: Shape) -> Vec<Property> {
+        judge(&self.steps, role, granted)
+    }
+}
 
 impl Layer {
     fn as_str(self) -> &'static str {
@@ -180,7 +192,7 @@ impl Must {
 }
 
 /// What holds of a process that has taken these steps.
-pub(super) fn judge(steps: &[Step], role: ProcessRole, granted: Shape) -> Vec<Property> {
+fn judge(steps: &[Step], role: ProcessRole, granted: Shape) -> Vec<Property> {
     let asked = Must::ALL.into_iter().filter(|must| must.is_asked(role, granted));
     asked.map(|must| property(must, steps, role, granted)).collect()
 }

@@ -2,12 +2,14 @@
 //! loading of an artefact in `worker/guest`.
 #![expect(unsafe_code, reason = "the room where unsafe lives; each block argues for itself")]
 
+mod cpus;
 mod exit;
 #[cfg(feature = "worker")]
 mod fork;
 #[cfg(any(feature = "worker", feature = "cli"))]
 mod heap;
 mod home;
+mod limit;
 mod page;
 #[cfg(feature = "worker")]
 mod place;
@@ -23,12 +25,14 @@ mod tick;
 #[cfg(feature = "worker")]
 mod times;
 
+pub use self::cpus::cpu_count;
 pub(crate) use self::exit::at_exit;
 #[cfg(feature = "worker")]
 pub(crate) use self::fork::{Fork, fork_as_sibling, unshare_namespaces};
 #[cfg(any(feature = "worker", feature = "cli"))]
 pub(crate) use self::heap::keep_freed_memory;
 pub(crate) use self::home::home;
+pub(crate) use self::limit::{limit_behind, with_limit};
 pub(crate) use self::page::{HALF_LEN, RESULTS_LEN, StatusPage};
 #[cfg(feature = "worker")]
 pub(crate) use self::place::may_make_code;
@@ -51,6 +55,14 @@ pub(crate) use self::times::answer_for_times;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
+
+/// The variable with the directories of libraries. A worker forgets it before it reads anything.
+pub(crate) const LIBRARIES: &str = "LD_LIBRARY_PATH";
+
+/// Whether this process has more threads than the one that calls. Where `/proc` is missing, nobody knows.
+pub(crate) fn has_threads() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1)
+}
 
 /// The version of landlock that the kernel has: 0 if it has none, or if it is not switched on. Asked once, and before a list of system calls
 /// forbids it.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::guest::Refusal;
 use super::{Connection, EXIT_SOFTWARE, fault_point, guest, hello, may_go_on, refuse, say};
-use crate::limits::CompileLimits;
 use crate::protocol::connection::TakesFds;
 use crate::protocol::message::{self, FromWorker, ToWorker};
 use crate::sandbox::{Confinement, ProcessLimits};
+use crate::spec::CompileLimits;
 
 fn process_limits(most: CompileLimits) -> ProcessLimits {
     let is_limited = most.time < Duration::MAX;

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use rustix::process::Signal;
 
-use crate::protocol::message::{Fault, FaultAction, FaultPhase};
+use crate::spec::{Fault, FaultAction, FaultPhase};
 use crate::sys;
 
 static ARMED: OnceLock<Fault> = OnceLock::new();

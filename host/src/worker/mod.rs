@@ -7,6 +7,7 @@ mod compiler;
 #[cfg(feature = "fault-points")]
 mod fault;
 mod guest;
+mod life;
 mod outbox;
 mod serve;
 mod stack;
@@ -20,21 +21,21 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 
 use self::guest::{Guest, Me};
+pub(crate) use self::life::Life;
 pub(crate) use self::thread::thread_main;
-use crate::context::{ProgramRole, ZYGOTE_NAME, comm_of};
 use crate::policy::Policy;
-use crate::profiling::ProfilingStrategy;
 use crate::protocol::connection::{Carrier, Connection, TakesFds};
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
-use crate::sandbox::{Confinement, ProcessLimits, Reach, Sandbox, Verdict};
+use crate::sandbox::{Confinement, ProcessLimits, Reach, Verdict};
+use crate::spec::{ProcessRole, ProfilingStrategy, Sandbox};
 use crate::sys::{self, StatusPage};
 
 /// A place where a test can have the worker die; nothing without the feature `fault-points`.
 macro_rules! fault_point {
     ($phase:ident) => {
         #[cfg(feature = "fault-points")]
-        $crate::worker::fault::hit($crate::protocol::message::FaultPhase::$phase);
+        $crate::worker::fault::hit($crate::spec::FaultPhase::$phase);
     };
 }
 use fault_point;
@@ -48,21 +49,29 @@ const EXIT_SOFTWARE: i32 = 70;
 /// The time between two ticks, unless a short time limit asks for more precision.
 const TICK: Duration = Duration::from_millis(10);
 
+/// What a zygote is called in `ps`, and a worker until it knows its name.
+const ZYGOTE_NAME: &str = "wpool-zygote";
+
+/// As much of a worker's name as `ps` shows: 15 bytes.
+fn comm_of(name: &str) -> Vec<u8> {
+    name.bytes().filter(|byte| *byte != 0).take(15).collect()
+}
+
 /// The whole life of a worker process. `None`: the arguments were not ours.
-pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
+pub(crate) fn main(args: Option<((ProcessRole, u32), Sandbox)>) -> ! {
     let Some(((role, parent), sandbox)) = args else { sys::exit_now(EXIT_SOFTWARE) };
     sys::keep_freed_memory();
     // Before anything is changed that other threads may rely on.
     let unfit = unfit();
     if unfit.is_none() {
         // What found the libraries of this program has done its work. Without a NUL in it, the name is a C string.
-        std::ffi::CString::new(crate::context::LIBRARIES).iter().for_each(|name| sys::forget_variable(name));
+        std::ffi::CString::new(crate::sys::LIBRARIES).iter().for_each(|name| sys::forget_variable(name));
     }
     let confinement = Confinement::begin(sandbox, role, parent);
     name_thread(match role {
-        ProgramRole::Compiler => "wpool-compiler",
-        ProgramRole::Zygote => ZYGOTE_NAME,
-        ProgramRole::Worker => "wpool-worker",
+        ProcessRole::Compiler => "wpool-compiler",
+        ProcessRole::Zygote => ZYGOTE_NAME,
+        ProcessRole::Worker => "wpool-worker",
     });
     // Nobody reads a worker's stderr: a panic is told to the coordinator as what ended this process.
     std::panic::set_hook(Box::new(|_| {}));
@@ -85,8 +94,8 @@ pub(crate) fn main(args: Option<((ProgramRole, u32), Sandbox)>) -> ! {
 
 /// Why no worker can do its work in this process, however it goes on.
 fn unfit() -> Option<String> {
-    if crate::context::has_threads() {
-        return Some(crate::context::INIT_TOO_LATE.to_owned());
+    if crate::sys::has_threads() {
+        return Some(crate::protocol::message::INIT_TOO_LATE.to_owned());
     }
     // The engine would find out in the midst of loading, and call it a fault of the module's.
     let why = sys::may_make_code().err()?;
@@ -104,11 +113,11 @@ fn take_socket() -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn play(role: ProgramRole, confinement: Confinement, connection: &mut Connection<TakesFds>) -> i32 {
+fn play(role: ProcessRole, confinement: Confinement, connection: &mut Connection<TakesFds>) -> i32 {
     contained(connection, |connection| match role {
-        ProgramRole::Compiler => compiler::run(connection, confinement),
-        ProgramRole::Zygote => zygote::run(connection, confinement),
-        ProgramRole::Worker => run_worker(connection, confinement),
+        ProcessRole::Compiler => compiler::run(connection, confinement),
+        ProcessRole::Zygote => zygote::run(connection, confinement),
+        ProcessRole::Worker => run_worker(connection, confinement),
     })
 }
 

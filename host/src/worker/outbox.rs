@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use super::fault_point;
 use crate::protocol::connection::Carrier;
 #[cfg(feature = "fault-points")]
-use crate::protocol::{frame, message::FaultPhase};
+use crate::protocol::frame;
+#[cfg(feature = "fault-points")]
+use crate::spec::FaultPhase;
 
 /// Results are sent once this many bytes of them have come together.
 pub(super) const OUTBOX_LEN: usize = 64 << 10;

@@ -16,7 +16,7 @@ use super::{fault_point, say};
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
 use crate::protocol::message::{self, Batch, Entry, Failure, FromWorker, Record, ToWorker};
-use crate::sandbox::Status;
+use crate::spec::Status;
 use crate::sys::{self, StatusPage, Ticker};
 
 /// The most records that a guest gets in one call, and the most bytes of them: the call itself is then a small part of what they cost,

@@ -5,7 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::limits::Limits;
+use crate::spec::Limits;
 
 /// What calls to the host may take, beside what guests have: far more than any of them does.
 const BESIDE: u64 = 128 << 10;

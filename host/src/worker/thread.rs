@@ -4,7 +4,7 @@
 //! environment, no panic hook. What it does bring along is the engine's handlers for the signals by which machine code traps.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,41 +14,40 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SendFlags;
 
 use super::guest::{EngineTick, Guest, Me};
+use super::life::Life;
 use super::outbox::Outbox;
 use super::serve::{Ticks, serve};
 use super::{contained, hello, period, refuse};
-use crate::context::{Exit, Life};
-use crate::module::Module;
 use crate::policy::Granted;
 use crate::protocol::connection::Connection;
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{Identity, Setup};
-use crate::sandbox::{Property, Status};
+use crate::spec::{Exit, Property, Status};
 
 /// The time between two ticks of a worker that is abandoned: its guest is ended when a call to the host returns, but nobody waits for that.
 const TICK_ABANDONED: Duration = Duration::from_millis(100);
 
 /// The whole life of a worker thread.
-pub(crate) fn thread_main(life: &Arc<Life>, module: Module, setup: &Setup, granted: &Granted) {
+pub(crate) fn thread_main(life: &Arc<Life>, artefact: Arc<OwnedFd>, setup: &Setup, granted: &Granted) {
     let mut connection = Connection::new(life.socket().clone(), Caps::COORDINATOR);
-    let code = contained(&mut connection, |connection| run(connection, life, module, setup, granted));
+    let code = contained(&mut connection, |connection| run(connection, life, artefact, setup, granted));
     life.end(Exit::Code(code));
 }
 
 fn run(
     connection: &mut Connection<Arc<OwnedFd>>,
     life: &Arc<Life>,
-    module: Module,
+    artefact: Arc<OwnedFd>,
     setup: &Setup,
     granted: &Granted,
 ) -> i32 {
     hello(connection);
     let dirs: Vec<_> = granted.dirs().collect();
-    let mut guest = match Guest::load(setup, &setup.limits, module.artefact(), &dirs) {
+    let mut guest = match Guest::load(setup, &setup.limits, artefact.as_fd(), &dirs) {
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };
-    drop(module);
+    drop(artefact);
     let pulse = match Pulse::new(guest.engine_tick(), life.clone(), period(setup)) {
         Ok(pulse) => pulse,
         Err(e) => return refuse(connection, format!("cannot start a thread: {e}")),

@@ -9,7 +9,8 @@ use super::{
 use crate::protocol::connection::TakesFds;
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
-use crate::sandbox::{Confinement, Status};
+use crate::sandbox::Confinement;
+use crate::spec::Status;
 use crate::sys::{self, Fork};
 
 /// What a forked child needs to go on as a worker.
@@ -66,7 +67,7 @@ fn serve(connection: &mut Connection<TakesFds>, status: &Status) -> Result<Born,
             Ok(Fork::Child) => return Ok(Born { identity, socket, page }),
             Ok(Fork::Parent(pid)) => say(connection, &FromWorker::Forked { pid: pid.as_raw_nonzero().get() }),
             Err(e) => {
-                let reason = format!("{e}{}", crate::error::limit_behind(&e));
+                let reason = format!("{e}{}", crate::sys::limit_behind(&e));
                 say(connection, &FromWorker::NotForked { reason });
             }
         }

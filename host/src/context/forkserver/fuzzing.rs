@@ -8,13 +8,13 @@ use std::sync::Arc;
 use rustix::process::Pid;
 
 use super::{Answer, READ_LEN, Stage, Unfit, Zygote};
-use crate::context::{Child, Exit};
+use crate::context::Child;
 use crate::escape;
 use crate::fuzzing::choices::Choices;
 use crate::protocol::connection;
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, Failure, FromWorker};
-use crate::sandbox::Sandbox;
+use crate::spec::{Exit, Sandbox};
 
 /// The number of no process, in which the zygote's session has its name.
 const SESSION: i32 = i32::MAX;

@@ -18,10 +18,10 @@ use crate::pool::events::PoolEvent;
 use crate::pool::job::{By, Reserved, ResultChunk};
 use crate::pool::schedule::{Action, Event, JobId, WorkerId};
 use crate::pool::worker::WorkerState;
-use crate::profiling::PROFILE_LEN_MAX;
 use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, Frame, Kind, Violation};
 use crate::protocol::message::{self, Batch, Failure, FromWorker, LARGE, ToWorker, Used};
+use crate::spec::PROFILE_LEN_MAX;
 use crate::sys::StatusPage;
 
 /// How much is read from a worker at once.
@@ -609,7 +609,7 @@ impl Dispatcher {
                 if self.links.get(&worker).is_none_or(|link| link.stage != Stage::Greeted) {
                     return Err(Violation::Unexpected("the worker spoke of its confinement out of turn"));
                 }
-                if let Err(reason) = self.spec.module.program().sandbox.judge(missing) {
+                if let Err(reason) = self.spec.launch.program.sandbox.judge(missing) {
                     self.on(Event::Broke { reason });
                 }
                 Ok(())

@@ -26,15 +26,13 @@ use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId}
 use super::stats::Ledger;
 use super::waker::Waker;
 use super::worker::{WorkerInfo, WorkerState};
-use crate::clock;
-use crate::context::StartMethod;
 use crate::context::forkserver::Zygote;
+use crate::context::{Launch, StartMethod};
 use crate::error::TaskError;
-use crate::limits::{Limit, Limits};
-use crate::module::Module;
 use crate::policy::Granted;
-use crate::protocol::message::{Call, Setup, ToWorker};
-use crate::sys;
+use crate::protocol::message::{Setup, ToWorker};
+use crate::spec::{Call, Limit, Limits};
+use crate::{clock, sys};
 
 /// No more input is taken from a job that has this many tasks queued: it waits on its own side, where its window bounds it.
 const QUEUE_LEN: u64 = 1 << 14;
@@ -50,7 +48,7 @@ pub(super) enum Command {
 
 /// What every worker is started with.
 pub(super) struct Spec {
-    pub(super) module: Module,
+    pub(super) launch: Launch,
     pub(super) limits: Limits,
     pub(super) start_method: StartMethod,
     pub(super) setup: Setup,
@@ -173,7 +171,7 @@ impl Dispatcher {
     /// Runs until the pool is over and every worker is gone. Gives the reason if it broke.
     pub(super) fn run(mut self) -> Option<String> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
-        if self.spec.start_method == StartMethod::Forkserver && self.spec.module.program().has_early() {
+        if self.spec.start_method == StartMethod::Forkserver && self.spec.launch.program.has_early() {
             // It loads the module while the first records are read. If it cannot, the first worker that is wanted will say why.
             self.zygote = self.start_zygote().ok();
         }

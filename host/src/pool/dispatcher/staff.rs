@@ -10,13 +10,14 @@ use rustix::net::Shutdown;
 use super::link::{LAST_ROUNDS, Link};
 use super::{Dispatcher, TOKEN_ZYGOTE, child_token, socket_token};
 use crate::context::forkserver::{Answer, Unfit, Zygote};
-use crate::context::{Child, END_TIME, Exit, StartMethod, spawn, thread};
-use crate::error::{TaskError, with_limit};
+use crate::context::{Child, END_TIME, StartMethod, spawn, thread};
+use crate::error::TaskError;
 use crate::pool::events::PoolEvent;
 use crate::pool::schedule::{Event, Verdict, WorkerId};
 use crate::pool::worker::{WorkerInfo, WorkerState};
 use crate::protocol::message::Identity;
-use crate::sys::StatusPage;
+use crate::spec::Exit;
+use crate::sys::{StatusPage, with_limit};
 
 impl Dispatcher {
     fn identity(&self, worker: WorkerId) -> Identity {
@@ -36,10 +37,10 @@ impl Dispatcher {
     fn spawn(&mut self, worker: WorkerId) -> Result<(), String> {
         let mut setup = self.spec.setup.clone();
         setup.identity = Some(self.identity(worker));
-        let module = &self.spec.module;
+        let launch = &self.spec.launch;
         let started = match self.spec.start_method {
-            StartMethod::Thread => thread::start(module, setup, &self.spec.granted),
-            StartMethod::Spawn | StartMethod::Forkserver => spawn::start(module, setup, &self.spec.granted),
+            StartMethod::Thread => thread::start(launch, setup, &self.spec.granted),
+            StartMethod::Spawn | StartMethod::Forkserver => spawn::start(launch, setup, &self.spec.granted),
         };
         let started = started.map_err(|e| e.to_string())?;
         self.link(worker, started.socket, started.page)?;
@@ -67,7 +68,7 @@ impl Dispatcher {
     }
 
     pub(super) fn start_zygote(&self) -> Result<Zygote, String> {
-        let zygote = Zygote::start(&self.spec.module, self.spec.setup.clone(), &self.spec.granted);
+        let zygote = Zygote::start(&self.spec.launch, self.spec.setup.clone(), &self.spec.granted);
         let zygote = zygote.map_err(|e| e.to_string())?;
         epoll::add(&self.epoll, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)
             .map_err(|e| with_limit("cannot watch the zygote", &e.into()))?;

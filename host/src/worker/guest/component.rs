@@ -15,9 +15,9 @@ use super::stdin::Stdin;
 use super::store::{Ctx, bytes_at_once};
 use super::wasi::Given;
 use super::{Shared, host, many, names, values};
-use crate::module::{ImportKind, ModuleInfo, ModuleKind};
-use crate::policy::{BATCH, Grants, PROCESS, is_provided};
+use crate::policy::{BATCH, PROCESS, is_provided};
 use crate::protocol::message::Failure;
+use crate::spec::{Grants, ImportKind, ModuleInfo, ModuleKind};
 use crate::value::Value;
 
 pub(super) struct ComponentFormat {

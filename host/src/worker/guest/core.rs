@@ -14,9 +14,9 @@ use super::stdin::Stdin;
 use super::store::Ctx;
 use super::wasi::Given;
 use super::{Shared, values};
-use crate::module::{ModuleInfo, ModuleKind, Role};
-use crate::policy::{Grants, PREVIEW1, is_provided};
+use crate::policy::{PREVIEW1, is_provided};
 use crate::protocol::message::Failure;
+use crate::spec::{Grants, ModuleInfo, ModuleKind, Role};
 use crate::value::{Type, Value};
 
 pub(super) struct CoreFormat {

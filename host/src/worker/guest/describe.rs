@@ -6,9 +6,8 @@ use wasmtime::{CodeBuilder, Engine, ExternType, Module};
 
 use super::survey::Lack;
 use super::{component, core, engine, many, survey, values};
-use crate::limits::Limits;
-use crate::module::{Codegen, Export, Features, Import, ModuleInfo, ModuleKind, Role};
-use crate::policy::{Grants, Policy};
+use crate::policy::Policy;
+use crate::spec::{Codegen, Export, Features, Grants, Import, Limits, ModuleInfo, ModuleKind, Role};
 use crate::value::{FuncType, Param, Type};
 
 /// Why there is no machine code.

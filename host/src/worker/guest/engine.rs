@@ -5,9 +5,7 @@ use wasmtime::{
     Collector, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
-use crate::limits::Limits;
-use crate::module::{Codegen, Features};
-use crate::profiling::ProfilingStrategy;
+use crate::spec::{Codegen, Features, Limits, ProfilingStrategy};
 
 /// Of each memory, so many bytes are set to zero for the next instance instead of being given back to the kernel, which would cost two or three
 /// page faults a task. Measured in one run, processor time of 200,000 fresh tasks: an import-free guest of one page 0.90 s with 128 KiB, 0.84 s with

@@ -8,8 +8,8 @@ use wasmtime_wasi::I32Exit;
 
 use super::limiter::ITEMS_MAX;
 use super::store::{Cancelled, Ctx, RESOURCES_MAX};
-use crate::limits::{Limit, Limits, size};
 use crate::protocol::message::Failure;
+use crate::spec::{Limit, Limits, size};
 
 /// Bytes of address space that this process may have, if that is limited. Cannot be asked for any more once the process is confined.
 static ADDRESS_SPACE: OnceLock<Option<u64>> = OnceLock::new();

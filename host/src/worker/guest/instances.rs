@@ -13,9 +13,9 @@ use super::plan::{Plan, write_returned};
 use super::stdin::{Asked, Stdin};
 use super::store::{Ctx, Output, is_out_of_fuel, refuel, used};
 use super::wasi::Given;
-use crate::limits::{Isolation, Limit};
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{Failure, Input, Used};
+use crate::protocol::message::{Failure, Used};
+use crate::spec::{Input, Isolation, Limit};
 use crate::worker::outbox::Outbox;
 
 /// A binary format: what a linked module of it can do.

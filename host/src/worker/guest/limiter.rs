@@ -2,8 +2,8 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::limits::{Limit, Limits, size};
 use crate::protocol::message::Failure;
+use crate::spec::{Limit, Limits, size};
 
 /// Instances, memories, tables of a store (each).
 pub(super) const ITEMS_MAX: usize = 1_000;

@@ -8,10 +8,9 @@ use wasmtime::{StoreContext, StoreContextMut};
 
 use super::failure::{failed, output_limit};
 use super::store::{Ctx, Output};
-use crate::limits::Limits;
-use crate::module::ModuleInfo;
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{self, Call, Failure};
+use crate::protocol::message::{self, Failure};
+use crate::spec::{Call, Limits, ModuleInfo};
 use crate::value::{FuncType, Type};
 use crate::worker::fault_point;
 use crate::worker::outbox::Outbox;

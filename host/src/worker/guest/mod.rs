@@ -40,12 +40,10 @@ pub(super) use self::store::Me;
 use self::store::{Ctx, Output};
 pub(super) use self::values::values_len_max;
 use self::wasi::Given;
-use crate::limits::{Isolation, Limit, Limits, size};
-use crate::module::{ModuleInfo, ModuleKind};
 use crate::policy::PREVIEW1;
-use crate::profiling::ProfilingStrategy;
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{Call, Failure, Setup, Used};
+use crate::protocol::message::{Failure, Setup, Used};
+use crate::spec::{Call, Isolation, Limit, Limits, ModuleInfo, ModuleKind, ProfilingStrategy, size};
 use crate::sys::StatusPage;
 use crate::worker::outbox::Outbox;
 

@@ -11,7 +11,7 @@ use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, Networ
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
 use super::store::Ctx;
-use crate::policy::{Grants, NetGrant};
+use crate::spec::{Grants, NetGrant};
 
 /// In the version that the engine's own interfaces have, which this takes the place of.
 const LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.12";

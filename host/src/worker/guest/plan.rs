@@ -5,10 +5,9 @@ use wasmtime::component::ComponentExportIndex;
 use super::Shared;
 use super::failure::{failed, output_limit};
 use super::values::{ARGUMENT_BYTES_MAX, BYTES_MAX, VALUES_MAX};
-use crate::limits::size;
-use crate::module::{ModuleInfo, Role};
 use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{self, Call, Failure, Input, Output};
+use crate::protocol::message::{self, Failure};
+use crate::spec::{Call, Input, ModuleInfo, Output, Role, size};
 use crate::value::{
     FuncType, Integers, Param, Type, Value, from_json, from_json_many, parse_many, parse_wave, parse_wave_of,
     to_json, to_wave,

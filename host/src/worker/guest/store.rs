@@ -19,9 +19,9 @@ use super::profile::Profile;
 use super::stdin::Stdin;
 use super::wasi::Given;
 use crate::clock;
-use crate::limits::Limits;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Identity, Used};
+use crate::spec::Limits;
 use crate::sys::StatusPage;
 
 /// Handles that a guest may hold on the host's side.

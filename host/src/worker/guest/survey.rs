@@ -6,7 +6,7 @@ use wasmtime::wasmparser::types::{EntityType, TypesRef};
 use wasmtime::wasmparser::{BinaryReaderError, Parser, Payload, ValidPayload, Validator, WasmFeatures};
 
 use super::engine;
-use crate::module::{Features, Import, ImportKind, ModuleKind};
+use crate::spec::{Features, Import, ImportKind, ModuleKind};
 
 /// The imports of a binary that is valid as far as that can be told without its functions' bodies, which take
 /// the time.
@@ -177,7 +177,7 @@ pub(super) fn needs(binary: &[u8], allowed: Features) -> Features {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::module::WasmFeature;
+    use crate::spec::WasmFeature;
 
     fn lack_of(text: &str) -> Option<Lack> {
         lack(&wat::parse_str(text).unwrap())

@@ -2,7 +2,7 @@
 
 use wasmtime::component::{Val, types};
 
-use crate::limits::Limits;
+use crate::spec::Limits;
 use crate::value::{Param, Type, Value};
 
 /// Values of one result of bytes that is taken apart. They take 32 bytes each, which is 2 GiB for so many; bytes that travel as they are can be more.

@@ -16,7 +16,7 @@ use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtx};
 use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
-use crate::policy::{Clock, DirAccess, Grants, Random};
+use crate::spec::{Clock, DirAccess, Grants, Random};
 
 /// What every new store is given.
 pub(super) struct Given {

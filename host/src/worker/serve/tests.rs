@@ -9,13 +9,11 @@ use rustix::fs::MemfdFlags;
 
 use super::super::guest::compile;
 use super::*;
-use crate::limits::{Isolation, Limits};
-use crate::module::{Codegen, ModuleInfo};
-use crate::policy::Grants;
 use crate::protocol::VERSION;
 use crate::protocol::connection::InMemory;
 use crate::protocol::frame::Caps;
-use crate::protocol::message::{Call, Failure, Input, Output, Setup};
+use crate::protocol::message::{Failure, Setup};
+use crate::spec::{Call, Codegen, Grants, Input, Isolation, Limits, ModuleInfo, Output};
 use crate::worker::EXIT_SOFTWARE;
 use crate::worker::outbox::OUTBOX_LEN;
 
@@ -239,7 +237,7 @@ fn nonsense_ends_the_worker() {
             text: true,
             limits,
             codegen: Codegen::default(),
-            most: crate::limits::CompileLimits::default(),
+            most: crate::spec::CompileLimits::default(),
             #[cfg(feature = "fault-points")]
             fault: None,
         },

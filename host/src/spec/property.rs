@@ -31,6 +31,23 @@ pub enum ProcessRole {
     Compiler,
 }
 
+impl ProcessRole {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            ProcessRole::Compiler => "compiler",
+            ProcessRole::Zygote => "zygote",
+            ProcessRole::Worker => "worker",
+        }
+    }
+
+    #[cfg(feature = "worker")]
+    pub(crate) fn parse(text: &std::ffi::OsStr) -> Option<ProcessRole> {
+        [ProcessRole::Compiler, ProcessRole::Zygote, ProcessRole::Worker]
+            .into_iter()
+            .find(|r| text == r.as_str())
+    }
+}
+
 /// What a step of confinement puts up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -87,9 +104,10 @@ pub struct Property {
 
 impl Property {
     /// As far as it can be shown, if a process says it that may have been taken over.
-    pub(super) fn believable(self) -> Property {
-        let all =
-            |texts: Vec<String>| texts.iter().take(super::SAID_MAX).map(|text| shortened(text)).collect();
+    pub(crate) fn believable(self) -> Property {
+        let all = |texts: Vec<String>| {
+            texts.iter().take(super::sandbox::SAID_MAX).map(|text| shortened(text)).collect()
+        };
         Property {
             name: shortened(&self.name),
             layers: all(self.layers),

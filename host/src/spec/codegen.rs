@@ -16,7 +16,7 @@ pub(crate) struct Codegen {
 
 impl Codegen {
     /// Part of the name of an entry in the cache; nothing for the ordinary way.
-    pub(super) fn suffix(self) -> String {
+    pub(crate) fn suffix(self) -> String {
         let fuel = if self.fuel { "-fuel" } else { "" };
         let deterministic = if self.deterministic { "-deterministic" } else { "" };
         let wasm: String = self.wasm.iter().map(|feature| format!("-{feature}")).collect();

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::BuildError;
-use crate::module::Codegen;
-use crate::protocol::frame::FRAME_LEN_MAX;
+use super::Codegen;
 
 /// Limits of one task. Every one of them has a default, so that no guest has the whole machine by oversight.
 ///
@@ -163,7 +161,7 @@ impl Limits {
     /// # Ok(())
     /// # }
     /// ```
-    pub const RECORD_MAX: usize = FRAME_LEN_MAX - (32 << 20);
+    pub const RECORD_MAX: usize = (1 << 30) - (32 << 20);
 
     /// How the machine code must be made so that they hold.
     pub(crate) fn codegen(&self) -> Codegen {
@@ -177,20 +175,18 @@ impl Limits {
         self
     }
 
-    /// An error for what no guest could run with, or no process offer.
-    pub(crate) fn check(&self) -> Result<(), BuildError> {
+    /// The reason, if no guest could run with these limits or no process could offer them.
+    pub(crate) fn check(&self) -> Result<(), String> {
         let (least, most) = (Self::STACK_MIN, Self::STACK_MAX);
-        match (least..=most).contains(&self.stack) {
-            true => Ok(()),
-            false => Err(BuildError::Limits {
-                reason: format!(
-                    "a stack of {} is not possible: it can be {} to {} (--stack, Limits::stack)",
-                    size(self.stack as u64),
-                    size(least as u64),
-                    size(most as u64)
-                ),
-            }),
+        if (least..=most).contains(&self.stack) {
+            return Ok(());
         }
+        Err(format!(
+            "a stack of {} is not possible: it can be {} to {} (--stack, Limits::stack)",
+            size(self.stack as u64),
+            size(least as u64),
+            size(most as u64)
+        ))
     }
 
     /// That a task has reached this limit: with the figure, and with what raises it.

@@ -5,12 +5,13 @@
 //! [`Target::argv`] gives the arguments and [`CommandInput`] says how it gets its record. What is wrong with a target is a
 //! [`TargetError`], before anything starts.
 
+mod initializer;
+
+pub(crate) use self::initializer::{INIT, initializer, own_initializer};
 use crate::error::BuildError;
-use crate::limits::Limits;
-pub use crate::module::info::TargetError;
-use crate::module::{Export, ModuleInfo, Role};
 use crate::policy::{self, Policy};
-use crate::protocol::message::{Call, Input, Output};
+pub use crate::spec::TargetError;
+use crate::spec::{Call, Export, Input, Limits, ModuleInfo, Output, Role};
 use crate::value::{
     FuncType, Integers, Type, Value, free_types, parse_call, parse_wave, parse_wave_of, to_wave,
 };
@@ -401,7 +402,7 @@ impl Resolved {
 
 /// An error if no instance of the module can run under these limits and this policy.
 pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits, policy: &Policy) -> Result<(), BuildError> {
-    limits.check()?;
+    limits.check().map_err(|reason| BuildError::Limits { reason })?;
     let missing = policy::missing(policy, info.kind, &info.imports);
     if !missing.is_empty() {
         return Err(BuildError::MissingImports { missing });
@@ -541,7 +542,7 @@ fn output_form(target: &Target, export: &Export) -> Result<Output, BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::module::ModuleKind;
+    use crate::spec::ModuleKind;
     use crate::value::Param;
 
     fn info() -> ModuleInfo {
@@ -555,8 +556,8 @@ mod tests {
             imports: vec![],
             exports: vec![Export { path: "scale".to_owned(), ty, role: Role::Function }],
             memory_min: None,
-            codegen: crate::module::Codegen::default(),
-            needs: crate::module::Features::default(),
+            codegen: crate::spec::Codegen::default(),
+            needs: crate::spec::Features::default(),
         }
     }
 

@@ -6,28 +6,24 @@
 //! process `ProcessBuilder::policy`. [`ModuleInfo::grants`](crate::module::ModuleInfo::grants) tells which import of a module
 //! a policy meets, and how ([`Grant`]).
 
+mod error;
 mod grants;
 mod imports;
 mod places;
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
-
-#[cfg(feature = "worker")]
-pub(crate) use self::grants::NetGrant;
-pub(crate) use self::grants::{DIRS_MAX, Granted, Grants, OwnPlaces};
+pub(crate) use self::error::PolicyError;
+pub(crate) use self::grants::{Granted, OwnPlaces};
+pub use self::imports::Grant;
 #[cfg(all(test, feature = "worker"))]
 pub(crate) use self::imports::PREVIEW1_FUNCTIONS;
+pub(crate) use self::imports::missing;
 #[cfg(feature = "worker")]
 pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS, is_provided};
-pub(crate) use self::imports::{grant, missing};
-use crate::context::StartMethod;
-use crate::error::BuildError;
-pub use crate::module::info::Grant;
-use crate::module::{Codegen, Module};
-use crate::sandbox::Sandbox;
+use crate::spec::Codegen;
+pub use crate::spec::{Clock, DirAccess, Random};
 
 /// What the guests of a pool or a process are given. Nothing by default: no directory, no environment, no network, no fine clock. (What
 /// reaches a guest in any case are its arguments, its record, random numbers and a clock of milliseconds.)
@@ -86,91 +82,6 @@ impl Variable {
 /// The network, as it was asked for: `HOST:PORT`, any number of them. None at all: sockets that connect to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Net(Vec<String>);
-
-/// What may be done in a granted directory.
-///
-/// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let module = guest("upper")?;
-/// use wpool::policy::DirAccess;
-/// use wpool::{Policy, Pool};
-///
-/// let results = std::env::temp_dir().join("wpool-results");
-/// std::fs::create_dir_all(&results)?;
-/// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly).dir(results, "/results", DirAccess::ReadWrite);
-/// let pool = Pool::builder(&module).policy(policy).build()?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DirAccess {
-    /// Files are read, directories listed.
-    ReadOnly,
-    /// Also: files are written, made and removed, and so are directories and links. A file grows to [`Policy::FILE`] at most.
-    ReadWrite,
-}
-
-/// The clocks that a guest sees. Sleeping takes its time in any case.
-///
-/// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let module = guest("upper")?;
-/// use std::time::SystemTime;
-/// use wpool::policy::Clock;
-/// use wpool::{Policy, Pool};
-///
-/// let policy = Policy::sealed().clock(Clock::Fixed(SystemTime::UNIX_EPOCH));
-/// let pool = Pool::builder(&module).policy(policy).build()?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Clock {
-    /// Rounded down to [`Clock::RESOLUTION`], so that nobody measures with it what happens in the processor. The default.
-    #[default]
-    Coarse,
-    /// As fine as the kernel's.
-    Fine,
-    /// It is always this time of day. The clock for durations starts at 0 with each instance and goes on by [`Clock::RESOLUTION`] whenever it
-    /// is read, so that what waits for it to move does not wait for ever.
-    Fixed(SystemTime),
-}
-
-impl Clock {
-    /// One millisecond.
-    ///
-    /// ```
-    /// assert_eq!(wpool::policy::Clock::RESOLUTION.as_millis(), 1);
-    /// ```
-    pub const RESOLUTION: Duration = Duration::from_millis(1);
-}
-
-/// Where a guest's random numbers come from.
-///
-/// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let module = guest("upper")?;
-/// use wpool::policy::Random;
-/// use wpool::{Policy, Pool};
-///
-/// let pool = Pool::builder(&module).policy(Policy::sealed().random(Random::Seeded(7))).build()?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Random {
-    /// From the kernel. The default.
-    #[default]
-    Secure,
-    /// From this number alone: each instance draws the same ones. No secret can be made of them.
-    Seeded(u64),
-}
 
 impl Policy {
     /// 1 GiB: no file in a granted directory is written beyond that.
@@ -373,45 +284,13 @@ impl Policy {
         self
     }
 
-    /// What of it deserves a word, if it is for this module: a directory that guests may only read, and that has wpool's cache below it.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// use wpool::policy::DirAccess;
-    /// use wpool::Policy;
-    ///
-    /// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly);
-    /// assert!(policy.warnings(&module).is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn warnings(&self, module: &Module) -> Vec<String> {
-        self.resolve().map(|granted| granted.warnings(&module.own_places())).unwrap_or_default()
-    }
-
-    /// Finds all that it names, for processes of this module: an error if they could not be held to it, or could use it against wpool itself.
-    pub(crate) fn resolve_for(&self, module: &Module, method: StartMethod) -> Result<Granted, BuildError> {
-        let granted = self.resolve()?;
-        if method != StartMethod::Thread && module.program().sandbox != Sandbox::Off {
-            granted.check_kernel(crate::sys::landlock_version())?;
-        }
-        let places = module.own_places();
-        granted.check_places(&places)?;
-        for warning in granted.warnings(&places) {
-            tracing::warn!(target: "wpool::policy", "{warning}");
-        }
-        Ok(granted)
-    }
-
     /// How machine code must be made for it.
     pub(crate) fn codegen(&self, other: Codegen) -> Codegen {
         Codegen { deterministic: self.deterministic, ..other }
     }
 
     /// Finds all that it names.
-    pub(crate) fn resolve(&self) -> Result<Granted, BuildError> {
+    pub(crate) fn resolve(&self) -> Result<Granted, PolicyError> {
         grants::resolve(self)
     }
 }

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Codegen, Features, WasmFeature};
 use crate::escape::{list, shortened};
-use crate::policy::{self, Policy};
 use crate::value::{FuncType, Integers, Type};
 
 /// Which of the two binary formats.
@@ -92,48 +91,6 @@ pub enum ImportKind {
     Types,
     /// A memory, a table, a global, a tag, a module or a component.
     Other,
-}
-
-/// How a worker meets an import, by its policy.
-///
-/// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let module = guest("hello")?;
-/// use wpool::policy::Grant;
-/// use wpool::Policy;
-///
-/// for (import, grant) in module.info().grants(&Policy::sealed().env("LANG", "C")) {
-///     match grant {
-///         Grant::Default(gives) => println!("{}: {gives}", import.name),
-///         Grant::Granted(gives) => println!("{} by the policy: {gives}", import.name),
-///         Grant::Missing(reason) => println!("{} is missing: {reason}", import.name),
-///     }
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Grant {
-    /// Provided in any case; the text says what it gives where that is less than the name promises.
-    Default(String),
-    /// Provided by the policy: the text says what.
-    Granted(String),
-    /// Not provided: the module cannot run. The text says why or what to do.
-    Missing(String),
-}
-
-impl Grant {
-    /// The text.
-    ///
-    /// ```
-    /// assert_eq!(wpool::policy::Grant::Granted("the kernel's clocks".to_owned()).note(), "the kernel's clocks");
-    /// ```
-    pub fn note(&self) -> &str {
-        match self {
-            Grant::Default(note) | Grant::Granted(note) | Grant::Missing(note) => note,
-        }
-    }
 }
 
 /// What an export is for.
@@ -427,22 +384,6 @@ impl ModuleInfo {
         self.exports.iter().filter(|e| e.role != Role::Uncallable).map(|e| e.path.clone()).collect()
     }
 
-    /// The imports, and how a worker with this policy meets each.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("hello")?;
-    /// for (import, grant) in module.info().grants(&wpool::Policy::sealed()) {
-    ///     println!("{}: {}", import.name, grant.note());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn grants(&self, policy: &Policy) -> impl Iterator<Item = (&Import, Grant)> {
-        self.imports.iter().map(|import| (import, policy::grant(policy, self.kind, import)))
-    }
-
     /// The parts of WebAssembly that are off by default and that it does not go without: see
     /// [`ModuleLoader::wasm_features`](crate::module::ModuleLoader::wasm_features).
     ///
@@ -456,28 +397,6 @@ impl ModuleInfo {
     /// ```
     pub fn needs(&self) -> impl Iterator<Item = WasmFeature> {
         self.needs.iter()
-    }
-
-    /// The imports that no worker with this policy provides, each with the reason.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use wpool::Policy;
-    ///
-    /// let module = loader().from_bytes(br#"(module (import "moon" "phase" (func)) (func (export "_start")))"#)?;
-    /// for (import, reason) in module.info().missing(&Policy::sealed()) {
-    ///     println!("{import}: {reason}");
-    /// }
-    /// assert_eq!(module.info().missing(&Policy::sealed()).count(), 1);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn missing(&self, policy: &Policy) -> impl Iterator<Item = (&str, String)> {
-        self.grants(policy).filter_map(|(import, grant)| match grant {
-            Grant::Missing(why) => Some((import.name.as_str(), why)),
-            Grant::Default(_) | Grant::Granted(_) => None,
-        })
     }
 }
 

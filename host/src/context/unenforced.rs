@@ -1,0 +1,54 @@
+//! The coordinator judges what processes report as not enforced.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::spec::{Property, SAID_MAX, Sandbox};
+
+/// What processes have said that does not hold of them.
+static UNENFORCED: Mutex<Vec<Property>> = Mutex::new(Vec::new());
+
+/// What this program's worker and compiler processes have reported so far as not enforced in them, with [`Sandbox::Default`]: each once. Empty if
+/// all is well, or if no process has been started.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let _pool = pool("upper")?;
+/// for property in wpool::sandbox::unenforced() {
+///     eprintln!("not enforced: {} ({:?})", property.name, property.missing);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn unenforced() -> Vec<Property> {
+    UNENFORCED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+impl Sandbox {
+    /// Takes what a process reports as not enforced in it. The strict sandbox answers with an error; the default one
+    /// warns of each property once.
+    pub(crate) fn judge(self, missing: Vec<Property>) -> Result<(), String> {
+        let missing = missing.into_iter().take(SAID_MAX).map(Property::believable);
+        match self {
+            Sandbox::Strict => {
+                let missing: Vec<String> = missing.map(|property| property.to_string()).collect();
+                let missing = missing.join("; ");
+                Err(format!("the sandbox is strict, and not all that must hold can be enforced: {missing}"))
+            }
+            Sandbox::Default => {
+                let mut known = UNENFORCED.lock().unwrap_or_else(PoisonError::into_inner);
+                for property in missing {
+                    let is_known = known.iter().any(|known| known.name == property.name);
+                    if !is_known && known.len() < SAID_MAX {
+                        let Property { name, missing, .. } = &property;
+                        let why = missing.as_deref().unwrap_or_default();
+                        tracing::warn!(target: "wpool::sandbox", property = name, why, "not enforced in worker processes");
+                        known.push(property);
+                    }
+                }
+                Ok(())
+            }
+            Sandbox::Off => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Asks a process of each kind what is enforced in it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::context::{StartError, spawn};
+use crate::error::BuildError;
+use crate::escape::shortened;
+use crate::module::ModuleLoader;
+use crate::policy::Policy;
+use crate::protocol::VERSION;
+use crate::protocol::connection::{Connection, RecvError};
+use crate::protocol::frame::Caps;
+use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
+use crate::spec::{Isolation, Limits, ProcessRole, Status};
+
+/// Starts a worker, the program that `loader` names, and asks it what is enforced in it: what pools and processes on this machine can count on.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let status = wpool::sandbox::doctor(&loader())?;
+/// for step in status.steps {
+///     println!("{}: {}", step.name, step.missing.as_deref().unwrap_or("enforced"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`BuildError`] if no worker can be started, or it ends before it has answered.
+pub fn doctor(loader: &ModuleLoader) -> Result<Status, BuildError> {
+    doctor_with(loader, &Policy::sealed())
+}
+
+/// As [`doctor`], for a worker with this policy.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::policy::DirAccess;
+/// use wpool::Policy;
+///
+/// let status = wpool::sandbox::doctor_with(&loader(), &Policy::sealed().dir("src", "/src", DirAccess::ReadOnly))?;
+/// assert!(status.steps.iter().any(|step| step.name.contains("/src (read only)")));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`BuildError`] if the policy names what cannot be granted, if no worker can be started, or if it ends before it has answered.
+pub fn doctor_with(loader: &ModuleLoader, policy: &Policy) -> Result<Status, BuildError> {
+    doctor_of(loader, policy, ProcessRole::Worker)
+}
+
+/// As [`doctor_with`], for a process of another kind: each has a part of the confinement that is its own.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::sandbox::ProcessRole;
+/// use wpool::Policy;
+///
+/// let status = wpool::sandbox::doctor_of(&loader(), &Policy::sealed(), ProcessRole::Compiler)?;
+/// assert!(status.properties.iter().any(|property| property.name == "no new process"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`doctor_with`].
+pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> Result<Status, BuildError> {
+    let granted = policy.resolve()?;
+    let module = loader.clone().no_cache().from_bytes(b"(module)")?;
+    let setup = Setup {
+        version: VERSION,
+        info: module.info().clone(),
+        limits: Limits::default(),
+        grants: granted.grants.clone(),
+        isolation: Isolation::Fresh,
+        initializer: None,
+        identity: (role == ProcessRole::Worker).then(|| Identity { name: "doctor".to_owned(), index: 0 }),
+        once: false,
+        spins: false,
+        profile: None,
+        #[cfg(feature = "fault-points")]
+        fault: None,
+    };
+    let failed =
+        |why: String| StartError::Spawn { program: "a process".to_owned(), source: io::Error::other(why) };
+    let (child, socket, unsent, _page) = match role {
+        ProcessRole::Worker => {
+            let spawn::Started { child, socket, page, unsent } =
+                spawn::start(module.launch(), setup, &granted)?;
+            (child, socket, unsent, Some(page))
+        }
+        ProcessRole::Zygote => {
+            let fds: Vec<_> = [module.launch().artefact.as_fd()].into_iter().chain(granted.dirs()).collect();
+            let spawn::Executed { child, socket, unsent, .. } =
+                spawn::start_with(&module.launch().program, role, setup, &fds)?;
+            (child, socket, unsent, None)
+        }
+        ProcessRole::Compiler => {
+            let spawn::Executed { child, socket, unsent, .. } =
+                spawn::Executed::start(&module.launch().program, role)?;
+            (child, socket, unsent, None)
+        }
+    };
+    let answer = ask(socket, &unsent, role);
+    child.kill();
+    let exit = child.wait();
+    answer.map_err(|why| match why {
+        RecvError::Closed => failed(format!("it ended with {exit} before it had answered")).into(),
+        why => failed(why.to_string()).into(),
+    })
+}
+
+fn ask(socket: OwnedFd, setup: &[u8], role: ProcessRole) -> Result<Status, RecvError> {
+    let mut connection = Connection::new(socket, Caps::IDLE);
+    connection.send(setup)?;
+    loop {
+        match (message::read_control(connection.recv()?)?, role) {
+            // A compiler does not say that it is ready: it waits to be told what to do.
+            (FromWorker::Ready, ProcessRole::Worker | ProcessRole::Zygote)
+            | (FromWorker::Hello { .. }, ProcessRole::Compiler) => {
+                let mut request = Vec::new();
+                message::write_control(&mut request, &ToWorker::Report);
+                connection.send(&request)?;
+            }
+            (FromWorker::Report(status), _) => return Ok(status.believable()),
+            (FromWorker::Refused { reason }, _) => {
+                return Err(RecvError::Io(io::Error::other(shortened(&reason))));
+            }
+            _ => {}
+        }
+    }
+}

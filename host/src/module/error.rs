@@ -1,0 +1,92 @@
+//! The error of loading a module.
+
+use std::io;
+use std::path::Path;
+
+use crate::context::StartError;
+use crate::escape::{OneLine, list, shortened};
+use crate::spec::WasmFeature;
+
+/// A module cannot be loaded.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::ModuleError;
+///
+/// let refused = loader().from_bytes(b"no module");
+/// assert!(matches!(refused, Err(ModuleError::NotWasm(_))));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModuleError {
+    /// The file cannot be read.
+    #[error("cannot read the module: {0}")]
+    Io(#[source] io::Error),
+    /// It is not WebAssembly.
+    #[error("not a WebAssembly module: {}", shortened(.0))]
+    NotWasm(String),
+    /// It is WebAssembly, but not valid, or uses a feature that is not enabled.
+    #[error("the module is refused: {}", shortened(.0))]
+    Invalid(String),
+    /// It uses parts of WebAssembly that are off unless
+    /// [`ModuleLoader::wasm_features`](crate::module::ModuleLoader::wasm_features) turns them on.
+    #[error(
+        "the module is refused: it needs {} (--wasm {}, ModuleLoader::wasm_features): {}",
+        features(.needs, " and "), features(.needs, ","), shortened(.reason)
+    )]
+    NeedsFeatures {
+        /// Which.
+        needs: Vec<WasmFeature>,
+        /// What it uses of them.
+        reason: String,
+    },
+    /// It needs imports that the policy it was loaded for does not grant: see
+    /// [`ModuleLoader::policy`](crate::module::ModuleLoader::policy).
+    #[error("the module needs what is not granted: {}", list(.missing, "; "))]
+    MissingImports {
+        /// Names and reasons, for all of them.
+        missing: Vec<String>,
+    },
+    /// Compiling took more time, memory or nesting than is allowed.
+    #[error("compile limit exceeded: {}", shortened(.0))]
+    CompileLimit(String),
+    /// The compiler process could not be started.
+    #[error(transparent)]
+    Start(StartError),
+    /// The compiler process failed; this is wpool's fault, not the module's.
+    #[error("the compiler process failed: {}", shortened(.0))]
+    Compiler(String),
+    /// The compiler process cannot be confined as [`Sandbox::Strict`](crate::sandbox::Sandbox::Strict) wants it.
+    #[error("{}", shortened(.0))]
+    Sandbox(String),
+    /// Any of the others, for the file at this path.
+    #[error("{}: {source}", OneLine(.path))]
+    At {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: Box<ModuleError>,
+    },
+}
+
+impl ModuleError {
+    pub(crate) fn at(self, path: &Path) -> ModuleError {
+        match self {
+            ModuleError::Start(_) | ModuleError::Sandbox(_) | ModuleError::At { .. } => self,
+            other => ModuleError::At { path: path.display().to_string(), source: Box::new(other) },
+        }
+    }
+}
+
+fn features(features: &[WasmFeature], between: &str) -> String {
+    features.iter().map(WasmFeature::to_string).collect::<Vec<_>>().join(between)
+}
+
+impl From<StartError> for ModuleError {
+    fn from(error: StartError) -> Self {
+        ModuleError::Start(error)
+    }
+}

@@ -1,0 +1,32 @@
+//! Plain data that may cross the socket between the coordinator and its processes: what is asked of a process, and
+//! what a process says of itself. Nothing here opens a file, starts a process or knows the engine.
+
+mod call;
+mod codegen;
+mod exit;
+#[cfg(feature = "fault-points")]
+mod fault;
+mod grants;
+mod info;
+mod limits;
+mod profiling;
+mod property;
+mod sandbox;
+
+pub(crate) use self::call::{Call, Input, Output};
+pub use self::codegen::WasmFeature;
+pub(crate) use self::codegen::{Codegen, Features};
+pub(crate) use self::exit::Exit;
+#[cfg(feature = "fault-points")]
+pub use self::fault::{Fault, FaultAction, FaultPhase};
+pub use self::grants::{Clock, DirAccess, Random};
+pub(crate) use self::grants::{DIRS_MAX, DirGrant, Grants, NetGrant};
+pub use self::info::{Export, Import, ImportKind, ModuleInfo, ModuleKind, Role, TargetError};
+pub(crate) use self::limits::size;
+pub use self::limits::{CompileLimits, Isolation, Limit, Limits};
+pub(crate) use self::profiling::PROFILE_LEN_MAX;
+pub use self::profiling::ProfilingStrategy;
+pub(crate) use self::property::Layer;
+pub use self::property::{ProcessRole, Property};
+pub(crate) use self::sandbox::SAID_MAX;
+pub use self::sandbox::{Sandbox, Status, Step};
