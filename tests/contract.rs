@@ -1,4 +1,5 @@
-//! The tables of the contract and of the faults, host/docs/contract.md and faults.md, are complete and true to the tests that they name.
+//! The tables of the contract and of the faults, host/docs/contract.md and faults.md, are complete and true
+//! to the tests that they name.
 
 mod support;
 
@@ -81,7 +82,8 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
 }
 
-/// All that is named as a test of an item is. In `tests` that is any name: macros make tests of them. In the library's own files it is what follows `#[test]`.
+/// All that is named as a test of an item is. In `tests` that is any name: macros make tests of them. In the
+/// library's own files it is what follows `#[test]`.
 fn tests() -> BTreeSet<String> {
     let (mut integration, mut unit) = (Vec::new(), Vec::new());
     read_all(&repo("tests"), &mut integration);
@@ -141,16 +143,17 @@ fn every_test_of_an_item_is_named_by_it() {
     assert!(unnamed.is_empty(), "{}", unnamed.join("\n"));
 }
 
-/// Whether a line begins an item that anybody can name: as the sources are written, what only the crate may use says so.
+/// The name of the public type or free function that begins on this line. Methods are indented: they have
+/// none, because the example of their type covers them. What only the crate may use is `pub(crate)`.
 fn public_item(line: &str) -> Option<&str> {
-    let item = line.trim_start().strip_prefix("pub ")?;
+    let item = line.strip_prefix("pub ")?;
     let item = item.strip_prefix("const fn ").unwrap_or(item);
-    let kinds = ["fn ", "struct ", "enum ", "trait ", "const "];
+    let kinds = ["fn ", "struct ", "enum ", "trait ", "union ", "type "];
     kinds.iter().find_map(|kind| item.strip_prefix(kind)).and_then(|rest| words(rest).next())
 }
 
 #[test]
-fn every_public_item_has_an_example() {
+fn every_public_type_and_function_has_an_example() {
     let mut sources = Vec::new();
     read_all(&repo("host/src"), &mut sources);
     let (mut seen, mut without) = (0, Vec::new());
@@ -168,6 +171,6 @@ fn every_public_item_has_an_example() {
             }
         }
     }
-    assert!(seen > 150, "only {seen} items were found");
+    assert!(seen > 70, "only {seen} items were found");
     assert_eq!(without, [""; 0], "each needs an example in its documentation");
 }

@@ -1,8 +1,9 @@
 //! Python's `multiprocessing` for code you do not trust.
 //!
-//! A pool of worker processes runs a guest function, compiled from any language to WebAssembly, over many inputs.
-//! Two walls stand between a task and the machine: the WebAssembly sandbox, and a confined operating system process
-//! for each worker. A task that loops, traps, fills its memory or takes its worker down costs exactly that task.
+//! A pool of worker processes runs a guest function, compiled from any language to WebAssembly, over many
+//! inputs. Two walls stand between a task and the machine: the WebAssembly sandbox, and a confined operating
+//! system process for each worker. A task that loops, traps, fills its memory or takes its worker down costs
+//! exactly that task.
 //!
 //! ```text
 //!   your program ──exec──▶ compiler   once per module: machine code into the cache
@@ -25,7 +26,8 @@
 //! }
 //! ```
 //!
-//! The names of every program are here. The others are in the modules, each of which begins with what it is for:
+//! The names of every program are here. The others are in the modules, each of which begins with what it is
+//! for:
 //!
 //! - [`module`]: how a module is loaded, cached and compiled, and what it imports and exports;
 //! - [`target`] and [`value`]: which function runs, on which records, and the values that go in and out;
@@ -35,7 +37,8 @@
 //! - [`sandbox`]: how strict the confinement of processes is, and what holds on this machine;
 //! - [`dummy`]: the same interface over threads.
 //!
-//! If you know Python's `multiprocessing`: [`coming_from_multiprocessing`] maps every name and lists the differences.
+//! If you know Python's `multiprocessing`: [`coming_from_multiprocessing`] maps every name and lists the
+//! differences.
 
 // Beside the workspace's lints, what concerns the product but not its tests and benchmarks.
 #![warn(
@@ -61,23 +64,7 @@ mod doctor;
 pub mod dummy;
 mod error;
 mod escape;
-pub mod events {
-    //! Watch a pool while it works.
-    //!
-    //! [`PoolBuilder::on_event`] calls a function with each [`PoolEvent`]: a worker starts, a task is retried, a worker
-    //! is lost. [`Pool::workers`] lists the workers of this moment ([`WorkerInfo`]). [`Pool::stats`] tells where their
-    //! time has gone ([`Stats`]). [`PoolBuilder::profile`] collects profiles of the guests ([`ProfilingStrategy`]).
-    //!
-    //! [`Pool::stats`]: crate::Pool::stats
-    //! [`Pool::workers`]: crate::Pool::workers
-    //! [`PoolBuilder::on_event`]: crate::PoolBuilder::on_event
-    //! [`PoolBuilder::profile`]: crate::PoolBuilder::profile
-
-    pub use crate::pool::events::{PoolEvent, Recycle};
-    pub use crate::pool::stats::Stats;
-    pub use crate::pool::worker::{WorkerInfo, WorkerState};
-    pub use crate::spec::ProfilingStrategy;
-}
+pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -1,4 +1,4 @@
-//! The processes of this program: those that run, this program itself, and what becomes of them when it exits.
+//! The processes of this program: the list of those that run, and their end when the program exits.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use super::{Shared, Stage};
 use crate::sys;
 
-/// How long an exit waits until the daemons that it has killed are reaped. One whose output is stuck must not keep the program alive.
+/// How long an exit waits for the daemons that it has killed. A daemon whose output is stuck must not keep
+/// the program alive.
 const DAEMONS_END: Duration = Duration::from_secs(1);
 
 /// The processes that have been started and have not ended.
 static CHILDREN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// Whether this is the thread of one of them. (A value without a destructor, for the sake of `end_children`.)
+    /// Whether this thread supervises a process. The type has no destructor, since `end_children` may run
+    /// after those of the thread.
     static SUPERVISES: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -23,23 +25,24 @@ fn children() -> MutexGuard<'static, Vec<Weak<Shared>>> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// To be called before the first process is started.
+/// Makes an exit of this program end its processes. To be called before the first process is started.
 pub(super) fn prepare_for_exit() {
     if let Err(e) = sys::at_exit(end_children) {
         tracing::warn!("processes will not be waited for when this program exits: {e}");
     }
 }
 
-/// The program that has them. A fork of that may never get the lock.
+/// The pid of the program that `CHILDREN` belongs to. A forked child must not touch the lock: it may be held
+/// for ever.
 static HOME: AtomicU32 = AtomicU32::new(0);
 
-/// This process runs, until [`unregister`].
+/// Lists a process as running, until [`unregister`].
 pub(super) fn register(shared: &Arc<Shared>) {
     HOME.store(sys::home(), Ordering::Relaxed);
     children().push(Arc::downgrade(shared));
 }
 
-/// The calling thread looks after a process from now on.
+/// Marks the calling thread as the supervisor of a process.
 pub(super) fn supervise() {
     SUPERVISES.set(true);
 }
@@ -49,15 +52,17 @@ pub(super) fn unregister(shared: &Arc<Shared>) {
 }
 
 fn running() -> Vec<Arc<Shared>> {
-    match HOME.load(Ordering::Relaxed) == sys::home() {
-        true => children().iter().filter_map(Weak::upgrade).filter(|shared| !shared.is_in_fork()).collect(),
-        false => Vec::new(),
+    if HOME.load(Ordering::Relaxed) != sys::home() {
+        return Vec::new();
     }
+    children().iter().filter_map(Weak::upgrade).filter(|shared| !shared.is_in_fork()).collect()
 }
 
-/// As CPython's `_exit_function`: daemons are killed, the others are waited for, whether anybody holds their [`Process`](super::Process) or not.
+/// CPython's `_exit_function`: kills the daemons and waits for the others, also for those whose
+/// [`Process`](super::Process) is lost.
 ///
-/// An exit on the very thread that looks after one of them, out of a function that takes its output, cannot wait: it kills them all.
+/// An exit on the thread of a supervisor (a function that takes output calls `exit`) cannot wait for itself:
+/// it kills all.
 fn end_children() {
     let (running, can_wait) = (running(), !SUPERVISES.get());
     let (daemons, others): (Vec<_>, Vec<_>) =
@@ -70,7 +75,7 @@ fn end_children() {
     }
 }
 
-/// A process of this program, as it was when it was asked for.
+/// A process of this program, at the time of the call.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -93,9 +98,10 @@ pub struct ProcessInfo {
     pub daemon: bool,
 }
 
-/// The processes that were started and have not ended: `multiprocessing.active_children()`. The workers of pools are not among them.
+/// The processes that were started and have not ended: `multiprocessing.active_children()`. The workers of
+/// pools are not among them.
 ///
-/// Nothing needs to be joined for its own sake: what has ended has been reaped.
+/// Python joins ended processes with this call. Here a process is reaped as soon as it ends.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -121,7 +127,8 @@ pub fn active_children() -> Vec<ProcessInfo> {
     running().into_iter().filter_map(info).collect()
 }
 
-/// This program itself: `multiprocessing.current_process()` of the main process. (A guest learns about its own process by `wpool:process`.)
+/// This program itself: `multiprocessing.current_process()` of the main process. A guest learns about its own
+/// process by `wpool:process`.
 ///
 /// ```
 /// let me = wpool::process::current_process();
@@ -131,8 +138,8 @@ pub fn current_process() -> ProcessInfo {
     ProcessInfo { name: "MainProcess".to_owned(), pid: std::process::id(), daemon: false }
 }
 
-/// The process that started this one: `multiprocessing.parent_process()` of the main process, which is `None`. The code of an application
-/// never runs in a worker, so that there is no other answer.
+/// The process that started this one: `multiprocessing.parent_process()` of the main process, which is
+/// `None`. The code of an application never runs in a worker, so there is no other answer.
 ///
 /// ```
 /// assert_eq!(wpool::process::parent_process(), None);

@@ -1,6 +1,7 @@
-//! What reads a process's standard input for it: a thread of its own, which is asked for one piece after the
-//! other. Nothing is read that the guest does not ask for, and nobody waits for the thread: it may be in a
-//! read for ever.
+//! The thread that reads a process's standard input from a source.
+//!
+//! It is asked for one piece after the other, and reads nothing that the guest has not asked for. Nothing
+//! waits for the thread: a read may last for ever.
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -9,19 +10,19 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 
 use rustix::event::EventfdFlags;
 
-/// Bytes that are read at once.
+/// The length of a read.
 const PIECE_LEN: usize = 64 << 10;
 
 /// Where standard input comes from.
 pub(super) type Source = Box<dyn Read + Send>;
 
-/// The thread, from this side.
+/// The supervisor's handle to the thread.
 pub(super) struct Feeder {
     asks: Sender<()>,
     pieces: Receiver<std::io::Result<Vec<u8>>>,
-    /// Readable when a piece has come.
+    /// Readable when a piece is there.
     pub(super) has_piece: Arc<OwnedFd>,
-    /// One piece has been asked for and has not come.
+    /// A piece was asked for and has not been taken.
     is_asked: bool,
 }
 
@@ -32,7 +33,7 @@ impl Feeder {
         let ((asks, asked), (tell, pieces)) = (mpsc::channel(), mpsc::channel());
         let waker = Waker(has_piece.clone());
         let read = move || {
-            // Also when the source panics: who waits must not wait for ever.
+            // It wakes the supervisor also when the source panics: the guest must not wait for ever.
             let waker = waker;
             while let Ok(()) = asked.recv() {
                 if tell.send(read_piece(&mut source)).is_err() {
@@ -45,7 +46,7 @@ impl Feeder {
         Ok(Feeder { asks, pieces, has_piece, is_asked: false })
     }
 
-    /// Asks for the next piece. `false`: one is on its way already.
+    /// Asks for the next piece. `false`: one was asked for already.
     pub(super) fn ask(&mut self) -> bool {
         let is_first = !std::mem::replace(&mut self.is_asked, true);
         if is_first {
@@ -55,7 +56,7 @@ impl Feeder {
         is_first
     }
 
-    /// The piece that has come; an empty one is the end.
+    /// The piece, if it is there. An empty piece is the end of the input.
     pub(super) fn take(&mut self) -> Option<std::io::Result<Vec<u8>>> {
         let _count = rustix::io::read(&*self.has_piece, &mut [0; 8]);
         let piece = match self.pieces.try_recv() {
@@ -82,7 +83,7 @@ fn read_piece(source: &mut Source) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// Wakes the process's supervisor, at the latest when the thread ends.
+/// Wakes the supervisor, at the latest when the thread ends.
 struct Waker(Arc<OwnedFd>);
 
 impl Waker {

@@ -1,0 +1,178 @@
+//! The state of one process: what its handle, its supervisor and the list of children share.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::feeder;
+use super::status::{ExitStatus, NotStarted};
+use crate::context::{Child, StartMethod};
+use crate::module::Module;
+use crate::policy::Granted;
+use crate::spec::{Call, Limits, ProfilingStrategy};
+use crate::sys::{self, StatusPage};
+
+/// Gets output of the guest as it comes.
+pub(super) type Sink = Box<dyn FnMut(&[u8]) + Send>;
+
+/// What only the start needs. It is dropped with the start.
+pub(super) struct Pending {
+    pub(super) module: Module,
+    pub(super) call: Call,
+    /// The call of the module's own `init`, if it exports one.
+    pub(super) initializer: Option<Call>,
+    pub(super) limits: Limits,
+    pub(super) granted: Granted,
+    pub(super) input: Vec<u8>,
+    pub(super) stdin: Option<feeder::Source>,
+    pub(super) sinks: Sinks,
+    pub(super) method: StartMethod,
+    pub(super) start_timeout: Duration,
+    pub(super) profile: Option<ProfilingStrategy>,
+}
+
+/// The functions that get the output as it comes.
+#[derive(Default)]
+pub(super) struct Sinks {
+    pub(super) stdout: Option<Sink>,
+    pub(super) stderr: Option<Sink>,
+}
+
+/// What the handle and the supervisor of a process share.
+pub(super) struct Shared {
+    pub(super) name: String,
+    pub(super) daemon: AtomicBool,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
+    /// The pid of the program that made this. A forked child has a copy of the handle, and must not use it.
+    pub(super) home: u32,
+}
+
+pub(super) struct State {
+    pub(super) stage: Stage,
+    pub(super) result: Option<Vec<u8>>,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+    pub(super) profile: Vec<u8>,
+}
+
+/// The states of a process; it goes through them in this order.
+pub(super) enum Stage {
+    Initial,
+    Started(Arc<Running>),
+    Stopped(ExitStatus),
+}
+
+/// A process while it runs.
+pub(super) struct Running {
+    pub(super) child: Child,
+    pub(super) page: StatusPage,
+    /// Wakes the supervisor: the process is to stop.
+    pub(super) interrupt: OwnedFd,
+    /// `terminate` was called.
+    pub(super) terminated: AtomicBool,
+    /// This program may not send it signals any more: the supervisor is to close the connection instead.
+    pub(super) hang_up: AtomicBool,
+}
+
+impl Running {
+    /// A process that was just executed ignores `SIGTERM` if this program does. [`Running::hear_hello`] sends
+    /// it again.
+    pub(super) fn terminate(&self) {
+        self.terminated.store(true, Ordering::SeqCst);
+        self.signal(Signal::TERM);
+    }
+
+    pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends a signal that ends the process. Where that is not permitted, the supervisor closes its
+    /// connection.
+    pub(super) fn signal(&self, signal: Signal) {
+        if !self.child.signal(signal) {
+            self.hang_up.store(true, Ordering::SeqCst);
+            let _count = rustix::io::write(&self.interrupt, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// The process handles signals from now on.
+    pub(super) fn hear_hello(&self) {
+        if self.terminated.load(Ordering::SeqCst) {
+            self.child.signal(Signal::TERM);
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(name: String, daemon: bool) -> Shared {
+        Shared {
+            name,
+            daemon: daemon.into(),
+            state: Mutex::new(State {
+                stage: Stage::Initial,
+                result: None,
+                stdout: Vec::new(),
+                stderr: Vec::new(),
+                profile: Vec::new(),
+            }),
+            changed: Condvar::new(),
+            home: sys::home(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_daemon(&self) -> bool {
+        self.daemon.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_in_fork(&self) -> bool {
+        self.home != sys::home()
+    }
+
+    /// The state. `None` in a forked child, where another thread's lock may be held for ever.
+    pub(super) fn known(&self) -> Option<MutexGuard<'_, State>> {
+        (!self.is_in_fork()).then(|| self.lock())
+    }
+
+    /// Waits for the end of the process. `None`: the deadline came first.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>, NotStarted> {
+        let mut state = self.known().ok_or(NotStarted)?;
+        loop {
+            match &state.stage {
+                Stage::Initial => return Err(NotStarted),
+                Stage::Stopped(status) => return Ok(Some(status.clone())),
+                Stage::Started(_) => {}
+            }
+            state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return Ok(None),
+                Some(left) => {
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Calls `act` with the process if it runs.
+    pub(super) fn with_running(&self, act: impl FnOnce(&Running)) -> Result<(), NotStarted> {
+        match &self.known().ok_or(NotStarted)?.stage {
+            Stage::Initial => Err(NotStarted),
+            Stage::Started(running) => {
+                act(running);
+                Ok(())
+            }
+            Stage::Stopped(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn kill(&self) {
+        let _not_started = self.with_running(Running::kill);
+    }
+}
