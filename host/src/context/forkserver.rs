@@ -29,7 +29,7 @@ use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, Violation};
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::spec::{Exit, ProcessRole, Sandbox};
-use crate::sys::{StatusPage, limit_behind};
+use crate::sys::{CoordinatorPage, limit_behind};
 
 /// So many requests are open at a time. They and their answers fit its socket: neither side has to wait until the other reads.
 const ASKED_MAX: usize = 16;
@@ -115,7 +115,7 @@ pub(crate) enum Fate {
 /// What a worker that has been asked for will talk through.
 pub(crate) struct Requested {
     pub(crate) socket: OwnedFd,
-    pub(crate) page: StatusPage,
+    pub(crate) page: CoordinatorPage,
 }
 
 impl Zygote {
@@ -295,7 +295,7 @@ impl Zygote {
 
     /// Asks for a worker. The request waits in the socket while the zygote is still loading.
     fn ask(&self, identity: &Identity) -> io::Result<Requested> {
-        let (page, page_fd) = StatusPage::create()?;
+        let (page, page_fd) = CoordinatorPage::create()?;
         let (ours, theirs) = connection::pair()?;
         let mut bytes = Vec::new();
         message::write_control(&mut bytes, &ToWorker::Fork(identity.clone()));

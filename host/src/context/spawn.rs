@@ -11,13 +11,13 @@ use crate::policy::Granted;
 use crate::protocol::connection;
 use crate::protocol::message::{self, Setup, ToWorker};
 use crate::spec::ProcessRole;
-use crate::sys::StatusPage;
+use crate::sys::CoordinatorPage;
 
 /// A started worker: its process, our end of its socket, and the page that we share.
 pub(crate) struct Started {
     pub(crate) child: Child,
     pub(crate) socket: OwnedFd,
-    pub(crate) page: StatusPage,
+    pub(crate) page: CoordinatorPage,
     /// What of its setup the socket has not taken yet.
     pub(crate) unsent: Vec<u8>,
 }
@@ -49,7 +49,7 @@ impl Executed {
 /// Starts a worker with its own copy of the setup, identity included.
 pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<Started, StartError> {
     let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
-    let (page, page_fd) = StatusPage::create().map_err(failed)?;
+    let (page, page_fd) = CoordinatorPage::create().map_err(failed)?;
     let fds: Vec<_> = [launch.artefact.as_fd(), page_fd.as_fd()].into_iter().chain(granted.dirs()).collect();
     let Executed { socket, child, unsent, .. } =
         start_with(&launch.program, ProcessRole::Worker, setup, &fds)?;

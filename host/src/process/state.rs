@@ -13,7 +13,7 @@ use crate::context::{Child, StartMethod};
 use crate::module::Module;
 use crate::policy::Granted;
 use crate::spec::{Call, Limits, ProfilingStrategy};
-use crate::sys::{self, StatusPage};
+use crate::sys::{self, CoordinatorPage};
 
 /// Gets output of the guest as it comes.
 pub(super) type Sink = Box<dyn FnMut(&[u8]) + Send>;
@@ -69,7 +69,7 @@ pub(super) enum Stage {
 /// A process while it runs.
 pub(super) struct Running {
     pub(super) child: Child,
-    pub(super) page: StatusPage,
+    pub(super) page: CoordinatorPage,
     /// Wakes the supervisor: the process is to stop.
     pub(super) interrupt: OwnedFd,
     /// `terminate` was called.

@@ -33,7 +33,9 @@ pub(crate) use self::fork::{Fork, fork_as_sibling, unshare_namespaces};
 pub(crate) use self::heap::keep_freed_memory;
 pub(crate) use self::home::home;
 pub(crate) use self::limit::{limit_behind, with_limit};
-pub(crate) use self::page::{HALF_LEN, RESULTS_LEN, StatusPage};
+pub(crate) use self::page::{CoordinatorPage, HALF_LEN, RESULTS_LEN};
+#[cfg(feature = "worker")]
+pub(crate) use self::page::{ResultWriter, WorkerPage};
 #[cfg(feature = "worker")]
 pub(crate) use self::place::may_make_code;
 #[cfg(feature = "fault-points")]

@@ -9,26 +9,26 @@ use rustix::net::Shutdown;
 
 use crate::protocol::connection;
 use crate::spec::Exit;
-use crate::sys::{self, StatusPage};
+use crate::sys::{self, CoordinatorPage, WorkerPage};
 
 /// The life of a worker thread, as both sides see it.
 #[derive(Debug)]
 pub(crate) struct Life {
     /// The thread's end.
     socket: Arc<OwnedFd>,
-    page: Arc<StatusPage>,
+    page: Arc<WorkerPage>,
     exit: Mutex<Option<Exit>>,
     over: OwnedFd,
 }
 
 impl Life {
     /// A new life, and the coordinator's end of it.
-    pub(crate) fn begin() -> io::Result<(Life, OwnedFd, StatusPage)> {
-        let (page, fd) = StatusPage::create()?;
+    pub(crate) fn begin() -> io::Result<(Life, OwnedFd, CoordinatorPage)> {
+        let (page, fd) = CoordinatorPage::create()?;
         let (ours, theirs) = connection::pair()?;
         let life = Life {
             socket: Arc::new(theirs),
-            page: Arc::new(StatusPage::open(fd)?),
+            page: Arc::new(WorkerPage::open(fd)?),
             exit: Mutex::new(None),
             over: sys::above_stdio(rustix::event::eventfd(
                 0,
@@ -42,7 +42,7 @@ impl Life {
         &self.socket
     }
 
-    pub(crate) fn page(&self) -> &Arc<StatusPage> {
+    pub(crate) fn page(&self) -> &Arc<WorkerPage> {
         &self.page
     }
 
@@ -58,7 +58,7 @@ impl Life {
 
     /// Has the guest end at the next tick, and every task after it.
     pub(crate) fn cancel(&self) {
-        self.page.cancel_until(u64::MAX);
+        self.page.cancel_all();
     }
 
     /// How it ended; `None` while it lives.
@@ -101,7 +101,7 @@ mod tests {
             assert_eq!(waiting.join().unwrap(), Exit::Signal(15));
         });
         assert_eq!(life.exit(), Some(Exit::Signal(15)));
-        assert!(page.is_cancelled(), "the coordinator and the thread look at the same page");
+        assert!(page.is_all_cancelled(), "the coordinator and the thread look at the same page");
         assert_eq!(rustix::event::poll(&mut [PollFd::new(&life, PollFlags::IN)], None), Ok(1));
         // What was said before is heard, then comes the end, though the thread holds its socket still.
         let mut heard = [0; 32];

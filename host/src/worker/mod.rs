@@ -29,7 +29,7 @@ use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::{Confinement, ProcessLimits, Reach, Verdict};
 use crate::spec::{ProcessRole, ProfilingStrategy, Sandbox};
-use crate::sys::{self, StatusPage};
+use crate::sys::{self, WorkerPage};
 
 /// A place where a test can have the worker die; nothing without the feature `fault-points`.
 macro_rules! fault_point {
@@ -247,11 +247,11 @@ fn become_worker(
     mut confinement: Confinement,
 ) -> i32 {
     name_thread(&identity.name);
-    let page = match StatusPage::open(&page) {
+    let page = match WorkerPage::open(&page) {
         Ok(page) => Arc::new(page),
         Err(e) => return refuse(connection, format!("cannot map the status page: {e}")),
     };
-    let ticker = match serve::start_ticker(&guest, connection.carrier().socket(), &page, period(setup)) {
+    let ticker = match serve::make_ticker(&guest, connection.carrier().socket(), &page, period(setup)) {
         Ok(ticker) => ticker,
         Err(e) => return refuse(connection, no_timer(&e)),
     };

@@ -11,23 +11,23 @@ use crate::protocol::frame;
 #[cfg(feature = "fault-points")]
 use crate::spec::FaultPhase;
 
-/// Results are sent once this many bytes of them have come together.
+/// Results are sent once this many bytes are collected.
 pub(super) const OUTBOX_LEN: usize = 64 << 10;
 
-/// The results that are ready. Shared with the tick, which may send some of them at any time, so that a slow task never holds back
-/// finished ones.
+/// The results that are ready. The tick shares it and may send some of them at any time, so that a slow task never
+/// holds back finished ones.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outbox(Arc<Mutex<Ready>>);
 
 #[derive(Debug, Default)]
 struct Ready {
     bytes: Vec<u8>,
-    /// How many of them a tick has sent already.
+    /// The number of `bytes` that a tick has sent already.
     sent: usize,
 }
 
 impl Outbox {
-    /// Appends what `write` writes. No tick sees half of it.
+    /// Appends what `write` writes. The lock is held meanwhile, so that no tick sees a part.
     pub(super) fn append<R>(&self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         write(&mut self.ready().bytes)
     }
@@ -53,8 +53,10 @@ impl Outbox {
         sent
     }
 
-    /// For a tick: has `send` send some of what is ready; it gives how many bytes it has sent. Never waits: if the worker is just about
-    /// it, the next tick does it. Fit for a signal handler that interrupts the worker, as far as `send` is.
+    /// For a tick: calls `send` with what is ready; `send` gives the number of bytes that it has sent.
+    ///
+    /// Never waits: if the worker holds the lock, the next tick tries again. A signal handler that interrupts the
+    /// worker may call this if it may call `send`.
     pub(super) fn send_some(&self, send: impl FnOnce(&[u8]) -> usize) {
         let mut ready = match self.0.try_lock() {
             Ok(ready) => ready,

@@ -1,12 +1,11 @@
 //! The serve loop: records in, results out, over any carrier.
 //!
-//! Results are collected in an outbox and sent when a batch ends or the outbox is full; the tick sends them earlier if the guest
-//! takes its time, so that a slow task never holds back finished ones. Of a batch's records, the guest gets many in one call if it
-//! can take them so (see `guest::many`); to everybody else that looks like one call for each.
+//! Results are collected in an outbox, and sent when a batch ends or the outbox is full. During a long call the
+//! tick sends them, so that a slow task never holds back finished ones. A guest that can take many records in one
+//! call gets them so (see `guest::many`). The outcomes are the same as those of one call for each record.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,65 +16,74 @@ use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
 use crate::protocol::message::{self, Batch, Entry, Failure, FromWorker, Record, ToWorker};
 use crate::spec::Status;
-use crate::sys::{self, StatusPage, Ticker};
+use crate::sys::{self, Ticker, WorkerPage};
 
-/// The most records that a guest gets in one call, and the most bytes of them: the call itself is then a small part of what they cost,
-/// and what it takes of the guest's memory is small, too.
+/// The most records that a guest gets in one call. The cost of the call itself is then small beside theirs.
 const MANY_MAX: usize = 256;
+/// The most bytes of records in one call: a small part of the guest's memory.
 const MANY_BYTES_MAX: usize = 32 << 10;
 
-/// Bytes of a profile that go at once.
+/// Bytes of a profile in one frame.
 const PROFILE_PIECE_LEN: usize = 64 << 10;
 
-/// How a worker ends: in good order, or because the coordinator spoke nonsense or is gone.
+/// The exit code of a worker that was told to end, or whose coordinator is gone.
 const EXIT_OK: i32 = 0;
 
-/// What the tick needs, of the one worker that this process is. Worker threads have no part in it.
-static ENGINE: OnceLock<EngineTick> = OnceLock::new();
-static SOCKET: AtomicI32 = AtomicI32::new(-1);
-static OUTBOX: OnceLock<Outbox> = OnceLock::new();
-static PAGE: OnceLock<Arc<StatusPage>> = OnceLock::new();
+/// What a tick needs. A signal handler gets no arguments, so that this is static: a worker process is one worker.
+/// A worker in a thread has a struct of its own (see `worker::thread`).
+static TICKED: OnceLock<Ticked> = OnceLock::new();
 
-/// Makes the timer whose ticks advance the guest's epoch, show that the process lives, send results that are ready, and end it when the
-/// coordinator is gone.
-pub(super) fn start_ticker(
+struct Ticked {
+    engine: EngineTick,
+    /// The socket's number. The socket is never closed while the process lives.
+    socket: RawFd,
+    outbox: Outbox,
+    page: Arc<WorkerPage>,
+}
+
+impl Ticked {
+    /// One tick, in the signal handler.
+    fn tick(&self) {
+        self.engine.advance();
+        self.page.beat();
+        self.outbox.send_some(|ready| sys::send_some(self.socket, ready));
+        if sys::is_hung_up(self.socket) {
+            sys::exit_now(EXIT_OK);
+        }
+    }
+}
+
+/// Makes the timer of a worker process. Its ticks advance the guest's epoch, show that the process lives, send
+/// results that are ready, and end the process when the coordinator is gone.
+pub(super) fn make_ticker(
     guest: &Guest,
     socket: &OwnedFd,
-    page: &Arc<StatusPage>,
+    page: &Arc<WorkerPage>,
     period: Duration,
 ) -> io::Result<Ticker> {
-    ENGINE.get_or_init(|| guest.engine_tick());
-    OUTBOX.get_or_init(Outbox::default);
-    PAGE.get_or_init(|| page.clone());
-    // The socket is never closed while the process lives.
-    SOCKET.store(socket.as_raw_fd(), Ordering::Relaxed);
+    TICKED.get_or_init(|| Ticked {
+        engine: guest.engine_tick(),
+        socket: socket.as_raw_fd(),
+        outbox: Outbox::default(),
+        page: page.clone(),
+    });
     Ticker::new(period, || {
-        if let Some(engine) = ENGINE.get() {
-            engine.advance();
-        }
-        if let Some(page) = PAGE.get() {
-            page.beat();
-        }
-        let socket = SOCKET.load(Ordering::Relaxed);
-        if let Some(outbox) = OUTBOX.get() {
-            outbox.send_some(|ready| sys::send_some(socket, ready));
-        }
-        if sys::is_hung_up(socket) {
-            sys::exit_now(EXIT_OK);
+        if let Some(ticked) = TICKED.get() {
+            ticked.tick();
         }
     })
 }
 
-/// What looks after a worker that is busy: every few milliseconds it advances the guest's epoch, sends results that are ready, and
-/// notices that the coordinator is gone.
+/// Looks after a busy worker: every few milliseconds a tick advances the guest's epoch, sends results that are
+/// ready, and notices that the coordinator is gone.
 pub(super) trait Ticks {
-    /// Ticks from now on.
+    /// Begins to tick.
     fn start(&self);
 
-    /// No more ticks: an idle worker uses no CPU.
+    /// Ends the ticks: an idle worker uses no CPU.
     fn stop(&self);
 
-    /// The outbox that they look at.
+    /// The outbox that the ticks send from.
     fn outbox(&self) -> Outbox;
 }
 
@@ -90,15 +98,15 @@ impl Ticks for Ticker {
     }
 
     fn outbox(&self) -> Outbox {
-        OUTBOX.get_or_init(Outbox::default).clone()
+        TICKED.get().expect("`make_ticker` has set it before it made this timer").outbox.clone()
     }
 }
 
-/// Where results go: collected, then sent.
+/// The results of a worker: collected in the outbox, then sent.
 struct Results<S> {
     outbox: Outbox,
     sender: S,
-    /// Where one result is put together.
+    /// The buffer in which one result is put together.
     draft: Vec<u8>,
 }
 
@@ -108,13 +116,10 @@ impl<S: Carrier> Results<S> {
     }
 
     fn flush_if_full(&mut self) -> io::Result<()> {
-        match self.outbox.is_full() {
-            true => self.flush(),
-            false => Ok(()),
-        }
+        if self.outbox.is_full() { self.flush() } else { Ok(()) }
     }
 
-    /// Runs one record by itself.
+    /// Runs one record in a call of its own.
     fn run(&mut self, guest: &mut Guest, plan: u32, attempt: u32, record: &[u8]) -> Ended {
         let started = guest.is_timed(plan).then(Instant::now);
         fault_point!(MidTask);
@@ -131,24 +136,25 @@ impl<S: Carrier> Results<S> {
         ended
     }
 
-    /// The outcome of a task that was not run.
+    /// Appends the outcome of a task that is not run.
     fn unanswered(&self, failure: &Failure) -> Ended {
         self.outbox.append(|out| message::write_failure(out, failure));
         Ended { code: 1 }
     }
 }
 
-/// What follows a frame that was in order.
+/// What follows a valid frame.
 enum Next {
     GoOn,
-    /// Told to shut down, or a Process has run its task.
+    /// The worker ends: it was told to shut down, or it is a Process that has run its task.
     Over(Ended),
 }
 
-/// What ends the loop out of order.
+/// What ends the loop from outside.
 enum Stop {
-    /// The coordinator is gone: so are we.
+    /// The coordinator is gone.
     Gone,
+    /// The coordinator broke the protocol.
     Violation,
 }
 
@@ -173,7 +179,7 @@ impl From<RecvError> for Stop {
     }
 }
 
-/// Initializes the guest and runs batches until told to stop; gives the exit code of the worker.
+/// Initializes the guest, and runs batches until the worker is told to stop. Gives the worker's exit code.
 pub(super) fn serve<C: Carrier, S: Carrier>(
     connection: &mut Connection<C>,
     sender: S,
@@ -202,7 +208,7 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
                 guest.shutdown();
                 if let Some(profile) = guest.take_profile() {
                     ticks.stop();
-                    hand_over(connection, &profile);
+                    send_profile(connection, &profile);
                 }
                 return ended.code;
             }
@@ -212,8 +218,8 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
     }
 }
 
-/// A worker's last words. A coordinator that is gone needs none.
-fn hand_over(connection: &mut Connection<impl Carrier>, profile: &[u8]) {
+/// Sends the worker's profile, its last message. A coordinator that is gone needs none.
+fn send_profile(connection: &mut Connection<impl Carrier>, profile: &[u8]) {
     for piece in profile.chunks(PROFILE_PIECE_LEN) {
         let mut out = Vec::with_capacity(piece.len() + frame::HEADER_LEN);
         frame::write(&mut out, Kind::Profile, |out| out.extend_from_slice(piece));
@@ -241,10 +247,7 @@ fn next<C: Carrier, S: Carrier>(
             fault_point!(GotTask);
             ticks.start();
             let ended = run_batch(Batch::parse(frame.payload)?, results, guest)?;
-            match guest.runs_once() {
-                true => Ok(Next::Over(ended)),
-                false => Ok(Next::GoOn),
-            }
+            Ok(if guest.runs_once() { Next::Over(ended) } else { Next::GoOn })
         }
         Kind::Control => match message::read_control(frame)? {
             ToWorker::Plan { id, call } => {
@@ -267,41 +270,30 @@ fn next<C: Carrier, S: Carrier>(
     }
 }
 
-/// Runs the records of a batch in order; gives how the last one ended.
+/// Runs the records of a batch in order. Gives how the last one ended.
 fn run_batch<S: Carrier>(
     mut batch: Batch<'_>,
     results: &mut Results<S>,
     guest: &mut Guest,
 ) -> Result<Ended, Stop> {
-    let (plan, attempt) = (batch.plan, batch.attempt);
     let started = Instant::now();
     let mut ended = Ended { code: EXIT_OK };
-    let mut begun = false;
+    let mut has_begun = false;
     let arena = guest.arena();
     let mut many = MANY_MAX;
-    // What is to become of the next record, if it has been started already.
+    // How the next record starts, if `start_one` has counted it already.
     let mut next_start = None;
     loop {
-        let records = match next_start.is_none() && guest.takes_many(plan) {
-            true => next_records(&batch, many, guest.longest_record()),
-            false => Vec::new(),
-        };
-        if records.len() > 1 {
-            let start = guest.start_one();
-            if start == Start::Run {
-                begun = true;
-                let progress = guest.run_many(plan, attempt, &records, &results.outbox);
-                many = match progress.answered == records.len() {
-                    true => MANY_MAX.min(many * 2),
-                    // What the guest was given in vain has cost something.
-                    false => progress.answered.max(2),
-                };
-                batch.by_ref().take(progress.answered).for_each(drop);
-                next_start = progress.begun.then_some(start);
-                results.flush_if_full()?;
-                continue;
+        if next_start.is_none() && guest.takes_many(batch.plan) {
+            match run_many(&mut batch, &mut many, results, guest)? {
+                Many::NotTried => {}
+                Many::NotRun(start) => next_start = Some(start),
+                Many::Run(start) => {
+                    has_begun = true;
+                    next_start = start;
+                    continue;
+                }
             }
-            next_start = Some(start);
         }
         let Some(record) = batch.next() else { break };
         let entry = record?;
@@ -309,7 +301,7 @@ fn run_batch<S: Carrier>(
         if start == Start::TakenBack {
             break;
         }
-        begun = true;
+        has_begun = true;
         let record = match entry {
             Entry::Here(record) => record,
             Entry::Placed { offset, len } => {
@@ -318,7 +310,9 @@ fn run_batch<S: Carrier>(
             }
         };
         ended = match record {
-            Record::Bytes(record) if start == Start::Run => results.run(guest, plan, attempt, record),
+            Record::Bytes(record) if start == Start::Run => {
+                results.run(guest, batch.plan, batch.attempt, record)
+            }
             Record::Bytes(_) => results.unanswered(&Failure::Cancelled),
             Record::Misfit(reason) => {
                 let message = String::from_utf8_lossy(reason).into_owned();
@@ -327,8 +321,8 @@ fn run_batch<S: Carrier>(
         };
         results.flush_if_full()?;
     }
-    // A batch of which nothing was begun is no batch of this worker's.
-    if !begun {
+    // The coordinator forgets a batch of which it took back every record: it expects no end of it.
+    if !has_begun {
         return Ok(ended);
     }
     results.outbox.append(|out| message::write_batch_done(out, started.elapsed(), guest.take_making()));
@@ -338,7 +332,41 @@ fn run_batch<S: Carrier>(
     Ok(ended)
 }
 
-/// The next records that are fit for one call: `count` of them at most.
+/// What became of the next records in one call.
+enum Many {
+    /// Fewer than two of them fit into one call. None was started.
+    NotTried,
+    /// The first of them is counted as started, with this result, and is not to be run with others.
+    NotRun(Start),
+    /// Some of them were run. `Some`: the next record is counted as started, and is to be run alone.
+    Run(Option<Start>),
+}
+
+/// Runs the next records of the batch in one call, `many` of them at most, and adapts `many`.
+fn run_many<S: Carrier>(
+    batch: &mut Batch<'_>,
+    many: &mut usize,
+    results: &mut Results<S>,
+    guest: &mut Guest,
+) -> Result<Many, Stop> {
+    let records = next_records(batch, *many, guest.longest_record());
+    if records.len() < 2 {
+        return Ok(Many::NotTried);
+    }
+    let start = guest.start_one();
+    if start != Start::Run {
+        return Ok(Many::NotRun(start));
+    }
+    let progress = guest.run_many(batch.plan, batch.attempt, &records, &results.outbox);
+    // The guest got records in vain if it has not answered all, and that has a cost.
+    *many =
+        if progress.answered == records.len() { MANY_MAX.min(*many * 2) } else { progress.answered.max(2) };
+    batch.take(progress.answered).for_each(drop);
+    results.flush_if_full()?;
+    Ok(Many::Run(progress.begun.then_some(start)))
+}
+
+/// The next records that fit into one call, `count` of them at most.
 fn next_records<'b>(batch: &Batch<'b>, count: usize, longest: usize) -> Vec<&'b [u8]> {
     let mut room = MANY_BYTES_MAX;
     let fit = |record| match record {
@@ -351,14 +379,14 @@ fn next_records<'b>(batch: &Batch<'b>, count: usize, longest: usize) -> Vec<&'b 
     batch.clone().take(count).map_while(fit).collect()
 }
 
-/// Passes on what a guest writes while it writes it, for a Process.
+/// Sends what the guest of a Process writes, at once.
 pub(super) fn send_now(socket: BorrowedFd<'_>, kind: Kind, bytes: &[u8]) {
     let mut out = Vec::with_capacity(bytes.len() + frame::HEADER_LEN);
     frame::write(&mut out, kind, |out| out.extend_from_slice(bytes));
     send_all(socket, &out);
 }
 
-/// Sends all of it. A coordinator that is gone needs none.
+/// Sends all of `rest`. A coordinator that is gone needs none.
 pub(super) fn send_all(socket: BorrowedFd<'_>, mut rest: &[u8]) {
     while let Ok(sent) =
         rustix::io::retry_on_intr(|| rustix::net::send(socket, rest, rustix::net::SendFlags::NOSIGNAL))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::fs::FallocateFlags;
 
 use crate::protocol::message::LARGE;
-use crate::sys::{HALF_LEN, RESULTS_LEN, StatusPage};
+use crate::sys::{CoordinatorPage, HALF_LEN, RESULTS_LEN};
 
 /// Memory that a half, or the place of a result, keeps when it is free. What is behind that goes back to the system.
 const KEPT: u64 = 4 << 20;
@@ -40,7 +40,7 @@ impl Halves {
     }
 
     /// Puts a record of the batch that was begun into the arena, if it is large and there is room. Gives where it is.
-    pub(super) fn put(&mut self, page: &StatusPage, record: &[u8]) -> Option<u64> {
+    pub(super) fn put(&mut self, page: &CoordinatorPage, record: &[u8]) -> Option<u64> {
         if record.len() < LARGE {
             return None;
         }
@@ -52,7 +52,7 @@ impl Halves {
         let place = n as u64 * HALF_LEN + half.used;
         let mut rest = record;
         while !rest.is_empty() {
-            let at = StatusPage::in_file(place + (record.len() - rest.len()) as u64);
+            let at = CoordinatorPage::in_file(place + (record.len() - rest.len()) as u64);
             // No memory for it is no reason to fail: the socket takes it piece by piece.
             let written =
                 rustix::io::retry_on_intr(|| rustix::io::pwrite(file, rest, at)).ok().filter(|n| *n > 0)?;
@@ -64,18 +64,18 @@ impl Halves {
     }
 
     /// The worker is through with its oldest batch.
-    pub(super) fn batch_done(&mut self, page: &StatusPage) {
+    pub(super) fn batch_done(&mut self, page: &CoordinatorPage) {
         self.done += 1;
         self.free(page);
     }
 
     /// The worker will look at nothing that it was sent before.
-    pub(super) fn all_done(&mut self, page: &StatusPage) {
+    pub(super) fn all_done(&mut self, page: &CoordinatorPage) {
         self.done = self.sent;
         self.free(page);
     }
 
-    fn free(&mut self, page: &StatusPage) {
+    fn free(&mut self, page: &CoordinatorPage) {
         for (n, half) in self.halves.iter_mut().enumerate() {
             if half.batch.is_some_and(|batch| batch <= self.done) {
                 give_back(page, n as u64 * HALF_LEN, half.used, KEPT);
@@ -88,14 +88,14 @@ impl Halves {
 /// A result that lies in its worker's memory, also if that worker is gone. Its place is free again when this is dropped.
 #[derive(Debug)]
 pub(in crate::pool) struct Parked {
-    page: Arc<StatusPage>,
+    page: Arc<CoordinatorPage>,
     offset: u64,
     len: usize,
 }
 
 impl Parked {
     /// The result of `len` bytes at `offset` in the part for results. An error if there is no such place.
-    pub(super) fn new(page: &Arc<StatusPage>, offset: u64, len: usize) -> io::Result<Parked> {
+    pub(super) fn new(page: &Arc<CoordinatorPage>, offset: u64, len: usize) -> io::Result<Parked> {
         let is_inside = offset.checked_add(len as u64).is_some_and(|end| end <= RESULTS_LEN);
         match page.arena().filter(|_| is_inside) {
             Some(_) => Ok(Parked { page: page.clone(), offset, len }),
@@ -113,7 +113,7 @@ impl Parked {
         let (start, place) = (out.len(), 2 * HALF_LEN + self.offset);
         out.reserve_exact(self.len);
         while out.len() < start + self.len {
-            let at = StatusPage::in_file(place + (out.len() - start) as u64);
+            let at = CoordinatorPage::in_file(place + (out.len() - start) as u64);
             let read = rustix::io::retry_on_intr(|| {
                 rustix::io::pread(file, rustix::buffer::spare_capacity(out), at)
             })?;
@@ -140,13 +140,13 @@ fn outside() -> io::Error {
 }
 
 /// Gives the memory back of what was used at this place, but for the first `kept` bytes.
-fn give_back(page: &StatusPage, place: u64, len: u64, kept: u64) {
+fn give_back(page: &CoordinatorPage, place: u64, len: u64, kept: u64) {
     if let Some(file) = page.arena()
         && len > kept
     {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         // Memory that stays is used again.
-        let _kept = rustix::fs::fallocate(file, flags, StatusPage::in_file(place + kept), len - kept);
+        let _kept = rustix::fs::fallocate(file, flags, CoordinatorPage::in_file(place + kept), len - kept);
     }
 }
 
@@ -154,10 +154,11 @@ fn give_back(page: &StatusPage, place: u64, len: u64, kept: u64) {
 #[cfg(feature = "worker")]
 mod tests {
     use super::*;
+    use crate::sys::WorkerPage;
 
-    fn pages() -> (StatusPage, StatusPage) {
-        let (coordinator, fd) = StatusPage::create().unwrap();
-        let worker = StatusPage::open(&fd).unwrap();
+    fn pages() -> (CoordinatorPage, Arc<WorkerPage>) {
+        let (coordinator, fd) = CoordinatorPage::create().unwrap();
+        let worker = Arc::new(WorkerPage::open(&fd).unwrap());
         (coordinator, worker)
     }
 
@@ -197,27 +198,28 @@ mod tests {
     #[test]
     fn a_result_is_copied_out_and_its_memory_given_back() {
         let (coordinator, worker) = pages();
+        let writer = worker.take_writer().unwrap();
         let coordinator = Arc::new(coordinator);
         let result: Vec<u8> = (0..KEPT + 100_000).map(|n| (n % 251) as u8).collect();
-        assert!(worker.put_result(77, &result));
+        assert!(writer.put(77, &result));
         let mut out = b"before ".to_vec();
         let parked = Parked::new(&coordinator, 77, result.len()).unwrap();
-        assert_eq!(worker.taken(), 0);
+        assert_eq!(writer.taken(), 0);
         parked.fetch(&mut out).unwrap();
         assert!(out.starts_with(b"before ") && out[7..] == result[..]);
-        assert_eq!(worker.taken(), 1);
+        assert_eq!(writer.taken(), 1);
         // The head stays, the rest is fresh memory again.
         let mut again = Vec::new();
         Parked::new(&coordinator, 77, result.len()).unwrap().fetch(&mut again).unwrap();
         assert!(again.starts_with(&result[..1000]) && again.ends_with(&[0; 1000]));
         // Far behind, nothing stays.
-        assert!(worker.put_result(RESULTS_KEPT, b"far"));
+        assert!(writer.put(RESULTS_KEPT, b"far"));
         drop(Parked::new(&coordinator, RESULTS_KEPT, 4096).unwrap());
         let mut far = Vec::new();
         Parked::new(&coordinator, RESULTS_KEPT, 3).unwrap().fetch(&mut far).unwrap();
-        assert_eq!((far, worker.taken()), (vec![0; 3], 4));
+        assert_eq!((far, writer.taken()), (vec![0; 3], 4));
 
-        assert!(!worker.put_result(RESULTS_LEN, b"x"));
+        assert!(!writer.put(RESULTS_LEN, b"x"));
         for (offset, len) in [(RESULTS_LEN, 1), (u64::MAX, 2), (0, usize::MAX)] {
             assert!(Parked::new(&coordinator, offset, len).is_err(), "{offset} {len}");
         }
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn without_a_workers_word_there_is_no_arena() {
-        let (coordinator, _fd) = StatusPage::create().unwrap();
+        let (coordinator, _fd) = CoordinatorPage::create().unwrap();
         let mut halves = Halves::default();
         halves.begin();
         assert_eq!(halves.put(&coordinator, &vec![0; LARGE]), None);

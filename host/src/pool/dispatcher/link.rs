@@ -22,7 +22,7 @@ use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, Frame, Kind, Violation};
 use crate::protocol::message::{self, Batch, Failure, FromWorker, LARGE, ToWorker, Used};
 use crate::spec::PROFILE_LEN_MAX;
-use crate::sys::StatusPage;
+use crate::sys::CoordinatorPage;
 
 /// How much is read from a worker at once.
 const READ_LEN: usize = 256 << 10;
@@ -42,7 +42,7 @@ const WEIGH_PERIOD: Duration = Duration::from_millis(100);
 /// A worker as the coordinator sees it.
 pub(super) struct Link {
     pub(super) socket: OwnedFd,
-    pub(super) page: Arc<StatusPage>,
+    pub(super) page: Arc<CoordinatorPage>,
     /// `None` until the zygote has said which process it is.
     pub(super) child: Option<Child>,
     incoming: Vec<u8>,
@@ -140,7 +140,7 @@ enum Stage {
 }
 
 impl Link {
-    pub(super) fn new(socket: OwnedFd, page: StatusPage) -> Link {
+    pub(super) fn new(socket: OwnedFd, page: CoordinatorPage) -> Link {
         Link {
             socket,
             page: Arc::new(page),
@@ -747,7 +747,7 @@ impl Dispatcher {
 }
 
 /// Adds a record to a batch, through the arena if it is large and there is room.
-fn add_large(record: &[u8], halves: &mut Halves, page: &StatusPage, out: &mut Vec<u8>) {
+fn add_large(record: &[u8], halves: &mut Halves, page: &CoordinatorPage, out: &mut Vec<u8>) {
     match Batch::bytes_of(record).and_then(|bytes| Some((halves.put(page, bytes)?, bytes.len()))) {
         Some((offset, len)) => Batch::write_placed(out, offset, len),
         None => out.extend_from_slice(record),

@@ -17,7 +17,7 @@ use crate::pool::schedule::{Event, Verdict, WorkerId};
 use crate::pool::worker::{WorkerInfo, WorkerState};
 use crate::protocol::message::Identity;
 use crate::spec::Exit;
-use crate::sys::{StatusPage, with_limit};
+use crate::sys::{CoordinatorPage, with_limit};
 
 impl Dispatcher {
     fn identity(&self, worker: WorkerId) -> Identity {
@@ -75,7 +75,7 @@ impl Dispatcher {
         Ok(zygote)
     }
 
-    fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: StatusPage) -> Result<(), String> {
+    fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: CoordinatorPage) -> Result<(), String> {
         rustix::io::ioctl_fionbio(&socket, true)
             .map_err(|e| with_limit("cannot watch the worker", &e.into()))?;
         self.links.insert(worker, Link::new(socket, page));

@@ -44,7 +44,7 @@ use crate::policy::PREVIEW1;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Failure, Setup, Used};
 use crate::spec::{Call, Isolation, Limit, Limits, ModuleInfo, ModuleKind, ProfilingStrategy, size};
-use crate::sys::StatusPage;
+use crate::sys::WorkerPage;
 use crate::worker::outbox::Outbox;
 
 /// How a task ended, as an exit code.
@@ -178,14 +178,15 @@ impl Guest {
             me.profile = profiler.ok().map(|profiler| Profile::new(profiler, interval));
         }
         // The one result of a Process goes the short way.
+        let page = me.page().filter(|_| stream.is_none());
         self.shared.placement =
-            me.page().filter(|_| stream.is_none()).map(Placement::new).unwrap_or_default();
+            page.and_then(|page| page.take_writer()).map(Placement::new).unwrap_or_default();
         self.shared.me = Arc::new(me);
         self.shared.stream = stream;
     }
 
     /// The memory that is shared with the coordinator, if large records may lie there.
-    pub(super) fn arena(&self) -> Option<Arc<StatusPage>> {
+    pub(super) fn arena(&self) -> Option<Arc<WorkerPage>> {
         self.shared.placement.page()
     }
 

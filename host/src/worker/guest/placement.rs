@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::protocol::message::LARGE;
-use crate::sys::StatusPage;
+use crate::sys::{ResultWriter, WorkerPage};
 
 /// No result begins behind this while the coordinator has not copied out what is before: there may be no room for it yet. Further results go through
 /// the socket, which makes the worker wait.
@@ -13,7 +13,7 @@ const BEGIN_MAX: u64 = 64 << 20;
 /// The worker's side of the part for results: one behind the other, and from the start again when all have been copied out.
 #[derive(Default)]
 pub(super) struct Placement {
-    page: Option<Arc<StatusPage>>,
+    writer: Option<ResultWriter>,
     /// How many results have been placed.
     placed: Cell<u64>,
     /// Where the next one goes.
@@ -21,12 +21,12 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    pub(super) fn new(page: Arc<StatusPage>) -> Placement {
-        Placement { page: Some(page), ..Placement::default() }
+    pub(super) fn new(writer: ResultWriter) -> Placement {
+        Placement { writer: Some(writer), ..Placement::default() }
     }
 
-    pub(super) fn page(&self) -> Option<Arc<StatusPage>> {
-        self.page.clone()
+    pub(super) fn page(&self) -> Option<Arc<WorkerPage>> {
+        self.writer.as_ref().map(|writer| writer.page().clone())
     }
 
     /// Calls `call`, of whose results the coordinator never hears.
@@ -40,10 +40,10 @@ impl Placement {
 
     /// Places a result, if it is large and there is room. Gives where it is.
     pub(super) fn put(&self, result: &[u8]) -> Option<u64> {
-        let page = self.page.as_ref().filter(|_| result.len() >= LARGE)?;
+        let writer = self.writer.as_ref().filter(|_| result.len() >= LARGE)?;
         let len = result.len() as u64;
-        let at = if page.taken() == self.placed.get() { 0 } else { self.head.get() };
-        if at > BEGIN_MAX || !page.put_result(at, result) {
+        let at = if writer.taken() == self.placed.get() { 0 } else { self.head.get() };
+        if at > BEGIN_MAX || !writer.put(at, result) {
             return None;
         }
         self.head.set(at + len);

@@ -22,7 +22,7 @@ use crate::clock;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Identity, Used};
 use crate::spec::Limits;
-use crate::sys::StatusPage;
+use crate::sys::WorkerPage;
 
 /// Handles that a guest may hold on the host's side.
 pub(super) const RESOURCES_MAX: usize = 10_000;
@@ -34,12 +34,12 @@ pub(in crate::worker) struct Me {
     pub(super) name: String,
     pub(super) index: u32,
     attempt: AtomicU32,
-    page: Option<Arc<StatusPage>>,
+    page: Option<Arc<WorkerPage>>,
     pub(super) profile: Option<Profile>,
 }
 
 impl Me {
-    pub(in crate::worker) fn new(identity: Identity, page: Arc<StatusPage>) -> Me {
+    pub(in crate::worker) fn new(identity: Identity, page: Arc<WorkerPage>) -> Me {
         Me {
             name: identity.name,
             index: identity.index,
@@ -54,7 +54,7 @@ impl Me {
         Me { name: String::new(), index: 0, attempt: AtomicU32::new(1), page: None, profile: None }
     }
 
-    pub(super) fn page(&self) -> Option<Arc<StatusPage>> {
+    pub(super) fn page(&self) -> Option<Arc<WorkerPage>> {
         self.page.clone()
     }
 

@@ -7,8 +7,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::protocol::message::Identity;
-use crate::sys::StatusPage;
+use crate::sys::{CoordinatorPage, WorkerPage};
 use crate::worker::guest::Me;
+
+/// The two sides of one status page.
+fn pages() -> (CoordinatorPage, Arc<WorkerPage>) {
+    let (page, fd) = CoordinatorPage::create().unwrap();
+    (page, Arc::new(WorkerPage::open(fd).unwrap()))
+}
 
 static BY_HAND: LazyLock<Compiled> = LazyLock::new(|| Compiled::new(include_bytes!("../many.wat"), true));
 
@@ -50,9 +56,8 @@ fn said(
         }
         change(setup);
     });
-    let (page, _fd) = StatusPage::create().unwrap();
-    let page = std::sync::Arc::new(page);
-    guest.enter(Me::new(Identity { name: "PoolWorker-7".to_owned(), index: 7 }, page.clone()), None);
+    let (page, workers) = pages();
+    guest.enter(Me::new(Identity { name: "PoolWorker-7".to_owned(), index: 7 }, workers), None);
     let script =
         batches.iter().fold(Script::default().plan(1, RAW, false), |script, batch| script.batch(1, batch));
     let tick = guest.engine_tick();
@@ -175,9 +180,8 @@ fn long_results_go_out_in_the_midst_of_many() {
 fn what_is_taken_back_in_the_midst_of_many_is_not_run() {
     for frozen in [false, true] {
         let mut guest = BY_HAND.guest(|setup| setup.isolation = Isolation::Reuse);
-        let (page, _fd) = StatusPage::create().unwrap();
-        let page = std::sync::Arc::new(page);
-        guest.enter(Me::new(Identity { name: String::new(), index: 1 }, page.clone()), None);
+        let (page, workers) = pages();
+        guest.enter(Me::new(Identity { name: String::new(), index: 1 }, workers), None);
         guest.add_plan(1, call());
         assert_eq!(guest.start_one(), Start::Run);
         guest.run(1, 1, b"n", &mut Vec::new());
@@ -202,9 +206,8 @@ fn tasks_that_nobody_wants_are_dropped_and_the_state_is_kept() {
                 setup.info.exports.retain(|export| export.path != "run-many");
             }
         });
-        let (page, _fd) = StatusPage::create().unwrap();
-        let page = std::sync::Arc::new(page);
-        guest.enter(Me::new(Identity { name: String::new(), index: 1 }, page.clone()), None);
+        let (page, workers) = pages();
+        guest.enter(Me::new(Identity { name: String::new(), index: 1 }, workers), None);
         page.cancel_until(2);
         let script = Script::default().plan(1, RAW, false).batch(1, &[b"n", b"n", b"n", b"n"]).shutdown();
         assert_eq!(script.run_in(guest).1[1..], ["-Cancelled", "-Cancelled", "+001", "+002", "BatchDone"]);
