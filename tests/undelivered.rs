@@ -271,7 +271,7 @@ fn f109_talk_of_failing_tasks_is_bounded_and_what_is_left_out_is_told() {
     let ended = run(&[]);
     ended.with(1, "2990 more tasks failed with the same words: trap: ");
     ended.with(1, "3000 tasks: 0 ok, 3000 failed");
-    ended.with(1, "--failure-output full says everything");
+    ended.with(1, "--failure-output full reports everything");
     let of_first: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("[task 1 ")).collect();
     let shown = of_first.iter().filter(|line| line.ends_with(r"] \x01")).count();
     assert!(shown == 20 && of_first.len() == 22, "{of_first:?}");
@@ -299,7 +299,7 @@ fn f109_failures_that_all_differ_are_bounded_too() {
     let input: String = (0..20_000).map(|n| format!("bad {n:>200}\n")).collect();
     let ended =
         run_in(&scene, scene.command(&["map", &prebuilt("failing"), "-j", "2", "--reuse"]), input.as_bytes());
-    ended.with(1, "of which nothing was said, for 1024 KiB had been said of others");
+    ended.with(1, "failed without a report, because 1024 KiB had been written about others");
     assert!(ended.stderr.len() < (1 << 20) + (64 << 10), "{} bytes", ended.stderr.len());
 }
 

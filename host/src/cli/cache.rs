@@ -1,4 +1,4 @@
-//! `wpool cache`: what has been compiled, and how to be rid of it.
+//! `wpool cache`: lists the compiled modules, and removes them.
 
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
@@ -6,24 +6,22 @@ use std::time::{Duration, SystemTime};
 use indicatif::HumanBytes;
 
 use super::args::{CacheCommand, CacheCommandArgs, CleanArgs};
-use super::exit::{Exit, Failure};
+use super::exit::{CliError, OrExit, WpoolExit};
 use super::output::print;
 use super::report::Report;
-use super::{settings, stdio};
+use super::settings;
 use crate::escape::shortened;
 use crate::module::{CacheLimits, CachedModule, Module};
 
-pub(super) fn run(args: &CacheCommandArgs, report: &Report) -> Result<Exit, Failure> {
+pub(super) fn run(args: &CacheCommandArgs, report: &Report) -> Result<WpoolExit, CliError> {
     let loader = settings::with_cache(Module::loader(), &args.cache);
     let dir =
-        loader.cache_path().ok_or_else(|| Failure::usage("no cache directory is known (--cache-dir)"))?;
-    let cannot = |e: std::io::Error| {
-        Failure::new(Exit::Io, format!("cannot use the cache {}: {}", dir.display(), stdio::words(&e)))
-    };
+        loader.cache_path().ok_or_else(|| CliError::usage("no cache directory is known (--cache-dir)"))?;
+    let cannot = || format!("cannot use the cache {}", dir.display());
     match &args.what {
         Some(CacheCommand::Dir) => print(&[dir.as_os_str().as_bytes(), b"\n"].concat()),
         None | Some(CacheCommand::List) => {
-            let all = loader.cached_modules().map_err(cannot)?;
+            let all = loader.cached_modules().or_exit(WpoolExit::Io, cannot)?;
             let most = settings::cache_limits(&args.cache);
             let most = if most.size == u64::MAX {
                 String::new()
@@ -35,15 +33,15 @@ pub(super) fn run(args: &CacheCommandArgs, report: &Report) -> Result<Exit, Fail
         }
         Some(CacheCommand::Clean(clean)) => {
             let loader = loader.cache_limits(limits(clean, settings::cache_limits(&args.cache)));
-            let removed = loader.clean_cache().map_err(cannot)?;
-            let left = loader.cached_modules().map_err(cannot)?;
+            let removed = loader.clean_cache().or_exit(WpoolExit::Io, cannot)?;
+            let left = loader.cached_modules().or_exit(WpoolExit::Io, cannot)?;
             report.note(&format!("removed {}; there are {} left", total(&removed), total(&left)));
-            Ok(Exit::Success)
+            Ok(WpoolExit::Success)
         }
     }
 }
 
-/// What is to stay.
+/// The limits that the cleaned cache must keep.
 fn limits(args: &CleanArgs, kept: CacheLimits) -> CacheLimits {
     let mut limits = kept;
     limits.size = if args.all { 0 } else { args.max_size.unwrap_or(limits.size) };
@@ -57,7 +55,7 @@ fn total(modules: &[CachedModule]) -> String {
     format!("{} compiled module{s}, {}", modules.len(), HumanBytes(size))
 }
 
-/// Digest, size, last use and name, with tabs between.
+/// The line of a module: digest, size, last use and name, with tabs between.
 fn line(module: &CachedModule) -> String {
     let age = SystemTime::now().duration_since(module.used).unwrap_or(Duration::ZERO);
     let used = match age.as_secs() / (24 * 3600) {

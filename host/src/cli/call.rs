@@ -1,40 +1,37 @@
 //! `wpool call`: one task, in a pool of one worker.
 
 use super::args::CallArgs;
-use super::exit::{Exit, Failure};
-use super::failures::all_lines;
-use super::output::{print, trace, without_line_end};
+use super::choices::ProfileArg;
+use super::exit::{CliError, OrExit, WpoolExit};
+use super::failures::{all_lines, say};
+use super::output::{print, without_line_end};
 use super::profile::Profiles;
 use super::report::Report;
 use super::{settings, signals};
 use crate::context::StartMethod;
 use crate::error::TaskError;
-use crate::escape::{OneLine, lines};
-use crate::pool::{Outcome, Pool};
+use crate::module::Module;
+use crate::pool::{Outcome, Pool, PoolBuilder};
 use crate::target::{Target, resolve};
 
-pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
+pub(super) fn run(args: &CallArgs, report: &Report) -> Result<WpoolExit, CliError> {
     let forks = !args.worker.threads && args.profile.how.is_none();
-    let module = settings::load(&args.module.module, &args.module.load, &args.grants, report, forks)?;
-    let target = match &args.call {
-        Some(call) if args.target.args.is_empty() => {
-            let target = Target::call(call)?.output(settings::format(args.target.output_format));
-            args.target.kwargs.iter().fold(target, |target, (name, value)| target.kwarg_wave(name, value))
-        }
-        Some(_) => return Err(Failure::usage("the call has its arguments in it: --arg goes with --func")),
-        None => {
-            settings::target(args.target.func.as_deref(), &args.target, &module, &args.module.module, &[])
-        }
-    };
-    // A task's record would fill what is not given; here there is none.
+    let policy = settings::policy(&args.grants);
+    let loader = settings::loader(&args.module.load).policy(policy.clone());
+    let loader = if forks { loader.start_early() } else { loader };
+    let module = settings::load(&args.module.module, &loader, report)?;
+    let target = target(args, &module)?;
+    // No record fills a parameter here, so the arguments must be complete.
     let resolved = resolve(&target, module.info())?.complete()?;
-    let (limits, policy) = (settings::limits(&args.limits), settings::granted(&args.grants, &module, report));
-    let mut builder = Pool::builder(&module).processes(1).limits(limits).policy(policy);
+    settings::warn_of_grants(&policy, &module, report);
+    let mut builder =
+        Pool::builder(&module).processes(1).limits(settings::limits(&args.limits)).policy(policy);
     if args.worker.threads {
         builder = builder.start_method(StartMethod::Thread);
     }
     let profiles = Profiles::open(args.profile.how.as_ref())?;
-    builder = args.profile.how.iter().fold(builder, |builder, how| builder.profile(how.strategy()));
+    let strategy = args.profile.how.as_ref().map(ProfileArg::strategy);
+    let builder = settings::given(builder, strategy, PoolBuilder::profile);
     let pool = builder.on_event(profiles.listener()).build()?;
     let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
     let received = watch(pool)?;
@@ -43,13 +40,14 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
 
     let done = outcomes.take_one(None, |outcome| tell(&outcome, resolved.gives_printed(), report));
     if let Some(signal) = received.received.get() {
-        return Ok(Exit::Signal(signal));
+        return Ok(WpoolExit::Signal(signal));
     }
     let Ok(Some(done)) = done else {
-        return Err(Failure::new(Exit::Broken, "the pool ended without an outcome"));
+        return Err(CliError::new(WpoolExit::Broken, "the pool ended without an outcome"));
     };
     if args.profile.how.is_some() {
-        // A worker gives its profile at its end, if that is a good one. Without, dropping the pool ends it.
+        // A worker sends its profile when it ends in good order. Without a profile, dropping the pool is
+        // enough.
         received.pool.close();
         let _closed_above = received.pool.join();
         profiles.finish(report)?;
@@ -57,13 +55,29 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     done
 }
 
-/// The pool, and what a signal does to it.
+/// The call as it is given, or the function and the arguments of the flags.
+fn target(args: &CallArgs, module: &Module) -> Result<Target, CliError> {
+    match &args.call {
+        Some(call) if args.target.args.is_empty() => {
+            let target = Target::call(call)?.output(settings::format(args.target.output_format));
+            let kwargs = args.target.kwargs.iter();
+            Ok(kwargs.fold(target, |target, (name, value)| target.kwarg_wave(name, value)))
+        }
+        Some(_) => Err(CliError::usage("the call has its arguments in it: --arg goes with --func")),
+        None => {
+            let func = args.target.func.as_deref();
+            Ok(settings::target(func, &args.target, module, &args.module.module, &[]))
+        }
+    }
+}
+
+/// The pool, which the first signal terminates.
 struct Watched {
-    received: signals::Received,
+    received: signals::ReceivedSignal,
     pool: std::sync::Arc<Pool>,
 }
 
-fn watch(pool: Pool) -> Result<Watched, Failure> {
+fn watch(pool: Pool) -> Result<Watched, CliError> {
     let pool = std::sync::Arc::new(pool);
     let weak = std::sync::Arc::downgrade(&pool);
     let end = move |_| {
@@ -72,11 +86,12 @@ fn watch(pool: Pool) -> Result<Watched, Failure> {
         }
         signals::Ending::Now
     };
-    let failed = |e| Failure::new(Exit::Broken, format!("cannot watch for signals: {e}"));
-    Ok(Watched { received: signals::watch(end, || (), || ()).map_err(failed)?, pool })
+    let received = signals::watch(end, || (), || ());
+    let received = received.or_exit(WpoolExit::Broken, || "cannot watch for signals".to_owned())?;
+    Ok(Watched { received, pool })
 }
 
-fn tell(outcome: &Outcome<'_>, is_printed: bool, report: &Report) -> Result<Exit, Failure> {
+fn tell(outcome: &Outcome<'_>, is_printed: bool, report: &Report) -> Result<WpoolExit, CliError> {
     for (stream, bytes) in [("stdout", outcome.stdout()), ("stderr", outcome.stderr())] {
         if !bytes.is_empty() {
             report.lines(&all_lines(&format!("[{stream}]"), bytes));
@@ -85,20 +100,13 @@ fn tell(outcome: &Outcome<'_>, is_printed: bool, report: &Report) -> Result<Exit
     match outcome.result() {
         Ok(bytes) if is_printed => print(&[without_line_end(bytes), b"\n"].concat()),
         Ok(bytes) => print(&[bytes, b"\n"].concat()),
-        Err(TaskError::Cancelled) => Ok(Exit::TasksFailed),
+        Err(TaskError::Cancelled) => Ok(WpoolExit::TasksFailed),
         Err(error) => {
             say(&error, report);
             Ok(match error {
-                TaskError::Broken { .. } => Exit::Broken,
-                _ => Exit::TasksFailed,
+                TaskError::Broken { .. } => WpoolExit::Broken,
+                _ => WpoolExit::TasksFailed,
             })
         }
     }
-}
-
-/// Why there is no result, and the guest's frames.
-pub(super) fn say(error: &TaskError, report: &Report) {
-    let (first, further) = lines(&error.message());
-    let frames = trace(error).iter().map(|frame| format!("    {}", OneLine(frame)));
-    report.failure(&first, &further.into_iter().chain(frames).collect::<Vec<_>>());
 }

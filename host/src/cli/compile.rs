@@ -1,27 +1,26 @@
 //! `wpool compile`: fills the cache.
 
-use super::args::{CacheArgs, CompileArgs};
-use super::exit::{Exit, Failure};
+use super::args::CompileArgs;
+use super::exit::{CliError, WpoolExit};
 use super::output::print;
 use super::report::Report;
 use super::settings;
 use crate::escape::OneLine;
 
-pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> {
-    let cache = CacheArgs { no_cache: false, place: args.cache.clone() };
+pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<WpoolExit, CliError> {
     let shown = report.clone();
-    let loader = settings::loader(&cache, &args.compiler, &args.sandbox);
+    let loader = settings::with_cache(settings::compiler(&args.compiler, &args.sandbox), &args.cache);
     let loader = loader.on_compile(move |compiling| shown.compiling(compiling));
-    // One that is refused does not stop the others; the first problem is the exit code.
-    let mut exit = Exit::Success;
-    let mut fail = |new: Exit| exit = if exit == Exit::Success { new } else { exit };
+    // A module that is refused does not stop the others. The first problem decides the exit code.
+    let mut exit = WpoolExit::Success;
+    let mut fail = |new: WpoolExit| exit = if exit == WpoolExit::Success { new } else { exit };
     for path in &args.modules {
         let module = match loader.load(path) {
             Ok(module) => module,
             Err(error) => {
-                let Failure { exit, message } = error.into();
-                report.error(&message);
-                fail(exit);
+                let failure = CliError::from(error);
+                report.error(&failure.to_string());
+                fail(failure.exit);
                 continue;
             }
         };
@@ -40,7 +39,7 @@ pub(super) fn run(args: &CompileArgs, report: &Report) -> Result<Exit, Failure> 
                     ""
                 };
                 report.error(&format!("{}: compiled, but not cached{why}", path.display()));
-                fail(Exit::Io);
+                fail(WpoolExit::Io);
             }
         }
     }

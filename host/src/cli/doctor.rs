@@ -1,4 +1,5 @@
-//! `wpool doctor`: what this machine offers, and what is enforced in processes of each kind, from their own reports.
+//! `wpool doctor`: what this machine offers, and what is enforced in processes of each kind, by their own
+//! reports.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit};
 
 use super::args::DoctorArgs;
-use super::exit::{Exit, Failure};
+use super::exit::{CliError, WpoolExit};
 use super::output::print;
 use super::settings;
 use crate::error::BuildError;
@@ -16,7 +17,7 @@ use crate::sandbox::Shape;
 use crate::spec::{ProcessRole, Property, Status};
 use crate::sys;
 
-pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: &DoctorArgs) -> Result<WpoolExit, CliError> {
     let policy = settings::policy(&args.grants);
     let of = |role| crate::doctor::doctor_of(&Module::loader(), &policy, role);
     let worker = of(ProcessRole::Worker)?;
@@ -56,10 +57,10 @@ pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         [&worker].into_iter().chain(others.iter().map(|(_, it)| it)).flat_map(Status::unheld).collect();
     text.push_str(&verdict(asked, &unheld));
     print(text.as_bytes())?;
-    Ok(if unheld.is_empty() { Exit::Success } else { Exit::Open })
+    Ok(if unheld.is_empty() { WpoolExit::Success } else { WpoolExit::Unconfined })
 }
 
-/// The kinds of grants that ask for other layers.
+/// The kinds of grants that need other layers.
 const GRANTS: [(&str, Shape); 3] = [
     ("--dir HOST::GUEST:ro", Shape { reads: true, writes: false, connects: false }),
     ("--dir HOST::GUEST", Shape { reads: false, writes: true, connects: false }),
@@ -82,7 +83,7 @@ fn step(step: &crate::spec::Step) -> String {
     format!("{}: {verdict}", step.name)
 }
 
-/// A property, the layers that stand for it, and what a further one would be.
+/// A property, the layers that enforce it, and the layers that are missing.
 fn row(property: &Property) -> String {
     let Property { name, layers, absent, missing } = property;
     match missing {
@@ -111,7 +112,7 @@ fn verdict(asked: &str, unheld: &[Property]) -> String {
     format!("\nnot all holds that must, {asked}: --sandbox strict refuses ({})\n", names.join("; "))
 }
 
-/// What is worth to know of a place. Each line: what it is, and what is found.
+/// What wpool finds on this machine, a line each.
 fn machine() -> Vec<String> {
     let system = rustix::system::uname();
     let words = [system.sysname(), system.release(), system.machine()]
@@ -148,10 +149,7 @@ fn landlock() -> String {
 }
 
 fn seccomp() -> &'static str {
-    match Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() {
-        true => "available",
-        false => "unknown",
-    }
+    if Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() { "available" } else { "unknown" }
 }
 
 fn namespaces() -> &'static str {
@@ -163,7 +161,7 @@ fn namespaces() -> &'static str {
     }
 }
 
-/// Machine code is executed where it lies, if it may be.
+/// A note if files in the cache cannot be mapped as machine code.
 fn noexec(dir: &Path) -> &'static str {
     let found =
         rustix::fs::statvfs(dir).map(|place| place.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC));
@@ -173,7 +171,7 @@ fn noexec(dir: &Path) -> &'static str {
     }
 }
 
-/// The cache, tried with the smallest of modules.
+/// The cache, tried with the smallest module.
 fn cache() -> String {
     match Module::from_bytes(b"(module)") {
         Ok(module) => match (module.cached().and_then(Path::parent), module.warnings()) {

@@ -1,26 +1,31 @@
-//! What is said of tasks that fail, and what guests print: enough to see what is wrong, and no more than somebody will read.
+//! How failed tasks and the output of guests are reported: enough to see what is wrong, and not more than a
+//! person reads.
 //!
-//! Of each failed task a line, its trace and some of its output; of failures with the same words the first few, the others are counted; and of all
-//! together so many bytes. What was left out is told at the end.
+//! A failed task gets a line, its trace and some of its output. Of failures with the same words the first few
+//! are reported, and the others are counted. All reports together have a limit in bytes. The end of the run
+//! says what was left out.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::args::Show;
+use super::choices::Show;
+use super::output::trace;
+use super::report::Report;
 use crate::error::TaskError;
-use crate::escape::shortened;
+use crate::escape::{OneLine, lines, shortened};
 use crate::pool::Outcome;
 
-/// How much is said.
+/// How much is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// Lines, and bytes, of what one task has printed.
+    /// Lines of one task's output.
     lines: usize,
+    /// Bytes of one task's output.
     bytes: usize,
     /// Failures with the same words.
     same: u64,
-    /// Bytes on failures, of the whole run.
+    /// Bytes about failures in the whole run.
     run: usize,
 }
 
@@ -38,29 +43,30 @@ impl Bounds {
     }
 }
 
-/// Different failures that are counted apart. Each costs a line of memory.
+/// Failures with different words that are counted separately. Each takes the memory of a line.
 const KINDS_MAX: usize = 1000;
-/// Kinds that are told at the end.
+/// Kinds that the end of the run names.
 const KINDS_TOLD: usize = 10;
-/// So much of a printed line is looked at: what is shown of it is less.
+/// Bytes of a printed line that are looked at; fewer are shown.
 const LINE_LOOK: usize = 8 << 10;
 
-/// Failures of a run, as far as they have been told.
+/// The failures of a run that have been reported or counted.
 #[derive(Debug)]
 pub(super) struct Failures {
     bounds: Bounds,
-    /// By the hash of their words.
-    kinds: HashMap<u64, Kind>,
+    /// The kinds, by the hash of their words.
+    kinds: HashMap<u64, FailureKind>,
+    /// Bytes that have been reported.
     said: usize,
-    /// Tasks of which nothing was said because enough had been said of others.
+    /// Failed tasks that are not reported because `said` has reached its bound.
     unsaid: u64,
 }
 
 #[derive(Debug)]
-struct Kind {
+struct FailureKind {
     words: String,
     count: u64,
-    /// Those among them that were counted only.
+    /// The failures that are counted and not reported.
     counted: u64,
 }
 
@@ -69,7 +75,7 @@ impl Failures {
         Failures { bounds, kinds: HashMap::new(), said: 0, unsaid: 0 }
     }
 
-    /// Whether this failure is to be told of, and not only counted.
+    /// Whether this failure is to be reported, and not only counted.
     pub(super) fn is_news(&mut self, error: &TaskError) -> bool {
         if self.bounds == Bounds::FULL {
             return true;
@@ -88,27 +94,28 @@ impl Failures {
             }
             Entry::Vacant(place) => {
                 if is_room {
-                    place.insert(Kind { words: shortened(&words), count: 1, counted: 0 });
+                    place.insert(FailureKind { words: shortened(&words), count: 1, counted: 0 });
                 }
                 true
             }
         }
     }
 
-    /// Whether so many bytes may be said of a task that failed.
+    /// Whether `len` bytes may be reported about a failed task. Counts them, or the task.
     pub(super) fn may_say(&mut self, len: usize) -> bool {
         let said = self.said.saturating_add(len);
         let may = said <= self.bounds.run;
-        match may {
-            true => self.said = said,
-            false => self.unsaid += 1,
+        if may {
+            self.said = said;
+        } else {
+            self.unsaid += 1;
         }
         may
     }
 
-    /// What was left out, in some lines.
+    /// What was left out, as lines for the end of the run.
     pub(super) fn rest(&self) -> Vec<String> {
-        let mut kinds: Vec<&Kind> = self.kinds.values().filter(|kind| kind.counted > 0).collect();
+        let mut kinds: Vec<&FailureKind> = self.kinds.values().filter(|kind| kind.counted > 0).collect();
         kinds.sort_by(|a, b| b.counted.cmp(&a.counted).then_with(|| a.words.cmp(&b.words)));
         let tasks =
             |count: u64| if count == 1 { "1 more task".to_owned() } else { format!("{count} more tasks") };
@@ -119,17 +126,17 @@ impl Failures {
         let (others, more) = (kinds.len().saturating_sub(KINDS_TOLD), kinds.iter().skip(KINDS_TOLD));
         if others > 0 {
             let count = more.map(|kind| kind.counted).sum();
-            lines.push(format!("{} failed in {others} other ways that were told above", tasks(count)));
+            lines.push(format!("{} failed in {others} other ways that are reported above", tasks(count)));
         }
         if self.unsaid > 0 {
             let (tasks, kib) = (tasks(self.unsaid), self.bounds.run >> 10);
             lines.push(format!(
-                "{tasks} failed of which nothing was said, for {kib} KiB had been said of others"
+                "{tasks} failed without a report, because {kib} KiB had been written about others"
             ));
         }
         if !lines.is_empty() {
             lines.push(
-                "--failure-output full says everything, --format jsonl has each task's failure and output"
+                "--failure-output full reports everything, --format jsonl has each task's failure and output"
                     .to_owned(),
             );
         }
@@ -137,7 +144,14 @@ impl Failures {
     }
 }
 
-/// What a task's guest has printed, each line marked with its task: the last lines of each stream.
+/// Says why a single task has failed, with the frames of the guest's stack.
+pub(super) fn say(error: &TaskError, report: &Report) {
+    let (first, further) = lines(&error.message());
+    let frames = trace(error).iter().map(|frame| format!("    {}", OneLine(frame)));
+    report.failure(&first, &further.into_iter().chain(frames).collect::<Vec<_>>());
+}
+
+/// The last lines of each stream of a task, each line marked with the task.
 pub(super) fn printed(outcome: &Outcome<'_>, number: u64, bounds: Bounds) -> String {
     let streams = [("stdout", outcome.stdout()), ("stderr", outcome.stderr())];
     let streams: Vec<_> = streams.into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
@@ -149,12 +163,13 @@ pub(super) fn printed(outcome: &Outcome<'_>, number: u64, bounds: Bounds) -> Str
     streams.iter().map(shown).collect()
 }
 
-/// All lines of `bytes`, each with `mark` before it.
+/// All lines of `bytes`, each behind `mark`.
 pub(super) fn all_lines(mark: &str, bytes: &[u8]) -> String {
     last_lines(mark, bytes, usize::MAX, usize::MAX)
 }
 
-/// The last lines of `bytes`, at least one and each with `mark` before it; and how many there are before them.
+/// The last lines of `bytes`, at least one, each behind `mark`; before them a line with the number of lines
+/// left out.
 fn last_lines(mark: &str, bytes: &[u8], lines_max: usize, bytes_max: usize) -> String {
     let whole = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let (mut lines, mut len, mut end) = (Vec::new(), 0, whole.len());
@@ -217,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn however_they_differ_no_more_than_so_much_is_said_and_kept_of_them() {
+    fn reports_and_memory_have_a_bound_also_if_all_failures_differ() {
         let mut failures = Failures::new(Bounds::SHORT);
         let mut said = 0;
         for n in 0..20_000 {
@@ -229,13 +244,13 @@ mod tests {
         assert!(said <= 1 << 20 && failures.kinds.len() <= KINDS_MAX);
         let rest = failures.rest();
         assert!(
-            rest[0].ends_with("of which nothing was said, for 1024 KiB had been said of others"),
+            rest[0].ends_with("failed without a report, because 1024 KiB had been written about others"),
             "{rest:?}"
         );
     }
 
     #[test]
-    fn the_last_lines_are_shown_and_what_is_before_them_counted() {
+    fn the_last_lines_are_shown_and_the_lines_before_them_counted() {
         let show = |text: &str, lines, bytes| last_lines("[t]", text.as_bytes(), lines, bytes);
         assert_eq!(show("a\nb\r\nc\n", 9, 999), "[t] a\n[t] b\n[t] c\n");
         assert_eq!(show("a\nb\nc", 2, 999), "[t] ... 1 line before this is left out\n[t] b\n[t] c\n");

@@ -1,34 +1,31 @@
 //! The command line's own decoders, for [`crate::fuzzing`].
 
-#![expect(
-    clippy::cast_possible_truncation,
-    reason = "any number that comes of the bytes is as good as another"
-)]
+#![expect(clippy::cast_possible_truncation, reason = "any number that the bytes give is as good as another")]
 
 use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::input::{Sink, Splitter};
+use super::choices::Jobs;
+use super::input::{RecordSink, Splitter};
 pub(crate) use super::joblog::fuzzing::{joblog, resume};
-use super::parse::{self, Jobs, TIME_MAX};
-use super::profile::ProfileArg;
+use super::parse::{self, TIME_MAX};
 pub(crate) use super::profile::fuzz as profile;
 use crate::error::Closed;
 use crate::pool::Halt;
 use crate::spec::Sandbox;
 
-impl Sink for &mut Vec<Vec<u8>> {
+impl RecordSink for &mut Vec<Vec<u8>> {
     fn records(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), Closed> {
         self.extend(bounds.iter().map(|bound| bytes[bound.clone()].to_vec()));
         Ok(())
     }
 }
 
-/// Splits an input that comes in pieces, and compares that with what a sentence says: a record is what is between delimiters; what follows the
-/// last is one too unless it is nothing; of a record over the limit one byte more than that is passed on; where blank records at the end are
-/// none, those between others are empty.
+/// Splits an input that comes in pieces, and compares the records with these rules. A record lies between
+/// delimiters. The bytes behind the last delimiter are a record too, if there are any. A record over the
+/// limit is cut one byte behind it. Without blank records at the end, a blank record between others is empty.
 pub(crate) fn input(data: &[u8]) {
     let Some(([delimiter, most, piece], text)) = data.split_first_chunk() else { return };
     let (delimiter, most, piece) = (*delimiter, usize::from(*most), usize::from(*piece) + 1);
@@ -78,7 +75,7 @@ fn compare_input(delimiter: u8, most: usize, piece: usize, text: &[u8]) {
     assert_eq!(records, expected);
 }
 
-/// Takes text for an option's value, of every kind that has a parser of its own.
+/// Takes the text for a value of each option that has a parser here.
 pub(crate) fn options(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(time) = parse::duration(text) {
@@ -98,10 +95,14 @@ pub(crate) fn options(data: &[u8]) {
     let _any_grant = (parse::dir(text.as_ref()), parse::clock(text), parse::random(text));
     let _any_limit =
         (parse::count(text), parse::some_size(text), parse::payload_size(text), parse::stack_size(text));
-    let _any_profile = ProfileArg::parse(text);
+    let _any_profile = parse::profile(text);
     assert_eq!(parse::delimiter(text).ok(), delimiter(text));
     let _any_kind = parse::retry_kind(text);
-    // Numbers that are right, from the same bytes.
+    valid_numbers(data);
+}
+
+/// Makes valid numbers from the bytes, and checks that each parser reads them.
+fn valid_numbers(data: &[u8]) {
     let n = data.iter().fold(data.len() as u64, |n, byte| n.wrapping_mul(31) + u64::from(*byte));
     let (small, unit) = (n % 100_000, n % 4);
     assert_eq!(parse::duration(&small.to_string()), Ok(Duration::from_secs(small)));
@@ -126,7 +127,7 @@ pub(crate) fn options(data: &[u8]) {
     assert_eq!(format!("{}", jobs + 1).parse::<Jobs>(), Ok(Jobs::Exactly(jobs + 1)));
 }
 
-/// Digits, a unit or none, and no more than there can be.
+/// Digits and perhaps a unit, up to the largest number. A second implementation of `parse::count`.
 fn count(text: &str) -> Option<u64> {
     let mut number = 0u128;
     let mut chars = text.chars().peekable();
@@ -145,7 +146,7 @@ fn count(text: &str) -> Option<u64> {
     u64::try_from(number.saturating_mul(unit)).ok().filter(|number| *number > 0 && chars.next().is_none())
 }
 
-/// A byte as it is, or escaped.
+/// A byte as it is, or escaped. A second implementation of `parse::delimiter`.
 fn delimiter(text: &str) -> Option<u8> {
     match text.as_bytes() {
         [byte] => Some(*byte),

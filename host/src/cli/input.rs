@@ -1,65 +1,74 @@
-//! Where records come from: files, standard input, or the command line; and how a stream of bytes is cut into records.
+//! Where records come from: files, standard input, or the command line; and how a stream of bytes is cut into
+//! records.
 
-use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal};
 use std::ops::Range;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::args::MapArgs;
-use super::exit::Failure;
+use anyhow::bail;
+
+use super::exit::{CliError, OrExit, WpoolExit};
 use super::stdio;
 
-/// How much is read at once, in the beginning and when there is more.
+/// The size of the first read.
 const FIRST_READ_LEN: usize = 16 << 10;
+/// The size of a read once the input has filled the first one.
 const READ_LEN: usize = 256 << 10;
-/// What a buffer that had to hold a long record may keep.
+/// The buffer shrinks below this size after a long record.
 const KEPT_LEN: usize = 8 << 20;
-/// Blank records that are passed on at once, when another has followed them.
+/// Blank records that are passed on at once when another record follows them.
 const BOUNDS_MAX: usize = 64 << 10;
-/// So many files are held open from the start on; more are opened again when it is their turn.
+/// Files that are held open from the start on. Later files are opened again when they are read.
 const OPEN_MAX: usize = 64;
 
-/// The records of a run, not read yet.
+/// Where the flags take records from.
 #[derive(Debug)]
-pub(super) enum Source {
-    Streams(Vec<Stream>),
+pub(super) enum Origin {
+    /// `--items`.
+    Items(Vec<Vec<u8>>),
+    /// Without files or items.
+    StandardInput,
+    Files(Vec<PathBuf>),
+}
+
+/// The opened inputs of a run, not read yet.
+#[derive(Debug)]
+pub(super) enum InputSource {
+    Streams(Vec<InputStream>),
     Items(Vec<Vec<u8>>),
 }
 
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum InputStream {
     Stdin,
     File(PathBuf, File),
-    /// Could be opened when we looked, and will be again.
+    /// A file that could be opened at the start, and will be opened again.
     Later(PathBuf),
 }
 
-impl Source {
-    /// Opens everything, so that what cannot be read is known before anything runs.
-    pub(super) fn open(args: &MapArgs) -> Result<Source, Failure> {
-        if let Some(items) = &args.items {
-            return Ok(Source::Items(items.iter().cloned().map(OsString::into_vec).collect()));
-        }
-        if args.inputs.is_empty() {
-            if io::stdin().is_terminal() {
-                return Err(Failure::usage(
-                    "no input: name files of records, pipe them in, give them with --items, or type them with `-`",
-                ));
+impl InputSource {
+    /// Opens every input, so that a run does not begin if one of them cannot be read.
+    pub(super) fn open(origin: &Origin) -> Result<InputSource, CliError> {
+        match origin {
+            Origin::Items(items) => Ok(InputSource::Items(items.clone())),
+            Origin::StandardInput if io::stdin().is_terminal() => Err(CliError::usage(
+                "no input: name files of records, pipe them in, give them with --items, or type them \
+                 with `-`",
+            )),
+            Origin::StandardInput => Ok(InputSource::Streams(vec![stdin()?])),
+            Origin::Files(files) if files.iter().filter(|path| is_stdin(path)).count() > 1 => {
+                Err(CliError::usage("standard input, `-`, can be read only once"))
             }
-            return Ok(Source::Streams(vec![stdin()?]));
+            Origin::Files(files) => {
+                let streams = files
+                    .iter()
+                    .enumerate()
+                    .map(|(n, path)| if is_stdin(path) { stdin() } else { open(path, n < OPEN_MAX) });
+                streams.collect::<Result<_, _>>().map(InputSource::Streams)
+            }
         }
-        let stdins = args.inputs.iter().filter(|path| is_stdin(path)).count();
-        if stdins > 1 {
-            return Err(Failure::usage("standard input, `-`, can be read only once"));
-        }
-        let streams = args.inputs.iter().enumerate().map(|(n, path)| match is_stdin(path) {
-            true => stdin(),
-            false => open(path, n < OPEN_MAX),
-        });
-        streams.collect::<Result<_, _>>().map(Source::Streams)
     }
 }
 
@@ -67,90 +76,86 @@ pub(super) fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-fn stdin() -> Result<Stream, Failure> {
-    let found = rustix::fs::fstat(rustix::stdio::stdin());
-    let kind = found.as_ref().map(|s| rustix::fs::FileType::from_raw_mode(s.st_mode));
-    match kind {
-        Ok(rustix::fs::FileType::Directory) => {
-            Err(Failure::usage("cannot read standard input: it is a directory"))
-        }
-        _ => {
-            if let Ok(found) = found {
-                refuse_output(
-                    "standard input",
-                    (found.st_dev, found.st_ino),
-                    kind.is_ok_and(|k| k.is_file()),
-                )?;
-            }
-            Ok(Stream::Stdin)
-        }
+fn stdin() -> Result<InputStream, CliError> {
+    // A stdin that cannot be looked at is reported by the first read.
+    let Ok(found) = rustix::fs::fstat(rustix::stdio::stdin()) else { return Ok(InputStream::Stdin) };
+    let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
+    if kind == rustix::fs::FileType::Directory {
+        return Err(CliError::usage("cannot read standard input: it is a directory"));
     }
+    refuse_output("standard input", (found.st_dev, found.st_ino), kind.is_file())?;
+    Ok(InputStream::Stdin)
 }
 
-fn open(path: &Path, keep: bool) -> Result<Stream, Failure> {
-    let cannot = |why: String| Failure::usage(format!("cannot read {}: {why}", path.display()));
-    let file = File::open(path).map_err(|e| cannot(stdio::words(&e)))?;
-    let metadata: Metadata = file.metadata().map_err(|e| cannot(stdio::words(&e)))?;
-    if metadata.is_dir() {
-        return Err(cannot("it is a directory".to_owned()));
-    }
+fn open(path: &Path, keep: bool) -> Result<InputStream, CliError> {
+    let (file, metadata) =
+        open_file(path).or_exit(WpoolExit::Usage, || format!("cannot read {}", path.display()))?;
     refuse_output(&path.display().to_string(), (metadata.dev(), metadata.ino()), metadata.is_file())?;
     // A pipe must not be opened twice.
-    Ok(match keep || !metadata.is_file() {
-        true => Stream::File(path.to_owned(), file),
-        false => Stream::Later(path.to_owned()),
-    })
+    if keep || !metadata.is_file() {
+        return Ok(InputStream::File(path.to_owned(), file));
+    }
+    Ok(InputStream::Later(path.to_owned()))
 }
 
-/// A file that is read and written at the same time never ends.
-fn refuse_output(name: &str, input: (u64, u64), is_file: bool) -> Result<(), Failure> {
+fn open_file(path: &Path) -> anyhow::Result<(File, Metadata)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        bail!("it is a directory");
+    }
+    Ok((file, metadata))
+}
+
+/// Refuses a file that is both input and output: such a run would never end.
+fn refuse_output(name: &str, input: (u64, u64), is_file: bool) -> Result<(), CliError> {
     match rustix::fs::fstat(rustix::stdio::stdout()) {
         Ok(output) if is_file && (output.st_dev, output.st_ino) == input => {
-            Err(Failure::usage(format!("{name} is both input and output")))
+            Err(CliError::usage(format!("{name} is both input and output")))
         }
         _ => Ok(()),
     }
 }
 
-impl Source {
+impl InputSource {
     /// Device and inode of each file that is read.
     pub(super) fn files(&self) -> impl Iterator<Item = (u64, u64)> {
         let streams = match self {
-            Source::Streams(streams) => &streams[..],
-            Source::Items(_) => &[],
+            InputSource::Streams(streams) => &streams[..],
+            InputSource::Items(_) => &[],
         };
-        streams.iter().filter_map(Stream::place)
+        streams.iter().filter_map(InputStream::place)
     }
 }
 
-impl Stream {
-    /// Device and inode, of a file.
+impl InputStream {
+    /// Device and inode, if this is a file.
     fn place(&self) -> Option<(u64, u64)> {
         let metadata = match self {
-            Stream::Stdin => {
+            InputStream::Stdin => {
                 let found = rustix::fs::fstat(rustix::stdio::stdin()).ok()?;
                 let is_file = rustix::fs::FileType::from_raw_mode(found.st_mode).is_file();
                 return is_file.then_some((found.st_dev, found.st_ino));
             }
-            Stream::File(_, file) => file.metadata(),
-            Stream::Later(path) => std::fs::metadata(path),
+            InputStream::File(_, file) => file.metadata(),
+            InputStream::Later(path) => std::fs::metadata(path),
         };
         metadata.ok().filter(Metadata::is_file).map(|found| (found.dev(), found.ino()))
     }
 
     pub(super) fn name(&self) -> String {
         match self {
-            Stream::Stdin => "standard input".to_owned(),
-            Stream::File(path, _) | Stream::Later(path) => path.display().to_string(),
+            InputStream::Stdin => "standard input".to_owned(),
+            InputStream::File(path, _) | InputStream::Later(path) => path.display().to_string(),
         }
     }
 
-    /// What reads it.
+    /// A function that reads the stream.
     pub(super) fn reader(self) -> io::Result<impl FnMut(&mut [u8]) -> io::Result<usize>> {
         let file = match self {
-            Stream::Stdin => None,
-            Stream::File(_, file) => Some(file),
-            Stream::Later(path) => Some(File::open(path)?),
+            InputStream::Stdin => None,
+            InputStream::File(_, file) => Some(file),
+            InputStream::Later(path) => Some(File::open(path)?),
         };
         Ok(move |buf: &mut [u8]| match &file {
             Some(file) => stdio::read(file, buf),
@@ -159,22 +164,24 @@ impl Stream {
     }
 }
 
-/// Gets records as they are found: they are the `bounds` of `bytes`. `Err` if there is no use for more.
-pub(super) trait Sink {
+/// Takes records as the splitter finds them: they are the `bounds` of `bytes`. `Err` if it takes no more.
+pub(super) trait RecordSink {
     fn records(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), crate::error::Closed>;
 }
 
-/// Cuts a stream of bytes into records. All whole records of a read go on at once, so that a stalled stream holds nothing back.
+/// Cuts a stream of bytes into records. All whole records of a read are passed on at once, so a stalled
+/// stream holds no record back.
 #[derive(Debug)]
 pub(super) struct Splitter {
     delimiter: u8,
-    /// A longer record is cut off one byte behind this, and the rest of it is skipped.
+    /// A longer record is cut one byte behind this, and its rest is skipped. The extra byte shows that it is
+    /// too long.
     record_max: usize,
     buf: Vec<u8>,
-    /// How much of `buf` is the beginning of a record.
+    /// Bytes at the start of `buf` that are the beginning of a record.
     held: usize,
     skipping: bool,
-    /// Blank records that no other has followed yet, if those at the end of a stream are none.
+    /// With `without_blank_end`: the number of blank records that no other record has followed yet.
     blank: Option<u64>,
     bounds: Vec<Range<usize>>,
 }
@@ -183,7 +190,7 @@ pub(super) struct Splitter {
 #[derive(Debug)]
 pub(super) enum Stopped {
     Read(io::Error),
-    /// Nobody wants more records.
+    /// The sink takes no more records.
     Closed,
 }
 
@@ -206,16 +213,17 @@ impl Splitter {
         }
     }
 
-    /// Leaves out blank records at the end of each stream. One that others follow is a record: what is wrong with it is said by its number.
+    /// Leaves out blank records at the end of each stream. A blank record before others is passed on, so that
+    /// its error names its number.
     pub(super) fn without_blank_end(self) -> Splitter {
         Splitter { blank: Some(0), ..self }
     }
 
-    /// Reads to the end. What follows the last delimiter is a record too, unless it is nothing.
+    /// Reads to the end. Bytes behind the last delimiter are a record too.
     pub(super) fn split(
         &mut self,
         mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-        sink: &mut impl Sink,
+        sink: &mut impl RecordSink,
     ) -> Result<(), Stopped> {
         loop {
             self.make_room();
@@ -246,7 +254,7 @@ impl Splitter {
     }
 
     /// Passes on the whole records in `buf[..filled]`, and keeps the rest.
-    fn scan(&mut self, filled: usize, sink: &mut impl Sink) -> Result<(), Stopped> {
+    fn scan(&mut self, filled: usize, sink: &mut impl RecordSink) -> Result<(), Stopped> {
         let mut buf = std::mem::take(&mut self.buf);
         let passed = self.pass_whole(&buf[..filled], sink);
         if let Ok(end) = &passed {
@@ -257,14 +265,13 @@ impl Splitter {
         passed.map(|_end| ())
     }
 
-    /// Passes on the whole records in `bytes`; gives where the last of them ends.
-    fn pass_whole(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Result<usize, Stopped> {
+    /// Passes on the whole records in `bytes`, and returns the end of the last one.
+    fn pass_whole(&mut self, bytes: &[u8], sink: &mut impl RecordSink) -> Result<usize, Stopped> {
         let (most, held) = (self.record_max.saturating_add(1), self.held);
         let mut start = 0;
         for end in memchr::memchr_iter(self.delimiter, &bytes[held..]).map(|at| held + at) {
-            match std::mem::take(&mut self.skipping) {
-                true => {}
-                false => self.found(bytes, start..end.min(start.saturating_add(most)), sink)?,
+            if !std::mem::take(&mut self.skipping) {
+                self.found(bytes, start..end.min(start.saturating_add(most)), sink)?;
             }
             start = end + 1;
         }
@@ -279,7 +286,7 @@ impl Splitter {
         Ok(start)
     }
 
-    fn finish(&mut self, sink: &mut impl Sink) -> Result<(), Stopped> {
+    fn finish(&mut self, sink: &mut impl RecordSink) -> Result<(), Stopped> {
         let held = std::mem::take(&mut self.held);
         let buf = std::mem::take(&mut self.buf);
         if !std::mem::take(&mut self.skipping) && held > 0 {
@@ -291,14 +298,19 @@ impl Splitter {
         Ok(())
     }
 
-    /// A record within `bytes`.
-    fn found(&mut self, bytes: &[u8], record: Range<usize>, sink: &mut impl Sink) -> Result<(), Stopped> {
+    /// Notes a record within `bytes`, or counts it if it may be a blank one at the end.
+    fn found(
+        &mut self,
+        bytes: &[u8],
+        record: Range<usize>,
+        sink: &mut impl RecordSink,
+    ) -> Result<(), Stopped> {
         if let Some(blank) = self.blank {
             if is_blank(&bytes[record.clone()]) {
                 self.blank = Some(blank + 1);
                 return Ok(());
             }
-            // They are within the stream.
+            // The blank records are not at the end: this record follows them.
             for _ in 0..blank {
                 self.bounds.push(record.start..record.start);
                 if self.bounds.len() >= BOUNDS_MAX {
@@ -311,17 +323,14 @@ impl Splitter {
         Ok(())
     }
 
-    fn pass(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Result<(), Stopped> {
-        let passed = match self.bounds.is_empty() {
-            true => Ok(()),
-            false => sink.records(bytes, &self.bounds),
-        };
+    fn pass(&mut self, bytes: &[u8], sink: &mut impl RecordSink) -> Result<(), Stopped> {
+        let passed = if self.bounds.is_empty() { Ok(()) } else { sink.records(bytes, &self.bounds) };
         self.bounds.clear();
         Ok(passed?)
     }
 }
 
-/// White space only, and a byte order mark before it.
+/// Whether a record is white space only, with or without a byte order mark before it.
 fn is_blank(record: &[u8]) -> bool {
     record.strip_prefix("\u{feff}".as_bytes()).unwrap_or(record).trim_ascii().is_empty()
 }
@@ -332,7 +341,7 @@ mod tests {
 
     use super::*;
 
-    impl Sink for Vec<Vec<u8>> {
+    impl RecordSink for Vec<Vec<u8>> {
         fn records(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), crate::error::Closed> {
             self.extend(bounds.iter().map(|b| bytes[b.clone()].to_vec()));
             Ok(())
@@ -357,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_what_is_between_delimiters() {
+    fn a_record_lies_between_delimiters() {
         for (text, records) in [
             ("", &[][..]),
             ("a", &["a"]),
@@ -437,7 +446,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_in_any_pieces_give_the_same_records(text in proptest::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..60), piece in 1usize..70) {
+        fn any_bytes_in_any_pieces_give_the_same_records(
+            text in proptest::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..60),
+            piece in 1usize..70,
+        ) {
             let mut expected: Vec<Vec<u8>> = text.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
             if expected.last().is_some_and(Vec::is_empty) {
                 expected.pop();

@@ -1,11 +1,11 @@
-//! `wpool inspect`: what a module is, from its compiler process's answer; the module is not run.
+//! `wpool inspect`: describes a module, by the answer of its compiler process. The module does not run.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
 use super::args::InspectArgs;
-use super::exit::{Exit, Failure};
+use super::exit::{CliError, WpoolExit};
 use super::output::print;
 use super::report::Report;
 use super::settings;
@@ -40,10 +40,10 @@ struct ExportFields<'a> {
     role: Role,
 }
 
-pub(super) fn run(args: &InspectArgs, report: &Report) -> Result<Exit, Failure> {
-    let module = settings::load_to_inspect(&args.module, report)?;
+pub(super) fn run(args: &InspectArgs, report: &Report) -> Result<WpoolExit, CliError> {
+    let module = settings::load_to_inspect(&args.module.module, &args.module.load, report)?;
     let policy = settings::policy(&args.grants);
-    // What is not there cannot be granted.
+    // Finds grants of what does not exist.
     policy.resolve().map_err(BuildError::from)?;
     print(&if args.json { json(&module, &policy) } else { text(&module, &policy).into_bytes() })
 }
@@ -72,7 +72,7 @@ fn export_fields(export: &Export) -> ExportFields<'_> {
     ExportFields { path: &export.path, name: export.name(), wit: export.wit(), role: export.role }
 }
 
-/// The names are the module's own choice, so that they are escaped.
+/// The description as text. The module has chosen its names, so they are escaped.
 fn text(module: &Module, policy: &Policy) -> String {
     let default = module.info().target(None).ok();
     let mut text = format!("{}, {} bytes\nsha256 {}\n", module.kind(), module.size(), module.digest());
@@ -82,7 +82,7 @@ fn text(module: &Module, policy: &Policy) -> String {
         line(format!("needs --wasm {}", needs.join(",")));
     }
     line(heading("imports", module.imports().count()));
-    for (grant, names) in kinds(module, policy) {
+    for (grant, names) in imports_by_grant(module, policy) {
         for (n, name) in names.iter().enumerate() {
             let note = match (grant.note(), n) {
                 ("", _) => String::new(),
@@ -107,8 +107,8 @@ fn text(module: &Module, policy: &Policy) -> String {
     text
 }
 
-/// The imports by how they are met, what is missing first.
-fn kinds<'m>(module: &'m Module, policy: &Policy) -> Vec<(Grant, Vec<&'m str>)> {
+/// The imports by the grant that meets them, the missing ones first.
+fn imports_by_grant<'m>(module: &'m Module, policy: &Policy) -> Vec<(Grant, Vec<&'m str>)> {
     let mut kinds: Vec<(Grant, Vec<&str>)> = Vec::new();
     for (import, grant) in module.info().grants(policy) {
         match kinds.iter_mut().find(|(kind, _)| *kind == grant) {

@@ -1,22 +1,25 @@
-//! The beginnings of the records that are under way, so that a failed task can be named by its input.
+//! The beginnings of the records under way, so that a message about a task can name its input.
 //!
-//! Records come in blocks and outcomes in runs; nothing is allocated or locked per record. A block is dropped with its last outcome, so
-//! that what is kept follows what is under way, in order or not.
+//! Records come in blocks and outcomes in runs; nothing is allocated or locked for a single record. A block
+//! is dropped with its last outcome, so the memory follows the records under way, in any order.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::joblog::Fact;
+use super::record::RecordFact;
+use crate::escape::{begun_len, pieces};
 
-/// Bytes of a record that are enough to tell it from others.
+/// Bytes of a record that are kept to name it.
 pub(super) const SHORT: usize = 48;
+/// Characters of a record that are shown.
+const SHOWN_MAX: usize = 40;
 
 #[derive(Debug)]
 pub(super) struct Labels {
     /// Bytes kept of each record.
     keep: usize,
-    /// By the number of their first record.
+    /// The blocks, by the number of their first task.
     blocks: Mutex<BTreeMap<u64, Block>>,
 }
 
@@ -27,10 +30,11 @@ struct Block {
     text: Vec<u8>,
     /// Where each record's text ends in `text`.
     ends: Vec<usize>,
-    /// The records that were longer than what is kept, by their place in the block.
+    /// The places in the block of records whose text was cut.
     cut: Vec<usize>,
-    /// Their numbers in the input, and what the job log will say of them; none without a job log: then they are those of the tasks.
-    logged: Vec<(u64, Fact)>,
+    /// With a job log: each record's number in the input, and what the log will say of it. Without a job log
+    /// this is empty, and a record has the number of its task.
+    logged: Vec<(u64, RecordFact)>,
 }
 
 /// The beginning of a record.
@@ -40,8 +44,8 @@ pub(super) struct Label {
     pub(super) is_cut: bool,
     /// The record's number in the input, from 0 on.
     pub(super) number: u64,
-    /// What the job log will say of it.
-    pub(super) fact: Option<Fact>,
+    /// What the job log will say of the record.
+    pub(super) fact: Option<RecordFact>,
 }
 
 impl Labels {
@@ -53,9 +57,16 @@ impl Labels {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the records `bounds` of `bytes`, of which `first` is the first one's number. Before they are on their way: an outcome can be fast.
-    /// `logged`: what there is about each if they go into a job log, which may leave out others.
-    pub(super) fn note(&self, first: u64, bytes: &[u8], bounds: &[Range<usize>], logged: Vec<(u64, Fact)>) {
+    /// Notes the records `bounds` of `bytes`; `first` is the number of the first one's task. The reader calls
+    /// this before it pushes the records, because an outcome can come at once. `logged`: see
+    /// [`Block::logged`].
+    pub(super) fn note(
+        &self,
+        first: u64,
+        bytes: &[u8],
+        bounds: &[Range<usize>],
+        logged: Vec<(u64, RecordFact)>,
+    ) {
         let mut block = Block { open: bounds.len() as u64, logged, ..Block::default() };
         block.ends.reserve_exact(bounds.len());
         for (at, bound) in bounds.iter().enumerate() {
@@ -95,7 +106,7 @@ impl Labels {
         at.and_then(|at| block.logged.get(at)).map_or(task, |(number, _)| *number)
     }
 
-    /// The outcomes of `count` records from `first` on have been dealt with.
+    /// Forgets `count` records from `first` on: their outcomes have been handled.
     pub(super) fn release(&self, first: u64, count: u64) {
         let mut blocks = self.lock();
         let (mut first, mut left) = (first, count);
@@ -115,10 +126,33 @@ impl Labels {
     }
 }
 
+impl Label {
+    /// The record, quoted, escaped and shortened: `"abc…"`.
+    pub(super) fn quoted(&self) -> String {
+        // The end of a cut record may be half a character.
+        let half = if self.is_cut { begun_len(&self.text) } else { 0 };
+        let whole = self.text.len() - half;
+        let mut text = String::from("\"");
+        let mut pieces = pieces(&self.text[..whole]);
+        for piece in pieces.by_ref().take(SHOWN_MAX) {
+            match &piece[..] {
+                "\"" | "\\" => text.extend(["\\", &piece]),
+                _ => text.push_str(&piece),
+            }
+        }
+        let is_cut = self.is_cut || pieces.next().is_some();
+        if is_cut {
+            text.push('…');
+        }
+        text.push('"');
+        text
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::joblog::InputDigest;
     use super::*;
+    use crate::cli::record::InputDigest;
 
     fn text(labels: &Labels, number: u64) -> String {
         labels.get(number).map_or("-".to_owned(), |l| String::from_utf8(l.text).unwrap())
@@ -152,10 +186,22 @@ mod tests {
     #[test]
     fn records_that_are_logged_have_numbers_of_their_own() {
         let labels = Labels::new(SHORT);
-        let fact = |record: &[u8]| Fact { digest: InputDigest::of(record), len: 1, is_rerun: false };
+        let fact = |record: &[u8]| RecordFact { digest: InputDigest::of(record), len: 1, is_rerun: false };
         labels.note(0, b"ab", &[0..1, 1..2], vec![(3, fact(b"a")), (7, fact(b"b"))]);
         assert_eq!([0, 1, 2].map(|task| labels.number(task)), [3, 7, 2]);
         let label = labels.get(1).unwrap();
         assert_eq!((label.number, label.fact), (7, Some(fact(b"b"))));
+    }
+
+    #[test]
+    fn records_are_quoted_escaped_and_shortened() {
+        let label = |text: &[u8], is_cut| Label { text: text.to_vec(), is_cut, ..Label::default() };
+        let quoted = |label: Label| label.quoted();
+        assert_eq!(quoted(label(b"abc", false)), "\"abc\"");
+        assert_eq!(quoted(label(b"abc", true)), "\"abc…\"");
+        assert_eq!(quoted(label(b"a\"\t\xff\x00\x1b[2J", false)), "\"a\\\"\\t\\xff\\0\\x1b[2J\"");
+        assert_eq!(quoted(label("é".repeat(48).as_bytes(), false)), format!("\"{}…\"", "é".repeat(40)));
+        assert_eq!(quoted(label(&"é".as_bytes()[..1], true)), "\"…\"");
+        assert_eq!(quoted(label(b"", false)), "\"\"");
     }
 }

@@ -1,15 +1,23 @@
-//! The command line: flags become settings, settings one library call, and its outcome text and an exit code.
+//! The command line: flags become settings, settings become one library call, and its outcome becomes text
+//! and an exit code. Nothing here does what an embedder could not do with the library.
+//!
+//! A module uses the modules below it, and no others:
 //!
 //! ```text
-//!   args ──▶ settings ──▶ map | call | run | inspect | compile | cache | report | doctor ──▶ exit
-//!                          input ▲   ▼ output (stdout: data)   report (stderr: talk)
+//!   map  call  run  inspect  compile  cache  doctor      the subcommands
+//!   settings                                             what the flags mean together
+//!   joblog  failures  tally  profile                     what a run keeps and reports
+//!   output  input  labels  time                          stdout; records and their names
+//!   report  signals                                      stderr; signals
+//!   args                                                 the flags as they are typed
+//!   exit  parse  record                                  exit codes; values of flags; a logged record
+//!   choices  stdio                                       the values of flags as types; the standard streams
 //! ```
-//!
-//! Nothing here does what an embedder could not do with the library.
 
 mod args;
 mod cache;
 mod call;
+mod choices;
 mod compile;
 mod doctor;
 mod exit;
@@ -24,6 +32,7 @@ mod map;
 mod output;
 mod parse;
 mod profile;
+mod record;
 mod report;
 mod run;
 mod settings;
@@ -37,15 +46,18 @@ use std::process::ExitCode;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
-use self::args::{Cli, Command, Generate};
-use self::exit::{Exit, Failure};
+use self::args::{Cli, CliCommand};
+use self::choices::Generate;
+use self::exit::{CliError, WpoolExit};
 use self::report::Report;
+use self::settings::MapSettings;
 use crate::escape::{ForTerminal, is_plain, list};
 
 /// The `wpool` program, after [`init`](crate::init).
 ///
-/// Descriptors 0 to 2 are open here even if the caller had closed them: Rust's start-up code opens `/dev/null` in their place, so that no
-/// file or socket of ours is ever taken for the standard streams. See [`stdio::close_again`].
+/// Descriptors 0 to 2 are open here even if the caller had closed them. Rust's start-up code opens
+/// `/dev/null` in their place, so a file or socket of ours never takes the number of a standard stream. See
+/// [`stdio::close_again`].
 #[doc(hidden)]
 pub fn main() -> ExitCode {
     crate::sys::keep_freed_memory();
@@ -57,54 +69,55 @@ pub fn main() -> ExitCode {
         stdio::say(text.as_bytes());
     }));
     let _known_signal = crate::sys::outlive_large_files();
-    // Whoever blocked them did not mean our way to end in good order.
+    // A caller may have blocked signals for itself. Here they must arrive, so that wpool can end in good
+    // order.
     let _valid_mask = crate::sys::unblock_signals();
-    // Ignored, it would keep from us how our processes end.
+    // If SIGCHLD were ignored, the kernel would not keep the exit codes of our processes.
     let _known_signal = crate::sys::hear_of_children();
     stdio::close_again();
-    let exit = std::panic::catch_unwind(run).unwrap_or(Exit::Own);
+    let exit = std::panic::catch_unwind(run).unwrap_or(WpoolExit::Own);
     match exit {
-        Exit::Signal(signal) => signals::die_of(signal),
+        WpoolExit::Signal(signal) => signals::die_of(signal),
         exit => ExitCode::from(exit.code()),
     }
 }
 
-fn run() -> Exit {
+fn run() -> WpoolExit {
     let args: Vec<OsString> = std::env::args_os().collect();
     let exit = run_with(&args);
     if counts_failures(&args) { exit.beside_counts() } else { exit }
 }
 
-fn run_with(args: &[OsString]) -> Exit {
+fn run_with(args: &[OsString]) -> WpoolExit {
     let color = color_choice(args);
     let matches = without_empty_variables(Cli::command()).color(color).try_get_matches_from(args);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(e) => return exit_of_clap(&e, args),
     };
-    let report = Report::new(&cli.talk);
+    let report = Report::new(cli.talk.quiet, cli.talk.verbose, cli.talk.color);
     let done = match (cli.generate, cli.command) {
         (Some(kind), _) => generate(kind),
         (None, Some(command)) => {
             let done = dispatch(command, &report);
-            // At the end, when the processes have told; each command's report shows a bar of its own until then.
+            // At the end, when all processes have reported, and no progress bar is drawn any more.
             warn_of_unenforced(&report);
             done
         }
         (None, None) => {
             stdio::say(Cli::command().render_help().to_string().as_bytes());
-            return Exit::Usage;
+            return WpoolExit::Usage;
         }
     };
-    done.unwrap_or_else(|Failure { exit, message }| {
-        if !message.is_empty() {
-            report.error(&message);
+    done.unwrap_or_else(|failure| {
+        if failure.has_message() {
+            report.error(&failure.to_string());
         }
-        exit
+        failure.exit
     })
 }
 
-/// A variable that is set to nothing is not set, as everywhere on Unix.
+/// An environment variable with an empty value counts as not set, as is usual on Unix.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |arg: &clap::Arg| {
         arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|v| v.is_empty()))
@@ -113,20 +126,20 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_args(unset).mut_subcommands(without_empty_variables)
 }
 
-fn dispatch(command: Command, report: &Report) -> Result<Exit, Failure> {
+fn dispatch(command: CliCommand, report: &Report) -> Result<WpoolExit, CliError> {
     match command {
-        Command::Map(args) => map::run(&args, report),
-        Command::Call(args) => call::run(&args, report),
-        Command::Run(args) => run::run(&args, report),
-        Command::Inspect(args) => inspect::run(&args, report),
-        Command::Compile(args) => compile::run(&args, report),
-        Command::Cache(args) => cache::run(&args, report),
-        Command::Report(args) => joblog::report(&args.log),
-        Command::Doctor(args) => doctor::run(&args),
+        CliCommand::Map(args) => map::run(&MapSettings::resolve(*args), report),
+        CliCommand::Call(args) => call::run(&args, report),
+        CliCommand::Run(args) => run::run(&args, report),
+        CliCommand::Inspect(args) => inspect::run(&args, report),
+        CliCommand::Compile(args) => compile::run(&args, report),
+        CliCommand::Cache(args) => cache::run(&args, report),
+        CliCommand::Report(args) => joblog::report(&args.log),
+        CliCommand::Doctor(args) => doctor::run(&args),
     }
 }
 
-/// One line, however many processes have said so.
+/// Warns once of the steps that some process could not enforce.
 fn warn_of_unenforced(report: &Report) {
     let steps: Vec<String> = crate::context::unenforced().iter().map(ToString::to_string).collect();
     if !steps.is_empty() {
@@ -135,30 +148,31 @@ fn warn_of_unenforced(report: &Report) {
 }
 
 /// Help and version go to stdout and are a success; a wrong command line is told on stderr.
-fn exit_of_clap(error: &clap::Error, args: &[OsString]) -> Exit {
+fn exit_of_clap(error: &clap::Error, args: &[OsString]) -> WpoolExit {
     if error.exit_code() == 0 && crate::sys::was_stdout_closed() {
-        // What prints it takes a closed stream for a success.
+        // clap would take the closed stream for a success.
         stdio::say(b"wpool: cannot write output: it is closed\n");
-        return Exit::Io;
+        return WpoolExit::Io;
     }
     let is_ours = args.iter().all(|arg| arg.to_string_lossy().chars().all(is_plain));
-    let printed = match error.exit_code() == 0 || is_ours {
-        true => error.print(),
-        // A stranger's file name may have become an option, and clap takes escapes for its own colors: without any, then.
-        false => {
-            stdio::say(&ForTerminal::default().show(error.to_string().as_bytes()));
-            Ok(())
-        }
+    let printed = if error.exit_code() == 0 || is_ours {
+        error.print()
+    } else {
+        // A file name with escapes may stand where an option is expected. clap would pass them on as its own
+        // colours, so the text goes out escaped and without colours.
+        stdio::say(&ForTerminal::default().show(error.to_string().as_bytes()));
+        Ok(())
     };
     match (printed, error.exit_code()) {
-        (Err(e), 0) if e.kind() == std::io::ErrorKind::BrokenPipe => Exit::Signal(libc::SIGPIPE),
-        (Err(_), 0) => Exit::Io,
-        (Ok(()), 0) => Exit::Success,
-        _ => Exit::Usage,
+        (Err(e), 0) if e.kind() == std::io::ErrorKind::BrokenPipe => WpoolExit::Signal(libc::SIGPIPE),
+        (Err(_), 0) => WpoolExit::Io,
+        (Ok(()), 0) => WpoolExit::Success,
+        _ => WpoolExit::Usage,
     }
 }
 
-/// clap needs to know before it parses. Its `Auto` heeds `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` and whether there is a terminal, as we do.
+/// The value of `--color` for clap, which needs it before it parses. Its `Auto` follows `NO_COLOR`,
+/// `CLICOLOR_FORCE`, `TERM` and the terminal, as wpool does.
 fn color_choice(args: &[OsString]) -> ColorChoice {
     match last_given(args, "--color") {
         Some("always") => ColorChoice::Always,
@@ -167,8 +181,8 @@ fn color_choice(args: &[OsString]) -> ColorChoice {
     }
 }
 
-/// Whether the exit code is a number of failed tasks. A wrong command line has an exit code too, so that this is seen
-/// before the options are parsed.
+/// Whether the exit code is a number of failed tasks. A wrong command line has an exit code too, so this
+/// looks at the arguments before they are parsed.
 fn counts_failures(args: &[OsString]) -> bool {
     args.get(1).is_some_and(|command| command == "map") && last_given(args, "--exit-code") == Some("count")
 }
@@ -183,8 +197,8 @@ fn last_given<'a>(args: &'a [OsString], option: &str) -> Option<&'a str> {
     given.last()
 }
 
-/// Man pages and completions are made from the options themselves, so that they cannot lag behind.
-fn generate(kind: Generate) -> Result<Exit, Failure> {
+/// Man pages and completions are generated from the options, so they cannot lag behind.
+fn generate(kind: Generate) -> Result<WpoolExit, CliError> {
     let mut command = Cli::command();
     let mut text = Vec::new();
     match kind {
@@ -203,13 +217,13 @@ fn generate(kind: Generate) -> Result<Exit, Failure> {
 }
 
 /// One document: the program's page, then one for each subcommand.
-fn man(mut command: clap::Command, text: &mut Vec<u8>) -> Result<(), Failure> {
+fn man(mut command: clap::Command, text: &mut Vec<u8>) -> Result<(), CliError> {
     command.build();
     let subcommands: Vec<clap::Command> =
         command.get_subcommands().filter(|c| c.get_name() != "help").cloned().collect();
     for page in std::iter::once(command).chain(subcommands) {
         let name = page.get_display_name().unwrap_or(page.get_name()).to_owned();
-        clap_mangen::Man::new(page).title(name).render(text).map_err(Failure::output)?;
+        clap_mangen::Man::new(page).title(name).render(text).map_err(CliError::output)?;
     }
     Ok(())
 }

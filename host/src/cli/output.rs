@@ -1,9 +1,10 @@
-//! What goes to stdout: results as text, or one JSON object per task. Nothing else ever does.
+//! What goes to stdout: results as text, or one JSON object per task, and nothing else.
 //!
-//! Text is the results' own bytes, each with a separator behind it; a result that holds the separator looks like two, which is counted and told
-//! at the end. The result of a command is what it has printed, which ends with a line end more often than not: one is left out before a
-//! newline of ours, as shells do. A JSON object is one line whatever is in it, and has all of the result. Large results are written from where
-//! they lie, in whatever form: no copy of one is made.
+//! Text is the bytes of each result and a separator. A result that contains the separator looks like two
+//! results; these are counted and reported at the end. The result of a command is its stdout, which usually
+//! ends with a line end: one line end is left out before the newline that wpool adds, as shells do. A JSON
+//! object is one line, and has all of the result. Large results are written from their place in memory, in
+//! either form, without a copy.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -12,54 +13,64 @@ use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
-use super::args::{MapArgs, OutputForm};
-use super::exit::{Exit, Failure};
+use super::choices::OutputForm;
+use super::exit::{CliError, WpoolExit};
 use super::report::Report;
 use super::stdio;
 use crate::error::TaskError;
 use crate::escape::write_json;
 use crate::pool::Outcome;
 
-/// Results are written out when so many bytes have come together, or when no more are there.
+/// Results are written when this many bytes are gathered, or when no more outcomes are there.
 const BUFFER_LEN: usize = 128 << 10;
-/// An outcome that may be longer is not gathered with others.
+/// An outcome that may be longer is written by itself.
 const BUFFER_MAX: usize = 2 * BUFFER_LEN;
-/// A byte of text has no more than so many in JSON.
+/// The most bytes in JSON for one byte of text.
 const JSON_GROWTH: usize = 6;
 
-/// Writes outcomes in the form asked for.
-pub(super) struct Output {
-    form: Form,
+/// How results are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OutputSettings {
+    pub(super) form: OutputForm,
+    /// The separator behind each result, or behind each JSON object.
+    pub(super) end: u8,
+    /// Each outcome must tell the time that its task took, for JSON or for the job log.
+    pub(super) needs_times: bool,
+}
+
+/// Writes the results of a run.
+pub(super) struct ResultWriter {
+    form: ResultForm,
     out: Buffer,
-    /// A large outcome that is about to be written, or in part is.
-    measured: Option<Pending>,
+    /// A large outcome that is about to be written, or written in part.
+    measured: Option<Unwritten>,
     ambiguous: u64,
 }
 
-/// How an outcome is written.
+/// How one outcome is written.
 #[derive(Debug, Clone, Copy)]
-struct Form {
+struct ResultForm {
     form: OutputForm,
     end: u8,
     /// Results are what commands have printed.
     is_printed: bool,
 }
 
-/// What is about to be written: its length, and its last bytes.
+/// Bytes that are about to be written: their number, and the last ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Pending {
+pub(super) struct Unwritten {
     pub(super) len: usize,
     pub(super) tail: Vec<u8>,
 }
 
-/// At least so many of the last bytes, if there are as many.
+/// The length of [`Unwritten::tail`], unless there are fewer bytes.
 const TAIL_LEN: usize = 64;
 
-impl io::Write for Pending {
+impl io::Write for Unwritten {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.len += bytes.len();
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_LEN)..]);
-        // Now and then, for all pieces of an outcome.
+        // Not for each piece of an outcome, because a drain moves the bytes.
         if self.tail.len() > 64 * TAIL_LEN {
             self.tail.drain(..self.tail.len() - TAIL_LEN);
         }
@@ -71,14 +82,14 @@ impl io::Write for Pending {
     }
 }
 
-/// What is on its way to stdout. Writing to it does not fail: the first error is kept, and nothing is tried after it.
+/// Bytes for stdout. A write does not fail: the first error is kept, and later bytes are dropped.
 struct Buffer {
-    stdout: stdio::Data,
-    /// Stands aside while something is written.
+    stdout: stdio::GuestData,
+    /// Its progress is hidden during a write.
     report: Report,
     bytes: Vec<u8>,
     error: Option<io::Error>,
-    /// The time that the writing has taken.
+    /// The time that writing has taken.
     time: Duration,
 }
 
@@ -101,13 +112,14 @@ impl Buffer {
 
 impl io::Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // What came before goes before.
+        // Earlier bytes go first.
         if self.bytes.len() + bytes.len() > BUFFER_MAX {
             self.flush_bytes();
         }
-        match bytes.len() > BUFFER_MAX {
-            true => self.write_out(bytes),
-            false => self.bytes.extend_from_slice(bytes),
+        if bytes.len() > BUFFER_MAX {
+            self.write_out(bytes);
+        } else {
+            self.bytes.extend_from_slice(bytes);
         }
         Ok(bytes.len())
     }
@@ -120,7 +132,7 @@ impl io::Write for Buffer {
 
 /// One line of `--format jsonl`.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     seq: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<&'a str>,
@@ -154,7 +166,7 @@ struct Line<'a> {
 struct ErrorFields<'a> {
     kind: &'a str,
     message: Cow<'a, str>,
-    /// With which a command has ended.
+    /// The exit code of a command.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u32>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -166,13 +178,13 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-impl Output {
-    pub(super) fn new(args: &MapArgs, is_command: bool, report: &Report) -> Output {
-        let end = if args.print0 { 0 } else { b'\n' };
-        Output {
-            form: Form { form: args.format, end, is_printed: is_command },
+impl ResultWriter {
+    pub(super) fn new(settings: OutputSettings, is_command: bool, report: &Report) -> ResultWriter {
+        let OutputSettings { form, end, .. } = settings;
+        ResultWriter {
+            form: ResultForm { form, end, is_printed: is_command },
             out: Buffer {
-                stdout: stdio::Data::to(rustix::stdio::stdout()),
+                stdout: stdio::GuestData::to(rustix::stdio::stdout()),
                 report: report.clone(),
                 bytes: Vec::with_capacity(BUFFER_MAX),
                 error: None,
@@ -183,7 +195,7 @@ impl Output {
         }
     }
 
-    /// Whether an outcome is to be written by itself.
+    /// Whether an outcome must be written by itself.
     pub(super) fn is_large(
         &self,
         outcome: &Outcome<'_>,
@@ -203,7 +215,9 @@ impl Output {
         most > BUFFER_MAX
     }
 
-    /// A large outcome, all before which is written, as it will be: what of it is written at once is not in [`Output::pending`] any more.
+    /// Measures a large outcome before it is written. [`ResultWriter::add`] writes a part of it at once, so
+    /// the buffer alone would not tell what [`ResultWriter::pending`] must say. Everything before the outcome
+    /// has been written.
     pub(super) fn measure(
         &mut self,
         outcome: &Outcome<'_>,
@@ -211,13 +225,14 @@ impl Output {
         result: &Result<&[u8], TaskError>,
         tag: Option<&[u8]>,
     ) {
-        let mut pending = Pending::default();
+        let mut pending = Unwritten::default();
         self.form.write(&mut pending, outcome, number, result, tag).expect("nothing is written");
         self.measured = Some(pending);
     }
 
-    /// Adds one outcome, to be written out by [`Output::flush`]. `number`: that of its record in the input, from 0 on. `tag`: the record,
-    /// which stands before its result. `is_large`: [`Output::is_large`] says so.
+    /// Adds one outcome, for [`ResultWriter::flush`] to write. `number`: that of its record in the input,
+    /// from 0 on. `tag`: the record, which is written before its result. `is_large`: what
+    /// [`ResultWriter::is_large`] has returned.
     pub(super) fn add(
         &mut self,
         outcome: &Outcome<'_>,
@@ -226,11 +241,12 @@ impl Output {
         tag: Option<&[u8]>,
         is_large: bool,
     ) {
-        let written = match is_large {
-            true => self.form.write(&mut self.out, outcome, number, result, tag),
-            false => self.form.write(&mut self.out.bytes, outcome, number, result, tag),
+        let written = if is_large {
+            self.form.write(&mut self.out, outcome, number, result, tag)
+        } else {
+            self.form.write(&mut self.out.bytes, outcome, number, result, tag)
         };
-        written.expect("errors are kept for the end, and a Vec has none");
+        written.expect("Buffer keeps its error, and writing to a Vec does not fail");
         if let (OutputForm::Text, Ok(bytes)) = (self.form.form, result) {
             let holds_end = |bytes: &[u8]| memchr::memchr(self.form.end, bytes).is_some();
             let is_ambiguous = holds_end(self.form.shown(bytes)) || tag.is_some_and(holds_end);
@@ -238,24 +254,25 @@ impl Output {
         }
     }
 
-    /// Whether enough has come together to be written out.
+    /// Whether enough is gathered to be written.
     pub(super) fn is_full(&self) -> bool {
         self.out.bytes.len() >= BUFFER_LEN
     }
 
-    /// Bytes that [`Output::flush`] will have written, of the outcomes since the last time.
+    /// Bytes of the outcomes since the last [`ResultWriter::flush`], which the next one completes.
     pub(super) fn pending_len(&self) -> usize {
         self.measured.as_ref().map_or(self.out.bytes.len(), |measured| measured.len)
     }
 
-    /// The same, and how they end.
-    pub(super) fn pending(&self) -> Pending {
+    /// The same, with the last of these bytes.
+    pub(super) fn pending(&self) -> Unwritten {
         let bytes = &self.out.bytes;
         let tail = || bytes[bytes.len().saturating_sub(TAIL_LEN)..].to_vec();
-        self.measured.clone().unwrap_or_else(|| Pending { len: bytes.len(), tail: tail() })
+        self.measured.clone().unwrap_or_else(|| Unwritten { len: bytes.len(), tail: tail() })
     }
 
-    /// Writes out what there is. After the first error nothing more is tried: it is kept for the end.
+    /// Writes what is gathered. After the first error nothing more is written; [`ResultWriter::finish`]
+    /// returns it.
     pub(super) fn flush(&mut self) {
         self.out.flush_bytes();
         self.measured = None;
@@ -265,12 +282,12 @@ impl Output {
         self.out.error.is_some()
     }
 
-    /// What the writing has taken.
+    /// The time that writing has taken.
     pub(super) fn time(&self) -> Duration {
         self.out.time
     }
 
-    /// How many results cannot be told from several by who reads the output, in words, and what would help.
+    /// A message if some results contain the separator: their number, and which option helps.
     pub(super) fn ambiguity(&self) -> Option<String> {
         let results = match self.ambiguous {
             0 => return None,
@@ -283,15 +300,15 @@ impl Output {
         })
     }
 
-    /// Writes out the rest.
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
+    /// Writes the rest.
+    pub(super) fn finish(mut self) -> Result<(), CliError> {
         self.flush();
-        // A result ends with its separator, so that no character is left half written.
-        self.out.error.map_or(Ok(()), |e| Err(Failure::output(e)))
+        // A result ends with its separator, so no character is left half written.
+        self.out.error.map_or(Ok(()), |e| Err(CliError::output(e)))
     }
 }
 
-impl Form {
+impl ResultForm {
     fn write(
         self,
         out: &mut impl io::Write,
@@ -320,7 +337,7 @@ impl Form {
     }
 }
 
-/// Without one line end, if it has one.
+/// The bytes without the line end at their end, if they have one.
 pub(super) fn without_line_end(bytes: &[u8]) -> &[u8] {
     let line = bytes.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     line.unwrap_or(bytes)
@@ -331,12 +348,12 @@ fn line<'a>(
     number: u64,
     result: &'a Result<&[u8], TaskError>,
     tag: Option<&'a [u8]>,
-) -> Line<'a> {
+) -> JsonLine<'a> {
     let text = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(Lossy(bytes));
     let (input, input_b64) = tag.map_or((None, None), text_or_base64);
     let (output, output_b64) = result.as_ref().map_or((None, None), |bytes| text_or_base64(bytes));
     let error = result.as_ref().err();
-    Line {
+    JsonLine {
         seq: number + 1,
         input,
         input_b64,
@@ -367,7 +384,7 @@ fn code(error: &TaskError) -> Option<u32> {
     }
 }
 
-/// The guest's frames, where there are any.
+/// The frames of the guest's stack, if the error has some.
 pub(super) fn trace(error: &TaskError) -> &[String] {
     match error {
         TaskError::Trap { backtrace, .. } => backtrace,
@@ -383,7 +400,7 @@ pub(super) fn trace(error: &TaskError) -> &[String] {
     }
 }
 
-/// JSON has no bytes: one of the two.
+/// The text if the bytes are UTF-8, else base64: JSON has no bytes.
 fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<Base64<'_>>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Some(text), None),
@@ -395,7 +412,7 @@ fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<Base64<'_>>) {
 #[derive(Debug)]
 struct Base64<'a>(&'a [u8]);
 
-/// Bytes that are turned into text at once, three times as many at least.
+/// Bytes that are encoded at once: a multiple of three, so that only the last piece has padding.
 const BASE64_LEN: usize = 3 << 10;
 
 impl fmt::Display for Base64<'_> {
@@ -424,7 +441,7 @@ impl Serialize for Base64<'_> {
     }
 }
 
-/// Bytes as text; what is none of it becomes U+FFFD.
+/// Bytes as text. What is not UTF-8 becomes U+FFFD.
 #[derive(Debug)]
 struct Lossy<'a>(&'a [u8]);
 
@@ -446,12 +463,12 @@ impl Serialize for Lossy<'_> {
     }
 }
 
-/// Prints something whole.
-pub(super) fn print(bytes: &[u8]) -> Result<Exit, Failure> {
-    let mut stdout = stdio::Data::to(rustix::stdio::stdout());
+/// Prints to stdout, for the subcommands that print once.
+pub(super) fn print(bytes: &[u8]) -> Result<WpoolExit, CliError> {
+    let mut stdout = stdio::GuestData::to(rustix::stdio::stdout());
     match stdout.write(bytes).and_then(|()| stdout.finish()) {
-        Ok(()) => Ok(Exit::Success),
-        Err(e) => Err(Failure::output(e)),
+        Ok(()) => Ok(WpoolExit::Success),
+        Err(e) => Err(CliError::output(e)),
     }
 }
 
@@ -486,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_replaced_as_everywhere() {
+    fn bytes_that_are_not_text_are_replaced_as_by_the_standard_library() {
         for bytes in [&b"a\xffb\xe2\x82"[..], b"", "größe".as_bytes()] {
             assert_eq!(Lossy(bytes).to_string(), String::from_utf8_lossy(bytes));
         }

@@ -1,50 +1,38 @@
-//! What is typed behind a flag, as a value: times, sizes, numbers, names and their values.
+//! Reads the text behind a flag: times, sizes, numbers, and names with values.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use crate::spec::{Clock, DirAccess, Limits, Random};
+use super::choices::{DirArg, Jobs, LogFile, ProfileArg};
+use crate::spec::{Clock, DirAccess, Limits, ProfilingStrategy, Random};
 
-/// The kinds of failures that may be different the next time, as `TaskError::kind` has them, and under which name they go together.
+/// Failures that another attempt may avoid: the name of each group, and its kinds as in `TaskError::kind`.
 const RETRY_KINDS: [(&str, &[&str]); 3] = [
     ("lost", &["worker-lost"]),
     ("timeout", &["time"]),
     ("error", &["failed", "trap", "exit", "memory", "fuel", "stack", "table", "output", "bad-result"]),
 ];
 
-/// What --retry-on names: kinds of failures.
+/// One value of `--retry-on`: kinds of failures.
 pub(super) type RetryKind = &'static [&'static str];
 
-/// What --dir says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct DirArg {
-    pub(super) host: PathBuf,
-    pub(super) guest: String,
-    pub(super) access: DirAccess,
-}
-
-/// A number of workers, absolute or by the number of processors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Jobs {
-    Default,
-    Exactly(usize),
-    Percent(usize),
-    More(usize),
-    Fewer(usize),
-}
+/// The file of `--profile guest`, unless the flag names one.
+const PROFILE_PATH: &str = "wpool-guest-profile.json";
 
 impl FromStr for Jobs {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) && !digits.is_empty() {
-            // More than a usize holds is more than any machine has: the cap comes later.
-            true => Ok(digits.parse().unwrap_or(usize::MAX)),
-            false => Err("expected a number N, N%, +N or -N"),
+        let number = |digits: &str| {
+            if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+                return Err("expected a number N, N%, +N or -N");
+            }
+            // A number that does not fit becomes the largest one; `settings::processes` applies the cap.
+            Ok(digits.parse().unwrap_or(usize::MAX))
         };
         if let Some(percent) = text.strip_suffix('%') {
             return number(percent).map(Jobs::Percent);
@@ -57,7 +45,7 @@ impl FromStr for Jobs {
     }
 }
 
-/// No time limit is longer: a thousand years, which every clock can count.
+/// The longest time limit: a thousand years, which every clock can count.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
 /// `2`, `0.5`, `500ms`, `1m30s`.
@@ -115,7 +103,7 @@ pub(super) fn some_size(text: &str) -> Result<NonZeroU64, String> {
     NonZeroU64::new(size(text)?).ok_or_else(|| "expected more than 0".to_owned())
 }
 
-/// A kind of failure, or a group of them.
+/// A kind of failure, or a group of kinds.
 pub(super) fn retry_kind(text: &str) -> Result<RetryKind, String> {
     let group = RETRY_KINDS.into_iter().find(|(name, _)| *name == text).map(|(_, kinds)| kinds);
     let kind = || RETRY_KINDS.into_iter().flat_map(|(_, kinds)| kinds.chunks(1)).find(|kind| kind[0] == text);
@@ -155,9 +143,43 @@ pub(super) fn dir(text: &OsStr) -> Result<DirArg, String> {
     };
     let guest =
         std::str::from_utf8(guest).map_err(|_| "a guest's path must be UTF-8: HOST::GUEST".to_owned())?;
-    match host.is_empty() || guest.is_empty() {
-        true => Err("expected HOST::GUEST, or HOST alone".to_owned()),
-        false => Ok(DirArg { host: OsStr::from_bytes(host).into(), guest: guest.to_owned(), access }),
+    if host.is_empty() || guest.is_empty() {
+        return Err("expected HOST::GUEST, or HOST alone".to_owned());
+    }
+    Ok(DirArg { host: OsStr::from_bytes(host).into(), guest: guest.to_owned(), access })
+}
+
+/// `FILE`, or `+FILE` for appending.
+pub(super) fn log_file(text: OsString) -> Result<LogFile, &'static str> {
+    let (path, append) = match text.as_bytes().strip_prefix(b"+") {
+        Some(path) => (OsStr::from_bytes(path).into(), true),
+        None => (PathBuf::from(text), false),
+    };
+    if path.as_os_str().is_empty() {
+        return Err("expected the name of a file");
+    }
+    Ok(LogFile { path, append })
+}
+
+/// `guest`, `guest,PATH`, `guest,PATH,INTERVAL`, `perfmap` or `jitdump`, as for the `wasmtime` command.
+pub(super) fn profile(text: &str) -> Result<ProfileArg, String> {
+    let wrong = || "expected guest[,PATH[,INTERVAL]], perfmap or jitdump".to_owned();
+    let mut parts = text.splitn(3, ',');
+    match (parts.next().unwrap_or_default(), parts.next(), parts.next()) {
+        ("perfmap", None, _) => Ok(ProfileArg::PerfMap),
+        ("jitdump", None, _) => Ok(ProfileArg::JitDump),
+        ("guest", path, interval) => {
+            let path = path.unwrap_or(PROFILE_PATH);
+            let interval = interval.map_or(Ok(ProfilingStrategy::INTERVAL), duration)?;
+            if path.is_empty() {
+                return Err(wrong());
+            }
+            if interval < ProfilingStrategy::INTERVAL {
+                return Err("the shortest interval is 1ms".to_owned());
+            }
+            Ok(ProfileArg::Guest { path: path.into(), interval })
+        }
+        _ => Err(wrong()),
     }
 }
 
@@ -259,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_is_one_that_can_be() {
+    fn a_stack_size_is_within_its_bounds() {
         assert_eq!((stack_size("16K"), stack_size("64M")), (Ok(16 << 10), Ok(64 << 20)));
         for wrong in ["0", "16383", "10G", "65M", "99999999999999999999G"] {
             assert!(stack_size(wrong).is_err(), "{wrong:?}");
@@ -267,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_tried_again_is_a_kind_or_a_group_of_them() {
+    fn retry_on_takes_a_kind_or_a_group_of_kinds() {
         assert_eq!(retry_kind("lost"), Ok(&["worker-lost"][..]));
         assert_eq!(retry_kind("time"), retry_kind("timeout"));
         assert_eq!(retry_kind("trap"), Ok(&["trap"][..]));
         assert_eq!(retry_kind("error").unwrap().len(), 9);
         for wrong in ["", "Lost", "bad-input", "cancelled", "broken"] {
-            let list = "lost, timeout, error, worker-lost, time, failed, trap, exit, memory, fuel, stack, table, output, \
-                bad-result";
+            let list = "lost, timeout, error, worker-lost, time, failed, trap, exit, memory, fuel, stack, \
+                table, output, bad-result";
             assert_eq!(retry_kind(wrong), Err(format!("expected one of {list}")), "{wrong:?}");
         }
     }
@@ -295,6 +317,22 @@ mod tests {
             assert!(of(wrong).is_err(), "{wrong:?}");
         }
         assert!(dir(OsStr::from_bytes(b"\xff::/x")).is_ok() && dir(OsStr::from_bytes(b"\xff")).is_err());
+    }
+
+    #[test]
+    fn a_profile_may_have_a_file_and_an_interval() {
+        let guest =
+            |path: &str, ms| Ok(ProfileArg::Guest { path: path.into(), interval: Duration::from_millis(ms) });
+        assert_eq!(profile("guest"), guest(PROFILE_PATH, 1));
+        assert_eq!(profile("guest,a b.json"), guest("a b.json", 1));
+        assert_eq!(profile("guest,p,10ms"), guest("p", 10));
+        assert_eq!(profile("perfmap"), Ok(ProfileArg::PerfMap));
+        assert_eq!(profile("jitdump"), Ok(ProfileArg::JitDump));
+        for wrong in
+            ["", "host", "guest,", "guest,p,0", "guest,p,soon", "guest,p,1ms,x", "perfmap,x", "jitdump,"]
+        {
+            assert!(profile(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

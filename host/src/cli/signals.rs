@@ -1,8 +1,8 @@
 //! Signals, as calls in a thread of their own.
 //!
-//! The first `SIGINT`, `SIGTERM` or `SIGHUP` is passed on, so that work can be ended in good order; the second, or a good order that takes
-//! too long, ends this program at once. Its workers never outlive it. Whoever is told may want to let running work come to its end
-//! ([`Ending::Drains`]): that may take as long as it takes.
+//! The first `SIGINT`, `SIGTERM` or `SIGHUP` calls `on_end`, which ends the work in good order. The second
+//! one ends this program at once, and so does an end that takes longer than [`GRACE`]. Workers never outlive
+//! this program. `on_end` may let running work finish ([`Ending::Drains`]); then the grace does not apply.
 //!
 //! `SIGTSTP` (Ctrl-Z) stops the workers too, until this program is continued.
 
@@ -14,41 +14,47 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
+use super::exit::WpoolExit;
 use crate::sys;
 
-/// How long the end in good order may take: output that is stuck in a pipe must not keep a terminated program alive.
+/// How long the end in good order may take. Output that is stuck in a pipe must not keep a terminated program
+/// alive.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The signal that has come, for whoever is about to end.
+/// The signal that has asked for the end, if one has.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Received(Arc<AtomicI32>);
+pub(super) struct ReceivedSignal(Arc<AtomicI32>);
 
-impl Received {
+impl ReceivedSignal {
     pub(super) fn get(&self) -> Option<i32> {
         Some(self.0.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
     }
 }
 
-/// What the first signal has led to.
+/// How `on_end` ends the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
+    /// Within the grace.
     Now,
+    /// When running tasks have finished.
     Drains,
 }
 
-/// Begins to watch. `on_end` is called for the first signal that asks for an end, `on_status` for each `SIGUSR1`, `on_progress` for each `SIGUSR2`.
+/// Starts the thread. It calls `on_end` for the first signal that asks for an end, `on_status` for each
+/// `SIGUSR1`, and `on_progress` for each `SIGUSR2`.
 ///
-/// `SIGINT`, `SIGHUP` and `SIGTSTP` that were ignored when we were started stay ignored: `nohup`, and jobs in the background.
+/// `SIGINT`, `SIGHUP` and `SIGTSTP` stay ignored if they were ignored at the start: `nohup` and shells do
+/// that.
 pub(super) fn watch(
     on_end: impl FnOnce(i32) -> Ending + Send + 'static,
     on_status: impl Fn() + Send + 'static,
     on_progress: impl Fn() + Send + 'static,
-) -> io::Result<Received> {
+) -> io::Result<ReceivedSignal> {
     let wanted = [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1, SIGUSR2];
     let heard =
         wanted.into_iter().filter(|s| !(matches!(*s, SIGINT | SIGHUP | SIGTSTP) && sys::is_ignored(*s)));
     let mut signals = Signals::new(heard)?;
-    let received = Received::default();
+    let received = ReceivedSignal::default();
     let stored = received.clone();
     std::thread::Builder::new().name("wpool-signals".to_owned()).spawn(move || {
         let mut on_end = Some(on_end);
@@ -70,7 +76,7 @@ pub(super) fn watch(
                 }
                 (signal, Some(on_end)) => {
                     stored.0.store(signal, Ordering::SeqCst);
-                    // Before anything that may hang.
+                    // The grace begins before `on_end`, which may hang.
                     let is_off = end_later(signal);
                     match on_end(signal) {
                         Ending::Now => {}
@@ -84,7 +90,7 @@ pub(super) fn watch(
     Ok(received)
 }
 
-/// Ends this program after the grace, unless the flag is set until then.
+/// Ends this program after the grace, unless the returned flag is set by then.
 fn end_later(signal: i32) -> Arc<AtomicBool> {
     let is_off = Arc::new(AtomicBool::new(false));
     let to_look = is_off.clone();
@@ -94,14 +100,14 @@ fn end_later(signal: i32) -> Arc<AtomicBool> {
             die_of(signal);
         }
     };
-    // Without a thread, the second signal still ends us.
+    // If the thread cannot be started, the second signal still ends the program.
     let _second_signal = std::thread::Builder::new().name("wpool-end".to_owned()).spawn(end);
     is_off
 }
 
-/// Ends this program by the signal's default action, so that its parent sees what happened. Process 1 ends with the code that a shell would
-/// give for that: the kernel keeps its own signals from it.
+/// Ends this program by the signal's default action, so that its parent sees the signal. The kernel does not
+/// deliver that signal to process 1, which exits with the code that a shell would report instead.
 pub(super) fn die_of(signal: i32) -> ! {
     sys::die_by_default_of(signal);
-    sys::exit_now(i32::from(super::exit::Exit::Signal(signal).code()))
+    sys::exit_now(i32::from(WpoolExit::Signal(signal).code()))
 }

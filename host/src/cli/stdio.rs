@@ -1,4 +1,5 @@
-//! The three standard streams, by their descriptors: no locks, no buffers behind our back, no panics.
+//! The three standard streams by their descriptors, without the locks, buffers and panics of the standard
+//! library.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::escape::ForTerminal;
 
-/// Writes all of `bytes`. A stream that somebody has made non-blocking is waited for.
+/// Writes all of `bytes`. Waits for a stream that another process has made non-blocking.
 pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {
@@ -21,21 +22,22 @@ pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> 
     Ok(())
 }
 
-/// So much is made fit for a terminal at once.
+/// Bytes that are escaped for a terminal at once.
 const PIECE_LEN: usize = 128 << 10;
 
-/// Data for stdout or stderr, which may be a guest's: byte for byte, but on a terminal without power over that. `| cat` shows it as it is.
-pub(super) struct Data {
+/// Data for stdout or stderr that a guest may have chosen. It goes out byte for byte; on a terminal, control
+/// characters are escaped. `| cat` shows it as it is.
+pub(super) struct GuestData {
     fd: BorrowedFd<'static>,
     terminal: Option<ForTerminal>,
 }
 
-impl Data {
-    pub(super) fn to(fd: BorrowedFd<'static>) -> Data {
-        Data { fd, terminal: fd.is_terminal().then(ForTerminal::default) }
+impl GuestData {
+    pub(super) fn to(fd: BorrowedFd<'static>) -> GuestData {
+        GuestData { fd, terminal: fd.is_terminal().then(ForTerminal::default) }
     }
 
-    /// Writes all of `bytes`, but for the beginning of a character on a terminal.
+    /// Writes all of `bytes`. On a terminal, the beginning of a character waits for its rest.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.terminal {
             Some(terminal) => {
@@ -45,7 +47,7 @@ impl Data {
         }
     }
 
-    /// Writes what is left at the end.
+    /// Writes the beginning of a character that has no rest.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         match &mut self.terminal {
             Some(terminal) => write_all(self.fd, &terminal.finish()),
@@ -68,7 +70,7 @@ fn retry(fd: BorrowedFd<'_>, wanted: PollFlags, error: Errno) -> io::Result<()> 
     match error {
         Errno::INTR => Ok(()),
         Errno::AGAIN => {
-            // Whatever the wait says, the next attempt knows better.
+            // The next attempt finds out whether the wait has helped.
             let _tried_again = rustix::event::poll(&mut [PollFd::new(&fd, wanted)], None);
             Ok(())
         }
@@ -76,10 +78,10 @@ fn retry(fd: BorrowedFd<'_>, wanted: PollFlags, error: Errno) -> io::Result<()> 
     }
 }
 
-/// Has writing to stdout fail if that was closed when this program was started: what would go there is lost, which is an error and no
-/// success. A closed stdin is an empty one, and talk on a closed stderr is lost, as whoever closed it wants it.
+/// Makes writes to stdout fail if it was closed when this program was started, so that lost output is an
+/// error. A closed stdin is an empty input. Messages on a closed stderr are lost, as the caller wanted.
 pub(super) fn close_again() {
-    // Open the wrong way round: an error for whoever writes, and no number that a file of ours could get.
+    // Open for reading only: a write fails, and the descriptor is not free for another file.
     if crate::sys::was_stdout_closed()
         && let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     {
@@ -87,9 +89,9 @@ pub(super) fn close_again() {
     }
 }
 
-/// Writes to stderr. If that is closed or full, there is nobody left to tell.
+/// Writes to stderr. An error is dropped, because it could only be reported there.
 pub(super) fn say(bytes: &[u8]) {
-    let _nobody_to_tell = write_all(rustix::stdio::stderr(), bytes);
+    let _cannot_be_reported = write_all(rustix::stdio::stderr(), bytes);
 }
 
 /// The system's words for an error, without its number.

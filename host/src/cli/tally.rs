@@ -1,7 +1,7 @@
-//! What has happened in the pool, in numbers: a sink for its events.
+//! Counts a pool's events, and puts some of them into words.
 //!
-//! Events come on the pool's own thread and before the outcomes that they tell of, so that nothing is ever written that is not counted.
-//! That thread must not wait: it counts, and leaves it to others to talk.
+//! An event comes on the pool's own thread, before the outcome that it belongs to. So every result that is
+//! written has been counted. That thread must not wait, so another thread writes the lines.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,26 +13,31 @@ use super::report::Report;
 use crate::error::TaskError;
 use crate::pool::events::{PoolEvent, Recycle};
 
-/// Lines that may wait for a slow terminal; further ones are left out.
+/// Lines that may wait for a slow terminal. More are dropped.
 pub(super) const LINES_MAX: usize = 1024;
 
-/// Counts what happens.
+/// A line for stderr.
+pub(super) struct Notice {
+    pub(super) is_warning: bool,
+    pub(super) line: String,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     ok: AtomicU64,
     failed: AtomicU64,
     retried: AtomicU64,
     timeouts: AtomicU64,
-    /// Workers that were given tasks.
+    /// Workers that have been given tasks.
     used: AtomicU64,
     died: AtomicU64,
     halted: AtomicBool,
-    /// The pool is coming to its end: the workers' deaths are no news.
+    /// The pool is being ended: deaths of workers do not count any more.
     ending: AtomicBool,
     broken: OnceLock<String>,
-    /// A policy ends workers, too, if they do not let go of their tasks.
+    /// `--halt now`: a halt ends workers too, if they do not stop their tasks.
     halts_now: bool,
-    /// Those whose processes live, of the used ones.
+    /// The used workers whose processes live.
     workers: Mutex<BTreeSet<u32>>,
 }
 
@@ -45,7 +50,8 @@ impl Tally {
         self.ok.load(Ordering::Relaxed)
     }
 
-    /// Tasks that have failed for good. One that was given up, because the pool ended or broke, is none.
+    /// Tasks whose last attempt has failed. Tasks that were given up, because the pool ended or broke, do not
+    /// count.
     pub(super) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
@@ -54,22 +60,28 @@ impl Tally {
         self.ok() + self.failed()
     }
 
-    /// Whether the pool's policy has stopped the run.
+    /// Whether `--halt` or `--max-fail` has stopped the run.
     pub(super) fn is_halted(&self) -> bool {
         self.halted.load(Ordering::Relaxed)
     }
 
-    /// From now on workers end because we want it.
+    /// Records that workers end from now on because wpool ends them.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::SeqCst);
     }
 
-    /// Why the pool could not go on, whether there was a task to tell of it or not.
+    /// Why the pool broke, also if no task has that outcome.
     pub(super) fn broken(&self) -> Option<&String> {
         self.broken.get()
     }
 
-    /// `, 2 retried, 1 timeout`: what is not there every time.
+    /// `, 1 failed, 2 retried, 1 timeout`: what the progress shows beside the count.
+    pub(super) fn remarks(&self) -> String {
+        let failed = if self.failed() > 0 { format!(", {} failed", self.failed()) } else { String::new() };
+        failed + &self.trouble()
+    }
+
+    /// `, 2 retried, 1 timeout`, each only if there is one.
     pub(super) fn trouble(&self) -> String {
         let (retried, timeouts) =
             (self.retried.load(Ordering::Relaxed), self.timeouts.load(Ordering::Relaxed));
@@ -95,7 +107,7 @@ impl Tally {
         self.died.load(Ordering::Relaxed)
     }
 
-    /// Counts an event; whether it is one that the curious should hear of.
+    /// Counts an event. Returns whether `--verbose` reports it.
     pub(super) fn count(&self, event: &PoolEvent) -> bool {
         match event {
             PoolEvent::TasksStarted { worker, .. } => self.use_worker(*worker),
@@ -114,7 +126,7 @@ impl Tally {
             }
             PoolEvent::TaskTimedOut { .. } => add(&self.timeouts, 1),
             PoolEvent::WorkerRecycled { .. } | PoolEvent::WorkerSilent { .. } => return true,
-            PoolEvent::WorkerExited { worker, exitcode, .. } => return self.bury(*worker, *exitcode),
+            PoolEvent::WorkerExited { worker, exitcode, .. } => return self.end_worker(*worker, *exitcode),
             PoolEvent::Halted { .. } => {
                 self.halted.store(true, Ordering::Relaxed);
                 if self.halts_now {
@@ -141,8 +153,9 @@ impl Tally {
         add(&self.used, u64::from(is_new));
     }
 
-    /// Whether the worker has died, instead of ending as it was told to. Of one whose exit code nobody knows that cannot be said.
-    fn bury(&self, worker: u32, exitcode: Option<i32>) -> bool {
+    /// Returns whether the worker has died by itself. A worker whose exit code is unknown does not count as
+    /// dead.
+    fn end_worker(&self, worker: u32, exitcode: Option<i32>) -> bool {
         self.workers().remove(&worker);
         let died = exitcode.is_some_and(|code| code != 0) && !self.ending.load(Ordering::SeqCst);
         add(&self.died, u64::from(died));
@@ -154,20 +167,21 @@ fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
-/// Says on stderr what [`Tally::count`] found worth it, and what concerns everybody as a warning, in a thread that ends with the pool.
-pub(super) fn tell(lines: Receiver<(bool, String)>, report: Report) -> std::io::Result<JoinHandle<()>> {
+/// Starts the thread that writes the notices to stderr. It ends when the pool has dropped its listener.
+pub(super) fn tell(notices: Receiver<Notice>, report: Report) -> std::io::Result<JoinHandle<()>> {
     let tell = move || {
-        for (concerns_all, line) in lines {
-            match concerns_all {
-                true => report.warn(&line),
-                false => report.detail(&line),
+        for Notice { is_warning, line } in notices {
+            if is_warning {
+                report.warn(&line);
+            } else {
+                report.detail(&line);
             }
         }
     };
     std::thread::Builder::new().name("wpool-teller".to_owned()).spawn(tell)
 }
 
-/// An event in words. `number`: that of a task's record in the input, from 0 on.
+/// An event in words. `number` maps a task to the number of its record in the input, from 0 on.
 pub(super) fn line(event: &PoolEvent, number: impl Fn(u64) -> u64) -> String {
     match event {
         PoolEvent::TaskRetried { task, attempt, delay, error, .. } => {
@@ -238,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_retried_once_however_often_it_is() {
+    fn a_task_counts_as_retried_once_for_any_number_of_retries() {
         let tally = Tally::new(false);
         assert_eq!((tally.trouble(), tally.staff()), (String::new(), "0 workers".to_owned()));
         for event in [retried(1), retried(2), retried(1)] {
@@ -247,21 +261,22 @@ mod tests {
         assert_eq!(tally.trouble(), ", 2 retried");
         tally.count(&PoolEvent::TaskTimedOut { job: 1, task: 0, attempt: 1 });
         assert_eq!(tally.trouble(), ", 2 retried, 1 timeout");
-        let said = "task 1: attempt 1 failed and is repeated in 250ms: exit: guest called exit(1), which from a component is any code but 0";
+        let said = "task 1: attempt 1 failed and is repeated in 250ms: exit: guest called exit(1), \
+                    which from a component is any code but 0";
         assert_eq!(line(&retried(1), |task| task), said);
         assert!(line(&retried(1), |task| task + 6).starts_with("task 7: "));
     }
 
     #[test]
-    fn only_workers_that_end_of_themselves_have_died() {
+    fn only_workers_that_end_by_themselves_have_died() {
         let tally = Tally::new(false);
         for event in [started(1), started(1), started(2), started(3)] {
             tally.count(&event);
         }
         assert!(tally.count(&exited(1, Some(-9))));
-        assert!(!tally.count(&exited(2, None)), "nobody knows");
+        assert!(!tally.count(&exited(2, None)), "its exit code is unknown");
         assert!(!tally.count(&exited(3, Some(0))));
-        assert!(tally.count(&exited(4, Some(1))), "one that was never used");
+        assert!(tally.count(&exited(4, Some(1))), "a worker without tasks");
         assert_eq!(tally.staff(), "3 workers, 2 died");
         tally.end();
         assert!(!tally.count(&exited(5, Some(-9))));

@@ -1,13 +1,13 @@
-//! Where the time went, in words: `--stats`, and a hint where an option would change much.
+//! Where the workers' time went, in words: the table of `--stats`, and a hint if a flag would save much.
 
 use std::time::Duration;
 
 use crate::pool::Stats;
 
-/// Less than this is not worth a word.
-const WORTH: Duration = Duration::from_millis(500);
+/// A hint is given only above this time.
+const HINT_MIN: Duration = Duration::from_millis(500);
 
-/// A few lines on a run: what workers did with their time, and what the writing of results took.
+/// The table of `--stats`: the workers' time by use, and the time for writing results.
 pub(super) fn table(stats: &Stats, writing: Duration) -> String {
     let Stats { tasks, workers, calls, instances, waiting, idle, .. } = *stats;
     let all = calls + instances + waiting + idle;
@@ -29,23 +29,24 @@ pub(super) fn table(stats: &Stats, writing: Duration) -> String {
     text
 }
 
-/// What took most of the time though it is not the tasks' own work, and which option would change that. `trouble`: workers were killed or tasks
-/// stopped, whose time went by with a task that never came back.
-pub(super) fn hint(stats: &Stats, trouble: bool) -> Option<String> {
+/// Names the flag that helps if most of the time went into something other than the tasks' own work.
+/// `had_trouble`: workers were killed or tasks stopped, and their time counts as waiting though no flag would
+/// save it.
+pub(super) fn hint(stats: &Stats, had_trouble: bool) -> Option<String> {
     let Stats { calls, instances, waiting, .. } = *stats;
     let busy = (calls + instances + waiting).as_secs_f64();
-    let most = |time: Duration| time >= WORTH && time.as_secs_f64() > busy / 2.0;
+    let most = |time: Duration| time >= HINT_MIN && time.as_secs_f64() > busy / 2.0;
     if most(instances) {
         return Some(format!(
-            "{:.1} of the workers' {busy:.1} s went into a fresh instance for each task: --reuse keeps one per worker, whose state then \
-             lives on from task to task",
+            "{:.1} of the workers' {busy:.1} s went into a fresh instance for each task: --reuse keeps one \
+             per worker, whose state then lives on from task to task",
             instances.as_secs_f64()
         ));
     }
-    (most(waiting) && !trouble).then(|| {
+    (most(waiting) && !had_trouble).then(|| {
         format!(
-            "{:.1} of the workers' {busy:.1} s went by with tasks or results on their way: for tasks as short as these, fewer workers (-j) may \
-             be as fast",
+            "{:.1} of the workers' {busy:.1} s went by with tasks or results on their way: for tasks as \
+             short as these, fewer workers (-j) may be as fast",
             waiting.as_secs_f64()
         )
     })

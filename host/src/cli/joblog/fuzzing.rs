@@ -7,36 +7,36 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use super::done::Rule;
-use super::ledger::{Chosen, Ledger, Resumed};
-use super::line::{self, Form, HEADER_LEN, Identity, InputDigest, Line, header};
-use super::place::{Place, Vouched, reopen};
+use super::filter::{Chosen, RecordFilter, Resumed};
+use super::line::{self, HEADER_LEN, LogLine, LogVersion, RunIdentity, header};
+use super::place::{OutputPlace, Vouched, reopen};
 use super::read::lines;
-use super::{JobLog, Run, Start, Synced, Writer};
-use crate::cli::args::{Match, Talk, When};
-use crate::cli::exit::Failure;
-use crate::cli::output::Pending;
+use super::writer::{Synced, Writer};
+use super::{JobLog, LogMode, LoggedRun};
+use crate::cli::choices::{LogMatch, UseColor};
+use crate::cli::exit::CliError;
+use crate::cli::output::Unwritten;
+use crate::cli::record::InputDigest;
 use crate::cli::report::Report;
 use crate::fuzzing::choices::Choices;
 use crate::module::Digest;
 
-/// Takes bytes for a log, behind a header if the first of them is odd.
+/// Takes bytes for a log, behind a header if the first byte is odd.
 pub(crate) fn joblog(data: &[u8]) {
     let Some((choice, data)) = data.split_first() else { return };
-    let log = match choice % 2 {
-        0 => data.to_vec(),
-        _ => [header().as_bytes(), data].concat(),
-    };
-    let form = if log.starts_with(line::HEADER_BEFORE.as_bytes()) { Form::Before } else { Form::Present };
-    let written = |line: &Line<'_>, of: &Identity<&str>| {
+    let log = if choice % 2 == 0 { data.to_vec() } else { [header().as_bytes(), data].concat() };
+    let is_before = log.starts_with(line::HEADER_BEFORE.as_bytes());
+    let version = if is_before { LogVersion::WithoutOutput } else { LogVersion::WithOutput };
+    let written = |line: &LogLine<'_>, of: &RunIdentity<&str>| {
         let [module, export, settings] = [of.module, of.export, of.settings].map(str::to_owned);
         let mut text = Vec::new();
-        line.write(&Identity { module, export, settings }, form, &mut text);
+        line.write(&RunIdentity { module, export, settings }, version, &mut text);
         text
     };
     let read = lines(&log[..], |_, line, identity| {
         let text = written(line, identity);
         let line = text.strip_suffix(b"\n").expect("a line ends");
-        let (again, of) = Line::parse(line, form).expect("we read what we write");
+        let (again, of) = LogLine::parse(line, version).expect("we read what we write");
         assert_eq!(written(&again, &of), text);
         Ok(())
     });
@@ -52,8 +52,9 @@ pub(crate) fn joblog(data: &[u8]) {
 /// What the output holds before the first run.
 const BEFORE: &[u8] = b"before\n";
 
-/// Runs over one input, each killed somewhere or not, each resumed by the next: a record is run unless a whole line of the log says otherwise,
-/// and the output has just the results of those lines. What somebody cuts off, adds or changes meanwhile costs no result of an earlier write.
+/// Runs over one input. A run may be killed at any place, and the next one resumes it. A record is run unless
+/// a whole line of the log says otherwise, and the output has exactly the results of those lines. Between
+/// runs, bytes of both files may be cut off, added or changed: that loses no result of an earlier write.
 pub(crate) fn resume(data: &[u8]) {
     let mut choices = Choices(data);
     let records: Vec<u8> = (0..=choices.byte() % 8).map(|_| b'a' + choices.byte() % 4).collect();
@@ -104,13 +105,13 @@ struct Task {
     is_ok: bool,
     is_rerun: bool,
     result: Vec<u8>,
-    /// Where its result ends in the output.
+    /// Where the task's result ends in the output.
     end: usize,
-    /// Where its line ends in the log.
+    /// Where the task's line ends in the log.
     line_end: usize,
 }
 
-/// The last write that a header tells of.
+/// The write that the header marks.
 #[derive(Clone, Copy)]
 struct LastWrite {
     /// Lines of the log before it.
@@ -124,32 +125,32 @@ struct Files {
     output: File,
 }
 
-/// What the runs have left.
+/// The state that the runs have left.
 struct Runs {
     files: Files,
     records: Vec<u8>,
     lines: Vec<Task>,
     mark: Option<LastWrite>,
-    /// Nothing but kills has happened.
+    /// Nothing but kills has touched the files.
     is_whole: bool,
 }
 
 impl Runs {
-    /// Begins the next run, and looks at what it makes of the files.
+    /// Begins the next run, and checks what it does with the files.
     fn begin(&mut self, rule: Rule) -> (Writer, File, Resumed) {
         let (before, log_before) = (bytes(&self.files.output), bytes(&self.files.log));
         let expected = self.settled(before.len());
-        let (begun, output) = self.files.begin(rule, Match::Same);
+        let (begun, output) = self.files.begin(rule, LogMatch::Same);
         let (begun, output) = match expected {
             Some(_) => (begun, output),
             None => {
                 assert!(begun.is_err(), "the output has not all that the log vouches for");
                 assert!((bytes(&self.files.output), bytes(&self.files.log)) == (before.clone(), log_before));
                 drop((begun, output));
-                self.files.begin(rule, Match::Force)
+                self.files.begin(rule, LogMatch::Force)
             }
         };
-        let (mut writer, resumed) = begun.unwrap_or_else(|e| panic!("{}", e.message));
+        let (mut writer, resumed) = begun.unwrap_or_else(|e| panic!("{e}"));
         let len = expected.unwrap_or(before.len());
         assert!(bytes(&self.files.output) == before[..len], "{len} bytes of {}", before.len());
         let log_len = self.log_len();
@@ -159,7 +160,7 @@ impl Runs {
             assert!(before[..len] == [BEFORE].into_iter().chain(results).collect::<Vec<_>>().concat());
         }
         self.mark = Some(LastWrite { lines: self.lines.len(), from: len, to: len });
-        // The disk need not be waited for.
+        // Keeps the writer from syncing.
         writer.synced = Synced { at: Instant::now(), cost: Duration::from_secs(3600) };
         (writer, output, resumed.expect("it is resumed"))
     }
@@ -171,7 +172,7 @@ impl Runs {
     /// The length that an output of `len` bytes has when the next run has begun. `None`: results are missing.
     fn settled(&self, len: usize) -> Option<usize> {
         let Some(mark) = self.mark.filter(|mark| self.lines.len() >= mark.lines) else { return Some(len) };
-        // Where results were lost before, earlier lines seem to be of this write: then nothing is cut.
+        // After results were lost, earlier lines may seem to belong to this write: then nothing is cut.
         let is_of_it = |task: &Task| (mark.from + 1..=mark.to).contains(&task.end);
         if self.lines.len() == mark.lines && self.lines.last().is_some_and(is_of_it) {
             assert!(!self.is_whole);
@@ -184,10 +185,10 @@ impl Runs {
 
     /// The records that are run, by their numbers, with whether they have failed before.
     fn choose(&self, rule: Rule, resumed: Resumed, split: usize) -> Vec<(usize, bool)> {
-        let mut ledger = Ledger::new(Some(resumed));
+        let mut ledger = RecordFilter::new(Some(resumed));
         let mut chosen = Vec::new();
         let bounds: Vec<_> = (0..self.records.len()).map(|at| at..at + 1).collect();
-        // All at once, or in two pieces, of which the first may have nothing of the log.
+        // All records at once, or in two pieces. The first piece may have no record of the log.
         let (first, second) = bounds.split_at(split % (bounds.len() + 1));
         for bounds in [first, second] {
             let mut run = |bytes: &[u8], found: &Chosen| {
@@ -259,16 +260,16 @@ impl Runs {
                     .take(len)
                     .collect::<Vec<_>>();
                 results.extend_from_slice(&result);
-                let line = Line {
+                let line = LogLine {
                     kind: if is_ok { line::OK } else { "trap" },
                     ..self.line(*number, *is_rerun, &result)
                 };
-                let line = Line { output: Some(writer.place.end(results.len())), ..line };
-                line.write(&writer.identity, writer.form, &mut writer.buffer);
+                let line = LogLine { output: Some(writer.place.end(results.len())), ..line };
+                line.write(&writer.identity, writer.version, &mut writer.buffer);
                 let (end, line_end) = (from + results.len(), log_len + writer.buffer.len());
                 self.lines.push(Task { record, is_ok, is_rerun: *is_rerun, result, end, line_end });
             }
-            let mut pending = Pending::default();
+            let mut pending = Unwritten::default();
             pending.write_all(&results).expect("it is counted only");
             writer.announce(&pending);
             if !results.is_empty() {
@@ -295,8 +296,8 @@ impl Runs {
         }
     }
 
-    fn line(&self, number: usize, rerun: bool, result: &[u8]) -> Line<'static> {
-        Line {
+    fn line(&self, number: usize, rerun: bool, result: &[u8]) -> LogLine<'static> {
+        LogLine {
             seq: number as u64 + 1,
             started: Duration::ZERO,
             took: Duration::ZERO,
@@ -315,7 +316,7 @@ impl Runs {
         }
     }
 
-    /// The log is cut off anywhere.
+    /// Cuts the log off anywhere.
     fn cut_log(&mut self, choices: &mut Choices<'_>) {
         let len = below(choices, bytes(&self.files.log).len() + 1);
         self.forget_behind(len);
@@ -330,13 +331,14 @@ impl Runs {
         self.lines.retain(|task| task.line_end <= len);
     }
 
-    /// Another byte stands somewhere in the log: what is not refused is no more than there is, and no result of an earlier write is lost.
+    /// Changes a byte of the log. A log that is still accepted has no more tasks than lines, and no result of
+    /// an earlier write is lost.
     fn change_log(&self, rule: Rule, choices: &mut Choices<'_>) {
         let (before, mut log) = (bytes(&self.files.output), bytes(&self.files.log));
         let at = below(choices, log.len());
         log[at] ^= choices.byte().max(1);
         self.files.log.write_all_at(&log, 0).expect("memory can be written");
-        let (begun, _output) = self.files.begin(rule, Match::Force);
+        let (begun, _output) = self.files.begin(rule, LogMatch::Force);
         let after = bytes(&self.files.output);
         assert!(before.starts_with(&after));
         let kept = self.mark.map_or(before.len(), |mark| mark.from.min(before.len()));
@@ -344,7 +346,7 @@ impl Runs {
         match begun {
             Ok((_, resumed)) => {
                 let lines = log.iter().filter(|byte| **byte == b'\n').count() as u64;
-                assert!(Ledger::new(resumed).left() < lines.max(1));
+                assert!(RecordFilter::new(resumed).left() < lines.max(1));
             }
             Err(_) => assert!(after == before && bytes(&self.files.log) == log),
         }
@@ -352,20 +354,19 @@ impl Runs {
 }
 
 impl Files {
-    /// As `wpool map` does: with the output that it goes on with.
-    fn begin(&self, rule: Rule, how: Match) -> (Result<(Writer, Option<Resumed>), Failure>, File) {
+    /// Begins a run as `wpool map` does, with the output of the runs before.
+    fn begin(&self, rule: Rule, how: LogMatch) -> (Result<(Writer, Option<Resumed>), CliError>, File) {
         let output = again(&self.output, OpenOptions::new().append(true));
         let log = JobLog {
             path: "a log".into(),
             file: again(&self.log, OpenOptions::new().read(true).append(true)),
             is_file: true,
-            start: Start::Resume(rule, how),
+            mode: LogMode::Resume(rule, how),
             marks: Some(again(&self.log, OpenOptions::new().write(true))),
-            place: Place::of(output.as_fd(), self.log.as_fd()),
+            place: OutputPlace::of(output.as_fd(), self.log.as_fd()),
         };
-        let run = Run { module: Digest::of(b"a module"), export: "run", settings: Vec::new() };
-        let report = Report::new(&Talk { quiet: true, verbose: false, color: When::Never });
-        (log.begin(run, &report), output)
+        let run = LoggedRun { module: Digest::of(b"a module"), export: "run", settings: &[] };
+        (log.begin(&run, &Report::new(true, false, UseColor::Never)), output)
     }
 }
 
@@ -374,7 +375,7 @@ fn memory() -> File {
 }
 
 fn again(file: &File, how: &OpenOptions) -> File {
-    reopen(file.as_fd(), how).expect("what is ours can be opened again")
+    reopen(file.as_fd(), how).expect("a memory file can be opened again")
 }
 
 fn bytes(file: &File) -> Vec<u8> {

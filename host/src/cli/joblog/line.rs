@@ -1,150 +1,120 @@
 //! One line of a job log, to and from text.
 //!
-//! The first nine columns are those of GNU parallel, so that what reads its logs reads these.
+//! The first nine columns are those of GNU parallel, so programs that read its logs read these.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
 use super::place::Mark;
+use crate::cli::record::{InputDigest, hex_digits};
 use crate::escape::OneLine;
 
-/// The first line of a log up to its mark, which goes on until its newline.
-const HEADER_START: &str = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tKind\tAttempt\tRerun\tInput\tModule\tExport\tSettings\tFuel\tMemory\tOutput:";
-/// Where the mark is.
+/// The first line of a log up to its mark. The mark and a newline follow.
+const HEADER_START: &str = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\t\
+    Kind\tAttempt\tRerun\tInput\tModule\tExport\tSettings\tFuel\tMemory\tOutput:";
+/// The offset of the mark in the log.
 pub(super) const MARK_AT: u64 = HEADER_START.len() as u64;
-/// The bytes of a first line.
+/// The length of a first line.
 pub(super) const HEADER_LEN: usize = HEADER_START.len() + Mark::LEN + 1;
-/// The first line of the logs that had no column `Output`.
-pub(super) const HEADER_BEFORE: &str = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tKind\tAttempt\tRerun\tInput\tModule\tExport\tSettings\tFuel\tMemory\n";
+/// The first line of a log of an earlier version, without the column `Output`.
+pub(super) const HEADER_BEFORE: &str = "\
+    Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\t\
+    Kind\tAttempt\tRerun\tInput\tModule\tExport\tSettings\tFuel\tMemory\n";
 /// The first line of a log of GNU parallel.
 pub(super) const HEADER_OF_PARALLEL: &str =
     "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n";
 
-/// The columns of a log.
+/// Which columns a log has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Form {
-    /// All but the last: it was begun by an earlier version, and goes on as it is.
-    Before,
-    /// With `Output`.
+pub(super) enum LogVersion {
+    /// All but the last. An earlier version of wpool began the log, and its lines keep that form.
+    WithoutOutput,
+    /// All columns.
     #[default]
-    Present,
+    WithOutput,
 }
 
-impl Form {
+impl LogVersion {
     fn columns(self) -> usize {
         match self {
-            Form::Before => 18,
-            Form::Present => 19,
+            LogVersion::WithoutOutput => 18,
+            LogVersion::WithOutput => 19,
         }
     }
 }
 
-/// The first line of a log that has marked nothing.
+/// The first line of a new log, without a mark.
 pub(super) fn header() -> String {
     format!("{HEADER_START}{}\n", Mark::text(None))
 }
 
-/// The form that a first line announces, and its mark.
-pub(super) fn read_header(line: &[u8]) -> Option<(Form, Option<Mark>)> {
+/// The version and the mark of a first line.
+pub(super) fn read_header(line: &[u8]) -> Option<(LogVersion, Option<Mark>)> {
     if line == HEADER_BEFORE.as_bytes() {
-        return Some((Form::Before, None));
+        return Some((LogVersion::WithoutOutput, None));
     }
     let mark = line.strip_prefix(HEADER_START.as_bytes())?.strip_suffix(b"\n")?;
-    Mark::parse(mark).map(|mark| (Form::Present, mark))
+    Mark::parse(mark).map(|mark| (LogVersion::WithOutput, mark))
 }
 
-/// Whether a file that begins with `start` is a log, or nothing yet: it may be written over.
+/// Whether a file that begins with `start` is a log or empty, so that it may be overwritten.
 pub(super) fn is_log(start: &[u8]) -> bool {
     let headers = [HEADER_START, HEADER_BEFORE].map(str::as_bytes);
     headers.iter().any(|header| start.starts_with(header) || header.starts_with(start))
 }
 
-/// What stands where nothing is known.
+/// The text of a column without a value.
 const UNKNOWN: &str = "-";
 
-/// Enough of the SHA-256 of a record to know it by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::cli) struct InputDigest([u8; 16]);
-
-impl std::fmt::Debug for InputDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&hex(&self.0))
-    }
-}
-
-impl InputDigest {
-    pub(in crate::cli) fn of(record: &[u8]) -> InputDigest {
-        let whole: [u8; 32] = Sha256::digest(record).into();
-        InputDigest(whole[..16].try_into().expect("16 of 32 bytes"))
-    }
-
-    fn parse(text: &str) -> Option<InputDigest> {
-        let digits = text.as_bytes();
-        let mut bytes = [0; 16];
-        if digits.len() != 2 * bytes.len() {
-            return None;
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |d: u8| match d {
-                b'0'..=b'9' => Some(d - b'0'),
-                b'a'..=b'f' => Some(d - b'a' + 10),
-                _ => None,
-            };
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
-        Some(InputDigest(bytes))
-    }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| hex_digits(*byte)).map(char::from).collect()
-}
-
-fn hex_digits(byte: u8) -> [u8; 2] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
-}
-
-/// What was run: the same in every line of a run. A resumed run must be the same.
+/// What was run: the same in every line of a run. A resumed run must have the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity<T = String> {
+pub(super) struct RunIdentity<T = String> {
     /// The beginning of the module's digest, in hex.
     pub(super) module: T,
     /// The function's path, escaped.
     pub(super) export: T,
-    /// The beginning of a digest of what else decides about results.
+    /// The beginning of a digest of everything else that decides about results, in hex.
     pub(super) settings: T,
 }
 
-impl Identity<&str> {
-    /// What of a line is different, in words.
-    pub(super) fn difference(&self, ours: &Identity) -> Option<String> {
-        match () {
-            () if self.module != ours.module => {
-                Some(format!("another module (sha256 {}..., this one has {}...)", self.module, ours.module))
-            }
-            () if self.export != ours.export => {
-                Some(format!("another function ({}, this run calls {})", self.export, ours.export))
-            }
-            () if self.settings != ours.settings => {
-                Some("other arguments, forms of records or results, or grants".to_owned())
-            }
-            () => None,
+impl RunIdentity {
+    /// Digits of `settings`. Earlier versions of wpool wrote 16 digits of a digest of other bytes.
+    pub(super) const SETTINGS_LEN: usize = 32;
+}
+
+impl RunIdentity<&str> {
+    /// The first difference, in words.
+    pub(super) fn difference(&self, ours: &RunIdentity) -> Option<String> {
+        if self.module != ours.module {
+            return Some(format!(
+                "another module (sha256 {}..., this one has {}...)",
+                self.module, ours.module
+            ));
         }
+        if self.export != ours.export {
+            return Some(format!("another function ({}, this run calls {})", self.export, ours.export));
+        }
+        if self.settings.len() != ours.settings.len() {
+            return Some(
+                "an earlier version of wpool, which logged arguments, forms and grants in a form that \
+                 cannot be compared"
+                    .to_owned(),
+            );
+        }
+        (self.settings != ours.settings)
+            .then(|| "other arguments, forms of records or results, or grants".to_owned())
     }
 }
 
-/// What became of a task.
+/// What became of a task, as a line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) struct Line<'a> {
+pub(in crate::cli) struct LogLine<'a> {
     /// The record's number in its input, from 1 on.
     pub(in crate::cli) seq: u64,
-    /// Since 1970.
+    /// When the attempt started, since 1970.
     pub(in crate::cli) started: Duration,
-    /// Zero if nobody knows: the worker is lost.
+    /// Zero if the worker was lost.
     pub(in crate::cli) took: Duration,
     /// Bytes of the record.
     pub(in crate::cli) sent: u64,
@@ -157,25 +127,26 @@ pub(in crate::cli) struct Line<'a> {
     /// `ok`, or the kind of error.
     pub(in crate::cli) kind: &'a str,
     pub(in crate::cli) attempt: u32,
-    /// This line stands for an earlier one of the same task, which had failed.
+    /// This line replaces an earlier one of the same task, which had failed.
     pub(in crate::cli) rerun: bool,
     pub(in crate::cli) input: InputDigest,
     pub(in crate::cli) fuel: Option<u64>,
     pub(in crate::cli) memory: Option<u64>,
-    /// Where the result ends in the output: in a file, or in what the run has written into anything else.
+    /// Where the result ends: in the output file, or in the bytes that the run has written into something
+    /// else.
     pub(in crate::cli) output: Option<u64>,
 }
 
 /// The kind of a task that did not fail.
 pub(in crate::cli) const OK: &str = "ok";
 
-impl<'a> Line<'a> {
+impl<'a> LogLine<'a> {
     pub(in crate::cli) fn is_ok(&self) -> bool {
         self.kind == OK
     }
 
-    /// Formatted by hand: a million short tasks a second have a line each.
-    pub(super) fn write(&self, identity: &Identity, form: Form, to: &mut Vec<u8>) {
+    /// Formatted by hand, because a million short tasks a second have a line each.
+    pub(super) fn write(&self, identity: &RunIdentity, version: LogVersion, to: &mut Vec<u8>) {
         let mut row = Row(to);
         row.number(self.seq);
         row.text(":");
@@ -189,29 +160,32 @@ impl<'a> Line<'a> {
         row.text(self.kind);
         row.number(self.attempt.into());
         row.text(if self.rerun { "1" } else { "0" });
-        row.hex(&self.input.0);
+        row.hex(self.input.bytes());
         row.text(&identity.module);
         row.text(&identity.export);
         row.text(&identity.settings);
         row.known(self.fuel);
         row.known(self.memory);
-        match form {
-            Form::Before => {}
-            Form::Present => row.known(self.output),
+        match version {
+            LogVersion::WithoutOutput => {}
+            LogVersion::WithOutput => row.known(self.output),
         }
         row.end();
     }
 
-    /// Reads a line, without its newline. The error says what is wrong with it.
-    pub(super) fn parse(line: &'a [u8], form: Form) -> Result<(Line<'a>, Identity<&'a str>), String> {
+    /// Reads a line without its newline. The error says what is wrong with the line.
+    pub(super) fn parse(
+        line: &'a [u8],
+        version: LogVersion,
+    ) -> Result<(LogLine<'a>, RunIdentity<&'a str>), String> {
         let text = std::str::from_utf8(line).map_err(|_| "is not text".to_owned())?;
         if text.contains(|c: char| c.is_control() && c != '\t') {
             return Err("has control characters in it".to_owned());
         }
         let mut columns = Columns { names: HEADER_START.split('\t'), rest: text.split('\t') };
-        let (count, columns_of_form) = (text.split('\t').count(), form.columns());
-        if count != columns_of_form {
-            return Err(format!("has {count} columns instead of {columns_of_form}"));
+        let (count, expected) = (text.split('\t').count(), version.columns());
+        if count != expected {
+            return Err(format!("has {count} columns instead of {expected}"));
         }
         let seq = columns.read(|text| text.parse().ok().filter(|seq| *seq > 0))?;
         columns.read(|text| (!text.is_empty()).then_some(()))?;
@@ -231,11 +205,11 @@ impl<'a> Line<'a> {
         let export = columns.read(|text| (!text.is_empty()).then_some(text))?;
         let settings = columns.read(|text| is_hex(text).then_some(text))?;
         let (fuel, memory) = (columns.read(known)?, columns.read(known)?);
-        let output = match form {
-            Form::Before => None,
-            Form::Present => columns.read(known)?,
+        let output = match version {
+            LogVersion::WithoutOutput => None,
+            LogVersion::WithOutput => columns.read(known)?,
         };
-        let line = Line {
+        let line = LogLine {
             seq,
             started,
             took,
@@ -252,11 +226,11 @@ impl<'a> Line<'a> {
             memory,
             output,
         };
-        Ok((line, Identity { module, export, settings }))
+        Ok((line, RunIdentity { module, export, settings }))
     }
 }
 
-/// A line as it is written, with a tab behind each column.
+/// Writes the columns of a line, with a tab behind each.
 struct Row<'a>(&'a mut Vec<u8>);
 
 impl Row<'_> {
@@ -270,7 +244,7 @@ impl Row<'_> {
         self.0.push(b'\t');
     }
 
-    /// `part` has so many decimal places.
+    /// `whole.part`, where `part` has `places` digits.
     fn seconds(&mut self, whole: u64, part: u32, places: usize) {
         self.digits(whole, 1);
         self.0.push(b'.');
@@ -290,7 +264,7 @@ impl Row<'_> {
         self.0.push(b'\t');
     }
 
-    /// With zeros in front until there are `least` digits.
+    /// A number of at least `least` digits, with zeros in front.
     fn digits(&mut self, mut number: u64, least: usize) {
         let mut digits = [b'0'; 20];
         let mut at = digits.len();
@@ -308,7 +282,7 @@ impl Row<'_> {
     }
 }
 
-/// The columns of a line, one after the other.
+/// Reads the columns of a line, one after the other.
 struct Columns<'a> {
     names: std::str::Split<'static, char>,
     rest: std::str::Split<'a, char>,
@@ -353,7 +327,7 @@ fn is_hex(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Bytes that somebody else chose, as text without tabs, newlines and whatever else has power over a terminal.
+/// Bytes that a guest or an input has chosen, as text without tabs, newlines and control characters.
 pub(super) fn escaped(bytes: &[u8], is_cut: bool) -> Cow<'_, str> {
     if !is_cut && bytes.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\') {
         return Cow::Borrowed(std::str::from_utf8(bytes).expect("all of it is ASCII"));
@@ -381,23 +355,49 @@ pub(super) fn escaped(bytes: &[u8], is_cut: bool) -> Cow<'_, str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn identity() -> Identity {
-        Identity {
+    /// A log of these tasks: record, kind, and whether the line is of a second run.
+    pub(in crate::cli::joblog) fn log(tasks: &[(&str, &str, bool)]) -> Vec<u8> {
+        let mut text = header().into_bytes();
+        for (at, (record, kind, rerun)) in tasks.iter().enumerate() {
+            let line = LogLine {
+                seq: at as u64 + 1,
+                started: Duration::ZERO,
+                took: Duration::from_millis(at as u64),
+                sent: 0,
+                received: 0,
+                exitval: 0,
+                signal: 0,
+                command: record,
+                kind,
+                attempt: 1,
+                rerun: *rerun,
+                input: InputDigest::of(record.as_bytes()),
+                fuel: None,
+                memory: None,
+                output: Some(at as u64 + 1),
+            };
+            line.write(&identity(), LogVersion::WithOutput, &mut text);
+        }
+        text
+    }
+
+    pub(in crate::cli::joblog) fn identity() -> RunIdentity {
+        RunIdentity {
             module: "ab".repeat(16),
             export: "run".to_owned(),
-            settings: "0123456789abcdef".to_owned(),
+            settings: "0123456789abcdef".repeat(2),
         }
     }
 
     #[test]
     fn the_header_names_every_column_and_begins_as_that_of_parallel() {
-        assert_eq!(header().trim_end().split('\t').count(), Form::Present.columns());
-        assert_eq!(HEADER_BEFORE.trim_end().split('\t').count(), Form::Before.columns());
+        assert_eq!(header().trim_end().split('\t').count(), LogVersion::WithOutput.columns());
+        assert_eq!(HEADER_BEFORE.trim_end().split('\t').count(), LogVersion::WithoutOutput.columns());
         assert!(
             header().starts_with(HEADER_BEFORE.trim_end())
                 && header().starts_with(HEADER_OF_PARALLEL.trim_end())
@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_line_reads_as_one_of_parallels_in_its_first_columns() {
-        let line = Line {
+        let line = LogLine {
             seq: 3,
             started: Duration::from_millis(1_700_000_000_042),
             took: Duration::from_micros(1_500),
@@ -425,23 +425,23 @@ mod tests {
             output: Some(77),
         };
         let mut before = Vec::new();
-        line.write(&identity(), Form::Before, &mut before);
+        line.write(&identity(), LogVersion::WithoutOutput, &mut before);
         assert!(before.ends_with(b"\t-\t65536\n"));
         let mut text = Vec::new();
-        line.write(&identity(), Form::Present, &mut text);
+        line.write(&identity(), LogVersion::WithOutput, &mut text);
         let text = String::from_utf8(text).unwrap();
         assert!(
             text.starts_with("3\t:\t1700000000.042\t0.001500\t4\t0\t1\t9\ta\\tb\tworker-lost\t2\t0\t"),
             "{text}"
         );
-        assert!(text.ends_with("\trun\t0123456789abcdef\t-\t65536\t77\n"), "{text}");
+        assert!(text.ends_with("\trun\t0123456789abcdef0123456789abcdef\t-\t65536\t77\n"), "{text}");
     }
 
     #[test]
     fn wrong_columns_are_named() {
         let good =
             format!("1\t:\t1.0\t0.1\t1\t1\t0\t0\ta\tok\t1\t0\t{}\tab\trun\tcd\t-\t-\t-", "0".repeat(32));
-        assert!(Line::parse(good.as_bytes(), Form::Present).is_ok());
+        assert!(LogLine::parse(good.as_bytes(), LogVersion::WithOutput).is_ok());
         for (from, to, said) in [
             ("1\t:", "0\t:", "a wrong Seq: `0`"),
             ("1.0\t", "1.\t", "a wrong Starttime: `1.`"),
@@ -455,11 +455,15 @@ mod tests {
             ("\t-\t-", "\t-", "18 columns"),
         ] {
             let wrong = good.replacen(from, to, 1);
-            let error = Line::parse(wrong.as_bytes(), Form::Present).unwrap_err();
+            let error = LogLine::parse(wrong.as_bytes(), LogVersion::WithOutput).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
-        assert_eq!(Line::parse(b"1\t\xff", Form::Present).unwrap_err(), "is not text");
-        assert!(Line::parse(good.as_bytes(), Form::Before).unwrap_err().contains("19 columns instead of 18"));
+        assert_eq!(LogLine::parse(b"1\t\xff", LogVersion::WithOutput).unwrap_err(), "is not text");
+        assert!(
+            LogLine::parse(good.as_bytes(), LogVersion::WithoutOutput)
+                .unwrap_err()
+                .contains("19 columns instead of 18")
+        );
     }
 
     #[test]
@@ -480,23 +484,37 @@ mod tests {
             (attempt, rerun, is_cut) in (any::<u32>(), any::<bool>(), any::<bool>()),
             (fuel, memory, output) in (any::<Option<u64>>(), any::<Option<u64>>(), any::<Option<u64>>()),
         ) {
-            let identity = Identity { export: escaped(export.as_bytes(), false).into_owned(), ..identity() };
+            let export = escaped(export.as_bytes(), false).into_owned();
+            let identity = RunIdentity { export, ..identity() };
             let command = escaped(&record, is_cut);
-            let line = Line {
-                seq, started: Duration::from_millis(started), took: Duration::from_micros(took), sent, received,
-                exitval, signal, command: &command, kind: &kind, attempt, rerun, input: InputDigest::of(&record), fuel, memory, output,
+            let line = LogLine {
+                seq,
+                started: Duration::from_millis(started),
+                took: Duration::from_micros(took),
+                sent,
+                received,
+                exitval,
+                signal,
+                command: &command,
+                kind: &kind,
+                attempt,
+                rerun,
+                input: InputDigest::of(&record),
+                fuel,
+                memory,
+                output,
             };
             let mut text = Vec::new();
-            line.write(&identity, Form::Present, &mut text);
+            line.write(&identity, LogVersion::WithOutput, &mut text);
             prop_assert_eq!(text.pop(), Some(b'\n'));
-            let (read, of) = Line::parse(&text, Form::Present).unwrap();
+            let (read, of) = LogLine::parse(&text, LogVersion::WithOutput).unwrap();
             prop_assert_eq!(read, line);
             prop_assert_eq!(of.difference(&identity), None);
         }
 
         #[test]
         fn any_bytes_are_a_line_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _line_or_error = Line::parse(&bytes, Form::Present);
+            let _line_or_error = LogLine::parse(&bytes, LogVersion::WithOutput);
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Where results lie in the output, and what a log says of that.
+//! Where results lie in the output, and what a log says about it.
 //!
-//! A run that is killed leaves an output that ends in the middle of a result, or in results that the log does not have.
-//! Before each write of results the place of that write goes into the log's header, as its [`Mark`]. A run that is resumed
-//! knows by it which bytes at the output's end are of that write, and cuts them off as far as no line vouches for them.
-//! Bytes of others are never cut: those of another file, of a file that has changed, or behind the mark.
+//! The output of a run that was killed may end in the middle of a result, or in results that the log does not
+//! have. Before each write of results, the place of that write goes into the log's header as its [`Mark`]. By
+//! the mark a resumed run knows which bytes at the output's end belong to the last write. It cuts off those
+//! of them that no line of the log vouches for. It never cuts other bytes: those of another file, of a file
+//! that has changed, or behind the mark.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -14,29 +15,29 @@ use std::time::SystemTime;
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-/// Bytes before a mark that are compared.
+/// Bytes before a mark that are compared with those at the time of the mark.
 const TAIL_LEN: usize = 64;
 
-/// What the header of a log says of the last write of results.
+/// What the header of a log says about the last write of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// Where it begins in the output.
+    /// Where the write begins in the output.
     pub(super) from: u64,
-    /// Where it ends.
+    /// Where the write ends in the output.
     pub(super) to: u64,
-    /// The length of the log before it: lines behind that are of its results.
+    /// The length of the log before the write: later lines belong to the results of the write.
     pub(super) log: u64,
-    /// Which file the output is.
+    /// Identifies the output file.
     pub(super) file: u64,
     /// A digest of the bytes before `from`.
     pub(super) tail: u64,
 }
 
 impl Mark {
-    /// Characters of a mark in a header: all have the same length, so that one is written over another.
+    /// The length of a mark in a header. All marks have the same, so one is written over another.
     pub(super) const LEN: usize = 84;
 
-    /// What stands in the header, of one that has a mark or has none.
+    /// The text in the header, with or without a mark.
     pub(super) fn text(mark: Option<Mark>) -> String {
         match mark {
             Some(Mark { from, to, log, file, tail }) => {
@@ -46,71 +47,70 @@ impl Mark {
         }
     }
 
-    #[expect(clippy::option_option, reason = "no mark of ours, none, one")]
+    #[expect(clippy::option_option, reason = "no mark of wpool, an empty one, one")]
     pub(super) fn parse(text: &[u8]) -> Option<Option<Mark>> {
         let text = std::str::from_utf8(text).ok().filter(|text| text.len() == Mark::LEN)?;
         if text.bytes().all(|byte| byte == b'-') {
             return Some(None);
         }
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let mut numbers =
-            text.split('-').map(|digits| match digits.len() == 16 && digits.bytes().all(is_digit) {
-                true => u64::from_str_radix(digits, 16).ok(),
-                false => None,
-            });
+        let mut numbers = text.split('-').map(|digits| {
+            let is_number = digits.len() == 16 && digits.bytes().all(is_digit);
+            is_number.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+        });
         let mut next = || numbers.next().flatten();
         let mark = Mark { from: next()?, to: next()?, log: next()?, file: next()?, tail: next()? };
         (numbers.next().is_none() && mark.from <= mark.to).then_some(Some(mark))
     }
 }
 
-/// What a log vouches for.
+/// The part of an output that a log vouches for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Vouched {
     /// No run has marked its output.
     Nothing,
-    /// The output of this mark, up to there.
+    /// The output of this mark, up to this offset.
     Until(Mark, u64),
-    /// Something else has changed the log.
+    /// Another program has changed the log.
     Unclear,
 }
 
-/// What has become of the output of a run that is resumed.
+/// What was done with the output of a resumed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
+pub(super) enum SettledOutput {
     /// There was nothing to do.
     AsItIs,
-    /// It has been cut from so many bytes to so many.
+    /// The output was cut.
     Cut { from: u64, to: u64 },
-    /// It is another one, and the old one has more than these bytes.
+    /// The output is another file, and the earlier one may have more than `to` bytes.
     Elsewhere { to: u64 },
-    /// It was left alone: something else has changed it, or the log.
+    /// Nothing: another program has changed the output, or the log.
     Changed,
 }
 
-/// Why the output cannot be gone on with.
+/// Why results cannot go on in this output.
 #[derive(Debug)]
-pub(super) enum Unsettled {
-    /// It has fewer bytes than the log vouches for.
+pub(super) enum UnsettledOutput {
+    /// The output has fewer bytes than the log vouches for.
     Shorter { len: u64, to: u64 },
-    /// It cannot be cut to so many bytes.
+    /// The output cannot be cut to `to` bytes.
     Cut { to: u64, error: io::Error },
 }
 
 /// How far the output has been written.
 #[derive(Debug, Default)]
-pub(super) struct Place {
-    /// Bytes of a file from its start on; of anything else, those of this run.
+pub(super) struct OutputPlace {
+    /// The offset in a file. For anything else, the bytes that this run has written.
     at: u64,
-    /// The end of what has been written, if that can be marked.
-    end: Option<End>,
-    /// As both will be behind the write that is under way.
+    /// The end of the written bytes, if it can be marked.
+    end: Option<OutputEnd>,
+    /// The offset and the tail after the write that is under way.
     next: Option<(u64, Vec<u8>)>,
 }
 
-/// The end of a file, which nobody else writes to.
+/// The end of an output file to which no other process writes.
 #[derive(Debug)]
-struct End {
+struct OutputEnd {
     output: File,
     /// The same file, for reading.
     reader: File,
@@ -118,24 +118,25 @@ struct End {
     tail: Vec<u8>,
 }
 
-impl Place {
-    /// That of `output`. Without marks if that is no file, cannot be looked at, or is where `beside` goes too.
-    pub(super) fn of(output: BorrowedFd<'_>, beside: BorrowedFd<'_>) -> Place {
+impl OutputPlace {
+    /// The place of `output`. There are no marks if it is no file, cannot be examined, or is the same file as
+    /// `beside`.
+    pub(super) fn of(output: BorrowedFd<'_>, beside: BorrowedFd<'_>) -> OutputPlace {
         open(output, beside).unwrap_or_default()
     }
 
-    /// Where a result ends that has so many bytes before its end to be written.
+    /// Where a result ends if `pending` bytes up to its end are not written yet.
     pub(super) fn end(&self, pending: usize) -> u64 {
         self.at + pending as u64
     }
 
-    /// The mark of the place itself, with nothing written behind it. `log`: the length of the log.
+    /// The mark of the present place, without a write. `log`: the length of the log.
     pub(super) fn mark(&self, log: u64) -> Option<Mark> {
-        let End { id, tail, .. } = self.end.as_ref()?;
+        let OutputEnd { id, tail, .. } = self.end.as_ref()?;
         Some(Mark { from: self.at, to: self.at, log, file: *id, tail: digest(tail) })
     }
 
-    /// The mark of a write of `len` bytes, which is about to be. `tail`: how they end, [`TAIL_LEN`] of them if there are so many.
+    /// The mark of a coming write of `len` bytes. `tail`: the last [`TAIL_LEN`] of them, or all.
     pub(super) fn announce(&mut self, len: usize, tail: &[u8], log: u64) -> Option<Mark> {
         let to = self.end(len);
         let before = self.end.as_ref().map_or(&[][..], |end| &end.tail);
@@ -143,7 +144,8 @@ impl Place {
         self.mark(log).map(|mark| Mark { to, ..mark })
     }
 
-    /// The write that was announced has been done. False if somebody else has written too: no marks are made any more.
+    /// Notes that the announced write has been done. False if another process has written too: then no more
+    /// marks are made.
     pub(super) fn arrived(&mut self) -> bool {
         let Some((at, tail)) = self.next.take() else { return true };
         self.at = at;
@@ -156,44 +158,46 @@ impl Place {
         is_ours
     }
 
-    /// Brings the output to what a log vouches for. Not if it is shorter than that, unless that does not matter (`force`).
-    pub(super) fn settle(&mut self, vouched: Vouched, force: bool) -> Result<Settled, Unsettled> {
+    /// Cuts the output to the part that a log vouches for. An output that is shorter is an error, except with
+    /// `force`.
+    pub(super) fn settle(&mut self, vouched: Vouched, force: bool) -> Result<SettledOutput, UnsettledOutput> {
         let (mark, to) = match vouched {
-            Vouched::Nothing => return Ok(Settled::AsItIs),
-            Vouched::Unclear => return Ok(Settled::Changed),
+            Vouched::Nothing => return Ok(SettledOutput::AsItIs),
+            Vouched::Unclear => return Ok(SettledOutput::Changed),
             Vouched::Until(mark, to) => (mark, to),
         };
         let Some(end) = self.end.as_mut().filter(|end| end.id == mark.file) else {
-            return Ok(if to < mark.to { Settled::Elsewhere { to } } else { Settled::AsItIs });
+            return Ok(if to < mark.to { SettledOutput::Elsewhere { to } } else { SettledOutput::AsItIs });
         };
-        let len = end.len().map_err(|error| Unsettled::Cut { to, error })?;
-        let settled = match () {
-            () if len < to && !force => return Err(Unsettled::Shorter { len, to }),
-            () if len <= to || to == mark.to => Settled::AsItIs,
-            () if len > mark.to || !end.is_behind(&mark) => Settled::Changed,
-            () => {
-                end.output.set_len(to).map_err(|error| Unsettled::Cut { to, error })?;
-                Settled::Cut { from: len, to }
-            }
+        let len = end.len().map_err(|error| UnsettledOutput::Cut { to, error })?;
+        let settled = if len < to && !force {
+            return Err(UnsettledOutput::Shorter { len, to });
+        } else if len <= to || to == mark.to {
+            SettledOutput::AsItIs
+        } else if len > mark.to || !end.is_behind(&mark) {
+            SettledOutput::Changed
+        } else {
+            end.output.set_len(to).map_err(|error| UnsettledOutput::Cut { to, error })?;
+            SettledOutput::Cut { from: len, to }
         };
-        // Also of a file that was opened at its start: what it holds is not written over.
-        self.at = end.output.seek(SeekFrom::End(0)).map_err(|error| Unsettled::Cut { to, error })?;
-        end.tail = end.before(self.at).map_err(|error| Unsettled::Cut { to, error })?;
+        // A file that was opened at its start is not overwritten either.
+        self.at = end.output.seek(SeekFrom::End(0)).map_err(|error| UnsettledOutput::Cut { to, error })?;
+        end.tail = end.before(self.at).map_err(|error| UnsettledOutput::Cut { to, error })?;
         Ok(settled)
     }
 }
 
-impl End {
+impl OutputEnd {
     fn len(&self) -> io::Result<u64> {
         self.output.metadata().map(|found| found.len())
     }
 
-    /// Whether what lies before a mark is what lay there when it was made.
+    /// Whether the bytes before a mark are those at the time of the mark.
     fn is_behind(&self, mark: &Mark) -> bool {
         self.before(mark.from).is_ok_and(|tail| digest(&tail) == mark.tail)
     }
 
-    /// The bytes before a place, so many as are compared.
+    /// The bytes before an offset that are compared.
     fn before(&self, at: u64) -> io::Result<Vec<u8>> {
         let from = at.saturating_sub(TAIL_LEN as u64);
         let mut tail = vec![0; usize::try_from(at - from).expect("at most TAIL_LEN")];
@@ -202,7 +206,7 @@ impl End {
     }
 }
 
-fn open(output: BorrowedFd<'_>, beside: BorrowedFd<'_>) -> Option<Place> {
+fn open(output: BorrowedFd<'_>, beside: BorrowedFd<'_>) -> Option<OutputPlace> {
     let other = rustix::fs::fstat(beside).ok();
     let output = File::from(output.try_clone_to_owned().ok()?);
     let found = output.metadata().ok()?;
@@ -211,24 +215,22 @@ fn open(output: BorrowedFd<'_>, beside: BorrowedFd<'_>) -> Option<Place> {
     {
         return None;
     }
-    let at = match rustix::fs::fcntl_getfl(&output).ok()?.contains(OFlags::APPEND) {
-        true => found.len(),
-        false => rustix::fs::tell(&output).ok()?,
-    };
+    let appends = rustix::fs::fcntl_getfl(&output).ok()?.contains(OFlags::APPEND);
+    let at = if appends { found.len() } else { rustix::fs::tell(&output).ok()? };
     let reader = reopen(output.as_fd(), File::options().read(true)).ok()?;
-    let mut end = End { output, reader, id: id(&found), tail: Vec::new() };
-    // Behind the end of the file there is nothing to compare.
+    let mut end = OutputEnd { output, reader, id: id(&found), tail: Vec::new() };
+    // Fails if the offset lies behind the end of the file: then there is nothing to compare.
     end.tail = end.before(at).ok()?;
-    Some(Place { at, end: Some(end), next: None })
+    Some(OutputPlace { at, end: Some(end), next: None })
 }
 
-/// The same file once more, in another mode.
+/// Opens the same file in another mode.
 pub(super) fn reopen(file: BorrowedFd<'_>, how: &OpenOptions) -> io::Result<File> {
     how.open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Which file it is: its number, which another file may have later, and its time of birth. A device's number is not the
-/// same after a restart of the machine.
+/// Identifies a file by its inode number and its time of birth. Another file may get the same number later.
+/// The device number is left out, because a restart of the machine can change it.
 fn id(file: &Metadata) -> u64 {
     let born = file.created().ok().and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
     let born = born.map_or(0, |born| born.as_nanos());
@@ -269,7 +271,7 @@ mod tests {
             File::options().append(true).open(&self.path).unwrap()
         }
 
-        fn place(&self) -> Place {
+        fn place(&self) -> OutputPlace {
             place(&self.open())
         }
 
@@ -278,8 +280,8 @@ mod tests {
         }
     }
 
-    fn place(file: &File) -> Place {
-        Place::of(file.as_fd(), File::open("/dev/null").unwrap().as_fd())
+    fn place(file: &File) -> OutputPlace {
+        OutputPlace::of(file.as_fd(), File::open("/dev/null").unwrap().as_fd())
     }
 
     #[test]
@@ -299,12 +301,12 @@ mod tests {
     }
 
     #[test]
-    fn f146_an_output_that_was_cut_anywhere_is_brought_to_what_is_vouched_for() {
+    fn f146_an_output_that_was_cut_anywhere_ends_where_the_log_vouches_for_it() {
         let results = b"one\ntwo\nthree\n";
         for before in [&b""[..], b"before\n", &[b'x'; 200]] {
             let mark = Written::holding(before).place().announce(results.len(), results, 1000).unwrap();
             assert_eq!((mark.from, mark.to), (before.len() as u64, (before.len() + results.len()) as u64));
-            // So many bytes arrived, and the log has lines for so many.
+            // The bytes that arrived, and the bytes that the log has lines for.
             for (arrived, vouched) in
                 (0..=results.len()).map(|len| (len, 0)).chain([(14, 4), (14, 8), (14, 14)])
             {
@@ -314,9 +316,10 @@ mod tests {
                 let mut place = written.place();
                 let to = mark.from + vouched as u64;
                 let settled = place.settle(Vouched::Until(mark, to), false).unwrap();
-                let expected = match arrived == vouched {
-                    true => Settled::AsItIs,
-                    false => Settled::Cut { from: mark.from + arrived as u64, to },
+                let expected = if arrived == vouched {
+                    SettledOutput::AsItIs
+                } else {
+                    SettledOutput::Cut { from: mark.from + arrived as u64, to }
                 };
                 assert_eq!(settled, expected, "{arrived} {vouched}");
                 assert_eq!(written.bytes(), [before, &results[..vouched]].concat());
@@ -333,37 +336,40 @@ mod tests {
         written.open().write_all(b"one\ntw").unwrap();
         // Another file, with the same bytes.
         let other = Written::holding(&written.bytes());
-        assert_eq!(settle(&other, mark, 7).unwrap(), Settled::Elsewhere { to: 7 });
-        // Something behind what was announced.
+        assert_eq!(settle(&other, mark, 7).unwrap(), SettledOutput::Elsewhere { to: 7 });
+        // Bytes behind the announced write.
         written.open().write_all(b"o\nsomething else\n").unwrap();
-        assert_eq!(settle(&written, mark, 7).unwrap(), Settled::Changed);
-        assert_eq!(settle(&written, mark, 15).unwrap(), Settled::AsItIs);
-        // Something before it.
+        assert_eq!(settle(&written, mark, 7).unwrap(), SettledOutput::Changed);
+        assert_eq!(settle(&written, mark, 15).unwrap(), SettledOutput::AsItIs);
+        // Other bytes before it.
         std::fs::write(&written.path, b"BEFORE\none\ntw").unwrap();
-        assert_eq!(settle(&written, mark, 7).unwrap(), Settled::Changed);
-        assert_eq!(written.place().settle(Vouched::Unclear, false).unwrap(), Settled::Changed);
+        assert_eq!(settle(&written, mark, 7).unwrap(), SettledOutput::Changed);
+        assert_eq!(written.place().settle(Vouched::Unclear, false).unwrap(), SettledOutput::Changed);
         assert_eq!(written.bytes(), b"BEFORE\none\ntw");
     }
 
     #[test]
-    fn f146_an_output_that_is_shorter_than_what_is_vouched_for_is_an_error() {
+    fn f146_an_output_that_is_shorter_than_the_log_vouches_for_is_an_error() {
         let written = Written::holding(b"");
         let mark = written.place().announce(b"one\ntwo\n".len(), b"one\ntwo\n", 0).unwrap();
         written.open().write_all(b"one\n").unwrap();
         let settle = |force| written.place().settle(Vouched::Until(mark, 8), force);
-        assert!(matches!(settle(false), Err(Unsettled::Shorter { len: 4, to: 8 })));
-        assert_eq!(settle(true).unwrap(), Settled::AsItIs);
+        assert!(matches!(settle(false), Err(UnsettledOutput::Shorter { len: 4, to: 8 })));
+        assert_eq!(settle(true).unwrap(), SettledOutput::AsItIs);
         assert_eq!(written.bytes(), b"one\n");
     }
 
     #[test]
-    fn f146_a_file_that_is_not_appended_to_is_gone_on_with_at_its_end() {
+    fn f146_results_go_on_at_the_end_of_a_file_that_is_not_in_append_mode() {
         let written = Written::holding(b"");
         let mark = written.place().announce(b"one\ntwo\n".len(), b"one\ntwo\n", 0).unwrap();
         written.open().write_all(b"one\ntw").unwrap();
         let mut file = File::options().write(true).open(&written.path).unwrap();
         let mut place = place(&file);
-        assert_eq!(place.settle(Vouched::Until(mark, 4), false).unwrap(), Settled::Cut { from: 6, to: 4 });
+        assert_eq!(
+            place.settle(Vouched::Until(mark, 4), false).unwrap(),
+            SettledOutput::Cut { from: 6, to: 4 }
+        );
         file.write_all(b"two\n").unwrap();
         assert_eq!(written.bytes(), b"one\ntwo\n");
     }
@@ -382,11 +388,11 @@ mod tests {
             assert_eq!(place.arrived(), is_alone);
         }
         assert_eq!(place.announce(b"two\n".len(), b"two\n", 0), None);
-        // What is said on stderr is not ours either.
-        assert!(Place::of(ours.as_fd(), others.as_fd()).mark(0).is_none());
-        // Of a pipe, bytes are counted and nothing is marked.
+        // Messages on stderr go to the same file.
+        assert!(OutputPlace::of(ours.as_fd(), others.as_fd()).mark(0).is_none());
+        // Bytes into a pipe are counted, and nothing is marked.
         let (_reader, writer) = std::io::pipe().unwrap();
-        let mut place = Place::of(writer.as_fd(), others.as_fd());
+        let mut place = OutputPlace::of(writer.as_fd(), others.as_fd());
         assert_eq!(
             (place.announce(b"one\n".len(), b"one\n", 0), place.arrived(), place.end(2)),
             (None, true, 6)

@@ -1,12 +1,13 @@
-//! A log as it is read: line by line, in bounded memory, whatever the file may be.
+//! Reads a log line by line, in bounded memory for any file.
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::line::{Form, HEADER_OF_PARALLEL, Identity, Line, is_log, read_header};
+use super::line::{HEADER_OF_PARALLEL, LogLine, LogVersion, RunIdentity, is_log, read_header};
 use super::place::{Mark, Vouched};
 use crate::cli::stdio;
 
-/// No line is longer: ours have short columns, but a function's name may be of any length. A file without newlines is not read whole.
+/// The longest line that is read. The columns are short, but a function's name may be long. The limit also
+/// keeps a file without newlines from being read whole.
 const LINE_MAX: u64 = 1 << 20;
 
 /// How much of a file is a log.
@@ -14,18 +15,18 @@ const LINE_MAX: u64 = 1 << 20;
 pub(super) struct Extent {
     /// Bytes of whole lines.
     pub(super) whole: u64,
-    /// There is the beginning of a line behind them: the program was killed, or the disk was full.
+    /// The beginning of a line follows: the program was killed, or the disk was full.
     pub(super) is_cut: bool,
-    pub(super) form: Form,
+    pub(super) version: LogVersion,
     mark: Option<Mark>,
-    /// The mark is where a line begins.
+    /// A line begins at the mark's place in the log.
     mark_is_bound: bool,
-    /// Where the last line begins, and its result ends.
+    /// Where the last line begins, and where its result ends.
     last: Option<(u64, Option<u64>)>,
 }
 
 impl Extent {
-    /// What of the output belongs to the lines that there are.
+    /// How much of the output belongs to the lines of the log.
     pub(super) fn vouched(&self) -> Vouched {
         let Some(mark) = self.mark else { return Vouched::Nothing };
         let within = |end: &u64| (mark.from..=mark.to).contains(end);
@@ -34,16 +35,17 @@ impl Extent {
             Some((at, end)) if at >= mark.log => {
                 end.filter(within).map_or(Vouched::Unclear, |end| Vouched::Until(mark, end))
             }
-            // No line behind the mark, but one that is of its results: lines before it are gone.
+            // The last line comes before the mark, and its result lies in the marked write: lines are
+            // missing.
             Some((_, Some(end))) if end > mark.from && end <= mark.to => Vouched::Unclear,
             Some(_) | None => Vouched::Until(mark, mark.from),
         }
     }
 }
 
-/// Why a file is not taken for a log, or not for one of this run.
+/// Why a file is not accepted as a log, or not as one of this run.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(super) enum LogRefused {
     Read(io::Error),
     NotALog,
     OfParallel,
@@ -51,75 +53,77 @@ pub(super) enum Refused {
         number: u64,
         wrong: String,
     },
-    /// A good line, of another run.
+    /// The line is good, and belongs to another run.
     Other {
         number: u64,
         difference: String,
     },
 }
 
-impl std::fmt::Display for Refused {
+impl std::error::Error for LogRefused {}
+
+impl std::fmt::Display for LogRefused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Refused::Read(e) => write!(f, "it cannot be read: {}", stdio::words(e)),
-            Refused::NotALog => {
+            LogRefused::Read(e) => write!(f, "it cannot be read: {}", stdio::words(e)),
+            LogRefused::NotALog => {
                 f.write_str("it is not a job log of this version of wpool: name another file, or remove it")
             }
-            Refused::OfParallel => f.write_str(
+            LogRefused::OfParallel => f.write_str(
                 "it is a job log of GNU parallel, which does not say what was run on what: name another file",
             ),
-            Refused::Line { number, wrong } => {
+            LogRefused::Line { number, wrong } => {
                 write!(f, "it is damaged: line {number} {wrong}; without that line, the others can be used")
             }
-            Refused::Other { number, difference } => write!(f, "line {number} is of {difference}"),
+            LogRefused::Other { number, difference } => write!(f, "line {number} is of {difference}"),
         }
     }
 }
 
-/// Gives each line of a log to `each`, with its number. The beginning of a line at the end is left out.
+/// Passes each line of a log to `each`, with its number. The beginning of a line at the end is left out.
 pub(super) fn lines(
     log: impl Read,
-    mut each: impl FnMut(u64, &Line<'_>, &Identity<&str>) -> Result<(), Refused>,
-) -> Result<Extent, Refused> {
+    mut each: impl FnMut(u64, &LogLine<'_>, &RunIdentity<&str>) -> Result<(), LogRefused>,
+) -> Result<Extent, LogRefused> {
     let mut log = BufReader::with_capacity(256 << 10, log);
     let mut bytes = Vec::new();
     let mut extent = Extent::default();
     for number in 1.. {
         bytes.clear();
-        log.by_ref().take(LINE_MAX).read_until(b'\n', &mut bytes).map_err(Refused::Read)?;
+        log.by_ref().take(LINE_MAX).read_until(b'\n', &mut bytes).map_err(LogRefused::Read)?;
         let whole = bytes.strip_suffix(b"\n");
-        if let (1, Some((form, mark))) = (number, read_header(&bytes)) {
-            extent = Extent { whole: bytes.len() as u64, form, mark, ..extent };
+        if let (1, Some((version, mark))) = (number, read_header(&bytes)) {
+            extent = Extent { whole: bytes.len() as u64, version, mark, ..extent };
             continue;
         }
         match (number, whole) {
             (_, None) if bytes.is_empty() => break,
             (1, None) if is_log(&bytes) => extent.is_cut = true,
-            (1, _) if bytes == HEADER_OF_PARALLEL.as_bytes() => return Err(Refused::OfParallel),
-            (1, _) => return Err(Refused::NotALog),
+            (1, _) if bytes == HEADER_OF_PARALLEL.as_bytes() => return Err(LogRefused::OfParallel),
+            (1, _) => return Err(LogRefused::NotALog),
             (_, None) if bytes.len() as u64 == LINE_MAX => {
-                return Err(Refused::Line { number, wrong: "is too long".to_owned() });
+                return Err(LogRefused::Line { number, wrong: "is too long".to_owned() });
             }
             (_, None) => extent.is_cut = true,
             (_, Some(whole)) => {
-                let wrong = |wrong| Refused::Line { number, wrong };
-                let (line, identity) = Line::parse(whole, extent.form).map_err(wrong)?;
+                let wrong = |wrong| LogRefused::Line { number, wrong };
+                let (line, identity) = LogLine::parse(whole, extent.version).map_err(wrong)?;
                 each(number, &line, &identity)?;
                 extent.mark_is_bound |= extent.mark.is_some_and(|mark| mark.log == extent.whole);
                 extent.last = Some((extent.whole, line.output));
             }
         }
-        match extent.is_cut {
-            true => break,
-            false => extent.whole += bytes.len() as u64,
+        if extent.is_cut {
+            break;
         }
+        extent.whole += bytes.len() as u64;
     }
     Ok(extent)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::done::tests::log;
+    use super::super::line::tests::log;
     use super::*;
 
     #[test]
@@ -140,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn f83_what_is_no_log_or_is_damaged_is_refused_with_the_line() {
+    fn f83_a_file_that_is_no_log_or_is_damaged_is_refused_with_the_line() {
         let refused = |bytes: &[u8]| lines(bytes, |_, _, _| Ok(())).unwrap_err().to_string();
         assert!(refused(b"hello\nworld\n").contains("is not a job log"));
         assert!(refused(b"hello").contains("is not a job log"));

@@ -1,4 +1,4 @@
-//! `wpool report`: what a job log says of a run, or of several, in a few lines.
+//! `wpool report`: the runs of a job log in a few lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,28 +7,27 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use super::line::Line;
-use super::read::{Refused, lines};
-use crate::cli::exit::{Exit, Failure};
+use super::line::LogLine;
+use super::read::{LogRefused, lines};
+use crate::cli::exit::{CliError, OrExit, WpoolExit};
 use crate::cli::output;
 use crate::escape::OneLine;
 
-/// So many of the slowest tasks are named.
+/// How many of the slowest tasks are named.
 const SLOWEST: usize = 5;
 
-pub(in crate::cli) fn report(path: &Path) -> Result<Exit, Failure> {
-    let cannot = |e: Refused| Failure::usage(format!("cannot report on {}: {e}", path.display()));
-    let log = File::open(path).map_err(|e| cannot(Refused::Read(e)))?;
-    let summary = Summary::of(log).map_err(cannot)?;
+pub(in crate::cli) fn report(path: &Path) -> Result<WpoolExit, CliError> {
+    let summary = File::open(path).map_err(LogRefused::Read).and_then(Summary::of);
+    let summary = summary.or_exit(WpoolExit::Usage, || format!("cannot report on {}", path.display()))?;
     output::print(summary.text().as_bytes())
 }
 
 #[derive(Debug, Default)]
 struct Summary {
-    /// Lines by their kind.
+    /// The number of lines of each kind.
     kinds: BTreeMap<String, u64>,
     reruns: u64,
-    /// Eight bytes for each line: the one thing here that grows with the log.
+    /// The time of each line: eight bytes, and nothing else here grows with the log.
     micros: Vec<u64>,
     /// The slowest first.
     slowest: Vec<Slow>,
@@ -41,7 +40,7 @@ struct Slow {
 }
 
 impl Summary {
-    fn of(log: impl Read) -> Result<Summary, Refused> {
+    fn of(log: impl Read) -> Result<Summary, LogRefused> {
         let mut summary = Summary::default();
         lines(log, |_, line, _| {
             summary.add(line);
@@ -51,7 +50,7 @@ impl Summary {
         Ok(summary)
     }
 
-    fn add(&mut self, line: &Line<'_>) {
+    fn add(&mut self, line: &LogLine<'_>) {
         match self.kinds.get_mut(line.kind) {
             Some(count) => *count += 1,
             None => _ = self.kinds.insert(line.kind.to_owned(), 1),
@@ -91,7 +90,7 @@ impl Summary {
     }
 }
 
-/// As short as can be read: `1.50s`, `12.3ms`, `45µs`.
+/// A time in the unit that fits: `1.50s`, `12.3ms`, `45µs`.
 fn time(micros: u64) -> String {
     match micros {
         0..1_000 => format!("{micros}µs"),
@@ -102,7 +101,7 @@ fn time(micros: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::done::tests::log;
+    use super::super::line::tests::log;
     use super::*;
 
     #[test]

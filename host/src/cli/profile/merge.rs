@@ -1,22 +1,19 @@
 //! The profiles of several workers as one file for the Firefox profiler.
 //!
-//! Each is a worker's own word, tens of megabytes of it: nothing is built of it but slices of its text, and it is read once to judge it and once
-//! more to write it out. Of the format this knows only what refers to something outside of a thread: the list of libraries, and the time
-//! that all begins with, which no worker decides.
+//! A worker's profile is read twice: once to judge it, and once to write it. This module knows only the parts
+//! of the format that refer to something outside a thread: the list of libraries, and the time at which the
+//! profile begins. The run decides that time, and no worker does.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Fields of one object that are looked at. A profile's own have some thirty.
-const FIELDS_MAX: usize = 256;
-/// Libraries of one worker: its module, and no more.
+use super::json::{Deltas, Elements, Fields, Sound, write_fields, write_object, write_shifted};
+
+/// Libraries of one worker. A profile of wpool has one: the module.
 const LIBS_MAX: usize = 1 << 12;
-/// How much another clock may differ.
+/// How far a worker's clock may differ from the run's.
 const SLACK_MS: f64 = 60_000.0;
 
 /// Whether a worker's profile could be used.
@@ -31,17 +28,17 @@ pub(super) struct Merger<W: Write> {
     out: W,
     /// When the run began, in milliseconds since 1970.
     begin: f64,
-    /// The texts of all libraries, and how many they are.
+    /// The texts of all libraries.
     libs: Vec<String>,
     libs_count: u64,
-    /// The first one's, but for the time.
+    /// The first profile's `meta`, with the run's time.
     meta: Option<Vec<u8>>,
     pub(super) workers: usize,
     pub(super) samples: u64,
 }
 
 impl<W: Write> Merger<W> {
-    /// Of a run that began at `begin`.
+    /// Begins the file of a run that began at `begin`.
     pub(super) fn new(mut out: W, begin: SystemTime) -> io::Result<Merger<W>> {
         out.write_all(b"{\"threads\":[")?;
         let begin =
@@ -49,10 +46,10 @@ impl<W: Write> Merger<W> {
         Ok(Merger { out, begin, libs: Vec::new(), libs_count: 0, meta: None, workers: 0, samples: 0 })
     }
 
-    /// Adds a worker's profile, if it is one.
+    /// Adds a worker's profile, unless it is unreadable.
     pub(super) fn add(&mut self, name: &str, json: &[u8]) -> io::Result<Readable> {
         let Some(parts) = Parts::read(json) else { return Ok(Readable::No) };
-        let settled = Settled {
+        let settled = PlacedThread {
             name,
             pid: self.workers + 1,
             libs_before: self.libs_count,
@@ -98,13 +95,15 @@ impl<W: Write> Merger<W> {
     }
 }
 
-/// Takes bytes for a worker's profile, among others that are good: it is one more, or left out, and changes nothing of theirs.
+/// Takes bytes for a worker's profile between two good ones. It becomes one more or is left out, and does not
+/// change the others.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(data: &[u8]) {
     use serde_json::Value;
 
-    const GOOD: &str = r#"{"meta":{"startTime":1000.0},"libs":[{"name":"a"},{"name":"b"}],"threads":[{"name":"?","registerTime":1.0,
-        "samples":{"length":2,"timeDeltas":[1.0,2.5]},"resourceTable":{"lib":[1]},"nativeSymbols":{"libIndex":[0]}}]}"#;
+    const GOOD: &str = r#"{"meta":{"startTime":1000.0},"libs":[{"name":"a"},{"name":"b"}],
+        "threads":[{"name":"?","registerTime":1.0,"samples":{"length":2,"timeDeltas":[1.0,2.5]},
+        "resourceTable":{"lib":[1]},"nativeSymbols":{"libIndex":[0]}}]}"#;
     let later = GOOD.replace("1000.0", "1250.0");
     let merged = |between: Option<&[u8]>| {
         let mut out = Vec::new();
@@ -122,7 +121,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     };
     let (wanted, _, shortest) = merged(None);
     let (found, is_one, len) = merged(Some(data));
-    // A byte of it may become an escape.
+    // Each byte may become an escape.
     assert!(len <= shortest + 8 * data.len() + 1024, "{len} bytes of {}", data.len());
     let (threads, among) = (wanted["threads"].as_array(), found["threads"].as_array());
     let (Some([first, last]), Some([found_first, middle @ .., found_last])) =
@@ -142,7 +141,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     }
 }
 
-/// Keeps the error of what it writes to, so that it is told from one of the text.
+/// Keeps the error of the writer below, so that it can be told from an error in the profile.
 struct Failing<'w, W> {
     out: &'w mut W,
     error: Option<io::Error>,
@@ -158,130 +157,12 @@ impl<W: Write> Write for Failing<'_, W> {
     }
 }
 
-/// The fields of an object in their order, each as its text.
-#[derive(Default)]
-struct Fields<'j>(Vec<(String, &'j RawValue)>);
-
-impl<'j> Fields<'j> {
-    fn read(text: &'j str) -> Option<Fields<'j>> {
-        serde_json::from_str(text).ok()
-    }
-
-    fn get(&self, key: &str) -> Option<&'j str> {
-        self.0.iter().find(|(of, _)| of == key).map(|(_, value)| value.get())
-    }
-}
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of a profile")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields = Fields::default();
-                while let Some(field) = map.next_entry()? {
-                    fields.0.push(field);
-                    if fields.0.len() > FIELDS_MAX {
-                        return Err(A::Error::custom("more fields than a profile has"));
-                    }
-                }
-                Ok(fields)
-            }
-        }
-        deserializer.deserialize_map(Reader)
-    }
-}
-
-/// At most so many elements of an array, each as its text.
-struct Elements<'j, const MOST: usize>(Vec<&'j RawValue>);
-
-impl<'de, const MOST: usize> Deserialize<'de> for Elements<'de, MOST> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader<const MOST: usize>;
-        impl<'de, const MOST: usize> Visitor<'de> for Reader<MOST> {
-            type Value = Elements<'de, MOST>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of a profile")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut elements = Vec::new();
-                while let Some(element) = seq.next_element()? {
-                    elements.push(element);
-                    if elements.len() > MOST {
-                        return Err(A::Error::custom("more elements than a profile has"));
-                    }
-                }
-                Ok(Elements(elements))
-            }
-        }
-        deserializer.deserialize_seq(Reader::<MOST>)
-    }
-}
-
-/// JSON of which every text, number and depth is one that readers take: slices of it are passed on as they are.
-struct Sound;
-
-impl<'de> Deserialize<'de> for Sound {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Sound;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("JSON")
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<Sound, E> {
-                Ok(Sound)
-            }
-
-            fn visit_bool<E: Error>(self, _: bool) -> Result<Sound, E> {
-                Ok(Sound)
-            }
-
-            fn visit_i64<E: Error>(self, _: i64) -> Result<Sound, E> {
-                Ok(Sound)
-            }
-
-            fn visit_u64<E: Error>(self, _: u64) -> Result<Sound, E> {
-                Ok(Sound)
-            }
-
-            fn visit_f64<E: Error>(self, _: f64) -> Result<Sound, E> {
-                Ok(Sound)
-            }
-
-            fn visit_str<E: Error>(self, _: &str) -> Result<Sound, E> {
-                Ok(Sound)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sound, A::Error> {
-                while seq.next_element::<Sound>()?.is_some() {}
-                Ok(Sound)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sound, A::Error> {
-                while map.next_entry::<Sound, Sound>()?.is_some() {}
-                Ok(Sound)
-            }
-        }
-        deserializer.deserialize_any(Reader)
-    }
-}
-
 /// A worker's profile: it has one thread.
 struct Parts<'j> {
     thread: Fields<'j>,
     libs: Vec<&'j RawValue>,
     meta: Fields<'j>,
-    /// Milliseconds since 1970.
+    /// When the profile begins, in milliseconds since 1970.
     start: f64,
 }
 
@@ -298,17 +179,19 @@ impl<'j> Parts<'j> {
     }
 }
 
-/// A thread as one of several: with a name, a process, the place of its libraries among all, and its beginning, `later` milliseconds after that of
-/// the run.
-struct Settled<'n> {
+/// A thread among those of other workers.
+struct PlacedThread<'n> {
     name: &'n str,
     pid: usize,
+    /// Libraries of the workers before it.
     libs_before: u64,
+    /// Milliseconds from the run's beginning to the thread's.
     later: f64,
 }
 
-impl Settled<'_> {
-    /// Writes it, and gives how many samples it has. `None`: it is none, or cannot be written.
+impl PlacedThread<'_> {
+    /// Writes the thread, and returns the number of its samples. `None`: it is malformed, or cannot be
+    /// written.
     fn write(&self, thread: &Fields<'_>, out: &mut impl Write) -> Option<u64> {
         let required = ["resourceTable", "nativeSymbols", "samples"];
         let mut samples = required.iter().all(|key| thread.get(key).is_some()).then_some(0)?;
@@ -344,17 +227,21 @@ impl Settled<'_> {
         Some(samples)
     }
 
-    /// A table in which `column` holds places in the list of libraries.
+    /// Writes a table in which `column` holds places in the list of libraries.
     fn write_table(&self, out: &mut impl Write, table: &RawValue, column: &str) -> Option<()> {
         let table = Fields::read(table.get())?;
         table.get(column)?;
-        write_object(out, &table, |out, key, value| match key == column {
-            true => write_shifted(out, value.get(), self.libs_before),
-            false => out.write_all(value.get().as_bytes()).ok(),
+        write_object(out, &table, |out, key, value| {
+            if key == column {
+                write_shifted(out, value.get(), self.libs_before)
+            } else {
+                out.write_all(value.get().as_bytes()).ok()
+            }
         })
     }
 
-    /// The samples, the first of them later. A worker's word for their number counts only as far as there are so many.
+    /// Writes the samples with the thread's beginning added to the first time. Returns the number that the
+    /// worker claims, or that of the samples if it is smaller.
     fn write_samples(&self, out: &mut impl Write, samples: &RawValue) -> Option<u64> {
         let samples = Fields::read(samples.get())?;
         let said: u64 = serde_json::from_str(samples.get("length")?).ok()?;
@@ -364,7 +251,7 @@ impl Settled<'_> {
             ("timeDeltas", Some(first)) => {
                 out.write_all(b"[").ok()?;
                 serde_json::to_writer(&mut *out, &(first + self.later)).ok()?;
-                // It is an array, whose first element is a number: what is behind that begins with a comma or the end.
+                // The value is an array whose first element is a number, so a comma or the end follows it.
                 out.write_all(&value.get().as_bytes()[value.get().find([',', ']'])?..]).ok()
             }
             _ => out.write_all(value.get().as_bytes()).ok(),
@@ -373,88 +260,11 @@ impl Settled<'_> {
     }
 }
 
-/// An array of numbers: the first, and how many there are.
-struct Deltas {
-    first: Option<f64>,
-    count: u64,
-}
-
-impl<'de> Deserialize<'de> for Deltas {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Deltas;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the times of samples")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Deltas, A::Error> {
-                let first = seq.next_element()?;
-                let mut count = u64::from(first.is_some());
-                while seq.next_element::<IgnoredAny>()?.is_some() {
-                    count += 1;
-                }
-                Ok(Deltas { first, count })
-            }
-        }
-        deserializer.deserialize_seq(Reader)
-    }
-}
-
-/// Writes an array of places, each `by` further.
-fn write_shifted(out: &mut impl Write, places: &str, by: u64) -> Option<()> {
-    struct Writer<'w, W>(&'w mut W, u64);
-    impl<'de, W: Write> Visitor<'de> for Writer<'_, W> {
-        type Value = ();
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("places of libraries")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-            let (mut separator, failed) = ("[", |e: io::Error| A::Error::custom(e));
-            while let Some(place) = seq.next_element::<u64>()? {
-                let place = place.checked_add(self.1).ok_or_else(|| A::Error::custom("no such library"))?;
-                write!(self.0, "{separator}{place}").map_err(failed)?;
-                separator = ",";
-            }
-            self.0.write_all(if separator == "[" { b"[]" } else { b"]" }).map_err(failed)
-        }
-    }
-    let mut text = serde_json::Deserializer::from_str(places);
-    serde::Deserializer::deserialize_seq(&mut text, Writer(out, by)).ok()
-}
-
-/// Writes an object, each value by `each`.
-fn write_object<W: Write>(
-    out: &mut W,
-    fields: &Fields<'_>,
-    each: impl FnMut(&mut W, &str, &RawValue) -> Option<()>,
-) -> Option<()> {
-    out.write_all(b"{").ok()?;
-    write_fields(out, fields, each)?;
-    out.write_all(b"}").ok()
-}
-
-fn write_fields<W: Write>(
-    out: &mut W,
-    fields: &Fields<'_>,
-    mut each: impl FnMut(&mut W, &str, &RawValue) -> Option<()>,
-) -> Option<()> {
-    for (at, (key, value)) in fields.0.iter().enumerate() {
-        out.write_all(if at > 0 { b"," } else { b"" }).ok()?;
-        serde_json::to_writer(&mut *out, key).ok()?;
-        out.write_all(b":").ok()?;
-        each(out, key, value)?;
-    }
-    Some(())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
 
+    use super::super::json::FIELDS_MAX;
     use super::*;
 
     /// When the runs of these tests began: long ago, and they are not over.

@@ -1,24 +1,15 @@
-//! Which records of the input are run, by a log that is resumed.
+//! Decides which records of the input are run, by the log of a resumed run.
 
 use std::ops::Range;
 
-use super::done::{Done, Rule, Verdict};
-use super::line::InputDigest;
-use crate::cli::args::Match;
+use super::done::{Done, RecordVerdict, Rule};
+use crate::cli::choices::LogMatch;
+use crate::cli::record::{InputDigest, RecordFact};
 
-/// Memory for records that are held back until one is found in the log.
+/// Memory for records that are held back until one of them is found in the log.
 const HELD_MAX: usize = 1 << 20;
 
-/// What the log will say of a record, as soon as it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) struct Fact {
-    pub(in crate::cli) digest: InputDigest,
-    /// Bytes of the whole record.
-    pub(in crate::cli) len: u64,
-    pub(in crate::cli) is_rerun: bool,
-}
-
-/// The tasks of a log that is resumed, and what they mean.
+/// The tasks of the log of a resumed run, and the rules for them.
 #[derive(Debug)]
 pub(in crate::cli) struct Resumed {
     done: Done,
@@ -27,28 +18,29 @@ pub(in crate::cli) struct Resumed {
 }
 
 impl Resumed {
-    pub(super) fn new(done: Done, rule: Rule, how: Match) -> Resumed {
+    pub(super) fn new(done: Done, rule: Rule, how: LogMatch) -> Resumed {
         Resumed { done, rule, proof: proof(how) }
     }
 }
 
-/// Whether the log is one of this input.
+/// Whether the log belongs to this input.
 #[derive(Debug)]
 enum Proof {
-    /// No record of the log has been seen. All are held back, in so much memory: nothing may run yet.
+    /// No record of the log has been seen, so nothing may run yet: the records that are held back, and their
+    /// memory.
     None(Vec<Held>, usize),
-    /// One has been seen, or it does not matter.
+    /// A record of the log has been seen, or `=force` asks for none.
     Given,
 }
 
-fn proof(how: Match) -> Proof {
+fn proof(how: LogMatch) -> Proof {
     match how {
-        Match::Same => Proof::None(Vec::new(), 0),
-        Match::Force => Proof::Given,
+        LogMatch::Same => Proof::None(Vec::new(), 0),
+        LogMatch::Force => Proof::Given,
     }
 }
 
-/// Records that wait.
+/// Records that are held back.
 #[derive(Debug)]
 struct Held {
     bytes: Vec<u8>,
@@ -57,25 +49,25 @@ struct Held {
 
 /// Decides which records are run, and numbers them.
 #[derive(Debug)]
-pub(in crate::cli) struct Ledger {
+pub(in crate::cli) struct RecordFilter {
     resumed: Option<Resumed>,
-    /// Records so far.
+    /// The number of the next record, from 0 on.
     number: u64,
     pub(in crate::cli) skipped: u64,
-    /// Of these, those that have failed before.
+    /// The skipped records whose tasks have failed before.
     pub(in crate::cli) skipped_failed: u64,
     chosen: Chosen,
 }
 
-/// Records to run, in their bytes: place, number, and what the log will say.
+/// Records to run: the bounds, the number and the fact of each.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Chosen {
     pub(in crate::cli) bounds: Vec<Range<usize>>,
     pub(in crate::cli) numbers: Vec<u64>,
-    pub(in crate::cli) facts: Vec<Fact>,
+    pub(in crate::cli) facts: Vec<RecordFact>,
 }
 
-/// None of the first records of the input, or of all, is in the log.
+/// The log does not have any of the first records of the input, or any at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) struct OtherInput {
     records: u64,
@@ -92,22 +84,23 @@ impl std::fmt::Display for OtherInput {
     }
 }
 
-/// What to do about a log of another run.
+/// What the user can do about a log of another run.
 pub(super) fn way_out(rule: Rule) -> String {
     format!("; {}=force takes its tasks for done all the same, another --joblog begins anew", rule.option())
 }
 
-impl Ledger {
-    pub(in crate::cli) fn new(resumed: Option<Resumed>) -> Ledger {
+impl RecordFilter {
+    pub(in crate::cli) fn new(resumed: Option<Resumed>) -> RecordFilter {
         let resumed = resumed.map(|resumed| match resumed.done.left() {
-            // An empty log is of any input.
+            // An empty log belongs to any input.
             0 => Resumed { proof: Proof::Given, ..resumed },
             _ => resumed,
         });
-        Ledger { resumed, number: 0, skipped: 0, skipped_failed: 0, chosen: Chosen::default() }
+        RecordFilter { resumed, number: 0, skipped: 0, skipped_failed: 0, chosen: Chosen::default() }
     }
 
-    /// Takes records in, and gives to `run` those that are to be run: now, or when it is known that the log is one of theirs.
+    /// Takes records, and passes the ones that are to be run to `run`: at once, or when it is known that the
+    /// log belongs to the input.
     pub(in crate::cli) fn take<E>(
         &mut self,
         bytes: &[u8],
@@ -133,7 +126,7 @@ impl Ledger {
         Ok(if is_enough { self.proven() } else { Ok(()) })
     }
 
-    /// Whether the log is one of the input. To be asked at its end.
+    /// Whether the log belongs to the input, as known at the input's end.
     pub(in crate::cli) fn proven(&self) -> Result<(), OtherInput> {
         match &self.resumed {
             Some(Resumed { proof: Proof::None(held, _), rule, .. }) if !held.is_empty() => {
@@ -144,7 +137,7 @@ impl Ledger {
         }
     }
 
-    /// Tasks of the log that no record was found for.
+    /// Tasks of the log for which no record was found.
     pub(in crate::cli) fn left(&self) -> u64 {
         self.resumed.as_ref().map_or(0, |resumed| resumed.done.left())
     }
@@ -163,67 +156,41 @@ impl Ledger {
             let record = &bytes[bound.clone()];
             let digest = InputDigest::of(record);
             let verdict =
-                self.resumed.as_mut().map_or(Verdict::Run, |log| log.done.verdict(log.rule, digest));
+                self.resumed.as_mut().map_or(RecordVerdict::Run, |log| log.done.verdict(log.rule, digest));
             match verdict {
-                Verdict::Skip => self.skipped += 1,
-                Verdict::SkipFailed => {
+                RecordVerdict::Skip => self.skipped += 1,
+                RecordVerdict::SkipFailed => {
                     self.skipped += 1;
                     self.skipped_failed += 1;
                 }
-                Verdict::Run | Verdict::RunAgain => {
+                RecordVerdict::Run | RecordVerdict::RunAgain => {
                     kept.push(bound.clone());
                     numbers.push(self.number);
-                    let is_rerun = verdict == Verdict::RunAgain;
-                    facts.push(Fact { digest, len: record.len() as u64, is_rerun });
+                    let is_rerun = verdict == RecordVerdict::RunAgain;
+                    facts.push(RecordFact { digest, len: record.len() as u64, is_rerun });
                 }
             }
             self.number += 1;
         }
-        match self.chosen.bounds.is_empty() {
-            true => Ok(()),
-            false => run(bytes, &self.chosen),
-        }
+        if self.chosen.bounds.is_empty() { Ok(()) } else { run(bytes, &self.chosen) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::super::done;
-    use super::super::line::{self, Form, Identity, Line, header};
+    use super::super::line::tests::log;
     use super::*;
 
-    fn ledger(done: &[&str], how: Match) -> Ledger {
-        let mut text = header().into_bytes();
-        let identity =
-            Identity { module: "ab".to_owned(), export: "run".to_owned(), settings: "cd".to_owned() };
-        for record in done {
-            let line = Line {
-                seq: 1,
-                started: Duration::ZERO,
-                took: Duration::ZERO,
-                sent: 0,
-                received: 0,
-                exitval: 0,
-                signal: 0,
-                command: "",
-                kind: line::OK,
-                attempt: 1,
-                rerun: false,
-                input: InputDigest::of(record.as_bytes()),
-                fuel: None,
-                memory: None,
-                output: None,
-            };
-            line.write(&identity, Form::Present, &mut text);
-        }
-        let done = done::read(&text[..], None).unwrap().0;
-        Ledger::new(Some(Resumed::new(done, Rule::New, how)))
+    fn filter(done: &[&str], how: LogMatch) -> RecordFilter {
+        let tasks: Vec<_> = done.iter().map(|record| (*record, "ok", false)).collect();
+        let done = done::read(&log(&tasks)[..], None).unwrap().0;
+        RecordFilter::new(Some(Resumed::new(done, Rule::New, how)))
     }
 
-    /// Gives one record after the other, and gathers what is run, with its number.
-    fn run(ledger: &mut Ledger, records: &[&str]) -> Result<Vec<(u64, String)>, OtherInput> {
+    /// Passes one record after the other, and gathers the ones that are run, with their numbers.
+    fn run(filter: &mut RecordFilter, records: &[&str]) -> Result<Vec<(u64, String)>, OtherInput> {
         let mut ran = Vec::new();
         for record in records {
             let mut each = |bytes: &[u8], chosen: &Chosen| {
@@ -234,33 +201,33 @@ mod tests {
             };
             let bound = 1..record.len() + 1;
             let bounds = std::slice::from_ref(&bound);
-            let Ok(known) = ledger.take(format!("-{record}-").as_bytes(), bounds, &mut each);
+            let Ok(known) = filter.take(format!("-{record}-").as_bytes(), bounds, &mut each);
             known?;
         }
-        ledger.proven().map(|()| ran)
+        filter.proven().map(|()| ran)
     }
 
     #[test]
-    fn records_that_are_done_are_left_out_and_the_others_keep_their_numbers() {
-        let mut ledger = ledger(&["a", "b", "a"], Match::Same);
-        let ran = run(&mut ledger, &["x", "y", "a", "b", "z", "a", "a"]).unwrap();
+    fn done_records_are_left_out_and_the_others_keep_their_numbers() {
+        let mut filter = filter(&["a", "b", "a"], LogMatch::Same);
+        let ran = run(&mut filter, &["x", "y", "a", "b", "z", "a", "a"]).unwrap();
         let expected = [(0, "x"), (1, "y"), (4, "z"), (6, "a")].map(|(n, r)| (n, r.to_owned()));
-        assert_eq!((ran, ledger.skipped, ledger.left()), (expected.to_vec(), 3, 0));
+        assert_eq!((ran, filter.skipped, filter.left()), (expected.to_vec(), 3, 0));
     }
 
     #[test]
-    fn f83_nothing_runs_of_an_input_that_has_no_record_in_common_with_the_log() {
+    fn f83_nothing_of_an_input_runs_that_has_no_record_in_common_with_the_log() {
         assert_eq!(
-            run(&mut ledger(&["a"], Match::Same), &["x", "y"]),
+            run(&mut filter(&["a"], LogMatch::Same), &["x", "y"]),
             Err(OtherInput { records: 2, rule: Rule::New })
         );
         let long = "x".repeat(HELD_MAX);
         assert_eq!(
-            run(&mut ledger(&["a"], Match::Same), &["x", &long, "a"]),
+            run(&mut filter(&["a"], LogMatch::Same), &["x", &long, "a"]),
             Err(OtherInput { records: 2, rule: Rule::New })
         );
-        assert_eq!(run(&mut ledger(&["a"], Match::Force), &["x"]), Ok(vec![(0, "x".to_owned())]));
-        assert_eq!(run(&mut ledger(&[], Match::Same), &["x"]), Ok(vec![(0, "x".to_owned())]));
-        assert_eq!(run(&mut ledger(&["a"], Match::Same), &[]), Ok(vec![]));
+        assert_eq!(run(&mut filter(&["a"], LogMatch::Force), &["x"]), Ok(vec![(0, "x".to_owned())]));
+        assert_eq!(run(&mut filter(&[], LogMatch::Same), &["x"]), Ok(vec![(0, "x".to_owned())]));
+        assert_eq!(run(&mut filter(&["a"], LogMatch::Same), &[]), Ok(vec![]));
     }
 }

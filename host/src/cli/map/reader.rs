@@ -1,0 +1,111 @@
+//! The reader thread: it reads the inputs, and gives their records to the pool.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::state::{InputState, RunState, start_detached};
+use crate::cli::exit::CliError;
+use crate::cli::input::{InputSource, RecordSink, Splitter, Stopped};
+use crate::cli::joblog::{Chosen, RecordFilter};
+use crate::cli::record::RecordFact;
+use crate::cli::stdio;
+use crate::error::Closed;
+use crate::pool::Inputs;
+
+/// Starts the reader. It is detached: the end of the run does not wait for a read that hangs.
+pub(super) fn start(source: InputSource, splitter: Splitter, mut feed: Feed) -> Result<(), CliError> {
+    start_detached("wpool-reader", move || {
+        let read = read_all(source, splitter, &mut feed);
+        feed.state.set_input(feed.end(read));
+        // Dropping `inputs` announces the end to the pool, after the state is set.
+        drop(feed);
+    })
+}
+
+/// Takes records from the splitter, and gives the ones that are to be run to the pool.
+pub(super) struct Feed {
+    inputs: Inputs,
+    state: Arc<RunState>,
+    /// The number of the next task.
+    next: u64,
+    /// With a job log: decides which records are run.
+    ledger: Option<RecordFilter>,
+    /// Why the job log does not belong to this input, if it does not.
+    refused: Option<String>,
+}
+
+impl RecordSink for Feed {
+    fn records(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), Closed> {
+        let Some(mut ledger) = self.ledger.take() else { return self.push(bytes, bounds, Vec::new()) };
+        let mut run = |bytes: &[u8], chosen: &Chosen| {
+            let logged = chosen.numbers.iter().copied().zip(chosen.facts.iter().copied()).collect();
+            self.push(bytes, &chosen.bounds, logged)
+        };
+        let taken = ledger.take(bytes, bounds, &mut run);
+        self.state.set_skipped(ledger.skipped, ledger.skipped_failed);
+        self.ledger = Some(ledger);
+        taken?.map_err(|other| {
+            self.refused = Some(other.to_string());
+            Closed
+        })
+    }
+}
+
+impl Feed {
+    pub(super) fn new(inputs: Inputs, ledger: Option<RecordFilter>, state: Arc<RunState>) -> Feed {
+        Feed { inputs, state, next: 0, ledger, refused: None }
+    }
+
+    fn push(
+        &mut self,
+        bytes: &[u8],
+        bounds: &[Range<usize>],
+        logged: Vec<(u64, RecordFact)>,
+    ) -> Result<(), Closed> {
+        self.state.labels.note(self.next, bytes, bounds, logged);
+        self.next += bounds.len() as u64;
+        // Set before any outcome of these records can arrive, so that the number of tasks under way is never
+        // negative.
+        self.state.set_pushed(self.next);
+        self.inputs.push_all(bounds.iter().map(|bound| &bytes[bound.clone()]))
+    }
+
+    /// How the input has ended.
+    fn end(&self, read: Result<(), String>) -> InputState {
+        let proven = self.ledger.as_ref().map_or(Ok(()), RecordFilter::proven);
+        match (&self.refused, proven, read) {
+            (Some(why), ..) => InputState::Refused(why.clone()),
+            (None, _, Err(why)) => InputState::Failed(why),
+            (None, Err(other), Ok(())) => InputState::Refused(other.to_string()),
+            (None, Ok(()), Ok(())) => {
+                InputState::Read { left: self.ledger.as_ref().map_or(0, RecordFilter::left) }
+            }
+        }
+    }
+}
+
+/// Reads everything, or until the pool takes no more records.
+fn read_all(source: InputSource, mut splitter: Splitter, feed: &mut Feed) -> Result<(), String> {
+    match source {
+        InputSource::Items(items) => {
+            for item in items {
+                if feed.records(&item, std::slice::from_ref(&(0..item.len()))).is_err() {
+                    break;
+                }
+            }
+        }
+        InputSource::Streams(streams) => {
+            for stream in streams {
+                let name = stream.name();
+                let cannot = |e: io::Error| format!("cannot read {name}: {}", stdio::words(&e));
+                match splitter.split(stream.reader().map_err(&cannot)?, feed) {
+                    Ok(()) => {}
+                    Err(Stopped::Closed) => break,
+                    Err(Stopped::Read(e)) => return Err(cannot(e)),
+                }
+            }
+        }
+    }
+    Ok(())
+}
