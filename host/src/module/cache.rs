@@ -13,10 +13,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::Digest;
+use super::digest::{Digest, hex, unhex};
+use super::entry::{Entry, read_entry};
 use super::shelf::{self, CacheLimits};
 use crate::spec::{Codegen, ModuleInfo};
 
@@ -47,21 +47,6 @@ pub(super) struct Hit {
     pub(super) info: ModuleInfo,
     pub(super) artefact: OwnedFd,
     pub(super) path: PathBuf,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    mac: String,
-    info: ModuleInfo,
-    /// Of the file that the module was. For the eye only: the MAC does not cover it.
-    #[serde(default)]
-    name: Option<String>,
-}
-
-/// The name in an entry.
-pub(super) fn name_in(path: &Path) -> Option<String> {
-    let entry: Entry = serde_json::from_slice(&read_entry(path).ok()?).ok()?;
-    entry.name
 }
 
 impl Cache {
@@ -197,19 +182,6 @@ fn make_dirs(dir: &Path) -> io::Result<()> {
             make_dirs(dir)
         }
         Err(e) => Err(e),
-    }
-}
-
-/// Bytes of an entry: a description as the compiler process gives it, and the MAC. Whoever can write a longer one into the cache could fill our
-/// memory with it, and no more.
-const ENTRY_LEN_MAX: u64 = ModuleInfo::LEN_MAX as u64 + 4096;
-
-fn read_entry(path: &Path) -> io::Result<Vec<u8>> {
-    let mut entry = Vec::new();
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-    match file.take(ENTRY_LEN_MAX + 1).read_to_end(&mut entry)? as u64 > ENTRY_LEN_MAX {
-        true => Err(io::Error::other("it is too long")),
-        false => Ok(entry),
     }
 }
 
@@ -383,21 +355,10 @@ fn cpu_flags() -> &'static str {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    // Digits only: a number may have a sign.
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
-    text.len().is_multiple_of(2).then(|| text.as_bytes().chunks_exact(2).map(byte).collect()).flatten()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::ModuleKind;
     use super::*;
+    use crate::spec::ModuleKind;
 
     fn artefact(bytes: &[u8]) -> OwnedFd {
         let mut file: File =

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::{ModuleError, without_mark};
+use super::ModuleError;
+use super::source::without_mark;
 use crate::context::{Program, StartError};
 use crate::escape::shortened;
 use crate::protocol::connection::{self, Connection, RecvError};

@@ -11,8 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::Digest;
-use super::cache::{name_in, unhex};
+use super::digest::{Digest, unhex};
+use super::entry::name_in;
 
 /// A last use is noted again after this time.
 const NOTED_FOR: Duration = Duration::from_secs(24 * 3600);

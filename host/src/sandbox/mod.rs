@@ -1,6 +1,6 @@
 //! Choose how strict the confinement of processes is, and ask what holds on this machine.
 //!
-//! [`Sandbox`] says how much of the confinement must hold: [`ModuleLoader::sandbox`]. [`doctor`] starts a worker and asks
+//! [`Sandbox`] says how much of the confinement must hold: [`ModuleLoader::sandbox`](crate::module::ModuleLoader::sandbox). [`doctor`] starts a worker and asks
 //! it what is enforced in it: a [`Status`], with each [`Step`] that was taken and each [`Property`] that must hold.
 //! [`doctor_with`] asks a worker with grants, [`doctor_of`] a process of another [`ProcessRole`]. [`unenforced`] lists what
 //! the processes of this program have reported so far as not enforced. What each step is for is in `docs/SECURITY.md`.
@@ -20,6 +20,3 @@ pub(crate) use self::must::Shape;
 pub use crate::context::unenforced;
 pub use crate::doctor::{doctor, doctor_of, doctor_with};
 pub use crate::spec::{ProcessRole, Property, Sandbox, Status, Step};
-
-#[cfg(doc)]
-use crate::module::ModuleLoader;

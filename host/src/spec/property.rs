@@ -76,6 +76,9 @@ pub(crate) enum Layer {
     Calls,
 }
 
+/// No process has more steps or properties, by far. One that was taken over may tell of a million, each of a megabyte, which are kept and shown.
+pub(crate) const SAID_MAX: usize = 64;
+
 /// What must hold of a process, and what sees to it.
 ///
 /// ```
@@ -105,9 +108,7 @@ pub struct Property {
 impl Property {
     /// As far as it can be shown, if a process says it that may have been taken over.
     pub(crate) fn believable(self) -> Property {
-        let all = |texts: Vec<String>| {
-            texts.iter().take(super::sandbox::SAID_MAX).map(|text| shortened(text)).collect()
-        };
+        let all = |texts: Vec<String>| texts.iter().take(SAID_MAX).map(|text| shortened(text)).collect();
         Property {
             name: shortened(&self.name),
             layers: all(self.layers),

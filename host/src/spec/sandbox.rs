@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Layer, Property};
+use super::property::{Layer, Property, SAID_MAX};
 use crate::escape::shortened;
 
 /// How much confinement the processes of a module must have: [`ModuleLoader::sandbox`].
@@ -56,9 +56,6 @@ impl FromStr for Sandbox {
         found.map(|(sandbox, _)| *sandbox).ok_or("expected strict, default or off")
     }
 }
-
-/// No process has more steps or properties, by far. One that was taken over may tell of a million, each of a megabyte, which are kept and shown.
-pub(crate) const SAID_MAX: usize = 64;
 
 /// What is enforced in a process: what was done, step by step, and what therefore holds.
 ///
