@@ -8,11 +8,10 @@ use crate::error::BuildError;
 use crate::escape::shortened;
 use crate::module::ModuleLoader;
 use crate::policy::Policy;
-use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
-use crate::spec::{Isolation, Limits, ProcessRole, Status};
+use crate::spec::{Limits, ProcessRole, Status};
 
 /// Starts a worker, the program that `loader` names, and asks it what is enforced in it: what pools and processes on this machine can count on.
 ///
@@ -73,18 +72,8 @@ pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> R
     let granted = policy.resolve()?;
     let module = loader.clone().no_cache().from_bytes(b"(module)")?;
     let setup = Setup {
-        version: VERSION,
-        info: module.info().clone(),
-        limits: Limits::default(),
-        grants: granted.grants.clone(),
-        isolation: Isolation::Fresh,
-        initializer: None,
         identity: (role == ProcessRole::Worker).then(|| Identity { name: "doctor".to_owned(), index: 0 }),
-        once: false,
-        spins: false,
-        profile: None,
-        #[cfg(feature = "fault-points")]
-        fault: None,
+        ..Setup::new(module.info().clone(), Limits::default(), granted.grants.clone())
     };
     let failed =
         |why: String| StartError::Spawn { program: "a process".to_owned(), source: io::Error::other(why) };

@@ -69,31 +69,11 @@ pub struct Pool(pool::Pool);
 
 impl Pool {
     /// A builder for a pool that runs functions of `module`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let pool = wpool::dummy::Pool::builder(&guest("upper")?).processes(2).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn builder(module: &Module) -> PoolBuilder {
         PoolBuilder(pool::Pool::builder(module).start_method(StartMethod::Thread))
     }
 
     /// As [`wpool::Pool::scope`](crate::Pool::scope): calls `f`, then closes the pool and waits for everything to be done.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// let pool = wpool::dummy::Pool::builder(&module).build()?;
-    /// let upper = pool.func::<&str, String>("run")?;
-    /// let later = pool.scope(|pool| pool.map_async(&upper, ["a", "b"]));
-    /// assert!(later.ready());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn scope<T>(self, f: impl FnOnce(&Pool) -> T) -> T {
         let value = f(&self);
         self.0.scope(|_| value)
@@ -153,15 +133,6 @@ pub struct PoolBuilder(pool::PoolBuilder);
 impl PoolBuilder {
     /// How many workers there are at most. Default: the processors that this process may use.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.processes(4).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Panics
     /// If it is 0.
     pub fn processes(self, processes: usize) -> Self {
@@ -169,17 +140,6 @@ impl PoolBuilder {
     }
 
     /// As [`wpool::PoolBuilder::initializer`](crate::PoolBuilder::initializer).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("counter")?);
-    /// let pool = builder.initializer("init", ["10"]).build()?;
-    /// let count = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.apply(&count, "")?, "11");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn initializer<V: Into<Value>>(
         self,
         func: impl Into<String>,
@@ -189,280 +149,96 @@ impl PoolBuilder {
     }
 
     /// Arguments for the initializer.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("counter")?);
-    /// let pool = builder.initargs(["10"]).build()?; // for the module's own `init`
-    /// let count = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.apply(&count, "")?, "11");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn initargs<V: Into<Value>>(self, initargs: impl IntoIterator<Item = V>) -> Self {
         PoolBuilder(self.0.initargs(initargs))
     }
 
     /// Which state a task finds. Default: [`Isolation::Fresh`], or [`Isolation::Reuse`] with an initializer.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.isolation(wpool::Isolation::Reuse).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn isolation(self, isolation: Isolation) -> Self {
         PoolBuilder(self.0.isolation(isolation))
     }
 
     /// What a task may use.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let mut limits = wpool::Limits::default();
-    /// limits.memory = 64 << 20;
-    /// let pool = builder.limits(limits).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn limits(self, limits: Limits) -> Self {
         PoolBuilder(self.0.limits(limits))
     }
 
     /// What guests may reach: see [`Policy`]. WebAssembly's own wall holds them to it; there is no process that is held to it as well.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let policy = wpool::Policy::sealed().env("LANG", "C");
-    /// let pool = builder.policy(policy).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn policy(self, policy: Policy) -> Self {
         PoolBuilder(self.0.policy(policy))
     }
 
     /// The time that each attempt at a task may take: [`Limits::time`].
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("failing")?);
-    /// let pool = builder.task_timeout(std::time::Duration::from_millis(50)).build()?;
-    /// let run = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.apply(&run, "loop").unwrap_err().kind(), "time");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn task_timeout(self, time: Duration) -> Self {
         PoolBuilder(self.0.task_timeout(time))
     }
 
     /// How often a failed task is tried again. Default 0.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.retries(2).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn retries(self, retries: u32) -> Self {
         PoolBuilder(self.0.retries(retries))
     }
 
     /// As [`wpool::PoolBuilder::retry_delay`](crate::PoolBuilder::retry_delay).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.retries(2).retry_delay(std::time::Duration::from_millis(10)).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn retry_delay(self, delay: Duration) -> Self {
         PoolBuilder(self.0.retry_delay(delay))
     }
 
     /// As [`wpool::PoolBuilder::backoff`](crate::PoolBuilder::backoff).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let grow = wpool::pool::Backoff::Exponential { max: std::time::Duration::from_secs(1) };
-    /// let pool = builder.retries(5).retry_delay(std::time::Duration::from_millis(10)).backoff(grow).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn backoff(self, backoff: Backoff) -> Self {
         PoolBuilder(self.0.backoff(backoff))
     }
 
     /// As [`wpool::PoolBuilder::retry_on`](crate::PoolBuilder::retry_on).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.retries(2).retry_on(|error| error.kind() == "time").build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn retry_on(self, retry_on: impl Fn(&TaskError) -> bool + Send + Sync + 'static) -> Self {
         PoolBuilder(self.0.retry_on(retry_on))
     }
 
     /// As [`wpool::PoolBuilder::halt`](crate::PoolBuilder::halt).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("failing")?);
-    /// let pool = builder.processes(1).halt("now,fail=1".parse()?).build()?;
-    /// let run = pool.func::<&str, String>("run")?;
-    /// assert!(pool.map(&run, ["good", "bad"]).is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn halt(self, halt: Halt) -> Self {
         PoolBuilder(self.0.halt(halt))
     }
 
     /// As [`wpool::PoolBuilder::idle_timeout`](crate::PoolBuilder::idle_timeout).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.idle_timeout(std::time::Duration::from_secs(60)).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn idle_timeout(self, timeout: Duration) -> Self {
         PoolBuilder(self.0.idle_timeout(timeout))
     }
 
     /// As [`wpool::PoolBuilder::start_timeout`](crate::PoolBuilder::start_timeout).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.start_timeout(std::time::Duration::from_secs(5)).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn start_timeout(self, timeout: Duration) -> Self {
         PoolBuilder(self.0.start_timeout(timeout))
     }
 
     /// As [`wpool::PoolBuilder::shutdown_timeout`](crate::PoolBuilder::shutdown_timeout).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.shutdown_timeout(std::time::Duration::from_secs(1)).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn shutdown_timeout(self, timeout: Duration) -> Self {
         PoolBuilder(self.0.shutdown_timeout(timeout))
     }
 
     /// As [`wpool::PoolBuilder::lazy`](crate::PoolBuilder::lazy).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.processes(2).lazy(false).build()?;
-    /// assert_eq!(pool.workers().len(), 2);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn lazy(self, lazy: bool) -> Self {
         PoolBuilder(self.0.lazy(lazy))
     }
 
     /// As [`wpool::PoolBuilder::on_event`](crate::PoolBuilder::on_event).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.on_event(|event| println!("{event:?}")).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn on_event(self, on_event: impl Fn(&PoolEvent) + Send + Sync + 'static) -> Self {
         PoolBuilder(self.0.on_event(on_event))
     }
 
     /// How many records are drawn ahead of the results that have been taken.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.buffer(100.try_into()?).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn buffer(self, records: NonZeroUsize) -> Self {
         PoolBuilder(self.0.buffer(records))
     }
 
     /// Bytes of results that may lie here until somebody takes them, for each stream, iterator or map of the pool.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.buffer_bytes(16 << 20).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn buffer_bytes(self, bytes: u64) -> Self {
         PoolBuilder(self.0.buffer_bytes(bytes))
     }
 
     /// The workers' names are this, a dash and their number. Default `PoolWorker`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.name("Thread").build()?; // Thread-1, Thread-2, ...
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn name(self, name: impl Into<String>) -> Self {
         PoolBuilder(self.0.name(name))
     }
 
     /// Makes the pool. No thread of a worker is started before the first task.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Pool::builder(&guest("upper")?);
-    /// let pool = builder.build()?;
-    /// let upper = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.apply(&upper, "a")?, "A");
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// [`BuildError`] if the module's imports are not met, the initializer is unknown or its arguments do not fit.
@@ -489,30 +265,11 @@ pub struct Process(process::Process);
 
 impl Process {
     /// A builder for a thread that runs a function of `module`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let target = wpool::Target::func("run").arg("a");
-    /// let process = wpool::dummy::Process::builder(&guest("upper")?).target(target).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn builder(module: &Module) -> ProcessBuilder {
         ProcessBuilder(process::Process::builder(module).start_method(StartMethod::Thread))
     }
 
     /// Runs the target to its end, in this process, while the caller waits: `Process.run`. Counts as the start.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("hello")?;
-    /// let mut process = wpool::dummy::Process::builder(&module).input("bob:0").build()?;
-    /// assert_eq!(process.run()?.exitcode, 0);
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// [`StartError::AlreadyStarted`] if it was started before; others if the operating system refuses.
@@ -522,16 +279,6 @@ impl Process {
     }
 
     /// Gives up what it holds.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut process = wpool::dummy::Process::builder(&guest("upper")?).target("run").input("a").build()?;
-    /// process.run()?;
-    /// assert!(process.close().is_ok());
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// The process itself, unharmed, if it is still alive.
@@ -577,136 +324,46 @@ pub struct ProcessBuilder(process::ProcessBuilder);
 
 impl ProcessBuilder {
     /// The function to run, with all its arguments. Default: the module's own.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Process::builder(&guest("upper")?);
-    /// let mut process = builder.target(wpool::Target::func("run").arg("a")).build()?;
-    /// assert_eq!(process.run()?.exitcode, 0);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn target(self, target: impl Into<Target>) -> Self {
         ProcessBuilder(self.0.target(target))
     }
 
     /// Its name. Default `Process-N`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Process::builder(&guest("upper")?);
-    /// let process = builder.target("run").input("a").name("Reader").build()?;
-    /// assert_eq!(process.name(), "Reader");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn name(self, name: impl Into<String>) -> Self {
         ProcessBuilder(self.0.name(name))
     }
 
     /// Whether dropping the [`Process`] ends it (`true`) or waits for it (`false`, the default).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Process::builder(&guest("upper")?);
-    /// let process = builder.target("run").input("a").daemon(true).build()?;
-    /// assert!(process.daemon());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn daemon(self, daemon: bool) -> Self {
         ProcessBuilder(self.0.daemon(daemon))
     }
 
     /// What it may use.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Process::builder(&guest("upper")?);
-    /// let mut limits = wpool::Limits::default();
-    /// limits.time = Some(std::time::Duration::from_secs(2));
-    /// let process = builder.target("run").input("a").limits(limits).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn limits(self, limits: Limits) -> Self {
         ProcessBuilder(self.0.limits(limits))
     }
 
     /// What guests may reach: see [`Policy`]. WebAssembly's own wall holds them to it; there is no process that is held to it as well.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Process::builder(&guest("upper")?);
-    /// let policy = wpool::Policy::sealed().env("LANG", "C");
-    /// let process = builder.target("run").input("a").policy(policy).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn policy(self, policy: Policy) -> Self {
         ProcessBuilder(self.0.policy(policy))
     }
 
     /// For a command: its standard input. For a function: the record that fills its free parameter.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Process::builder(&guest("upper")?);
-    /// let mut process = builder.target("run").input("a").build()?;
-    /// process.run()?;
-    /// assert_eq!(process.result_bytes(), Some(b"A".to_vec()));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn input(self, input: impl Into<Vec<u8>>) -> Self {
         ProcessBuilder(self.0.input(input))
     }
 
     /// Gets what the guest writes to stdout, as it comes.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Process::builder(&guest("upper")?);
-    /// let process = builder.target("run").input("a").on_stdout(|bytes| println!("{} bytes", bytes.len())).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn on_stdout(self, sink: impl FnMut(&[u8]) + Send + 'static) -> Self {
         ProcessBuilder(self.0.on_stdout(sink))
     }
 
     /// Gets what the guest writes to stderr, as it comes.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Process::builder(&guest("upper")?);
-    /// let process = builder.target("run").input("a").on_stderr(|bytes| println!("{} bytes", bytes.len())).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn on_stderr(self, sink: impl FnMut(&[u8]) + Send + 'static) -> Self {
         ProcessBuilder(self.0.on_stderr(sink))
     }
 
     /// Makes it, not started yet.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let builder = wpool::dummy::Process::builder(&guest("upper")?);
-    /// let process = builder.target("run").input("a").build()?;
-    /// assert!(!process.is_alive());
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// [`BuildError`] if there is no such function, or its arguments do not fit.

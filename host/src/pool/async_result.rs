@@ -173,37 +173,11 @@ impl<T, E> AsyncResult<T, E> {
     }
 
     /// Whether the result is there.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let task = pool.apply_async(&run, "loop");
-    /// assert!(!task.ready());
-    /// # task.cancel();
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn ready(&self) -> bool {
         self.wait_until(Some(Instant::now()))
     }
 
     /// Waits until the result is there, for at most that long; whether it is. Never fails.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::time::Duration;
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let task = pool.apply_async(&run, "loop");
-    /// assert!(!task.wait(Some(Duration::from_millis(20))));
-    /// # task.cancel();
-    /// assert!(task.wait(None));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         self.wait_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
@@ -250,18 +224,6 @@ impl<T, E> AsyncResult<T, E> {
     }
 
     /// Whether the call returned a result; `None` while it is not done (CPython raises `ValueError` then).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let task = pool.apply_async(&run, "bad");
-    /// task.wait(None);
-    /// assert_eq!(task.successful(), Some(false));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn successful(&self) -> Option<bool> {
         if self.job.is_in_fork() {
             return Some(false);
@@ -271,17 +233,6 @@ impl<T, E> AsyncResult<T, E> {
     }
 
     /// Waits for the result.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.apply_async(&upper, "a").get()?, "A");
-    /// assert_eq!(pool.map_async(&upper, ["a", "b"]).get()?, ["A", "B"]);
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// What happened to the task.
@@ -294,21 +245,6 @@ impl<T, E> AsyncResult<T, E> {
     }
 
     /// Waits for the result, for at most that long, and gives it away.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::time::Duration;
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let mut task = pool.apply_async(&run, "loop");
-    /// match task.get_timeout(Duration::from_millis(20)) {
-    ///     Ok(result) => println!("{}", result?),
-    ///     Err(wpool::TimedOut) => println!("cancelled: {}", task.cancel()),
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// [`TimedOut`]: the task goes on, and asking again is fine.
@@ -339,18 +275,6 @@ impl<T, E> AsyncResult<T, E> {
     ///
     /// A guest that is stopped is not called again: with [`Isolation::Reuse`](crate::Isolation::Reuse) its worker makes a new instance, and the state of the old
     /// one is gone. [`get`](Self::get) does not wait for that; callbacks are called when it is done, at the latest after [`Limits::grace`](crate::Limits::grace).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let task = pool.apply_async(&run, "loop");
-    /// assert!(task.cancel());
-    /// assert_eq!(task.get(), Err(wpool::TaskError::Cancelled));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn cancel(&self) -> bool {
         let was_ready = self.ready();
         if !was_ready {
@@ -365,19 +289,6 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
     /// sees the result. Joining the pool waits for it.
     ///
     /// A callback must not wait for another result of this pool that has a callback itself: there is one thread for all of them.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// # use std::sync::mpsc;
-    /// # let (tell, told) = mpsc::channel();
-    /// pool.apply_async(&upper, "a").callback(move |value| drop(tell.send(value.clone())));
-    /// assert_eq!(told.recv()?, "A");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn callback(self, callback: impl FnOnce(&T) + Send + 'static) -> Self {
         self.when_ready(|result| {
             if let Ok(value) = result {
@@ -387,19 +298,6 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
     }
 
     /// Calls `callback` with the error when it is there, if it is one; otherwise as [`callback`](Self::callback).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// # use std::sync::mpsc;
-    /// # let (tell, told) = mpsc::channel();
-    /// pool.apply_async(&run, "bad").error_callback(move |error| drop(tell.send(error.to_string())));
-    /// assert_eq!(told.recv()?, "bad is bad");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn error_callback(self, callback: impl FnOnce(&E) + Send + 'static) -> Self {
         self.when_ready(|result| {
             if let Err(error) = result {

@@ -1,4 +1,4 @@
-//! Building a pool: everything that can be wrong is found here, before any process starts.
+//! The settings of a pool, and the checks before any process starts.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,22 +21,22 @@ use super::{Pool, Shared};
 use crate::context::{StartError, StartMethod};
 use crate::error::{BuildError, TaskError};
 use crate::module::Module;
-use crate::policy::Policy;
-use crate::protocol::VERSION;
+use crate::policy::{Granted, Policy};
 use crate::protocol::message::Setup;
 use crate::spec::{Isolation, Limit, Limits, ModuleInfo, ProfilingStrategy, Sandbox};
 use crate::target::{INIT, check_module, initializer, own_initializer};
 use crate::value::Value;
 
-/// Configures a [`Pool`]; made by [`Pool::builder`].
+/// Configures a [`Pool`]. [`Pool::builder`] makes it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("upper")?;
 /// use std::time::Duration;
+/// use wpool::events::PoolEvent;
 /// use wpool::pool::Backoff;
-/// use wpool::{Limits, Pool};
+/// use wpool::{BuildError, Limits, Pool, StartMethod};
 ///
 /// let mut limits = Limits::default();
 /// limits.memory = 64 << 20;
@@ -49,9 +49,19 @@ use crate::value::Value;
 ///     .retry_delay(Duration::from_millis(10))
 ///     .backoff(Backoff::Exponential { max: Duration::from_secs(1) })
 ///     .idle_timeout(Duration::from_secs(60))
+///     .start_method(StartMethod::Spawn)
+///     .on_event(|event| {
+///         if let PoolEvent::TaskRetried { task, error, .. } = event {
+///             eprintln!("task {task} is tried again: {error}");
+///         }
+///     })
 ///     .build()?;
 /// let upper = pool.func::<&str, String>("run")?;
 /// assert_eq!(pool.apply(&upper, "a")?, "A");
+///
+/// // Mistakes are found before any process starts.
+/// let mistaken = Pool::builder(&module).initializer("innit", ["100"]).build();
+/// assert!(matches!(mistaken, Err(BuildError::Target(_))));
 /// # Ok(())
 /// # }
 /// ```
@@ -88,7 +98,7 @@ pub struct PoolBuilder {
     fault: Option<crate::spec::Fault>,
 }
 
-/// Made for one purpose, and useless to print: which failures are worth another attempt.
+/// Which failures are worth another attempt. The wrapper gives the function a `Debug`.
 #[derive(Clone)]
 struct RetryOn(dispatcher::RetryOn);
 
@@ -98,15 +108,16 @@ impl fmt::Debug for RetryOn {
     }
 }
 
-/// How many workers a task may take down before it is not tried again (the source is Dask's `allowed-failures`).
+/// A task that has taken down this many workers is not tried again. The number is that of Dask's
+/// `allowed-failures`.
 const POISON_LIMIT: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
 /// How long a worker may take to load its module.
 const START_TIME: Duration = Duration::from_secs(60);
 /// How long a guest's `shutdown` may take.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
-/// A worker at work that shows no sign of life for so long is told of.
+/// A busy worker that is silent for this long is reported: `PoolEvent::WorkerSilent`.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// More often than this, nobody looks for them.
+/// The shortest such time: workers are looked at no more often.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
 impl PoolBuilder {
@@ -143,53 +154,28 @@ impl PoolBuilder {
         }
     }
 
-    /// How many workers there are at most: they are started as tasks come. Default: the processors that this process may use.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let pool = Pool::builder(&module).processes(1).build()?;
-    /// let run = pool.func::<&str, String>("run")?;
-    /// pool.map(&run, ["a", "b", "c"])?;
-    /// assert_eq!(pool.workers().len(), 1);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The largest number of workers. They are started as tasks come. Default: the number of processors that
+    /// this process may use.
     ///
     /// # Panics
-    /// If it is 0.
+    /// If the number is 0.
     pub fn processes(mut self, processes: usize) -> Self {
         assert!(processes > 0, "a pool needs at least one process");
         self.processes = processes;
         self
     }
 
-    /// An export that each worker calls once before its first task, with these arguments. With an initializer, tasks find the instance that
-    /// it was called in ([`Isolation::Reuse`]), unless [`isolation`](Self::isolation) says otherwise; then it is called in every instance.
+    /// An export that each worker calls before its first task, with these arguments: CPython's `initializer`.
     ///
-    /// A function that takes one `list<string>`, as the SDK's `#[init]` does, gets all arguments in it. A
-    /// module that exports `init` of world `wpool:task/stateful-task` has it called without this, in every
-    /// instance, and each task has its own: no module chooses for itself to keep state.
+    /// With an initializer, tasks run in the instance that it was called in ([`Isolation::Reuse`]). If
+    /// [`isolation`](Self::isolation) asks for [`Isolation::Fresh`], it is called in the instance of each
+    /// task. A function that takes one `list<string>`, as the SDK's `#[init]` does, gets all arguments in
+    /// that list.
     ///
-    /// If it fails, the pool is broken, once, with the guest's message.
+    /// A module that exports `init` of world `wpool:task/stateful-task` has it called also without this
+    /// setting, but in the instance of each task: a module cannot choose for itself to keep state.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("counter")?;
-    /// let pool = Pool::builder(&module).processes(1).initializer("init", ["100"]).build()?;
-    /// let count = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.map(&count, ["", "", ""])?, ["101", "102", "103"]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If the initializer fails, the pool breaks, with the guest's message.
     pub fn initializer<V: Into<Value>>(
         mut self,
         func: impl Into<String>,
@@ -199,514 +185,182 @@ impl PoolBuilder {
         self.initargs(initargs)
     }
 
-    /// Arguments for the initializer; for the module's own `init` if none is named.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("counter")?;
-    /// // This names the module's `init`.
-    /// let pool = Pool::builder(&module).initargs(["100"]).build()?;
-    /// let count = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.apply(&count, "")?, "101");
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The arguments of the initializer, or of the module's own `init` if no initializer is named: CPython's
+    /// `initargs`.
     pub fn initargs<V: Into<Value>>(mut self, initargs: impl IntoIterator<Item = V>) -> Self {
         self.initargs = initargs.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Replaces a worker process after this many tasks. Default: never.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("counter")?;
-    /// let two = NonZeroU64::new(2).expect("two is not zero");
-    /// let pool = Pool::builder(&module).processes(1).initializer("init", ["100"]).max_tasks_per_child(two).build()?;
-    /// let count = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.map(&count, ["", "", ""])?, ["101", "102", "101"]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Replaces a worker process after this many tasks: CPython's `maxtasksperchild`. Default: never.
     pub fn max_tasks_per_child(mut self, tasks: NonZeroU64) -> Self {
         self.max_tasks_per_child = Some(tasks);
         self
     }
 
-    /// How workers are started.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let pool = Pool::builder(&module).start_method(wpool::StartMethod::Spawn).build()?;
-    /// let run = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.apply(&run, "a")?, "A");
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// How workers are started: CPython's `get_context(method).Pool`. Default: [`StartMethod::Forkserver`].
     pub fn start_method(mut self, start_method: StartMethod) -> Self {
         self.start_method = start_method;
         self
     }
 
-    /// Which state a task finds. Default: [`Isolation::Fresh`], or [`Isolation::Reuse`] if
-    /// [`initializer`](Self::initializer) or [`initargs`](Self::initargs) asks for one, unless the policy is
-    /// deterministic.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("counter")?;
-    /// let pool = Pool::builder(&module).processes(1).isolation(wpool::Isolation::Reuse).build()?;
-    /// let count = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.map(&count, ["", "", ""])?, ["1", "2", "3"]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Which state a task finds. Default: [`Isolation::Fresh`]. With [`initializer`](Self::initializer) or
+    /// [`initargs`](Self::initargs) the default is [`Isolation::Reuse`], unless the policy is deterministic.
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = Some(isolation);
         self
     }
 
     /// What a task may use.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let mut limits = wpool::Limits::default();
-    /// limits.output = 3;
-    /// let pool = Pool::builder(&module).limits(limits).build()?;
-    /// let run = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.apply(&run, "abc")?, "ABC");
-    /// assert_eq!(pool.apply(&run, "abcd").unwrap_err().kind(), "output");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// What guests may reach: see [`Policy`]. Default: nothing.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// use wpool::policy::DirAccess;
-    /// use wpool::Policy;
-    ///
-    /// let pool = Pool::builder(&module).policy(Policy::sealed().dir("src", "/src", DirAccess::ReadOnly)).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// What guests may reach. Default: nothing ([`Policy::sealed`]).
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
     /// The time that each attempt at a task may take: [`Limits::time`].
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("failing")?;
-    /// let pool = Pool::builder(&module).task_timeout(Duration::from_millis(100)).build()?;
-    /// let run = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.apply(&run, "loop").unwrap_err().kind(), "time");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn task_timeout(mut self, time: Duration) -> Self {
         self.limits.time = Some(time);
         self
     }
 
-    /// How often a failed task is tried again: after an error, a trap, a limit, an `exit` or its worker's death, unless
-    /// [`retry_on`](Self::retry_on) says otherwise. Default 0.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("failing")?;
-    /// let pool = Pool::builder(&module).retries(2).build()?;
-    /// let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// inputs.push(b"bad")?;
-    /// assert_eq!(outcomes.take_one(None, |outcome| outcome.attempt())?, Some(3));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// How often a failed task is tried again: after an error, a trap, a limit, an `exit`, or the death of
+    /// its worker. [`retry_on`](Self::retry_on) can exclude some of these. Default: 0.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// The pause before a task is tried again; other tasks go on meanwhile. Default: none.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("failing")?;
-    /// let pool = Pool::builder(&module).retries(2).retry_delay(Duration::from_millis(10)).build()?;
-    /// let run = pool.func::<&str, String>("run")?;
-    /// let start = std::time::Instant::now();
-    /// assert!(pool.apply(&run, "bad").is_err());
-    /// assert!(start.elapsed() >= Duration::from_millis(20));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The pause before a task is tried again. Other tasks run in the meantime. Default: none.
     pub fn retry_delay(mut self, delay: Duration) -> Self {
         self.retry_delay = delay;
         self
     }
 
-    /// How the pauses grow. Default: they do not.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("failing")?;
-    /// let grow = wpool::pool::Backoff::Exponential { max: Duration::from_secs(1) };
-    /// let pool = Pool::builder(&module).retries(5).retry_delay(Duration::from_millis(100)).backoff(grow).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// How the pauses grow. Default: [`Backoff::Fixed`].
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Which outcomes are worth another attempt. It is asked on the pool's own thread and should be quick. Default: all that may be different the next time, that is all
-    /// but [`TaskError::BadRecord`], which is never tried again.
+    /// A function that tells which failures are worth another attempt. It is called on the pool's own thread,
+    /// and should be quick. Default: all failures that can be different the next time.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("failing")?;
-    /// use wpool::TaskError;
-    ///
-    /// // Only what was not the task's own fault.
-    /// let lost = |error: &TaskError| matches!(error, TaskError::WorkerLost { .. });
-    /// let pool = Pool::builder(&module).retries(3).retry_on(lost).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// A record that is too long, or not of the parameter's type ([`TaskError::BadRecord`]), is never tried
+    /// again.
     pub fn retry_on(mut self, retry_on: impl Fn(&TaskError) -> bool + Send + Sync + 'static) -> Self {
         self.retry_on = RetryOn(Arc::new(move |error| is_worth_retrying(error) && retry_on(error)));
         self
     }
 
-    /// A task that has taken down so many workers is not tried again, however many retries are left. Default 3.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("failing")?;
-    /// // No second chance for a task that takes its worker down.
-    /// let pool = Pool::builder(&module).retries(5).poison_limit(NonZeroU32::MIN).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// A task that has taken down this many workers is not tried again, even if it has retries left. Default:
+    /// 3.
     pub fn poison_limit(mut self, workers: NonZeroU32) -> Self {
         self.poison_limit = workers;
         self
     }
 
-    /// When a job stops before its end. Each `map`, `imap` or stream counts for itself. Default: never.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("failing")?;
-    /// let pool = Pool::builder(&module).processes(1).halt("now,fail=1".parse()?).build()?;
-    /// let run = pool.func::<&str, String>("run")?;
-    /// let outcomes = pool.try_map(&run, ["good", "bad", "good"]);
-    /// assert!(outcomes[1].is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// When a job stops before its end. Each `map`, `imap` or stream is a job with a count of its own.
+    /// Default: never.
     pub fn halt(mut self, halt: Halt) -> Self {
         self.halt = Some(halt);
         self
     }
 
-    /// After this time without a sign of life of a worker that is at work, [`PoolEvent::WorkerSilent`] says so, once. Default: 10 s; at least
-    /// 100 ms.
+    /// A busy worker that is silent for this long is reported, once: [`PoolEvent::WorkerSilent`]. Default: 10
+    /// s. At least 100 ms.
     ///
-    /// A worker shows that it lives whatever its guest does, so that a long task is no silence. It is silent if its process is stopped
-    /// (`SIGSTOP`, a debugger), or hangs in the kernel, or gets no processor time. Nothing else is done about that: [`Limits::time`] ends its
-    /// task.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::time::Duration;
-    /// # use wpool::events::PoolEvent;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let on_event = |event: &PoolEvent| {
-    ///     if let PoolEvent::WorkerSilent { worker, pid, time } = event {
-    ///         println!("worker {worker} (process {pid}) has been silent for {time:?}");
-    ///     }
-    /// };
-    /// let pool = Pool::builder(&module).heartbeat(Duration::from_secs(60)).on_event(on_event).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// A worker gives signs of life also during a long task. It is silent if its process is stopped
+    /// (`SIGSTOP`, a debugger), hangs in the kernel, or gets no processor time. The pool only reports it;
+    /// [`Limits::time`] ends the task.
     pub fn heartbeat(mut self, time: Duration) -> Self {
         self.heartbeat = time.max(HEARTBEAT_MIN);
         self
     }
 
-    /// Replaces a worker process that uses more than so many bytes of memory of its own, between two batches of tasks. Default: never.
+    /// Replaces a worker process whose own memory is over this many bytes, between two batches of tasks.
+    /// Default: never.
     ///
-    /// This is for memory that grows over many tasks. What a single task may use is [`Limits::memory`].
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let pool = Pool::builder(&module).max_memory_per_child(512 << 20).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// It is for memory that grows over many tasks. What a single task may use is [`Limits::memory`].
     pub fn max_memory_per_child(mut self, bytes: u64) -> Self {
         self.max_memory_per_child = Some(bytes);
         self
     }
 
-    /// Ends workers that have had nothing to do for this long; they are started again as tasks come. Default: never.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let pool = Pool::builder(&module).idle_timeout(Duration::from_millis(10)).build()?;
-    /// let run = pool.func::<&str, String>("run")?;
-    /// pool.apply(&run, "a")?;
-    /// std::thread::sleep(Duration::from_millis(100)); // no worker is needed meanwhile
-    /// pool.apply(&run, "b")?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Ends workers that have been idle for this long. They are started again as tasks come. Default: never.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
     }
 
-    /// How long a worker may take until it is ready, beside its initializer's time limit; then it is killed. Default 60 s.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let pool = Pool::builder(&module).start_timeout(Duration::from_secs(5)).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// How long a worker may take until it is ready, in addition to the time limit of its initializer. After
+    /// that it is killed. Default: 60 s.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
         self
     }
 
-    /// How long a worker that is to end may take for its guest's `shutdown`, beside the time limit of tasks; then it is killed. Default 5 s.
+    /// How long the guest's `shutdown` may take at the end of a worker, in addition to the time limit of
+    /// tasks. After that the worker is killed. Default: 5 s.
     ///
-    /// `shutdown` is called in an instance that a worker keeps ([`Isolation::Reuse`]); those of single tasks are dropped without.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let pool = Pool::builder(&module).shutdown_timeout(Duration::from_secs(1)).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// `shutdown` is called in an instance that a worker keeps ([`Isolation::Reuse`]), and not in those of
+    /// single tasks.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
         self
     }
 
-    /// `false`: all workers are started by [`build`](Self::build), which waits until they are ready, as CPython's `Pool` does. `true`, the default: as tasks come.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let pool = Pool::builder(&module).processes(2).lazy(false).build()?;
-    /// assert_eq!(pool.workers().len(), 2);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// When workers are started. `true`, the default: as tasks come. `false`: [`build`](Self::build) starts
+    /// all of them, as CPython's `Pool` does, and waits until they are ready.
     pub fn lazy(mut self, lazy: bool) -> Self {
         self.lazy = lazy;
         self
     }
 
-    /// A function that is called with each [`PoolEvent`], in their order, on the pool's own thread: it should be quick, and must not wait for
-    /// anything of this pool. If it panics, it is not called again.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// use wpool::events::PoolEvent;
-    ///
-    /// let on_event = |event: &PoolEvent| {
-    ///     if let PoolEvent::WorkerExited { pid, exitcode, .. } = event {
-    ///         println!("process {pid} has ended: {exitcode:?}");
-    ///     }
-    /// };
-    /// let pool = Pool::builder(&module).on_event(on_event).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// A function that is called with each [`PoolEvent`], in their order. It runs on the pool's own thread:
+    /// it should be quick, and must not wait for anything of this pool. If it panics, it is not called again.
     pub fn on_event(mut self, on_event: impl Fn(&PoolEvent) + Send + Sync + 'static) -> Self {
         self.sink = Sink::new(on_event);
         self
     }
 
-    /// Shows where guests spend their time: see [`ProfilingStrategy`], which has an example. Profiles come as [`PoolEvent::WorkerProfiled`], one for each
-    /// worker that ends in good order. Default: no profile.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let pool = Pool::builder(&module).profile(wpool::events::ProfilingStrategy::guest()).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Takes profiles: where guests spend their time. [`ProfilingStrategy`] has an example. Each worker that
+    /// ends without a kill gives one, as [`PoolEvent::WorkerProfiled`]. Default: no profile.
     pub fn profile(mut self, strategy: ProfilingStrategy) -> Self {
         self.profile = Some(strategy);
         self
     }
 
-    /// How many records are drawn ahead of the results that have been taken. Default: as many as short tasks need, at most 65,536 and
-    /// 16 MiB.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let ten = NonZeroUsize::new(10).expect("ten is not zero");
-    /// let pool = Pool::builder(&module).buffer(ten).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// How many records may be drawn ahead of the results that have been taken. Default: what short tasks
+    /// need, at most 65,536 records and 16 MiB.
     pub fn buffer(mut self, records: NonZeroUsize) -> Self {
         self.buffer = Some(records);
         self
     }
 
-    /// Bytes of results that may lie in this process until somebody takes them, for each stream, iterator or map of the pool. Default: 64 MiB.
+    /// The bytes of results that each stream, iterator or map of the pool holds in this process until they
+    /// are taken. Default: 64 MiB.
     ///
-    /// Over that, nothing more of it is begun but the one task whose result is waited for, and large results stay in their workers'
-    /// memory. What is counted is what the pool holds: the values that [`Pool::map`] collects, and the result of
-    /// [`Pool::apply_async`], are the caller's.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::Pool;
-    /// # let module = guest("upper")?;
-    /// let pool = Pool::builder(&module).buffer_bytes(16 << 20).build()?;
-    /// let upper = pool.func::<String, String>("run")?;
-    /// // However slowly they are taken: no more than 16 MiB of them wait here.
-    /// for result in pool.imap(&upper, (0..100).map(|n| "x".repeat(n))) {
-    ///     println!("{}", result?);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Over that, only the task whose result is waited for is begun, and large results stay in the memory of
+    /// their workers. The values that [`Pool::map`] collects, and the result of [`Pool::apply_async`], belong
+    /// to the caller and do not count.
     pub fn buffer_bytes(mut self, bytes: u64) -> Self {
         self.buffer_bytes = bytes.max(1);
         self
     }
 
-    /// The workers' names are this, a dash and their number. Default `PoolWorker`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("hello")?;
-    /// let pool = Pool::builder(&module).processes(1).name("Greeter").build()?;
-    /// let run = pool.func::<&str, String>("run")?;
-    /// assert!(pool.apply(&run, "bob:0")?.starts_with("hello bob from Greeter-1 "));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The first part of the workers' names; a dash and a number follow. Default: `PoolWorker`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Has the first worker process die at this place. For the project's own tests.
+    /// Makes the first worker process die at this place. For the project's own tests.
     #[cfg(feature = "fault-points")]
     #[doc(hidden)]
     pub fn fault(mut self, fault: crate::spec::Fault) -> Self {
@@ -714,44 +368,38 @@ impl PoolBuilder {
         self
     }
 
-    /// Makes the pool. No process is started before the first task, unless [`lazy`](Self::lazy) says otherwise.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-    /// # use std::time::Duration;
-    /// # use wpool::Pool;
-    /// # let module = guest("counter")?;
-    /// use wpool::BuildError;
-    ///
-    /// let pool = Pool::builder(&module).initializer("innit", ["100"]).build();
-    /// assert!(matches!(pool, Err(BuildError::Target(_)))); // there is no such export
-    /// let pool = Pool::builder(&module).initializer("init", ["100"]).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Makes the pool. No process is started before the first task, unless [`lazy`](Self::lazy) is `false`.
     ///
     /// # Errors
-    /// [`BuildError`] if the module's imports are not met, the policy names what cannot be granted, the initializer is unknown or its arguments do not fit, or instances of
-    /// a deterministic run are to be reused; if the pool is not lazy, also
-    /// [`BuildError::Broken`] if its workers cannot run.
+    /// [`BuildError`] if an import of the module is not met, the policy names what cannot be granted, the
+    /// initializer is unknown, its arguments do not fit, or instances of a deterministic run are to be
+    /// reused. If the pool is not lazy, also [`BuildError::Broken`] if its workers cannot run.
     pub fn build(mut self) -> Result<Pool, BuildError> {
         self.limits = self.limits.possible();
         check_module(self.module.info(), &self.limits, &self.policy)?;
         let granted = self.policy.resolve_for(&self.module, self.start_method)?;
         self.module = self.module.compiled(self.policy.codegen(self.limits.codegen()))?;
-        let info = self.module.info().clone();
-        let asked = self.initializer.as_deref().or_else(|| (!self.initargs.is_empty()).then_some(INIT));
-        let initializer = match asked {
-            Some(name) => Some(initializer(name, &self.initargs, &info)?),
-            None => own_initializer(&info)?,
-        };
-        if self.start_method == StartMethod::Thread && self.module.launch().program.sandbox == Sandbox::Strict
-        {
+        let sandbox = self.module.launch().program.sandbox;
+        if self.start_method == StartMethod::Thread && sandbox == Sandbox::Strict {
             return Err(StartError::ThreadUnconfined.into());
         }
-        // State between tasks is the choice of who makes the pool, never of the module.
+        let setup = self.setup(&granted)?;
+        let config = self.config();
+        let records = self.buffer.map_or(Window::DEFAULT.records, |records| records.get() as u64);
+        let window = Window { records, results: self.buffer_bytes, ..Window::DEFAULT };
+        let (info, limits) = (setup.info.clone(), self.limits.clone());
+        start(self.spec(setup, granted), config, info, limits, window)
+    }
+
+    /// What each worker is told before its first task.
+    fn setup(&self, granted: &Granted) -> Result<Setup, BuildError> {
+        let info = self.module.info();
+        let asked = self.initializer.as_deref().or_else(|| (!self.initargs.is_empty()).then_some(INIT));
+        let initializer = match asked {
+            Some(name) => Some(initializer(name, &self.initargs, info)?),
+            None => own_initializer(info)?,
+        };
+        // The caller's initializer asks for state between tasks. The module's own `init` must not.
         let isolation = self.isolation.unwrap_or(match asked {
             Some(_) if !granted.grants.deterministic => Isolation::Reuse,
             Some(_) | None => Isolation::Fresh,
@@ -763,21 +411,20 @@ impl PoolBuilder {
                     .to_owned(),
             });
         }
-        let setup = Setup {
-            version: VERSION,
-            info: info.clone(),
-            limits: self.limits.clone(),
-            grants: granted.grants.clone(),
+        Ok(Setup {
             isolation,
             initializer,
-            identity: None,
-            once: false,
             spins: crate::spin::pays(self.processes - 1),
             profile: self.profile,
             #[cfg(feature = "fault-points")]
             fault: self.fault,
-        };
-        let config = Config {
+            ..Setup::new(info.clone(), self.limits.clone(), granted.grants.clone())
+        })
+    }
+
+    /// The settings of the schedule.
+    fn config(&self) -> Config {
+        Config {
             processes: self.processes,
             max_tasks_per_child: self.max_tasks_per_child.map(NonZeroU64::get),
             retries: self.retries,
@@ -792,17 +439,23 @@ impl PoolBuilder {
             idle_time: self.idle_timeout,
             eager: !self.lazy,
             kill_after: self.limits.time.map(|time| time.saturating_add(self.limits.grace)),
+        }
+    }
+
+    /// The settings of the dispatcher.
+    fn spec(self, setup: Setup, granted: Granted) -> Spec {
+        let start_method = match self.start_method {
+            // The name of the profile's file has the pid of the process that loads the module: each worker
+            // must load it.
+            StartMethod::Forkserver if self.profile.is_some_and(ProfilingStrategy::writes_file) => {
+                StartMethod::Spawn
+            }
+            method => method,
         };
-        let spec = Spec {
+        Spec {
             launch: self.module.launch().clone(),
-            limits: self.limits.clone(),
-            start_method: match self.start_method {
-                // The file bears the number of the process that loads the module.
-                StartMethod::Forkserver if self.profile.is_some_and(ProfilingStrategy::writes_file) => {
-                    StartMethod::Spawn
-                }
-                method => method,
-            },
+            limits: self.limits,
+            start_method,
             setup,
             granted,
             tells_apart: self.halt.is_some_and(|halt| !matches!(halt.on, HaltOn::Done(_))),
@@ -812,14 +465,11 @@ impl PoolBuilder {
             sink: self.sink,
             heartbeat: self.heartbeat,
             awaited: None,
-        };
-        let records = self.buffer.map_or(Window::DEFAULT.records, |records| records.get() as u64);
-        let window = Window { records, results: self.buffer_bytes, ..Window::DEFAULT };
-        start(spec, config, info, self.limits, window)
+        }
     }
 }
 
-/// Starts the dispatcher's thread.
+/// Starts the thread of the dispatcher. If the pool is not lazy, waits until all workers are ready.
 fn start(
     mut spec: Spec,
     config: Config,
@@ -859,7 +509,7 @@ fn start(
     });
     let end = End { shared: shared.clone(), inbox };
     std::thread::Builder::new().name("wpool-dispatcher".to_owned()).spawn(move || {
-        // Told at the end, also if the dispatcher panics.
+        // Dropped at the end of the thread, also if the dispatcher panics.
         let end = end;
         end.shared.dispatcher.get_or_init(|| std::thread::current().id());
         if let Some(reason) = dispatcher.run() {
@@ -870,7 +520,7 @@ fn start(
     if let Some(complete) = complete
         && complete.recv().is_err()
     {
-        // The dispatcher is through, or about to be: it says why.
+        // The dispatcher ends, or has ended: `broken` has the reason.
         pool.shared.wait_over(None);
         let reason = pool.shared.broken.get().cloned().unwrap_or_else(|| "its thread ended".to_owned());
         return Err(BuildError::Broken { reason });
@@ -878,7 +528,7 @@ fn start(
     Ok(pool)
 }
 
-/// The end of the dispatcher's thread, told to whoever joins the pool.
+/// Its drop is the end of the dispatcher's thread: it wakes the callers of `join`.
 struct End {
     shared: Arc<Shared>,
     inbox: Receiver<Command>,
@@ -889,7 +539,7 @@ impl Drop for End {
         let mut over = self.shared.over.lock().unwrap_or_else(PoisonError::into_inner);
         *over = true;
         self.shared.closed.store(true, Ordering::Release);
-        // Jobs that came too late for the dispatcher end here.
+        // Jobs that the dispatcher has not taken any more end here.
         while let Ok(command) = self.inbox.try_recv() {
             if let Command::Job { job, .. } = command {
                 job.finish(&self.shared.refusal());
@@ -900,7 +550,7 @@ impl Drop for End {
     }
 }
 
-/// A record that is too long or of the wrong type stays so; anything else may be different the next time.
+/// A record that is too long or of the wrong type stays so. Any other failure may be different the next time.
 fn is_worth_retrying(error: &TaskError) -> bool {
     match error {
         TaskError::Limit { limit: Limit::Input, .. } => false,

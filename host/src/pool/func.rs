@@ -9,17 +9,22 @@ use crate::spec::Call;
 use crate::target::Resolved;
 use crate::value::Ret;
 
-/// A function of a pool's module with its Rust types: looked up once, checked once, called many times.
+/// A function of a pool's module with its Rust types: found and checked once, called many times.
 ///
 /// [`Pool::func`](crate::Pool::func) makes it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let pool = pool("upper")?;
-/// let upper: wpool::Func<&str, String> = pool.func("run")?;
-/// assert_eq!(pool.apply(&upper, "a")?, "A");
-/// assert_eq!(pool.apply(&upper, "b")?, "B");
+/// # let pool = wpool::Pool::builder(&numbers()?).processes(2).build()?;
+/// use wpool::{Func, Target};
+///
+/// let add: Func<(i32, i32), i32> = pool.func("add")?;
+/// assert_eq!(pool.apply(&add, (3, 4))?, 7);
+/// assert_eq!(pool.starmap(&add, [(1, 2), (3, 4)])?, [3, 7]);
+/// let add_ten: Func<i32, i32> = pool.func(Target::func("add").arg(10))?;
+/// assert_eq!(pool.apply(&add_ten, 4)?, 14);
+/// assert!(pool.func::<String, i32>("add").is_err()); // it does not take a string
 /// # Ok(())
 /// # }
 /// ```

@@ -68,19 +68,6 @@ impl<R: Ret> Imap<R> {
 
     /// The next outcome, if it comes within that time; `Ok(None)` at the end.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::time::{Duration, Instant};
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let mut results = pool.imap(&run, ["good", "loop"]);
-    /// assert_eq!(results.next_timeout(Duration::from_secs(60))?, Some(Ok("good".to_owned())));
-    /// assert_eq!(results.next_timeout(Duration::from_millis(20)), Err(wpool::TimedOut));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     /// [`TimedOut`]: the iterator goes on.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Result<R, TaskError>>, TimedOut> {
@@ -88,21 +75,6 @@ impl<R: Ret> Imap<R> {
     }
 
     /// As [`next_timeout`](Self::next_timeout), up to a moment: one moment for all results is what the `timeout` of `Executor.map` is.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::time::{Duration, Instant};
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let deadline = Instant::now() + Duration::from_secs(60);
-    /// let mut results = pool.imap(&run, ["a", "b"]);
-    /// while let Some(result) = results.next_until(deadline)? {
-    ///     println!("{}", result?);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// As [`next_timeout`](Self::next_timeout).
@@ -134,19 +106,6 @@ impl<R: Ret> ImapUnordered<R> {
 
     /// The next outcome, if it comes within that time; `Ok(None)` at the end.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::time::{Duration, Instant};
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let mut results = pool.imap_unordered(&run, ["good", "loop"]);
-    /// assert_eq!(results.next_timeout(Duration::from_secs(60))?, Some((0, Ok("good".to_owned()))));
-    /// assert_eq!(results.next_timeout(Duration::from_millis(20)), Err(wpool::TimedOut));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     /// [`TimedOut`]: the iterator goes on.
     #[expect(clippy::type_complexity, reason = "the item of this iterator, in the same wrapping as Imap's")]
@@ -158,21 +117,6 @@ impl<R: Ret> ImapUnordered<R> {
     }
 
     /// As [`next_timeout`](Self::next_timeout), up to a moment.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::time::{Duration, Instant};
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let deadline = Instant::now() + Duration::from_secs(60);
-    /// let mut results = pool.imap_unordered(&run, ["a", "b"]);
-    /// while let Some((index, result)) = results.next_until(deadline)? {
-    ///     println!("{index}: {}", result?);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// As [`next_timeout`](Self::next_timeout).

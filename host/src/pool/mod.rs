@@ -1,18 +1,20 @@
 //! Run many tasks in a pool of workers.
 //!
-//! [`Pool::builder`] makes a pool for a module, [`Pool::func`] looks up one of its functions, and [`Pool::map`],
-//! [`Pool::imap`], [`Pool::apply_async`] and their like run it. [`PoolBuilder`] has the settings, among them retries
-//! ([`Backoff`]) and the failures that end a job early ([`Halt`]). [`Pool::stream`] is the interface below all of these, for
-//! records as bytes: [`Inputs`] takes them, and [`Outcomes`] gives each [`Outcome`].
+//! [`Pool::builder`] makes a pool for a module, [`Pool::func`] looks up one of its functions, and
+//! [`Pool::map`], [`Pool::imap`], [`Pool::apply_async`] and their like run it. [`PoolBuilder`] has the
+//! settings, among them retries ([`Backoff`]) and the failures that end a job early ([`Halt`]).
+//! [`Pool::stream`] is the interface below all of these, for records as bytes: [`Inputs`] takes them, and
+//! [`Outcomes`] gives each [`Outcome`].
 //!
 //! The way of a record through the pool:
 //!
 //! ```text
-//!   map, imap, apply ... ──records──▶ Job ──▶ Dispatcher (one thread) ──batches──▶ socket ══▶ worker: serve loop ──▶ guest
-//!        (any thread)    ◀─outcomes── Job ◀──      │        ▲          ◀──results── socket ◀══
-//!                                                events   actions
-//!                                                  ▼        │
-//!                                                  Schedule (pure: what to do next)
+//!   map, imap ... ──records──▶ Job ──▶ Dispatcher ──batches──▶ socket ══▶ worker: serve loop ──▶ guest
+//!    (any thread) ◀─outcomes── Job ◀── (one thread) ◀─results── socket ◀══
+//!                                       │       ▲
+//!                                    events  actions
+//!                                       ▼       │
+//!                                       Schedule (pure: what to do next)
 //! ```
 
 mod async_result;
@@ -24,6 +26,7 @@ pub(crate) mod events;
 mod func;
 mod imap;
 mod job;
+mod map;
 mod policy;
 mod schedule;
 pub(crate) mod stats;
@@ -50,6 +53,7 @@ pub use self::imap::{Imap, ImapUnordered};
 use self::job::{Job, Panic, Window};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::job::{Said, parse_outcome};
+use self::map::{all_or_first, collect, not_drawn};
 pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
 use self::stats::Ledger;
 pub(crate) use self::stats::Stats;
@@ -65,17 +69,38 @@ use crate::value::{Args, Ret};
 
 /// A pool of worker processes that run the functions of one module: Python's `multiprocessing.Pool`.
 ///
-/// It can be used from many threads at once. Dropping it terminates it, as leaving Python's `with` block does; [`Pool::scope`] waits
-/// for everything to be done instead.
+/// Many threads can use it at once. Dropping it terminates it, as the end of Python's `with` block does.
+/// [`Pool::scope`] waits for all tasks instead.
 ///
 /// ```standalone_crate
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use wpool::{Module, Pool};
+///
 /// wpool::init();
 /// # std::env::set_current_dir("../guest/prebuilt")?;
-/// let module = wpool::Module::load("upper.wasm")?;
-/// let pool = wpool::Pool::builder(&module).processes(5).build()?;
-/// let upper = pool.func::<&str, String>("run")?;
-/// assert_eq!(pool.map(&upper, ["a", "b"])?, ["A", "B"]);
+/// let module = Module::load("failing.wasm")?; // it gives back its record, and fails on some
+/// let pool = Pool::builder(&module).processes(2).build()?;
+/// let run = pool.func::<&str, String>("run")?;
+///
+/// // One task; then many, of which the first failure is the error; then many, with the outcome of each.
+/// assert_eq!(pool.apply(&run, "a")?, "a");
+/// assert_eq!(pool.map(&run, ["a", "b"])?, ["a", "b"]);
+/// let outcomes = pool.try_map(&run, ["a", "panic", "c"]);
+/// assert!(outcomes[0].is_ok() && outcomes[1].is_err() && outcomes[2].is_ok());
+///
+/// // Without waiting: a handle to the result, or iterators that draw items as the work proceeds.
+/// let later = pool.apply_async(&run, "a");
+/// for result in pool.imap(&run, ["a", "b"]) {
+///     println!("{}", result?);
+/// }
+/// for (index, result) in pool.imap_unordered(&run, ["a", "b"]) {
+///     println!("{index}: {}", result?);
+/// }
+/// assert_eq!(later.get()?, "a");
+///
+/// println!("{:?} {:?}", pool.workers(), pool.stats());
+/// pool.close();
+/// pool.join()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -92,7 +117,7 @@ struct Shared {
     waker: Waker,
     next_job: AtomicU64,
     next_plan: AtomicU32,
-    /// The plans that workers have been or will be told of, so that equal calls share one.
+    /// The number of each call that workers have been or will be told of: equal calls share one.
     plans: Mutex<HashMap<CallKey, u32>>,
     directory: Arc<Mutex<Vec<WorkerInfo>>>,
     ledger: Arc<Mutex<Ledger>>,
@@ -100,57 +125,33 @@ struct Shared {
     /// Why the pool broke, if it did.
     broken: OnceLock<String>,
     callbacks: Callbacks,
-    /// The thread that the pool's own work is done on.
+    /// The thread of the dispatcher.
     dispatcher: OnceLock<ThreadId>,
     over: Mutex<bool>,
     is_over: Condvar,
-    /// The process that the pool and its threads are in. A fork of that has only a copy of the handle.
+    /// Pid that created the pool; a forked copy of this handle must not touch its workers.
     home: u32,
 }
 
-/// A call in a form that can be looked up.
+/// A call as JSON, by which it is looked up.
 type CallKey = String;
 
 impl Pool {
     /// A builder for a pool that runs functions of `module`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// let pool = wpool::Pool::builder(&module).processes(2).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn builder(module: &Module) -> PoolBuilder {
         PoolBuilder::new(module)
     }
 
-    /// Finds a function and checks that it takes `A` and gives `R`.
+    /// Finds a function, and checks that it takes `A` and gives `R`.
     ///
-    /// `A` is a value for a function of one parameter, a tuple for several; parameters that the target fixes do not count. `R` is what the function
-    /// gives when it succeeds: for `result<T, E>` that is `T`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let numbers = numbers()?;
-    /// use wpool::{Pool, Target};
-    ///
-    /// let pool = Pool::builder(&numbers).build()?;
-    /// let add = pool.func::<(i32, i32), i32>("add")?;
-    /// assert_eq!(pool.apply(&add, (3, 4))?, 7);
-    /// let add_ten = pool.func::<i32, i32>(Target::func("add").arg(10))?;
-    /// assert_eq!(pool.apply(&add_ten, 4)?, 14);
-    /// assert!(pool.func::<String, i32>("add").is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// `A` is the type of the one parameter, or a tuple for several. Parameters that the target fixes do not
+    /// count. `R` is the result of a call that succeeds: `T` for `result<T, E>`.
     ///
     /// # Errors
-    /// [`BuildError`] if there is no such function, a fixed argument does not fit, or the Rust types do not match.
+    /// [`BuildError`] if there is no such function, a fixed argument does not fit, or the Rust types do not
+    /// match.
     pub fn func<A: Args, R: Ret>(&self, target: impl Into<Target>) -> Result<Func<A, R>, BuildError> {
-        // Typed calls choose their own form.
+        // The Rust types determine the form of records and results.
         let target = target.into().input(Format::Auto).output(Format::Auto);
         let resolved = resolve(&target, &self.shared.info)?;
         let (func, wit) = (resolved.call.path.clone(), resolved.ty.to_string());
@@ -183,7 +184,8 @@ impl Pool {
         let id = self.shared.next_job.fetch_add(1, Ordering::Relaxed);
         let job = Arc::new(Job::new(id, plan, window, self.shared.waker.clone()));
         self.shared.commands.send(Command::Job { job: job.clone(), call }).map_err(|_| Closed)?;
-        // A pool that is over has no dispatcher to end the job. Looking behind the message means that one of the two sees the other.
+        // After the pool's end no dispatcher ends the job. `End::drop` sets `over` and then empties the
+        // channel, so either it finds the job, or the job is refused here.
         if *self.shared.over.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(Closed);
         }
@@ -191,26 +193,11 @@ impl Pool {
         Ok(job)
     }
 
-    /// Starts a stream of records: push them into [`Inputs`], take what becomes of them from [`Outcomes`], from the same thread or two.
-    /// The other methods are made of this one.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// inputs.push(b"a")?;
-    /// inputs.push(b"b")?;
-    /// drop(inputs); // the end of the input
-    /// let mut results = Vec::new();
-    /// while outcomes.take_into(&mut |outcome| results.push(outcome.result().map(<[u8]>::to_vec))) {}
-    /// assert_eq!(results, [Ok(b"A".to_vec()), Ok(b"B".to_vec())]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Starts a stream of records: push them into [`Inputs`], and take their outcomes from [`Outcomes`], on
+    /// one thread or two. The other methods are built on it.
     ///
     /// # Errors
-    /// [`BuildError`] as for [`Pool::func`], and if the pool is not running.
+    /// [`BuildError`] as for [`Pool::func`], and if the pool takes no more tasks.
     pub fn stream(&self, target: &Target, ordered: bool) -> Result<(Inputs, Outcomes), BuildError> {
         let resolved = resolve(target, &self.shared.info)?;
         self.shared.check_home()?;
@@ -221,18 +208,8 @@ impl Pool {
 
     /// Runs the function once and waits for its result: `Pool.apply`.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.apply(&upper, "a")?, "A");
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
-    /// What became of the task, if not a result; [`TaskError::Closed`] if the pool is not running.
+    /// The failure of the task. [`TaskError::Closed`] if the pool takes no more tasks.
     pub fn apply<A: Args, R: Ret + Send + 'static>(
         &self,
         func: &Func<A, R>,
@@ -241,19 +218,8 @@ impl Pool {
         self.apply_async(func, args).get()
     }
 
-    /// Runs the function once, without waiting: `Pool.apply_async`. Its result can be waited for, cancelled, or passed to callbacks.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// let later = pool.apply_async(&upper, "a");
-    /// // Something else meanwhile.
-    /// assert_eq!(later.get()?, "A");
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Runs the function once, without waiting: `Pool.apply_async`. The result can be waited for, cancelled,
+    /// or passed to callbacks.
     pub fn apply_async<A: Args, R: Ret + Send + 'static>(
         &self,
         func: &Func<A, R>,
@@ -272,7 +238,7 @@ impl Pool {
         let mut record = Vec::new();
         let encoded = args.encode(&func.resolved.free(), &mut record);
         if inputs.push_item(encoded.map(|()| &record[..])).is_err() {
-            // The pool ended at this very moment.
+            // The pool has ended since the job was made.
             return AsyncResult::done(Err(self.shared.refusal()), job, callbacks, in_fork);
         }
         drop(inputs);
@@ -280,27 +246,17 @@ impl Pool {
         let decode = func.decode();
         AsyncResult::lazy(job, callbacks, in_fork, move || {
             let result = outcomes.take_one(Some(Instant::now()), |outcome| decode.decode(outcome.result()));
-            // It is asked for when it is there, or will never be.
+            // This runs once the outcome is there, or the job has ended without one.
             result.ok().flatten().unwrap_or_else(|| Err(outcomes.cut_short().unwrap_or(TaskError::Cancelled)))
         })
     }
 
-    /// Runs the function for every item and gives the results in the items' order: `Pool.map`.
+    /// Runs the function for every item, and gives the results in the order of the items: `Pool.map`.
     ///
-    /// The items are drawn as the work proceeds, never all at once; the results are collected.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// assert_eq!(pool.map(&upper, ["a", "b", "c"])?, ["A", "B", "C"]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The items are drawn as the work proceeds, never all at once. The results are collected.
     ///
     /// # Errors
-    /// The first failure, once every task has been run to its end.
+    /// The first failure, after every task has run to its end.
     pub fn map<A: Args, R: Ret>(
         &self,
         func: &Func<A, R>,
@@ -309,22 +265,11 @@ impl Pool {
         all_or_first(self.try_map(func, items))
     }
 
-    /// Runs the function for every item and gives each task's own outcome, in the items' order.
+    /// Runs the function for every item, and gives the outcome of each task in the order of the items.
     ///
-    /// Should the pool end or the job be halted before all items are drawn, no more are drawn, and each of them has the error that says so as its outcome.
-    /// Of an iterator that does not know its length one error stands for all of them.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let outcomes = pool.try_map(&run, ["good", "bad", "good"]);
-    /// assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 2);
-    /// assert_eq!(outcomes[1], Err(wpool::TaskError::Failed { message: "bad is bad".to_owned() }));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If the pool ends or the job is halted first, no more items are drawn, and the outcome of each
+    /// remaining item is the error that says so. If the iterator does not know its length, one error stands
+    /// for all of them.
     pub fn try_map<A: Args, R: Ret>(
         &self,
         func: &Func<A, R>,
@@ -337,18 +282,7 @@ impl Pool {
         }
     }
 
-    /// As [`Pool::map`], without waiting: `Pool.map_async`. The items are drawn, and the results collected, by a thread of its own.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// let later = pool.map_async(&upper, ["a", "b", "c"]);
-    /// assert_eq!(later.get()?, ["A", "B", "C"]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// [`Pool::map`] without waiting: `Pool.map_async`. Threads draw the items and collect the results.
     pub fn map_async<A, R, I>(&self, func: &Func<A, R>, items: I) -> AsyncResult<Vec<R>, MapError>
     where
         A: Args + 'static,
@@ -360,12 +294,12 @@ impl Pool {
         let outcomes = self.feed(func, items, true);
         let job = outcomes.job().clone();
         let (result, bringer) = AsyncResult::coming(job.clone(), callbacks, map_in_fork);
-        // Another thread than the one that draws, which may have to wait for its iterator for ever.
+        // This is another thread than the one that draws the items: an iterator may block for ever.
         let mut results = Imap::new(outcomes, func.decode());
         let work = move || {
             let collected = catch_unwind(AssertUnwindSafe(|| {
                 let mut outcomes: Vec<_> = results.by_ref().collect();
-                // A cancelled job just ends.
+                // The iterator of a cancelled job ends without an error.
                 outcomes.extend(job.is_cancelled().then_some(Err(TaskError::Cancelled)));
                 all_or_first(outcomes)
             }));
@@ -375,7 +309,7 @@ impl Pool {
             }
         };
         if std::thread::Builder::new().name("wpool-map".to_owned()).spawn(work).is_err() {
-            // The iterator of results went with the thread that there is none of, and that cancelled the job.
+            // `work` was dropped, and `results` with it, which cancelled the job.
             let error = MapError { index: 0, error: TaskError::Cancelled, failed: 0 };
             let job = Job::refused(self.shared.waker.clone(), &TaskError::Cancelled);
             return AsyncResult::done(Err(error), job, self.shared.callbacks.clone(), map_in_fork);
@@ -383,18 +317,7 @@ impl Pool {
         result
     }
 
-    /// As [`Pool::map_async`], for functions of several parameters: each item is a tuple, `Pool.starmap_async`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = wpool::Pool::builder(&numbers()?).processes(2).build()?;
-    /// # let add = pool.func::<(i32, i32), i32>("add")?;
-    /// let later = pool.starmap_async(&add, [(1, 2), (3, 4)]);
-    /// assert_eq!(later.get()?, [3, 7]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// [`Pool::map_async`] for functions of several parameters: each item is a tuple. `Pool.starmap_async`.
     pub fn starmap_async<A, R, I>(&self, func: &Func<A, R>, items: I) -> AsyncResult<Vec<R>, MapError>
     where
         A: Args + 'static,
@@ -405,20 +328,10 @@ impl Pool {
         self.map_async(func, items)
     }
 
-    /// As [`Pool::map`], for functions of several parameters: each item is a tuple, `Pool.starmap`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = wpool::Pool::builder(&numbers()?).processes(2).build()?;
-    /// # let add = pool.func::<(i32, i32), i32>("add")?;
-    /// assert_eq!(pool.starmap(&add, [(1, 2), (3, 4)])?, [3, 7]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// [`Pool::map`] for functions of several parameters: each item is a tuple. `Pool.starmap`.
     ///
     /// # Errors
-    /// As [`Pool::map`].
+    /// Those of [`Pool::map`].
     pub fn starmap<A: Args, R: Ret>(
         &self,
         func: &Func<A, R>,
@@ -427,23 +340,11 @@ impl Pool {
         self.map(func, items)
     }
 
-    /// Runs the function for every item; the iterator gives each outcome in the items' order, as soon as it is there: `Pool.imap`.
+    /// Runs the function for every item. The iterator gives each outcome, in the order of the items, as soon
+    /// as it is there: `Pool.imap`.
     ///
-    /// The items are drawn by a thread of its own, ahead of the results by no more than the pool's buffer. Dropping the iterator cancels what
-    /// is not running yet.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<String, String>("run")?;
-    /// // Of an endless input no more is drawn than is needed.
-    /// let mut results = pool.imap(&upper, (0..).map(|n| format!("no {n}")));
-    /// assert_eq!(results.next(), Some(Ok("NO 0".to_owned())));
-    /// assert_eq!(results.next(), Some(Ok("NO 1".to_owned())));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// A thread draws the items, ahead of the results by at most [`PoolBuilder::buffer`]. Dropping the
+    /// iterator cancels its tasks.
     pub fn imap<A, R, I>(&self, func: &Func<A, R>, items: I) -> Imap<R>
     where
         A: Args,
@@ -454,20 +355,8 @@ impl Pool {
         Imap::new(self.feed(func, items, true), func.decode())
     }
 
-    /// As [`Pool::imap`], but gives each outcome when it is there, with the position of its item: `Pool.imap_unordered`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// let items = ["a", "b", "c"];
-    /// for (index, result) in pool.imap_unordered(&upper, items) {
-    ///     println!("{} gives {}", items[usize::try_from(index)?], result?);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// [`Pool::imap`] in the order in which the outcomes come, each with the position of its item:
+    /// `Pool.imap_unordered`.
     pub fn imap_unordered<A, R, I>(&self, func: &Func<A, R>, items: I) -> ImapUnordered<R>
     where
         A: Args,
@@ -478,6 +367,7 @@ impl Pool {
         ImapUnordered::new(self.feed(func, items, false), func.decode())
     }
 
+    /// Starts a thread that draws the items and pushes them into a job.
     fn feed<A, R, I>(&self, func: &Func<A, R>, items: I, ordered: bool) -> Outcomes
     where
         A: Args,
@@ -495,7 +385,7 @@ impl Pool {
             let free = resolved.free();
             let mut record = Vec::new();
             let fed = catch_unwind(AssertUnwindSafe(|| {
-                // Room first: no item is drawn before its turn.
+                // Room first: an item is not drawn before it can be pushed.
                 while inputs.wait_room().is_ok() {
                     let Some(args) = items.next() else { break };
                     record.clear();
@@ -509,108 +399,50 @@ impl Pool {
                 inputs.panicked(payload);
             }
         };
-        // Before any of them can come.
+        // `Outcomes::new` tells the job the order, which must come before the first outcome.
         let outcomes = Outcomes::new(job, ordered);
-        // Detached: an iterator that blocks for ever holds its own thread only. It ends with the job.
+        // Detached: an iterator that blocks for ever holds only this thread, which otherwise ends with the
+        // job.
         match std::thread::Builder::new().name("wpool-feeder".to_owned()).spawn(feeder) {
             Ok(_detached) => outcomes,
-            // Dropped, the outcomes cancel the job.
+            // `outcomes` is dropped here, which cancels the job.
             Err(_) => Outcomes::refused(self.shared.waker.clone(), &TaskError::Cancelled),
         }
     }
 
-    /// Sets how many workers there are at most, from now on. What is running ends before its worker leaves.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// pool.resize(wpool::process::cpu_count() + 1);
-    /// assert_eq!(pool.apply(&upper, "a")?, "A");
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Sets the largest number of workers. A worker that is too many runs its tasks to their end first.
     ///
     /// # Panics
-    /// If it is 0.
+    /// If the number is 0.
     pub fn resize(&self, processes: usize) {
         assert!(processes > 0, "a pool needs at least one process");
         if self.shared.is_in_fork() {
             return;
         }
-        // A dispatcher that is gone has no workers left.
+        // An error means that the dispatcher has ended, and so have all workers.
         let _over = self.shared.commands.send(Command::Resize(processes));
         self.shared.waker.wake();
     }
 
-    /// Takes no more tasks; those that were submitted are run to their end, then the workers end: `Pool.close`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// let later = pool.apply_async(&upper, "a");
-    /// pool.close();
-    /// pool.join()?;
-    /// assert_eq!(later.get()?, "A");
-    /// assert_eq!(pool.apply(&upper, "b"), Err(wpool::TaskError::Closed));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Takes no more tasks: `Pool.close`. The tasks that were submitted run to their end, and then the
+    /// workers end.
     pub fn close(&self) {
         self.shared.close(Command::Close);
     }
 
-    /// As [`Pool::close`]; with `cancel_futures` what no worker has begun is given up, with the outcome [`TaskError::Cancelled`]:
-    /// `concurrent.futures.Executor.shutdown`. It does not wait.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let tasks = ["a", "b", "c"].map(|record| pool.apply_async(&run, record));
-    /// pool.shutdown(true);
-    /// pool.join()?;
-    /// assert!(tasks.iter().all(|task| task.ready())); // done, or cancelled
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// [`Pool::close`], and with `cancel_futures` the tasks that no worker has begun end with
+    /// [`TaskError::Cancelled`]: `concurrent.futures.Executor.shutdown`. It does not wait.
     pub fn shutdown(&self, cancel_futures: bool) {
         self.shared.close(if cancel_futures { Command::CloseQueued } else { Command::Close });
     }
 
-    /// Ends the workers at once; tasks that are not done have the outcome [`TaskError::Cancelled`]: `Pool.terminate`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let endless = pool.apply_async(&run, "loop");
-    /// pool.terminate();
-    /// assert_eq!(endless.get(), Err(wpool::TaskError::Cancelled));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Ends the workers at once: `Pool.terminate`. The tasks that are not done end with
+    /// [`TaskError::Cancelled`].
     pub fn terminate(&self) {
         self.shared.close(Command::Terminate);
     }
 
     /// Waits until every worker has ended: `Pool.join`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// assert_eq!(pool.join(), Err(wpool::StillRunning));
-    /// pool.close();
-    /// pool.join()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// [`StillRunning`] if the pool was neither closed nor terminated.
@@ -618,26 +450,10 @@ impl Pool {
         self.wait_over(None).map(|_| ())
     }
 
-    /// As [`Pool::join`], for at most that long; whether every worker has ended.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use std::time::Duration;
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let endless = pool.apply_async(&run, "loop");
-    /// pool.close();
-    /// if !pool.join_timeout(Duration::from_millis(20))? {
-    ///     pool.terminate();
-    /// }
-    /// assert!(endless.get().is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// [`Pool::join`] for at most that long. Whether every worker has ended.
     ///
     /// # Errors
-    /// [`StillRunning`] as for [`Pool::join`].
+    /// [`StillRunning`] if the pool was neither closed nor terminated.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool, StillRunning> {
         self.wait_over(Instant::now().checked_add(timeout))
     }
@@ -646,25 +462,15 @@ impl Pool {
         if !self.shared.closed.load(Ordering::Acquire) || self.shared.is_in_fork() {
             return Err(StillRunning);
         }
-        // Whoever is called by the dispatcher itself would wait for ever, for its end and for callbacks.
+        // A call from the dispatcher's own thread (from `on_event`) would wait for itself for ever.
         if self.shared.dispatcher.get() == Some(&std::thread::current().id()) {
             return Ok(true);
         }
         Ok(self.shared.wait_over(deadline) && self.shared.callbacks.wait(deadline))
     }
 
-    /// Calls `f` with the pool, then closes it and waits for everything to be done. (Python's `with` terminates; so does dropping a pool.)
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// let later = pool.scope(|pool| pool.map_async(&upper, ["a", "b"]));
-    /// assert!(later.ready());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Calls `f` with the pool, then closes it and waits for all tasks. (Python's `with` terminates, and so
+    /// does dropping a pool.)
     pub fn scope<T>(self, f: impl FnOnce(&Pool) -> T) -> T {
         let value = f(&self);
         self.close();
@@ -672,19 +478,7 @@ impl Pool {
         value
     }
 
-    /// The workers as they are at the moment.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// assert!(pool.workers().is_empty()); // they are started as tasks come
-    /// pool.apply(&upper, "a")?;
-    /// assert!(!pool.workers().is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The workers of this moment. There are none before the first task.
     pub fn workers(&self) -> Vec<WorkerInfo> {
         if self.shared.is_in_fork() {
             return Vec::new();
@@ -692,21 +486,7 @@ impl Pool {
         self.shared.directory.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Where the time of its workers has gone so far. A batch that is under way counts when it is done; when the pool is joined, everything does.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let upper = pool.func::<&str, String>("run")?;
-    /// pool.map(&upper, ["a", "b", "c"])?;
-    /// let stats = pool.stats();
-    /// if stats.instances > stats.calls {
-    ///     eprintln!("most of the time went into fresh instances: Isolation::Reuse would save it");
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Where the time of the workers has gone so far. A running batch counts once it is done.
     pub fn stats(&self) -> Stats {
         if self.shared.is_in_fork() {
             return Ledger::default().stats();
@@ -715,91 +495,7 @@ impl Pool {
     }
 }
 
-/// So many items that were not drawn are given an outcome each.
-const NOT_DRAWN_MAX: usize = 1 << 20;
-
-/// Runs all items through a job: this thread pushes records and, when the window is full, makes room.
-fn collect<A: Args, R: Ret>(
-    shared: &Shared,
-    job: Arc<Job>,
-    func: &Func<A, R>,
-    mut items: impl Iterator<Item = A>,
-) -> Vec<Result<R, TaskError>> {
-    let mut inputs = Inputs::new(job.clone(), shared.limits.input);
-    let mut outcomes = Outcomes::new(job, true);
-    let decode = func.decode();
-    let free = func.resolved.free();
-    let mut results = Vec::new();
-    let mut record = Vec::new();
-    let take = |outcomes: &mut Outcomes, results: &mut Vec<_>| {
-        outcomes.take_into(&mut |outcome| results.push(decode.decode(outcome.result())))
-    };
-    let mut is_over = false;
-    let mut refused = 0;
-    while !is_over {
-        match inputs.room() {
-            Ok(true) => {
-                let Some(args) = items.next() else { break };
-                record.clear();
-                let encoded = args.encode(&free, &mut record);
-                // It may be over just now: the item was drawn, and has its outcome below.
-                refused += usize::from(inputs.push_item(encoded.map(|()| &record[..])).is_err());
-            }
-            Ok(false) => is_over = !take(&mut outcomes, &mut results),
-            Err(Closed) => is_over = true,
-        }
-    }
-    drop(inputs);
-    while take(&mut outcomes, &mut results) {}
-    let why = || {
-        shared
-            .broken
-            .get()
-            .map_or(TaskError::Cancelled, |reason| TaskError::Broken { reason: reason.clone() })
-    };
-    results.extend((0..refused).map(|_| Err(why())));
-    if is_over {
-        results.extend(not_drawn(&mut items, &why()));
-    }
-    results
-}
-
-/// The outcomes of items that were never drawn, because nobody would have run them: one for each if their number is known and not out of
-/// all proportion, else one for all of them.
-fn not_drawn<R>(items: &mut impl Iterator, why: &TaskError) -> Vec<Result<R, TaskError>> {
-    let count = match items.size_hint() {
-        (least, Some(most)) if least == most && most <= NOT_DRAWN_MAX => most,
-        _ => usize::from(items.next().is_some()),
-    };
-    (0..count).map(|_| Err(why.clone())).collect()
-}
-
-/// All results, or the first failure: one that explains, if there is any, rather than what was cancelled for its sake.
-fn all_or_first<R>(outcomes: Vec<Result<R, TaskError>>) -> Result<Vec<R>, MapError> {
-    let mut results = Vec::with_capacity(outcomes.len());
-    let (mut first, mut failed): (Option<(usize, TaskError)>, usize) = (None, 0);
-    for (index, outcome) in outcomes.into_iter().enumerate() {
-        match outcome {
-            Ok(result) => results.push(result),
-            Err(error) => {
-                failed += 1;
-                match &first {
-                    Some((_, TaskError::Cancelled)) if error != TaskError::Cancelled => {
-                        first = Some((index, error))
-                    }
-                    Some(_) => {}
-                    None => first = Some((index, error)),
-                }
-            }
-        }
-    }
-    match first {
-        None => Ok(results),
-        Some((index, error)) => Err(MapError { index, error, failed }),
-    }
-}
-
-/// What a result says that is asked for in a forked child.
+/// The error of a result in a forked child of the program that has the pool.
 fn in_fork() -> TaskError {
     TaskError::Broken { reason: IN_FORK.to_owned() }
 }
@@ -813,12 +509,12 @@ impl Shared {
         self.home != crate::sys::home()
     }
 
-    /// An error in a forked child of the program that has the pool.
+    /// An error in a forked child.
     fn check_home(&self) -> Result<(), BuildError> {
-        match self.is_in_fork() {
-            true => Err(BuildError::Broken { reason: IN_FORK.to_owned() }),
-            false => Ok(()),
+        if self.is_in_fork() {
+            return Err(BuildError::Broken { reason: IN_FORK.to_owned() });
         }
+        Ok(())
     }
 
     fn close(&self, command: Command) {
@@ -826,12 +522,12 @@ impl Shared {
             return;
         }
         self.closed.store(true, Ordering::Release);
-        // A dispatcher that is gone has closed already.
+        // An error means that the dispatcher has ended.
         let _over = self.commands.send(command);
         self.waker.wake();
     }
 
-    /// Waits until the dispatcher's thread is through; whether it is.
+    /// Waits for the end of the dispatcher's thread. `false`: the deadline came first.
     fn wait_over(&self, deadline: Option<Instant>) -> bool {
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         while !*over {
@@ -844,7 +540,7 @@ impl Shared {
         true
     }
 
-    /// What a task is told that comes when the pool takes no more.
+    /// The outcome of a task that comes when the pool takes no more.
     fn refusal(&self) -> TaskError {
         if self.is_in_fork() {
             return TaskError::Broken { reason: IN_FORK.to_owned() };
@@ -868,7 +564,7 @@ impl Drop for Pool {
             return;
         }
         self.terminate();
-        // Workers are killed, so that this is a matter of milliseconds.
+        // It takes milliseconds, since the workers are killed.
         let _closed_above = self.join();
     }
 }

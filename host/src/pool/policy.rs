@@ -110,14 +110,6 @@ pub enum HaltOn {
 
 impl Halt {
     /// A share of fewer tasks than this means nothing yet (the source is GNU parallel).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert_eq!(wpool::pool::Halt::SHARE_OF_AT_LEAST, 3);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub const SHARE_OF_AT_LEAST: u64 = 3;
 }
 

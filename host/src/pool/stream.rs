@@ -43,18 +43,6 @@ impl Inputs {
     ///
     /// A record over [`Limits::input`](crate::Limits::input) is cut off one byte behind that limit, and refused by the worker.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// inputs.push(b"a")?;
-    /// # drop(inputs);
-    /// # assert_eq!(outcomes.take_one(None, |outcome| outcome.index())?, Some(0));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     /// [`Closed`] once the stream was cancelled or the pool is over: nobody will look at more records.
     pub fn push(&mut self, record: &[u8]) -> Result<(), Closed> {
@@ -63,19 +51,6 @@ impl Inputs {
 
     /// Adds a record if there is room; whether there was.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// // One thread for both ends: what does not go in makes room by what comes out.
-    /// while !inputs.try_push(b"a")? {
-    ///     outcomes.take_into(&mut |outcome| println!("{:?}", outcome.result()));
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     /// As [`Inputs::push`].
     pub fn try_push(&mut self, record: &[u8]) -> Result<bool, Closed> {
@@ -83,19 +58,6 @@ impl Inputs {
     }
 
     /// Adds many records at the price of one, waiting for room as [`Inputs::push`] does.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// let text = "some\nlines\n";
-    /// inputs.push_all(text.lines().map(str::as_bytes))?;
-    /// # drop(inputs);
-    /// # assert_eq!(outcomes.take_one(None, |outcome| outcome.index())?, Some(0));
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// As [`Inputs::push`]; some of the records may have been added.
@@ -181,39 +143,11 @@ impl fmt::Debug for Outcome<'_> {
 
 impl<'c> Outcome<'c> {
     /// The position of the record, from 0 on.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// # inputs.push(b"a")?;
-    /// # drop(inputs);
-    /// outcomes.take_into(&mut |outcome| {
-    ///     assert_eq!(outcome.index(), 0);
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn index(&self) -> u64 {
         self.index
     }
 
     /// The result's bytes, or why there is none.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// # inputs.push(b"a")?;
-    /// # drop(inputs);
-    /// outcomes.take_into(&mut |outcome| {
-    ///     assert_eq!(outcome.result(), Ok(&b"A"[..]));
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// What happened to the task.
@@ -222,179 +156,48 @@ impl<'c> Outcome<'c> {
     }
 
     /// What the guest wrote to stdout meanwhile (a command's stdout is its result), up to [`Limits::stdout`](crate::Limits::stdout).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("hello")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// # inputs.push(b"bob:0")?;
-    /// # drop(inputs);
-    /// outcomes.take_into(&mut |outcome| {
-    ///     assert!(outcome.stdout().starts_with(b"PoolWorker-1"));
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn stdout(&self) -> &'c [u8] {
         self.parsed.stdout
     }
 
     /// What the guest wrote to stderr meanwhile, up to [`Limits::stdout`](crate::Limits::stdout).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// # inputs.push(b"a")?;
-    /// # drop(inputs);
-    /// outcomes.take_into(&mut |outcome| {
-    ///     assert!(outcome.stderr().is_empty());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn stderr(&self) -> &'c [u8] {
         self.parsed.stderr
     }
 
     /// The time that the task took in its worker, if [`Target::timed`](crate::Target::timed) was asked for.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&wpool::Target::func("run").timed(true), true)?;
-    /// # inputs.push(b"a")?;
-    /// # drop(inputs);
-    /// outcomes.take_into(&mut |outcome| {
-    ///     assert!(outcome.took().is_some());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn took(&self) -> Option<Duration> {
         self.parsed.micros.map(Duration::from_micros)
     }
 
     /// The instructions that the attempt used, in the engine's count, if there is a limit to them ([`Limits::fuel`](crate::Limits::fuel)) and
     /// [`Target::timed`](crate::Target::timed) was asked for. The making of its instance counts too, the time in calls to the host does not.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use wpool::{Limits, Pool, Target};
-    ///
-    /// let mut limits = Limits::default();
-    /// limits.fuel = Some(1_000_000);
-    /// let pool = Pool::builder(&numbers()?).limits(limits).build()?;
-    /// let (mut inputs, mut outcomes) = pool.stream(&Target::func("fib").timed(true), true)?;
-    /// inputs.push_all([&b"10"[..], b"10", b"11"].into_iter())?;
-    /// drop(inputs);
-    /// let mut used = Vec::new();
-    /// while outcomes.take_into(&mut |outcome| used.push(outcome.fuel())) {}
-    /// assert_eq!(used[0], used[1]);
-    /// assert!(used[1] < used[2]);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn fuel(&self) -> Option<u64> {
         self.parsed.used.and_then(|used| used.fuel)
     }
 
     /// Bytes of all memories of the task's instance at their largest, if [`Target::timed`](crate::Target::timed) was asked for. Of an instance that lives on
     /// from task to task, it is the largest so far.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&wpool::Target::func("run").timed(true), true)?;
-    /// # inputs.push(b"a")?;
-    /// # drop(inputs);
-    /// outcomes.take_into(&mut |outcome| {
-    ///     assert!(outcome.mem_peak().is_some_and(|bytes| bytes <= wpool::Limits::MEMORY));
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn mem_peak(&self) -> Option<u64> {
         self.parsed.used.map(|used| used.memory)
     }
 
     /// When the pool heard of it. Outcomes of short tasks come many at once; an ordered stream may have kept it for those before it.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// # inputs.push(b"a")?;
-    /// # drop(inputs);
-    /// outcomes.take_into(&mut |outcome| {
-    ///     assert!(outcome.ended() <= std::time::SystemTime::now());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn ended(&self) -> SystemTime {
         self.ended
     }
 
     /// The index of the worker; 0 if no worker has answered.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// # inputs.push(b"a")?;
-    /// # drop(inputs);
-    /// outcomes.take_into(&mut |outcome| {
-    ///     assert_eq!(outcome.worker(), 1);
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn worker(&self) -> u32 {
         self.by.worker
     }
 
     /// The worker's process id; 0 if no worker has answered.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// # inputs.push(b"a")?;
-    /// # drop(inputs);
-    /// outcomes.take_into(&mut |outcome| {
-    ///     assert_ne!(outcome.pid(), std::process::id());
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn pid(&self) -> u32 {
         self.by.pid
     }
 
     /// Which attempt this was, from 1 on.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// # inputs.push(b"a")?;
-    /// # drop(inputs);
-    /// outcomes.take_into(&mut |outcome| {
-    ///     assert_eq!(outcome.attempt(), 1);
-    /// });
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn attempt(&self) -> u32 {
         self.by.attempt
     }
@@ -483,39 +286,11 @@ impl Outcomes {
     }
 
     /// Waits for outcomes and gives all that are there to `each`, in order if the stream is ordered. `false` at the end.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// inputs.push(b"a")?;
-    /// drop(inputs);
-    /// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"A"[..]))));
-    /// assert!(!outcomes.take_into(&mut |_| {}));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn take_into(&mut self, each: &mut dyn FnMut(Outcome<'_>)) -> bool {
         self.take_until(None, each).unwrap_or(false)
     }
 
     /// As [`Outcomes::take_into`], but waits only until `deadline`: with the present moment it does not wait at all.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// use std::time::Instant;
-    ///
-    /// // Nothing was pushed, nothing is there.
-    /// assert_eq!(outcomes.take_until(Some(Instant::now()), &mut |_| {}), Err(wpool::TimedOut));
-    /// drop(inputs);
-    /// assert_eq!(outcomes.take_until(None, &mut |_| {}), Ok(false));
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// [`TimedOut`] if none came by `deadline`; the stream goes on.
@@ -536,19 +311,6 @@ impl Outcomes {
 
     /// Waits for one outcome and gives it to `with`; `Ok(None)` at the end.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// inputs.push(b"a")?;
-    /// drop(inputs);
-    /// assert_eq!(outcomes.take_one(None, |outcome| outcome.index())?, Some(0));
-    /// assert_eq!(outcomes.take_one(None, |outcome| outcome.index())?, None);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     /// [`TimedOut`] if none came by `deadline`; the stream goes on.
     pub fn take_one<T>(
@@ -567,55 +329,16 @@ impl Outcomes {
     }
 
     /// Whether the pool's policy has ended the stream early: [`PoolBuilder::halt`](crate::PoolBuilder::halt).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("failing")?;
-    /// let pool = wpool::Pool::builder(&module).halt("now,fail=1".parse()?).build()?;
-    /// let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// inputs.push(b"bad")?;
-    /// drop(inputs);
-    /// while outcomes.take_into(&mut |_| {}) {}
-    /// assert!(outcomes.is_halted());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_halted(&self) -> bool {
         self.job.is_halted()
     }
 
     /// Whether an outcome, or the end, is there without waiting. In an ordered stream it may be that of a later task.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("upper")?;
-    /// # let (inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-    /// assert!(!outcomes.is_ready());
-    /// drop(inputs);
-    /// assert!(!outcomes.take_into(&mut |_| {}));
-    /// assert!(outcomes.is_ready()); // the end
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_ready(&self) -> bool {
         self.current.is_some() || self.over || self.job.is_ready()
     }
 
     /// Cancels the rest: what is queued is given up, what is running is stopped. There are no more outcomes.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pool = pool("failing")?;
-    /// # let (mut inputs, outcomes) = pool.stream(&"run".into(), true)?;
-    /// inputs.push(b"loop")?;
-    /// outcomes.cancel();
-    /// assert!(inputs.push(b"good").is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn cancel(&self) {
         self.job.cancel();
     }

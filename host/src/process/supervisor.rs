@@ -18,7 +18,6 @@ use crate::context::server::{ForkServer, NotForked};
 use crate::context::{Child, END_TIME, StartError, StartMethod, spawn, thread};
 use crate::error::TaskError;
 use crate::escape::shortened;
-use crate::protocol::VERSION;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
 use crate::protocol::message::{self, Batch, Failure, FromWorker, Identity, Setup, ToWorker, Used};
@@ -271,19 +270,14 @@ fn identity(name: &str) -> Identity {
 fn setup(pending: &Pending) -> Setup {
     let Pending { module, initializer, limits, granted, profile, .. } = pending;
     Setup {
-        version: VERSION,
-        info: module.info().clone(),
-        limits: limits.clone(),
-        grants: granted.grants.clone(),
         // The instance outlives its task, for its `shutdown`.
         isolation: Isolation::Reuse,
         initializer: initializer.clone(),
-        identity: None,
         once: true,
-        spins: false,
         profile: *profile,
         #[cfg(feature = "fault-points")]
         fault: module.launch().program.fault,
+        ..Setup::new(module.info().clone(), limits.clone(), granted.grants.clone())
     }
 }
 

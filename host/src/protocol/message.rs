@@ -114,6 +114,24 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
+    /// The setup of a worker of which nothing special is asked. Its starter changes the other fields.
+    pub(crate) fn new(info: ModuleInfo, limits: Limits, grants: Grants) -> Setup {
+        Setup {
+            version: super::VERSION,
+            info,
+            limits,
+            grants,
+            isolation: Isolation::Fresh,
+            initializer: None,
+            identity: None,
+            once: false,
+            spins: false,
+            profile: None,
+            #[cfg(feature = "fault-points")]
+            fault: None,
+        }
+    }
+
     /// Whether the worker has files to write to.
     #[cfg(feature = "worker")]
     pub(crate) fn writes_files(&self) -> bool {

@@ -111,35 +111,11 @@ impl Target {
     /// The function of that path (`ns:pkg/interface#func`) or, where it is unambiguous, that bare name.
     ///
     /// [`Target::default`] is the function `run`, else the command, else the only function that there is.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::target::Format;
-    /// # use wpool::{Pool, Target};
-    /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
-    /// let square = pool.func::<f64, f64>(Target::func("square"))?;
-    /// assert_eq!(pool.apply(&square, 3.0)?, 9.0);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn func(name: impl Into<String>) -> Target {
         Target { name: Some(name.into()), ..Target::default() }
     }
 
     /// A function with all its arguments, as one writes a call: `scale(7, 2.5)`. The arguments are WAVE; a name alone has none.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::target::Format;
-    /// # use wpool::{Pool, Target};
-    /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
-    /// let call = pool.func::<(), i32>(Target::call("add(7, 8)")?)?;
-    /// assert_eq!(pool.apply(&call, ())?, 15);
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// [`BuildError::Format`] if it is not a call.
@@ -151,18 +127,6 @@ impl Target {
     }
 
     /// Fixes the next positional argument.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::target::Format;
-    /// # use wpool::{Pool, Target};
-    /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
-    /// let add_ten = pool.func::<i32, i32>(Target::func("add").arg(10))?;
-    /// assert_eq!(pool.map(&add_ten, [1, 2, 3])?, [11, 12, 13]);
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn arg(mut self, value: impl Into<Value>) -> Self {
         self.args.push(Arg::Value(value.into()));
@@ -170,18 +134,6 @@ impl Target {
     }
 
     /// Fixes an argument by its parameter's name.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::Target;
-    /// # let pool = pool("upper")?;
-    /// let upper = pool.func::<(), String>(Target::func("run").kwarg("input", "a"))?;
-    /// assert_eq!(pool.apply(&upper, ())?, "A");
-    /// assert!(pool.func::<(), String>(Target::func("run").kwarg("inputs", "a")).is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn kwarg(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.kwargs.push((name.into(), Arg::Value(value.into())));
@@ -189,18 +141,6 @@ impl Target {
     }
 
     /// Fixes the next positional argument, given as WAVE. For a `string` parameter, text that is not WAVE is taken as it is.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::target::Format;
-    /// # use wpool::{Pool, Target};
-    /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
-    /// let add_ten = pool.func::<i32, i32>(Target::func("add").arg_wave("10"))?;
-    /// assert_eq!(pool.apply(&add_ten, 1)?, 11);
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn arg_wave(mut self, text: impl Into<String>) -> Self {
         self.args.push(Arg::Wave(text.into()));
@@ -208,17 +148,6 @@ impl Target {
     }
 
     /// Fixes an argument by name, given as WAVE.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::Target;
-    /// # let pool = pool("upper")?;
-    /// let upper = pool.func::<(), String>(Target::func("run").kwarg_wave("input", "[97, 98]"))?;
-    /// assert_eq!(pool.apply(&upper, ())?, "AB");
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn kwarg_wave(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
         self.kwargs.push((name.into(), Arg::Wave(text.into())));
@@ -226,19 +155,6 @@ impl Target {
     }
 
     /// The form of records.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::target::Format;
-    /// # use wpool::{Pool, Target};
-    /// # let pool = Pool::builder(&numbers()?).processes(1).build()?;
-    /// let (mut inputs, mut outcomes) = pool.stream(&Target::func("add").input(Format::Json), true)?;
-    /// inputs.push(b"[3, 4]")?;
-    /// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"7"[..]))));
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn input(mut self, format: Format) -> Self {
         self.input = format;
@@ -246,20 +162,6 @@ impl Target {
     }
 
     /// The form of results.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::target::Format;
-    /// # use wpool::Target;
-    /// # let pool = pool("upper")?;
-    /// let target = Target::func("run").output(Format::Json);
-    /// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
-    /// inputs.push(b"a")?;
-    /// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"[65]"[..]))));
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn output(mut self, format: Format) -> Self {
         self.output = format;
@@ -267,20 +169,6 @@ impl Target {
     }
 
     /// The arguments of a command, the program's name first.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::target::CommandInput;
-    /// # use wpool::{Pool, Process, Target};
-    /// # let module = guest("args")?;
-    /// let mut process = Process::builder(&module).target(Target::default().argv(["args", "one", "two"])).build()?;
-    /// process.start()?;
-    /// process.join()?;
-    /// assert_eq!(process.stdout(), b"one\ntwo\n");
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn argv(mut self, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.argv = argv.into_iter().map(Into::into).collect();
@@ -288,21 +176,6 @@ impl Target {
     }
 
     /// How a record reaches a command.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::target::CommandInput;
-    /// # use wpool::{Pool, Process, Target};
-    /// # let module = guest("args")?;
-    /// let pool = Pool::builder(&module).build()?;
-    /// let target = Target::default().argv(["args"]).command_input(CommandInput::Words);
-    /// let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
-    /// inputs.push(b"one two")?;
-    /// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b"one\ntwo\n"[..]))));
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn command_input(mut self, input: CommandInput) -> Self {
         self.command_input = input;
@@ -311,21 +184,6 @@ impl Target {
 
     /// Exit codes beside 0 with which a command has a result, its whole stdout, as a solver has that ends
     /// with 10 or 20. Any other code is [`TaskError::Exited`](crate::TaskError::Exited).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use wpool::{Pool, Target};
-    ///
-    /// let text = br#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-    ///     (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const 10))))"#;
-    /// let pool = Pool::builder(&loader().from_bytes(text)?).build()?;
-    /// let (mut inputs, mut outcomes) = pool.stream(&Target::default().ok_exit([10, 20]), true)?;
-    /// inputs.push(b"")?;
-    /// assert!(outcomes.take_into(&mut |outcome| assert_eq!(outcome.result(), Ok(&b""[..]))));
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn ok_exit(mut self, codes: impl IntoIterator<Item = u32>) -> Self {
         self.ok_exit = codes.into_iter().collect();
@@ -334,18 +192,6 @@ impl Target {
 
     /// Measures each task's own time, for [`Outcome::took`](crate::pool::Outcome::took), and what it uses: [`Outcome::mem_peak`](crate::pool::Outcome::mem_peak), and
     /// [`Outcome::fuel`](crate::pool::Outcome::fuel).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::Target;
-    /// # let pool = pool("upper")?;
-    /// let (mut inputs, mut outcomes) = pool.stream(&Target::default().timed(true), true)?;
-    /// inputs.push(b"a")?;
-    /// assert!(outcomes.take_into(&mut |outcome| assert!(outcome.took().is_some())));
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn timed(mut self, timed: bool) -> Self {
         self.timed = timed;

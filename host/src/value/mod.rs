@@ -64,13 +64,6 @@ pub enum Value {
 
 impl Value {
     /// Whether this value is one of type `ty`.
-    ///
-    /// ```
-    /// use wpool::value::{Type, Value};
-    ///
-    /// assert!(Value::S32(7).is_of(&Type::S32));
-    /// assert!(!Value::S32(7).is_of(&Type::String));
-    /// ```
     pub fn is_of(&self, ty: &Type) -> bool {
         let payload = |v: &Option<Box<Value>>, t: Option<&Type>| match (v, t) {
             (None, None) => true,
@@ -205,15 +198,6 @@ impl std::fmt::Display for Value {
 
 impl Value {
     /// Parses WAVE as a value of type `ty`.
-    ///
-    /// ```
-    /// use wpool::value::{Type, Value};
-    ///
-    /// let ty = Type::Option(Box::new(Type::U8));
-    /// assert_eq!(Value::from_wave("some(7)", &ty)?, Value::Option(Some(Box::new(Value::U8(7)))));
-    /// assert!(Value::from_wave("700", &Type::U8).is_err());
-    /// # Ok::<(), String>(())
-    /// ```
     ///
     /// # Errors
     /// A sentence that names the expected type.

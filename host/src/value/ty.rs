@@ -49,16 +49,6 @@ pub enum Type {
 
 impl Type {
     /// Whether a value of this type can be passed in and out of a process.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::value::Type;
-    /// assert!(Type::List(Box::new(Type::U8)).is_supported());
-    /// assert!(!Type::Unsupported("stream".to_owned()).is_supported());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_supported(&self) -> bool {
         match self {
             Type::Unsupported(_) => false,
@@ -72,29 +62,11 @@ impl Type {
     }
 
     /// `list<u8>`: passed as it is, without a text form.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::value::Type;
-    /// assert!(Type::List(Box::new(Type::U8)).is_bytes() && !Type::String.is_bytes());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_bytes(&self) -> bool {
         matches!(self, Type::List(t) if **t == Type::U8)
     }
 
     /// `list<u8>` or `string`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::value::Type;
-    /// assert!(Type::String.is_bytes_or_string() && !Type::U8.is_bytes_or_string());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_bytes_or_string(&self) -> bool {
         self.is_bytes() || *self == Type::String
     }
@@ -265,17 +237,6 @@ pub struct FuncType {
 
 impl FuncType {
     /// What a successful call gives: the `ok` side where the result is a `result<..>`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let module = guest("upper")?;
-    /// let run = module.info().target(None)?;
-    /// assert_eq!(run.ty.result.as_ref().map(ToString::to_string).as_deref(), Some("result<list<u8>, string>"));
-    /// assert_eq!(run.ty.ok_type().map(ToString::to_string).as_deref(), Some("list<u8>"));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn ok_type(&self) -> Option<&Type> {
         match &self.result {
             Some(Type::Result(ok, _)) => ok.as_deref(),
@@ -284,16 +245,6 @@ impl FuncType {
     }
 
     /// Whether every parameter and the result can be passed between processes.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = numbers()?;
-    /// # let add = module.info().target(Some("add"))?;
-    /// assert!(add.ty.is_supported());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_supported(&self) -> bool {
         self.params.iter().all(|p| p.ty.is_supported()) && self.result.as_ref().is_none_or(Type::is_supported)
     }

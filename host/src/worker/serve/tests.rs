@@ -46,20 +46,7 @@ impl Compiled {
     }
 
     fn guest(&self, change: impl FnOnce(&mut Setup)) -> Guest {
-        let mut setup = Setup {
-            version: VERSION,
-            info: self.info.clone(),
-            limits: Limits::default(),
-            grants: Grants::default(),
-            isolation: Isolation::Fresh,
-            initializer: None,
-            identity: None,
-            once: false,
-            spins: false,
-            profile: None,
-            #[cfg(feature = "fault-points")]
-            fault: None,
-        };
+        let mut setup = Setup::new(self.info.clone(), Limits::default(), Grants::default());
         change(&mut setup);
         Guest::load(&setup, &setup.limits, self.artefact.as_fd(), &[]).unwrap()
     }
