@@ -1,4 +1,4 @@
-//! A result that will be there some day: `apply_async`, `map_async`.
+//! The results of `apply_async` and `map_async`.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,22 +8,38 @@ use super::callbacks::{Callbacks, Promise};
 use super::job::{Job, Panic};
 use crate::error::{TaskError, TimedOut};
 
-/// A result that is under way: `multiprocessing.pool.AsyncResult`. That of [`Pool::apply_async`](crate::Pool::apply_async) is a `T` or a
-/// [`TaskError`], that of [`Pool::map_async`](crate::Pool::map_async) a `Vec` or a [`MapError`](crate::MapError).
+/// A result that comes later: `multiprocessing.pool.AsyncResult`.
 ///
-/// Dropping it lets the task go on, as in Python; [`cancel`](AsyncResult::cancel) ends it. Results that nobody waits for are dropped.
+/// [`Pool::apply_async`](crate::Pool::apply_async) gives a `T` or a [`TaskError`],
+/// [`Pool::map_async`](crate::Pool::map_async) a `Vec` or a [`MapError`](crate::MapError). Dropping it lets
+/// the task go on, as in Python, and drops the result. [`cancel`](AsyncResult::cancel) ends the task.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use std::time::Duration;
-/// # let pool = pool("upper")?;
-/// # let upper = pool.func::<&str, String>("run")?;
-/// let task = pool.apply_async(&upper, "a");
+/// # let pool = pool("failing")?;
+/// # let run = pool.func::<&str, String>("run")?;
+/// use std::time::Duration;
+/// use wpool::TaskError;
+///
+/// let task = pool.apply_async(&run, "a");
 /// if task.wait(Some(Duration::from_secs(60))) {
-///     assert_eq!(task.successful(), Some(true));
-///     assert_eq!(task.get()?, "A");
+///     assert!(task.ready() && task.successful() == Some(true));
+///     assert_eq!(task.get()?, "a");
 /// }
+///
+/// // A task that is too slow is cancelled.
+/// let mut endless = pool.apply_async(&run, "loop");
+/// if endless.get_timeout(Duration::from_millis(10)).is_err() {
+///     assert!(endless.cancel());
+/// }
+/// assert_eq!(endless.get(), Err(TaskError::Cancelled));
+///
+/// // Callbacks run before `get` returns.
+/// let (tell, told) = std::sync::mpsc::channel();
+/// let lengths = pool.map_async(&run, ["a", "b"]).callback(move |results| drop(tell.send(results.len())));
+/// lengths.error_callback(|error| eprintln!("{error}")).get()?;
+/// assert_eq!(told.recv()?, 2);
 /// # Ok(())
 /// # }
 /// ```
@@ -31,23 +47,23 @@ pub struct AsyncResult<T, E = TaskError> {
     slot: Arc<Slot<T, E>>,
     job: Arc<Job>,
     callbacks: Callbacks,
-    /// The error of a copy in a forked child, where nothing will come.
+    /// The error of a copy in a forked child, where no result comes.
     in_fork: fn() -> E,
 }
 
-/// Where the result will be.
+/// The place of the result.
 pub(super) struct Slot<T, E> {
     state: Mutex<State<T, E>>,
     changed: Condvar,
 }
 
 enum State<T, E> {
-    /// It is made by whoever asks first, once the job is ready.
+    /// The first caller that wants the result makes it, once the job is ready.
     Lazy(Settle<T, E>),
-    /// Another thread will bring it, and call these first.
+    /// Another thread brings the result, and calls these callbacks first.
     Coming(Vec<(Callback<T, E>, Promise)>),
     Ready(Result<T, E>),
-    /// The iterator that the items came from panicked: so does whoever asks.
+    /// The iterator of the items panicked. `get` panics too.
     Panicked(Panic),
     Taken,
 }
@@ -60,7 +76,7 @@ impl<T, E> Slot<T, E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls the callbacks, then lets everybody see the result, as CPython does.
+    /// Calls the callbacks, and then makes the result visible: CPython's order.
     fn complete(&self, result: Result<T, E>) {
         loop {
             let mut state = self.lock();
@@ -75,7 +91,7 @@ impl<T, E> Slot<T, E> {
             drop(state);
             let result = &result;
             for (callback, _promise) in callbacks {
-                // The promise is kept, and dropped, also if it panics.
+                // A panic must not skip the drop of the promises: `join` waits for them.
                 let call = std::panic::AssertUnwindSafe(|| callback(result));
                 if std::panic::catch_unwind(call).is_err() {
                     tracing::error!(target: "wpool::pool", "a callback panicked");
@@ -89,7 +105,7 @@ impl<T, E> Slot<T, E> {
         matches!(&*self.lock(), State::Coming(callbacks) if !callbacks.is_empty())
     }
 
-    /// Whoever asks panics. Gives the callbacks, which nobody will call.
+    /// Makes `get` panic. Gives the callbacks back, which will not be called.
     fn panicked(&self, panic: Panic) -> Vec<(Callback<T, E>, Promise)> {
         let before = std::mem::replace(&mut *self.lock(), State::Panicked(panic));
         self.changed.notify_all();
@@ -100,7 +116,7 @@ impl<T, E> Slot<T, E> {
     }
 }
 
-/// The other end of an [`AsyncResult`] that a thread of its own works for. Joining the pool waits for it.
+/// Brings the result of an [`AsyncResult`] from another thread. Joining the pool waits for it.
 pub(super) struct Bringer<T, E> {
     slot: Arc<Slot<T, E>>,
     callbacks: Callbacks,
@@ -115,14 +131,16 @@ impl<T: Send + 'static, E: Send + 'static> Bringer<T, E> {
             slot.complete(result);
             drop(promise);
         };
-        match has_callbacks {
-            true => callbacks.run(complete),
-            false => complete(),
+        if has_callbacks {
+            callbacks.run(complete);
+        } else {
+            complete();
         }
     }
 
     pub(super) fn panicked(self, panic: Panic) {
-        // A callback may hold the last handle of its pool, whose end waits for all that was promised.
+        // The promises go first: a callback may own the last handle of its pool, whose drop waits for the
+        // promises.
         let (callbacks, promises): (Vec<_>, Vec<_>) = self.slot.panicked(panic).into_iter().unzip();
         drop((promises, self.promise));
         drop(callbacks);
@@ -140,7 +158,7 @@ impl<T, E> AsyncResult<T, E> {
         AsyncResult { slot: Arc::new(slot), job, callbacks, in_fork }
     }
 
-    /// That `settle` makes, without waiting, once the job is ready.
+    /// A result that `settle` makes once the job is ready. `settle` does not wait.
     pub(super) fn lazy(
         job: Arc<Job>,
         callbacks: Callbacks,
@@ -150,7 +168,7 @@ impl<T, E> AsyncResult<T, E> {
         Self::with(State::Lazy(Box::new(settle)), job, callbacks, in_fork)
     }
 
-    /// That somebody else will bring.
+    /// A result that another thread brings.
     pub(super) fn coming(
         job: Arc<Job>,
         callbacks: Callbacks,
@@ -162,7 +180,7 @@ impl<T, E> AsyncResult<T, E> {
         (result, bringer)
     }
 
-    /// That is there already.
+    /// A result that is there.
     pub(super) fn done(
         result: Result<T, E>,
         job: Arc<Job>,
@@ -177,7 +195,7 @@ impl<T, E> AsyncResult<T, E> {
         self.wait_until(Some(Instant::now()))
     }
 
-    /// Waits until the result is there, for at most that long; whether it is. Never fails.
+    /// Waits for the result, for at most that long. Whether it is there.
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         self.wait_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
@@ -199,7 +217,7 @@ impl<T, E> AsyncResult<T, E> {
                         return false;
                     }
                     state = self.slot.lock();
-                    // Unless somebody else was faster.
+                    // Another thread may have taken `settle` in the meantime.
                     if let State::Lazy(_) = &*state
                         && let State::Lazy(settle) = std::mem::replace(&mut *state, State::Taken)
                     {
@@ -223,7 +241,7 @@ impl<T, E> AsyncResult<T, E> {
         }
     }
 
-    /// Whether the call returned a result; `None` while it is not done (CPython raises `ValueError` then).
+    /// Whether the call returned a result. `None` before its end, where CPython raises `ValueError`.
     pub fn successful(&self) -> Option<bool> {
         if self.job.is_in_fork() {
             return Some(false);
@@ -235,27 +253,25 @@ impl<T, E> AsyncResult<T, E> {
     /// Waits for the result.
     ///
     /// # Errors
-    /// What happened to the task.
+    /// The failure of the task.
     ///
     /// # Panics
-    /// If [`get_timeout`](Self::get_timeout) has given the result away before; with the panic of the items' iterator, if that panicked.
+    /// If [`get_timeout`](Self::get_timeout) has given the result before. If the iterator of the items
+    /// panicked, with its panic.
     pub fn get(self) -> Result<T, E> {
         self.wait_until(None);
         self.take()
     }
 
-    /// Waits for the result, for at most that long, and gives it away.
+    /// Waits for the result, for at most that long. It gives the result once.
     ///
     /// # Errors
-    /// [`TimedOut`]: the task goes on, and asking again is fine.
+    /// [`TimedOut`] if it did not come. The task goes on, and this can be called again.
     ///
     /// # Panics
-    /// As [`get`](Self::get).
+    /// If it has given the result before, and like [`get`](Self::get).
     pub fn get_timeout(&mut self, timeout: Duration) -> Result<Result<T, E>, TimedOut> {
-        match self.wait(Some(timeout)) {
-            true => Ok(self.take()),
-            false => Err(TimedOut),
-        }
+        if self.wait(Some(timeout)) { Ok(self.take()) } else { Err(TimedOut) }
     }
 
     fn take(&self) -> Result<T, E> {
@@ -270,11 +286,12 @@ impl<T, E> AsyncResult<T, E> {
         }
     }
 
-    /// Cancels what is not done yet: what is queued is given up, what is running is stopped. The outcome is then
-    /// [`TaskError::Cancelled`], unless it came first. Whether there was anything to cancel.
+    /// Cancels the tasks that are queued, and stops those that run: their outcome is
+    /// [`TaskError::Cancelled`]. `false`: the result was there already.
     ///
-    /// A guest that is stopped is not called again: with [`Isolation::Reuse`](crate::Isolation::Reuse) its worker makes a new instance, and the state of the old
-    /// one is gone. [`get`](Self::get) does not wait for that; callbacks are called when it is done, at the latest after [`Limits::grace`](crate::Limits::grace).
+    /// The instance of a stopped task is not used again: with [`Isolation::Reuse`](crate::Isolation::Reuse)
+    /// its worker makes a new one, without the old state. [`get`](Self::get) does not wait for the stop.
+    /// Callbacks are called after it, at the latest after [`Limits::grace`](crate::Limits::grace).
     pub fn cancel(&self) -> bool {
         let was_ready = self.ready();
         if !was_ready {
@@ -285,10 +302,11 @@ impl<T, E> AsyncResult<T, E> {
 }
 
 impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
-    /// Calls `callback` with the result when it is there, if it is one. It runs on the pool's own thread for callbacks, before anybody who waits
-    /// sees the result. Joining the pool waits for it.
+    /// Calls `callback` with the result if the call succeeds, before `get` and `wait` return. It runs on the
+    /// pool's thread for callbacks, and joining the pool waits for it.
     ///
-    /// A callback must not wait for another result of this pool that has a callback itself: there is one thread for all of them.
+    /// A callback must not wait for another result of this pool that has a callback: one thread runs all of
+    /// them.
     pub fn callback(self, callback: impl FnOnce(&T) + Send + 'static) -> Self {
         self.when_ready(|result| {
             if let Ok(value) = result {
@@ -297,7 +315,7 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
         })
     }
 
-    /// Calls `callback` with the error when it is there, if it is one; otherwise as [`callback`](Self::callback).
+    /// Calls `callback` with the error if the call fails, in the same way as [`callback`](Self::callback).
     pub fn error_callback(self, callback: impl FnOnce(&E) + Send + 'static) -> Self {
         self.when_ready(|result| {
             if let Err(error) = result {
@@ -319,7 +337,7 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
             return self;
         }
         let before = match std::mem::replace(&mut *state, State::Coming(vec![callback])) {
-            // Nothing to call with.
+            // There is no result to call it with.
             over @ (State::Panicked(_) | State::Taken) => std::mem::replace(&mut *state, over),
             before => before,
         };

@@ -1,4 +1,4 @@
-//! The thread that a pool's callbacks run on: a slow one holds up other callbacks, but no result.
+//! The thread of a pool's callbacks. A slow callback delays other callbacks, but no result.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 
 type Call = Box<dyn FnOnce() + Send>;
 
-/// A handle to the thread, which is started with the first call and ends with the last handle.
+/// A handle to the thread. The thread starts with the first call, and ends with the last handle.
 #[derive(Clone, Default)]
 pub(super) struct Callbacks(Arc<Shared>);
 
@@ -23,11 +23,11 @@ struct Shared {
 #[derive(Default)]
 struct State {
     thread: Option<(Sender<Call>, ThreadId)>,
-    /// Callbacks that have been promised and have not run.
+    /// How many promises are alive.
     promised: usize,
 }
 
-/// A callback that will run some day: joining the pool waits for it.
+/// Stands for a callback that has not run. Joining the pool waits until all promises are dropped.
 pub(super) struct Promise(Callbacks);
 
 impl Callbacks {
@@ -46,7 +46,7 @@ impl Callbacks {
         if state.thread.is_none() {
             let (sender, calls) = crossbeam_channel::unbounded::<Call>();
             let run = move || calls.iter().for_each(guarded);
-            // Detached: whoever needs it waits for its promises.
+            // Detached: `wait` waits for promises, not for the thread.
             let started = std::thread::Builder::new().name("wpool-callbacks".to_owned()).spawn(run);
             state.thread = started.ok().map(|thread| (sender, thread.thread().id()));
         }
@@ -54,12 +54,13 @@ impl Callbacks {
         drop(state);
         match sender {
             Some(sender) => drop(sender.send(Box::new(call))),
-            // A machine without a thread to spare: late is better than never.
+            // No thread can be started. The callback delays this caller, but it must run.
             None => guarded(Box::new(call)),
         }
     }
 
-    /// Waits until every promised callback has run; whether they have. A callback itself does not wait.
+    /// Waits until no promise is left. `false`: the deadline came first. On the thread of callbacks it does
+    /// not wait.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.lock();
         if state.thread.as_ref().is_some_and(|(_, id)| *id == std::thread::current().id()) {
@@ -78,7 +79,7 @@ impl Callbacks {
     }
 }
 
-/// A callback that panics ends itself only; there is nobody to pass the panic to.
+/// Runs a callback. A panic of it is logged: no caller could catch it.
 fn guarded(call: Call) {
     if catch_unwind(AssertUnwindSafe(call)).is_err() {
         tracing::error!(target: "wpool::pool", "a callback panicked");

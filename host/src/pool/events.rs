@@ -1,4 +1,4 @@
-//! What happens in a pool, as it happens: for an application that wants to know, and for whoever listens to `tracing`.
+//! The events of a pool, for `PoolBuilder::on_event` and for subscribers of `tracing`.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,14 +9,23 @@ use std::time::Duration;
 pub use super::schedule::Recycle;
 use crate::error::TaskError;
 
-/// Something that has happened in a pool. [`PoolBuilder::on_event`](crate::PoolBuilder::on_event) takes a function that gets them in their order; with the
-/// library's `tracing` events (target `wpool::pool`) they are the same: workers at `DEBUG`, tasks at `TRACE`, what somebody should look at at `WARN`.
+/// An event of a pool. The function of [`PoolBuilder::on_event`](crate::PoolBuilder::on_event) gets them in
+/// their order.
 ///
-/// Jobs are numbered from 1 on over the life of a pool: each `map`, `imap`, `apply` or stream is one. Tasks are numbered from 0 on within their job.
+/// The same events go to `tracing` (target `wpool::pool`): those of workers and of failures at `DEBUG`, other
+/// tasks at `TRACE`, and `WorkerSilent` and `Broken` at `WARN`.
+///
+/// Each `map`, `imap`, `apply` or stream is a job. The jobs of a pool are numbered from 1, the tasks of a job
+/// from 0.
 ///
 /// ```
-/// # use std::sync::atomic::{AtomicU64, Ordering};
-/// # use std::sync::Arc;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("failing")?;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use wpool::Pool;
 /// use wpool::events::PoolEvent;
 ///
 /// let retried = Arc::new(AtomicU64::new(0));
@@ -26,113 +35,119 @@ use crate::error::TaskError;
 ///         count.fetch_add(1, Ordering::Relaxed);
 ///     }
 /// };
-/// # on_event(&PoolEvent::Broken { reason: String::new() });
+/// let pool = Pool::builder(&module).processes(1).retries(2).on_event(on_event).build()?;
+/// let run = pool.func::<&str, String>("run")?;
+/// assert!(pool.apply(&run, "bad").is_err());
+/// assert_eq!(retried.load(Ordering::Relaxed), 2);
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoolEvent {
-    /// A worker process has come to be. It is still loading the module.
+    /// A worker process was started. It loads the module.
     WorkerStarted {
-        /// Its number, from 1 on; a replacement has a new one.
+        /// The number of the worker, counted from 1. A replacement has a new number.
         worker: u32,
-        /// Its process.
+        /// The process id.
         pid: u32,
     },
-    /// A worker is ready for tasks: loaded, and its initializer has run.
+    /// A worker is ready for tasks: it has loaded the module and run the initializer.
     WorkerReady {
-        /// Its number.
+        /// The number of the worker.
         worker: u32,
     },
-    /// A worker was told to end, for another reason than the pool's own end.
+    /// A worker was told to end, for another reason than the end of the pool.
     WorkerRecycled {
-        /// Its number.
+        /// The number of the worker.
         worker: u32,
-        /// Why.
+        /// The reason.
         why: Recycle,
     },
-    /// A worker that is about to end has said where its guest spent its time: see [`PoolBuilder::profile`](crate::PoolBuilder::profile).
+    /// A worker that ends has given its profile: see [`PoolBuilder::profile`](crate::PoolBuilder::profile).
     WorkerProfiled {
-        /// Its number.
+        /// The number of the worker.
         worker: u32,
-        /// JSON for the Firefox profiler. It is a worker's word, and like all of that could be anything.
+        /// JSON for the Firefox profiler. A hostile worker can send any bytes here.
         profile: Arc<[u8]>,
     },
-    /// A worker's process is gone.
+    /// A worker process has ended.
     WorkerExited {
-        /// Its number.
+        /// The number of the worker.
         worker: u32,
-        /// Its process.
+        /// The process id.
         pid: u32,
-        /// As Python's `exitcode`: -N for signal N. `None`: nobody knows.
+        /// Python's `exitcode`: -N for signal N. `None`: it is unknown.
         exitcode: Option<i32>,
-        /// The exit code or signal in words, or why it was ended.
+        /// The exit code or signal in words, or the reason why the pool ended the worker.
         reason: String,
     },
-    /// A worker that is at work has shown no sign of life for a while, whatever its guest does: its process is stopped, or the machine gives it
-    /// no time. See [`PoolBuilder::heartbeat`](crate::PoolBuilder::heartbeat).
+    /// A busy worker has given no sign of life for a while: its process is stopped, or gets no processor
+    /// time. See [`PoolBuilder::heartbeat`](crate::PoolBuilder::heartbeat).
     WorkerSilent {
-        /// Its number.
+        /// The number of the worker.
         worker: u32,
-        /// Its process.
+        /// The process id.
         pid: u32,
-        /// For how long.
+        /// How long it has been silent.
         time: Duration,
     },
-    /// Tasks were handed to a worker. It runs them one after the other.
+    /// Tasks were sent to a worker, which runs them one after the other.
     TasksStarted {
-        /// Their job.
+        /// The job.
         job: u64,
-        /// Which.
+        /// The tasks.
         tasks: Range<u64>,
-        /// The attempt, from 1 on.
+        /// The attempt, counted from 1.
         attempt: u32,
-        /// By whom.
+        /// The number of the worker.
         worker: u32,
     },
-    /// Tasks are done: they have their outcomes.
+    /// Tasks have their outcomes.
     TasksFinished {
-        /// Their job.
+        /// The job.
         job: u64,
-        /// Which.
+        /// The tasks.
         tasks: Range<u64>,
-        /// How many of them have an error as their outcome.
+        /// How many of them failed.
         failed: u64,
-        /// The attempt, from 1 on.
+        /// The attempt, counted from 1.
         attempt: u32,
-        /// By whom; 0 if not by a worker.
+        /// The number of the worker; 0 if no worker ran them.
         worker: u32,
     },
-    /// A task has an error as its outcome. [`PoolEvent::TasksFinished`] follows, and counts it.
+    /// A task has failed, after its last attempt. [`PoolEvent::TasksFinished`] follows, and counts it.
     TaskFailed {
-        /// Its job.
+        /// The job.
         job: u64,
-        /// Its number.
+        /// The task.
         task: u64,
-        /// The attempt, from 1 on.
+        /// The attempt, counted from 1.
         attempt: u32,
-        /// The outcome.
+        /// The failure.
         error: TaskError,
     },
-    /// An attempt has failed, and there will be another.
+    /// An attempt has failed, and another follows.
     TaskRetried {
         /// The job.
         job: u64,
         /// The task.
         task: u64,
-        /// The attempt that failed, from 1 on.
+        /// The attempt that failed, counted from 1.
         attempt: u32,
-        /// The pause before the next.
+        /// The pause before the next attempt.
         delay: Duration,
-        /// How it failed.
+        /// The failure.
         error: TaskError,
     },
-    /// An attempt has reached its time limit. [`PoolEvent::TaskFailed`] or [`PoolEvent::TaskRetried`] follows.
+    /// An attempt has reached its time limit. [`PoolEvent::TaskFailed`] or [`PoolEvent::TaskRetried`]
+    /// follows.
     TaskTimedOut {
         /// The job.
         job: u64,
         /// The task.
         task: u64,
-        /// The attempt, from 1 on.
+        /// The attempt, counted from 1.
         attempt: u32,
     },
     /// A job was stopped by the pool's [`Halt`](crate::pool::Halt).
@@ -140,16 +155,16 @@ pub enum PoolEvent {
         /// The job.
         job: u64,
     },
-    /// The pool cannot go on.
+    /// The pool is broken: its workers cannot run.
     Broken {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 type Listener = Arc<dyn Fn(&PoolEvent) + Send + Sync>;
 
-/// Where events go.
+/// The receiver of the events: the function of `on_event`, and `tracing`.
 #[derive(Clone, Default)]
 pub(super) struct Sink {
     listener: Option<Listener>,
@@ -162,7 +177,7 @@ impl Sink {
         Sink { listener: Some(Arc::new(listener)), broken: Arc::default() }
     }
 
-    /// Whether anybody listens; if not, no event needs to be made.
+    /// Whether there is a receiver. Without one, no event needs to be made.
     pub(super) fn is_heard(&self) -> bool {
         self.listener.is_some() || tracing::enabled!(target: "wpool::pool", tracing::Level::WARN)
     }
@@ -173,10 +188,13 @@ impl Sink {
         if self.broken.load(Ordering::Relaxed) {
             return;
         }
-        // A listener's bug must not end the pool under the hands of everybody else.
+        // A panic here would end the dispatcher, and with it every job of the pool.
         if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
             self.broken.store(true, Ordering::Relaxed);
-            tracing::error!(target: "wpool::pool", "the function given to on_event panicked and is not called again");
+            tracing::error!(
+                target: "wpool::pool",
+                "the function given to on_event panicked and is not called again"
+            );
         }
     }
 }

@@ -8,17 +8,26 @@ use super::stream::Outcomes;
 use crate::error::{TaskError, TimedOut};
 use crate::value::Ret;
 
-/// Results in the order of their items; made by [`Pool::imap`](super::Pool::imap).
+/// An iterator over results, in the order of their items. [`Pool::imap`](super::Pool::imap) makes it.
 ///
-/// If the pool ends before the items do, the last of its own items is the error that says so.
+/// If the pool ends first, the last element is that error.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let pool = pool("upper")?;
 /// # let upper = pool.func::<&str, String>("run")?;
+/// use std::time::Duration;
+///
 /// let results: Result<Vec<_>, _> = pool.imap(&upper, ["a", "b"]).collect();
 /// assert_eq!(results?, ["A", "B"]);
+///
+/// let mut results = pool.imap(&upper, ["a"]);
+/// match results.next_timeout(Duration::from_secs(60)) {
+///     Ok(Some(result)) => assert_eq!(result?, "A"),
+///     Ok(None) => println!("no more results"),
+///     Err(wpool::TimedOut) => println!("not yet"),
+/// }
 /// # Ok(())
 /// # }
 /// ```
@@ -27,9 +36,10 @@ pub struct Imap<R> {
     decode: Decode<R>,
 }
 
-/// Results as they come, each with the position of its item; made by [`Pool::imap_unordered`](super::Pool::imap_unordered).
+/// An iterator over results as they come, each with the index of its item.
+/// [`Pool::imap_unordered`](super::Pool::imap_unordered) makes it.
 ///
-/// If the pool ends before the items do, the last of its own items is the error that says so, at the position of an item that was not drawn.
+/// If the pool ends first, the last element is that error, with the index of the first item not drawn.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -45,7 +55,7 @@ pub struct Imap<R> {
 pub struct ImapUnordered<R> {
     outcomes: Outcomes,
     decode: Decode<R>,
-    /// One more than the last position that was given.
+    /// One more than the largest index so far.
     seen: u64,
 }
 
@@ -66,18 +76,19 @@ impl<R: Ret> Imap<R> {
         Imap { outcomes, decode }
     }
 
-    /// The next outcome, if it comes within that time; `Ok(None)` at the end.
+    /// The next outcome, if it comes within that time: Python's `next(timeout)`. `Ok(None)` at the end.
     ///
     /// # Errors
-    /// [`TimedOut`]: the iterator goes on.
+    /// [`TimedOut`] if it did not come. The iterator goes on.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Result<R, TaskError>>, TimedOut> {
         self.next_by(Instant::now().checked_add(timeout))
     }
 
-    /// As [`next_timeout`](Self::next_timeout), up to a moment: one moment for all results is what the `timeout` of `Executor.map` is.
+    /// The next outcome, if it comes by then. One deadline for all results is the `timeout` of
+    /// `Executor.map`.
     ///
     /// # Errors
-    /// As [`next_timeout`](Self::next_timeout).
+    /// [`TimedOut`] if it did not come. The iterator goes on.
     pub fn next_until(&mut self, deadline: Instant) -> Result<Option<Result<R, TaskError>>, TimedOut> {
         self.next_by(Some(deadline))
     }
@@ -104,10 +115,10 @@ impl<R: Ret> ImapUnordered<R> {
         ImapUnordered { outcomes, decode, seen: 0 }
     }
 
-    /// The next outcome, if it comes within that time; `Ok(None)` at the end.
+    /// The next outcome, if it comes within that time: Python's `next(timeout)`. `Ok(None)` at the end.
     ///
     /// # Errors
-    /// [`TimedOut`]: the iterator goes on.
+    /// [`TimedOut`] if it did not come. The iterator goes on.
     #[expect(clippy::type_complexity, reason = "the item of this iterator, in the same wrapping as Imap's")]
     pub fn next_timeout(
         &mut self,
@@ -116,10 +127,10 @@ impl<R: Ret> ImapUnordered<R> {
         self.next_by(Instant::now().checked_add(timeout))
     }
 
-    /// As [`next_timeout`](Self::next_timeout), up to a moment.
+    /// The next outcome, if it comes by then.
     ///
     /// # Errors
-    /// As [`next_timeout`](Self::next_timeout).
+    /// [`TimedOut`] if it did not come. The iterator goes on.
     #[expect(clippy::type_complexity, reason = "as above")]
     pub fn next_until(&mut self, deadline: Instant) -> Result<Option<(u64, Result<R, TaskError>)>, TimedOut> {
         self.next_by(Some(deadline))

@@ -1,11 +1,11 @@
-//! What a pool does about failures: trying again, and when to stop altogether.
+//! What a pool does about failures: when a task is tried again, and when a job stops.
 
 use std::fmt;
 use std::num::{NonZeroU8, NonZeroU64};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How the pauses before further attempts grow.
+/// How pauses grow: fixed, or doubling. [`PoolBuilder::backoff`](crate::PoolBuilder::backoff) takes it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -17,7 +17,8 @@ use std::time::Duration;
 ///
 /// // Pauses of 100, 200, 400, 800 and 1000 ms.
 /// let grow = Backoff::Exponential { max: Duration::from_secs(1) };
-/// let pool = Pool::builder(&module).retries(5).retry_delay(Duration::from_millis(100)).backoff(grow).build()?;
+/// let builder = Pool::builder(&module).retries(5).retry_delay(Duration::from_millis(100));
+/// let pool = builder.backoff(grow).build()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -27,7 +28,7 @@ pub enum Backoff {
     /// The same pause each time. The default.
     #[default]
     Fixed,
-    /// Twice the pause before, up to `max`.
+    /// Each pause is twice the last one, up to `max`.
     Exponential {
         /// The longest pause.
         max: Duration,
@@ -47,29 +48,41 @@ impl Backoff {
     }
 }
 
-/// When a job stops before its end, in the words of GNU parallel's `--halt`: `now,fail=1`, `soon,fail=30%`, `now,success=1`, `soon,done=100`.
+/// When a job stops before its end, in the words of GNU parallel's `--halt`: `now,fail=1`, `soon,fail=30%`,
+/// `now,success=1`, `soon,done=100`. [`PoolBuilder::halt`](crate::PoolBuilder::halt) takes it.
 ///
-/// `done=N` is exact in every case: no more than `N` tasks are begun. The others may be reached while further tasks are running, one per worker:
-/// with `now` they are stopped, and no outcome counts that comes after the one that decided; with `soon` they come to their end, and are counted.
-/// Nothing else is begun.
+/// `done=N` is exact: no more than `N` tasks are begun. The other counts may be reached while each worker
+/// still runs a task. With `now` these tasks are stopped, and later outcomes do not count. With `soon` they
+/// run to their end, and count. No other task is begun.
 ///
-/// Tasks that are not run, or whose outcome does not count any more, have the outcome [`TaskError::Cancelled`](crate::TaskError::Cancelled).
+/// A task that was not run, or whose outcome does not count, ends with
+/// [`TaskError::Cancelled`](crate::TaskError::Cancelled).
 ///
 /// ```
-/// let halt: wpool::pool::Halt = "soon,fail=3".parse()?;
-/// assert_eq!(halt.to_string(), "soon,fail=3");
-/// assert!("later,fail=3".parse::<wpool::pool::Halt>().is_err());
-/// # Ok::<(), wpool::pool::HaltError>(())
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let module = guest("failing")?;
+/// use wpool::Pool;
+/// use wpool::pool::Halt;
+///
+/// let halt: Halt = "now,fail=1".parse()?;
+/// assert_eq!(halt.to_string(), "now,fail=1");
+/// let pool = Pool::builder(&module).halt(halt).build()?;
+/// let run = pool.func::<&str, String>("run")?;
+/// let outcomes = pool.try_map(&run, ["bad"].into_iter().chain(std::iter::repeat_n("good", 1_000_000)));
+/// assert!(outcomes.last().is_some_and(|outcome| outcome.is_err())); // it was not run
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Halt {
-    /// What becomes of the tasks that are running at that moment.
+    /// What happens to the tasks that run at that moment.
     pub when: HaltWhen,
-    /// What it takes.
+    /// The count that halts the job.
     pub on: HaltOn,
 }
 
-/// What becomes of running tasks when a job is halted.
+/// What happens to running tasks when a job is halted.
 ///
 /// ```
 /// use wpool::pool::{Halt, HaltWhen};
@@ -82,7 +95,7 @@ pub struct Halt {
 pub enum HaltWhen {
     /// They are stopped.
     Now,
-    /// They are run to their end.
+    /// They run to their end.
     Soon,
 }
 
@@ -98,22 +111,22 @@ pub enum HaltWhen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HaltOn {
-    /// So many tasks have failed, all attempts counted as one.
+    /// This many tasks have failed. All attempts of a task count as one.
     Failures(NonZeroU64),
-    /// So many percent of the tasks that are done have failed, once at least [`Halt::SHARE_OF_AT_LEAST`] are done.
+    /// This percentage of the tasks that are done have failed, once [`Halt::SHARE_OF_AT_LEAST`] are done.
     FailureShare(NonZeroU8),
-    /// So many tasks have succeeded.
+    /// This many tasks have succeeded.
     Successes(NonZeroU64),
-    /// So many tasks are done, either way.
+    /// This many tasks have succeeded or failed.
     Done(NonZeroU64),
 }
 
 impl Halt {
-    /// A share of fewer tasks than this means nothing yet (the source is GNU parallel).
+    /// The number of tasks from which on a percentage counts. It is that of GNU parallel.
     pub const SHARE_OF_AT_LEAST: u64 = 3;
 }
 
-/// The text is not a halting policy.
+/// The text is no [`Halt`].
 ///
 /// ```
 /// assert_eq!("never".parse::<wpool::pool::Halt>(), Err(wpool::pool::HaltError));

@@ -1,13 +1,14 @@
-//! Where the time of a pool's workers went.
+//! Where the time of a pool's workers goes.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::schedule::WorkerId;
 
-/// Where the time of a pool's workers has gone so far: [`Pool::stats`](crate::Pool::stats).
+/// Where the time of a pool's workers has gone so far. [`Pool::stats`](crate::Pool::stats) gives it.
 ///
-/// The times are sums over all workers. What a batch has cost is known when it is done; until then its time counts as `waiting`.
+/// The times are sums over all workers. The cost of a batch is known at its end; until then its time counts
+/// as `waiting`.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -18,35 +19,40 @@ use super::schedule::WorkerId;
 /// let stats = pool.stats();
 /// assert_eq!(stats.tasks, 2);
 /// println!("{:?} in guests, {:?} for their instances", stats.calls, stats.instances);
+/// if stats.instances > stats.calls {
+///     println!("Isolation::Reuse would save most of the time");
+/// }
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Tasks that have had an outcome.
+    /// The number of tasks that have an outcome.
     pub tasks: u64,
-    /// Workers that have become ready.
+    /// The number of workers that have become ready.
     pub workers: u64,
-    /// In calls of guests, and what goes with a call: passing the record in and the result out.
+    /// Time in calls of guests, which includes passing the record in and the result out.
     pub calls: Duration,
-    /// Making instances and throwing them away. With [`Isolation::Reuse`](crate::Isolation::Reuse) there is next to none.
+    /// Time to make instances and to drop them. [`Isolation::Reuse`](crate::Isolation::Reuse) makes it almost
+    /// nothing.
     pub instances: Duration,
-    /// A worker held tasks but was not at work on them: they were on their way to it, their results on the way back.
+    /// Time in which a worker had tasks and did not run any: they were on their way to it, or results on
+    /// their way back.
     pub waiting: Duration,
-    /// A worker held no task: there was none for it.
+    /// Time in which a worker had no task.
     pub idle: Duration,
 }
 
-/// What the dispatcher writes down.
+/// The dispatcher's record of times.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     tasks: u64,
     workers: u64,
-    /// By the workers' own word.
+    /// As the workers say.
     busy: Duration,
     instances: Duration,
-    /// Of workers and times that are over.
+    /// The sums over the workers that have ended, and over the times that have ended.
     held: Duration,
     alive: Duration,
     live: HashMap<WorkerId, Live>,
@@ -55,9 +61,9 @@ pub(super) struct Ledger {
 #[derive(Debug)]
 struct Live {
     since: Instant,
-    /// Since when it has held tasks without a pause.
+    /// Since when it has had tasks without a pause.
     holding: Option<Instant>,
-    /// What it has said of its batches so far.
+    /// The sum of what it has said about its batches.
     busy: Duration,
 }
 
@@ -77,7 +83,8 @@ impl Ledger {
         }
     }
 
-    /// A worker says what a batch has cost. It may lie, but not about more time than has passed, in all.
+    /// Adds what a batch has cost, as the worker says. A lie counts for no more than the time that the worker
+    /// has lived.
     pub(super) fn batch_done(
         &mut self,
         worker: WorkerId,

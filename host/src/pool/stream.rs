@@ -1,4 +1,4 @@
-//! Streams: records in, and what becomes of them out. Everything else that a pool offers is made of this.
+//! Streams: records go in, and outcomes come out. The other methods of a pool are built on them.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -11,20 +11,30 @@ use super::waker::Waker;
 use crate::error::{Closed, TaskError, TimedOut};
 use crate::protocol::message::Record;
 
-/// An item's own error is kept no longer than this, as a guest's is.
+/// The error of an item that has no record is cut to this length, as a guest's error is.
 const REASON_LEN_MAX: usize = 64 << 10;
 
-/// Where the records of a [`Pool::stream`](super::Pool::stream) go in. Dropping it ends the input.
+/// The input of a stream: it takes the records. Dropping it ends the input.
+/// [`Pool::stream`](super::Pool::stream) makes it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let pool = pool("upper")?;
 /// let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-/// std::thread::spawn(move || inputs.push_all([&b"a"[..], b"b"].into_iter()));
+/// std::thread::spawn(move || {
+///     inputs.push(b"a")?; // waits for room
+///     inputs.push_all([&b"b"[..], b"c"].into_iter())
+/// });
 /// let mut count = 0;
 /// while outcomes.take_into(&mut |outcome| count += usize::from(outcome.result().is_ok())) {}
-/// assert_eq!(count, 2);
+/// assert_eq!(count, 3);
+///
+/// // On one thread: take an outcome when there is no room.
+/// let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+/// while !inputs.try_push(b"d")? {
+///     outcomes.take_into(&mut |outcome| println!("{:?}", outcome.result()));
+/// }
 /// # Ok(())
 /// # }
 /// ```
@@ -39,39 +49,41 @@ impl Inputs {
         Inputs { job, record_max }
     }
 
-    /// Adds a record. Waits while the pool's buffer is full; take outcomes from another thread, or use [`Inputs::try_push`].
+    /// Adds a record. It waits while the pool's buffer is full: take outcomes on another thread, or use
+    /// [`Inputs::try_push`].
     ///
-    /// A record over [`Limits::input`](crate::Limits::input) is cut off one byte behind that limit, and refused by the worker.
+    /// A record over [`Limits::input`](crate::Limits::input) is cut off one byte behind that limit, and the
+    /// worker refuses it.
     ///
     /// # Errors
-    /// [`Closed`] once the stream was cancelled or the pool is over: nobody will look at more records.
+    /// [`Closed`] if the stream was cancelled or the pool has ended.
     pub fn push(&mut self, record: &[u8]) -> Result<(), Closed> {
         self.job.push(Record::Bytes(self.cut(record)))
     }
 
-    /// Adds a record if there is room; whether there was.
+    /// Adds a record if there is room. `false`: there was none.
     ///
     /// # Errors
-    /// As [`Inputs::push`].
+    /// Those of [`Inputs::push`].
     pub fn try_push(&mut self, record: &[u8]) -> Result<bool, Closed> {
         self.job.try_push(Record::Bytes(self.cut(record)))
     }
 
-    /// Adds many records at the price of one, waiting for room as [`Inputs::push`] does.
+    /// Adds many records with one lock, and waits for room as [`Inputs::push`] does.
     ///
     /// # Errors
-    /// As [`Inputs::push`]; some of the records may have been added.
+    /// Those of [`Inputs::push`]. Some of the records may have been added.
     pub fn push_all<'r>(&mut self, records: impl Iterator<Item = &'r [u8]>) -> Result<(), Closed> {
         let max = self.record_max.saturating_add(1);
         self.job.push_all(records.map(|record| &record[..record.len().min(max)]))
     }
 
-    /// The refusal of a too long record is the worker's, as that of any bad record; only so much of it travels that it can be seen.
+    /// Cuts a record one byte behind the limit. The worker refuses it, as it refuses any bad record.
     fn cut<'r>(&self, record: &'r [u8]) -> &'r [u8] {
         &record[..record.len().min(self.record_max.saturating_add(1))]
     }
 
-    /// Waits until there is room for a record, so that no item is drawn before.
+    /// Waits until there is room for a record.
     pub(super) fn wait_room(&self) -> Result<(), Closed> {
         self.job.wait_room()
     }
@@ -81,7 +93,7 @@ impl Inputs {
         self.job.room()
     }
 
-    /// Adds an item's record, or why it has none: its task fails with that, in its place. Waits for room.
+    /// Adds the record of an item, or the reason why it has none, with which its task fails. Waits for room.
     pub(super) fn push_item(&mut self, encoded: Result<&[u8], String>) -> Result<(), Closed> {
         match encoded {
             Ok(record) => self.push(record),
@@ -91,7 +103,7 @@ impl Inputs {
         }
     }
 
-    /// The iterator that records were drawn from panicked: whoever takes the outcomes shall know.
+    /// The iterator of the items panicked. The panic goes on in the thread that takes the outcomes.
     pub(super) fn panicked(self, payload: Box<dyn Any + Send>) {
         self.job.break_input(Some(Panic(payload)));
     }
@@ -99,23 +111,27 @@ impl Inputs {
 
 impl Drop for Inputs {
     fn drop(&mut self) {
-        match std::thread::panicking() {
-            true => self.job.break_input(None),
-            false => self.job.end_input(),
+        if std::thread::panicking() {
+            self.job.break_input(None);
+        } else {
+            self.job.end_input();
         }
     }
 }
 
-/// What became of one task. Borrowed from the chunk that it came in.
+/// The outcome of one task: its result or failure, its output, and what it used. [`Outcomes`] gives it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let pool = pool("upper")?;
-/// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
+/// use wpool::Target;
+///
+/// let (mut inputs, mut outcomes) = pool.stream(&Target::func("run").timed(true), true)?;
 /// inputs.push(b"a")?;
 /// drop(inputs);
 /// outcomes.take_into(&mut |outcome| {
+///     println!("it took {:?} and {:?} bytes of memory", outcome.took(), outcome.mem_peak());
 ///     println!("task {} in process {}, attempt {}", outcome.index(), outcome.pid(), outcome.attempt());
 ///     match outcome.result() {
 ///         Ok(bytes) => println!("{} bytes", bytes.len()),
@@ -147,47 +163,50 @@ impl<'c> Outcome<'c> {
         self.index
     }
 
-    /// The result's bytes, or why there is none.
+    /// The bytes of the result.
     ///
     /// # Errors
-    /// What happened to the task.
+    /// The failure of the task.
     pub fn result(&self) -> Result<&'c [u8], TaskError> {
         self.parsed.said.result()
     }
 
-    /// What the guest wrote to stdout meanwhile (a command's stdout is its result), up to [`Limits::stdout`](crate::Limits::stdout).
+    /// What the guest wrote to stdout during the task, up to [`Limits::stdout`](crate::Limits::stdout). (The
+    /// stdout of a command is its result.)
     pub fn stdout(&self) -> &'c [u8] {
         self.parsed.stdout
     }
 
-    /// What the guest wrote to stderr meanwhile, up to [`Limits::stdout`](crate::Limits::stdout).
+    /// What the guest wrote to stderr during the task, up to [`Limits::stdout`](crate::Limits::stdout).
     pub fn stderr(&self) -> &'c [u8] {
         self.parsed.stderr
     }
 
-    /// The time that the task took in its worker, if [`Target::timed`](crate::Target::timed) was asked for.
+    /// The time of the task in its worker, with [`Target::timed`](crate::Target::timed).
     pub fn took(&self) -> Option<Duration> {
         self.parsed.micros.map(Duration::from_micros)
     }
 
-    /// The instructions that the attempt used, in the engine's count, if there is a limit to them ([`Limits::fuel`](crate::Limits::fuel)) and
-    /// [`Target::timed`](crate::Target::timed) was asked for. The making of its instance counts too, the time in calls to the host does not.
+    /// The instructions of the attempt as the engine counts them, with
+    /// [`Target::timed`](crate::Target::timed) and a limit to them ([`Limits::fuel`](crate::Limits::fuel)).
+    /// The making of the instance counts, and calls to the host do not.
     pub fn fuel(&self) -> Option<u64> {
         self.parsed.used.and_then(|used| used.fuel)
     }
 
-    /// Bytes of all memories of the task's instance at their largest, if [`Target::timed`](crate::Target::timed) was asked for. Of an instance that lives on
-    /// from task to task, it is the largest so far.
+    /// The largest size of all memories of the task's instance, in bytes, with
+    /// [`Target::timed`](crate::Target::timed). For an instance that is reused, the largest size so far.
     pub fn mem_peak(&self) -> Option<u64> {
         self.parsed.used.map(|used| used.memory)
     }
 
-    /// When the pool heard of it. Outcomes of short tasks come many at once; an ordered stream may have kept it for those before it.
+    /// When the pool received the outcome. The outcomes of short tasks come many at once. An ordered stream
+    /// may have held it until those before it were there.
     pub fn ended(&self) -> SystemTime {
         self.ended
     }
 
-    /// The index of the worker; 0 if no worker has answered.
+    /// The number of the worker; 0 if no worker has answered.
     pub fn worker(&self) -> u32 {
         self.by.worker
     }
@@ -197,24 +216,28 @@ impl<'c> Outcome<'c> {
         self.by.pid
     }
 
-    /// Which attempt this was, from 1 on.
+    /// The attempt, counted from 1.
     pub fn attempt(&self) -> u32 {
         self.by.attempt
     }
 }
 
-/// Where the outcomes of a [`Pool::stream`](super::Pool::stream) come out. Dropping it cancels the rest: what is queued, and what is running.
+/// The output of a stream: it gives the outcomes. Dropping it cancels the tasks that are queued and those
+/// that run. [`Pool::stream`](super::Pool::stream) makes it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let pool = pool("upper")?;
 /// # let (mut inputs, mut outcomes) = pool.stream(&"run".into(), true)?;
-/// inputs.push_all([&b"a"[..], b"b"].into_iter())?;
-/// drop(inputs);
+/// inputs.push_all([&b"a"[..], b"b", b"c"].into_iter())?;
+/// drop(inputs); // the end of the input
+/// // One outcome, waiting for it; then all that are there, until the end.
+/// let first = outcomes.take_one(None, |outcome| outcome.result().map(<[u8]>::to_vec))?;
+/// assert_eq!(first, Some(Ok(b"A".to_vec())));
 /// let mut results = Vec::new();
 /// while outcomes.take_into(&mut |outcome| results.push(outcome.result().map(<[u8]>::to_vec))) {}
-/// assert_eq!(results, [Ok(b"A".to_vec()), Ok(b"B".to_vec())]);
+/// assert_eq!(results, [Ok(b"B".to_vec()), Ok(b"C".to_vec())]);
 /// # Ok(())
 /// # }
 /// ```
@@ -222,24 +245,27 @@ impl<'c> Outcome<'c> {
 pub struct Outcomes {
     job: Arc<Job>,
     ordered: bool,
-    /// The chunk being read, and how far.
+    /// The chunk that is being read.
     current: Option<Reading>,
-    /// Chunks that came before their turn.
+    /// Chunks of an ordered stream that came before their turn, by their first index.
     early: BTreeMap<u64, ResultChunk>,
+    /// The index of the next outcome.
     next: u64,
     over: bool,
-    /// An iterator has said that it was cut short.
+    /// `cut_short` has given its reason.
     told: bool,
-    /// The tasks go on when nobody looks any more.
+    /// Dropping this does not cancel the tasks.
     detached: bool,
 }
 
 #[derive(Debug)]
 struct Reading {
     chunk: ResultChunk,
-    /// What it counted for when it came.
+    /// What the chunk counts against the window. `fetch` changes the chunk's own size.
     size: Size,
+    /// The offset of the next outcome in the chunk.
     at: usize,
+    /// How many outcomes have been read.
     read: u64,
 }
 
@@ -264,18 +290,19 @@ impl Outcomes {
         &self.job
     }
 
-    /// Dropping it does not cancel anything.
+    /// Dropping the result does not cancel the tasks.
     pub(super) fn detached(mut self) -> Outcomes {
         self.detached = true;
         self
     }
 
-    /// Of a pool that takes no more tasks: cut short before the first.
+    /// The outcomes of a pool that takes no more tasks: none, and `why`.
     pub(super) fn refused(waker: Waker, why: &TaskError) -> Outcomes {
         Outcomes::new(Job::refused(waker, why), false)
     }
 
-    /// At the end: why it came before that of the input. Once. The panic of the iterator that the input came from goes on here.
+    /// At the end of the outcomes: the reason if the input had not ended, the first time only. If the
+    /// iterator of the items panicked, its panic goes on here.
     pub(super) fn cut_short(&mut self) -> Option<TaskError> {
         if let Some(Panic(payload)) = self.job.take_panic() {
             self.told = true;
@@ -285,15 +312,16 @@ impl Outcomes {
         self.job.cut_short().filter(|_| !told)
     }
 
-    /// Waits for outcomes and gives all that are there to `each`, in order if the stream is ordered. `false` at the end.
+    /// Waits for outcomes, and calls `each` with all that are there, in order if the stream is ordered.
+    /// `false` at the end.
     pub fn take_into(&mut self, each: &mut dyn FnMut(Outcome<'_>)) -> bool {
         self.take_until(None, each).unwrap_or(false)
     }
 
-    /// As [`Outcomes::take_into`], but waits only until `deadline`: with the present moment it does not wait at all.
+    /// [`Outcomes::take_into`] with a deadline. With a deadline of now it does not wait.
     ///
     /// # Errors
-    /// [`TimedOut`] if none came by `deadline`; the stream goes on.
+    /// [`TimedOut`] if none came by `deadline`. The stream goes on.
     pub fn take_until(
         &mut self,
         deadline: Option<Instant>,
@@ -309,10 +337,10 @@ impl Outcomes {
         Ok(true)
     }
 
-    /// Waits for one outcome and gives it to `with`; `Ok(None)` at the end.
+    /// Waits for one outcome, and calls `with` with it. `Ok(None)` at the end.
     ///
     /// # Errors
-    /// [`TimedOut`] if none came by `deadline`; the stream goes on.
+    /// [`TimedOut`] if none came by `deadline`. The stream goes on.
     pub fn take_one<T>(
         &mut self,
         deadline: Option<Instant>,
@@ -328,22 +356,22 @@ impl Outcomes {
         Ok(value)
     }
 
-    /// Whether the pool's policy has ended the stream early: [`PoolBuilder::halt`](crate::PoolBuilder::halt).
+    /// Whether [`PoolBuilder::halt`](crate::PoolBuilder::halt) has ended the stream early.
     pub fn is_halted(&self) -> bool {
         self.job.is_halted()
     }
 
-    /// Whether an outcome, or the end, is there without waiting. In an ordered stream it may be that of a later task.
+    /// Whether an outcome or the end is there. In an ordered stream it may be the outcome of a later task.
     pub fn is_ready(&self) -> bool {
         self.current.is_some() || self.over || self.job.is_ready()
     }
 
-    /// Cancels the rest: what is queued is given up, what is running is stopped. There are no more outcomes.
+    /// Cancels the tasks that are queued, and stops those that run. No more outcomes come.
     pub fn cancel(&self) {
         self.job.cancel();
     }
 
-    /// Sees to it that there is a chunk to read from.
+    /// Waits for a chunk to read from. `false` at the end.
     fn reading(&mut self, deadline: Option<Instant>) -> Result<bool, TimedOut> {
         while self.current.is_none() && !self.over {
             if let Some(chunk) = self.early.remove(&self.next) {
@@ -356,7 +384,7 @@ impl Outcomes {
                 }
                 Some(chunk) => self.begin(chunk),
                 None => match self.early.pop_first() {
-                    // Only a cancelled job leaves gaps.
+                    // A gap: only a cancelled job has gaps.
                     Some((_, chunk)) => self.begin(chunk),
                     None => self.over = true,
                 },
@@ -387,7 +415,7 @@ impl Outcomes {
     fn release(&mut self) {
         if let Some(reading) = self.current.take() {
             let (count, size) = (reading.chunk.count, reading.size);
-            // First the memory, then the room for more.
+            // The memory is freed before the job is told that there is room.
             drop(reading);
             self.job.consumed(count, size);
         }
