@@ -16,7 +16,7 @@ use crate::error::TaskError;
 use crate::escape::shortened;
 use crate::pool::events::PoolEvent;
 use crate::pool::job::{By, Reserved, ResultChunk};
-use crate::pool::schedule::{Action, Event, JobId, WorkerId};
+use crate::pool::schedule::{Event, JobId, Returned, WorkerId};
 use crate::pool::worker::WorkerState;
 use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, Frame, Kind, Violation};
@@ -421,7 +421,7 @@ impl Dispatcher {
     fn pass_on_one(&mut self, worker: WorkerId, frames: Vec<u8>, failed: u64) {
         let by = self.by(worker);
         let mut frames = Some(frames);
-        self.on_answer(Event::Returned { worker, count: 1, failed }, |this, count, answered| {
+        self.on_answer(Returned { worker, count: 1, failed }, |this, count, answered| {
             let frames = frames.take().unwrap_or_default();
             if let Some(Answered { job, first, attempt }) = answered {
                 this.deliver(job, ResultChunk::answered(first, count, frames, By { attempt, ..by }), failed);
@@ -475,7 +475,7 @@ impl Dispatcher {
                     // May not be the last word, so that it goes its own way.
                     self.pass_on(worker, &bytes[..at], results);
                     let frames = &bytes[results.from..end];
-                    self.fail(worker, frames, failure);
+                    self.fail(worker, frames, &failure);
                     results.from = end;
                 } else {
                     if self.spec.tells_apart && results.failed < results.count {
@@ -652,7 +652,7 @@ impl Dispatcher {
         let by = self.by(worker);
         let mut at = results.from;
         let (count, mut failures) = (results.count, results.failed);
-        self.on_answer(Event::Returned { worker, count, failed: failures }, |this, count, answered| {
+        self.on_answer(Returned { worker, count, failed: failures }, |this, count, answered| {
             let end = at + len_of_outcomes(&bytes[at..], count);
             let frames = &bytes[at..end];
             at = end;
@@ -689,7 +689,7 @@ impl Dispatcher {
         }
         let by = self.by(worker);
         let mut chunk = Some((frames, parked));
-        self.on_answer(Event::Returned { worker, count: 1, failed: 0 }, |this, _, answered| {
+        self.on_answer(Returned { worker, count: 1, failed: 0 }, |this, _, answered| {
             if let (Some((frames, parked)), Some(Answered { job, first, attempt })) = (chunk.take(), answered)
             {
                 this.deliver(job, ResultChunk::parked(first, frames, parked, By { attempt, ..by }), 0);
@@ -699,20 +699,10 @@ impl Dispatcher {
     }
 
     /// A task failed in a way that may be worth another try.
-    fn fail(&mut self, worker: WorkerId, frames: &[u8], failure: Failure) {
-        let by = self.by(worker);
-        self.decide(Event::Failed { worker, retriable: true }, |this, action| match action {
-            Action::Deliver { job, first, count, attempt } => {
-                let by = By { attempt, ..by };
-                this.deliver(job, ResultChunk::answered(first, count, frames.to_vec(), by), count);
-            }
-            Action::Retry { job, task, attempt, delay, verdict: None } => {
-                this.tell_retried(job, task, attempt, delay, || TaskError::from(failure.clone()));
-            }
-            Action::Skip { .. } => {}
-            other => this.act(other),
-        });
-        self.catch_up();
+    fn fail(&mut self, worker: WorkerId, frames: &[u8], failure: &Failure) {
+        if !self.try_again(worker, failure) {
+            self.pass_on_one(worker, frames.to_vec(), 1);
+        }
     }
 
     /// Looks at what a worker uses, if that is limited: between its batches, when no task's memory is in the way.

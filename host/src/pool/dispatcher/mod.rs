@@ -22,7 +22,9 @@ pub(super) use self::arena::Parked;
 use self::link::{InstancesSeen, Link, ROUNDS};
 use super::events::{PoolEvent, Sink};
 use super::job::{By, InputChunk, Job, ResultChunk, Undelivered};
-use super::schedule::{Action, Config, Event, JobId, Schedule, Verdict, WorkerId};
+use super::schedule::{
+    Action, AnswerStep, Answered, Config, Event, JobId, NoResult, Retry, Returned, Schedule, WorkerId,
+};
 use super::stats::Ledger;
 use super::waker::Waker;
 use super::worker::{WorkerInfo, WorkerState};
@@ -30,7 +32,7 @@ use crate::context::forkserver::Zygote;
 use crate::context::{Launch, StartMethod};
 use crate::error::TaskError;
 use crate::policy::Granted;
-use crate::protocol::message::{Setup, ToWorker};
+use crate::protocol::message::{Failure, Setup, ToWorker};
 use crate::spec::{Call, Limit, Limits};
 use crate::{clock, sys};
 
@@ -104,19 +106,13 @@ pub(super) struct Dispatcher {
     felt: Duration,
     ledger: Arc<Mutex<Ledger>>,
     actions: Vec<Action>,
+    steps: Vec<AnswerStep>,
     /// What has happened while actions were being carried out. It waits: the actions at hand were decided without it.
     events: VecDeque<Event>,
     acting: bool,
     told_broken: bool,
     instances: InstancesSeen,
     finished: bool,
-}
-
-/// What a worker's answers are to.
-struct Answered {
-    job: JobId,
-    first: u64,
-    attempt: u32,
 }
 
 const TOKEN_WAKER: u64 = 0;
@@ -160,6 +156,7 @@ impl Dispatcher {
             felt: Duration::ZERO,
             ledger,
             actions: Vec::new(),
+            steps: Vec::new(),
             events: VecDeque::new(),
             acting: false,
             told_broken: false,
@@ -217,8 +214,8 @@ impl Dispatcher {
             open.job.finish(&failure);
         }
         match verdict {
-            Verdict::Broken { reason } => Some(reason),
-            Verdict::Lost { .. } | Verdict::TimedOut | Verdict::Cancelled => None,
+            NoResult::Broken { reason } => Some(reason),
+            NoResult::Lost { .. } | NoResult::TimedOut | NoResult::Cancelled => None,
         }
         // The zygote ends with its handle.
     }
@@ -297,33 +294,51 @@ impl Dispatcher {
     /// Takes the events that have come while actions were carried out.
     fn catch_up(&mut self) {
         while let Some(event) = self.events.pop_front() {
-            self.decide(event, Self::act);
+            let mut actions = std::mem::take(&mut self.actions);
+            self.schedule.on(self.now(), event, &mut actions);
+            self.carry_out(actions);
         }
     }
 
-    /// Asks the schedule about one event and carries out each action with `act`.
-    fn decide(&mut self, event: Event, mut act: impl FnMut(&mut Self, Action)) {
-        let mut actions = std::mem::take(&mut self.actions);
-        self.schedule.on(self.now(), event, &mut actions);
+    /// Carries out what the schedule has decided. Events that this causes wait for [`Dispatcher::catch_up`].
+    fn carry_out(&mut self, mut actions: Vec<Action>) {
         self.tell_broken();
         self.acting = true;
         for action in actions.drain(..) {
-            act(self, action);
+            self.act(action);
         }
         self.acting = false;
         self.actions = actions;
     }
 
-    /// As [`Dispatcher::on`], for answers: `deliver` gets what the schedule assigns to the next so many of them; `None`: they count for nothing.
-    fn on_answer(&mut self, event: Event, mut deliver: impl FnMut(&mut Self, u64, Option<Answered>)) {
-        self.decide(event, |this, action| match action {
-            Action::Deliver { job, first, count, attempt } => {
-                deliver(this, count, Some(Answered { job, first, attempt }));
+    /// Asks the schedule about a worker's answers. `deliver` gets the tasks that it assigns to the next answers, and
+    /// their number; `None`: these answers do not count.
+    fn on_answer(&mut self, returned: Returned, mut deliver: impl FnMut(&mut Self, u64, Option<Answered>)) {
+        let (mut steps, mut actions) = (std::mem::take(&mut self.steps), std::mem::take(&mut self.actions));
+        self.schedule.on_returned(self.now(), returned, &mut steps, &mut actions);
+        self.tell_broken();
+        self.acting = true;
+        for step in steps.drain(..) {
+            match step {
+                AnswerStep::Settle { count, tasks } => deliver(self, count, tasks),
+                AnswerStep::Act(action) => self.act(action),
             }
-            Action::Skip { count } => deliver(this, count, None),
-            other => this.act(other),
-        });
+        }
+        self.steps = steps;
+        self.carry_out(actions);
         self.catch_up();
+    }
+
+    /// Whether the failed task that the worker answers next is tried again. If so, that was the answer to it.
+    fn try_again(&mut self, worker: WorkerId, failure: &Failure) -> bool {
+        let mut actions = std::mem::take(&mut self.actions);
+        let retry = self.schedule.on_failed(self.now(), worker, &mut actions);
+        if let Some(retry) = retry {
+            self.tell_retried(retry, || TaskError::from(failure.clone()));
+        }
+        self.carry_out(actions);
+        self.catch_up();
+        retry.is_some()
     }
 
     fn tick(&mut self) {
@@ -466,16 +481,7 @@ impl Dispatcher {
             Action::Send { worker, job, first, count, attempt } => {
                 self.send(worker, job, first, count, attempt)
             }
-            Action::Deliver { .. } | Action::Skip { .. } => {
-                unreachable!("only answers of a worker deliver, and they go through on_answer")
-            }
-            Action::Retry { job, task, attempt, delay, verdict } => {
-                // Without a verdict the failure is in the hand of whoever asked.
-                if let Some(verdict) = verdict {
-                    let error = || self.verdict(verdict);
-                    self.tell_retried(job, task, attempt, delay, error);
-                }
-            }
+            Action::Retry { retry, failure } => self.tell_retried(retry, || self.verdict(failure)),
             Action::Give { job, first, count, attempt, verdict } => {
                 let (error, by) = (self.verdict(verdict), By { attempt, ..By::default() });
                 self.deliver(job, ResultChunk::verdict(first, count, error, by), count);
@@ -525,17 +531,17 @@ impl Dispatcher {
         }
     }
 
-    fn verdict(&self, verdict: Verdict) -> TaskError {
+    fn verdict(&self, verdict: NoResult) -> TaskError {
         match verdict {
-            Verdict::Lost { exitcode, reason } => TaskError::WorkerLost { exitcode, reason },
-            Verdict::TimedOut => {
+            NoResult::Lost { exitcode, reason } => TaskError::WorkerLost { exitcode, reason },
+            NoResult::TimedOut => {
                 let (reached, ended) =
                     (self.spec.limits.reached(Limit::Time), self.spec.start_method.last_resort());
                 let message = format!("{reached}; it did not stop by itself: its worker was {ended}");
                 TaskError::Limit { limit: Limit::Time, message }
             }
-            Verdict::Cancelled => TaskError::Cancelled,
-            Verdict::Broken { reason } => TaskError::Broken { reason },
+            NoResult::Cancelled => TaskError::Cancelled,
+            NoResult::Broken { reason } => TaskError::Broken { reason },
         }
     }
 
@@ -597,17 +603,11 @@ impl Dispatcher {
         self.tell(|| PoolEvent::TasksFinished { job, tasks, failed, attempt, worker });
     }
 
-    fn tell_retried(
-        &self,
-        job: JobId,
-        task: u64,
-        attempt: u32,
-        delay: Duration,
-        error: impl FnOnce() -> TaskError,
-    ) {
+    fn tell_retried(&self, retry: Retry, error: impl FnOnce() -> TaskError) {
         if !self.spec.sink.is_heard() {
             return;
         }
+        let Retry { job, task, attempt, delay } = retry;
         let error = error();
         if let TaskError::Limit { limit: Limit::Time, .. } = error {
             self.tell(|| PoolEvent::TaskTimedOut { job, task, attempt });

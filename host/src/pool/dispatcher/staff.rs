@@ -13,7 +13,7 @@ use crate::context::forkserver::{Answer, Unfit, Zygote};
 use crate::context::{Child, END_TIME, StartMethod, spawn, thread};
 use crate::error::TaskError;
 use crate::pool::events::PoolEvent;
-use crate::pool::schedule::{Event, Verdict, WorkerId};
+use crate::pool::schedule::{Event, NoResult, WorkerId};
 use crate::pool::worker::{WorkerInfo, WorkerState};
 use crate::protocol::message::Identity;
 use crate::spec::Exit;
@@ -248,7 +248,7 @@ impl Dispatcher {
         // Nobody is asked about a worker that ends without a task in its hands.
         let retriable = self.schedule.is_busy(worker)
             && self.is_worth_retrying(&match self.schedule.has_timed_out(worker) {
-                true => self.verdict(Verdict::TimedOut),
+                true => self.verdict(NoResult::TimedOut),
                 false => TaskError::WorkerLost { exitcode, reason: reason.clone() },
             });
         self.on(Event::Gone { worker, started: link.page.started(), retriable, exitcode, reason });

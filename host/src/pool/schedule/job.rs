@@ -12,53 +12,59 @@ pub(super) struct Span {
     pub(super) first: u64,
     pub(super) count: u64,
     pub(super) attempt: u32,
-    /// How many workers have died over it. Only a task of its own span has killed any.
+    /// The number of workers that have died over it. A task that has killed a worker has a span of its own.
     pub(super) deaths: u32,
 }
 
-/// Whether anybody wants the outcomes of a job.
+/// Which outcomes of a job are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
+    /// All of them.
     Yes,
-    /// Those of tasks that are running already: no other is begun.
+    /// Those of running tasks: no other task is begun.
     Running,
-    /// None: running ones are stopped.
+    /// None: running tasks are stopped.
     No,
 }
 
+/// A job, by the numbers of its tasks.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct ScheduledJob {
     pub(super) queue: VecDeque<Span>,
     /// Tasks in `queue`.
     pub(super) queued: u64,
-    /// Where those of its tasks are that wait for the end of a pause.
+    /// The keys in `Schedule::delayed` of its tasks that wait for the end of a pause.
     pub(super) pauses: BTreeSet<(Duration, u64)>,
     pub(super) submitted: u64,
     /// Tasks that have had their outcome.
     pub(super) done: u64,
-    /// Of these, those that returned, and those that failed. The others were given up.
+    /// Of these, the tasks that returned. Neither `ok` nor `failed`: the task was cancelled.
     pub(super) ok: u64,
     pub(super) failed: u64,
     pub(super) bytes: u64,
     pub(super) input_ended: bool,
     pub(super) wanted: Wanted,
-    /// It was halted at once: what comes after that does not count.
+    /// It was halted at once: outcomes after that do not count.
     pub(super) discards: bool,
-    /// There is no room for more results: nothing is handed out but the task that somebody waits for, and has nothing else to take.
+    /// There is no room for more results: only the task `waits_for` is handed out.
     pub(super) is_full: bool,
+    /// The task whose result is waited for, if every result before it is taken.
     pub(super) waits_for: Option<u64>,
-    /// How many of the queued tasks may be handed out, as the schedule has counted them.
+    /// The number of queued tasks that may be handed out, as it is part of `Schedule::queued`.
     pub(super) counted: u64,
-    /// The measured time of a task, by each worker that has told of a batch; and their mean, which outlives them.
+    /// The measured time of a task, for each worker that has ended a batch.
     costs: BTreeMap<WorkerId, Duration>,
+    /// The sum of `costs`.
     sum: Duration,
+    /// The mean of `costs`. It outlives the workers.
     cost: Option<Duration>,
+    /// The length of the last batch.
     pub(super) last_len: u64,
 }
 
-impl Job {
-    pub(super) fn new() -> Job {
-        Job {
+impl ScheduledJob {
+    pub(super) fn new() -> ScheduledJob {
+        ScheduledJob {
             queue: VecDeque::new(),
             queued: 0,
             pauses: BTreeSet::new(),
@@ -98,12 +104,9 @@ impl Job {
         self.queue.push_front(span);
     }
 
-    /// How many of the queued tasks may be handed out now.
+    /// The number of queued tasks that may be handed out now.
     pub(super) fn open(&self, policy: Option<Halt>) -> u64 {
-        let queued = match self.is_full {
-            true => u64::from(self.awaited().is_some()),
-            false => self.queued,
-        };
+        let queued = if self.is_full { u64::from(self.awaited().is_some()) } else { self.queued };
         match policy {
             Some(halt @ Halt { on: HaltOn::Done(_), .. }) => queued.min(self.before_halt(halt)),
             Some(_) | None => queued,
@@ -115,12 +118,13 @@ impl Job {
         self.submitted - self.done - self.queued - self.pauses.len() as u64
     }
 
-    /// How many more tasks may be handed out so that no more are when the policy says that enough is done.
+    /// The number of tasks that may still be handed out so that none is running when the policy halts the
+    /// job.
     pub(super) fn before_halt(&self, halt: Halt) -> u64 {
         self.until_halt(halt).saturating_sub(self.held())
     }
 
-    /// How many more outcomes it takes at least until the policy says that enough is done.
+    /// The number of further outcomes that it takes at least until the policy halts the job.
     fn until_halt(&self, halt: Halt) -> u64 {
         let ended = self.ok + self.failed;
         match halt.on {
@@ -128,7 +132,7 @@ impl Job {
             HaltOn::Successes(most) => most.get() - self.ok.min(most.get()),
             HaltOn::Done(most) => most.get() - ended.min(most.get()),
             HaltOn::FailureShare(percent) => {
-                // If all that comes is failures.
+                // The least number: if all further outcomes are failures.
                 let percent = u64::from(percent.get());
                 let missing = (percent * ended).saturating_sub(100 * self.failed);
                 let failures = match 100 - percent {
@@ -140,7 +144,8 @@ impl Job {
         }
     }
 
-    /// Of `count` outcomes that all failed, or all did not: how many count before the policy says that enough is done, that one included.
+    /// Of `count` outcomes that are all failures or all results: the number of those that count, up to the
+    /// one that makes the policy halt the job.
     pub(super) fn until_halted(&self, policy: Option<Halt>, count: u64, failed: bool) -> u64 {
         let Some(halt) = policy.filter(|_| self.wanted == Wanted::Yes) else { return count };
         match (halt.on, failed) {
@@ -148,23 +153,23 @@ impl Job {
             (HaltOn::Failures(_), true) | (HaltOn::Successes(_), false) | (HaltOn::Done(_), _) => {
                 count.min(self.until_halt(halt)).max(1)
             }
-            // Each of them may be the one.
+            // Each of them may change the share enough.
             (HaltOn::FailureShare(_), _) => 1,
         }
     }
 
-    /// Whether none of its tasks may be begun any more though workers hold some, as far as they have not begun them.
+    /// Whether workers must not begin the tasks of it that they hold.
     pub(super) fn is_held_back(&self) -> bool {
         self.is_full || self.wanted == Wanted::Running
     }
 
-    /// Where in the queue the task is that somebody waits for.
+    /// The span in the queue with the task that is waited for.
     fn awaited(&self) -> Option<usize> {
         let task = self.waits_for?;
         self.queue.iter().position(|span| (span.first..span.first + span.count).contains(&task))
     }
 
-    /// Takes the task that somebody waits for out of the queue.
+    /// Takes the task that is waited for out of the queue.
     pub(super) fn pop_awaited(&mut self) -> Option<Span> {
         let (at, task) = (self.awaited()?, self.waits_for?);
         let span = self.queue.remove(at)?;
@@ -177,7 +182,7 @@ impl Job {
         Some(Span { first: task, count: 1, ..span })
     }
 
-    /// Takes up to `len` tasks off the head: of one attempt, in a row.
+    /// Takes up to `len` consecutive tasks of one attempt off the head of the queue.
     pub(super) fn pop_front(&mut self, len: u64) -> Option<Span> {
         let head = self.queue.front_mut()?;
         let taken = Span { count: len.min(head.count).max(1), ..*head };
@@ -190,9 +195,10 @@ impl Job {
         Some(taken)
     }
 
-    /// A batch of this worker has cost so much for each task.
+    /// Notes that each task of a batch of this worker took `cost`.
     pub(super) fn note_cost(&mut self, worker: WorkerId, cost: Duration) {
-        // The mean of the old and the new: follows a change within a few batches, and one outlier does not rule.
+        // The mean of the old and the new follows a change within a few batches, and one outlier counts
+        // little.
         let cost = self.forget_costs(worker).map_or(cost, |old| (old + cost) / 2);
         self.costs.insert(worker, cost);
         self.sum += cost;
@@ -200,20 +206,20 @@ impl Job {
         self.cost = Some(self.sum / workers);
     }
 
-    /// What this worker has told counts no more.
+    /// Forgets what was noted of this worker.
     pub(super) fn forget_costs(&mut self, worker: WorkerId) -> Option<Duration> {
         let cost = self.costs.remove(&worker)?;
         self.sum -= cost;
         Some(cost)
     }
 
-    /// What a task costs; `None` before the first batch. Each worker counts once, so that one that answers at once does not make the batches
-    /// as long as it likes.
+    /// The time that a task takes; `None` before the first batch. Each worker counts once: a worker that
+    /// answers at once does not make the batches of others as long as it likes.
     pub(super) fn cost(&self) -> Option<Duration> {
         self.cost
     }
 
-    /// How many tasks go into the next batch.
+    /// The number of tasks in the next batch.
     pub(super) fn batch_len(&self, processes: u64) -> u64 {
         let Some(cost) = self.cost else { return 1 };
         let by_time = u64::try_from(BATCH_TIME.as_nanos() / cost.as_nanos().max(1)).unwrap_or(u64::MAX);
@@ -223,7 +229,7 @@ impl Job {
         by_time.min(by_bytes).min(self.last_len * BATCH_GROWTH).min(share).clamp(1, BATCH_LEN_MAX)
     }
 
-    /// Whether the policy says that enough is done, and how to stop.
+    /// Whether the policy halts the job now, and how.
     pub(super) fn halts(&self, policy: Option<Halt>) -> Option<HaltWhen> {
         let halt = policy.filter(|_| self.wanted == Wanted::Yes)?;
         let ended = self.ok + self.failed;

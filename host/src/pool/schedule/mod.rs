@@ -1,23 +1,33 @@
 //! What a pool does next: a pure state machine.
 //!
-//! [`Schedule::on`] takes an event and appends actions. It has no clock (the time comes with each event), no thread and no file, so that a
-//! test can drive it through kills at any moment, thousands of runs a second. It knows tasks by number only; records and results are the
-//! dispatcher's business.
+//! [`Schedule::on`] takes an event and appends actions; [`Schedule::on_returned`] and [`Schedule::on_failed`]
+//! take the answers of a worker. The schedule has no clock (the time comes with each event), no thread and no
+//! file. A test can drive it through kills at any moment, thousands of runs a second. It knows tasks by
+//! number only; records and results belong to the dispatcher.
 //!
 //! ```text
-//! Task   : Queued --> Held by a worker (queued there or running) --> Done;  worker lost, or failed with retries left --> Queued (after a pause)
-//! Worker : Starting --ready--> Serving --quota | memory | idle | resize | close--> Retiring --> gone;  any --death--> gone
-//! Pool   : Run --close--> Close --drained--> Finished;  Run | Close --terminate | broken--> Terminate --all gone--> Finished
+//! Task   : Queued --> Held by a worker (queued there or running) --> Done
+//!          worker lost, or failed with retries left --> Queued (after a pause)
+//! Worker : Starting --ready--> Serving --quota | memory | idle | resize | close--> Retiring --> gone
+//!          Serving --tasks taken back--> Frozen --> Serving;  any --death--> gone
+//! Pool   : Run --close--> Close --drained--> Finished
+//!          Run | Close --terminate | broken--> Terminate --all gone--> Finished
 //! ```
 
+mod event;
 mod job;
 mod staff;
 mod work;
+mod worker;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use self::job::{Job, Span, Wanted};
+pub use self::event::Recycle;
+pub(crate) use self::event::{Action, AnswerStep, Answered, Event, NoResult, Retry, Returned};
+use self::job::{ScheduledJob, Span, Wanted};
+use self::staff::Death;
+use self::worker::{KillReason, Phase, PhaseChange, Worker};
 use super::policy::{Backoff, Halt};
 
 /// Counted from 1 over the life of the pool.
@@ -25,33 +35,37 @@ pub(crate) type WorkerId = u32;
 /// Counted from 1 over the life of the pool.
 pub(crate) type JobId = u64;
 
-/// How much work one batch should hold: long enough that handing it over costs little, short enough that workers finish together.
+/// The work that one batch should hold: long enough that handing it over costs little, short enough that
+/// workers finish together.
 const BATCH_TIME: Duration = Duration::from_micros(400);
-/// A batch is at most so many times as long as the one before it: one fast task proves little about the next.
+/// A batch is at most this many times as long as the one before: one fast task proves little about the next.
 const BATCH_GROWTH: u64 = 4;
-/// Records of more than this together do not travel in one batch.
+/// The most bytes of records in one batch, by the mean of the job's records.
 const BATCH_BYTES: u64 = 256 << 10;
-/// Nor do more than so many, however quick their tasks are said to be.
+/// The most records in one batch, however quick their tasks are said to be.
 const BATCH_LEN_MAX: u64 = 1 << 10;
-/// Handing a batch over and hearing of its end takes so many times as long as the batch at the most: a worker that says it took less is not believed.
+/// Handing over a batch and hearing of its end takes at most this many times as long as the batch: a worker
+/// that says it took less is not believed.
 const HAND_OVER_MAX: u32 = 16;
 /// A second batch waits at a busy worker only if the first one is expected to take no longer than this.
 const PREFETCH_TIME: Duration = Duration::from_millis(2);
-/// Workers that may die without a task begun, and no task done in between, before the pool gives up.
+/// Workers that may die before they begin a task, with no task done in between, before the pool breaks.
 const FUTILE_DEATHS: u32 = 5;
-/// So many of them must have been hired one after another's death: that somebody killed all workers at once, and the zygote with them, proves nothing.
+/// Deaths must span this many rounds of hiring: one kill of all workers proves nothing.
 const FUTILE_ROUNDS: u32 = 3;
-/// The pause before workers are started again after the system has refused one twice in a row; it doubles with each further time.
+/// The pause before workers are started again after the system has refused one twice in a row. Each further
+/// refusal doubles it.
 const START_PAUSE: Duration = Duration::from_millis(10);
 /// The longest of these pauses.
 const START_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Why a pool broke is not kept longer than this; an initializer's own message may be.
+/// The most bytes kept of the reason why a pool broke: an initializer chooses its own message.
 const REASON_LEN_MAX: usize = 1 << 10;
-/// A worker that has been at a batch for so long gives back what it has not begun, if another has nothing to do.
+/// After this time at one batch a worker gives back the tasks that it has not begun, if another worker is
+/// idle.
 const TAKE_BACK_TIME: Duration = Duration::from_millis(1);
-/// A worker that has given tasks back and has none left has this long to say that it takes others.
+/// A worker without tasks has this long to answer `Thaw`.
 const THAW_TIME: Duration = Duration::from_secs(5);
-/// How often a time limit is looked at from outside.
+/// How often the coordinator looks at time limits.
 const WATCH_PERIOD: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone)]
@@ -60,319 +74,41 @@ pub(crate) struct Config {
     pub(crate) max_tasks_per_child: Option<u64>,
     /// How often a failed task is tried again.
     pub(crate) retries: u32,
-    /// The pause before the first of these, and how the others grow.
+    /// The pause before the first retry.
     pub(crate) delay: Duration,
+    /// How the pauses grow.
     pub(crate) backoff: Backoff,
-    /// A task over which so many workers have died is not tried again.
+    /// A task over which this many workers have died is not tried again.
     pub(crate) poison_limit: u32,
     pub(crate) halt: Option<Halt>,
-    /// A job with so many bytes of results that nobody has taken gets no more work, until a quarter of them is gone.
+    /// A job with this many bytes of results that are not taken gets no more work, until a quarter of them is
+    /// gone.
     pub(crate) results_max: u64,
     /// After this time at one task the worker is killed: the task's own limit and the grace.
     pub(crate) kill_after: Option<Duration>,
-    /// A worker whose task nobody wants any more has this long to drop it.
+    /// A worker has this long to drop a cancelled task.
     pub(crate) grace: Duration,
-    /// A worker has this long from its start until it is ready, beside its initializer's time limit.
+    /// A worker has this long to become ready, besides the time limit of its initializer.
     pub(crate) start_time: Duration,
     /// A retiring worker has this long for its guest's `shutdown`.
     pub(crate) retire_time: Duration,
-    /// A worker without a task for this long is ended.
+    /// A worker without a task for this long is told to end.
     pub(crate) idle_time: Option<Duration>,
     /// All workers are started whether there are tasks or not.
     pub(crate) eager: bool,
 }
 
-/// Something has happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// There is a job. A pool that is closing waits for it from now on.
-    Opened {
-        job: JobId,
-    },
-    /// `count` more tasks of a job, with `bytes` of records.
-    Submitted {
-        job: JobId,
-        count: u64,
-        bytes: u64,
-    },
-    /// The job will get no more tasks.
-    InputEnded {
-        job: JobId,
-    },
-    /// Nobody wants the rest of the job.
-    Cancelled {
-        job: JobId,
-    },
-    /// So many bytes of the job's results are there that nobody has taken. `waits_for`: the task whose result somebody waits for, having taken
-    /// all before it.
-    Undelivered {
-        job: JobId,
-        bytes: u64,
-        waits_for: Option<u64>,
-    },
-    /// There is no room for what the worker has to say: it is not listened to.
-    Paused {
-        worker: WorkerId,
-    },
-    Resumed {
-        worker: WorkerId,
-    },
-    /// A worker is loaded and initialized.
-    Ready {
-        worker: WorkerId,
-    },
-    /// The next `count` tasks that the worker holds are done, `failed` of them without a result. If failures or successes can halt the job, these
-    /// are all or none.
-    Returned {
-        worker: WorkerId,
-        count: u64,
-        failed: u64,
-    },
-    /// The next task that the worker holds has failed. `retriable`: trying again may help.
-    Failed {
-        worker: WorkerId,
-        retriable: bool,
-    },
-    /// The worker is through with a batch, after this time by its own word.
-    BatchDone {
-        worker: WorkerId,
-        busy: Duration,
-    },
-    /// The worker says it has started so many tasks in its life.
-    Progress {
-        worker: WorkerId,
-        started: u64,
-    },
-    /// These workers never came to be, all for one reason: it is one failed try, however many had been asked for.
-    NotStarted {
-        workers: Vec<WorkerId>,
-        reason: String,
-    },
-    /// The worker uses too much memory.
-    Oversized {
-        worker: WorkerId,
-    },
-    /// There shall be so many workers from now on.
-    Resized {
-        processes: usize,
-    },
-    /// The worker will begin none of the tasks that it had not begun, which are those behind the first `started` of its life.
-    TakenBack {
-        worker: WorkerId,
-        started: u64,
-    },
-    /// It has heard of that, and begins what it is sent from now on.
-    Thawed {
-        worker: WorkerId,
-    },
-    /// The worker's process is gone. `started` as in `Progress`, the last word of it. `retriable`: the task that is charged may be tried again.
-    Gone {
-        worker: WorkerId,
-        started: u64,
-        retriable: bool,
-        exitcode: Option<i32>,
-        reason: String,
-    },
-    /// The pool cannot go on: an initializer failed, the module does not load.
-    Broke {
-        reason: String,
-    },
-    /// Time has passed.
-    Tick,
-    Close,
-    /// As `Close`, and what is queued is given up.
-    CloseQueued,
-    Terminate,
-}
-
-/// Something is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
-    Start {
-        worker: WorkerId,
-    },
-    /// Send these tasks to a worker; they are one attempt.
-    Send {
-        worker: WorkerId,
-        job: JobId,
-        first: u64,
-        count: u64,
-        attempt: u32,
-    },
-    /// The results in hand are those of these tasks, which are thereby done.
-    Deliver {
-        job: JobId,
-        first: u64,
-        count: u64,
-        attempt: u32,
-    },
-    /// The results in hand for so many tasks count for nothing: the job was halted before them.
-    Skip {
-        count: u64,
-    },
-    /// This was not the task's last word: it will be tried again after a pause. The failure is the verdict, or the one in hand.
-    Retry {
-        job: JobId,
-        task: u64,
-        attempt: u32,
-        delay: Duration,
-        verdict: Option<Verdict>,
-    },
-    /// These tasks are done without a result.
-    Give {
-        job: JobId,
-        first: u64,
-        count: u64,
-        attempt: u32,
-        verdict: Verdict,
-    },
-    /// The policy says that enough of the job is done: no more input is taken.
-    Halted {
-        job: JobId,
-    },
-    /// The job is done: every task of it has had its outcome.
-    JobDone {
-        job: JobId,
-    },
-    /// Tell the worker that nobody wants the first `until` tasks that it was sent in its life.
-    Drop {
-        worker: WorkerId,
-        until: u64,
-    },
-    /// Keep the worker from beginning what it has not begun, and say what that is: others have nothing to do.
-    TakeBack {
-        worker: WorkerId,
-    },
-    /// Tell the worker to end. No reason: the pool is over.
-    Retire {
-        worker: WorkerId,
-        why: Option<Recycle>,
-    },
-    Kill {
-        worker: WorkerId,
-    },
-    /// Everything is over and every worker gone.
-    Finished,
-}
-
-/// Why tasks end without a result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The worker died while running it.
-    Lost {
-        exitcode: Option<i32>,
-        reason: String,
-    },
-    /// The worker was killed because the task took too long.
-    TimedOut,
-    Cancelled,
-    Broken {
-        reason: String,
-    },
-}
-
+/// The life of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PoolState {
+    /// It takes jobs.
     Run,
+    /// It takes no more jobs, and finishes those that it has.
     Close,
+    /// Every task has its outcome and every worker was killed; some processes are not gone yet.
     Terminate,
+    /// Every worker is gone.
     Finished,
-}
-
-/// Why a worker is replaced, or not needed any more.
-///
-/// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let module = guest("upper")?;
-/// use wpool::events::{PoolEvent, Recycle};
-///
-/// let on_event = |event: &PoolEvent| {
-///     if let PoolEvent::WorkerRecycled { worker, why: Recycle::Memory } = event {
-///         println!("worker {worker} has grown too large");
-///     }
-/// };
-/// let pool = wpool::Pool::builder(&module).on_event(on_event).build()?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Recycle {
-    /// It has run its share of tasks: [`PoolBuilder::max_tasks_per_child`](crate::PoolBuilder::max_tasks_per_child).
-    Quota,
-    /// It uses too much memory: [`PoolBuilder::max_memory_per_child`](crate::PoolBuilder::max_memory_per_child).
-    Memory,
-    /// It has had nothing to do: [`PoolBuilder::idle_timeout`](crate::PoolBuilder::idle_timeout).
-    Idle,
-    /// The pool has become smaller: [`Pool::resize`](crate::Pool::resize).
-    Resize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Starting { since: Duration },
-    Serving,
-    Retiring { since: Duration },
-}
-
-#[derive(Debug)]
-struct Worker {
-    phase: Phase,
-    /// The round that it was hired in.
-    round: u64,
-    /// What it holds, in the order in which it will answer.
-    held: VecDeque<(JobId, Span)>,
-    /// Tasks of the batch it works at that have been answered, for the cost.
-    sent: u64,
-    answered: u64,
-    started: u64,
-    /// Since when the task that it now runs has been running, as far as can be seen.
-    running_since: Duration,
-    /// Since when it has been at the batch that it is at.
-    front_since: Duration,
-    /// Since when it begins nothing more, if tasks were taken back from it and it has not heard of that yet.
-    frozen: Option<Duration>,
-    /// Results of it wait for room: for how long, it cannot help.
-    paused: bool,
-    /// The batches under way, oldest first.
-    batches: VecDeque<SentBatch>,
-    /// When it was through with the one before.
-    through_since: Duration,
-    /// So many of the tasks that it was sent, from its first on, nobody wants; since when it has known, while it holds some of them.
-    dropped: u64,
-    dropping_since: Option<Duration>,
-    /// It gets no more tasks, and is told to end once it is through.
-    leaving: Option<Recycle>,
-    /// The task that it was killed for, counted as `started` is.
-    timed_out: Option<u64>,
-    killed: bool,
-    /// It was killed for no fault of its own or its task's: its death is charged to nobody and proves nothing.
-    innocent: bool,
-}
-
-/// A batch that a worker has been sent and has not told the end of.
-#[derive(Debug, Clone, Copy)]
-struct SentBatch {
-    job: JobId,
-    count: u64,
-    at: Duration,
-}
-
-impl Worker {
-    fn is_serving(&self) -> bool {
-        self.phase == Phase::Serving && !self.killed
-    }
-
-    /// Neither told to end nor killed: it has one of the pool's places.
-    fn is_hired(&self) -> bool {
-        !self.killed && !matches!(self.phase, Phase::Retiring { .. })
-    }
-
-    /// May be given tasks.
-    fn takes_tasks(&self) -> bool {
-        self.is_serving() && self.leaving.is_none() && self.frozen.is_none()
-    }
 }
 
 #[derive(Debug)]
@@ -380,29 +116,34 @@ pub(crate) struct Schedule {
     config: Config,
     state: PoolState,
     broken: Option<String>,
-    jobs: BTreeMap<JobId, Job>,
-    /// How many of them nobody wants any more.
+    jobs: BTreeMap<JobId, ScheduledJob>,
+    /// The number of cancelled jobs among them.
     unwanted: usize,
-    /// How many of them must not have begun what workers hold: they have no room for more results, or only what is running is wanted.
+    /// The number of jobs of which workers must not begin the tasks that they hold: there is no room for more
+    /// results, or only running tasks are wanted.
     held_back: usize,
-    /// Tasks that are tried again after a pause, by the time when it is over and a number.
+    /// Tasks that are tried again after a pause, by the end of the pause and a number.
     delayed: BTreeMap<(Duration, u64), (JobId, Span)>,
     delays: u64,
-    /// Tasks in the queues of all jobs that may be handed out: there may be thousands of jobs, and every event asks.
+    /// Tasks in the queues of all jobs that may be handed out. Counted, since there may be thousands of jobs
+    /// and every event needs the number.
     queued: u64,
-    /// The jobs that have some.
+    /// The jobs that have such tasks.
     waiting: BTreeSet<JobId>,
     workers: BTreeMap<WorkerId, Worker>,
     next_worker: WorkerId,
-    /// The job served last, for taking turns.
+    /// The job served last: jobs take turns.
     last_job: JobId,
+    /// Workers that died before they began a task, since a task was last done.
     futile_deaths: u32,
-    /// The longest chain of workers among them that were each hired after the death of the one before.
+    /// The longest chain among them in which each worker was hired after the death of the one before.
     futile_rounds: u32,
-    /// Ends with the first futile death of a worker that was hired in it. Only goes up, so that workers of old rounds never count again.
+    /// A round ends with the first futile death of a worker that was hired in it. The number only goes up, so
+    /// that workers of old rounds never count again.
     round: u64,
-    /// How often in a row workers could not be started, and until when no more are.
+    /// How often in a row workers could not be started.
     failed_starts: u32,
+    /// No worker is started before this time.
     hire_at: Duration,
     /// When time limits were last looked at.
     watched: Duration,
@@ -433,11 +174,11 @@ impl Schedule {
         }
     }
 
-    /// Takes an event at time `now` (any clock that does not go back) and appends what is to be done.
+    /// Takes an event at time `now`, by any clock that does not go back, and appends what is to be done.
     pub(crate) fn on(&mut self, now: Duration, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Opened { job } => {
-                self.jobs.entry(job).or_insert_with(Job::new);
+                self.jobs.entry(job).or_insert_with(ScheduledJob::new);
             }
             Event::Submitted { job, count, bytes } => self.submitted(job, count, bytes, actions),
             Event::InputEnded { job } => self.input_ended(job, actions),
@@ -446,8 +187,6 @@ impl Schedule {
             Event::Paused { worker } => self.paused(worker),
             Event::Resumed { worker } => self.resumed(now, worker),
             Event::Ready { worker } => self.ready(now, worker),
-            Event::Returned { worker, count, failed } => self.answered(now, worker, count, failed, actions),
-            Event::Failed { worker, retriable } => self.failed(now, worker, retriable, actions),
             Event::BatchDone { worker, busy } => self.batch_done(now, worker, busy),
             Event::Progress { worker, started } => self.progress(now, worker, started),
             Event::NotStarted { workers, reason } => self.not_started(now, &workers, reason, actions),
@@ -462,15 +201,41 @@ impl Schedule {
             Event::Broke { reason } => self.breaks(reason, actions),
             Event::Tick => self.tick(now, actions),
             Event::Close => self.close(),
-            Event::CloseQueued => {
-                self.close();
-                for job in self.jobs.keys().copied().collect::<Vec<_>>() {
-                    actions.push(Action::Halted { job });
-                    self.unwant(job, Wanted::Running, actions);
-                }
-            }
+            Event::CloseQueued => self.close_queued(actions),
             Event::Terminate => self.terminate(actions),
         }
+        self.follow_up(now, actions);
+    }
+
+    /// Takes a worker's answers at time `now`. Appends to `steps` what is to be done about each of them, in
+    /// order, and to `actions` what is to be done after that.
+    pub(crate) fn on_returned(
+        &mut self,
+        now: Duration,
+        returned: Returned,
+        steps: &mut Vec<AnswerStep>,
+        actions: &mut Vec<Action>,
+    ) {
+        self.answered(now, returned, steps);
+        self.follow_up(now, actions);
+    }
+
+    /// The next task that the worker holds has failed, in a way that may be worth another attempt. `None`:
+    /// that was its last attempt. Then nothing has changed, and the failure is an answer for
+    /// [`Schedule::on_returned`].
+    pub(crate) fn on_failed(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        actions: &mut Vec<Action>,
+    ) -> Option<Retry> {
+        let retry = self.try_again(now, worker, actions)?;
+        self.follow_up(now, actions);
+        Some(retry)
+    }
+
+    /// What follows every event: tasks are handed out, workers hired and let go.
+    fn follow_up(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if matches!(self.state, PoolState::Run | PoolState::Close) {
             self.release(now, actions);
             self.assign(now, actions);
@@ -482,40 +247,42 @@ impl Schedule {
         self.finish(actions);
     }
 
-    /// How many tasks the worker has not answered yet. A worker that answers more is lying.
+    /// The number of tasks that the worker holds. A worker that answers more than these is lying.
     pub(crate) fn unanswered(&self, worker: WorkerId) -> u64 {
-        self.workers.get(&worker).map_or(0, |w| w.sent - w.answered)
+        self.workers.get(&worker).map_or(0, Worker::unanswered)
     }
 
-    /// Whether the worker holds a batch all of whose tasks it has answered. One that tells of the end of another is lying.
+    /// Whether the worker has answered all tasks of its oldest batch. If not, a worker that tells of the end
+    /// of a batch is lying.
     pub(crate) fn is_through(&self, worker: WorkerId) -> bool {
         self.workers.get(&worker).is_some_and(|w| {
             let unanswered_behind = w.batches.iter().skip(1).map(|batch| batch.count).sum::<u64>();
-            !w.batches.is_empty() && w.sent - w.answered <= unanswered_behind
+            !w.batches.is_empty() && w.unanswered() <= unanswered_behind
         })
     }
 
-    /// How many of the worker's next answers may be that it has dropped the task.
+    /// The number of the worker's next answers that may say that it has dropped a cancelled task.
     pub(crate) fn droppable(&self, worker: WorkerId) -> u64 {
         self.workers.get(&worker).map_or(0, |w| w.dropped.saturating_sub(w.answered))
     }
 
-    /// Whether tasks were taken back from the worker, and it has not said that it knows.
+    /// Whether tasks were taken back from the worker and it has not answered `Thaw` yet.
     pub(crate) fn is_frozen(&self, worker: WorkerId) -> bool {
-        self.workers.get(&worker).is_some_and(|w| w.frozen.is_some())
+        self.workers.get(&worker).is_some_and(Worker::owes_thaw)
     }
 
     /// Whether the worker was killed because its task took too long.
     pub(crate) fn has_timed_out(&self, worker: WorkerId) -> bool {
-        self.workers.get(&worker).is_some_and(|w| w.timed_out.is_some())
+        let phase = self.workers.get(&worker).map(|w| w.phase);
+        matches!(phase, Some(Phase::Killed { why: KillReason::TimedOut { .. }, .. }))
     }
 
-    /// Tasks of a job that no worker holds.
+    /// The number of tasks of a job that no worker holds.
     pub(crate) fn queued(&self, job: JobId) -> u64 {
         self.jobs.get(&job).map_or(0, |j| j.queued)
     }
 
-    /// Whether the worker is at work on a task.
+    /// Whether the worker holds a task.
     pub(crate) fn is_busy(&self, worker: WorkerId) -> bool {
         self.unanswered(worker) > 0
     }
@@ -525,57 +292,66 @@ impl Schedule {
         self.workers.get(&worker).and_then(|w| w.held.front()).map(|(job, _)| *job)
     }
 
-    /// Whether the worker has this task.
+    /// Whether the worker holds this task.
     pub(crate) fn holds(&self, worker: WorkerId, job: JobId, task: u64) -> bool {
         let is_it =
             |(of, span): &(JobId, Span)| *of == job && (span.first..span.first + span.count).contains(&task);
         self.workers.get(&worker).is_some_and(|w| w.held.iter().any(is_it))
     }
 
-    /// Whether the job has more results that nobody has taken than it may.
+    /// Whether the job has no room for more results.
     pub(crate) fn is_full(&self, job: JobId) -> bool {
         self.jobs.get(&job).is_some_and(|job| job.is_full)
     }
 
-    /// How many workers hold tasks.
+    /// The number of workers that hold tasks.
     pub(crate) fn busy(&self) -> usize {
         self.workers.values().filter(|worker| !worker.held.is_empty()).count()
     }
 
-    /// Whether every task has had its outcome and every worker has been killed: nothing that a worker says counts any more.
+    /// Whether every task has its outcome and every worker was killed: what a worker says does not count any
+    /// more.
     pub(crate) fn is_terminated(&self) -> bool {
         matches!(self.state, PoolState::Terminate | PoolState::Finished)
     }
 
-    /// Why the pool cannot go on, if it cannot.
+    /// Why the pool broke, if it did.
     pub(crate) fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
     }
 
-    /// What a task is told that comes or remains after the end.
-    pub(crate) fn verdict(&self) -> Verdict {
+    /// The outcome of a task that comes or remains after the end of the pool.
+    pub(crate) fn verdict(&self) -> NoResult {
         match &self.broken {
-            Some(reason) => Verdict::Broken { reason: reason.clone() },
-            None => Verdict::Cancelled,
+            Some(reason) => NoResult::Broken { reason: reason.clone() },
+            None => NoResult::Cancelled,
         }
     }
 
-    /// When a `Tick` is due at the latest. After a `Tick`, later than that.
+    /// When a `Tick` is due at the latest. Just after a `Tick`, this is later than that `Tick`.
     pub(crate) fn next_tick(&self) -> Option<Duration> {
-        let look = |w: &Worker| w.running_since.max(self.watched).saturating_add(WATCH_PERIOD);
-        let due = |w: &Worker| match w.phase {
-            _ if w.killed => None,
-            Phase::Serving if w.held.is_empty() => earlier(self.idle_until(w), w.thaw_deadline()),
-            // The time limit may turn out to be that of a later task, so that it is looked at; the others are as they are.
-            Phase::Serving => {
-                earlier(self.task_deadline(w).map(|deadline| deadline.min(look(w))), self.drop_deadline(w))
-            }
-            Phase::Starting { .. } | Phase::Retiring { .. } => self.deadline(w),
-        };
         let delayed = self.delayed.keys().next().map(|(due, _)| *due);
         let hiring = Some(self.hire_at).filter(|at| *at > self.watched && !self.is_over());
-        let workers = self.workers.values().filter_map(due).min();
+        let workers = self.workers.values().filter_map(|worker| self.worker_due(worker)).min();
         [workers, delayed, hiring, self.next_take_back()].into_iter().flatten().min()
+    }
+
+    /// When time limits of this worker are to be looked at next.
+    fn worker_due(&self, worker: &Worker) -> Option<Duration> {
+        let look = worker.running_since.max(self.watched).saturating_add(WATCH_PERIOD);
+        match worker.phase {
+            Phase::Killed { .. } => None,
+            Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } if worker.held.is_empty() => {
+                earlier(self.idle_until(worker), worker.thaw_deadline())
+            }
+            // By its deadline the worker may have begun a later task, of which the coordinator learns only
+            // when it looks. So it looks more often.
+            Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } => {
+                let task = self.task_deadline(worker).map(|deadline| deadline.min(look));
+                earlier(task, self.drop_deadline(worker))
+            }
+            Phase::Starting { .. } | Phase::Retiring { .. } => self.deadline(worker),
+        }
     }
 
     // What happens to the pool.
@@ -586,16 +362,25 @@ impl Schedule {
         }
     }
 
+    /// As `close`; what is queued is cancelled.
+    fn close_queued(&mut self, actions: &mut Vec<Action>) {
+        self.close();
+        for job in self.jobs.keys().copied().collect::<Vec<_>>() {
+            actions.push(Action::Halted { job });
+            self.unwant(job, Wanted::Running, actions);
+        }
+    }
+
     fn breaks(&mut self, reason: String, actions: &mut Vec<Action>) {
         if matches!(self.state, PoolState::Run | PoolState::Close) {
-            // Every task that is left is told, and there may be many.
+            // Every remaining task gets a copy, and there may be many.
             let cut = reason.floor_char_boundary(REASON_LEN_MAX);
             self.broken = Some(if cut < reason.len() { format!("{}...", &reason[..cut]) } else { reason });
             self.terminate(actions);
         }
     }
 
-    /// Every task that is not done is cancelled, now; every worker is killed.
+    /// Gives every task that is not done its outcome, now, and kills every worker.
     fn terminate(&mut self, actions: &mut Vec<Action>) {
         if self.is_terminated() {
             return;
@@ -612,8 +397,8 @@ impl Schedule {
         for (&id, worker) in &mut self.workers {
             open.extend(std::mem::take(&mut worker.held));
             worker.answered = worker.sent;
-            if !worker.killed {
-                worker.killed = true;
+            if !worker.is_killed() {
+                worker.change(PhaseChange::Kill(KillReason::PoolOver));
                 actions.push(Action::Kill { worker: id });
             }
         }
@@ -630,7 +415,7 @@ impl Schedule {
         }
     }
 
-    /// Nothing is to be done any more but to see the workers off.
+    /// Whether every task is done and no more will come: only the ends of the workers are left.
     fn is_over(&self) -> bool {
         match self.state {
             PoolState::Run => false,
@@ -645,14 +430,6 @@ fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
-}
-
-/// How a worker died.
-struct Death {
-    started: u64,
-    retriable: bool,
-    exitcode: Option<i32>,
-    reason: String,
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
-//! What happens to tasks: who gets them, and how they end.
+//! What happens to tasks: which worker gets them, and how they end.
 
 use std::time::Duration;
 
+use super::worker::SentBatch;
 use super::{
-    Action, HAND_OVER_MAX, Job, JobId, PREFETCH_TIME, PoolState, Schedule, SentBatch, Span, TAKE_BACK_TIME,
-    Verdict, Wanted, Worker, WorkerId,
+    Action, AnswerStep, Answered, HAND_OVER_MAX, JobId, NoResult, PREFETCH_TIME, PhaseChange, PoolState,
+    Retry, Returned, Schedule, ScheduledJob, Span, TAKE_BACK_TIME, Wanted, Worker, WorkerId,
 };
 use crate::pool::policy::HaltWhen;
 
 impl Schedule {
     pub(super) fn submitted(&mut self, id: JobId, count: u64, bytes: u64, actions: &mut Vec<Action>) {
-        let job = self.jobs.entry(id).or_insert_with(Job::new);
+        let job = self.jobs.entry(id).or_insert_with(ScheduledJob::new);
         let first = job.submitted;
         job.submitted += count;
         job.bytes += bytes;
@@ -20,8 +21,8 @@ impl Schedule {
                 job.push_back(span);
                 self.recount(id);
             }
-            // Too late: an outcome all the same.
-            PoolState::Run | PoolState::Close => self.give(id, span, Verdict::Cancelled, actions),
+            // Too late, but each task has an outcome.
+            PoolState::Run | PoolState::Close => self.give(id, span, NoResult::Cancelled, actions),
             PoolState::Terminate | PoolState::Finished => {
                 let verdict = self.verdict();
                 self.give(id, span, verdict, actions);
@@ -30,11 +31,11 @@ impl Schedule {
     }
 
     pub(super) fn input_ended(&mut self, id: JobId, actions: &mut Vec<Action>) {
-        self.jobs.entry(id).or_insert_with(Job::new).input_ended = true;
+        self.jobs.entry(id).or_insert_with(ScheduledJob::new).input_ended = true;
         self.job_done(id, actions);
     }
 
-    /// What is queued is given up. What workers hold runs to its end, or is dropped by them (see `drop_unwanted`).
+    /// Cancels what is queued. What workers hold runs to its end, or they drop it (see `drop_unwanted`).
     pub(super) fn unwant(&mut self, id: JobId, wanted: Wanted, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.wanted != Wanted::No) else { return };
         let was_held_back = job.is_held_back();
@@ -48,12 +49,12 @@ impl Schedule {
             pauses.iter().filter_map(|key| self.delayed.remove(key)).map(|(_, span)| span).collect();
         self.recount(id);
         for span in queued.into_iter().chain(delayed) {
-            self.give(id, span, Verdict::Cancelled, actions);
+            self.give(id, span, NoResult::Cancelled, actions);
         }
         self.job_done(id, actions);
     }
 
-    /// Tells workers of the tasks at the head of what they hold that nobody wants.
+    /// Tells workers which tasks at the head of what they hold are cancelled.
     pub(super) fn drop_unwanted(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.unwanted == 0 {
             return;
@@ -70,78 +71,61 @@ impl Schedule {
         }
     }
 
-    /// Takes `count` answered tasks from the head of what the worker holds.
-    pub(super) fn answered(
-        &mut self,
-        now: Duration,
-        id: WorkerId,
-        count: u64,
-        mut failed: u64,
-        actions: &mut Vec<Action>,
-    ) {
-        let mut left = count;
+    /// Takes the answered tasks from the head of what the worker holds.
+    pub(super) fn answered(&mut self, now: Duration, returned: Returned, steps: &mut Vec<AnswerStep>) {
+        let Returned { worker: id, count: mut left, mut failed } = returned;
+        let mut consequences = Vec::new();
         while left > 0 {
             let Some(worker) = self.workers.get_mut(&id) else { return };
-            let Some((job_id, span)) = worker.held.front_mut() else { break };
-            let (job_id, attempt) = (*job_id, span.attempt);
+            let Some(&(job_id, span)) = worker.held.front() else { break };
             let Some(job) = self.jobs.get_mut(&job_id) else { break };
             let part = job.until_halted(self.config.halt, left.min(span.count), failed > 0);
-            let taken = Span { count: part, ..*span };
-            span.first += part;
-            span.count -= part;
-            if span.count == 0 {
-                worker.held.pop_front();
-                worker.front_since = now;
-            }
-            worker.has_answered(now, part);
+            worker.pop_front(now, part);
             let failures = failed.min(part);
             (left, failed) = (left - part, failed - failures);
             if job.discards {
-                actions.push(Action::Skip { count: part });
-                self.give(job_id, taken, Verdict::Cancelled, actions);
+                steps.push(AnswerStep::Settle { count: part, tasks: None });
+                let dropped = Span { count: part, ..span };
+                self.give(job_id, dropped, NoResult::Cancelled, &mut consequences);
             } else {
-                actions.push(Action::Deliver { job: job_id, first: taken.first, count: part, attempt });
+                let tasks = Answered { job: job_id, first: span.first, attempt: span.attempt };
+                steps.push(AnswerStep::Settle { count: part, tasks: Some(tasks) });
                 job.ok += part - failures;
                 job.failed += failures;
-                self.done(job_id, part, actions);
+                self.done(job_id, part, &mut consequences);
             }
+            steps.extend(consequences.drain(..).map(AnswerStep::Act));
         }
         self.progressed();
     }
 
-    pub(super) fn failed(&mut self, now: Duration, id: WorkerId, retriable: bool, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some((job, span)) = worker.held.front_mut() else { return };
-        let (job, task) = (*job, Span { count: 1, ..*span });
-        let wanted = self.jobs.get(&job).is_some_and(|job| job.wanted == Wanted::Yes);
-        if !retriable || task.attempt > self.config.retries || !wanted {
-            return self.answered(now, id, 1, 1, actions);
-        }
-        span.first += 1;
-        span.count -= 1;
-        if span.count == 0 {
-            worker.held.pop_front();
-            worker.front_since = now;
-        }
-        worker.has_answered(now, 1);
-        self.progressed();
-        self.retry(now, job, task, None, actions);
-    }
-
-    /// One more attempt, after a pause.
-    fn retry(
+    /// Tries the failed task at the head of what the worker holds again, if it has an attempt left and is
+    /// wanted.
+    pub(super) fn try_again(
         &mut self,
         now: Duration,
-        job: JobId,
-        task: Span,
-        verdict: Option<Verdict>,
+        id: WorkerId,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> Option<Retry> {
+        let worker = self.workers.get_mut(&id)?;
+        let &(job, span) = worker.held.front()?;
+        let is_wanted = self.jobs.get(&job).is_some_and(|job| job.wanted == Wanted::Yes);
+        if span.attempt > self.config.retries || !is_wanted {
+            return None;
+        }
+        worker.pop_front(now, 1);
+        self.progressed();
+        Some(self.retry(now, job, Span { count: 1, ..span }, actions))
+    }
+
+    /// Queues a task for one more attempt, after a pause.
+    fn retry(&mut self, now: Duration, job: JobId, task: Span, actions: &mut Vec<Action>) -> Retry {
         let delay = self.config.backoff.delay(self.config.delay, task.attempt);
-        actions.push(Action::Retry { job, task: task.first, attempt: task.attempt, delay, verdict });
+        let retry = Retry { job, task: task.first, attempt: task.attempt, delay };
         let task = Span { attempt: task.attempt + 1, ..task };
         if delay.is_zero() {
-            return self.requeue(job, task, actions);
+            self.requeue(job, task, actions);
+            return retry;
         }
         self.delays += 1;
         let key = (now.saturating_add(delay), self.delays);
@@ -150,6 +134,7 @@ impl Schedule {
             job.pauses.insert(key);
         }
         self.recount(job);
+        retry
     }
 
     /// Queues the tasks whose pause is over.
@@ -163,38 +148,40 @@ impl Schedule {
         }
     }
 
-    /// The task that was running when its worker died.
+    /// Charges the task that was running when its worker died: it is tried again, or ends without a result.
     pub(super) fn charge(
         &mut self,
         now: Duration,
         job: JobId,
         mut task: Span,
-        verdict: Verdict,
+        mut verdict: NoResult,
         retriable: bool,
         actions: &mut Vec<Action>,
     ) {
-        let mut verdict = verdict;
         let wanted = self.jobs.get(&job).is_some_and(|job| job.wanted == Wanted::Yes);
         if self.jobs.get(&job).is_some_and(|job| job.discards) {
-            return self.give(job, task, Verdict::Cancelled, actions);
+            return self.give(job, task, NoResult::Cancelled, actions);
         }
         let may = wanted && !self.is_terminated() && retriable && task.attempt <= self.config.retries;
         let mut poisonous = false;
-        if let Verdict::Lost { reason, .. } = &mut verdict {
+        if let NoResult::Lost { reason, .. } = &mut verdict {
             task.deaths += 1;
             poisonous = task.deaths >= self.config.poison_limit;
             if may && poisonous {
                 reason.push_str(&format!("; not tried again, for it has taken down {} workers", task.deaths));
             }
         }
-        match may && !poisonous {
-            true => self.retry(now, job, task, Some(verdict), actions),
-            false => self.give(job, task, verdict, actions),
+        if may && !poisonous {
+            let retry = self.retry(now, job, task, actions);
+            actions.push(Action::Retry { retry, failure: verdict });
+        } else {
+            self.give(job, task, verdict, actions);
         }
     }
 
-    pub(super) fn give(&mut self, job: JobId, span: Span, verdict: Verdict, actions: &mut Vec<Action>) {
-        if matches!(verdict, Verdict::Lost { .. } | Verdict::TimedOut)
+    /// Ends tasks without a result.
+    pub(super) fn give(&mut self, job: JobId, span: Span, verdict: NoResult, actions: &mut Vec<Action>) {
+        if matches!(verdict, NoResult::Lost { .. } | NoResult::TimedOut)
             && let Some(job) = self.jobs.get_mut(&job)
         {
             job.failed += span.count;
@@ -235,7 +222,7 @@ impl Schedule {
 
     fn requeue(&mut self, id: JobId, span: Span, actions: &mut Vec<Action>) {
         match self.jobs.get_mut(&id) {
-            Some(job) if job.wanted != Wanted::Yes => self.give(id, span, Verdict::Cancelled, actions),
+            Some(job) if job.wanted != Wanted::Yes => self.give(id, span, NoResult::Cancelled, actions),
             Some(job) => {
                 job.push_front(span);
                 self.recount(id);
@@ -244,7 +231,7 @@ impl Schedule {
         }
     }
 
-    /// After each change of what may be handed out of a job.
+    /// Counts anew what may be handed out of a job. Called after each change of that.
     fn recount(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let open = job.open(self.config.halt);
@@ -256,12 +243,12 @@ impl Schedule {
         };
     }
 
-    // Results that nobody has taken.
+    // Results that are not taken yet.
 
     pub(super) fn undelivered(&mut self, id: JobId, bytes: u64, waits_for: Option<u64>) {
         let max = self.config.results_max;
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        // Not at each result to and fro.
+        // Full at `max`, and no longer full at three quarters: it does not change with each result.
         let was_held_back = job.is_held_back();
         job.is_full = bytes >= if job.is_full { max - max / 4 } else { max };
         self.held_back = self.held_back - usize::from(was_held_back) + usize::from(job.is_held_back());
@@ -277,7 +264,7 @@ impl Schedule {
         }
     }
 
-    /// Its time goes on, anew: for how long it had been waiting, nobody knows.
+    /// The worker's time begins anew: the coordinator does not know how long it has waited for room.
     pub(super) fn resumed(&mut self, now: Duration, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.paused = false;
@@ -285,13 +272,14 @@ impl Schedule {
         }
     }
 
-    /// Whether the worker has tasks that it has surely not begun, and must not begin.
+    /// Whether the worker holds tasks that it has not begun, and must not begin.
     fn is_too_far_ahead(&self, worker: &Worker) -> bool {
-        let is_held_back = |job: &JobId| self.jobs.get(job).is_some_and(Job::is_held_back);
+        let is_held_back = |job: &JobId| self.jobs.get(job).is_some_and(ScheduledJob::is_held_back);
         let mut behind = worker.held.iter().enumerate().filter(|(at, (_, span))| *at > 0 || span.count > 1);
         worker.spare() > 0 && behind.any(|(_, (job, _))| is_held_back(job))
     }
 
+    /// Queues the tasks `from..to` of a span again.
     pub(super) fn requeue_part(
         &mut self,
         job: JobId,
@@ -305,12 +293,13 @@ impl Schedule {
         }
     }
 
-    /// What a batch has cost tells how long the next one should be. The time is what was seen from here; of that the worker may say how much was not its
-    /// own, within bounds.
+    /// Notes the time that a batch took, by which the next ones are sized. The time is what the coordinator
+    /// has seen. Of that the worker may say how much it was not at work, within bounds.
     pub(super) fn batch_done(&mut self, now: Duration, id: WorkerId, busy: Duration) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(SentBatch { job, count, at }) = worker.batches.pop_front() else { return };
-        // It could not begin before it was through with the one before; but that end may have been heard of late.
+        // It did not begin before the end of the batch before, but the coordinator may have heard of that end
+        // late.
         let least = now.saturating_sub(at.max(worker.through_since)) / HAND_OVER_MAX;
         let busy = busy.clamp(least, now.saturating_sub(at));
         worker.through_since = now;
@@ -319,7 +308,8 @@ impl Schedule {
         }
     }
 
-    /// Hands out queued tasks: first to workers that hold nothing, then one batch ahead to those that will soon be through.
+    /// Hands out queued tasks: first to workers that hold none, then one batch ahead to workers that will
+    /// soon hold none.
     pub(super) fn assign(&mut self, now: Duration, actions: &mut Vec<Action>) {
         for ahead in [0, 1] {
             if self.queued == 0 {
@@ -340,37 +330,37 @@ impl Schedule {
         }
     }
 
-    /// Whether a worker will want its next batch before long, by what others have cost and by what this one has taken already.
+    /// Whether the worker will soon hold no tasks, by the time that a task takes and by the time that its
+    /// present task has taken already.
     fn soon_through(&self, now: Duration, id: WorkerId) -> bool {
         let Some(worker) = self.workers.get(&id) else { return false };
         let Some((job, span)) = worker.held.front() else { return false };
         if now.saturating_sub(worker.running_since) > PREFETCH_TIME {
             return false;
         }
-        let cost = self.jobs.get(job).and_then(Job::cost);
+        let cost = self.jobs.get(job).and_then(ScheduledJob::cost);
         cost.is_some_and(|cost| {
             cost.saturating_mul(u32::try_from(span.count).unwrap_or(u32::MAX)) <= PREFETCH_TIME
         })
     }
 
-    // Tasks that a worker holds but has not begun, when another has nothing to do: a slow one must not keep those behind it.
+    // Tasks that a worker holds and has not begun go to an idle worker: a slow task must not keep those
+    // behind it.
 
-    /// How many workers could begin something at once, or be started for it.
+    /// The number of workers that could begin a task at once, or be started for it.
     fn idle(&self) -> usize {
-        let idle = self
-            .workers
-            .values()
-            .filter(|w| w.is_hired() && w.leaving.is_none() && w.held.is_empty())
-            .count();
+        let idle = self.workers.values().filter(|w| w.stays() && w.held.is_empty()).count();
         let hired = self.workers.values().filter(|w| w.is_hired()).count();
         idle + self.config.processes.saturating_sub(hired)
     }
 
-    /// Freezes workers that have what must not be begun, and as many as have been at their batches for long, and as others are without.
+    /// Takes tasks back from workers that must not begin them; and, for each idle worker, from a worker that
+    /// has been at its batch for long.
     pub(super) fn take_back(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let ahead: Vec<WorkerId> = match self.held_back {
-            0 => Vec::new(),
-            _ => self.workers.iter().filter(|(_, w)| self.is_too_far_ahead(w)).map(|(id, _)| *id).collect(),
+        let ahead: Vec<WorkerId> = if self.held_back == 0 {
+            Vec::new()
+        } else {
+            self.workers.iter().filter(|(_, w)| self.is_too_far_ahead(w)).map(|(id, _)| *id).collect()
         };
         for id in ahead {
             self.freeze(now, id, actions);
@@ -388,12 +378,12 @@ impl Schedule {
 
     fn freeze(&mut self, now: Duration, id: WorkerId, actions: &mut Vec<Action>) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.frozen = Some(now);
+            worker.change(PhaseChange::Freeze(now));
             actions.push(Action::TakeBack { worker: id });
         }
     }
 
-    /// When there will be something to take back, if nothing else happens.
+    /// When there will be tasks to take back, if nothing else happens.
     pub(super) fn next_take_back(&self) -> Option<Duration> {
         let due = |w: &Worker| w.front_since.saturating_add(TAKE_BACK_TIME);
         let next = self.workers.values().filter(|w| w.spare() > 0).map(due).min()?;
@@ -402,35 +392,15 @@ impl Schedule {
         could.then_some(next)
     }
 
-    /// What it has not begun goes back to the queue at the same attempt.
+    /// What the worker has not begun goes back to the queue at the same attempt.
     pub(super) fn taken_back(&mut self, id: WorkerId, started: u64, actions: &mut Vec<Action>) {
         if self.is_terminated() {
             return;
         }
-        let Some(worker) = self.workers.get_mut(&id).filter(|w| w.frozen.is_some()) else { return };
-        // The count is the worker's own word: whatever it says, it keeps no more than it holds.
-        let kept = started.clamp(worker.answered, worker.sent);
-        let mut taken = Vec::new();
-        while worker.sent > kept
-            && let Some((job, span)) = worker.held.back_mut()
-        {
-            let count = span.count.min(worker.sent - kept);
-            span.count -= count;
-            worker.sent -= count;
-            taken.push((*job, Span { first: span.first + span.count, count, ..*span }));
-            if span.count == 0 {
-                worker.held.pop_back();
-            }
-            // A batch of which it has begun nothing it will not tell to be done.
-            if let Some(batch) = worker.batches.back_mut() {
-                batch.count = batch.count.saturating_sub(count);
-                if batch.count == 0 {
-                    worker.batches.pop_back();
-                }
-            }
-        }
-        worker.started = worker.started.min(worker.sent);
-        // From the back, so that the queue's head ends up in the old order.
+        let Some(worker) = self.workers.get_mut(&id).filter(|w| w.owes_thaw()) else { return };
+        // The worker may lie about the count. It keeps no more than it holds.
+        let taken = worker.take_back(started.clamp(worker.answered, worker.sent));
+        // From the back, so that the head of the queue ends up in the old order.
         for (job, span) in taken {
             self.requeue(job, span, actions);
         }
@@ -438,44 +408,49 @@ impl Schedule {
 
     pub(super) fn thawed(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.frozen = None;
+            worker.change(PhaseChange::Thaw);
         }
     }
 
-    /// `is_ahead`: behind what the worker has.
+    /// Hands a batch to a worker. `is_ahead`: the worker holds another batch.
     fn assign_to(&mut self, now: Duration, id: WorkerId, is_ahead: bool, actions: &mut Vec<Action>) {
-        let processes = self.config.processes as u64;
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(worker) = self.workers.get(&id) else { return };
         let quota = self.config.max_tasks_per_child.map_or(u64::MAX, |max| max.saturating_sub(worker.sent));
-        // Jobs take turns. The one task of a full job must be begun at once, or it would be taken back.
-        let may = |id: &&JobId| !is_ahead || self.jobs.get(id).is_some_and(|job| !job.is_full);
-        let next =
-            self.waiting.range(self.last_job + 1..).find(may).or_else(|| self.waiting.iter().find(may));
-        let Some(job_id) = next.copied() else { return };
-        let Some(job) = self.jobs.get_mut(&job_id).filter(|_| quota > 0) else { return };
-        let span = match job.is_full {
-            true => job.pop_awaited(),
-            false => {
-                // So many that the last of them halts the job, if one does; but no worker is without a task for that.
-                let most = self.config.halt.map_or(u64::MAX, |halt| job.before_halt(halt));
-                let len = job.batch_len(processes).min(quota).min(most.max(u64::from(!is_ahead)));
-                if len > 0 { job.pop_front(len) } else { None }
-            }
-        };
-        let Some(span) = span else { return };
-        job.last_len = span.count;
+        let Some(job_id) = self.next_job(is_ahead).filter(|_| quota > 0) else { return };
+        let Some(span) = self.take_batch(job_id, quota, is_ahead) else { return };
         self.last_job = job_id;
         self.recount(job_id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        if worker.held.is_empty() {
-            worker.running_since = now;
-            worker.front_since = now;
-        }
-        worker.sent += span.count;
-        worker.held.push_back((job_id, span));
-        worker.batches.push_back(SentBatch { job: job_id, count: span.count, at: now });
+        worker.push_back(now, job_id, span);
         let Span { first, count, attempt, .. } = span;
         actions.push(Action::Send { worker: id, job: job_id, first, count, attempt });
+    }
+
+    /// The next job that has a batch to hand out: jobs take turns.
+    fn next_job(&self, is_ahead: bool) -> Option<JobId> {
+        // The one task of a full job must be begun at once, or it would be taken back.
+        let may = |id: &&JobId| !is_ahead || self.jobs.get(id).is_some_and(|job| !job.is_full);
+        let next = self.waiting.range(self.last_job + 1..).find(may);
+        next.or_else(|| self.waiting.iter().find(may)).copied()
+    }
+
+    /// Takes the tasks of the next batch off a job's queue, `quota` of them at most.
+    fn take_batch(&mut self, id: JobId, quota: u64, is_ahead: bool) -> Option<Span> {
+        let processes = self.config.processes as u64;
+        let job = self.jobs.get_mut(&id)?;
+        let span = if job.is_full {
+            job.pop_awaited()?
+        } else {
+            // So many that the last of them halts the job, if one does; but an idle worker gets at least one.
+            let most = self.config.halt.map_or(u64::MAX, |halt| job.before_halt(halt));
+            let len = job.batch_len(processes).min(quota).min(most.max(u64::from(!is_ahead)));
+            if len == 0 {
+                return None;
+            }
+            job.pop_front(len)?
+        };
+        job.last_len = span.count;
+        Some(span)
     }
 }
 

@@ -1,0 +1,172 @@
+//! How many tasks a worker gets at once, and what is taken back from it.
+
+use std::time::Duration;
+
+use super::*;
+
+#[test]
+fn batches_grow_with_fast_tasks_and_stay_single_with_slow_ones() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(100_000);
+    assert_eq!(pool.on(Event::Ready { worker: 1 }), [send(1, 0, 1, 1)]);
+    let micros = Duration::from_micros;
+    let lens: Vec<u64> = (0..6).map(|_| pool.batch_after(micros(1))).collect();
+    assert!(lens.is_sorted() && lens[5] > 50, "{lens:?}");
+    // Two batches are under way, each at most four times the one before.
+    assert!(lens.windows(2).all(|pair| pair[1] <= pair[0] * 16), "{lens:?}");
+
+    let mut pool = Pool::new(ONE);
+    pool.submit(1000);
+    pool.on(Event::Ready { worker: 1 });
+    assert!((0..6).all(|_| pool.batch_after(Duration::from_millis(5)) == 1));
+}
+
+#[test]
+fn f112_a_worker_that_says_it_took_no_time_gets_no_more_than_its_batches_have_taken() {
+    // By itself it decides alone, within what was seen.
+    for (took, most) in [(Duration::from_millis(5), 2), (Duration::from_secs(3600), 1)] {
+        let mut pool = Pool::new(ONE);
+        pool.submit(100_000);
+        pool.on(Event::Ready { worker: 1 });
+        for _ in 0..20 {
+            pool.now += took;
+            let held = pool.schedule.unanswered(1);
+            assert!(held <= most, "{held} tasks for one that needs {took:?} for each batch");
+            pool.answer(1, held);
+            pool.on(Event::BatchDone { worker: 1, busy: Duration::ZERO });
+        }
+    }
+    // One that answers at once has as many at a time as all others, and no more than that.
+    let mut pool = Pool::new(Config { processes: 4, ..ONE });
+    pool.submit(1_000_000);
+    for worker in 1..=4 {
+        pool.on(Event::Ready { worker });
+    }
+    let mut most = 0;
+    for _ in 0..50 {
+        for worker in 2..=4 {
+            pool.now += Duration::from_micros(1);
+            let held = pool.schedule.unanswered(1);
+            most = most.max(held);
+            pool.answer(1, held);
+            pool.on(Event::BatchDone { worker: 1, busy: Duration::ZERO });
+            let held = pool.schedule.unanswered(worker);
+            pool.now += Duration::from_micros(10 * held);
+            pool.answer(worker, held);
+            while pool.schedule.is_through(worker) {
+                pool.on(Event::BatchDone { worker, busy: Duration::from_micros(10 * held) });
+            }
+        }
+    }
+    // 400 microseconds' work of the others is 40 tasks, two batches of which may be under way.
+    assert!(most <= 120, "{most} tasks at a time");
+}
+
+#[test]
+fn f112_the_time_that_a_worker_says_its_batch_took_is_at_most_what_has_passed() {
+    let mut pool = Pool::new(Config { processes: 2, ..ONE });
+    pool.submit(100_000);
+    pool.on(Event::Ready { worker: 1 });
+    for _ in 0..10 {
+        let held = pool.schedule.unanswered(1);
+        pool.now += Duration::from_micros(held);
+        pool.answer(1, held);
+        while pool.schedule.is_through(1) {
+            pool.on(Event::BatchDone { worker: 1, busy: Duration::MAX });
+        }
+    }
+    assert!(pool.schedule.unanswered(1) > 100, "{}", pool.schedule.unanswered(1));
+}
+
+#[test]
+fn f112_a_batch_ends_once_and_after_its_last_answer() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(100);
+    assert!(!pool.schedule.is_through(1), "there is no such worker");
+    pool.on(Event::Ready { worker: 1 });
+    assert!(!pool.schedule.is_through(1));
+    pool.answer(1, 1);
+    assert!(pool.schedule.is_through(1));
+    pool.on(Event::BatchDone { worker: 1, busy: Duration::from_micros(1) });
+    // It holds two batches by now.
+    let held = pool.schedule.unanswered(1);
+    assert!(held > 1 && !pool.schedule.is_through(1));
+    let first = pool.schedule.workers[&1].batches[0].count;
+    pool.answer(1, first - 1);
+    assert!(!pool.schedule.is_through(1));
+    pool.answer(1, 1);
+    assert!(pool.schedule.is_through(1));
+    pool.on(Event::BatchDone { worker: 1, busy: Duration::from_micros(1) });
+    assert!(!pool.schedule.is_through(1));
+}
+
+#[test]
+fn a_second_batch_waits_at_a_worker_only_if_the_first_is_short() {
+    for (busy, held) in [(Duration::from_micros(100), 2), (Duration::from_millis(10), 1)] {
+        let mut pool = Pool::new(ONE);
+        pool.submit(1000);
+        pool.on(Event::Ready { worker: 1 });
+        pool.now += busy;
+        pool.answer(1, 1);
+        pool.on(Event::BatchDone { worker: 1, busy });
+        assert_eq!(pool.schedule.workers[&1].held.len(), held, "{busy:?}");
+    }
+}
+
+#[test]
+fn what_waits_behind_a_slow_task_goes_to_a_worker_that_has_nothing_to_do() {
+    let mut pool = Pool::new(Config { processes: 2, ..ONE });
+    pool.on(Event::Submitted { job: 1, count: 1, bytes: 1 });
+    pool.on(Event::Ready { worker: 1 });
+    pool.answer(1, 1);
+    pool.on(Event::BatchDone { worker: 1, busy: Duration::from_nanos(100) });
+    // Many at once are taken for as quick as the first was.
+    pool.on(Event::Submitted { job: 1, count: 31, bytes: 31 });
+    let held = pool.schedule.unanswered(1);
+    assert!(held > 2, "{held}");
+    pool.on(Event::Ready { worker: 2 });
+    let rest = pool.schedule.unanswered(2);
+    pool.answer(2, rest);
+    // The rest is handed out and done, and the first worker has told of nothing.
+    while pool.schedule.unanswered(2) > 0 {
+        let rest = pool.schedule.unanswered(2);
+        pool.answer(2, rest);
+    }
+    let held = pool.schedule.unanswered(1);
+    assert_eq!(pool.on(Event::Tick), []);
+    let due = pool.schedule.next_tick().expect("an idle worker waits for it");
+    assert_eq!(due, TAKE_BACK_TIME);
+    pool.now = due;
+    assert_eq!(pool.on(Event::Tick), [Action::TakeBack { worker: 1 }]);
+    assert!(pool.schedule.is_frozen(1));
+    // It is at its second task.
+    let actions = pool.on(Event::TakenBack { worker: 1, started: 2 });
+    let Action::Send { worker: 2, job: 1, first, attempt: 1, .. } = actions[0] else { panic!("{actions:?}") };
+    assert_eq!((first, pool.schedule.unanswered(1)), (2, 1));
+    let moved = pool.schedule.queued(1) + pool.schedule.unanswered(2);
+    assert_eq!(moved, held - 1);
+    // It gets nothing until it has heard of that, and has all it needs then.
+    pool.answer(1, 1);
+    assert_eq!(pool.schedule.unanswered(1), 0);
+    assert!(pool.schedule.next_tick().is_some(), "it may not keep silent for ever");
+    pool.on(Event::Thawed { worker: 1 });
+    assert!(pool.schedule.unanswered(1) > 0 || pool.schedule.queued(1) == 0);
+}
+
+#[test]
+fn a_quick_task_says_nothing_about_a_worker_that_has_been_at_its_own_for_long() {
+    let mut pool = Pool::new(Config { processes: 2, ..ONE });
+    pool.submit(9);
+    pool.on(Event::Ready { worker: 1 });
+    pool.now = Duration::from_millis(100);
+    pool.on(Event::Ready { worker: 2 });
+    pool.now += Duration::from_micros(50);
+    pool.answer(2, 1);
+    pool.on(Event::BatchDone { worker: 2, busy: Duration::from_micros(1) });
+    assert_eq!(
+        pool.schedule.workers[&1].held.len(),
+        1,
+        "what waits behind the slow one could be run elsewhere"
+    );
+    assert_eq!(pool.schedule.workers[&2].held.len(), 2);
+}

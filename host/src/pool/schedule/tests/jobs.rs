@@ -1,0 +1,101 @@
+//! Jobs: turns, retries, policies that halt, and ends.
+
+use std::time::Duration;
+
+use super::*;
+
+#[test]
+fn o30_a_closed_pool_finishes_what_was_opened_before() {
+    let mut pool = Pool::new(ONE);
+    assert_eq!(pool.on(Event::Opened { job: 1 }), []);
+    assert_eq!(pool.on(Event::Close), []);
+    assert_eq!(pool.submit(1), [Action::Start { worker: 1 }]);
+    assert_eq!(pool.on(Event::InputEnded { job: 1 }), []);
+    pool.on(Event::Ready { worker: 1 });
+    let rest = [Action::JobDone { job: 1 }, Action::Retire { worker: 1, why: None }];
+    assert_eq!((pool.answer(1, 1), &pool.settled[..]), (rest.to_vec(), &[settled(0)][..]));
+    assert_eq!(pool.on(gone(1, 1)), [Action::Finished]);
+}
+
+#[test]
+fn o52_a_cancelled_task_is_not_tried_again() {
+    let mut pool = Pool::new(Config { retries: 5, ..ONE });
+    pool.submit(2);
+    pool.on(Event::Ready { worker: 1 });
+    let cancelled = give(1, 1, 1, NoResult::Cancelled);
+    assert_eq!(pool.on(Event::Cancelled { job: 1 }), [cancelled, Action::Drop { worker: 1, until: 1 }]);
+    assert_eq!(pool.fail_retriably(1), (None, vec![]));
+    assert_eq!((pool.fail(1), &pool.settled[..]), (vec![], &[settled(0)][..]));
+    let late = Action::Give { job: 1, first: 2, count: 1, attempt: 1, verdict: NoResult::Cancelled };
+    assert_eq!(pool.submit(1), [late]);
+}
+
+#[test]
+fn o33_terminate_gives_every_task_its_outcome_at_once() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(10_000);
+    pool.on(Event::Ready { worker: 1 });
+    let actions = pool.on(Event::Terminate);
+    let given: u64 = actions
+        .iter()
+        .filter_map(|a| if let Action::Give { count, .. } = a { Some(*count) } else { None })
+        .sum();
+    assert_eq!((given, actions.contains(&Action::Kill { worker: 1 })), (10_000, true));
+    assert_eq!(pool.on(gone(1, 1)), [Action::Finished]);
+}
+
+#[test]
+fn jobs_take_turns() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(10);
+    pool.on(Event::Submitted { job: 2, count: 10, bytes: 10 });
+    let mut jobs = Vec::new();
+    let mut actions = pool.on(Event::Ready { worker: 1 });
+    for _ in 0..4 {
+        jobs.extend(
+            actions.iter().filter_map(|a| if let Action::Send { job, .. } = a { Some(*job) } else { None }),
+        );
+        actions = pool.answer(1, 1);
+    }
+    assert_eq!(jobs, [1, 2, 1, 2]);
+}
+
+#[test]
+fn a_failed_task_waits_for_the_end_of_its_pause_while_others_go_on() {
+    let millis = Duration::from_millis;
+    let backoff = Backoff::Exponential { max: millis(500) };
+    let mut pool = Pool::new(Config { retries: 2, delay: millis(100), backoff, ..ONE });
+    pool.submit(2);
+    pool.on(Event::Ready { worker: 1 });
+    assert_eq!(pool.fail_retriably(1), (Some(retry(0, 1, 100)), vec![send(1, 1, 1, 1)]));
+    assert_eq!(pool.answer(1, 1), []);
+    assert_eq!(pool.schedule.next_tick(), Some(millis(100)));
+    pool.now = millis(100);
+    assert_eq!(pool.on(Event::Tick), [send(1, 0, 1, 2)]);
+    assert_eq!(pool.fail_retriably(1), (Some(retry(0, 2, 200)), vec![]));
+    assert_eq!(pool.on(Event::Cancelled { job: 1 }), [give(0, 1, 3, NoResult::Cancelled)]);
+    assert_eq!(pool.schedule.next_tick(), None);
+}
+
+#[test]
+fn a_job_is_halted_when_enough_has_failed_and_what_is_running_ends() {
+    for (policy, told) in
+        [("soon,fail=2", vec![]), ("now,fail=2", vec![Action::Drop { worker: 2, until: 1 }])]
+    {
+        let mut pool = Pool::new(Config { processes: 2, halt: Some(policy.parse().unwrap()), ..ONE });
+        pool.submit(10);
+        pool.on(Event::Ready { worker: 1 });
+        pool.on(Event::Ready { worker: 2 });
+        pool.fail(1);
+        let actions = pool.fail(1);
+        assert_eq!(pool.settled, [settled(0), settled(2)]);
+        let mut expected = vec![Action::Halted { job: 1 }];
+        expected.push(give(3, 7, 1, NoResult::Cancelled));
+        expected.extend(told);
+        assert_eq!(actions, expected, "{policy}");
+        // What comes too late has an outcome too.
+        assert_eq!(pool.submit(1), [give(10, 1, 1, NoResult::Cancelled)]);
+        pool.answer(2, 1);
+        assert_eq!(pool.on(Event::InputEnded { job: 1 }), [Action::JobDone { job: 1 }]);
+    }
+}
