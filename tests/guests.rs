@@ -295,7 +295,7 @@ fn f137_a_nul_in_an_argument_is_bad_input() {
     let module = module(&dir, include_str!("support/guests/arguments.wat"));
     for how in ["--as-args=one", "--as-args=words"] {
         let ended = with_input(wpool(["map", &module, "--print0", how, "-q"]), b"a\0b\nfine\n");
-        ends(&ended, 1, "bad input: an argument has no NUL in it, as byte 2 is");
+        ends(&ended, 1, "bad input: an argument must not contain a NUL, and byte 2 is one");
         assert!(out(&ended).contains("fine"), "{}", out(&ended));
     }
     let target = Target::default().argv(["x", "a\0b"]);
@@ -342,7 +342,7 @@ fn f141_exceptions_and_gc_are_off_until_they_are_asked_for() {
     }
     let uncaught = r#"(module (tag $e) (func (export "f") (result i32) (throw $e)))"#;
     let map = ["map", &module(&dir, uncaught), "--items", "a", "--wasm", "exceptions"];
-    ends(&run(wpool(map)), 1, "trap: an exception that nobody caught");
+    ends(&run(wpool(map)), 1, "trap: an uncaught exception");
     let refused = loader().from_bytes(THROWS.as_bytes());
     assert!(
         matches!(refused, Err(ModuleError::NeedsFeatures { needs, .. }) if needs == [WasmFeature::Exceptions])
@@ -389,7 +389,7 @@ fn f142_imports_that_nobody_provides_trap_when_they_are_called_if_that_is_wanted
             ends(
                 &run(wpool(args(&trap, &["loud"]))),
                 1,
-                &format!("trap: it called {name}, which nobody provides"),
+                &format!("trap: it called {name}, which is not provided"),
             );
         }
         let ended = run(wpool(["run", "--unknown-imports", "trap", "--func", "loud", &module]));
@@ -430,7 +430,7 @@ fn f142_a_function_that_preview_1_does_not_have_is_one_that_nobody_provides() {
         let quiet = run(wpool(args(&trap, &["quiet"])));
         ends(&quiet, 0, "");
         assert_eq!(out(&quiet), "0\n");
-        let said = format!("trap: it called {name}, which nobody provides");
+        let said = format!("trap: it called {name}, which is not provided");
         ends(&run(wpool(args(&trap, &["loud"]))), 1, &said);
     }
     // So is an interface that WASI 0.2 does not have.

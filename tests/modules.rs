@@ -169,7 +169,7 @@ fn f35_an_import_of_another_form_is_refused_before_anything_starts() {
     ] {
         let module = scene.file("misshapen.wat", text.as_bytes());
         let ended = map(&scene, &module, &[]);
-        is_refused(&ended, "imports what does not exist in that form");
+        is_refused(&ended, "imports something with another type than it has");
         is_refused(&ended, named);
     }
 }

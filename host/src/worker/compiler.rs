@@ -1,12 +1,17 @@
-//! The compiler process: module bytes in, artefact and description out. It runs no guest, and ends after one module.
+//! The compiler process: gets the bytes of a module, gives machine code and a description. It runs no guest,
+//! and ends after one module.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use super::guest::Refusal;
-use super::{Connection, EXIT_SOFTWARE, fault_point, guest, hello, may_go_on, refuse, say};
-use crate::protocol::connection::TakesFds;
+#[cfg(feature = "fault-points")]
+use super::fault;
+use super::fault::fault_point;
+use super::guest::{self, Refusal};
+use super::send::{EXIT_SOFTWARE, hello, refuse, say};
+use super::setup::may_go_on;
+use crate::protocol::connection::{Connection, TakesFds};
 use crate::protocol::message::{self, FromWorker, ToWorker};
 use crate::sandbox::{Confinement, ProcessLimits};
 use crate::spec::CompileLimits;
@@ -18,7 +23,7 @@ fn process_limits(most: CompileLimits) -> ProcessLimits {
     ProcessLimits { data: most.memory, cpu_secs, file: most.code, files: 64 }
 }
 
-/// All of it before the process looks at the module, which is what may turn it against us.
+/// Takes all steps before the process reads the module: a hostile module could take over the compiler.
 fn confine(confinement: &mut Confinement, most: CompileLimits) {
     confinement.limit(process_limits(most));
     confinement.isolate();
@@ -26,6 +31,7 @@ fn confine(confinement: &mut Confinement, most: CompileLimits) {
     confinement.close_calls();
 }
 
+/// Compiles one module, and returns the exit code.
 pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confinement) -> i32 {
     hello(connection);
     let Ok(frame) = connection.recv() else { return 0 };
@@ -40,7 +46,7 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
             fault,
         }) if version == crate::protocol::VERSION => {
             #[cfg(feature = "fault-points")]
-            super::fault::arm(fault, 1);
+            fault::arm(fault, 1);
             (text, limits, codegen, most)
         }
         Ok(ToWorker::Report) => {

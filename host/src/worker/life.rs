@@ -11,10 +11,10 @@ use crate::protocol::connection;
 use crate::spec::Exit;
 use crate::sys::{self, CoordinatorPage, WorkerPage};
 
-/// The life of a worker thread, as both sides see it.
+/// The life of a worker thread: what the thread and its coordinator share.
 #[derive(Debug)]
 pub(crate) struct Life {
-    /// The thread's end.
+    /// The thread's end of the socket pair.
     socket: Arc<OwnedFd>,
     page: Arc<WorkerPage>,
     exit: Mutex<Option<Exit>>,
@@ -22,7 +22,7 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// A new life, and the coordinator's end of it.
+    /// A new life, and the coordinator's ends of the socket and of the page.
     pub(crate) fn begin() -> io::Result<(Life, OwnedFd, CoordinatorPage)> {
         let (page, fd) = CoordinatorPage::create()?;
         let (ours, theirs) = connection::pair()?;
@@ -46,40 +46,42 @@ impl Life {
         &self.page
     }
 
-    /// It is over, and the first to say so says how: the thread by returning, or whoever ends it.
+    /// Ends the life. The first call decides what [`exit`](Self::exit) says: that of the thread when it
+    /// returns, or that of the coordinator when it gives the thread up.
     pub(crate) fn end(&self, exit: Exit) {
         self.exit.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(exit);
-        // Before the socket is shut, whose silence means the end: what is asked then has its answer.
+        // Before the socket is shut. A closed socket tells the coordinator that the worker has ended, and it
+        // then asks for the exit code.
         self.cancel();
-        // What the thread has said can still be read.
+        // The coordinator can still read what the thread has sent before.
         let _shut_before = rustix::net::shutdown(&*self.socket, Shutdown::Both);
         let _readable_before = rustix::io::write(&self.over, &1u64.to_ne_bytes());
     }
 
-    /// Has the guest end at the next tick, and every task after it.
+    /// Cancels the task that runs, at the next tick, and every task after it.
     pub(crate) fn cancel(&self) {
         self.page.cancel_all();
     }
 
-    /// How it ended; `None` while it lives.
+    /// How the worker ended. `None`: it has not.
     pub(crate) fn exit(&self) -> Option<Exit> {
         *self.exit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the end.
+    /// Waits for the end, and returns how the worker ended.
     pub(crate) fn wait(&self) -> Exit {
         loop {
             if let Some(exit) = self.exit() {
                 return exit;
             }
-            // An interrupted or failed wait is a turn like any other.
+            // After an interrupted or failed wait, the loop checks `exit` again.
             let _interrupted = rustix::event::poll(&mut [PollFd::new(&self.over, PollFlags::IN)], None);
         }
     }
 }
 
 impl AsFd for Life {
-    /// Readable once it is over.
+    /// Readable once the worker has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.over.as_fd()
     }
@@ -103,7 +105,8 @@ mod tests {
         assert_eq!(life.exit(), Some(Exit::Signal(15)));
         assert!(page.is_all_cancelled(), "the coordinator and the thread look at the same page");
         assert_eq!(rustix::event::poll(&mut [PollFd::new(&life, PollFlags::IN)], None), Ok(1));
-        // What was said before is heard, then comes the end, though the thread holds its socket still.
+        // What was sent before arrives, then the end of the stream, although the thread still holds its
+        // socket.
         let mut heard = [0; 32];
         assert_eq!(rustix::io::read(&ours, &mut heard), Ok(10));
         assert_eq!(rustix::io::read(&ours, &mut heard), Ok(0));

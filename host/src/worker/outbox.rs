@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 #[cfg(feature = "fault-points")]
-use super::fault_point;
+use super::fault::{self, fault_point};
 use crate::protocol::connection::Carrier;
 #[cfg(feature = "fault-points")]
 use crate::protocol::frame;
@@ -14,8 +14,8 @@ use crate::spec::FaultPhase;
 /// Results are sent once this many bytes are collected.
 pub(super) const OUTBOX_LEN: usize = 64 << 10;
 
-/// The results that are ready. The tick shares it and may send some of them at any time, so that a slow task never
-/// holds back finished ones.
+/// The results that are ready. The tick shares it and may send some of them at any time, so that a slow task
+/// never holds back finished ones.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outbox(Arc<Mutex<Ready>>);
 
@@ -41,7 +41,7 @@ impl Outbox {
     pub(super) fn flush(&self, sender: &mut impl Carrier) -> io::Result<()> {
         let mut ready = self.ready();
         #[cfg(feature = "fault-points")]
-        if super::fault::is_armed(FaultPhase::MidWrite) {
+        if fault::is_armed(FaultPhase::MidWrite) {
             // The head of the first result and one byte of it.
             let cut = ready.bytes.len().min(ready.sent + frame::HEADER_LEN + 1);
             sender.send(&ready.bytes[ready.sent..cut])?;
@@ -55,8 +55,8 @@ impl Outbox {
 
     /// For a tick: calls `send` with what is ready; `send` gives the number of bytes that it has sent.
     ///
-    /// Never waits: if the worker holds the lock, the next tick tries again. A signal handler that interrupts the
-    /// worker may call this if it may call `send`.
+    /// Never waits: if the worker holds the lock, the next tick tries again. A signal handler that interrupts
+    /// the worker may call this if it may call `send`.
     pub(super) fn send_some(&self, send: impl FnOnce(&[u8]) -> usize) {
         let mut ready = match self.0.try_lock() {
             Ok(ready) => ready,

@@ -1,17 +1,19 @@
 //! The serve loop: records in, results out, over any carrier.
 //!
-//! Results are collected in an outbox, and sent when a batch ends or the outbox is full. During a long call the
-//! tick sends them, so that a slow task never holds back finished ones. A guest that can take many records in one
-//! call gets them so (see `guest::many`). The outcomes are the same as those of one call for each record.
+//! Results are collected in an outbox, and sent when a batch ends or the outbox is full. During a long call
+//! the tick sends them, so that a slow task never holds back finished ones. A guest that can take many
+//! records in one call gets them so (see `guest::many`). The outcomes are the same as those of one call for
+//! each record.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::guest::{Ended, EngineTick, Guest, Start};
+use super::fault::fault_point;
+use super::guest::{EngineTick, Guest, TaskExit, TaskStart};
 use super::outbox::Outbox;
-use super::{fault_point, say};
+use super::send::{EXIT_SOFTWARE, say};
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
 use crate::protocol::message::{self, Batch, Entry, Failure, FromWorker, Record, ToWorker};
@@ -29,8 +31,8 @@ const PROFILE_PIECE_LEN: usize = 64 << 10;
 /// The exit code of a worker that was told to end, or whose coordinator is gone.
 const EXIT_OK: i32 = 0;
 
-/// What a tick needs. A signal handler gets no arguments, so that this is static: a worker process is one worker.
-/// A worker in a thread has a struct of its own (see `worker::thread`).
+/// What a tick needs. A signal handler gets no arguments, so that this is static: a worker process is one
+/// worker. A worker in a thread has a struct of its own (see `worker::thread`).
 static TICKED: OnceLock<Ticked> = OnceLock::new();
 
 struct Ticked {
@@ -53,8 +55,8 @@ impl Ticked {
     }
 }
 
-/// Makes the timer of a worker process. Its ticks advance the guest's epoch, show that the process lives, send
-/// results that are ready, and end the process when the coordinator is gone.
+/// Makes the timer of a worker process. Its ticks advance the guest's epoch, show that the process lives,
+/// send results that are ready, and end the process when the coordinator is gone.
 pub(super) fn make_ticker(
     guest: &Guest,
     socket: &OwnedFd,
@@ -74,8 +76,8 @@ pub(super) fn make_ticker(
     })
 }
 
-/// Looks after a busy worker: every few milliseconds a tick advances the guest's epoch, sends results that are
-/// ready, and notices that the coordinator is gone.
+/// Looks after a busy worker: every few milliseconds a tick advances the guest's epoch, sends results that
+/// are ready, and notices that the coordinator is gone.
 pub(super) trait Ticks {
     /// Begins to tick.
     fn start(&self);
@@ -120,7 +122,7 @@ impl<S: Carrier> Results<S> {
     }
 
     /// Runs one record in a call of its own.
-    fn run(&mut self, guest: &mut Guest, plan: u32, attempt: u32, record: &[u8]) -> Ended {
+    fn run(&mut self, guest: &mut Guest, plan: u32, attempt: u32, record: &[u8]) -> TaskExit {
         let started = guest.is_timed(plan).then(Instant::now);
         fault_point!(MidTask);
         let ended = guest.run(plan, attempt, record, &mut self.draft);
@@ -137,9 +139,9 @@ impl<S: Carrier> Results<S> {
     }
 
     /// Appends the outcome of a task that is not run.
-    fn unanswered(&self, failure: &Failure) -> Ended {
+    fn unanswered(&self, failure: &Failure) -> TaskExit {
         self.outbox.append(|out| message::write_failure(out, failure));
-        Ended { code: 1 }
+        TaskExit { code: 1 }
     }
 }
 
@@ -147,7 +149,7 @@ impl<S: Carrier> Results<S> {
 enum Next {
     GoOn,
     /// The worker ends: it was told to shut down, or it is a Process that has run its task.
-    Over(Ended),
+    Over(TaskExit),
 }
 
 /// What ends the loop from outside.
@@ -213,7 +215,7 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
                 return ended.code;
             }
             Err(Stop::Gone) => return EXIT_OK,
-            Err(Stop::Violation) => return super::EXIT_SOFTWARE,
+            Err(Stop::Violation) => return EXIT_SOFTWARE,
         }
     }
 }
@@ -259,7 +261,7 @@ fn next<C: Carrier, S: Carrier>(
                 say(connection, &FromWorker::Thawed);
                 Ok(Next::GoOn)
             }
-            ToWorker::Shutdown => Ok(Next::Over(Ended { code: EXIT_OK })),
+            ToWorker::Shutdown => Ok(Next::Over(TaskExit { code: EXIT_OK })),
             ToWorker::Report => {
                 say(connection, &FromWorker::Report(status.clone()));
                 Ok(Next::GoOn)
@@ -275,9 +277,9 @@ fn run_batch<S: Carrier>(
     mut batch: Batch<'_>,
     results: &mut Results<S>,
     guest: &mut Guest,
-) -> Result<Ended, Stop> {
+) -> Result<TaskExit, Stop> {
     let started = Instant::now();
-    let mut ended = Ended { code: EXIT_OK };
+    let mut ended = TaskExit { code: EXIT_OK };
     let mut has_begun = false;
     let arena = guest.arena();
     let mut many = MANY_MAX;
@@ -298,7 +300,7 @@ fn run_batch<S: Carrier>(
         let Some(record) = batch.next() else { break };
         let entry = record?;
         let start = next_start.take().unwrap_or_else(|| guest.start_one());
-        if start == Start::TakenBack {
+        if start == TaskStart::TakenBack {
             break;
         }
         has_begun = true;
@@ -310,7 +312,7 @@ fn run_batch<S: Carrier>(
             }
         };
         ended = match record {
-            Record::Bytes(record) if start == Start::Run => {
+            Record::Bytes(record) if start == TaskStart::Run => {
                 results.run(guest, batch.plan, batch.attempt, record)
             }
             Record::Bytes(_) => results.unanswered(&Failure::Cancelled),
@@ -337,9 +339,9 @@ enum Many {
     /// Fewer than two of them fit into one call. None was started.
     NotTried,
     /// The first of them is counted as started, with this result, and is not to be run with others.
-    NotRun(Start),
+    NotRun(TaskStart),
     /// Some of them were run. `Some`: the next record is counted as started, and is to be run alone.
-    Run(Option<Start>),
+    Run(Option<TaskStart>),
 }
 
 /// Runs the next records of the batch in one call, `many` of them at most, and adapts `many`.
@@ -354,7 +356,7 @@ fn run_many<S: Carrier>(
         return Ok(Many::NotTried);
     }
     let start = guest.start_one();
-    if start != Start::Run {
+    if start != TaskStart::Run {
         return Ok(Many::NotRun(start));
     }
     let progress = guest.run_many(batch.plan, batch.attempt, &records, &results.outbox);
@@ -377,25 +379,6 @@ fn next_records<'b>(batch: &Batch<'b>, count: usize, longest: usize) -> Vec<&'b 
         _ => None,
     };
     batch.clone().take(count).map_while(fit).collect()
-}
-
-/// Sends what the guest of a Process writes, at once.
-pub(super) fn send_now(socket: BorrowedFd<'_>, kind: Kind, bytes: &[u8]) {
-    let mut out = Vec::with_capacity(bytes.len() + frame::HEADER_LEN);
-    frame::write(&mut out, kind, |out| out.extend_from_slice(bytes));
-    send_all(socket, &out);
-}
-
-/// Sends all of `rest`. A coordinator that is gone needs none.
-pub(super) fn send_all(socket: BorrowedFd<'_>, mut rest: &[u8]) {
-    while let Ok(sent) =
-        rustix::io::retry_on_intr(|| rustix::net::send(socket, rest, rustix::net::SendFlags::NOSIGNAL))
-    {
-        rest = &rest[sent..];
-        if rest.is_empty() {
-            break;
-        }
-    }
 }
 
 #[cfg(test)]

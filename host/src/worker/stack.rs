@@ -1,33 +1,35 @@
-//! The stack that guests run on in a worker process: that of its first thread, which the kernel lets grow to a limit (`ulimit -s`).
+//! The stack of guests in a worker process: that of its first thread, which the kernel lets grow to a limit
+//! (`ulimit -s`).
 //!
-//! The engine ends a guest that comes to the end of the stack that it was told of, and does not ask whether there is as much. If there is less, the kernel
-//! ends the process.
+//! The engine is told the size of the stack, and ends a guest that reaches it. It does not ask whether the
+//! stack can grow so large. If it cannot, the kernel ends the process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::spec::Limits;
 
-/// What calls to the host may take, beside what guests have: far more than any of them does.
-const BESIDE: u64 = 128 << 10;
-/// The same where the limit can be raised.
-const BESIDE_WANTED: u64 = 1 << 20;
+/// Bytes of stack for the host's own functions, beside those of the guest: far more than any call needs.
+const HOST_STACK_MIN: u64 = 128 << 10;
+/// The same, where the limit of the process can be raised.
+const HOST_STACK: u64 = 1 << 20;
 
-/// The limits for guests of this process: with as much stack as it has, if that is less.
+/// The limits for guests in this process. Their stack is smaller than in `limits` if the process cannot have
+/// as much.
 pub(super) fn within_process(limits: &Limits) -> Limits {
-    let wanted = limits.stack as u64 + BESIDE_WANTED;
+    let wanted = limits.stack as u64 + HOST_STACK;
     let now = getrlimit(Resource::Stack);
     if now.current.is_some_and(|current| current < wanted) {
         let current = Some(now.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-        // It stays as it is where even that is not allowed; what there is counts.
+        // A failure changes nothing. The limit is read again below, and counts as it is.
         let _as_it_was = setrlimit(Resource::Stack, Rlimit { current, maximum: now.maximum });
     }
     let has = getrlimit(Resource::Stack).current;
     Limits { stack: usable(limits.stack, has), ..limits.clone() }
 }
 
-/// What guests may have of `wanted` in a process with a stack of `has`.
+/// Bytes of `wanted` that a guest can have in a process whose stack is limited to `has`.
 fn usable(wanted: usize, has: Option<u64>) -> usize {
-    let most = has.map_or(wanted as u64, |has| has.saturating_sub(BESIDE).max(1));
+    let most = has.map_or(wanted as u64, |has| has.saturating_sub(HOST_STACK_MIN).max(1));
     wanted.min(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
@@ -40,7 +42,7 @@ mod tests {
         let of = |has: Option<u64>| usable(512 << 10, has);
         assert_eq!((of(None), of(Some(8 << 20)), of(Some(640 << 10))), (512 << 10, 512 << 10, 512 << 10));
         assert_eq!(of(Some(256 << 10)), 128 << 10);
-        // So little that every call is one too many, which is said as such.
+        // Too little for any call: each of them then fails with the stack limit.
         assert_eq!((of(Some(64 << 10)), of(Some(0))), (1, 1));
     }
 }

@@ -1,7 +1,8 @@
 //! A worker in a thread of the coordinator's own process: `multiprocessing.dummy`.
 //!
-//! It does what a worker process does, in the same loop, but touches nothing that is the process's: no signals, no timer, no limits, no
-//! environment, no panic hook. What it does bring along is the engine's handlers for the signals by which machine code traps.
+//! It runs the same loop as a worker process, but changes nothing that belongs to the whole process: no
+//! signals, no timer, no limits, no environment, no panic hook. The engine alone installs its handlers for
+//! the signals by which machine code traps.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,24 +14,26 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SendFlags;
 
-use super::guest::{EngineTick, Guest, Me};
+use super::guest::{CurrentProcess, EngineTick, Guest};
 use super::life::Life;
 use super::outbox::Outbox;
+use super::send::{hello, refuse, report_panic};
 use super::serve::{Ticks, serve};
-use super::{contained, hello, period, refuse};
+use super::setup::period;
 use crate::policy::Granted;
 use crate::protocol::connection::Connection;
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{Identity, Setup};
 use crate::spec::{Exit, Property, Status};
 
-/// The time between two ticks of a worker that is abandoned: its guest is ended when a call to the host returns, but nobody waits for that.
+/// The time between two ticks of an abandoned worker. A tick still ends its guest once a call to the host
+/// returns, but nothing waits for that end.
 const TICK_ABANDONED: Duration = Duration::from_millis(100);
 
-/// The whole life of a worker thread.
+/// Runs a worker thread from its beginning to its end.
 pub(crate) fn thread_main(life: &Arc<Life>, artefact: Arc<OwnedFd>, setup: &Setup, granted: &Granted) {
     let mut connection = Connection::new(life.socket().clone(), Caps::COORDINATOR);
-    let code = contained(&mut connection, |connection| run(connection, life, artefact, setup, granted));
+    let code = report_panic(&mut connection, |connection| run(connection, life, artefact, setup, granted));
     life.end(Exit::Code(code));
 }
 
@@ -48,43 +51,47 @@ fn run(
         Err(reason) => return refuse(connection, reason),
     };
     drop(artefact);
-    let pulse = match Pulse::new(guest.engine_tick(), life.clone(), period(setup)) {
-        Ok(pulse) => pulse,
+    let ticks = match TickThread::start(guest.engine_tick(), life.clone(), period(setup)) {
+        Ok(ticks) => ticks,
         Err(e) => return refuse(connection, format!("cannot start a thread: {e}")),
     };
     let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
-    guest.enter(Me::new(identity, life.page().clone()), setup.once.then(|| life.socket().clone()));
-    serve(connection, life.socket().clone(), &mut guest, &pulse, status())
+    guest
+        .enter(CurrentProcess::new(identity, life.page().clone()), setup.once.then(|| life.socket().clone()));
+    serve(connection, life.socket().clone(), &mut guest, &ticks, status())
 }
 
-/// What is enforced: nothing.
+/// The report of a worker thread: nothing is enforced.
 fn status() -> Status {
     let missing = Some("a worker in a thread has this program's own rights".to_owned());
     let own = Property { name: "a process of its own".to_owned(), layers: vec![], absent: vec![], missing };
     Status { steps: vec![], properties: vec![own] }
 }
 
-/// The ticks of one worker thread: another thread, which sleeps while the worker is idle.
-struct Pulse {
-    shared: Arc<Shared>,
+/// The ticks of one worker thread, made by another thread, which sleeps while the worker is idle.
+struct TickThread {
+    state: Arc<TickState>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+/// What the worker's thread and the thread of its ticks share.
+struct TickState {
     engine: EngineTick,
     life: Arc<Life>,
     period: Duration,
-    /// The worker is busy.
+    /// Whether the worker is busy.
     wanted: AtomicBool,
-    /// The pulse sleeps until it is woken. Set before the last look at `wanted`, so that one of the two sides sees the other.
+    /// Whether the thread of the ticks sleeps until it is woken. It sets this before it reads `wanted` for
+    /// the last time, and the worker sets `wanted` before it reads this: at least one of the two sees the
+    /// other's change.
     asleep: AtomicBool,
     over: AtomicBool,
     outbox: Outbox,
 }
 
-impl Pulse {
-    fn new(engine: EngineTick, life: Arc<Life>, period: Duration) -> io::Result<Pulse> {
-        let shared = Arc::new(Shared {
+impl TickThread {
+    fn start(engine: EngineTick, life: Arc<Life>, period: Duration) -> io::Result<TickThread> {
+        let state = Arc::new(TickState {
             engine,
             life,
             period,
@@ -93,10 +100,10 @@ impl Pulse {
             over: AtomicBool::new(false),
             outbox: Outbox::default(),
         });
-        let beating = shared.clone();
+        let ticking = state.clone();
         let thread =
-            std::thread::Builder::new().name("wpool-pulse".to_owned()).spawn(move || beating.run())?;
-        Ok(Pulse { shared, thread: Some(thread) })
+            std::thread::Builder::new().name("wpool-pulse".to_owned()).spawn(move || ticking.run())?;
+        Ok(TickThread { state, thread: Some(thread) })
     }
 
     fn wake(&self) {
@@ -106,34 +113,35 @@ impl Pulse {
     }
 }
 
-impl Ticks for Pulse {
+impl Ticks for TickThread {
     fn start(&self) {
-        self.shared.wanted.store(true, Ordering::SeqCst);
-        // Awake, it is only looked at: a worker with many short batches wakes nobody for each.
-        if self.shared.asleep.swap(false, Ordering::SeqCst) {
+        self.state.wanted.store(true, Ordering::SeqCst);
+        // A thread that is awake sees `wanted` by itself: a worker with many short batches wakes it for none
+        // of them.
+        if self.state.asleep.swap(false, Ordering::SeqCst) {
             self.wake();
         }
     }
 
     fn stop(&self) {
-        self.shared.wanted.store(false, Ordering::SeqCst);
+        self.state.wanted.store(false, Ordering::SeqCst);
     }
 
     fn outbox(&self) -> Outbox {
-        self.shared.outbox.clone()
+        self.state.outbox.clone()
     }
 }
 
-impl Drop for Pulse {
-    /// When the worker says its last words, nobody else speaks through its socket any more.
+impl Drop for TickThread {
+    /// Ends the thread, so that nothing else is sent behind the worker's last message.
     fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
+        self.state.over.store(true, Ordering::SeqCst);
         self.wake();
         let _panicked = self.thread.take().map(JoinHandle::join);
     }
 }
 
-impl Shared {
+impl TickState {
     fn run(&self) {
         while !self.over.load(Ordering::SeqCst) {
             if self.wanted.load(Ordering::SeqCst) {
@@ -152,16 +160,17 @@ impl Shared {
     fn tick(&self) {
         self.send_pending();
         if self.is_hung_up() {
-            // A process would end here. The guest's next look at the epoch ends it, and the loop finds the socket closed.
+            // A worker process exits here. A thread cannot: the guest ends at its next check of the epoch,
+            // and then the loop finds the socket closed.
             self.life.cancel();
         }
         self.engine.advance();
     }
 
-    /// Sends what is pending, as far as the socket takes it at once.
+    /// Sends as much of the outbox as the socket takes without waiting.
     fn send_pending(&self) {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        // An error is for the worker to find, when it sends the rest.
+        // An error counts as nothing sent. The worker meets it again when it sends the rest.
         self.outbox.send_some(|ready| rustix::net::send(&**self.life.socket(), ready, flags).unwrap_or(0));
     }
 
@@ -169,27 +178,5 @@ impl Shared {
         let mut socket = [PollFd::new(&**self.life.socket(), PollFlags::empty())];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         rustix::event::poll(&mut socket, Some(&now)).is_ok_and(|ready| ready > 0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::connection;
-    use crate::protocol::message::{FromWorker, read_control};
-
-    #[test]
-    fn a_panic_is_told_as_the_reason() {
-        let (ours, theirs) = connection::pair().unwrap();
-        let mut worker = Connection::new(Arc::new(theirs), Caps::COORDINATOR);
-        let code = contained(&mut worker, |_| panic!("no {} (this panic is part of a test)", "reason"));
-        assert_eq!(code, crate::worker::EXIT_SOFTWARE);
-        drop(worker);
-        let mut coordinator = Connection::new(ours, Caps::IDLE);
-        let FromWorker::Refused { reason } = read_control(coordinator.recv().unwrap()).unwrap() else {
-            panic!("something else was said")
-        };
-        assert_eq!(reason, "it panicked: no reason (this panic is part of a test)");
-        assert!(coordinator.recv().is_err(), "these were its last words");
     }
 }

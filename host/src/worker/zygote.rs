@@ -1,26 +1,30 @@
-//! The zygote: loads the module, then forks a worker for each request. One thread, no guest code, for all its life.
+//! The zygote: loads the module, then forks a worker for each request. It has one thread, and never runs
+//! guest code.
 
 use std::os::fd::OwnedFd;
 
-use super::{
-    Connection, EXIT_SOFTWARE, Guest, become_worker, fault_point, hello, load, may_go_on, receive_setup,
-    refuse, say,
-};
-use crate::protocol::connection::TakesFds;
+#[cfg(feature = "fault-points")]
+use super::fault;
+use super::fault::fault_point;
+use super::guest::Guest;
+use super::process::become_worker;
+use super::send::{EXIT_SOFTWARE, hello, refuse, say};
+use super::setup::{load, may_go_on, receive_setup};
+use crate::protocol::connection::{Connection, TakesFds};
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::sandbox::Confinement;
 use crate::spec::Status;
 use crate::sys::{self, Fork};
 
-/// What a forked child needs to go on as a worker.
-struct Born {
+/// What a forked child needs in order to become a worker.
+struct ForkedWorker {
     identity: Identity,
     socket: OwnedFd,
     page: OwnedFd,
 }
 
-/// Serves until its coordinator is gone; in a forked child, becomes that worker.
+/// Runs the zygote until its coordinator is gone. In each forked child, runs that worker instead.
 pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confinement) -> i32 {
     hello(connection);
     let (setup, [artefact], dirs) = match receive_setup(connection) {
@@ -39,12 +43,12 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
     say(connection, &FromWorker::Ready);
     match serve(connection, &confinement.status) {
         Err(code) => code,
-        Ok(born) => live(connection, born, guest, &setup, confinement),
+        Ok(forked) => run_forked(connection, forked, guest, &setup, confinement),
     }
 }
 
-/// Forks for each request. Returns in the child with what it is to be, in the zygote with an exit code.
-fn serve(connection: &mut Connection<TakesFds>, status: &Status) -> Result<Born, i32> {
+/// Forks a worker for each request. Returns `Ok` in each child, and `Err` with the exit code in the zygote.
+fn serve(connection: &mut Connection<TakesFds>, status: &Status) -> Result<ForkedWorker, i32> {
     loop {
         let Ok(frame) = connection.recv() else { return Err(0) };
         let identity = match message::read_control(frame) {
@@ -64,31 +68,32 @@ fn serve(connection: &mut Connection<TakesFds>, status: &Status) -> Result<Born,
             return Err(refuse(connection, "a request for a fork came without its descriptors".to_owned()));
         };
         match sys::fork_as_sibling() {
-            Ok(Fork::Child) => return Ok(Born { identity, socket, page }),
+            Ok(Fork::Child) => return Ok(ForkedWorker { identity, socket, page }),
             Ok(Fork::Parent(pid)) => say(connection, &FromWorker::Forked { pid: pid.as_raw_nonzero().get() }),
             Err(e) => {
-                let reason = format!("{e}{}", crate::sys::limit_behind(&e));
+                let reason = format!("{e}{}", sys::limit_behind(&e));
                 say(connection, &FromWorker::NotForked { reason });
             }
         }
     }
 }
 
-/// The forked child: its own worker from now on.
-fn live(
+/// Runs the worker that a forked child becomes.
+fn run_forked(
     connection: &mut Connection<TakesFds>,
-    born: Born,
+    forked: ForkedWorker,
     guest: Guest,
     setup: &Setup,
     mut confinement: Confinement,
 ) -> i32 {
-    let Born { identity, socket, page } = born;
-    // The zygote's own socket is closed here: who held it could ask for siblings, or lie about them, and would hide the zygote's death.
+    let ForkedWorker { identity, socket, page } = forked;
+    // This closes the child's copy of the zygote's socket. A worker that held it could ask for siblings or
+    // send false answers about them, and the coordinator would not see the zygote's end.
     *connection = Connection::new(TakesFds::new(socket), Caps::COORDINATOR);
-    // A fork does not inherit the wish to end with the parent. Its parent is ours, not the zygote.
+    // A fork loses the parent-death signal. The child's parent is the coordinator, not the zygote.
     confinement.become_worker();
     #[cfg(feature = "fault-points")]
-    super::fault::arm(setup.fault, if setup.once { 1 } else { identity.index });
+    fault::arm(setup.fault, if setup.once { 1 } else { identity.index });
     fault_point!(Start);
     confinement.lead_group();
     hello(connection);

@@ -1,4 +1,4 @@
-//! What a guest writes to stdout and stderr: kept up to a limit, or passed on as it comes.
+//! What a guest writes to stdout and stderr: kept up to a limit, or sent to the coordinator at once.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,23 +11,24 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::protocol::frame::Kind;
-use crate::worker::serve::send_now;
+use crate::protocol::frame::{self, Kind};
+use crate::worker::send::send_now;
 
-/// What a guest may write at once.
+/// Bytes that a guest may write at once.
 const WRITE_LEN: usize = 64 << 10;
 
 /// One output stream of a guest. Clones share it.
 #[derive(Clone)]
-pub(super) struct Capture(Arc<Mutex<Inner>>);
+pub(super) struct Capture(Arc<Mutex<CaptureState>>);
 
-struct Inner {
-    sink: Sink,
+struct CaptureState {
+    destination: Destination,
+    /// Bytes written since the last [`Capture::take`].
     written: u64,
 }
 
-enum Sink {
-    /// Keeps the first `max` bytes. What comes later is counted; if `closes`, the guest sees a closed stream instead.
+enum Destination {
+    /// Keeps the first `max` bytes, and counts the rest. If `closes`, the guest sees a closed stream instead.
     Keep { bytes: Vec<u8>, max: usize, closes: bool },
     /// Sends everything to the coordinator at once.
     Stream { socket: Arc<OwnedFd>, kind: Kind },
@@ -36,55 +37,100 @@ enum Sink {
 impl Capture {
     /// Keeps the first `max` bytes and drops the rest.
     pub(super) fn keep(max: usize) -> Capture {
-        Capture::new(Sink::Keep { bytes: Vec::new(), max, closes: false })
+        Capture::new(Destination::Keep { bytes: Vec::new(), max, closes: false })
     }
 
-    /// Keeps `max` bytes; a guest that writes more finds the stream closed.
+    /// Keeps the first `max` bytes. A guest that writes more finds the stream closed.
     pub(super) fn keep_or_close(max: usize) -> Capture {
-        Capture::new(Sink::Keep { bytes: Vec::new(), max, closes: true })
+        Capture::new(Destination::Keep { bytes: Vec::new(), max, closes: true })
     }
 
+    /// Sends everything at once, in frames of this kind.
     pub(super) fn stream(socket: Arc<OwnedFd>, kind: Kind) -> Capture {
-        Capture::new(Sink::Stream { socket, kind })
+        Capture::new(Destination::Stream { socket, kind })
     }
 
-    fn new(sink: Sink) -> Capture {
-        Capture(Arc::new(Mutex::new(Inner { sink, written: 0 })))
+    fn new(destination: Destination) -> Capture {
+        Capture(Arc::new(Mutex::new(CaptureState { destination, written: 0 })))
     }
 
-    /// What was kept since the last call, and how many bytes more there were.
+    /// The bytes kept since the last call, and the number of bytes dropped since then.
     pub(super) fn take(&self) -> (Vec<u8>, u64) {
-        let mut inner = self.lock();
-        let written = std::mem::take(&mut inner.written);
-        match &mut inner.sink {
-            Sink::Keep { bytes, .. } => {
+        let mut state = self.lock();
+        let written = std::mem::take(&mut state.written);
+        match &mut state.destination {
+            Destination::Keep { bytes, .. } => {
                 let kept = std::mem::take(bytes);
                 let dropped = written - kept.len() as u64;
                 (kept, dropped)
             }
-            Sink::Stream { .. } => (Vec::new(), 0),
+            Destination::Stream { .. } => (Vec::new(), 0),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, CaptureState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn accept(&self, new: &[u8]) {
-        let mut inner = self.lock();
-        inner.written += new.len() as u64;
-        match &mut inner.sink {
-            Sink::Keep { bytes, max, .. } => {
+        let mut state = self.lock();
+        state.written += new.len() as u64;
+        match &mut state.destination {
+            Destination::Keep { bytes, max, .. } => {
                 let room = max.saturating_sub(bytes.len()).min(new.len());
                 bytes.extend_from_slice(&new[..room]);
             }
-            Sink::Stream { socket, kind } => send_now(socket.as_fd(), *kind, new),
+            Destination::Stream { socket, kind } => send_now(socket.as_fd(), *kind, new),
         }
     }
 
     fn is_closed(&self) -> bool {
-        let inner = self.lock();
-        matches!(&inner.sink, Sink::Keep { max, closes: true, .. } if inner.written > *max as u64)
+        let state = self.lock();
+        match &state.destination {
+            Destination::Keep { max, closes, .. } => *closes && state.written > *max as u64,
+            Destination::Stream { .. } => false,
+        }
+    }
+}
+
+/// The two output streams of a guest. Both are `None` if it cannot write.
+#[derive(Clone, Default)]
+pub(super) struct OutputStreams {
+    pub(super) stdout: Option<Capture>,
+    pub(super) stderr: Option<Capture>,
+}
+
+impl OutputStreams {
+    /// Streams that keep up to `max` bytes each, or that send everything through the socket `stream`.
+    pub(super) fn new(max: usize, stream: Option<Arc<OwnedFd>>) -> OutputStreams {
+        let (stdout, stderr) = match stream {
+            Some(socket) => {
+                (Capture::stream(socket.clone(), Kind::Stdout), Capture::stream(socket, Kind::Stderr))
+            }
+            None => (Capture::keep(max), Capture::keep(max)),
+        };
+        OutputStreams { stdout: Some(stdout), stderr: Some(stderr) }
+    }
+
+    /// Appends frames with what was written since the last call. `note`: a line from wpool before what is on
+    /// stderr.
+    pub(super) fn report(&self, out: &mut Vec<u8>, note: Option<&str>) {
+        for (kind, capture, note) in [(Kind::Stdout, &self.stdout, None), (Kind::Stderr, &self.stderr, note)]
+        {
+            let (kept, dropped) = capture.as_ref().map(Capture::take).unwrap_or_default();
+            if kept.is_empty() && dropped == 0 && note.is_none() {
+                continue;
+            }
+            frame::write(out, kind, |out| {
+                if let Some(note) = note {
+                    out.extend_from_slice(format!("wpool: {note}\n").as_bytes());
+                }
+                out.extend_from_slice(&kept);
+                if dropped > 0 {
+                    out.extend_from_slice(format!("\n... {dropped} bytes more were not kept\n").as_bytes());
+                }
+            });
+        }
     }
 }
 
@@ -99,10 +145,7 @@ impl OutputStream for Capture {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        match self.is_closed() {
-            true => Err(StreamError::Closed),
-            false => Ok(WRITE_LEN),
-        }
+        if self.is_closed() { Err(StreamError::Closed) } else { Ok(WRITE_LEN) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Components: linking, typed and untyped calls.
+//! Components: linking, and calls with and without Rust types.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use wasmtime::component::{
 use wasmtime::{Engine, GuestProfiler, Store};
 
 use super::failure::{classify, failed, is_too_much, unprovided, values_limit};
-use super::instances::{Format, Live};
-use super::plan::{Fast, Plan, utf8, write_returned};
-use super::stdin::Stdin;
-use super::store::{Ctx, bytes_at_once};
-use super::wasi::Given;
-use super::{Shared, host, many, names, values};
+use super::instances::{BinaryFormat, LiveInstance};
+use super::plan::{FastPath, Plan, utf8, write_returned};
+use super::stdin::GuestStdin;
+use super::store::{Ctx, copy_max};
+use super::template::StoreTemplate;
+use super::wasi::WasiGrants;
+use super::{host, many, values};
 use crate::policy::{BATCH, PROCESS, is_provided};
 use crate::protocol::message::Failure;
 use crate::spec::{Grants, ImportKind, ModuleInfo, ModuleKind};
@@ -33,16 +34,17 @@ impl ComponentFormat {
         grants: &Grants,
         path: &str,
     ) -> Result<ComponentFormat, String> {
-        // SAFETY: the bytes behind `path` were written by our own compiler process into a sealed memory file, or come from the cache with
-        // a MAC that only its owner could make, into a file opened read-only in a directory that only its owner may enter. The engine
-        // checks version, target and settings.
+        // SAFETY: our own compiler process wrote the bytes behind `path` into a sealed memory file; or they
+        // come from the cache, with a MAC that only its owner could make, in a file opened read-only in a
+        // directory that only its owner may enter. The engine checks the version, the target and the
+        // settings.
         #[expect(unsafe_code, reason = "the one artefact load")]
         let component = unsafe { Component::deserialize_file(engine, path) }.map_err(|e| format!("{e:#}"))?;
         let pre = link(engine, &component, info, grants).map_err(|e| format!("cannot be linked: {e:#}"))?;
         Ok(ComponentFormat { component, pre, needs_wasi: imports(info, "wasi:") })
     }
 
-    /// Finds the function's place once.
+    /// Looks up the function of a plan, once for all records.
     pub(super) fn prepare(&self, mut plan: Plan, info: &ModuleInfo) -> Result<Plan, String> {
         let path = &plan.call.path;
         let index = match path.rsplit_once('#') {
@@ -64,7 +66,7 @@ fn imports(info: &ModuleInfo, prefix: &str) -> bool {
     info.imports.iter().any(|import| import.name.starts_with(prefix))
 }
 
-/// Meets the imports. An error if one of them is not what is there under its name.
+/// Links the imports. An error if an import has another type than what is provided under its name.
 pub(super) fn link(
     engine: &Engine,
     component: &Component,
@@ -74,31 +76,34 @@ pub(super) fn link(
     let mut linker = Linker::new(engine);
     if imports(info, "wasi:") {
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
-        names::add_to_linker(&mut linker, grants)?;
+        host::names::add_to_linker(&mut linker, grants)?;
     }
     if imports(info, PROCESS) {
-        host::add_to_linker(&mut linker, grants.deterministic)?;
+        host::current::add_to_linker(&mut linker, grants.deterministic)?;
     }
     if imports(info, BATCH) {
-        many::add_to_linker(&mut linker)?;
+        host::batch::add_to_linker(&mut linker)?;
     }
     let mut known = Vec::new();
     for (name, item) in component.component_type().imports(engine) {
         let import = info.imports.iter().find(|import| import.name == name);
         let unprovided = import.filter(|import| !is_provided(ModuleKind::Component, &import.name));
-        match unprovided.is_some_and(|import| import.kind == ImportKind::Types || grants.traps_unknown) {
-            true => stand_in(&mut linker.root(), engine, name, &item.ty, name, &mut known)?,
-            false => learn(engine, &item.ty, &mut known),
+        if unprovided.is_some_and(|import| import.kind == ImportKind::Types || grants.traps_unknown) {
+            stand_in(&mut linker.root(), engine, name, &item.ty, name, &mut known)?;
+        } else {
+            note_resources(engine, &item.ty, &mut known);
         }
     }
     linker.instantiate_pre(component)
 }
 
-/// A resource of which there is none.
-struct Nothing;
+/// The type of a resource of which no value exists.
+struct NoResource;
 
-/// Puts something in the place of what nobody provides: functions that trap, and types of which there are no
-/// values. `known`: the resources that have a type already, under whichever name.
+/// Defines an import that is not provided: functions that trap, and resources without values.
+///
+/// `known`: the resources that have a type already. The same resource can be imported under several names,
+/// and must have one type.
 fn stand_in(
     linker: &mut LinkerInstance<'_, Ctx>,
     engine: &Engine,
@@ -122,7 +127,7 @@ fn stand_in(
         ComponentItem::Resource(ty) if known.contains(ty) => Ok(()),
         ComponentItem::Resource(ty) => {
             known.push(*ty);
-            linker.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))
+            linker.resource(name, ResourceType::host::<NoResource>(), |_, _| Ok(()))
         }
         ComponentItem::CoreFunc(_)
         | ComponentItem::Module(_)
@@ -131,12 +136,12 @@ fn stand_in(
     }
 }
 
-/// Notes the resources that an import brings which is provided.
-fn learn(engine: &Engine, item: &ComponentItem, known: &mut Vec<ResourceType>) {
+/// Adds the resources of a provided import to `known`.
+fn note_resources(engine: &Engine, item: &ComponentItem, known: &mut Vec<ResourceType>) {
     match item {
         ComponentItem::Resource(ty) => known.push(*ty),
         ComponentItem::ComponentInstance(instance) => {
-            instance.exports(engine).for_each(|(_, item)| learn(engine, &item.ty, known));
+            instance.exports(engine).for_each(|(_, item)| note_resources(engine, &item.ty, known));
         }
         ComponentItem::ComponentFunc(_)
         | ComponentItem::CoreFunc(_)
@@ -146,15 +151,12 @@ fn learn(engine: &Engine, item: &ComponentItem, known: &mut Vec<ResourceType>) {
     }
 }
 
-impl Format for ComponentFormat {
+impl BinaryFormat for ComponentFormat {
     type Instance = Instance;
 
-    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Stdin) -> Ctx {
-        match self.needs_wasi {
-            true => ctx.with_wasi(given, args, stdin),
-            // A store without WASI is a good part cheaper.
-            false => ctx,
-        }
+    fn provide(&self, ctx: Ctx, grants: &WasiGrants, args: &[String], stdin: GuestStdin) -> Ctx {
+        // A store without WASI costs much less.
+        if self.needs_wasi { ctx.with_wasi(grants, args, stdin) } else { ctx }
     }
 
     fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Instance> {
@@ -167,35 +169,40 @@ impl Format for ComponentFormat {
 
     fn call(
         &self,
-        live: &mut Live<Instance>,
+        live: &mut LiveInstance<Instance>,
         plan: &Plan,
         record: &[u8],
-        shared: &Shared,
+        template: &StoreTemplate,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        live.call(plan, record, shared, out)
+        live.call(plan, record, template, out)
     }
 
-    fn call_many(&self, live: &mut Live<Instance>, plan: &Plan, records: &[&[u8]]) -> wasmtime::Result<()> {
+    fn call_many(
+        &self,
+        live: &mut LiveInstance<Instance>,
+        plan: &Plan,
+        records: &[&[u8]],
+    ) -> wasmtime::Result<()> {
         let index =
-            plan.many.ok_or_else(|| wasmtime::Error::msg("the plan has no function of many records"))?;
+            plan.many.ok_or_else(|| wasmtime::Error::msg("the plan has no function for many records"))?;
         let func = live.instance.get_typed_func::<(&[&[u8]],), ()>(&mut live.store, index)?;
         func.call(&mut live.store, (records,))
     }
 
-    fn shutdown(&self, live: &mut Live<Instance>) {
+    fn shutdown(&self, live: &mut LiveInstance<Instance>) {
         if let Some(func) = live.instance.get_func(&mut live.store, "shutdown") {
             let _ignored = func.call(&mut live.store, &[], &mut []);
         }
     }
 }
 
-impl Live<Instance> {
+impl LiveInstance<Instance> {
     fn call(
         &mut self,
         plan: &Plan,
         record: &[u8],
-        shared: &Shared,
+        template: &StoreTemplate,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let index = plan.index.expect("the plan of a component was prepared");
@@ -204,57 +211,57 @@ impl Live<Instance> {
             .get_func(&mut self.store, index)
             .ok_or_else(|| Failure::BadRecord { message: format!("{} is not a function", plan.call.path) })?;
         match plan.fast {
-            Some(fast) => self.call_fast(func, fast, record, shared, out),
-            None => self.call_dynamic(func, plan, record, shared, out),
+            Some(fast) => self.call_fast(func, fast, record, template, out),
+            None => self.call_dynamic(func, plan, record, template, out),
         }
     }
 
     fn call_fast(
         &mut self,
         func: Func,
-        fast: Fast,
+        fast: FastPath,
         record: &[u8],
-        shared: &Shared,
+        template: &StoreTemplate,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         if fast.takes_string {
             let text = utf8(record).map_err(|message| Failure::BadRecord { message })?;
-            self.call_with(func, fast, text, shared, out)
+            self.call_with(func, fast, text, template, out)
         } else {
-            self.call_with(func, fast, record, shared, out)
+            self.call_with(func, fast, record, template, out)
         }
     }
 
     fn call_with<P: Lower + Send + Sync>(
         &mut self,
         func: Func,
-        fast: Fast,
+        fast: FastPath,
         input: P,
-        shared: &Shared,
+        template: &StoreTemplate,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let result = match (fast.fallible, fast.gives_string) {
-            (false, false) => self.typed::<P, Vec<u8>>(func, input, shared)?,
-            (false, true) => self.typed::<P, String>(func, input, shared)?.into_bytes(),
+            (false, false) => self.typed::<P, Vec<u8>>(func, input, template)?,
+            (false, true) => self.typed::<P, String>(func, input, template)?.into_bytes(),
             (true, false) => {
-                self.typed::<P, Result<Vec<u8>, String>>(func, input, shared)?.map_err(failed)?
+                self.typed::<P, Result<Vec<u8>, String>>(func, input, template)?.map_err(failed)?
             }
             (true, true) => {
-                self.typed::<P, Result<String, String>>(func, input, shared)?.map_err(failed)?.into_bytes()
+                self.typed::<P, Result<String, String>>(func, input, template)?.map_err(failed)?.into_bytes()
             }
         };
-        write_returned(&result, shared, out)
+        write_returned(&result, template, out)
     }
 
     fn typed<P: Lower + Send + Sync, R: Lift + Send + Sync + 'static>(
         &mut self,
         func: Func,
         input: P,
-        shared: &Shared,
+        template: &StoreTemplate,
     ) -> Result<R, Failure> {
         let called =
             func.typed::<(P,), (R,)>(&self.store).and_then(|func| func.call(&mut self.store, (input,)));
-        called.map(|(result,)| result).map_err(|e| classify(&e, self.store.data(), &shared.limits))
+        called.map(|(result,)| result).map_err(|e| classify(&e, &self.store.data().limiter, &template.limits))
     }
 
     fn call_dynamic(
@@ -262,24 +269,27 @@ impl Live<Instance> {
         func: Func,
         plan: &Plan,
         record: &[u8],
-        shared: &Shared,
+        template: &StoreTemplate,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let values = plan.arguments(record)?;
         let args: Vec<Val> =
             values.into_iter().zip(&plan.ty.params).map(|(v, p)| values::to_val(v, &p.ty)).collect();
         let mut results = vec![Val::Bool(false); usize::from(plan.ty.result.is_some())];
-        let as_values = values::values_len(&shared.limits, plan.values_max());
-        self.store.set_hostcall_fuel(as_values.max(bytes_at_once(&shared.limits)));
+        let as_values = values::values_len(&template.limits, plan.values_max());
+        self.store.set_hostcall_fuel(as_values.max(copy_max(&template.limits)));
         let called = func.call(&mut self.store, &args, &mut results);
-        self.store.set_hostcall_fuel(bytes_at_once(&shared.limits));
-        called.map_err(|e| match is_too_much(&e) {
-            true => values_limit(&shared.limits, plan.values_max()),
-            false => classify(&e, self.store.data(), &shared.limits),
+        self.store.set_hostcall_fuel(copy_max(&template.limits));
+        called.map_err(|e| {
+            if is_too_much(&e) {
+                values_limit(&template.limits, plan.values_max())
+            } else {
+                classify(&e, &self.store.data().limiter, &template.limits)
+            }
         })?;
         let result = match results.pop() {
             Some(val) if plan.gives_bytes() => match values::into_bytes(val) {
-                Ok(bytes) => return write_returned(&bytes, shared, out),
+                Ok(bytes) => return write_returned(&bytes, template, out),
                 Err(other) => Some(other),
             },
             other => other,
@@ -287,7 +297,7 @@ impl Live<Instance> {
         let result = result.map(|val| values::from_val(val).ok_or_else(handle)).transpose()?;
         match (plan.is_command, &result) {
             (true, Some(Value::Result(Err(_)))) => Err(Failure::Exited { code: 1 }),
-            _ => plan.write_result(result, shared, out),
+            _ => plan.write_result(result, template, out),
         }
     }
 }

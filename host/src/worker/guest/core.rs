@@ -8,12 +8,13 @@ use wasmtime::{
 use wasmtime_wasi::I32Exit;
 
 use super::failure::{classify, unprovided};
-use super::instances::{Format, Live};
+use super::instances::{BinaryFormat, LiveInstance};
 use super::plan::Plan;
-use super::stdin::Stdin;
+use super::stdin::GuestStdin;
 use super::store::Ctx;
-use super::wasi::Given;
-use super::{Shared, values};
+use super::template::StoreTemplate;
+use super::values;
+use super::wasi::WasiGrants;
 use crate::policy::{PREVIEW1, is_provided};
 use crate::protocol::message::Failure;
 use crate::spec::{Grants, ModuleInfo, ModuleKind, Role};
@@ -22,11 +23,11 @@ use crate::value::{Type, Value};
 pub(super) struct CoreFormat {
     pre: InstancePre<Ctx>,
     needs_wasi: bool,
-    /// It is a library, with this to be called before anything else. A command begins with its `_start`.
+    /// The module is a library, whose [`INITIALIZE`] is called before any other function.
     is_reactor: bool,
 }
 
-/// What WASI calls a module that is a library.
+/// The function that a library has and a command has not: a command begins with its `_start`.
 const INITIALIZE: &str = "_initialize";
 
 fn is_reactor(module: &Module, info: &ModuleInfo) -> bool {
@@ -43,7 +44,7 @@ impl CoreFormat {
         grants: &Grants,
         path: &str,
     ) -> Result<CoreFormat, String> {
-        // SAFETY: as for components: the bytes are our own compiler's, unaltered.
+        // SAFETY: as for components. The bytes are those that our own compiler process wrote.
         #[expect(unsafe_code, reason = "the one artefact load, for the other binary format")]
         let module = unsafe { Module::deserialize_file(engine, path) }.map_err(|e| format!("{e:#}"))?;
         let pre = link(engine, &module, info, grants).map_err(|e| format!("cannot be linked: {e:#}"))?;
@@ -55,7 +56,7 @@ fn needs_wasi(info: &ModuleInfo) -> bool {
     info.imports.iter().any(|import| import.name.starts_with(PREVIEW1))
 }
 
-/// Meets the imports. An error if one of them is not what is there under its name.
+/// Links the imports. An error if an import has another type than what is provided under its name.
 pub(super) fn link(
     engine: &Engine,
     module: &Module,
@@ -65,7 +66,7 @@ pub(super) fn link(
     let mut linker = Linker::new(engine);
     if needs_wasi(info) {
         wasmtime_wasi::p1::add_to_linker_sync(&mut linker, Ctx::p1)?;
-        // The engine's own takes codes below 126 only.
+        // The engine's own function accepts exit codes below 126 only.
         linker.allow_shadowing(true);
         linker.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> {
             Err(I32Exit(code).into())
@@ -86,14 +87,11 @@ pub(super) fn link(
     linker.instantiate_pre(module)
 }
 
-impl Format for CoreFormat {
+impl BinaryFormat for CoreFormat {
     type Instance = Instance;
 
-    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Stdin) -> Ctx {
-        match self.needs_wasi {
-            true => ctx.with_p1(given, args, stdin),
-            false => ctx,
-        }
+    fn provide(&self, ctx: Ctx, grants: &WasiGrants, args: &[String], stdin: GuestStdin) -> Ctx {
+        if self.needs_wasi { ctx.with_p1(grants, args, stdin) } else { ctx }
     }
 
     fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Instance> {
@@ -112,10 +110,10 @@ impl Format for CoreFormat {
 
     fn call(
         &self,
-        live: &mut Live<Instance>,
+        live: &mut LiveInstance<Instance>,
         plan: &Plan,
         record: &[u8],
-        shared: &Shared,
+        template: &StoreTemplate,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let args: Vec<Val> = plan.arguments(record)?.iter().map(values::to_core).collect();
@@ -130,30 +128,30 @@ impl Format for CoreFormat {
         };
         let mut results = vec![Val::I32(0); count];
         func.call(&mut live.store, &args, &mut results)
-            .map_err(|e| classify(&e, live.store.data(), &shared.limits))?;
+            .map_err(|e| classify(&e, &live.store.data().limiter, &template.limits))?;
         let unsupported =
             || Failure::BadResult { message: "a reference cannot leave its instance".to_owned() };
         let mut values: Vec<Value> =
             results.iter().map(values::from_core).collect::<Option<_>>().ok_or_else(unsupported)?;
         let result = match &plan.ty.result {
-            // Several results are a tuple.
+            // Several results make one tuple.
             Some(Type::Tuple(_)) => Some(Value::Tuple(values)),
             _ => values.pop(),
         };
-        plan.write_result(result, shared, out)
+        plan.write_result(result, template, out)
     }
 
-    /// Core modules have no such convention.
+    /// Never called: a core module has no such function, and no plan of one has it.
     fn call_many(
         &self,
-        _live: &mut Live<Instance>,
+        _live: &mut LiveInstance<Instance>,
         _plan: &Plan,
         _records: &[&[u8]],
     ) -> wasmtime::Result<()> {
-        Err(wasmtime::Error::msg("a core module has no function of many records"))
+        Err(wasmtime::Error::msg("a core module has no function for many records"))
     }
 
-    fn shutdown(&self, _live: &mut Live<Instance>) {}
+    fn shutdown(&self, _live: &mut LiveInstance<Instance>) {}
 }
 
 #[cfg(test)]
@@ -163,7 +161,7 @@ mod tests {
     use super::*;
     use crate::policy::PREVIEW1_FUNCTIONS;
 
-    /// What the coordinator says about an import must be what the linker does with it.
+    /// The coordinator judges imports by its own list, which must agree with the linker.
     #[test]
     fn f142_preview_1_has_the_functions_that_the_engine_provides() {
         let engine = Engine::default();

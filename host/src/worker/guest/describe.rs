@@ -1,4 +1,4 @@
-//! The compiler process's work: machine code, and a description of the module.
+//! The work of the compiler process: machine code, and a description of the module.
 
 use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
@@ -12,9 +12,9 @@ use crate::value::{FuncType, Param, Type};
 
 /// Why there is no machine code.
 #[derive(Debug)]
-pub(in crate::worker) enum Refusal {
+pub(crate) enum Refusal {
     Reason(String),
-    /// It would be with these.
+    /// There would be if these were allowed.
     Needs {
         features: Features,
         reason: String,
@@ -27,9 +27,11 @@ impl From<String> for Refusal {
     }
 }
 
-/// Compiles a component or core module, binary or text. `tell` hears of its imports first: most of the time
-/// is spent behind that.
-pub(in crate::worker) fn compile(
+/// Compiles a component or core module, binary or text.
+///
+/// `tell` is called with the imports before the compilation, which takes most of the time: a module that the
+/// policy refuses is refused at once.
+pub(crate) fn compile(
     bytes: &[u8],
     text: bool,
     limits: &Limits,
@@ -37,10 +39,10 @@ pub(in crate::worker) fn compile(
     tell: impl FnOnce(ModuleKind, &[Import]),
 ) -> Result<(ModuleInfo, Vec<u8>), Refusal> {
     let engine = engine::compiling(limits, codegen)?;
-    let binary = match text {
-        true => wat::parse_bytes(bytes)
-            .map_err(|e| format!("the text is not valid: {}", one_line(&e.to_string())))?,
-        false => bytes.into(),
+    let binary = if text {
+        wat::parse_bytes(bytes).map_err(|e| format!("the text is not valid: {}", one_line(&e.to_string())))?
+    } else {
+        bytes.into()
     };
     let refused = |reason: String| refusal(&binary, reason);
     let (kind, imports) =
@@ -61,8 +63,8 @@ pub(in crate::worker) fn compile(
             let module = builder.compile_module().map_err(|e| refused(one_line_of(&e)))?;
             let memory_min = bytes_of(module.resources_required().max_initial_memory_size);
             let info = admitted(described(exports_of_core(&module), memory_min))?;
-            if is_known(&info) {
-                core::link(&engine, &module, &info, &Grants::default()).map_err(misshapen)?;
+            if are_imports_known(&info) {
+                core::link(&engine, &module, &info, &Grants::default()).map_err(wrong_type)?;
             }
             Ok((info, module.serialize().map_err(|e| one_line_of(&e))?))
         }
@@ -70,25 +72,26 @@ pub(in crate::worker) fn compile(
             let component = builder.compile_component().map_err(|e| refused(one_line_of(&e)))?;
             let memory_min = component.resources_required().and_then(|r| bytes_of(r.max_initial_memory_size));
             let info = admitted(described(exports_of_component(&engine, &component), memory_min))?;
-            if is_known(&info) {
-                component::link(&engine, &component, &info, &Grants::default()).map_err(misshapen)?;
+            if are_imports_known(&info) {
+                component::link(&engine, &component, &info, &Grants::default()).map_err(wrong_type)?;
             }
             Ok((info, component.serialize().map_err(|e| one_line_of(&e))?))
         }
     }
 }
 
-/// Whether there is something under the name of each import, whatever is granted. What is missing the coordinator tells, all of it in one message.
-fn is_known(info: &ModuleInfo) -> bool {
+/// Whether some grant provides each import. If not, the coordinator refuses the module, and its message names
+/// all that are missing.
+fn are_imports_known(info: &ModuleInfo) -> bool {
     info.missing(&Policy::sealed().refuse_net()).next().is_none()
 }
 
-/// An import has a name of ours, and another type: no worker could be started for it.
-fn misshapen(error: wasmtime::Error) -> String {
-    one_line(&format!("it imports what does not exist in that form: {error:#}"))
+/// The message about an import of a known name and another type. No worker could link such a module.
+fn wrong_type(error: wasmtime::Error) -> String {
+    one_line(&format!("it imports something with another type than it has: {error:#}"))
 }
 
-/// Why the binary is not compiled: what it lacks, if that is known, else the reason that was given.
+/// Why the binary is not compiled: the features that it lacks, if they are known, else `reason`.
 fn refusal(binary: &[u8], reason: String) -> Refusal {
     match survey::lack(binary) {
         Some(Lack::Features(features)) => Refusal::Needs { features, reason },
@@ -103,7 +106,7 @@ fn one_line_of(error: &wasmtime::Error) -> String {
     one_line(&format!("{error:#}"))
 }
 
-/// The text parser shows the place in several lines; a message is one.
+/// Makes one line of an error. The parser of module texts shows the place on several lines.
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let mut line = words.join(" ");
@@ -111,17 +114,15 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// The description, if the coordinator will take it.
+/// The description, if the coordinator will accept it.
 fn admitted(info: ModuleInfo) -> Result<ModuleInfo, String> {
     info.check().map_err(|what| format!("it has {what}"))?;
     let len = serde_json::to_vec(&info).map_err(|e| e.to_string())?.len();
-    match len > ModuleInfo::LEN_MAX {
-        true => Err(format!(
-            "what it exports takes {len} bytes to describe, more than {} are not dealt with",
-            ModuleInfo::LEN_MAX
-        )),
-        false => Ok(info),
+    if len > ModuleInfo::LEN_MAX {
+        let most = ModuleInfo::LEN_MAX;
+        return Err(format!("the description of its exports takes {len} bytes, and the most is {most}"));
     }
+    Ok(info)
 }
 
 fn exports_of_component(engine: &Engine, component: &Component) -> Vec<Export> {
@@ -139,12 +140,12 @@ fn exports_of_component(engine: &Engine, component: &Component) -> Vec<Export> {
             _ => {}
         }
     }
-    // The order in a binary is its linker's whim.
+    // Sorted: the order in a binary depends on its linker.
     exports.sort_by(|a, b| a.path.cmp(&b.path));
     exports
 }
 
-/// The engine counts pages.
+/// Bytes of a memory whose size the engine gives in pages.
 fn bytes_of(pages: Option<u64>) -> Option<u64> {
     pages.map(|pages| pages.saturating_mul(64 << 10))
 }
@@ -180,7 +181,7 @@ fn core_func(name: &str, func: &wasmtime::FuncType) -> Export {
     let role = match name {
         _ if !ty.is_supported() => Role::Uncallable,
         "_start" if ty.params.is_empty() && ty.result.is_none() => Role::Command,
-        // The canonical ABI's own plumbing is nobody's target.
+        // A part of the canonical ABI, and WASI's initializer of a library: no targets of calls.
         "cabi_realloc" | "_initialize" => Role::Hook,
         _ => Role::Function,
     };

@@ -1,4 +1,4 @@
-//! One place for the engine's settings: compiler and loader must agree on them.
+//! The settings of the engine, in one place: compiler and loader must agree on them.
 
 use wasmtime::wasmparser::WasmFeatures;
 use wasmtime::{
@@ -7,22 +7,26 @@ use wasmtime::{
 
 use crate::spec::{Codegen, Features, Limits, ProfilingStrategy};
 
-/// Of each memory, so many bytes are set to zero for the next instance instead of being given back to the kernel, which would cost two or three
-/// page faults a task. Measured in one run, processor time of 200,000 fresh tasks: an import-free guest of one page 0.90 s with 128 KiB, 0.84 s with
-/// 96 and 1.5 s with 64; the SDK's own guest 1.2, 2.0 and 3.0 s. It is what makes a worker with fresh instances some 100 KiB larger.
+/// Bytes of each memory that the engine clears for the next instance, instead of giving them back to the
+/// kernel. Giving them back costs two or three page faults for each task.
+///
+/// Measured in one run, processor time of 200,000 fresh tasks with 128, 96 and 64 KiB: 0.90, 0.84 and 1.5 s
+/// for a guest of one page without imports; 1.2, 2.0 and 3.0 s for a guest of the SDK. A worker with fresh
+/// instances is some 100 KiB larger for it.
 const KEEP_RESIDENT: usize = 128 << 10;
 /// The same for tables.
 const TABLE_KEEP_RESIDENT: usize = 4 << 10;
 
-/// Tables of a component.
+/// The most tables of a component.
 const TABLES_MAX: u32 = 24;
-/// Bytes of address space that an element of a table may take: a pool has all its tables at their full size from the beginning.
-pub(in crate::worker) const TABLE_ELEMENT_LEN: u64 = TABLES_MAX as u64 * 8;
-/// With more, that is too much: 200 MB.
+/// Bytes of address space for one table element. The pool reserves all of its tables at their full size when
+/// it is made.
+pub(crate) const TABLE_ELEMENT_LEN: u64 = TABLES_MAX as u64 * 8;
+/// With more elements, the pool is not used: it would reserve more than 200 MB for tables.
 const POOLED_TABLE_ELEMENTS_MAX: usize = 1_000_000;
 
-/// The WebAssembly that a module may use. Named here in full: the engine's own choice depends on the features
-/// of its crate, which any program that this one is a part of can turn on.
+/// The WebAssembly features that a module may use, all of them named. The engine's default depends on the
+/// features of its crate, and the application that wpool is linked into can turn those on.
 pub(super) fn wasm(features: Features) -> WasmFeatures {
     let always = WasmFeatures::WASM2
         | WasmFeatures::TAIL_CALL
@@ -33,15 +37,15 @@ pub(super) fn wasm(features: Features) -> WasmFeatures {
         | WasmFeatures::MEMORY64
         | WasmFeatures::COMPONENT_MODEL;
     let mut wasm = always.difference(WasmFeatures::GC_TYPES);
-    // What is thrown is an object of the collector's, too: without gc, it is the only one.
+    // An exception is an object of the collector, too, even without gc.
     wasm.set(WasmFeatures::GC_TYPES, features.gc || features.exceptions);
-    // Where there are no types of objects, what is left of gc is how types of functions are written.
+    // Without types of objects, gc is only another notation for the types of functions.
     wasm.set(WasmFeatures::GC, features.gc || !features.exceptions);
     wasm.set(WasmFeatures::EXCEPTIONS, features.exceptions);
     wasm
 }
 
-/// What machine code depends on. A change here wants a new number in `module/cache.rs`.
+/// The settings that machine code depends on. A change here needs a new number in `module/cache.rs`.
 fn config(limits: &Limits, codegen: Codegen) -> Config {
     let mut config = Config::new();
     let allowed = wasm(codegen.wasm);
@@ -52,24 +56,25 @@ fn config(limits: &Limits, codegen: Codegen) -> Config {
     config.collector(Collector::Copying);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     config.profiler(wasmtime::ProfilingStrategy::None);
-    // The engine would look for a variable of the environment.
+    // Otherwise the engine reads an environment variable.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.debug_info(false);
-    // Deadlines, and a way out of any loop.
+    // For time limits and cancels: it ends any loop.
     config.epoch_interruption(true);
-    // Guests are called synchronously: a third of the cost per call, and no fibers (measured; see the design notes).
+    // Guests are called synchronously, without fibers: measured, that is a third of the cost of a call.
     config.concurrency_support(false);
     config.max_wasm_stack(limits.stack);
-    // The engine wants it to be the larger one. No call is asynchronous: such a stack is never made.
+    // The engine wants this to be larger than `max_wasm_stack`. No such stack is ever made: no call is
+    // asynchronous.
     config.async_stack_size(limits.stack.saturating_mul(2));
     config.consume_fuel(codegen.fuel);
     config.relaxed_simd_deterministic(codegen.deterministic);
-    // Frames by name are enough for a message; a module with thousands of frames of recursion is not.
+    // A few frames are enough for a message. A deep recursion has thousands.
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16));
     config
 }
 
-/// For the compiler process.
+/// The engine of the compiler process.
 pub(super) fn compiling(limits: &Limits, codegen: Codegen) -> Result<Engine, String> {
     let mut config = config(limits, codegen);
     config.cranelift_opt_level(wasmtime::OptLevel::Speed);
@@ -77,7 +82,7 @@ pub(super) fn compiling(limits: &Limits, codegen: Codegen) -> Result<Engine, Str
     Engine::new(&config).map_err(|e| e.to_string())
 }
 
-/// For workers: a few slots, made once in the zygote. A fresh instance costs a few microseconds.
+/// The engine of workers: a few slots, made once in the zygote. A fresh instance costs a few microseconds.
 pub(super) fn pooling(
     limits: &Limits,
     codegen: Codegen,
@@ -100,7 +105,7 @@ pub(super) fn pooling(
     pool.table_elements(limits.table_elements);
     pool.linear_memory_keep_resident(KEEP_RESIDENT);
     pool.table_keep_resident(TABLE_KEEP_RESIDENT);
-    // The heap that is collected is one more memory.
+    // The heap of the collector is one more memory.
     pool.total_gc_heaps(1);
     // Synchronous calls need no fiber stacks.
     pool.total_stacks(0);
@@ -109,7 +114,7 @@ pub(super) fn pooling(
     Engine::new(&config).map_err(|e| e.to_string())
 }
 
-/// For workers whose module does not fit the pool.
+/// The engine of workers whose module does not fit into the pool.
 pub(super) fn on_demand(
     limits: &Limits,
     codegen: Codegen,
@@ -118,7 +123,8 @@ pub(super) fn on_demand(
     Engine::new(&profiled(config(limits, codegen), profile)).map_err(|e| e.to_string())
 }
 
-/// The engine itself writes the files for `perf`, when a module is loaded. What is looked at while it runs is no matter of the engine's.
+/// Sets the profiler of the engine, which writes the files for `perf` when a module is loaded. The profile of
+/// a guest (`guest/profile.rs`) needs no setting.
 fn profiled(mut config: Config, profile: Option<ProfilingStrategy>) -> Config {
     config.profiler(match profile {
         Some(ProfilingStrategy::PerfMap) => wasmtime::ProfilingStrategy::PerfMap,

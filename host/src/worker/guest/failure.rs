@@ -1,4 +1,4 @@
-//! From the engine's errors to what a user reads.
+//! The failures of tasks, made from the engine's errors.
 
 use std::sync::OnceLock;
 
@@ -6,21 +6,28 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{Error, ThrownException, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::limiter::ITEMS_MAX;
-use super::store::{Cancelled, Ctx, RESOURCES_MAX};
+use super::limiter::{ITEMS_MAX, Limiter, RESOURCES_MAX};
 use crate::protocol::message::Failure;
 use crate::spec::{Limit, Limits, size};
 
-/// Bytes of address space that this process may have, if that is limited. Cannot be asked for any more once the process is confined.
+/// The error that ends a guest whose task the coordinator has cancelled.
+#[derive(Debug, thiserror::Error)]
+#[error("cancelled")]
+pub(super) struct Cancelled;
+
+/// Bytes of address space that this process may have, if that is limited. It is read early: a confined
+/// process may not ask for its limits.
 static ADDRESS_SPACE: OnceLock<Option<u64>> = OnceLock::new();
 
-/// Learns what messages will need.
+/// Reads what messages may need later. Called before the process is confined.
 pub(super) fn prepare() {
     ADDRESS_SPACE.get_or_init(|| rustix::process::getrlimit(rustix::process::Resource::As).current);
 }
 
-/// What a failed call or instantiation means. Every error of the engine ends here; none is a reason to end the worker.
-pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
+/// The failure that an error of a call or an instantiation means.
+///
+/// Each error of the engine gets its meaning here. None of them ends the worker.
+pub(super) fn classify(error: &Error, limiter: &Limiter, limits: &Limits) -> Failure {
     if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
         return Failure::Exited { code: code.cast_unsigned() };
     }
@@ -31,50 +38,61 @@ pub(super) fn classify(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
         let message = format!("limit of {RESOURCES_MAX} handles of a task reached");
         return Failure::Limit { limit: Limit::Table, message };
     }
-    if error.downcast_ref::<ThrownException>().is_some() {
-        let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-        return Failure::Trap { message: "an exception that nobody caught".to_owned(), backtrace };
-    }
-    let cause = error.root_cause().to_string();
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-    let refused = ctx.limiter.refused();
-    let Some(trap) = error.downcast_ref::<Trap>() else {
-        if let (true, Some(limit)) = (is_refused_by_kernel(error), *ADDRESS_SPACE.get_or_init(|| None)) {
-            let limit = limit >> 20;
-            let message = format!(
-                "no room for the guest's memory: it reserves some GiB of address space, and the limit on that (ulimit -v) is {limit} MiB"
-            );
-            return Failure::Limit { limit: Limit::Memory, message };
-        }
-        if let Some(limit) = refused.or_else(|| refused_by_engine(error, &cause)) {
-            return reached(limit, limits);
-        }
-        return match cause.strip_prefix("resource limit exceeded: ") {
-            Some(count) => {
-                let message =
-                    format!("limit of {ITEMS_MAX} instances, memories or tables of a task reached: {count}");
-                Failure::Limit { limit: Limit::Memory, message }
-            }
-            // Not in its result: in what it handed to the host, or did with its handles.
-            None if !backtrace.is_empty() => Failure::Trap { message: cause, backtrace },
-            None => Failure::BadResult { message: cause },
-        };
-    };
-    match (trap, refused) {
-        (Trap::Interrupt, _) => reached(Limit::Time, limits),
-        (Trap::OutOfFuel, _) => reached(Limit::Fuel, limits),
-        (Trap::StackOverflow, _) => reached(Limit::Stack, limits),
-        // Most guests' allocators trap when they get no memory; others hand out what is not there.
-        (Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds | Trap::TableOutOfBounds, Some(limit)) => {
-            reached(limit, limits)
-        }
-        (trap, _) => Failure::Trap { message: trap_name(trap), backtrace },
+    if error.downcast_ref::<ThrownException>().is_some() {
+        return Failure::Trap { message: "an uncaught exception".to_owned(), backtrace };
+    }
+    match (error.downcast_ref::<Trap>(), limiter.refused()) {
+        (None, refused) => classify_without_trap(error, refused, limits, backtrace),
+        (Some(Trap::Interrupt), _) => reached(Limit::Time, limits),
+        (Some(Trap::OutOfFuel), _) => reached(Limit::Fuel, limits),
+        (Some(Trap::StackOverflow), _) => reached(Limit::Stack, limits),
+        // An allocator that gets no memory traps in most guests, and returns an invalid address in others.
+        (
+            Some(Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds | Trap::TableOutOfBounds),
+            Some(limit),
+        ) => reached(limit, limits),
+        (Some(trap), _) => Failure::Trap { message: trap_name(trap), backtrace },
     }
 }
 
-/// What a failed instantiation means. The time that it took, an exit in it, and a cancel say nothing about other instances.
-pub(super) fn without_instance(error: &Error, ctx: &Ctx, limits: &Limits) -> Failure {
-    match classify(error, ctx, limits) {
+/// The failure that an error means which is no trap: a limit that was reached before the guest ran, or an
+/// error of a function of the host.
+fn classify_without_trap(
+    error: &Error,
+    refused: Option<Limit>,
+    limits: &Limits,
+    backtrace: Vec<String>,
+) -> Failure {
+    let cause = error.root_cause().to_string();
+    if let (true, Some(limit)) = (is_refused_by_kernel(error), *ADDRESS_SPACE.get_or_init(|| None)) {
+        let limit = limit >> 20;
+        let message = format!(
+            "no room for the guest's memory: it reserves some GiB of address space, and the limit on that \
+             (ulimit -v) is {limit} MiB"
+        );
+        return Failure::Limit { limit: Limit::Memory, message };
+    }
+    if let Some(limit) = refused.or_else(|| refused_by_engine(error, &cause)) {
+        return reached(limit, limits);
+    }
+    match cause.strip_prefix("resource limit exceeded: ") {
+        Some(count) => {
+            let message =
+                format!("limit of {ITEMS_MAX} instances, memories or tables of a task reached: {count}");
+            Failure::Limit { limit: Limit::Memory, message }
+        }
+        // With a backtrace, the error arose in a call from the guest to the host: not by its result.
+        None if !backtrace.is_empty() => Failure::Trap { message: cause, backtrace },
+        None => Failure::BadResult { message: cause },
+    }
+}
+
+/// The failure that an error of an instantiation means. The time limit, an exit and a cancel concern this
+/// instance only. Any other failure would meet the next instance as well, and becomes
+/// [`Failure::NoInstance`].
+pub(super) fn without_instance(error: &Error, limiter: &Limiter, limits: &Limits) -> Failure {
+    match classify(error, limiter, limits) {
         failure @ (Failure::Cancelled
         | Failure::Exited { .. }
         | Failure::Limit { limit: Limit::Time, .. }) => failure,
@@ -82,58 +100,58 @@ pub(super) fn without_instance(error: &Error, ctx: &Ctx, limits: &Limits) -> Fai
     }
 }
 
-/// What the engine refuses before it asks the limiter: a first size that no number holds, or that the kernel does not give.
+/// The limit by which the engine refused something before it asked the limiter: a first size that overflows,
+/// or that the kernel refuses.
 fn refused_by_engine(error: &Error, cause: &str) -> Option<Limit> {
-    match is_refused_by_kernel(error) || cause.contains("exceeds memory limits") {
-        true => Some(Limit::Memory),
-        false => cause.contains("exceeds table limits").then_some(Limit::Table),
+    if is_refused_by_kernel(error) || cause.contains("exceeds memory limits") {
+        Some(Limit::Memory)
+    } else {
+        cause.contains("exceeds table limits").then_some(Limit::Table)
     }
 }
 
-/// There was no memory, or no address space, to be had.
+/// Whether the kernel gave no memory, or no address space.
 fn is_refused_by_kernel(error: &Error) -> bool {
     let code = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     code == Some(libc::ENOMEM) || error.downcast_ref::<rustix::io::Errno>() == Some(&rustix::io::Errno::NOMEM)
 }
 
-/// Whether a result was too much to be taken apart into values. What a guest hands to the host has its frames with it.
+/// Whether a result has too many values. An error with a backtrace is about what the guest gave to a host
+/// function.
 pub(super) fn is_too_much(error: &Error) -> bool {
     let is_of_guest = error.downcast_ref::<WasmBacktrace>().is_some();
     !is_of_guest && error.root_cause().to_string().starts_with("too much data is being copied")
 }
 
-/// The result has more values than `most`, or than can be in one of the length that is allowed.
+/// The failure of a result with more than `most` values, or with more bytes than `limits.output`.
 pub(super) fn values_limit(limits: &Limits, most: usize) -> Failure {
-    let message = match limits.output <= most {
-        true => limits.reached(Limit::Output),
-        false => {
-            format!("the result has more than {most} values; as bytes or a string alone it could be longer")
-        }
+    let message = if limits.output <= most {
+        limits.reached(Limit::Output)
+    } else {
+        format!("the result has more than {most} values; as bytes or a string alone it could be longer")
     };
     Failure::Limit { limit: Limit::Output, message }
 }
 
-/// What a function says that stands in the place of one that nobody provides.
+/// The message of a trap in a function that stands in for one that is not provided.
 pub(super) fn unprovided(path: &str) -> String {
-    format!("it called {path}, which nobody provides")
+    format!("it called {path}, which is not provided")
 }
 
-/// The task has reached one of its limits.
+/// The failure of a task that has reached one of its limits.
 pub(super) fn reached(limit: Limit, limits: &Limits) -> Failure {
     Failure::Limit { limit, message: limits.reached(limit) }
 }
 
-/// The engine's words, without its prefix: ours say "trap" already.
+/// The engine's name of a trap, without its prefix: our message says "trap" already.
 fn trap_name(trap: &Trap) -> String {
-    let words = trap.to_string();
-    words
-        .strip_prefix("wasm trap: ")
-        .unwrap_or(&words)
-        .strip_prefix("wasm `unreachable` instruction executed")
-        .map_or_else(
-            || words.strip_prefix("wasm trap: ").unwrap_or(&words).to_owned(),
-            |_| "unreachable".to_owned(),
-        )
+    let text = trap.to_string();
+    let name = text.strip_prefix("wasm trap: ").unwrap_or(&text);
+    if name.starts_with("wasm `unreachable` instruction executed") {
+        "unreachable".to_owned()
+    } else {
+        name.to_owned()
+    }
 }
 
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
@@ -144,12 +162,12 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     backtrace.frames().iter().map(name).collect()
 }
 
-/// A guest's error value as a failure.
+/// The failure of a task whose function returned an error.
 pub(super) fn failed(message: String) -> Failure {
     Failure::Failed { message }
 }
 
-/// The result is longer than it may be.
+/// The failure of a result of `len` bytes, which is too long.
 pub(super) fn output_limit(len: usize, limits: &Limits) -> Failure {
     let message = limits.output_reached(&format!("a result of {}", size(len as u64)));
     Failure::Limit { limit: Limit::Output, message }

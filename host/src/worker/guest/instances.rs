@@ -1,71 +1,72 @@
-//! Instances of a module, whichever its binary format: made fresh for each task or kept for the next, initialized, run, thrown away.
+//! The instances of a module of either binary format: made for each task or kept for the next, initialized,
+//! run, dropped.
 
 use std::time::{Duration, Instant};
 
 use wasmtime::{Engine, GuestProfiler, Store};
 
-use super::Shared;
-use super::capture::Capture;
+use super::capture::{Capture, OutputStreams};
 use super::failure::{classify, output_limit, reached, without_instance};
-use super::limiter::Refused;
-use super::many::{Many, Next, Progress};
+use super::limiter::RefusedGrowth;
+use super::many::{ManyCall, NextRecord, Progress};
 use super::plan::{Plan, write_returned};
-use super::stdin::{Asked, Stdin};
-use super::store::{Ctx, Output, is_out_of_fuel, refuel, used};
-use super::wasi::Given;
+use super::stdin::{AskedInput, GuestStdin};
+use super::store::{Ctx, is_out_of_fuel, refuel, used};
+use super::template::StoreTemplate;
+use super::wasi::WasiGrants;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Failure, Used};
 use crate::spec::{Input, Isolation, Limit};
 use crate::worker::outbox::Outbox;
 
-/// A binary format: what a linked module of it can do.
-pub(super) trait Format {
+/// A binary format: what a linked module of this format can do.
+pub(super) trait BinaryFormat {
     type Instance;
 
     /// Gives a store what the module's imports need.
-    fn provide(&self, ctx: Ctx, given: &Given, args: &[String], stdin: Stdin) -> Ctx;
+    fn provide(&self, ctx: Ctx, grants: &WasiGrants, args: &[String], stdin: GuestStdin) -> Ctx;
 
     fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Self::Instance>;
 
-    /// What looks where its instances are, every `interval`.
+    /// What takes samples of its instances, one every `interval`.
     fn profiler(&self, engine: &Engine, name: &str, interval: Duration) -> wasmtime::Result<GuestProfiler>;
 
     /// Calls the plan's function with a record and appends its result to `out`.
     fn call(
         &self,
-        live: &mut Live<Self::Instance>,
+        live: &mut LiveInstance<Self::Instance>,
         plan: &Plan,
         record: &[u8],
-        shared: &Shared,
+        template: &StoreTemplate,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure>;
 
     /// Calls the function that does many records, if the plan has one.
     fn call_many(
         &self,
-        live: &mut Live<Self::Instance>,
+        live: &mut LiveInstance<Self::Instance>,
         plan: &Plan,
         records: &[&[u8]],
     ) -> wasmtime::Result<()>;
 
-    /// Calls the guest's `shutdown`, if it has one. It has no way to report: the worker is retired whatever it says.
-    fn shutdown(&self, live: &mut Live<Self::Instance>);
+    /// Calls the guest's `shutdown`, if it has one. Its result is ignored: the worker ends in any case.
+    fn shutdown(&self, live: &mut LiveInstance<Self::Instance>);
 }
 
 /// An instance and its store.
-pub(super) struct Live<I> {
+pub(super) struct LiveInstance<I> {
     pub(super) store: Store<Ctx>,
     pub(super) instance: I,
 }
 
-impl<I> Live<I> {
-    /// How a task ended that has come to an end of its own: not so if it used too much on the way.
-    fn within_fuel(&self, ended: Result<(), Failure>, shared: &Shared) -> Result<(), Failure> {
+impl<I> LiveInstance<I> {
+    /// The end of a task, or the fuel limit if the task ended by itself but has used too much.
+    fn within_fuel(&self, ended: Result<(), Failure>, template: &StoreTemplate) -> Result<(), Failure> {
         match &ended {
             Ok(()) | Err(Failure::Failed { .. } | Failure::Exited { .. })
-                if is_out_of_fuel(&self.store, &shared.limits) =>
+                if is_out_of_fuel(&self.store, &template.limits) =>
             {
-                Err(reached(Limit::Fuel, &shared.limits))
+                Err(reached(Limit::Fuel, &template.limits))
             }
             _ => ended,
         }
@@ -73,88 +74,94 @@ impl<I> Live<I> {
 }
 
 /// A linked module and, in reuse mode, its live instance.
-pub(super) struct Instances<F: Format> {
+pub(super) struct Instances<F: BinaryFormat> {
     pub(super) format: F,
     initializer: Option<Plan>,
-    live: Option<Live<F::Instance>>,
-    /// What the last task used, until somebody asks.
+    live: Option<LiveInstance<F::Instance>>,
+    /// The usage of the last task, until it is taken.
     pub(super) used: Option<Used>,
+    /// The time spent on making and dropping instances since the last [`take_making`](Self::take_making).
     making: Duration,
 }
 
-impl<F: Format> Instances<F> {
+impl<F: BinaryFormat> Instances<F> {
     pub(super) fn new(format: F) -> Instances<F> {
         Instances { format, initializer: None, live: None, used: None, making: Duration::ZERO }
     }
 
     /// Runs the initializer in a first instance, so that its failure is known before any task.
-    pub(super) fn initialize(&mut self, engine: &Engine, shared: &Shared, plan: Plan) -> Result<(), Failure> {
+    pub(super) fn initialize(
+        &mut self,
+        engine: &Engine,
+        template: &StoreTemplate,
+        plan: Plan,
+    ) -> Result<(), Failure> {
         self.initializer = Some(plan);
-        let live = self.instantiate(engine, shared, &[], Stdin::EMPTY, shared.output())?;
-        if shared.isolation == Isolation::Reuse {
+        let live = self.instantiate(engine, template, &[], GuestStdin::EMPTY, template.output())?;
+        if template.isolation == Isolation::Reuse {
             self.live = Some(live);
         }
         Ok(())
     }
 
-    /// A new instance, its initializer run.
+    /// A new instance, in which the initializer has run.
     fn instantiate(
         &mut self,
         engine: &Engine,
-        shared: &Shared,
+        template: &StoreTemplate,
         args: &[String],
-        stdin: Stdin,
-        output: Output,
-    ) -> Result<Live<F::Instance>, Failure> {
+        stdin: GuestStdin,
+        output: OutputStreams,
+    ) -> Result<LiveInstance<F::Instance>, Failure> {
         let begun = Instant::now();
-        let ctx = self.format.provide(shared.ctx(output), &shared.given, args, stdin);
-        let mut store = ctx.store(engine, shared);
+        let ctx = self.format.provide(template.ctx(output), &template.grants, args, stdin);
+        let mut store = ctx.store(engine, &template.limits);
         let instance = match self.format.instantiate(&mut store) {
             Ok(instance) => instance,
             Err(e) => {
-                self.used = Some(used(&store, &shared.limits));
-                return Err(without_instance(&e, store.data(), &shared.limits));
+                self.used = Some(used(&store, &template.limits));
+                return Err(without_instance(&e, &store.data().limiter, &template.limits));
             }
         };
         self.making += begun.elapsed();
-        let mut live = Live { store, instance };
+        let mut live = LiveInstance { store, instance };
         if let Some(plan) = &self.initializer {
-            let call = || self.format.call(&mut live, plan, &[], shared, &mut Vec::new());
-            let initialized = shared.placement.unheard(call);
-            initialized.inspect_err(|_| self.used = Some(used(&live.store, &shared.limits)))?;
+            let call = || self.format.call(&mut live, plan, &[], template, &mut Vec::new());
+            let initialized = template.placement.discarding(call);
+            initialized.inspect_err(|_| self.used = Some(used(&live.store, &template.limits)))?;
         }
         Ok(live)
     }
 
-    /// Runs one record: appends what the guest printed and, if it returned, its result.
+    /// Runs one record. Appends the printed output and, if the function returned, its result.
     pub(super) fn run(
         &mut self,
         engine: &Engine,
-        shared: &Shared,
+        template: &StoreTemplate,
         plan: &Plan,
         record: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         if plan.is_command {
-            return self.run_command(engine, shared, plan, record, out);
+            return self.run_command(engine, template, plan, record, out);
         }
         let mut live = match self.live.take() {
             Some(mut live) => {
-                live.store.data_mut().begin(shared.limits.time);
-                refuel(&mut live.store, &shared.limits);
+                live.store.data_mut().begin(template.limits.time);
+                refuel(&mut live.store, &template.limits);
                 live
             }
             None => {
-                let output = shared.output();
-                self.instantiate(engine, shared, &[], Stdin::EMPTY, output.clone())
+                let output = template.output();
+                self.instantiate(engine, template, &[], GuestStdin::EMPTY, output.clone())
                     .inspect_err(|_| output.report(out, None))?
             }
         };
         let result_at = out.len();
-        let called = self.format.call(&mut live, plan, record, shared, out);
-        let called = live.within_fuel(called, shared);
+        let called = self.format.call(&mut live, plan, record, template, out);
+        let called = live.within_fuel(called, template);
         if plan.call.timed {
-            self.used = Some(used(&live.store, &shared.limits));
+            self.used = Some(used(&live.store, &template.limits));
         }
         let (called, note) = match called {
             Ok(()) => (Ok(()), None),
@@ -164,9 +171,10 @@ impl<F: Format> Instances<F> {
             }
         };
         report_before(&live.store.data().output, note.as_deref(), out, result_at);
-        // A function that returned, even its error, leaves a sound instance; after a trap or a limit the store is dead.
+        // An instance is sound after its function has returned, be it an error. After a trap or a limit it is
+        // not.
         let sound = matches!(called, Ok(()) | Err(Failure::Failed { .. } | Failure::BadRecord { .. }));
-        if sound && shared.isolation == Isolation::Reuse {
+        if sound && template.isolation == Isolation::Reuse {
             self.live = Some(live);
         } else {
             let begun = Instant::now();
@@ -176,99 +184,69 @@ impl<F: Format> Instances<F> {
         called
     }
 
-    /// How long it has taken, since this was asked last, to make instances and to throw them away.
+    /// The time spent on making and dropping instances since the last call of this.
     pub(super) fn take_making(&mut self) -> Duration {
         std::mem::take(&mut self.making)
     }
 
-    /// Whether there is an instance from before.
+    /// Whether there is an instance from an earlier task.
     pub(super) fn is_live(&self) -> bool {
         self.live.is_some()
     }
 
-    /// Runs many records in the instance from before.
+    /// Runs many records in the instance from an earlier task.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such instance.
     pub(super) fn run_many(
         &mut self,
-        shared: &Shared,
+        template: &StoreTemplate,
         plan: &Plan,
         records: &[&[u8]],
         outbox: &Outbox,
     ) -> Progress {
-        let many = Many::new(records.len(), &shared.limits, outbox);
-        let mut live = self.live.take().expect("only asked to if there is one");
-        live.store.data_mut().begin(shared.limits.time);
+        let many = ManyCall::new(records.len(), &template.limits, outbox);
+        let mut live = self.live.take().expect("callers ask `is_live` before");
+        live.store.data_mut().begin(template.limits.time);
         live.store.data_mut().many = Some(Box::new(many));
         let called = self.format.call_many(&mut live, plan, records);
-        let mut many = live.store.data_mut().many.take().expect("who takes it puts it back");
-        let output = &live.store.data().output;
-        let mut begun = false;
-        let sound = match (called, many.next()) {
-            (Ok(()), Next::Waiting) => true,
-            (Ok(()), Next::Cancelled) => {
-                many.cancel();
-                true
-            }
-            (Ok(()), Next::Running) => {
-                many.fail(
-                    output,
-                    Failure::BadResult { message: "run-many returned before it was told to".to_owned() },
-                );
-                false
-            }
-            (Err(_), Next::Waiting) => false,
-            (Err(_), Next::Cancelled) => {
-                many.cancel();
-                false
-            }
-            (Err(e), Next::Running) => {
-                // The records behind it and the one function more have their part in how much it took of these. By itself it may have enough; and
-                // nobody has seen yet what it has done, if it can do nothing outside of its instance.
-                let unseen = !shared.given.grants().has_dirs() && !shared.given.grants().can_connect();
-                match classify(&e, live.store.data(), &shared.limits) {
-                    Failure::Limit { limit: Limit::Memory | Limit::Stack, .. } if unseen => begun = true,
-                    failure => {
-                        let (failure, _in_its_message) = live.store.data().limiter.refusals().beside(failure);
-                        many.fail(output, shared.explained(failure));
-                    }
-                }
-                false
-            }
-        };
-        if sound {
+        let mut many = live.store.data_mut().many.take().expect("`report` puts it back when it returns");
+        let is_sound = called.is_ok() && many.next() != NextRecord::Running;
+        let begun = end_many(&mut many, called, &live.store, template);
+        if is_sound {
             self.live = Some(live);
         }
         many.progress(begun)
     }
 
-    /// A command: an instance of its own, the record as input, stdout as the result.
+    /// Runs a command: in an instance of its own, with the record as input and stdout as the result.
     fn run_command(
         &mut self,
         engine: &Engine,
-        shared: &Shared,
+        template: &StoreTemplate,
         plan: &Plan,
         record: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let (args, stdin) = plan.command_input(record)?;
-        let stdin = match &shared.stream {
-            Some(socket) if plan.call.input == Input::Asked => Stdin::Asked(Asked::new(socket.clone())),
-            _ => Stdin::Bytes(stdin),
+        let stdin = match &template.stream {
+            Some(socket) if plan.call.input == Input::Asked => {
+                GuestStdin::Asked(AskedInput::new(socket.clone()))
+            }
+            _ => GuestStdin::Bytes(stdin),
         };
-        let mut output = shared.output();
-        // A Process passes stdout on as it comes.
-        let result = shared.stream.is_none().then(|| Capture::keep_or_close(shared.limits.output));
+        let mut output = template.output();
+        // Without a stream, stdout is kept: it is the result. A Process sends it at once instead.
+        let result = template.stream.is_none().then(|| Capture::keep_or_close(template.limits.output));
         if let Some(result) = &result {
             output.stdout = Some(result.clone());
         }
-        let instance = self.instantiate(engine, shared, &args, stdin, output.clone());
-        let mut refused = Refused::default();
+        let instance = self.instantiate(engine, template, &args, stdin, output.clone());
+        let mut refused = RefusedGrowth::default();
         let ended = instance.and_then(|mut live| {
-            let ended = self.format.call(&mut live, plan, &[], shared, &mut Vec::new());
-            let ended = live.within_fuel(ended, shared);
-            self.used = Some(used(&live.store, &shared.limits));
+            let ended = self.format.call(&mut live, plan, &[], template, &mut Vec::new());
+            let ended = live.within_fuel(ended, template);
+            self.used = Some(used(&live.store, &template.limits));
             refused = live.store.data().limiter.refusals();
             ended
         });
@@ -277,22 +255,22 @@ impl<F: Format> Instances<F> {
         if dropped > 0 {
             output.report(out, None);
             let len = usize::try_from(dropped).unwrap_or(usize::MAX).saturating_add(stdout.len());
-            return Err(output_limit(len, &shared.limits));
+            return Err(output_limit(len, &template.limits));
         }
         match ended {
-            // `exit(0)` is a command's ordinary end, and so are other codes that somebody expects.
+            // `exit(0)` is the ordinary end of a command.
             Ok(()) | Err(Failure::Exited { code: 0 }) => {
                 output.report(out, None);
-                write_returned(&stdout, shared, out)
+                write_returned(&stdout, template, out)
             }
             Err(Failure::Exited { code }) if plan.call.ok_exit.contains(&code) => {
                 output.report(out, None);
-                write_returned(&stdout, shared, out)
+                write_returned(&stdout, template, out)
             }
             Err(failure) => {
-                // The output of a command that failed is not its result, but it may say why.
+                // The output of a failed command is no result, but it may tell why the command failed.
                 if !stdout.is_empty() {
-                    let kept = &stdout[..stdout.len().min(shared.limits.stdout)];
+                    let kept = &stdout[..stdout.len().min(template.limits.stdout)];
                     frame::write(out, Kind::Stdout, |out| out.extend_from_slice(kept));
                 }
                 let (failure, note) = refused.beside(failure);
@@ -302,17 +280,57 @@ impl<F: Format> Instances<F> {
         }
     }
 
-    pub(super) fn shutdown(&mut self, shared: &Shared) {
+    /// Runs the `shutdown` of the live instance, if there is one, and drops the instance.
+    pub(super) fn shutdown(&mut self, template: &StoreTemplate) {
         if let Some(mut live) = self.live.take() {
-            live.store.data_mut().begin(shared.limits.time);
-            refuel(&mut live.store, &shared.limits);
+            live.store.data_mut().begin(template.limits.time);
+            refuel(&mut live.store, &template.limits);
             self.format.shutdown(&mut live);
         }
     }
 }
 
-/// Puts what was printed before the result that was written at `result_at`: attachments precede their result.
-fn report_before(output: &Output, note: Option<&str>, out: &mut Vec<u8>, result_at: usize) {
+/// Gives the first record without an outcome what a call of `run-many` has left for it. Returns whether that
+/// record has begun and is to be run alone.
+fn end_many(
+    many: &mut ManyCall,
+    called: wasmtime::Result<()>,
+    store: &Store<Ctx>,
+    template: &StoreTemplate,
+) -> bool {
+    let (output, limiter) = (&store.data().output, &store.data().limiter);
+    match (many.next(), called) {
+        (NextRecord::Waiting, Ok(()) | Err(_)) => false,
+        (NextRecord::Cancelled, Ok(()) | Err(_)) => {
+            many.cancel();
+            false
+        }
+        (NextRecord::Running, Ok(())) => {
+            let message = "run-many returned before it was told to".to_owned();
+            many.fail(output, Failure::BadResult { message });
+            false
+        }
+        (NextRecord::Running, Err(e)) => {
+            // The other records of the call, and the call itself, use a part of the memory and of the stack.
+            // Alone, this record may have enough of both. It may run a second time if nothing outside of the
+            // instance can have seen the first.
+            let grants = template.grants.spec();
+            let is_unseen = !grants.has_dirs() && !grants.can_connect();
+            match classify(&e, limiter, &template.limits) {
+                Failure::Limit { limit: Limit::Memory | Limit::Stack, .. } if is_unseen => true,
+                failure => {
+                    let (failure, _in_its_message) = limiter.refusals().beside(failure);
+                    many.fail(output, template.explain_stack(failure));
+                    false
+                }
+            }
+        }
+    }
+}
+
+/// Moves the printed output before the result that was written at `result_at`: the protocol has attachments
+/// first.
+fn report_before(output: &OutputStreams, note: Option<&str>, out: &mut Vec<u8>, result_at: usize) {
     let end = out.len();
     output.report(out, note);
     if out.len() > end {

@@ -1,25 +1,30 @@
-//! What a store may have of memories and tables, counted together: the engine's own limits are per memory, which a guest with many gets around.
+//! Limits on the memories and tables of a store, all of them counted together. The engine's own limits are
+//! for each memory, and a guest with many memories gets around them.
 
 use wasmtime::ResourceLimiter;
 
 use crate::protocol::message::Failure;
 use crate::spec::{Limit, Limits, size};
 
-/// Instances, memories, tables of a store (each).
+/// Instances of a store. The same number is the cap on its memories and on its tables.
 pub(super) const ITEMS_MAX: usize = 1_000;
+/// Handles to resources of the host that a guest may hold at once.
+pub(super) const RESOURCES_MAX: usize = 10_000;
 
-/// What a task was refused, whether it went on without or not.
+/// What a task was refused, even if it went on without it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Refused {
-    /// The limit in bytes.
+pub(super) struct RefusedGrowth {
+    /// The limit on memory, in bytes, if it was reached.
     memory: Option<u64>,
-    /// The limit in elements.
+    /// The limit on tables, in elements, if it was reached.
     tables: Option<usize>,
 }
 
-impl Refused {
-    /// The failure of a task that was refused something, which may be why it failed: told in its message, or
-    /// beside one that is only a number.
+impl RefusedGrowth {
+    /// The failure of a task, with a note if the task was refused something: that may be why it failed.
+    ///
+    /// The note is a part of the message. A failure without a message, an exit code, gets it as the second
+    /// value.
     pub(super) fn beside(self, mut failure: Failure) -> (Failure, Option<String>) {
         let Some(note) = self.note() else { return (failure, None) };
         match &mut failure {
@@ -47,16 +52,17 @@ impl Refused {
     }
 }
 
-/// Decides about the memories, GC heaps and tables of a store: their first sizes, and each time that they grow.
+/// Decides on each memory, GC heap and table of a store: on its first size, and on each growth.
 pub(super) struct Limiter {
     memory_max: u64,
     tables_max: usize,
     memory: u64,
     tables: usize,
-    /// What the guest was refused, if it has got nothing since: a trap that comes now is likely to come of that.
+    /// What the guest was refused last, if nothing has grown since. It is the likely cause of a trap that
+    /// follows.
     refused: Option<Limit>,
-    /// What the task was refused at any time.
-    refusals: Refused,
+    /// All that the task was refused.
+    refusals: RefusedGrowth,
 }
 
 impl Limiter {
@@ -67,16 +73,16 @@ impl Limiter {
             memory: 0,
             tables: 0,
             refused: None,
-            refusals: Refused::default(),
+            refusals: RefusedGrowth::default(),
         }
     }
 
-    /// Another task begins: what was refused before is not its fault.
+    /// Begins another task, which has been refused nothing.
     pub(super) fn begin(&mut self) {
-        (self.refused, self.refusals) = (None, Refused::default());
+        (self.refused, self.refusals) = (None, RefusedGrowth::default());
     }
 
-    pub(super) fn refusals(&self) -> Refused {
+    pub(super) fn refusals(&self) -> RefusedGrowth {
         self.refusals
     }
 
@@ -84,7 +90,7 @@ impl Limiter {
         self.refused
     }
 
-    /// Bytes of all memories. They never shrink: it is also the most that they have been.
+    /// Bytes of all memories. Memories never shrink, so that this is also their largest size so far.
     pub(super) fn memory(&self) -> u64 {
         self.memory
     }
@@ -103,7 +109,8 @@ impl ResourceLimiter for Limiter {
             self.refusals.memory = Some(self.memory_max);
             return Ok(false);
         }
-        // Over its own maximum it does not grow, and must not be counted as if it had. The engine says so to the guest; we may as well.
+        // The engine would refuse growth over the memory's own maximum after this call. It must not be
+        // counted.
         if max.is_some_and(|max| desired > max) {
             return Ok(false);
         }

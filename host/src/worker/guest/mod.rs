@@ -1,8 +1,9 @@
-//! A loaded module and its instances: the one place that speaks wasmtime.
+//! A loaded module and its instances. No other folder uses wasmtime.
 
 mod capture;
 mod component;
 mod core;
+mod current_process;
 mod describe;
 mod engine;
 mod failure;
@@ -10,13 +11,14 @@ mod host;
 mod instances;
 mod limiter;
 mod many;
-mod names;
 mod placement;
 mod plan;
 mod profile;
 mod stdin;
 mod store;
 mod survey;
+mod task;
+mod template;
 mod values;
 mod wasi;
 
@@ -29,45 +31,30 @@ use wasmtime::Engine;
 
 use self::component::ComponentFormat;
 use self::core::CoreFormat;
+pub(super) use self::current_process::CurrentProcess;
 pub(super) use self::describe::{Refusal, compile};
 pub(super) use self::engine::TABLE_ELEMENT_LEN;
-use self::instances::{Format, Instances};
+use self::instances::{BinaryFormat, Instances};
 pub(super) use self::many::Progress;
 use self::placement::Placement;
 use self::plan::Plan;
 use self::profile::Profile;
-pub(super) use self::store::Me;
-use self::store::{Ctx, Output};
+pub(super) use self::task::{TaskExit, TaskStart};
+use self::template::StoreTemplate;
 pub(super) use self::values::values_len_max;
-use self::wasi::Given;
+use self::wasi::WasiGrants;
 use crate::policy::PREVIEW1;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Failure, Setup, Used};
-use crate::spec::{Call, Isolation, Limit, Limits, ModuleInfo, ModuleKind, ProfilingStrategy, size};
+use crate::spec::{Call, Limit, Limits, ModuleInfo, ModuleKind, ProfilingStrategy};
 use crate::sys::WorkerPage;
 use crate::worker::outbox::Outbox;
 
-/// How a task ended, as an exit code.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ended {
-    pub(super) code: i32,
-}
-
-/// What becomes of a task whose turn has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
-    Run,
-    /// Nobody wants it any more.
-    Unwanted,
-    /// It is another worker's now, and so is all that came with it and behind it.
-    TakenBack,
-}
-
-/// What the tick needs of the engine.
+/// The part of the engine that a tick uses.
 pub(super) struct EngineTick(Engine);
 
 impl EngineTick {
-    /// Advances the epoch. Safe in a signal handler: it is one atomic addition.
+    /// Advances the epoch. A signal handler may call this: it is one atomic addition.
     pub(super) fn advance(&self) {
         self.0.increment_epoch();
     }
@@ -77,12 +64,14 @@ impl EngineTick {
 pub(super) struct Guest {
     engine: Engine,
     code: Code,
-    shared: Shared,
+    template: StoreTemplate,
     plans: HashMap<u32, Result<Plan, String>>,
     initializer: Option<Call>,
+    /// A Process: the worker runs one task, then ends.
     once: bool,
+    /// Whether to spin for the next task before the worker sleeps.
     spins: bool,
-    /// How often to look where the guest is, if somebody wants to know.
+    /// The time between two samples of a profile, if one is taken.
     interval: Option<Duration>,
 }
 
@@ -92,23 +81,11 @@ enum Code {
     Core(Instances<CoreFormat>),
 }
 
-/// What every new store is made from.
-struct Shared {
-    limits: Limits,
-    /// Bytes of stack that guests would have if this process could give them.
-    stack_wanted: usize,
-    isolation: Isolation,
-    info: ModuleInfo,
-    given: Given,
-    me: Arc<Me>,
-    /// Where a Process's output goes as it comes.
-    stream: Option<Arc<OwnedFd>>,
-    placement: Placement,
-}
-
 impl Guest {
-    /// Loads the artefact behind `artefact` and links it, and takes the directories that are granted. No guest code runs. `limits`: those of the
-    /// setup, as far as this process can give what they allow.
+    /// Loads and links the machine code behind `artefact`, and opens the granted directories. No guest code
+    /// runs.
+    ///
+    /// `limits`: those of the setup, lowered to what this process can give.
     pub(super) fn load(
         setup: &Setup,
         limits: &Limits,
@@ -116,12 +93,13 @@ impl Guest {
         dirs: &[BorrowedFd<'_>],
     ) -> Result<Guest, String> {
         failure::prepare();
-        let given = Given::new(&setup.grants, dirs)?;
+        let grants = WasiGrants::new(&setup.grants, dirs)?;
         let path = format!("/proc/self/fd/{}", artefact.as_raw_fd());
         let (kind, codegen) = (setup.info.kind, setup.info.codegen);
-        // The pooling allocator is several times faster for fresh instances, but has a fixed shape; a module that does not fit it gets memory on demand.
-        // Nor may there be address space for it, in a process that has other uses for that.
-        let load = |engine| Self::load_with(engine, kind, &setup.info, &given, &path);
+        // The pooling allocator makes fresh instances several times faster, but its slots have a fixed size,
+        // and it reserves much address space. A module that does not fit into it, or a process that has no
+        // room for it, gets memory on demand.
+        let load = |engine| Self::load_with(engine, kind, &setup.info, &grants, &path);
         let strategy = setup.profile;
         let pooled = engine::pooling(limits, codegen, strategy).and_then(load);
         let (engine, code) = match pooled {
@@ -131,13 +109,13 @@ impl Guest {
         Ok(Guest {
             engine,
             code,
-            shared: Shared {
+            template: StoreTemplate {
                 limits: limits.clone(),
                 stack_wanted: setup.limits.stack,
                 isolation: setup.isolation,
                 info: setup.info.clone(),
-                given,
-                me: Arc::new(Me::nobody()),
+                grants,
+                process: Arc::new(CurrentProcess::unnamed()),
                 stream: None,
                 placement: Placement::default(),
             },
@@ -153,65 +131,67 @@ impl Guest {
         engine: Engine,
         kind: ModuleKind,
         info: &ModuleInfo,
-        given: &Given,
+        grants: &WasiGrants,
         path: &str,
     ) -> Result<(Engine, Code), String> {
         let code = match kind {
             ModuleKind::Component => {
-                Code::Component(Instances::new(ComponentFormat::load(&engine, info, given.grants(), path)?))
+                Code::Component(Instances::new(ComponentFormat::load(&engine, info, grants.spec(), path)?))
             }
             ModuleKind::Core => {
-                Code::Core(Instances::new(CoreFormat::load(&engine, info, given.grants(), path)?))
+                Code::Core(Instances::new(CoreFormat::load(&engine, info, grants.spec(), path)?))
             }
         };
         Ok((engine, code))
     }
 
-    /// Learns who it is, after the fork.
-    pub(super) fn enter(&mut self, mut me: Me, stream: Option<Arc<OwnedFd>>) {
+    /// Tells the guest its worker. In a forked worker this comes after the fork.
+    pub(super) fn enter(&mut self, mut process: CurrentProcess, stream: Option<Arc<OwnedFd>>) {
         if let Some(interval) = self.interval {
             let profiler = match &self.code {
-                Code::Component(instances) => instances.format.profiler(&self.engine, &me.name, interval),
-                Code::Core(instances) => instances.format.profiler(&self.engine, &me.name, interval),
+                Code::Component(instances) => {
+                    instances.format.profiler(&self.engine, &process.name, interval)
+                }
+                Code::Core(instances) => instances.format.profiler(&self.engine, &process.name, interval),
             };
-            // There is always one, but for an engine that debugs.
-            me.profile = profiler.ok().map(|profiler| Profile::new(profiler, interval));
+            // An engine that debugs has no profiler. Ours never does.
+            process.profile = profiler.ok().map(|profiler| Profile::new(profiler, interval));
         }
-        // The one result of a Process goes the short way.
-        let page = me.page().filter(|_| stream.is_none());
-        self.shared.placement =
+        // The one result of a Process goes through its socket.
+        let page = process.page().filter(|_| stream.is_none());
+        self.template.placement =
             page.and_then(|page| page.take_writer()).map(Placement::new).unwrap_or_default();
-        self.shared.me = Arc::new(me);
-        self.shared.stream = stream;
+        self.template.process = Arc::new(process);
+        self.template.stream = stream;
     }
 
-    /// The memory that is shared with the coordinator, if large records may lie there.
+    /// The memory that is shared with the coordinator, if large records can lie there.
     pub(super) fn arena(&self) -> Option<Arc<WorkerPage>> {
-        self.shared.placement.page()
+        self.template.placement.page()
     }
 
     pub(super) fn engine_tick(&self) -> EngineTick {
         EngineTick(self.engine.clone())
     }
 
-    /// Whether the guest can wait for something in a call to the host.
+    /// Whether a call from the guest to the host can wait.
     pub(super) fn may_wait(&self) -> bool {
-        let grants = self.shared.given.grants();
+        let grants = self.template.grants.spec();
         let has_more = grants.has_dirs() || grants.can_connect();
         let waits = |name: &str| {
             name.starts_with("wasi:io/")
                 || name.starts_with(PREVIEW1)
                 || has_more && name.starts_with("wasi:")
         };
-        self.shared.info.imports.iter().any(|import| waits(&import.name))
+        self.template.info.imports.iter().any(|import| waits(&import.name))
     }
 
-    /// A Process: one task, then the end.
+    /// Whether this is a Process, which ends after one task.
     pub(super) fn runs_once(&self) -> bool {
         self.once
     }
 
-    /// Whether to look for the next task before sleeping.
+    /// Whether to spin for the next task before the worker sleeps.
     pub(super) fn spins(&self) -> bool {
         self.spins
     }
@@ -222,9 +202,9 @@ impl Guest {
     }
 
     fn prepare(&self, call: Call) -> Result<Plan, String> {
-        let plan = Plan::new(call, &self.shared.info)?;
+        let plan = Plan::new(call, &self.template.info)?;
         match &self.code {
-            Code::Component(instances) => instances.format.prepare(plan, &self.shared.info),
+            Code::Component(instances) => instances.format.prepare(plan, &self.template.info),
             Code::Core(_) => Ok(plan),
         }
     }
@@ -233,7 +213,7 @@ impl Guest {
         matches!(self.plans.get(&plan), Some(Ok(plan)) if plan.call.timed)
     }
 
-    /// How long it has taken, since this was asked last, to make instances and to throw them away.
+    /// The time spent on making and dropping instances since the last call of this.
     pub(super) fn take_making(&mut self) -> Duration {
         match &mut self.code {
             Code::Component(instances) => instances.take_making(),
@@ -241,7 +221,7 @@ impl Guest {
         }
     }
 
-    /// What the task used that has just been run, if its plan is timed and it came to have an instance. Once.
+    /// Takes the usage of the last task, if its plan is timed and the task had an instance.
     pub(super) fn take_used(&mut self) -> Option<Used> {
         match &mut self.code {
             Code::Component(instances) => instances.used.take(),
@@ -249,63 +229,69 @@ impl Guest {
         }
     }
 
-    /// Says that a task starts now, and hears what is to become of it.
-    pub(super) fn start_one(&self) -> Start {
-        match self.shared.me.start_one() {
-            false => Start::TakenBack,
-            true if self.shared.me.is_cancelled() => Start::Unwanted,
-            true => Start::Run,
+    /// Counts the next task as started, and returns what to do with it.
+    ///
+    /// The count comes before everything else: if the worker dies, the coordinator knows the task that was
+    /// running.
+    pub(super) fn start_one(&self) -> TaskStart {
+        if !self.template.process.start_one() {
+            TaskStart::TakenBack
+        } else if self.template.process.is_cancelled() {
+            TaskStart::Cancelled
+        } else {
+            TaskStart::Run
         }
     }
 
-    /// What comes from now on may be started again.
+    /// Allows tasks to start again after some were taken back.
     pub(super) fn thaw(&self) {
-        self.shared.me.thaw();
+        self.template.process.thaw();
     }
 
-    /// Runs the initializer in a first instance, which reuse mode keeps.
+    /// Runs the initializer in a first instance. Reuse mode keeps that instance.
     pub(super) fn initialize(&mut self) -> Result<(), Failure> {
         let Some(call) = self.initializer.clone() else { return Ok(()) };
         let plan = self.prepare(call).map_err(|message| Failure::BadRecord { message })?;
         let initialized = match &mut self.code {
-            Code::Component(guest) => guest.initialize(&self.engine, &self.shared, plan),
-            Code::Core(guest) => guest.initialize(&self.engine, &self.shared, plan),
+            Code::Component(guest) => guest.initialize(&self.engine, &self.template, plan),
+            Code::Core(guest) => guest.initialize(&self.engine, &self.template, plan),
         };
-        initialized.map_err(|failure| self.shared.explained(failure).shortened())
+        initialized.map_err(|failure| self.template.explain_stack(failure).shortened())
     }
 
-    /// Runs one record and appends its result to `out`: what the guest printed, then one `Returned` or `Failed` frame.
-    pub(super) fn run(&mut self, plan: u32, attempt: u32, record: &[u8], out: &mut Vec<u8>) -> Ended {
-        self.shared.me.set_attempt(attempt);
+    /// Runs one record. Appends to `out` the printed output, then one `Returned` or `Failed` frame.
+    pub(super) fn run(&mut self, plan: u32, attempt: u32, record: &[u8], out: &mut Vec<u8>) -> TaskExit {
+        self.template.process.set_attempt(attempt);
         let _of_another_task = self.take_used();
         let result_at = out.len();
         let outcome = match self.plans.get(&plan) {
-            _ if record.len() > self.shared.limits.input => {
-                Err(failure::reached(Limit::Input, &self.shared.limits))
+            _ if record.len() > self.template.limits.input => {
+                Err(failure::reached(Limit::Input, &self.template.limits))
             }
             Some(Ok(plan)) => match &mut self.code {
-                Code::Component(guest) => guest.run(&self.engine, &self.shared, plan, record, out),
-                Code::Core(guest) => guest.run(&self.engine, &self.shared, plan, record, out),
+                Code::Component(guest) => guest.run(&self.engine, &self.template, plan, record, out),
+                Code::Core(guest) => guest.run(&self.engine, &self.template, plan, record, out),
             },
             Some(Err(message)) => Err(Failure::BadRecord { message: message.clone() }),
             None => Err(Failure::BadRecord { message: "the coordinator named an unknown plan".to_owned() }),
         };
         let failure = match outcome {
-            Ok(()) => return Ended { code: 0 },
-            Err(failure) => self.shared.explained(failure).shortened(),
+            Ok(()) => return TaskExit { code: 0 },
+            Err(failure) => self.template.explain_stack(failure).shortened(),
         };
-        // Whatever of a result was written before the failure is taken back; printed output stays, it explains.
+        // A result that was written before the failure is removed. The printed output stays: it may explain
+        // the failure.
         drop_results(out, result_at);
         let code = match &failure {
             Failure::Exited { code } => (code & 0xff).cast_signed(),
             _ => 1,
         };
         crate::protocol::message::write_failure(out, &failure);
-        Ended { code }
+        TaskExit { code }
     }
 
-    /// Whether records of this plan may be run by [`run_many`](Self::run_many) now: there is a function for it, and an instance whose
-    /// state they are to find.
+    /// Whether [`run_many`](Self::run_many) can run records of this plan now: the guest has a function for
+    /// many records, and there is a live instance.
     pub(super) fn takes_many(&self, plan: u32) -> bool {
         match &self.code {
             Code::Component(guest) => {
@@ -315,13 +301,16 @@ impl Guest {
         }
     }
 
-    /// No record may be longer.
+    /// The most bytes of a record.
     pub(super) fn longest_record(&self) -> usize {
-        self.shared.limits.input
+        self.template.limits.input
     }
 
-    /// Runs records in one call, in which the outcome of each is appended to `outbox` as [`run`](Self::run) would have done it. The first has been
-    /// started; each of the others is before it begins.
+    /// Runs records in one call. The call appends the outcome of each record to `outbox`, as
+    /// [`run`](Self::run) would.
+    ///
+    /// The first record must have been started by [`start_one`](Self::start_one). The call starts each of the
+    /// others.
     pub(super) fn run_many(
         &mut self,
         plan: u32,
@@ -329,30 +318,30 @@ impl Guest {
         records: &[&[u8]],
         outbox: &Outbox,
     ) -> Progress {
-        self.shared.me.set_attempt(attempt);
+        self.template.process.set_attempt(attempt);
         match (&mut self.code, self.plans.get(&plan)) {
-            (Code::Component(guest), Some(Ok(plan))) => guest.run_many(&self.shared, plan, records, outbox),
-            _ => unreachable!("only asked to if the plan takes many"),
+            (Code::Component(guest), Some(Ok(plan))) => guest.run_many(&self.template, plan, records, outbox),
+            _ => unreachable!("callers ask `takes_many` before"),
         }
     }
 
-    /// Where the guest has spent its time, if somebody wants to know. Once.
+    /// Takes the profile, if there is one.
     pub(super) fn take_profile(&self) -> Option<Vec<u8>> {
-        self.shared.me.profile.as_ref().and_then(Profile::finish)
+        self.template.process.profile.as_ref().and_then(Profile::finish)
     }
 
     /// Runs the guest's `shutdown`, if there is a live instance that has one.
     pub(super) fn shutdown(&mut self) {
-        // Counts as one more task, lest the cancel of the last one ends it.
+        // This counts as one more task: a cancel of the last one must not end it.
         self.start_one();
         match &mut self.code {
-            Code::Component(guest) => guest.shutdown(&self.shared),
-            Code::Core(guest) => guest.shutdown(&self.shared),
+            Code::Component(guest) => guest.shutdown(&self.template),
+            Code::Core(guest) => guest.shutdown(&self.template),
         }
     }
 }
 
-/// Removes a half-written result behind `from`, keeping the guest's own output.
+/// Removes what was written of a result behind `from`. The printed output stays.
 fn drop_results(out: &mut Vec<u8>, from: usize) {
     let mut at = from;
     while let Ok(Some(frame)) = frame::parse(&out[at..]) {
@@ -362,31 +351,4 @@ fn drop_results(out: &mut Vec<u8>, from: usize) {
         }
     }
     out.truncate(at);
-}
-
-impl Shared {
-    /// With what stands in the way of raising the limit.
-    fn explained(&self, mut failure: Failure) -> Failure {
-        if let Failure::Limit { limit: Limit::Stack, message } = &mut failure
-            && self.limits.stack < self.stack_wanted
-        {
-            let wanted = size(self.stack_wanted as u64);
-            message.push_str(&format!("; {wanted} are allowed, but the process has no more (ulimit -s)"));
-        }
-        failure
-    }
-
-    /// The state of a new store.
-    fn ctx(&self, output: Output) -> Ctx {
-        Ctx::new(&self.limits, self.me.clone(), output)
-    }
-
-    /// Where a new store's output goes. A module that does not import WASI can print nothing.
-    fn output(&self) -> Output {
-        let may_print = self.info.imports.iter().any(|import| import.name.starts_with("wasi"));
-        match may_print {
-            true => Output::new(self.limits.stdout, self.stream.clone()),
-            false => Output::default(),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Where large results go: into the memory that is shared with the coordinator, instead of its socket.
+//! Large results go through the memory that is shared with the coordinator, instead of the socket.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -6,17 +6,18 @@ use std::sync::Arc;
 use crate::protocol::message::LARGE;
 use crate::sys::{ResultWriter, WorkerPage};
 
-/// No result begins behind this while the coordinator has not copied out what is before: there may be no room for it yet. Further results go through
-/// the socket, which makes the worker wait.
+/// Cap on results not yet copied out (one larger result excepted): touched pages stay resident. Further
+/// results go through the socket, which makes the worker wait for the coordinator.
 const BEGIN_MAX: u64 = 64 << 20;
 
-/// The worker's side of the part for results: one behind the other, and from the start again when all have been copied out.
+/// The worker's side of the memory for results. They lie one behind the other, and begin again at the start
+/// when the coordinator has copied out all of them.
 #[derive(Default)]
 pub(super) struct Placement {
     writer: Option<ResultWriter>,
-    /// How many results have been placed.
+    /// The number of results that were placed.
     placed: Cell<u64>,
-    /// Where the next one goes.
+    /// The place of the next result.
     head: Cell<u64>,
 }
 
@@ -29,8 +30,8 @@ impl Placement {
         self.writer.as_ref().map(|writer| writer.page().clone())
     }
 
-    /// Calls `call`, of whose results the coordinator never hears.
-    pub(super) fn unheard<R>(&self, call: impl FnOnce() -> R) -> R {
+    /// Calls `call`, and forgets the results that it places: the coordinator does not hear of them.
+    pub(super) fn discarding<R>(&self, call: impl FnOnce() -> R) -> R {
         let (placed, head) = (self.placed.get(), self.head.get());
         let result = call();
         self.placed.set(placed);
@@ -38,7 +39,7 @@ impl Placement {
         result
     }
 
-    /// Places a result, if it is large and there is room. Gives where it is.
+    /// Places a result, if it is large and there is room. Returns its place.
     pub(super) fn put(&self, result: &[u8]) -> Option<u64> {
         let writer = self.writer.as_ref().filter(|_| result.len() >= LARGE)?;
         let len = result.len() as u64;

@@ -1,9 +1,9 @@
-//! How to call one function for each record: worked out once, followed many times.
+//! How to call one function for each record: resolved once, used for many records.
 
 use wasmtime::component::ComponentExportIndex;
 
-use super::Shared;
 use super::failure::{failed, output_limit};
+use super::template::StoreTemplate;
 use super::values::{ARGUMENT_BYTES_MAX, BYTES_MAX, VALUES_MAX};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Failure};
@@ -23,20 +23,20 @@ pub(super) struct Plan {
     /// The parameters that the record fills.
     free: Vec<Param>,
     integers: Integers,
-    /// Bytes or a string in, bytes or a string out, nothing to convert.
-    pub(super) fast: Option<Fast>,
-    /// Where the function is in a component.
+    /// Bytes or a string in, bytes or a string out: nothing is converted.
+    pub(super) fast: Option<FastPath>,
+    /// The function in a component.
     pub(super) index: Option<ComponentExportIndex>,
-    /// Where the function is that does the same for many records, if there is one.
+    /// The function in a component that takes many records, if there is one.
     pub(super) many: Option<ComponentExportIndex>,
 }
 
-/// The shapes that have a typed call.
+/// The signatures that have a typed call.
 #[derive(Clone, Copy)]
-pub(super) struct Fast {
+pub(super) struct FastPath {
     pub(super) takes_string: bool,
     pub(super) gives_string: bool,
-    /// `result<_, string>` around what it gives.
+    /// The result is a `result<_, string>` around these bytes or this string.
     pub(super) fallible: bool,
 }
 
@@ -53,17 +53,17 @@ impl Plan {
             ty.params.iter().enumerate().map(fixed_value).collect::<Result<_, _>>()?;
         let free =
             ty.params.iter().zip(&fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.clone()).collect();
-        let fast = Fast::of(&call, &ty);
+        let fast = FastPath::of(&call, &ty);
         let (is_command, integers) = (export.role == Role::Command, info.kind.integers());
         Ok(Plan { is_command, call, ty, fixed, free, integers, fast, index: None, many: None })
     }
 
-    /// Whether its result is bytes, as they are.
+    /// Whether the result is bytes that are not converted.
     pub(super) fn gives_bytes(&self) -> bool {
         self.call.output == Output::Raw && self.ty.ok_type().is_some_and(Type::is_bytes)
     }
 
-    /// Values that its result can have.
+    /// The most values that the result may have.
     pub(super) fn values_max(&self) -> usize {
         if self.gives_bytes() { BYTES_MAX } else { VALUES_MAX }
     }
@@ -88,7 +88,7 @@ impl Plan {
                 Ok(vec![Value::String(utf8(record)?.to_owned())])
             }
             (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() && record.len() > ARGUMENT_BYTES_MAX => Err(
-                format!("beside other arguments, bytes can be {} at most", size(ARGUMENT_BYTES_MAX as u64)),
+                format!("beside other arguments, bytes are limited to {}", size(ARGUMENT_BYTES_MAX as u64)),
             ),
             (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() => {
                 Ok(vec![Value::List(record.iter().map(|b| Value::U8(*b)).collect())])
@@ -101,7 +101,7 @@ impl Plan {
         }
     }
 
-    /// A command's arguments and standard input for a record.
+    /// The arguments and the standard input of a command for a record.
     pub(super) fn command_input(&self, record: &[u8]) -> Result<(Vec<String>, Vec<u8>), Failure> {
         let text = || utf8(record).map_err(|message| Failure::BadRecord { message });
         let mut argv = self.call.argv.clone();
@@ -119,11 +119,11 @@ impl Plan {
         Ok((argv, Vec::new()))
     }
 
-    /// Appends the frame for what a function returned. A `result`'s error is the task's failure.
+    /// Appends the frame for what a function returned. The error of a `result` becomes the task's failure.
     pub(super) fn write_result(
         &self,
         result: Option<Value>,
-        shared: &Shared,
+        template: &StoreTemplate,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let value = match result {
@@ -149,33 +149,37 @@ impl Plan {
             (Some(value), Output::Json) => to_json(&value),
             (Some(value), Output::Wave | Output::Raw | Output::Stdout) => to_wave(&value).into_bytes(),
         };
-        write_returned(&encoded, shared, out)
+        write_returned(&encoded, template, out)
     }
 }
 
-/// Appends a `Returned` frame, if the result is not too long.
-pub(super) fn write_returned(result: &[u8], shared: &Shared, out: &mut Vec<u8>) -> Result<(), Failure> {
-    if result.len() > shared.limits.output {
-        return Err(output_limit(result.len(), &shared.limits));
+/// Appends a `Returned` frame. An error if the result is too long.
+pub(super) fn write_returned(
+    result: &[u8],
+    template: &StoreTemplate,
+    out: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    if result.len() > template.limits.output {
+        return Err(output_limit(result.len(), &template.limits));
     }
-    match shared.placement.put(result) {
+    match template.placement.put(result) {
         Some(offset) => message::write_placed(out, offset, result.len()),
         None => frame::write(out, Kind::Returned, |out| out.extend_from_slice(result)),
     }
     Ok(())
 }
 
-impl Fast {
-    fn of(call: &Call, ty: &FuncType) -> Option<Fast> {
+impl FastPath {
+    fn of(call: &Call, ty: &FuncType) -> Option<FastPath> {
         let [param] = &ty.params[..] else { return None };
         let (given, fallible) = match &ty.result {
             Some(Type::Result(Some(ok), Some(err))) if **err == Type::String => (&**ok, true),
             Some(other) => (other, false),
             None => return None,
         };
-        let as_they_are =
+        let is_unconverted =
             call.input == Input::Raw && call.output == Output::Raw && call.fixed.iter().all(Option::is_none);
-        (as_they_are && param.ty.is_bytes_or_string() && given.is_bytes_or_string()).then_some(Fast {
+        (is_unconverted && param.ty.is_bytes_or_string() && given.is_bytes_or_string()).then_some(FastPath {
             takes_string: param.ty == Type::String,
             gives_string: *given == Type::String,
             fallible,
@@ -183,11 +187,11 @@ impl Fast {
     }
 }
 
-/// An argument of a command. WASI's end with a NUL: a guest would see the beginning only.
+/// An argument of a command. An error if it has a NUL, where WASI would cut it off.
 fn argument(text: &str) -> Result<String, Failure> {
     match text.find('\0') {
         Some(at) => Err(Failure::BadRecord {
-            message: format!("an argument has no NUL in it, as byte {} is", at + 1),
+            message: format!("an argument must not contain a NUL, and byte {} is one", at + 1),
         }),
         None => Ok(text.to_owned()),
     }

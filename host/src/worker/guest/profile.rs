@@ -1,17 +1,17 @@
-//! Looking, tick by tick, where the guest is.
+//! Profiles: samples of the guest's stack, taken at ticks.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wasmtime::{AsContext, GuestProfiler};
 
-/// No more looks than these: ten minutes of looks every millisecond, some 20 MiB as JSON.
+/// The most samples of a profile: ten minutes of one every millisecond, some 20 MiB as JSON.
 const SAMPLES_MAX: u32 = 600_000;
 
 /// The profile of a worker, over all its tasks.
-pub(super) struct Profile(Mutex<Option<Looks>>);
+pub(super) struct Profile(Mutex<Option<Samples>>);
 
-struct Looks {
+struct Samples {
     profiler: GuestProfiler,
     interval: Duration,
     last: Instant,
@@ -20,25 +20,25 @@ struct Looks {
 
 impl Profile {
     pub(super) fn new(profiler: GuestProfiler, interval: Duration) -> Profile {
-        Profile(Mutex::new(Some(Looks { profiler, interval, last: Instant::now(), count: 0 })))
+        Profile(Mutex::new(Some(Samples { profiler, interval, last: Instant::now(), count: 0 })))
     }
 
-    /// The guest of this store is at work.
-    pub(super) fn look(&self, store: impl AsContext) {
-        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(looks) = looks.as_mut().filter(|looks| looks.count < SAMPLES_MAX) else { return };
+    /// Takes a sample of the guest of this store, which is in its own code.
+    pub(super) fn sample(&self, store: impl AsContext) {
+        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(samples) = samples.as_mut().filter(|samples| samples.count < SAMPLES_MAX) else { return };
         let now = Instant::now();
-        // What went by between two tasks is nobody's time.
-        let since = now.duration_since(looks.last).min(looks.interval * 2);
-        (looks.last, looks.count) = (now, looks.count + 1);
-        looks.profiler.sample(store, since);
+        // Time between two tasks does not belong to either of them.
+        let since = now.duration_since(samples.last).min(samples.interval * 2);
+        (samples.last, samples.count) = (now, samples.count + 1);
+        samples.profiler.sample(store, since);
     }
 
-    /// The whole of it, once: JSON for the Firefox profiler.
+    /// The whole profile as JSON for the Firefox profiler. The second call returns `None`.
     pub(super) fn finish(&self) -> Option<Vec<u8>> {
-        let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let mut json = Vec::new();
-        looks.profiler.finish(&mut json).ok()?;
+        samples.profiler.finish(&mut json).ok()?;
         Some(json)
     }
 }

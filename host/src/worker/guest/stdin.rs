@@ -1,7 +1,7 @@
-//! A Process's standard input, when the coordinator has to be asked for it.
+//! The standard input of a guest. A Process may have to ask its coordinator for each piece of it.
 //!
-//! The guest's one thread sends the question and waits for the answer: nothing else comes over the socket
-//! while the task runs. A coordinator that is gone gives no answer, and the input ends.
+//! The one thread of the guest sends the question and waits for the answer. The coordinator sends nothing
+//! else while the task runs. A coordinator that is gone gives no answer, and the input ends.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,32 +16,32 @@ use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
 
 use crate::protocol::frame::{self, HEADER_LEN, Kind};
 use crate::protocol::message::{self, FromWorker};
-use crate::worker::serve::send_all;
+use crate::worker::send::send_all;
 
-/// The most that the coordinator sends at once. More is not believed.
+/// The most bytes that the coordinator sends at once. A longer piece breaks the protocol, and ends the input.
 const PIECE_LEN_MAX: usize = 1 << 20;
 
-/// The stream. Clones share it.
+/// A standard input that asks the coordinator. Clones share its state.
 #[derive(Clone)]
-pub(super) struct Asked(Arc<Mutex<Inner>>);
+pub(super) struct AskedInput(Arc<Mutex<AskedState>>);
 
-struct Inner {
+struct AskedState {
     socket: Arc<OwnedFd>,
-    /// What has come and has not been read.
+    /// Bytes that have arrived and are not read.
     left: VecDeque<u8>,
     is_over: bool,
 }
 
-impl Asked {
-    pub(super) fn new(socket: Arc<OwnedFd>) -> Asked {
-        Asked(Arc::new(Mutex::new(Inner { socket, left: VecDeque::new(), is_over: false })))
+impl AskedInput {
+    pub(super) fn new(socket: Arc<OwnedFd>) -> AskedInput {
+        AskedInput(Arc::new(Mutex::new(AskedState { socket, left: VecDeque::new(), is_over: false })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, AskedState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next bytes, `size` at most; none at the end. Waits for them.
+    /// Waits for the next bytes, and returns `size` of them at most. None: the input has ended.
     fn next(&self, size: usize) -> Vec<u8> {
         let mut inner = self.lock();
         if size > 0 && inner.left.is_empty() && !inner.is_over {
@@ -60,7 +60,7 @@ impl Asked {
     }
 }
 
-impl Inner {
+impl AskedState {
     fn ask(&self) -> Option<Vec<u8>> {
         let mut question = Vec::new();
         message::write_control(&mut question, &FromWorker::WantsInput);
@@ -76,7 +76,7 @@ impl Inner {
         Some(piece)
     }
 
-    /// Fills the buffer. `None`: no more comes.
+    /// Fills the buffer. `None`: the stream has ended.
     fn receive(&self, mut buf: &mut [u8]) -> Option<()> {
         while !buf.is_empty() {
             let read = rustix::io::retry_on_intr(|| rustix::io::read(&*self.socket, &mut *buf)).ok()?;
@@ -86,23 +86,20 @@ impl Inner {
     }
 }
 
-impl InputStream for Asked {
+impl InputStream for AskedInput {
     fn read(&mut self, size: usize) -> StreamResult<bytes::Bytes> {
         let bytes = self.next(size);
-        match bytes.is_empty() && self.is_over() {
-            true => Err(StreamError::Closed),
-            false => Ok(bytes.into()),
-        }
+        if bytes.is_empty() && self.is_over() { Err(StreamError::Closed) } else { Ok(bytes.into()) }
     }
 }
 
 #[async_trait]
-impl Pollable for Asked {
-    /// A read waits.
+impl Pollable for AskedInput {
+    /// Always ready: `read` itself waits.
     async fn ready(&mut self) {}
 }
 
-impl AsyncRead for Asked {
+impl AsyncRead for AskedInput {
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -113,13 +110,13 @@ impl AsyncRead for Asked {
     }
 }
 
-impl IsTerminal for Asked {
+impl IsTerminal for AskedInput {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdinStream for Asked {
+impl StdinStream for AskedInput {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
         Box::new(self.clone())
     }
@@ -129,12 +126,12 @@ impl StdinStream for Asked {
     }
 }
 
-/// What a guest finds on its standard input.
-pub(super) enum Stdin {
+/// The standard input of a guest.
+pub(super) enum GuestStdin {
     Bytes(Vec<u8>),
-    Asked(Asked),
+    Asked(AskedInput),
 }
 
-impl Stdin {
-    pub(super) const EMPTY: Stdin = Stdin::Bytes(Vec::new());
+impl GuestStdin {
+    pub(super) const EMPTY: GuestStdin = GuestStdin::Bytes(Vec::new());
 }

@@ -1,5 +1,5 @@
-//! What a module asks for, read from its binary alone: its imports, before it is compiled, and what it needs
-//! of WebAssembly that is off.
+//! The imports of a module, and the WebAssembly features that it needs, read from its binary before it is
+//! compiled.
 
 use wasmtime::wasmparser::component_types::ComponentEntityType;
 use wasmtime::wasmparser::types::{EntityType, TypesRef};
@@ -8,8 +8,8 @@ use wasmtime::wasmparser::{BinaryReaderError, Parser, Payload, ValidPayload, Val
 use super::engine;
 use crate::spec::{Features, Import, ImportKind, ModuleKind};
 
-/// The imports of a binary that is valid as far as that can be told without its functions' bodies, which take
-/// the time.
+/// The imports of a binary. Everything but the bodies of its functions is validated: those take most of the
+/// time.
 pub(super) fn imports(
     binary: &[u8],
     features: Features,
@@ -68,18 +68,18 @@ fn of_types(names: Vec<String>, types: TypesRef<'_>) -> (ModuleKind, Vec<Import>
     }
 }
 
-/// What kind of import this is. A module's types nest as deeply as the validator lets them.
+/// The kind of an import. The recursion is bounded: the validator limits the depth of types.
 fn kind(ty: ComponentEntityType, types: TypesRef<'_>) -> ImportKind {
     match ty {
         ComponentEntityType::Func(_) => ImportKind::Function,
         ComponentEntityType::Instance(id) => {
             let exports = &types[id].exports;
             if exports.is_empty() {
-                // Not even a name of a type: what it is for only its provider knows.
+                // Without any name in it, its purpose is unknown: only the interface can provide it.
                 return ImportKind::Interface;
             }
             let kinds = exports.values().map(|item| kind(item.ty, types));
-            // Of what there is, the most demanding.
+            // The most demanding kind of its exports.
             kinds.fold(ImportKind::Types, |all, one| match (all, one) {
                 (ImportKind::Other, _) | (_, ImportKind::Other) => ImportKind::Other,
                 (ImportKind::Types, ImportKind::Types) => ImportKind::Types,
@@ -96,13 +96,13 @@ fn kind(ty: ComponentEntityType, types: TypesRef<'_>) -> ImportKind {
 /// Why a module is not valid as it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Lack {
-    /// It would be with these.
+    /// It would be valid with these.
     Features(Features),
-    /// It uses what no loader can turn on.
+    /// It uses a feature that no setting of wpool turns on.
     Unsupported(&'static str),
 }
 
-/// What a loader can turn on, and what nobody can, with what that is in the engine's terms.
+/// The features that are off, in the engine's terms: some can be allowed, the others are not supported.
 const OFF: [(WasmFeatures, Lack); 6] = [
     (
         WasmFeatures::CM_ASYNC
@@ -123,13 +123,13 @@ const OFF: [(WasmFeatures, Lack); 6] = [
             .union(WasmFeatures::STACK_SWITCHING),
         Lack::Unsupported("a proposal to WebAssembly"),
     ),
-    // Before gc: of types that both have, a module is said to need that.
+    // Exceptions before gc: `lack` turns one off after the other, and types that belong to both then count as
+    // gc.
     (WasmFeatures::empty(), Lack::Features(Features { exceptions: true, gc: false })),
     (WasmFeatures::empty(), Lack::Features(Features { exceptions: false, gc: true })),
 ];
 
-/// What a module lacks that is not valid with what is always on. `None`: it is valid, or would be with nothing
-/// that is known.
+/// The features that a module lacks. `None`: it is valid without them, or not valid even with all of [`OFF`].
 pub(super) fn lack(binary: &[u8]) -> Option<Lack> {
     let is_valid = |is_on: &[bool; OFF.len()]| {
         let features = features_of(is_on);
@@ -155,7 +155,7 @@ pub(super) fn lack(binary: &[u8]) -> Option<Lack> {
     unsupported.or_else(|| Some(Lack::Features(features_of(&is_on))))
 }
 
-/// The features among those of [`OFF`] that are on.
+/// The features of [`OFF`] that are on and can be allowed.
 fn features_of(is_on: &[bool; OFF.len()]) -> Features {
     OFF.iter().zip(is_on).fold(Features::default(), |all, ((_, lack), is_on)| match lack {
         Lack::Features(more) if *is_on => more.iter().fold(all, Features::with),
@@ -163,7 +163,7 @@ fn features_of(is_on: &[bool; OFF.len()]) -> Features {
     })
 }
 
-/// What the module needs of `allowed`.
+/// The features of `allowed` that the module needs.
 pub(super) fn needs(binary: &[u8], allowed: Features) -> Features {
     if allowed == Features::default() {
         return allowed;
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(lack_of(threads), Some(Lack::Unsupported("threads")));
         let legacy = "(module (tag $e) (func try (nop) catch $e end))";
         assert!(matches!(lack_of(legacy), Some(Lack::Unsupported(what)) if what.contains("legacy")));
-        // Not valid, whatever is on.
+        // Not valid with any features.
         assert_eq!(lack_of(r#"(module (func (export "f") (result i32)))"#), None);
     }
 

@@ -1,28 +1,31 @@
-//! Our values and types to and from the engine's.
+//! Conversions between wpool's values and types and the engine's.
 
 use wasmtime::component::{Val, types};
 
 use crate::spec::Limits;
 use crate::value::{Param, Type, Value};
 
-/// Values of one result of bytes that is taken apart. They take 32 bytes each, which is 2 GiB for so many; bytes that travel as they are can be more.
+/// The most values of a result of bytes that the engine takes apart. They take 32 bytes each, 2 GiB in all.
+/// Bytes that are not taken apart can be more.
 pub(super) const BYTES_MAX: usize = 64 << 20;
-/// Values of any other result: they take as much once more in each form that they go through on the way to text.
+/// The most values of any other result. They take as much again in each form that they have on the way to
+/// text.
 pub(super) const VALUES_MAX: usize = 16 << 20;
-/// Bytes of one argument, in two forms.
+/// The most bytes of one argument, which is held in two forms at once.
 pub(super) const ARGUMENT_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes of memory that the values of one result may take: no value takes less than one byte of the result.
+/// Bytes of memory that the values of one result may take. Each value is at least one byte of the result.
 pub(super) fn values_len(limits: &Limits, count_max: usize) -> usize {
     limits.output.min(count_max).saturating_mul(size_of::<Val>())
 }
 
-/// The most of them, for any function.
-pub(in crate::worker) fn values_len_max(limits: &Limits) -> u64 {
+/// The largest of these, for any function.
+pub(crate) fn values_len_max(limits: &Limits) -> u64 {
     values_len(limits, BYTES_MAX) as u64
 }
 
-/// The bytes of a list, or of the list in a result that is ok, without making each of them one of our values. Anything else comes back.
+/// The bytes of a list, or of the list in an `ok`, without a [`Value`] for each byte. `Err`: the value is
+/// neither.
 pub(super) fn into_bytes(val: Val) -> Result<Vec<u8>, Val> {
     let byte = |val: &Val| if let Val::U8(byte) = val { Some(*byte) } else { None };
     match val {
@@ -34,7 +37,7 @@ pub(super) fn into_bytes(val: Val) -> Result<Vec<u8>, Val> {
     }
 }
 
-/// The engine's description of a type as ours.
+/// A type from the engine's description of it.
 pub(super) fn ty(of: &types::Type) -> Type {
     use types::Type as T;
     let boxed = |t: Option<types::Type>| t.map(|t| Box::new(ty(&t)));
@@ -72,12 +75,12 @@ pub(super) fn ty(of: &types::Type) -> Type {
     }
 }
 
-/// A component function's parameters.
+/// The parameters of a component's function.
 pub(super) fn params(func: &types::ComponentFunc) -> Vec<Param> {
     func.params().map(|(name, t)| Param { name: Some(name.to_owned()), ty: ty(&t) }).collect()
 }
 
-/// A value for the engine, of type `ty`, which it has been checked against.
+/// A value for the engine. `value` was checked to be one of the type `of`.
 pub(super) fn to_val(value: Value, of: &Type) -> Val {
     let boxed = |v: Option<Box<Value>>, t: Option<&Type>| v.zip(t).map(|(v, t)| Box::new(to_val(*v, t)));
     match (value, of) {
@@ -117,7 +120,7 @@ pub(super) fn to_val(value: Value, of: &Type) -> Val {
     }
 }
 
-/// A value of the engine's as ours; `None` for handles.
+/// A value from the engine's form of it. `None`: it has a handle in it.
 pub(super) fn from_val(val: Val) -> Option<Value> {
     fn boxed(v: Option<Box<Val>>) -> Option<Option<Box<Value>>> {
         match v {
@@ -159,7 +162,7 @@ pub(super) fn from_val(val: Val) -> Option<Value> {
     })
 }
 
-/// The type of a core value; reference and vector types cannot leave their instance.
+/// The type of a core value. References and vectors cannot leave their instance.
 pub(super) fn core_ty(of: &wasmtime::ValType) -> Type {
     match of {
         wasmtime::ValType::I32 => Type::S32,

@@ -1,4 +1,5 @@
-//! What a policy puts behind a guest's WASI imports.
+//! The WASI of a guest, as its policy grants it: environment, directories, connections, clocks, random
+//! numbers.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -18,18 +19,18 @@ use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtx
 
 use crate::spec::{Clock, DirAccess, Grants, Random};
 
-/// What every new store is given.
-pub(super) struct Given {
-    grants: Grants,
+/// The grants of a worker's guests, with what is opened for them once.
+pub(super) struct WasiGrants {
+    spec: Grants,
     files: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
 }
 
-impl Given {
-    /// Takes the directories while they can be opened.
-    pub(super) fn new(grants: &Grants, dirs: &[BorrowedFd<'_>]) -> Result<Given, String> {
+impl WasiGrants {
+    /// Opens the directories. Later, the confinement forbids it.
+    pub(super) fn new(grants: &Grants, dirs: &[BorrowedFd<'_>]) -> Result<WasiGrants, String> {
         let mut builder = WasiCtxBuilder::new();
-        // A guest that waits for a file has nothing else to do, and its worker no other guest.
+        // A guest may block its thread in a file operation: the worker has no other guest to run.
         builder.allow_blocking_current_thread(true);
         for (dir, fd) in grants.dirs.iter().zip(dirs) {
             let perms = match dir.access {
@@ -48,53 +49,57 @@ impl Given {
             });
         }
         let mut wasi = builder.build();
-        Ok(Given {
-            grants: grants.clone(),
+        Ok(WasiGrants {
+            spec: grants.clone(),
             files: wasi.filesystem().clone(),
             sockets: wasi.sockets().clone(),
         })
     }
 
-    pub(super) fn grants(&self) -> &Grants {
-        &self.grants
+    /// The grants as data.
+    pub(super) fn spec(&self) -> &Grants {
+        &self.spec
     }
 
-    /// What each store has for itself.
-    pub(super) fn set(&self, builder: &mut WasiCtxBuilder) {
-        builder.envs(&self.grants.env);
-        match self.grants.clock {
+    /// Configures what each store has for itself: environment, clocks, random numbers.
+    pub(super) fn configure(&self, builder: &mut WasiCtxBuilder) {
+        builder.envs(&self.spec.env);
+        match self.spec.clock {
             Clock::Coarse => {
-                builder.wall_clock(Coarse(WallClock::new()));
-                builder.monotonic_clock(Coarse(MonotonicClock::new()));
+                builder.wall_clock(CoarseClock(WallClock::new()));
+                builder.monotonic_clock(CoarseClock(MonotonicClock::new()));
             }
             Clock::Fine => {}
             Clock::Fixed(time) => {
-                builder.wall_clock(Standing(time));
-                builder.monotonic_clock(Counting(Cell::new(0)));
+                builder.wall_clock(FixedClock(time));
+                builder.monotonic_clock(CountingClock(Cell::new(0)));
             }
         }
-        match self.grants.random {
-            // The engine's own generators are threads' variables: a fork copies their state, so that all workers of a zygote would draw
-            // the same numbers.
+        match self.spec.random {
+            // The engine's own generators are thread-local. A fork copies their state, and all workers of a
+            // zygote would draw the same numbers.
             Random::Secure => {
-                let Ok(number) = bytes_of(&mut Kernel).map(u128::from_le_bytes);
-                builder.secure_random(Kernel).insecure_random(Kernel).insecure_random_seed(number);
+                let Ok(number) = bytes_of(&mut KernelRandom).map(u128::from_le_bytes);
+                builder
+                    .secure_random(KernelRandom)
+                    .insecure_random(KernelRandom)
+                    .insecure_random_seed(number);
             }
             Random::Seeded(seed) => {
-                let Ok(number) = bytes_of(&mut Stream::new(seed, "seed")).map(u128::from_le_bytes);
-                builder.secure_random(Stream::new(seed, "secure"));
-                builder.insecure_random(Stream::new(seed, "insecure"));
+                let Ok(number) = bytes_of(&mut SeededBytes::new(seed, "seed")).map(u128::from_le_bytes);
+                builder.secure_random(SeededBytes::new(seed, "secure"));
+                builder.insecure_random(SeededBytes::new(seed, "insecure"));
                 builder.insecure_random_seed(number);
             }
         }
     }
 
-    /// What all stores share.
-    pub(super) fn place(&self, wasi: &mut WasiCtx) {
-        if self.grants.has_dirs() {
+    /// Gives a store what all of them use: the open directories, and the rules for sockets.
+    pub(super) fn share(&self, wasi: &mut WasiCtx) {
+        if self.spec.has_dirs() {
             *wasi.filesystem() = self.files.clone();
         }
-        if self.grants.can_connect() {
+        if self.spec.can_connect() {
             *wasi.sockets() = self.sockets.clone();
         }
     }
@@ -103,16 +108,16 @@ impl Given {
 fn may_use(granted: &HashSet<SocketAddr>, address: SocketAddr, what: SocketAddrUse) -> bool {
     match what {
         SocketAddrUse::TcpConnect => granted.contains(&address),
-        // Which is asked before each connection too: any port of any address that the kernel chooses.
+        // The engine asks this before each connection, too: the kernel then chooses the address and the port.
         SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
         _ => false,
     }
 }
 
-/// A clock with its last digits cut off.
-struct Coarse<C>(C);
+/// A clock that shows whole multiples of [`Clock::RESOLUTION`].
+struct CoarseClock<C>(C);
 
-impl<C: HostWallClock> HostWallClock for Coarse<C> {
+impl<C: HostWallClock> HostWallClock for CoarseClock<C> {
     fn resolution(&self) -> Duration {
         Clock::RESOLUTION
     }
@@ -123,7 +128,7 @@ impl<C: HostWallClock> HostWallClock for Coarse<C> {
     }
 }
 
-impl<C: HostMonotonicClock> HostMonotonicClock for Coarse<C> {
+impl<C: HostMonotonicClock> HostMonotonicClock for CoarseClock<C> {
     fn resolution(&self) -> u64 {
         RESOLUTION_NANOS
     }
@@ -136,24 +141,24 @@ impl<C: HostMonotonicClock> HostMonotonicClock for Coarse<C> {
 
 const RESOLUTION_NANOS: u64 = Clock::RESOLUTION.subsec_nanos() as u64;
 
-/// A time of day that does not pass.
-struct Standing(SystemTime);
+/// A wall clock that always shows the same time.
+struct FixedClock(SystemTime);
 
-impl HostWallClock for Standing {
+impl HostWallClock for FixedClock {
     fn resolution(&self) -> Duration {
         Clock::RESOLUTION
     }
 
     fn now(&self) -> Duration {
-        // The policy was refused if it is earlier.
+        // The policy refuses a time before 1970.
         self.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 }
 
-/// A clock that goes on whenever it is read.
-struct Counting(Cell<u64>);
+/// A clock that advances by one step whenever it is read.
+struct CountingClock(Cell<u64>);
 
-impl HostMonotonicClock for Counting {
+impl HostMonotonicClock for CountingClock {
     fn resolution(&self) -> u64 {
         RESOLUTION_NANOS
     }
@@ -172,10 +177,10 @@ fn bytes_of<const N: usize, R: TryRng + ?Sized>(generator: &mut R) -> Result<[u8
     Ok(bytes)
 }
 
-/// The kernel's random numbers. Nothing of them is kept in the process: what is not there cannot be copied by a fork.
-struct Kernel;
+/// The kernel's random numbers. The process keeps no state of them that a fork could copy.
+struct KernelRandom;
 
-impl TryRng for Kernel {
+impl TryRng for KernelRandom {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
@@ -190,9 +195,10 @@ impl TryRng for Kernel {
         while !out.is_empty() {
             match rustix::rand::getrandom(&mut *out, GetRandomFlags::empty()) {
                 Ok(len) => out = &mut out[len..],
-                // A long draw is interrupted by the ticker.
+                // The tick can interrupt a long draw.
                 Err(Errno::INTR) => {}
-                // Weaker numbers are no substitute. The kernel gives them, once it has started up, unless a filter of system calls forbids it.
+                // There is no weaker fallback: a guest relies on these numbers. The kernel always gives them,
+                // unless a filter of system calls forbids the call.
                 Err(e) => panic!("the kernel gives no random numbers: {e}"),
             }
         }
@@ -200,9 +206,9 @@ impl TryRng for Kernel {
     }
 }
 
-/// Bytes that look random and follow from a seed: the SHA-256 of the seed, the stream's name and a number, for one number after the other. The
-/// same in every version of this program.
-struct Stream {
+/// Random bytes that follow from a seed: the SHA-256 of the seed, a counter and the name of the stream, for
+/// each value of the counter. They are the same in every version of this program.
+struct SeededBytes {
     seed: u64,
     name: &'static str,
     next: u64,
@@ -210,9 +216,9 @@ struct Stream {
     used: usize,
 }
 
-impl Stream {
-    fn new(seed: u64, name: &'static str) -> Stream {
-        Stream { seed, name, next: 0, block: [0; 32], used: 32 }
+impl SeededBytes {
+    fn new(seed: u64, name: &'static str) -> SeededBytes {
+        SeededBytes { seed, name, next: 0, block: [0; 32], used: 32 }
     }
 
     fn refill(&mut self) {
@@ -223,7 +229,7 @@ impl Stream {
     }
 }
 
-impl TryRng for Stream {
+impl TryRng for SeededBytes {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
@@ -256,8 +262,8 @@ mod tests {
     #[test]
     fn a_seeded_stream_is_the_same_however_it_is_drawn_and_for_ever() {
         let mut whole = [0; 100];
-        let Ok(()) = Stream::new(7, "secure").try_fill_bytes(&mut whole);
-        let mut drawn = Stream::new(7, "secure");
+        let Ok(()) = SeededBytes::new(7, "secure").try_fill_bytes(&mut whole);
+        let mut drawn = SeededBytes::new(7, "secure");
         let Ok(first) = drawn.try_next_u64();
         assert_eq!(first.to_le_bytes(), whole[..8]);
         let mut rest = [0; 92];
@@ -265,7 +271,7 @@ mod tests {
             let Ok(()) = drawn.try_fill_bytes(part);
         }
         assert_eq!(rest, whole[8..]);
-        let Ok(other) = Stream::new(8, "secure").try_next_u64();
+        let Ok(other) = SeededBytes::new(8, "secure").try_next_u64();
         assert_ne!(other, first);
         let hash = Sha256::digest([&7u64.to_le_bytes()[..], &0u64.to_le_bytes(), b"secure"].concat());
         assert_eq!(hash[..], whole[..32]);
@@ -273,15 +279,15 @@ mod tests {
 
     #[test]
     fn clocks_are_cut_or_stand_or_count() {
-        let wall = Coarse(WallClock::new());
+        let wall = CoarseClock(WallClock::new());
         let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let now = wall.now();
         assert_eq!(now.subsec_nanos() % 1_000_000, 0);
         assert!(now + Clock::RESOLUTION >= before && now < before + Duration::from_secs(3600));
-        let monotonic = Coarse(MonotonicClock::new());
+        let monotonic = CoarseClock(MonotonicClock::new());
         std::thread::sleep(Duration::from_millis(2));
         assert!(monotonic.now() >= 2_000_000 && monotonic.now().is_multiple_of(1_000_000));
-        let counting = Counting(Cell::new(0));
+        let counting = CountingClock(Cell::new(0));
         assert_eq!([counting.now(), counting.now(), counting.now()], [0, 1_000_000, 2_000_000]);
     }
 

@@ -14,7 +14,6 @@ use crate::protocol::connection::InMemory;
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{Failure, Setup};
 use crate::spec::{Call, Codegen, Grants, Input, Isolation, Limits, ModuleInfo, Output};
-use crate::worker::EXIT_SOFTWARE;
 use crate::worker::outbox::OUTBOX_LEN;
 
 /// The echo guest, except that a record that begins with `!` is a trap.

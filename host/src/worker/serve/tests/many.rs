@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::protocol::message::Identity;
 use crate::sys::{CoordinatorPage, WorkerPage};
-use crate::worker::guest::Me;
+use crate::worker::guest::CurrentProcess;
 
 /// The two sides of one status page.
 fn pages() -> (CoordinatorPage, Arc<WorkerPage>) {
@@ -41,7 +41,8 @@ static PREBUILT: LazyLock<Vec<(&str, Compiled)>> = LazyLock::new(|| {
         .into()
 });
 
-/// What a worker with one instance for all says of these batches: with `run-many`, or as if the guest had none.
+/// What a worker with one instance for all says of these batches: with `run-many`, or as if the guest had
+/// none.
 fn said(
     compiled: &Compiled,
     batches: &[Vec<&[u8]>],
@@ -57,7 +58,7 @@ fn said(
         change(setup);
     });
     let (page, workers) = pages();
-    guest.enter(Me::new(Identity { name: "PoolWorker-7".to_owned(), index: 7 }, workers), None);
+    guest.enter(CurrentProcess::new(Identity { name: "PoolWorker-7".to_owned(), index: 7 }, workers), None);
     let script =
         batches.iter().fold(Script::default().plan(1, RAW, false), |script, batch| script.batch(1, batch));
     let tick = guest.engine_tick();
@@ -116,7 +117,8 @@ fn a_guest_of_the_sdk_is_called_for_many() {
 fn each_way_to_fail_costs_its_record_only_and_the_instance_as_before() {
     let ways: [&[u8]; 8] = [b"!", b"?what", b"u", b"x", b"m", b"s", b"l", b""];
     for way in ways {
-        // A live instance; then the failure first, in the midst, last, twice in a row; and on with what is left of the instance.
+        // A live instance; then the failure first, in the midst, last, twice in a row; and on with what is
+        // left of the instance.
         let batches = [
             vec![&b"n"[..], b"n", b"n"],
             vec![way, b"n", b"n"],
@@ -181,11 +183,11 @@ fn what_is_taken_back_in_the_midst_of_many_is_not_run() {
     for frozen in [false, true] {
         let mut guest = BY_HAND.guest(|setup| setup.isolation = Isolation::Reuse);
         let (page, workers) = pages();
-        guest.enter(Me::new(Identity { name: String::new(), index: 1 }, workers), None);
+        guest.enter(CurrentProcess::new(Identity { name: String::new(), index: 1 }, workers), None);
         guest.add_plan(1, call());
-        assert_eq!(guest.start_one(), Start::Run);
+        assert_eq!(guest.start_one(), TaskStart::Run);
         guest.run(1, 1, b"n", &mut Vec::new());
-        assert_eq!(guest.start_one(), Start::Run);
+        assert_eq!(guest.start_one(), TaskStart::Run);
         if frozen {
             page.freeze();
         }
@@ -207,7 +209,7 @@ fn tasks_that_nobody_wants_are_dropped_and_the_state_is_kept() {
             }
         });
         let (page, workers) = pages();
-        guest.enter(Me::new(Identity { name: String::new(), index: 1 }, workers), None);
+        guest.enter(CurrentProcess::new(Identity { name: String::new(), index: 1 }, workers), None);
         page.cancel_until(2);
         let script = Script::default().plan(1, RAW, false).batch(1, &[b"n", b"n", b"n", b"n"]).shutdown();
         assert_eq!(script.run_in(guest).1[1..], ["-Cancelled", "-Cancelled", "+001", "+002", "BatchDone"]);
@@ -222,7 +224,8 @@ fn record() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Records that some prebuilt guest or other can do something with. `bad`, `panic`, `exit` are those of `failing`.
+/// Records that some prebuilt guest or other can do something with. `bad`, `panic`, `exit` are those of
+/// `failing`.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         6 => "[a-z ]{0,20}:0".prop_map(String::into_bytes),

@@ -1,5 +1,6 @@
-//! `wasi:sockets/ip-name-lookup`: a guest may look up the names that are granted to it, and gets the addresses that the coordinator has found.
-//! No worker asks anybody for a name.
+//! `wasi:sockets/ip-name-lookup`: a guest can look up the names that are granted to it, and no others.
+//!
+//! It gets the addresses that the coordinator has found. A worker never sends a query for a name.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -10,17 +11,17 @@ use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, Network};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use super::store::Ctx;
 use crate::spec::{Grants, NetGrant};
+use crate::worker::guest::store::Ctx;
 
-/// In the version that the engine's own interfaces have, which this takes the place of.
+/// The interface, in the version of the engine's own one, which this replaces.
 const LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.12";
 
 /// The addresses of a name that have not been handed out yet.
 struct Addresses(std::vec::IntoIter<IpAddr>);
 
 impl Pollable for Addresses {
-    /// They are there.
+    /// Always ready: the addresses are known.
     fn ready<'a, 'f>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'f>>
     where
         'a: 'f,
@@ -30,8 +31,8 @@ impl Pollable for Addresses {
     }
 }
 
-/// Puts the interface in place of the engine's own.
-pub(super) fn add_to_linker(linker: &mut Linker<Ctx>, grants: &Grants) -> wasmtime::Result<()> {
+/// Replaces the engine's own interface in a linker, if any host is granted.
+pub(crate) fn add_to_linker(linker: &mut Linker<Ctx>, grants: &Grants) -> wasmtime::Result<()> {
     let Some(granted) = grants.net.clone() else { return Ok(()) };
     linker.allow_shadowing(true);
     let mut lookup = linker.instance(LOOKUP)?;
@@ -74,17 +75,17 @@ pub(super) fn add_to_linker(linker: &mut Linker<Ctx>, grants: &Grants) -> wasmti
     Ok(())
 }
 
-/// The addresses of a name, or of an address that is written out. `None` if it is not granted.
+/// The granted addresses of `name`, which may be an address itself. `None`: it is not granted.
 fn find(granted: &[NetGrant], name: &str) -> Option<Vec<IpAddr>> {
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     let written_out = bare.parse::<IpAddr>().ok();
     let mut found: Vec<IpAddr> = Vec::new();
     for net in granted {
-        let is_it = |ip: &IpAddr| match written_out {
+        let matches = |ip: &IpAddr| match written_out {
             Some(address) => address == *ip,
             None => net.host.eq_ignore_ascii_case(bare),
         };
-        found.extend(net.addresses.iter().map(|address| address.ip()).filter(is_it));
+        found.extend(net.addresses.iter().map(|address| address.ip()).filter(matches));
     }
     let mut seen = HashSet::new();
     found.retain(|ip| seen.insert(*ip));

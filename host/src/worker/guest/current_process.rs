@@ -1,0 +1,74 @@
+//! The worker that a guest runs in: its name, and its side of the status page.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::profile::Profile;
+use crate::protocol::message::Identity;
+use crate::sys::WorkerPage;
+
+/// The worker that a guest runs in, as `wpool:process/current` shows it (Python's `current_process()`).
+pub(crate) struct CurrentProcess {
+    pub(super) name: String,
+    pub(super) index: u32,
+    attempt: AtomicU32,
+    page: Option<Arc<WorkerPage>>,
+    pub(super) profile: Option<Profile>,
+}
+
+impl CurrentProcess {
+    pub(crate) fn new(identity: Identity, page: Arc<WorkerPage>) -> CurrentProcess {
+        CurrentProcess {
+            name: identity.name,
+            index: identity.index,
+            attempt: AtomicU32::new(1),
+            page: Some(page),
+            profile: None,
+        }
+    }
+
+    /// The process before it is a worker: a zygote, which runs no guest.
+    pub(super) fn unnamed() -> CurrentProcess {
+        CurrentProcess {
+            name: String::new(),
+            index: 0,
+            attempt: AtomicU32::new(1),
+            page: None,
+            profile: None,
+        }
+    }
+
+    pub(super) fn page(&self) -> Option<Arc<WorkerPage>> {
+        self.page.clone()
+    }
+
+    /// Counts the next task as started, on the status page. `false`: the coordinator has taken back all that
+    /// has not begun.
+    pub(super) fn start_one(&self) -> bool {
+        self.page.as_ref().is_none_or(|page| page.start_one())
+    }
+
+    /// Allows tasks to start again after some were taken back.
+    pub(super) fn thaw(&self) {
+        if let Some(page) = &self.page {
+            page.thaw();
+        }
+    }
+
+    /// Whether the coordinator has cancelled the task that was started last.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.page.as_ref().is_some_and(|page| page.is_cancelled())
+    }
+
+    pub(super) fn should_stop(&self) -> bool {
+        self.page.as_ref().is_some_and(|page| page.should_stop())
+    }
+
+    pub(super) fn attempt(&self) -> u32 {
+        self.attempt.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_attempt(&self, attempt: u32) {
+        self.attempt.store(attempt, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,105 @@
+//! What a zygote and a worker process do alike before a guest runs: receive the setup, limit the process,
+//! load the module.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use super::guest::{self, Guest};
+use super::send::{refuse, say};
+use super::stack;
+use crate::policy::Policy;
+use crate::protocol::connection::{Carrier, Connection, TakesFds};
+use crate::protocol::message::{self, FromWorker, Setup, ToWorker};
+use crate::sandbox::{Confinement, ProcessLimits, Reach, Verdict};
+use crate::spec::ProfilingStrategy;
+use crate::sys;
+
+/// The time between two ticks, unless a short time limit or a profile needs more of them.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Descriptors of a worker whose guest can reach nothing.
+const FILES: u64 = 64;
+/// Descriptors of a worker whose guest has files or connections.
+const FILES_GRANTED: u64 = 1024;
+
+/// Receives the setup, `N` descriptors, and those of the granted directories. `Err`: the exit code.
+pub(super) fn receive_setup<const N: usize>(
+    connection: &mut Connection<TakesFds>,
+) -> Result<(Setup, [OwnedFd; N], Vec<OwnedFd>), i32> {
+    let Ok(frame) = connection.recv() else { return Err(0) };
+    match message::read_control(frame) {
+        Ok(ToWorker::Setup(setup)) if setup.version == crate::protocol::VERSION => {
+            let count = setup.grants.dirs.len();
+            match connection.take_fds().and_then(|fds| Some((fds, connection.take_many_fds(count)?))) {
+                Some((fds, dirs)) => Ok((*setup, fds, dirs)),
+                None => Err(refuse(connection, "the setup came without its descriptors".to_owned())),
+            }
+        }
+        _ => Err(refuse(connection, "the worker program is of another version of wpool".to_owned())),
+    }
+}
+
+/// Confines the process as far as possible before it has read a byte of its module, then loads the module.
+pub(super) fn load(
+    setup: &Setup,
+    artefact: OwnedFd,
+    dirs: Vec<OwnedFd>,
+    confinement: &mut Confinement,
+) -> Result<Guest, String> {
+    confinement.limit(worker_limits(setup));
+    if setup.writes_files() {
+        sys::outlive_large_files().map_err(|e| format!("cannot set what a signal does: {e}"))?;
+        sys::answer_for_times().map_err(|e| format!("cannot set what a signal does: {e}"))?;
+    }
+    confinement.isolate();
+    let open: Vec<_> = dirs.iter().map(AsFd::as_fd).collect();
+    if setup.profile == Some(ProfilingStrategy::JitDump) {
+        // The engine writes this file into the current directory. `/tmp` is where the maps for `perf` are,
+        // too.
+        std::env::set_current_dir("/tmp").map_err(|e| format!("cannot write a profile to /tmp: {e}"))?;
+    }
+    let guest = Guest::load(setup, &stack::within_process(&setup.limits), artefact.as_fd(), &open)?;
+    if setup.profile == Some(ProfilingStrategy::JitDump) {
+        std::env::set_current_dir("/").map_err(|e| format!("cannot leave /tmp: {e}"))?;
+    }
+    confinement.grant(Reach::new(setup.grants.clone(), dirs));
+    Ok(guest)
+}
+
+/// The limits of a process that runs guests. They are generous: a guest meets the limits of its store first,
+/// and those end its task only.
+fn worker_limits(setup: &Setup) -> ProcessLimits {
+    let Setup { limits, grants, .. } = setup;
+    let payloads = (limits.input as u64).saturating_add(limits.output as u64);
+    // A result travels as it is, or is taken apart into values.
+    let payloads = payloads.saturating_mul(3).max(payloads.saturating_add(guest::values_len_max(limits)));
+    let tables = (limits.table_elements as u64).saturating_mul(guest::TABLE_ELEMENT_LEN);
+    let data = limits
+        .memory
+        .saturating_mul(2)
+        .saturating_add(payloads)
+        .saturating_add(tables)
+        .saturating_add(512 << 20);
+    let file = if setup.writes_files() { Policy::FILE } else { 0 };
+    let files = if grants.has_dirs() || grants.can_connect() { FILES_GRANTED } else { FILES };
+    ProcessLimits { data, cpu_secs: None, file, files }
+}
+
+/// Tells the coordinator what is missing of the confinement, if anything is. `false`: the process must not
+/// run a module.
+pub(super) fn may_go_on(connection: &mut Connection<impl Carrier>, confinement: &Confinement) -> bool {
+    match confinement.verdict() {
+        Verdict::Whole => true,
+        Verdict::Lacking { missing, go_on } => {
+            say(connection, &FromWorker::Unconfined { missing });
+            go_on
+        }
+    }
+}
+
+/// The time between two ticks: a twentieth of the time limit, so that a limit is kept to within 5 %.
+pub(super) fn period(setup: &Setup) -> Duration {
+    let limit = setup.limits.time.map_or(TICK, |time| (time / 20).clamp(Duration::from_millis(1), TICK));
+    let samples = setup.profile.and_then(ProfilingStrategy::interval);
+    samples.map_or(limit, |interval| interval.min(limit))
+}
