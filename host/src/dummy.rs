@@ -12,29 +12,30 @@
 //! # }
 //! ```
 //!
-//! A worker is a thread with an engine of its own; debuggers and profilers see its guests in this program. For tests, for guests that you
-//! trust, and where no worker processes can be had. It is no faster. (Modules are compiled in a process of its own all the same.)
+//! A worker is a thread with its own engine; debuggers and profilers see its guests in this program. It is
+//! for tests, for guests that you trust, and for places where no process can be started. It is no faster.
+//! (Modules are still compiled in a separate process.)
 //!
 //! # What is different from processes
 //!
-//! - There is one wall instead of two. The WebAssembly sandbox and all [`Limits`] hold as ever: loops, traps, memory,
-//!   stack and output cost the one task. But nothing confines a guest that breaks out of the engine, and a fault of the engine or of
-//!   a call to the host (an abort, a crash in machine code, memory that the system has not got) is this program's end.
-//! - A guest is ended when it next looks, which its own code does every few milliseconds. A call to the host, a long sleep for example,
-//!   cannot be interrupted: its thread is *abandoned*. It counts as gone at once, with the exit code -15 or -9 that a process would have,
-//!   and is replaced, but the thread and its memory last until the call returns. A call that never returns keeps them to
-//!   the program's end.
-//! - The process id of every worker is this program's own. A signal to it is a signal to all of them.
-//! - The engine handles `SIGSEGV`, `SIGILL` and (on x86) `SIGFPE`, by which machine code traps, in this process from the first worker
-//!   on. What it does not know goes on to the handlers that were there before. A program with handlers of its own installs them first.
+//! - There is one wall instead of two. The WebAssembly sandbox and all [`Limits`] hold: a loop, a trap, and
+//!   too much memory, stack or output cost one task. But nothing confines a guest that breaks out of the
+//!   engine. A fault of the engine or of a call to the host (an abort, a crash in machine code, no memory
+//!   left) ends this program.
+//! - A guest is ended at its next check, which machine code makes every few milliseconds. A call to the host,
+//!   for example a long sleep, cannot be interrupted: its thread is *abandoned*. The worker counts as gone at
+//!   once, with the exit code -15 or -9 of a process, and is replaced. The thread and its memory last until
+//!   the call returns; if it never returns, they last until the program ends.
+//! - The process id of every worker is that of this program. A signal to it is a signal to all of them.
+//! - From the first worker on, the engine handles `SIGSEGV`, `SIGILL` and (on x86) `SIGFPE` in this process:
+//!   machine code traps by them. Signals that are not its own go to the handlers that were there before. A
+//!   program with handlers of its own installs them first.
 //!
 //! # What is different from Python's
 //!
-//! Errors are told truthfully: the exit code of a [`Process`] whose target failed is 1, not 0. There are `terminate`, `kill`, `pid` and `sentinel`,
-//! and [`Pool::terminate`](crate::Pool::terminate) does not wait for the tasks that are running. As in Python, a pool of threads has neither
-//! `max_tasks_per_child` nor a start method.
-//!
-//! Locks, queues and pipes live in the coordinator, whatever their users are; once there are any, they join here under the same names.
+//! The exit code of a [`Process`] whose target failed is 1, not 0. `terminate`, `kill`, `pid` and `sentinel`
+//! exist, and [`Pool::terminate`](crate::Pool::terminate) does not wait for running tasks. As in Python, a
+//! pool of threads has neither `max_tasks_per_child` nor a start method.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -53,7 +54,8 @@ use crate::spec::{Isolation, Limits};
 use crate::target::Target;
 use crate::value::Value;
 
-/// A pool of worker threads: `multiprocessing.pool.ThreadPool`. It has all that [`wpool::Pool`](crate::Pool) has.
+/// A pool of worker threads: `multiprocessing.pool.ThreadPool`. It has all methods of
+/// [`wpool::Pool`](crate::Pool).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -73,7 +75,8 @@ impl Pool {
         PoolBuilder(pool::Pool::builder(module).start_method(StartMethod::Thread))
     }
 
-    /// As [`wpool::Pool::scope`](crate::Pool::scope): calls `f`, then closes the pool and waits for everything to be done.
+    /// Calls `f` with the pool, then closes it and waits for all tasks:
+    /// [`wpool::Pool::scope`](crate::Pool::scope).
     pub fn scope<T>(self, f: impl FnOnce(&Pool) -> T) -> T {
         let value = f(&self);
         self.0.scope(|_| value)
@@ -94,7 +97,8 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Configures a [`Pool`]; made by [`Pool::builder`]. As [`wpool::PoolBuilder`](crate::PoolBuilder):
+/// Configures a [`Pool`]. [`Pool::builder`] makes it. It has the methods of
+/// [`wpool::PoolBuilder`](crate::PoolBuilder):
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -109,7 +113,7 @@ impl fmt::Debug for Pool {
 /// # }
 /// ```
 ///
-/// But without what concerns processes only:
+/// except those that concern processes only:
 ///
 /// ```compile_fail,E0599
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -131,10 +135,10 @@ impl fmt::Debug for Pool {
 pub struct PoolBuilder(pool::PoolBuilder);
 
 impl PoolBuilder {
-    /// How many workers there are at most. Default: the processors that this process may use.
+    /// The largest number of workers. Default: the number of processors that this process may use.
     ///
     /// # Panics
-    /// If it is 0.
+    /// If the number is 0.
     pub fn processes(self, processes: usize) -> Self {
         PoolBuilder(self.0.processes(processes))
     }
@@ -148,7 +152,7 @@ impl PoolBuilder {
         PoolBuilder(self.0.initializer(func, initargs))
     }
 
-    /// Arguments for the initializer.
+    /// The arguments of the initializer.
     pub fn initargs<V: Into<Value>>(self, initargs: impl IntoIterator<Item = V>) -> Self {
         PoolBuilder(self.0.initargs(initargs))
     }
@@ -163,7 +167,7 @@ impl PoolBuilder {
         PoolBuilder(self.0.limits(limits))
     }
 
-    /// What guests may reach: see [`Policy`]. WebAssembly's own wall holds them to it; there is no process that is held to it as well.
+    /// What guests may reach. Only the WebAssembly sandbox enforces it: there is no confined process.
     pub fn policy(self, policy: Policy) -> Self {
         PoolBuilder(self.0.policy(policy))
     }
@@ -173,7 +177,7 @@ impl PoolBuilder {
         PoolBuilder(self.0.task_timeout(time))
     }
 
-    /// How often a failed task is tried again. Default 0.
+    /// How often a failed task is tried again. Default: 0.
     pub fn retries(self, retries: u32) -> Self {
         PoolBuilder(self.0.retries(retries))
     }
@@ -223,31 +227,33 @@ impl PoolBuilder {
         PoolBuilder(self.0.on_event(on_event))
     }
 
-    /// How many records are drawn ahead of the results that have been taken.
+    /// How many records may be drawn ahead of the results that have been taken.
     pub fn buffer(self, records: NonZeroUsize) -> Self {
         PoolBuilder(self.0.buffer(records))
     }
 
-    /// Bytes of results that may lie here until somebody takes them, for each stream, iterator or map of the pool.
+    /// The bytes of results that each stream, iterator or map of the pool holds until they are taken.
     pub fn buffer_bytes(self, bytes: u64) -> Self {
         PoolBuilder(self.0.buffer_bytes(bytes))
     }
 
-    /// The workers' names are this, a dash and their number. Default `PoolWorker`.
+    /// The first part of the workers' names; a dash and a number follow. Default: `PoolWorker`.
     pub fn name(self, name: impl Into<String>) -> Self {
         PoolBuilder(self.0.name(name))
     }
 
-    /// Makes the pool. No thread of a worker is started before the first task.
+    /// Makes the pool. No worker is started before the first task, unless [`lazy`](Self::lazy) is `false`.
     ///
     /// # Errors
-    /// [`BuildError`] if the module's imports are not met, the initializer is unknown or its arguments do not fit.
+    /// [`BuildError`] if an import of the module is not met, the initializer is unknown, or its arguments do
+    /// not fit.
     pub fn build(self) -> Result<Pool, BuildError> {
         self.0.build().map(Pool)
     }
 }
 
-/// A thread that runs one target: `multiprocessing.dummy.Process`. It has all that [`wpool::Process`](crate::Process) has.
+/// A thread that runs one target: `multiprocessing.dummy.Process`. It has all methods of
+/// [`wpool::Process`](crate::Process).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -255,9 +261,13 @@ impl PoolBuilder {
 /// # let module = guest("failing")?;
 /// use wpool::Target;
 ///
-/// let mut process = wpool::dummy::Process::builder(&module).target(Target::func("run").arg("bad")).build()?;
+/// let new = |record| wpool::dummy::Process::builder(&module).target(Target::func("run").arg(record)).build();
+/// let mut process = new("bad")?;
 /// process.start()?;
-/// assert_eq!(process.join()?.exitcode, 1); // Python's would be 0
+/// assert_eq!(process.join()?.exitcode, 1); // 0 in Python
+///
+/// // `run` does it while the caller waits.
+/// assert_eq!(new("good")?.run()?.exitcode, 0);
 /// # Ok(())
 /// # }
 /// ```
@@ -269,19 +279,19 @@ impl Process {
         ProcessBuilder(process::Process::builder(module).start_method(StartMethod::Thread))
     }
 
-    /// Runs the target to its end, in this process, while the caller waits: `Process.run`. Counts as the start.
+    /// Starts the thread and waits for its end: `Process.run`.
     ///
     /// # Errors
-    /// [`StartError::AlreadyStarted`] if it was started before; others if the operating system refuses.
+    /// [`StartError::AlreadyStarted`] the second time. Other errors if the operating system refuses.
     pub fn run(&mut self) -> Result<ExitStatus, StartError> {
         self.0.start()?;
         Ok(self.0.join().expect("it was started just now"))
     }
 
-    /// Gives up what it holds.
+    /// Gives up the process's resources: `Process.close`.
     ///
     /// # Errors
-    /// The process itself, unharmed, if it is still alive.
+    /// The process itself, unchanged, if it is still alive.
     pub fn close(self) -> Result<(), Process> {
         self.0.close().map_err(Process)
     }
@@ -307,7 +317,7 @@ impl fmt::Debug for Process {
     }
 }
 
-/// Configures a [`Process`]; made by [`Process::builder`].
+/// Configures a [`Process`]. [`Process::builder`] makes it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -328,22 +338,23 @@ impl ProcessBuilder {
         ProcessBuilder(self.0.target(target))
     }
 
-    /// Its name. Default `Process-N`.
+    /// The process's name. Default: `Process-N`.
     pub fn name(self, name: impl Into<String>) -> Self {
         ProcessBuilder(self.0.name(name))
     }
 
-    /// Whether dropping the [`Process`] ends it (`true`) or waits for it (`false`, the default).
+    /// What happens when the [`Process`] is dropped: a daemon is ended, any other is waited for. Default:
+    /// `false`.
     pub fn daemon(self, daemon: bool) -> Self {
         ProcessBuilder(self.0.daemon(daemon))
     }
 
-    /// What it may use.
+    /// What the guest may use.
     pub fn limits(self, limits: Limits) -> Self {
         ProcessBuilder(self.0.limits(limits))
     }
 
-    /// What guests may reach: see [`Policy`]. WebAssembly's own wall holds them to it; there is no process that is held to it as well.
+    /// What guests may reach. Only the WebAssembly sandbox enforces it: there is no confined process.
     pub fn policy(self, policy: Policy) -> Self {
         ProcessBuilder(self.0.policy(policy))
     }
@@ -353,17 +364,17 @@ impl ProcessBuilder {
         ProcessBuilder(self.0.input(input))
     }
 
-    /// Gets what the guest writes to stdout, as it comes.
+    /// Called with what the guest writes to stdout, as it comes.
     pub fn on_stdout(self, sink: impl FnMut(&[u8]) + Send + 'static) -> Self {
         ProcessBuilder(self.0.on_stdout(sink))
     }
 
-    /// Gets what the guest writes to stderr, as it comes.
+    /// Called with what the guest writes to stderr, as it comes.
     pub fn on_stderr(self, sink: impl FnMut(&[u8]) + Send + 'static) -> Self {
         ProcessBuilder(self.0.on_stderr(sink))
     }
 
-    /// Makes it, not started yet.
+    /// Makes the process, which is not started yet.
     ///
     /// # Errors
     /// [`BuildError`] if there is no such function, or its arguments do not fit.

@@ -1,9 +1,10 @@
-//! Choose the function to run, arguments that are the same for every task, and the form of records and results.
+//! Choose the function to run, arguments that are the same for every task, and the form of records and
+//! results.
 //!
-//! [`Target::func`] names a function, and [`Target::arg`] and [`Target::kwarg`] fix arguments. [`Target::input`] and
-//! [`Target::output`] choose how records and results are written ([`Format`]). For a command, a module with a `main`,
-//! [`Target::argv`] gives the arguments and [`CommandInput`] says how it gets its record. What is wrong with a target is a
-//! [`TargetError`], before anything starts.
+//! [`Target::func`] names a function, and [`Target::arg`] and [`Target::kwarg`] fix arguments.
+//! [`Target::input`] and [`Target::output`] choose how records and results are written ([`Format`]). For a
+//! command, a module with a `main`, [`Target::argv`] gives the arguments and [`CommandInput`] says how it
+//! gets its record. What is wrong with a target is a [`TargetError`], before anything starts.
 
 mod initializer;
 
@@ -35,17 +36,17 @@ use crate::value::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Format {
-    /// As they are for `list<u8>` and `string`, WAVE for everything else.
+    /// The bytes as they are for `list<u8>` and `string`, and WAVE for all other types. The default.
     #[default]
     Auto,
     /// The bytes as they are: for `list<u8>` and `string` only.
     Raw,
-    /// WAVE, the text form of component values. Several parameters are a tuple: `(1, "two")`. Whole numbers may also be written `1.0`, `1e3`,
-    /// `0x1f`, `0b101` or `1_000`, and bytes as a string.
+    /// WAVE, the text form of component values. Several parameters are a tuple: `(1, "two")`. Integers may
+    /// also be written `1.0`, `1e3`, `0x1f`, `0b101` or `1_000`, and bytes as a string.
     Wave,
-    /// JSON. Several parameters are an array by position, or an object by name. `none` is `null`; where an option is in an option,
-    /// `some(none)` is `{"some": null}`, and `some(some(7))` is `{"some": 7}`. Floats for which JSON has no number are `"NaN"`,
-    /// `"Infinity"` and `"-Infinity"`.
+    /// JSON. Several parameters are an array by position, or an object by name. `none` is `null`. For an
+    /// option in an option, `some(none)` is `{"some": null}`, and `some(some(7))` is `{"some": 7}`. Floats
+    /// for which JSON has no number are `"NaN"`, `"Infinity"` and `"-Infinity"`.
     Json,
 }
 
@@ -84,15 +85,30 @@ enum Arg {
     Wave(String),
 }
 
-/// A function to call, Python's `target`, with `args` and `kwargs` fixed beforehand (as `functools.partial` does). What is not fixed
-/// is filled by each task's record.
+/// A function to call, Python's `target`, with some arguments fixed, as `functools.partial` does. The record
+/// of each task gives the other arguments.
 ///
 /// ```
-/// use wpool::target::Format;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = wpool::Pool::builder(&numbers()?).build()?;
 /// use wpool::Target;
+/// use wpool::target::Format;
 ///
-/// let scale = Target::func("scale").arg(7).kwarg("factor", 2.5);
-/// let default = Target::default().input(Format::Json);
+/// // Rust values, a text as on a command line, or a whole call.
+/// let add_ten = pool.func::<i32, i32>(Target::func("add").arg(10))?;
+/// assert_eq!(pool.apply(&add_ten, 4)?, 14);
+/// let add_ten = pool.func::<i32, i32>(Target::func("add").arg_wave("0x0a"))?;
+/// assert_eq!(pool.apply(&add_ten, 4)?, 14);
+/// let five = pool.func::<(), i32>(Target::call("add(2, 3)")?)?;
+/// assert_eq!(pool.apply(&five, ())?, 5);
+///
+/// // By name, for a function of a component; the form of records and results, and their time, in a stream.
+/// let scale = Target::func("scale").kwarg("factor", 2.5).input(Format::Json).timed(true);
+/// // A command: its arguments, and the exit codes with which it has a result.
+/// let solver = Target::default().argv(["solver", "--fast"]).ok_exit([10, 20]);
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Target {
@@ -108,17 +124,19 @@ pub struct Target {
 }
 
 impl Target {
-    /// The function of that path (`ns:pkg/interface#func`) or, where it is unambiguous, that bare name.
+    /// The function with this path (`ns:pkg/interface#func`), or with this name if only one function has it.
     ///
-    /// [`Target::default`] is the function `run`, else the command, else the only function that there is.
+    /// [`Target::default`] is the function `run`, or without one the command, or without one the only
+    /// function.
     pub fn func(name: impl Into<String>) -> Target {
         Target { name: Some(name.into()), ..Target::default() }
     }
 
-    /// A function with all its arguments, as one writes a call: `scale(7, 2.5)`. The arguments are WAVE; a name alone has none.
+    /// A function with all its arguments, from the text of a call: `scale(7, 2.5)`. The arguments are WAVE. A
+    /// name alone is a call without arguments.
     ///
     /// # Errors
-    /// [`BuildError::Format`] if it is not a call.
+    /// [`BuildError::Format`] if the text is no call.
     pub fn call(text: &str) -> Result<Target, BuildError> {
         let wrong =
             |reason| BuildError::Format(format!("{text:?} is not a call such as `scale(7, 2.5)`: {reason}"));
@@ -140,7 +158,8 @@ impl Target {
         self
     }
 
-    /// Fixes the next positional argument, given as WAVE. For a `string` parameter, text that is not WAVE is taken as it is.
+    /// Fixes the next positional argument, given as WAVE. For a `string` parameter, a text that is no WAVE is
+    /// the string itself.
     #[must_use]
     pub fn arg_wave(mut self, text: impl Into<String>) -> Self {
         self.args.push(Arg::Wave(text.into()));
@@ -154,14 +173,14 @@ impl Target {
         self
     }
 
-    /// The form of records.
+    /// The form of records in a [`Pool::stream`](crate::Pool::stream). Typed functions choose it themselves.
     #[must_use]
     pub fn input(mut self, format: Format) -> Self {
         self.input = format;
         self
     }
 
-    /// The form of results.
+    /// The form of results in a [`Pool::stream`](crate::Pool::stream). Typed functions choose it themselves.
     #[must_use]
     pub fn output(mut self, format: Format) -> Self {
         self.output = format;
@@ -182,7 +201,7 @@ impl Target {
         self
     }
 
-    /// Exit codes beside 0 with which a command has a result, its whole stdout, as a solver has that ends
+    /// The exit codes beside 0 with which a command has a result, its stdout: a solver, for example, may end
     /// with 10 or 20. Any other code is [`TaskError::Exited`](crate::TaskError::Exited).
     #[must_use]
     pub fn ok_exit(mut self, codes: impl IntoIterator<Item = u32>) -> Self {
@@ -190,8 +209,9 @@ impl Target {
         self
     }
 
-    /// Measures each task's own time, for [`Outcome::took`](crate::pool::Outcome::took), and what it uses: [`Outcome::mem_peak`](crate::pool::Outcome::mem_peak), and
-    /// [`Outcome::fuel`](crate::pool::Outcome::fuel).
+    /// Measures the time of each task ([`Outcome::took`](crate::pool::Outcome::took)) and what it uses
+    /// ([`Outcome::mem_peak`](crate::pool::Outcome::mem_peak),
+    /// [`Outcome::fuel`](crate::pool::Outcome::fuel)).
     #[must_use]
     pub fn timed(mut self, timed: bool) -> Self {
         self.timed = timed;
@@ -205,7 +225,7 @@ impl From<&str> for Target {
     }
 }
 
-/// A target that was found in a module, its arguments checked.
+/// A target that was found in a module, with checked arguments.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolved {
     pub(crate) call: Call,
@@ -214,12 +234,12 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    /// The types that a record fills.
+    /// The types of the parameters that a record fills.
     pub(crate) fn free(&self) -> Vec<&Type> {
         free_types(&self.ty, &self.fixed)
     }
 
-    /// Whether a record is values in a text form, and so never blank.
+    /// Whether a record is the text of values, which is never blank.
     #[cfg(feature = "cli")]
     pub(crate) fn takes_values(&self) -> bool {
         match self.call.input {
@@ -228,20 +248,21 @@ impl Resolved {
         }
     }
 
-    /// Whether a result is what a command has printed.
+    /// Whether a result is the stdout of a command.
     #[cfg(feature = "cli")]
     pub(crate) fn gives_printed(&self) -> bool {
         self.call.output == Output::Stdout
     }
 
-    /// An error if the record of a single call would have anything to fill.
+    /// An error if a parameter is not fixed.
     pub(crate) fn complete(self) -> Result<Resolved, BuildError> {
         let all = self.ty.params.iter().zip(&self.fixed).enumerate();
         let missing = all.filter(|(_, (_, value))| value.is_none()).map(|(i, (param, _))| param.described(i));
         let missing: Vec<String> = missing.collect();
-        match missing.is_empty() {
-            true => Ok(self),
-            false => Err(BuildError::MissingArguments { func: self.call.path, missing }),
+        if missing.is_empty() {
+            Ok(self)
+        } else {
+            Err(BuildError::MissingArguments { func: self.call.path, missing })
         }
     }
 }
@@ -275,19 +296,17 @@ pub(crate) fn resolve(target: &Target, info: &ModuleInfo) -> Result<Resolved, Bu
     Ok(Resolved { call, ty: export.ty.clone(), fixed })
 }
 
-/// A command always has a program name.
+/// The arguments of a command. The first is the program's name, which every command has.
 fn argv(target: &Target, export: &Export) -> Result<Vec<String>, BuildError> {
     if let Some(at) = target.argv.iter().position(|arg| arg.contains('\0')) {
         let reason = "an argument of a command has no NUL in it".to_owned();
         return Err(BuildError::Argument { func: export.path.clone(), index: at.to_string(), reason });
     }
-    Ok(match target.argv.is_empty() {
-        true => vec!["module".to_owned()],
-        false => target.argv.clone(),
-    })
+    Ok(if target.argv.is_empty() { vec!["module".to_owned()] } else { target.argv.clone() })
 }
 
-/// Python's rule: positional arguments first, names after; no name twice, none unknown.
+/// Binds arguments by Python's rule: first those by position, then those by name; no name is given twice,
+/// none is unknown.
 fn bind(target: &Target, export: &Export, integers: Integers) -> Result<Vec<Option<Value>>, BuildError> {
     let params = &export.ty.params;
     if target.args.len() > params.len() {
@@ -305,9 +324,10 @@ fn bind(target: &Target, export: &Export, integers: Integers) -> Result<Vec<Opti
     for (name, arg) in &target.kwargs {
         let Some(i) = params.iter().position(|p| p.name.as_ref() == Some(name)) else {
             let names: Vec<&str> = params.iter().filter_map(|p| p.name.as_deref()).collect();
-            let known = match names.is_empty() {
-                true => "its parameters have no names".to_owned(),
-                false => format!("there is {}", names.join(", ")),
+            let known = if names.is_empty() {
+                "its parameters have no names".to_owned()
+            } else {
+                format!("there is {}", names.join(", "))
             };
             return Err(wrong(name.clone(), format!("no parameter has that name; {known}")));
         };
@@ -333,14 +353,14 @@ fn value(arg: &Arg, ty: &Type, integers: Integers) -> Result<Value, String> {
     }
 }
 
-/// An argument as it is given on a command line: WAVE, or where text is wanted, anything.
+/// An argument from a command line: WAVE, or any text for a `string` or bytes.
 pub(crate) fn wave_or_text(text: &str, ty: &Type, integers: Integers) -> Result<Value, String> {
     // Bytes are written as a string, with or without quotes, or as a list of numbers.
     let as_string = || parse_wave(text, &Type::String).unwrap_or_else(|_| Value::String(text.to_owned()));
     match (parse_wave_of(text, ty, integers), ty) {
         (Ok(value), _) => Ok(value),
         (Err(_), Type::String) => Ok(as_string()),
-        // What begins as a list was meant as one.
+        // A text that begins as a list is a wrong list, not a string.
         (Err(reason), _) if text.trim_start().starts_with('[') => Err(reason),
         (Err(reason), ty) => as_string().coerce(ty).filter(|_| ty.is_bytes()).ok_or(reason),
     }

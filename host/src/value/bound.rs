@@ -1,16 +1,18 @@
 //! How many parts a value has, by its text: looked at before anything is built of it.
 //!
-//! The text is a worker's word, and a few bytes of it can stand for much: `{:}` is a record with all of its options absent.
+//! The text is a worker's word, and a few bytes of it can stand for much: `{:}` is a record with all of its
+//! options absent.
 
 use std::collections::HashMap;
 
 use super::Type;
 
-/// Parts of one result that the coordinator makes values of: numbers, texts, lists, fields. Each takes about a hundred bytes on the way. (Bytes and
-/// strings that travel as they are count as nothing.)
+/// Parts of one result that the coordinator makes values of: numbers, texts, lists, fields. Each takes about
+/// a hundred bytes on the way. (Bytes and strings that travel as they are count as nothing.)
 pub(super) const VALUES_MAX: usize = 4 << 20;
 
-/// Whether a value of this type that `text` stands for has at most `most` parts. It has never more than are counted here.
+/// Whether a value of this type that `text` stands for has at most `most` parts. It has never more than are
+/// counted here.
 pub(super) fn is_within(text: &str, ty: &Type, most: usize) -> bool {
     let widest = widest(ty);
     // A part takes a byte at the least, and so does a record that leaves its options out.

@@ -1,6 +1,6 @@
-//! Rust types in and out of guest functions: [`Args`] and [`Ret`] for typed calls.
+//! Rust types as arguments and results of guest functions: [`Args`] and [`Ret`] for typed calls.
 //!
-//! Bytes and strings travel as they are; everything else by way of [`Value`] and its WAVE text.
+//! Bytes and strings travel as they are, all other types as a [`Value`] in its WAVE text.
 
 use super::bound::{VALUES_MAX, is_within};
 use super::{FuncType, Type, Value, parse_wave, to_wave};
@@ -18,7 +18,7 @@ pub trait IntoValue {
     /// Whether a parameter of type `ty` takes this Rust type.
     fn fits(ty: &Type) -> bool;
 
-    /// The value, for a parameter of type `ty`. `None` if this very value does not fit (a number out of range).
+    /// The value for a parameter of type `ty`. `None` if this one does not fit: a number is out of range.
     fn into_value(self, ty: &Type) -> Option<Value>;
 
     /// The bytes themselves, if this type is bytes or text.
@@ -27,7 +27,7 @@ pub trait IntoValue {
     }
 }
 
-/// A Rust type that a guest's result can be turned into.
+/// A Rust type that a result of a guest can be turned into.
 ///
 /// ```
 /// use wpool::value::{FromValue, Type, Value};
@@ -39,10 +39,10 @@ pub trait FromValue: Sized {
     /// Whether a result of type `ty` can be turned into this Rust type.
     fn fits(ty: &Type) -> bool;
 
-    /// The Rust value. `None` if this very value does not fit.
+    /// The Rust value. `None` if this one does not fit.
     fn from_value(value: Value) -> Option<Self>;
 
-    /// From the raw bytes of a `list<u8>` or `string` result, where this type is one of those.
+    /// The Rust value from the bytes of a `list<u8>` or `string`, if this type is bytes or text.
     fn from_raw(_bytes: &[u8]) -> Option<Self> {
         None
     }
@@ -51,14 +51,14 @@ pub trait FromValue: Sized {
 macro_rules! integers {
     ($($ty:ty),*) => {$(
         impl IntoValue for $ty {
-            /// Any integer type: a value that is out of its range is an error of that task.
+            /// Any integer type, and `f64`. A number out of range is an error of its task.
             fn fits(ty: &Type) -> bool {
                 Value::integer(0, ty).is_some() || matches!(ty, Type::F64)
             }
 
             fn into_value(self, ty: &Type) -> Option<Value> {
                 match ty {
-                    // The nearest float, as Python passes an int for a float.
+                    // The nearest float: in Python, too, an int can be passed for a float.
                     Type::F64 => Some(Value::F64(self as f64)),
                     _ => Value::integer(self as i128, ty),
                 }
@@ -265,7 +265,8 @@ impl FromValue for Value {
     }
 }
 
-/// The arguments of one task: a single value for a function of one free parameter, a tuple for several (`starmap`), `()` for none.
+/// The arguments of one task: one value for a function of one free parameter, a tuple for several
+/// (`starmap`), `()` for none.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -281,13 +282,14 @@ impl FromValue for Value {
 /// # }
 /// ```
 pub trait Args {
-    /// Whether a function whose free parameters have these types takes these arguments.
+    /// Whether a function with free parameters of these types takes these arguments.
     fn fits(free: &[&Type]) -> bool;
 
-    /// Appends the record for these arguments: the bytes themselves for one `list<u8>` or `string` parameter, else WAVE.
+    /// Appends the record of these arguments: the bytes themselves for one `list<u8>` or `string` parameter,
+    /// otherwise WAVE.
     ///
     /// # Errors
-    /// Why there are none: a value does not fit its parameter, or the item was an error. The record is then not to be used.
+    /// A value does not fit its parameter, or the item was an error. `record` is then not to be used.
     fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> Result<(), String>;
 }
 
@@ -319,7 +321,8 @@ fn does_not_fit(free: &[&Type]) -> String {
     format!("a value that does not fit {}", types.join(", "))
 }
 
-/// An item that may be an error: then that is its task's outcome, [`TaskError::BadRecord`](crate::TaskError::BadRecord) with the error's text.
+/// An item that may be an error. The outcome of its task is then
+/// [`TaskError::BadRecord`](crate::TaskError::BadRecord), with the text of the error.
 impl<A: Args, E: std::fmt::Display> Args for Result<A, E> {
     fn fits(free: &[&Type]) -> bool {
         A::fits(free)
@@ -351,7 +354,7 @@ impl Args for () {
     }
 }
 
-/// `(x,)`: as `x`.
+/// `(x,)` is the same as `x`.
 impl<A: IntoValue> Args for (A,) {
     fn fits(free: &[&Type]) -> bool {
         <A as Args>::fits(free)
@@ -383,7 +386,8 @@ macro_rules! tuples {
 }
 tuples!((A 0, B 1)(A 0, B 1, C 2)(A 0, B 1, C 2, D 3)(A 0, B 1, C 2, D 3, E 4)(A 0, B 1, C 2, D 3, E 4, F 5));
 
-/// What a task gives back: `()` for a function without a result (or when it does not matter), else a [`FromValue`].
+/// The result of one task: a [`FromValue`], or `()` for a function without a result, and where the result
+/// does not matter.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -399,11 +403,12 @@ tuples!((A 0, B 1)(A 0, B 1, C 2)(A 0, B 1, C 2, D 3)(A 0, B 1, C 2, D 3, E 4)(A
 /// # }
 /// ```
 pub trait Ret: Sized {
-    /// Whether the result of a successful call can be turned into this type. `None`: the function has no result.
+    /// Whether a result of type `result` can be turned into this type. `None`: the function has no result.
     fn fits(result: Option<&Type>) -> bool;
 
-    /// Decodes a result: the bytes themselves for `list<u8>` and `string`, else WAVE. A result of more than four million parts is `None` too, unless
-    /// it is bytes or a string: what is built of each takes about a hundred bytes.
+    /// Decodes a result: the bytes themselves for `list<u8>` and `string`, otherwise WAVE. `None` if it does
+    /// not fit, or if it has more than four million parts, each of which takes about a hundred bytes. Bytes
+    /// and strings may have any length.
     fn decode(bytes: &[u8], result: Option<&Type>) -> Option<Self>;
 }
 

@@ -1,12 +1,13 @@
 //! Build the values that go into a guest, and read those that come out.
 //!
-//! Most programs need none of this: [`Pool::func`](crate::Pool::func) takes and gives Rust types, by the traits [`Args`]
-//! and [`Ret`]. A [`Value`] is a value of any type of the component model, and a [`Type`] such a type. [`Value::from_wave`]
-//! reads a text, and `to_string` writes one. [`FuncType`] and [`Param`] describe a function. [`IntoValue`] and
-//! [`FromValue`] are for types of your own.
+//! Most programs need none of this: [`Pool::func`](crate::Pool::func) takes and gives Rust types, by the
+//! traits [`Args`] and [`Ret`]. A [`Value`] is a value of any type of the component model, and a [`Type`]
+//! such a type. [`Value::from_wave`] reads a text, and `to_string` writes one. [`FuncType`] and [`Param`]
+//! describe a function. [`IntoValue`] and [`FromValue`] are for types of your own.
 //!
-//! A [`Value`] does what pickle does for `multiprocessing`, without its danger: decoding one runs no code. Between
-//! processes a value travels as WAVE text (the component model's own notation). Bytes and strings travel as they are.
+//! A [`Value`] does what pickle does for `multiprocessing`, without its danger: decoding one runs no code.
+//! Between processes a value travels as WAVE text (the component model's own notation). Bytes and strings
+//! travel as they are.
 
 mod bound;
 mod convert;
@@ -29,11 +30,17 @@ pub(crate) use self::wave::{parse_call, parse_wave, parse_wave_of, to_wave};
 /// A value of the component model.
 ///
 /// ```
-/// use wpool::value::Value;
+/// use wpool::value::{Type, Value};
 ///
 /// let value = Value::from(vec![1.5, 2.0]);
 /// assert_eq!(value, Value::List(vec![Value::F64(1.5), Value::F64(2.0)]));
 /// assert_eq!(value.to_string(), "[1.5, 2]");
+/// assert!(value.is_of(&Type::List(Box::new(Type::F64))));
+///
+/// let point = Type::Record(vec![("x".to_owned(), Type::U8), ("y".to_owned(), Type::U8)]);
+/// assert!(Value::from_wave("{x: 1, y: 2}", &point).is_ok());
+/// let error = Value::from_wave("{x: 1}", &point);
+/// assert!(error.is_err_and(|error| error.contains('y')));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -108,7 +115,7 @@ impl Value {
         }
     }
 
-    /// The value as an integer of any width, where it is one.
+    /// The number of an integer of any type.
     pub(crate) fn as_integer(&self) -> Option<i128> {
         Some(match self {
             Value::S8(n) => i128::from(*n),
@@ -123,7 +130,8 @@ impl Value {
         })
     }
 
-    /// The integer `n` as a value of the integer type `ty`; `None` where it does not fit or `ty` is not one.
+    /// The number `n` as a value of the integer type `ty`. `None` if it does not fit, or if `ty` is no
+    /// integer type.
     pub(crate) fn integer(n: i128, ty: &Type) -> Option<Value> {
         Some(match ty {
             Type::S8 => Value::S8(n.try_into().ok()?),
@@ -138,8 +146,8 @@ impl Value {
         })
     }
 
-    /// This value for a parameter of type `ty`: integers take any integer type that they fit, and floats (as in Python); bytes and
-    /// strings stand for each other.
+    /// This value for a parameter of type `ty`. An integer fits any integer type that holds it, and floats,
+    /// as in Python. A string fits bytes.
     pub(crate) fn coerce(self, ty: &Type) -> Option<Value> {
         if self.is_of(ty) {
             return Some(self);
@@ -190,14 +198,14 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 }
 
 impl std::fmt::Display for Value {
-    /// As WAVE.
+    /// The value's WAVE text.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&to_wave(self))
     }
 }
 
 impl Value {
-    /// Parses WAVE as a value of type `ty`.
+    /// Reads a WAVE text as a value of type `ty`.
     ///
     /// # Errors
     /// A sentence that names the expected type.

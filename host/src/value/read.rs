@@ -1,4 +1,5 @@
-//! What reading a value from text needs, in WAVE as in JSON: numbers as people write them, and what to say where the text is wrong.
+//! What reading a value from text needs, in WAVE as in JSON: numbers as people write them, and what to say
+//! where the text is wrong.
 
 use std::fmt::Display;
 
@@ -112,7 +113,8 @@ impl Mismatch {
     }
 }
 
-/// How a value of the type is written, for one who does not know. `None` where it would be too long, or there is none.
+/// How a value of the type is written, for one who does not know. `None` where it would be too long, or there
+/// is none.
 pub(super) fn example(ty: &Type, write: impl FnOnce(&Value) -> String) -> Option<String> {
     let text = Value::example(ty, &mut EXAMPLE_PARTS_MAX.clone()).map(|value| write(&value))?;
     (text.chars().count() <= EXAMPLE_MAX).then_some(text)
@@ -151,7 +153,8 @@ pub(super) enum Whole {
     TooLarge,
 }
 
-/// Reads `-?digits[.digits][e[+-]digits]` exactly: `1.0`, `12e2` and `1.50e1` are integers. `None` for any other text.
+/// Reads `-?digits[.digits][e[+-]digits]` exactly: `1.0`, `12e2` and `1.50e1` are integers. `None` for any
+/// other text.
 pub(super) fn whole(text: &str) -> Option<Whole> {
     let (is_negative, text) = match text.strip_prefix('-') {
         Some(text) => (true, text),
@@ -193,7 +196,8 @@ pub(super) fn whole(text: &str) -> Option<Whole> {
 }
 
 impl Value {
-    /// A value of the type, to show how one is written. `parts`: how many more it may have. `None` where it would have more, or there is none.
+    /// A value of the type, to show how one is written. `parts`: how many more it may have. `None` where it
+    /// would have more, or there is none.
     fn example(ty: &Type, parts: &mut usize) -> Option<Value> {
         *parts = parts.checked_sub(1)?;
         let payload = |ty: Option<&Type>, parts: &mut usize| match ty {

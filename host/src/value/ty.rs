@@ -1,7 +1,7 @@
 //! The types of parameters and results, as the compiler process reports them.
 //!
-//! They mirror the component model's value types. Named records and variants are shown structurally, because a component's
-//! binary does not carry the names of its types.
+//! They are the value types of the component model. The text of a record or a variant has its fields or
+//! cases, since the binary of a component has no names of types.
 
 use std::fmt;
 
@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use wpool::value::Type;
 ///
-/// assert_eq!(Type::List(Box::new(Type::U8)).to_string(), "list<u8>");
-/// assert!(Type::List(Box::new(Type::U8)).is_bytes());
+/// let bytes = Type::List(Box::new(Type::U8));
+/// assert_eq!(bytes.to_string(), "list<u8>");
+/// assert!(bytes.is_bytes() && bytes.is_bytes_or_string() && bytes.is_supported());
+/// assert!(!Type::Unsupported("stream<u8>".to_owned()).is_supported());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,12 +45,13 @@ pub enum Type {
     Option(Box<Type>),
     Result(Option<Box<Type>>, Option<Box<Type>>),
     Flags(Vec<String>),
-    /// A resource handle, stream, future or map: such a value cannot leave its instance. The text names it.
+    /// A resource handle, stream, future or map, with the text of its type. Such a value cannot leave its
+    /// instance.
     Unsupported(String),
 }
 
 impl Type {
-    /// Whether a value of this type can be passed in and out of a process.
+    /// Whether values of this type can be passed between processes.
     pub fn is_supported(&self) -> bool {
         match self {
             Type::Unsupported(_) => false,
@@ -61,19 +64,19 @@ impl Type {
         }
     }
 
-    /// `list<u8>`: passed as it is, without a text form.
+    /// Whether this is `list<u8>`, whose values are passed as bytes, without a text form.
     pub fn is_bytes(&self) -> bool {
         matches!(self, Type::List(t) if **t == Type::U8)
     }
 
-    /// `list<u8>` or `string`.
+    /// Whether this is `list<u8>` or `string`.
     pub fn is_bytes_or_string(&self) -> bool {
         self.is_bytes() || *self == Type::String
     }
 }
 
 impl Type {
-    /// The types that it is directly made of.
+    /// The types directly inside this type.
     pub(super) fn parts(&self) -> Vec<&Type> {
         match self {
             Type::List(t) | Type::FixedList(t, _) | Type::Option(t) => vec![t],
@@ -85,12 +88,12 @@ impl Type {
         }
     }
 
-    /// Whether no more than `depth` types nest in it, itself counted.
+    /// Whether at most `depth` types are nested, this type included.
     pub(crate) fn is_within(&self, depth: usize) -> bool {
         depth > 0 && self.parts().iter().all(|t| t.is_within(depth - 1))
     }
 
-    /// Whether the names in it are names, so that its text can be shown.
+    /// Whether all names in it are plain labels, so that its text can be shown.
     pub(crate) fn has_names(&self) -> bool {
         let own = match self {
             Type::Record(fields) => fields.iter().all(|(name, _)| is_label(name)),
@@ -103,7 +106,7 @@ impl Type {
     }
 }
 
-/// Whether this can be the name of a parameter, a field, a case or a flag.
+/// Whether the text can be the name of a parameter, a field, a case or a flag.
 fn is_label(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
@@ -124,7 +127,7 @@ fn commas<T>(
 }
 
 impl fmt::Display for Type {
-    /// As in WIT; records, variants, enums and flags are written in place.
+    /// The type in WIT. Records, variants, enums and flags are written with their parts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Type::Bool => f.write_str("bool"),
@@ -200,13 +203,13 @@ pub struct Param {
 }
 
 impl Param {
-    /// What it is called in a message. `index`: from 0 on.
+    /// The parameter's name in a message. `index` counts from 0.
     #[cfg(any(feature = "worker", feature = "fuzzing"))]
     pub(crate) fn label(&self, index: usize) -> String {
         self.name.clone().unwrap_or_else(|| format!("value {}", index + 1))
     }
 
-    /// What a caller has to give. `index`: from 0 on.
+    /// The argument in words. `index` counts from 0.
     pub(crate) fn described(&self, index: usize) -> String {
         match &self.name {
             Some(name) => format!("argument {} ({name}: {})", index + 1, self.ty),
@@ -236,7 +239,7 @@ pub struct FuncType {
 }
 
 impl FuncType {
-    /// What a successful call gives: the `ok` side where the result is a `result<..>`.
+    /// The type that a successful call gives: `T` if the result is `result<T, E>`.
     pub fn ok_type(&self) -> Option<&Type> {
         match &self.result {
             Some(Type::Result(ok, _)) => ok.as_deref(),
@@ -251,12 +254,12 @@ impl FuncType {
 }
 
 impl FuncType {
-    /// Whether no more than `depth` types nest in it.
+    /// Whether at most `depth` types are nested in it.
     pub(crate) fn is_within(&self, depth: usize) -> bool {
         self.types().all(|ty| ty.is_within(depth))
     }
 
-    /// Whether the names in it are names.
+    /// Whether all names in it are plain labels.
     pub(crate) fn has_names(&self) -> bool {
         let mut params = self.params.iter().filter_map(|param| param.name.as_deref());
         params.all(is_label) && self.types().all(Type::has_names)

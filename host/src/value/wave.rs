@@ -1,8 +1,10 @@
-//! WAVE, the text form of component values. `wasm-wave` parses it; what the parts stand for is decided here, by the type.
+//! WAVE, the text form of component values. `wasm-wave` parses it; what the parts stand for is decided here,
+//! by the type.
 //!
-//! Beside WAVE's own spelling this takes what people write: integers as `1.0`, `1e3`, `0x1f`, `0b101`, `0o17` or `1_000`, numbers with a
-//! plus sign, `NaN` and `Infinity`, names that are keywords without their `%` where the type leaves no doubt, and a string for bytes. What
-//! is written is plain WAVE, floats in the shortest form that gives the same float.
+//! Beside WAVE's own spelling this takes what people write: integers as `1.0`, `1e3`, `0x1f`, `0b101`, `0o17`
+//! or `1_000`, numbers with a plus sign, `NaN` and `Infinity`, names that are keywords without their `%`
+//! where the type leaves no doubt, and a string for bytes. What is written is plain WAVE, floats in the
+//! shortest form that gives the same float.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +61,8 @@ pub(crate) fn parse_many(text: &str, params: &[Param], integers: Integers) -> Re
     nodes.ok_or_else(|| expected(""))?.zip(params).enumerate().map(read).collect()
 }
 
-/// Splits a call such as `scale(7, 2.5)` into the function's name and the text of each argument. A name alone is a call without arguments.
+/// Splits a call such as `scale(7, 2.5)` into the function's name and the text of each argument. A name alone
+/// is a call without arguments.
 pub(crate) fn parse_call(text: &str) -> Result<(String, Vec<String>), String> {
     let Some(open) = text.find('(') else {
         return Ok((text.trim().to_owned(), Vec::new()));
@@ -221,7 +224,8 @@ fn plain_number(word: &str) -> Option<String> {
     })
 }
 
-/// Digits without the separators between them. `None` if something else is among them, or a separator has not two of them beside it.
+/// Digits without the separators between them. `None` if something else is among them, or a separator has not
+/// two of them beside it.
 fn separated(digits: &str, is_digit: impl Fn(u8) -> bool) -> Option<String> {
     let are_digits = |part: &str| !part.is_empty() && part.bytes().all(&is_digit);
     digits.split('_').all(are_digits).then(|| digits.replace('_', ""))
