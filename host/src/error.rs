@@ -245,14 +245,6 @@ impl std::fmt::Display for TaskError {
 impl TaskError {
     /// The whole message, with the guest's own words exactly as they are: with its newlines, and whatever else it may have thought of to
     /// confuse a terminal. [`Display`](std::fmt::Display) shows the same on one line, escaped and shortened.
-    ///
-    /// ```
-    /// use wpool::TaskError;
-    ///
-    /// let error = TaskError::Failed { message: "no\n\x1b[2Jway".to_owned() };
-    /// assert_eq!(error.message(), "no\n\x1b[2Jway");
-    /// assert_eq!(error.to_string(), r"no\n\x1b[2Jway");
-    /// ```
     pub fn message(&self) -> Cow<'_, str> {
         match self {
             TaskError::Failed { message } | TaskError::Limit { message, .. } => message.into(),
@@ -272,18 +264,6 @@ impl TaskError {
     }
 
     /// One word for the kind of error, stable, for machines: `failed`, `trap`, `time`, `memory`, ...
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use wpool::{BuildError, TaskError};
-    /// # let pool = pool("failing")?;
-    /// # let run = pool.func::<&str, String>("run")?;
-    /// let kinds = pool.try_map(&run, ["bad", "panic", "exit"]).into_iter().map(|outcome| outcome.map_err(|error| error.kind()));
-    /// assert!(kinds.eq([Err("failed"), Err("trap"), Err("exit")]));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn kind(&self) -> &'static str {
         match self {
             TaskError::Failed { .. } => "failed",

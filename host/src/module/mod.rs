@@ -49,9 +49,17 @@ const SANDBOX_OFF: &str =
 /// wpool::init();
 /// # std::env::set_current_dir("../guest/prebuilt")?;
 /// let module = wpool::Module::load("upper.wasm")?;
+/// println!("{} of {} bytes, SHA-256 {}", module.kind(), module.size(), module.digest());
 /// for export in module.exports() {
-///     println!("{}", export.wit());
+///     println!("export {}", export.wit());
 /// }
+/// for import in module.imports() {
+///     println!("import {}", import.name);
+/// }
+/// println!("machine code: {:?}; warnings: {:?}", module.cached(), module.warnings());
+///
+/// let identity = br#"(module (func (export "identity") (param i32) (result i32) local.get 0))"#;
+/// assert_eq!(wpool::Module::from_bytes(identity)?.exports().count(), 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -89,17 +97,6 @@ impl Module {
     ///
     /// The file is compiled in a process of its own, unless the cache has it.
     ///
-    /// ```standalone_crate
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// wpool::init();
-    /// # std::env::set_current_dir("../guest/prebuilt")?;
-    /// let module = wpool::Module::load("upper.wasm")?;
-    /// assert_eq!(module.kind(), wpool::module::ModuleKind::Component);
-    /// assert!(wpool::Module::load("no-such-file.wasm").is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     /// [`ModuleError`] if the file cannot be read, is not WebAssembly, or does not compile.
     pub fn load(path: impl AsRef<Path>) -> Result<Module, ModuleError> {
@@ -108,17 +105,6 @@ impl Module {
 
     /// As [`Module::load`], from bytes in memory.
     ///
-    /// ```standalone_crate
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// wpool::init();
-    /// let text = br#"(module (func (export "seven") (result i32) (i32.const 7)))"#;
-    /// let module = wpool::Module::from_bytes(text)?;
-    /// let pool = wpool::Pool::builder(&module).build()?;
-    /// assert_eq!(pool.apply(&pool.func::<(), i32>("seven")?, ())?, 7);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     /// [`ModuleError`] if the bytes are not WebAssembly or do not compile.
     pub fn from_bytes(bytes: &[u8]) -> Result<Module, ModuleError> {
@@ -126,14 +112,6 @@ impl Module {
     }
 
     /// A loader, to choose the cache and the worker program.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let loader = wpool::Module::loader().no_cache();
-    /// # let _ = loader;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn loader() -> ModuleLoader {
         ModuleLoader {
             cache: CacheChoice::Default,
@@ -152,120 +130,41 @@ impl Module {
     }
 
     /// The digest of the bytes it was loaded from.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// println!("{}", module.digest()); // as sha256sum prints it
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn digest(&self) -> Digest {
         self.inner.digest
     }
 
     /// The number of bytes it was loaded from.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// assert_eq!(module.size(), std::fs::metadata("../guest/prebuilt/upper.wasm")?.len());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn size(&self) -> u64 {
         self.inner.size
     }
 
     /// Component or core module.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// assert_eq!(module.kind(), wpool::module::ModuleKind::Component);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn kind(&self) -> ModuleKind {
         self.inner.info.kind
     }
 
     /// The exported functions.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// let exports: Vec<String> = module.exports().map(|export| export.wit()).collect();
-    /// assert_eq!(exports[0], "run: func(input: list<u8>) -> result<list<u8>, string>");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn exports(&self) -> impl Iterator<Item = &Export> {
         self.inner.info.exports.iter()
     }
 
     /// The imports. How each is met is a matter of the policy: [`ModuleInfo::grants`].
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("hello")?;
-    /// for import in module.imports() {
-    ///     println!("{}", import.name);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn imports(&self) -> impl Iterator<Item = &Import> {
         self.inner.info.imports.iter()
     }
 
     /// Everything that is known of the module without running it.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("hello")?;
-    /// assert_eq!(module.info().missing(&wpool::Policy::sealed()).count(), 0); // it can be run
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn info(&self) -> &ModuleInfo {
         &self.inner.info
     }
 
     /// Where the compiled artefact lies in the cache; `None` if it is kept in memory only.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// if let Some(path) = module.cached() {
-    ///     println!("compiled: {}", path.display());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn cached(&self) -> Option<&Path> {
         self.inner.cached.as_deref()
     }
 
     /// Why the cache was not used or not filled, if it was wanted, and that the sandbox is off: the module works all the same.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// for warning in module.warnings() {
-    ///     eprintln!("{warning}");
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn warnings(&self) -> &[String] {
         &self.inner.warnings
     }
@@ -310,7 +209,22 @@ enum CacheChoice {
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let module = loader().no_cache().load("../guest/prebuilt/upper.wasm")?;
+/// use wpool::Policy;
+/// use wpool::module::CacheLimits;
+///
+/// let mut limits = CacheLimits::default();
+/// limits.size = 1 << 30;
+/// let loader = loader()
+///     .cache_limits(limits)
+///     .on_compile(|compiling| eprintln!("compiling for {:?}", compiling.elapsed))
+///     .policy(Policy::sealed()); // what the module must be able to run with
+/// let module = loader.load("../guest/prebuilt/upper.wasm")?;
+/// println!("{:?} has:", loader.cache_path());
+/// for cached in loader.cached_modules()? {
+///     println!("{:?}: {} bytes", cached.name, cached.size);
+/// }
+///
+/// let module = loader.no_cache().load("../guest/prebuilt/upper.wasm")?;
 /// assert_eq!(module.cached(), None);
 /// # Ok(())
 /// # }
@@ -343,17 +257,6 @@ impl ModuleLoader {
 
     /// Keeps compiled artefacts in `dir` (made with mode 0700 if absent) instead of `$WPOOL_CACHE_DIR`, `$XDG_CACHE_HOME/wpool` or
     /// `~/.cache/wpool`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let dir = std::env::temp_dir().join("wpool-cache-of-an-example");
-    /// let module = loader().cache_dir(&dir).load("../guest/prebuilt/upper.wasm")?;
-    /// assert!(module.cached().is_some_and(|path| path.starts_with(&dir)));
-    /// # std::fs::remove_dir_all(dir)?;
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cache = CacheChoice::Dir(dir.into());
@@ -361,15 +264,6 @@ impl ModuleLoader {
     }
 
     /// Compiles always, and keeps the artefact in memory only.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let module = loader().no_cache().load("../guest/prebuilt/upper.wasm")?;
-    /// assert_eq!(module.cached(), None);
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn no_cache(mut self) -> Self {
         self.cache = CacheChoice::Off;
@@ -377,16 +271,6 @@ impl ModuleLoader {
     }
 
     /// What the cache may hold from now on. [`CacheLimits`] has an example.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut limits = wpool::module::CacheLimits::default();
-    /// limits.unused = std::time::Duration::from_secs(7 * 24 * 3600);
-    /// let loader = wpool::Module::loader().cache_limits(limits);
-    /// # let _ = loader;
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn cache_limits(mut self, limits: CacheLimits) -> Self {
         self.cache_limits = limits;
@@ -396,23 +280,6 @@ impl ModuleLoader {
     /// Has `call` called while the module is compiled, some times a second, and once at the end. A module that the cache has is not compiled.
     ///
     /// The calls come from the thread that waits for the compiler; a slow one holds it up.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let loader = loader().no_cache();
-    /// # let (sender, compiled) = std::sync::mpsc::channel();
-    /// let loader = loader.on_compile(move |compiling| {
-    ///     if compiling.is_done {
-    ///         eprintln!("compiled {} bytes in {:?}", compiling.size, compiling.elapsed);
-    /// #       sender.send(compiling.clone()).unwrap();
-    ///     }
-    /// });
-    /// loader.load("../guest/prebuilt/upper.wasm")?;
-    /// # assert_eq!(compiled.recv()?.name.as_deref(), Some("upper.wasm"));
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn on_compile(mut self, call: impl Fn(&Compiling) + Send + Sync + 'static) -> Self {
         self.on_compile = Told::new(call);
@@ -420,15 +287,6 @@ impl ModuleLoader {
     }
 
     /// Where the cache is, or would be; `None` if there is none.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let loader = wpool::Module::loader().cache_dir("/var/cache/app");
-    /// assert_eq!(loader.cache_path(), Some("/var/cache/app".into()));
-    /// assert_eq!(loader.no_cache().cache_path(), None);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn cache_path(&self) -> Option<PathBuf> {
         match &self.cache {
             CacheChoice::Off => None,
@@ -439,17 +297,6 @@ impl ModuleLoader {
 
     /// What the cache holds, that used last first.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let loader = loader();
-    /// for cached in loader.cached_modules()? {
-    ///     println!("{} {} bytes", cached.digest, cached.size);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     /// If the directory cannot be read. One that is not there holds nothing.
     pub fn cached_modules(&self) -> std::io::Result<Vec<CachedModule>> {
@@ -458,20 +305,6 @@ impl ModuleLoader {
 
     /// Removes what is over the limits from the cache, and gives what that was. A size of 0 removes everything. Modules that are loaded
     /// work on, and are compiled again when they are loaded the next time.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let dir = std::env::temp_dir().join("wpool-cache-that-is-cleaned");
-    /// let mut limits = wpool::module::CacheLimits::default();
-    /// limits.size = 0;
-    /// let loader = loader().cache_dir(&dir);
-    /// loader.load("../guest/prebuilt/upper.wasm")?;
-    /// assert_eq!(loader.cache_limits(limits).clean_cache()?.len(), 1);
-    /// # std::fs::remove_dir_all(dir)?;
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// If the directory cannot be read, or something in it cannot be removed.
@@ -482,15 +315,6 @@ impl ModuleLoader {
 
     /// Runs `path`, an installed `wpool` program, as compiler and workers instead of this program itself. An application that does this
     /// need not call [`init`](crate::init).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let wpool_program = program();
-    /// let module = wpool::Module::loader().program(wpool_program).load("../guest/prebuilt/upper.wasm")?;
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
@@ -498,14 +322,6 @@ impl ModuleLoader {
     }
 
     /// How much confinement the module's processes must have: its compiler's, and those of all pools and processes that run it.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let loader = wpool::Module::loader().sandbox(wpool::sandbox::Sandbox::Strict);
-    /// # let _ = loader;
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
         self.sandbox = sandbox;
@@ -513,17 +329,6 @@ impl ModuleLoader {
     }
 
     /// What compiling the module may take. Modules in the cache are there already.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut limits = wpool::module::CompileLimits::default();
-    /// limits.code = 1000;
-    /// let refused = loader().no_cache().compile_limits(limits).load("../guest/prebuilt/upper.wasm");
-    /// assert!(refused.unwrap_err().to_string().contains("compile limit exceeded"));
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn compile_limits(mut self, limits: CompileLimits) -> Self {
         self.compile_limits = limits;
@@ -532,20 +337,6 @@ impl ModuleLoader {
 
     /// Lets the module use these parts of WebAssembly, which are off otherwise. A module that needs one of
     /// them is refused without, with [`ModuleError::NeedsFeatures`].
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use wpool::module::WasmFeature;
-    /// use wpool::Pool;
-    ///
-    /// let text = br#"(module (type $s (struct (field i32))) (func (export "f") (result i32) (struct.get $s 0 (struct.new $s (i32.const 11)))))"#;
-    /// let module = loader().wasm_features([WasmFeature::Gc]).from_bytes(text)?;
-    /// let pool = Pool::builder(&module).build()?;
-    /// assert_eq!(pool.apply(&pool.func::<(), i32>("f")?, ())?, 11);
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn wasm_features(mut self, features: impl IntoIterator<Item = WasmFeature>) -> Self {
         self.codegen.wasm = features.into_iter().fold(self.codegen.wasm, Features::with);
@@ -554,18 +345,6 @@ impl ModuleLoader {
 
     /// Judges the module's imports by this policy before it is compiled, which may take its time. Without
     /// this, the pool or process does, when it is built.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use wpool::{ModuleError, Policy};
-    ///
-    /// let text = br#"(module (import "moon" "phase" (func)))"#;
-    /// let refused = loader().policy(Policy::sealed()).from_bytes(text);
-    /// assert!(matches!(refused, Err(ModuleError::MissingImports { .. })));
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
@@ -583,16 +362,6 @@ impl ModuleLoader {
 
     /// Loads the module at `path`.
     ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let loader = loader();
-    /// let module = loader.load("../guest/prebuilt/upper.wasm")?;
-    /// assert!(loader.load("no-such-file.wasm").is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     /// As [`Module::load`].
     pub fn load(&self, path: impl AsRef<Path>) -> Result<Module, ModuleError> {
@@ -603,17 +372,6 @@ impl ModuleLoader {
     }
 
     /// Loads the module in `bytes`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let loader = loader();
-    /// let module = loader.from_bytes(br#"(module (func (export "seven") (result i32) (i32.const 7)))"#)?;
-    /// let pool = wpool::Pool::builder(&module).build()?;
-    /// assert_eq!(pool.apply(&pool.func::<(), i32>("seven")?, ())?, 7);
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// As [`Module::from_bytes`].

@@ -8,19 +8,6 @@ use crate::sys;
 
 impl Policy {
     /// What of it deserves a word, if it is for this module: a directory that guests may only read, and that has wpool's cache below it.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// use wpool::policy::DirAccess;
-    /// use wpool::Policy;
-    ///
-    /// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly);
-    /// assert!(policy.warnings(&module).is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn warnings(&self, module: &Module) -> Vec<String> {
         self.resolve().map(|granted| granted.warnings(&own_places(module))).unwrap_or_default()
     }

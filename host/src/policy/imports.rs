@@ -55,10 +55,6 @@ pub enum Grant {
 
 impl Grant {
     /// The text.
-    ///
-    /// ```
-    /// assert_eq!(wpool::policy::Grant::Granted("the kernel's clocks".to_owned()).note(), "the kernel's clocks");
-    /// ```
     pub fn note(&self) -> &str {
         match self {
             Grant::Default(note) | Grant::Granted(note) | Grant::Missing(note) => note,
@@ -69,36 +65,11 @@ impl Grant {
 /// Which imports of a module a policy meets.
 impl ModuleInfo {
     /// The imports, and how a worker with this policy meets each.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("hello")?;
-    /// for (import, grant) in module.info().grants(&wpool::Policy::sealed()) {
-    ///     println!("{}: {}", import.name, grant.note());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn grants(&self, policy: &Policy) -> impl Iterator<Item = (&Import, Grant)> {
         self.imports.iter().map(|import| (import, grant(policy, self.kind, import)))
     }
 
     /// The imports that no worker with this policy provides, each with the reason.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use wpool::Policy;
-    ///
-    /// let module = loader().from_bytes(br#"(module (import "moon" "phase" (func)) (func (export "_start")))"#)?;
-    /// for (import, reason) in module.info().missing(&Policy::sealed()) {
-    ///     println!("{import}: {reason}");
-    /// }
-    /// assert_eq!(module.info().missing(&Policy::sealed()).count(), 1);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn missing(&self, policy: &Policy) -> impl Iterator<Item = (&str, String)> {
         self.grants(policy).filter_map(|(import, grant)| match grant {
             Grant::Missing(why) => Some((import.name.as_str(), why)),

@@ -34,11 +34,20 @@ pub use crate::spec::{Clock, DirAccess, Random};
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let module = guest("upper")?;
-/// use wpool::policy::DirAccess;
+/// use wpool::policy::{Clock, DirAccess};
 /// use wpool::{Policy, Pool};
 ///
-/// let policy = Policy::sealed().dir(".", "/data", DirAccess::ReadOnly).env("LANG", "C");
+/// let policy = Policy::sealed()
+///     .dir(".", "/data", DirAccess::ReadOnly)
+///     .env("LANG", "C")
+///     .inherit_env("TZ")
+///     .clock(Clock::Fine);
+/// assert!(policy.warnings(&module).is_empty());
 /// let pool = Pool::builder(&module).policy(policy).build()?;
+///
+/// // Connections to one server; and the same results in every run.
+/// let online = Policy::sealed().net("example.org:443");
+/// let pool = Pool::builder(&module).policy(Policy::sealed().deterministic()).build()?;
 /// # let run = pool.func::<&str, String>("run")?;
 /// # assert_eq!(pool.apply(&run, "a")?, "A");
 /// # Ok(())
@@ -85,17 +94,9 @@ struct Net(Vec<String>);
 
 impl Policy {
     /// 1 GiB: no file in a granted directory is written beyond that.
-    ///
-    /// ```
-    /// assert_eq!(wpool::Policy::FILE, 1 << 30);
-    /// ```
     pub const FILE: u64 = 1 << 30;
 
     /// Nothing is granted: the same as `Policy::default()`.
-    ///
-    /// ```
-    /// assert_eq!(wpool::Policy::sealed(), wpool::Policy::default());
-    /// ```
     pub fn sealed() -> Policy {
         Policy::default()
     }
@@ -106,36 +107,12 @@ impl Policy {
     /// Refused are: file systems of the kernel's own (proc, sysfs, devices, cgroups ..), also where one is mounted below the directory; for
     /// writing, whatever has wpool's cache or the running program in it, or lies in the cache; and any directory on a kernel without landlock,
     /// unless the sandbox is [`Off`](crate::sandbox::Sandbox::Off) or workers are threads.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// use wpool::policy::DirAccess;
-    /// use wpool::{BuildError, Policy, Pool};
-    ///
-    /// let policy = Policy::sealed().dir("no-such-directory", "/data", DirAccess::ReadOnly);
-    /// let refused = Pool::builder(&module).policy(policy).build();
-    /// assert!(matches!(refused, Err(BuildError::Policy { .. })));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn dir(mut self, host: impl Into<PathBuf>, guest: impl Into<String>, access: DirAccess) -> Policy {
         self.dirs.push(Dir { host: host.into(), guest: guest.into(), access });
         self
     }
 
     /// Sets a variable of the guest's environment. Of two with one name the later counts.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// let policy = wpool::Policy::sealed().env("LANG", "C");
-    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Policy {
         self.env.push(Variable::Set(name.into(), value.into()));
         self
@@ -143,16 +120,6 @@ impl Policy {
 
     /// Passes on a variable of this program's own environment, with the value that it has when the pool or process is built. One that is not
     /// set here is not set there.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// let policy = wpool::Policy::sealed().inherit_env("LANG");
-    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn inherit_env(mut self, name: impl Into<String>) -> Policy {
         self.env.push(Variable::Inherited(name.into()));
         self
@@ -160,16 +127,6 @@ impl Policy {
 
     /// Lets guests connect to `HOST:PORT` over TCP: a name, an IPv4 address, or an IPv6 address in brackets. A name is looked up once, when the
     /// pool or process is built; guests may look it up and get those addresses. Neither other names, nor UDP, nor listening is ever granted.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// let policy = wpool::Policy::sealed().net("127.0.0.1:8080").net("[::1]:8080");
-    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn net(mut self, address: impl Into<String>) -> Policy {
         self.net.get_or_insert_default().0.push(address.into());
         self
@@ -178,18 +135,6 @@ impl Policy {
     /// Gives guests the interfaces of sockets, every use of which is refused, unless [`net`](Self::net) grants it: for guests
     /// whose language brings those imports along (Python does), and that never connect. Without this, or a grant, such a guest is refused before
     /// anything starts.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use wpool::{Policy, Pool};
-    ///
-    /// let module = loader().from_bytes(br#"(component (import "wasi:sockets/tcp@0.2.0" (instance)))"#)?;
-    /// assert!(Pool::builder(&module).build().is_err());
-    /// assert!(Pool::builder(&module).policy(Policy::sealed().refuse_net()).build().is_ok());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn refuse_net(mut self) -> Policy {
         self.net.get_or_insert_default();
         self
@@ -199,52 +144,18 @@ impl Policy {
     /// it is called. For modules that import more than they use, as Ruby does, or one whose only missing
     /// import is a logger. Memories, tables and globals cannot be met so, and what could be granted (sockets)
     /// still has to be.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use wpool::{Policy, Pool};
-    ///
-    /// let text = br#"(module (import "moon" "phase" (func)) (func (export "seven") (result i32) (i32.const 7)))"#;
-    /// let module = loader().from_bytes(text)?;
-    /// assert!(Pool::builder(&module).build().is_err());
-    /// let pool = Pool::builder(&module).policy(Policy::sealed().trap_unknown_imports()).build()?;
-    /// assert_eq!(pool.apply(&pool.func::<(), i32>("seven")?, ())?, 7);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn trap_unknown_imports(mut self) -> Policy {
         self.traps_unknown = true;
         self
     }
 
     /// Which clocks guests see. Default [`Clock::Coarse`].
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// let policy = wpool::Policy::sealed().clock(wpool::policy::Clock::Fine);
-    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn clock(mut self, clock: Clock) -> Policy {
         self.clock = clock;
         self
     }
 
     /// Where guests' random numbers come from. Default [`Random::Secure`].
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// let policy = wpool::Policy::sealed().random(wpool::policy::Random::Seeded(7));
-    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn random(mut self, random: Random) -> Policy {
         self.random = random;
         self
@@ -258,21 +169,6 @@ impl Policy {
     /// exact; files are as they are. Each task has an instance of its own, with an initializer too;
     /// [`Isolation::Reuse`](crate::Isolation::Reuse) is refused, because results could depend on what the
     /// worker has done before.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("hello")?;
-    /// use wpool::{Policy, Pool};
-    ///
-    /// let hello = || -> Result<String, Box<dyn std::error::Error>> {
-    ///     let pool = Pool::builder(&module).policy(Policy::sealed().deterministic()).build()?;
-    ///     Ok(pool.apply(&pool.func::<&str, String>("run")?, "bob:0")?)
-    /// };
-    /// assert_eq!(hello()?, hello()?);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn deterministic(mut self) -> Policy {
         self.deterministic = true;
         if !matches!(self.clock, Clock::Fixed(_)) {

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub enum DirAccess {
     /// Files are read, directories listed.
     ReadOnly,
-    /// Also: files are written, made and removed, and so are directories and links. A file grows to [`Policy::FILE`] at most.
+    /// Also: files are written, made and removed, and so are directories and links. A file grows to [`Policy::FILE`](crate::Policy::FILE) at most.
     ReadWrite,
 }
 
@@ -60,10 +60,6 @@ pub enum Clock {
 
 impl Clock {
     /// One millisecond.
-    ///
-    /// ```
-    /// assert_eq!(wpool::policy::Clock::RESOLUTION.as_millis(), 1);
-    /// ```
     pub const RESOLUTION: Duration = Duration::from_millis(1);
 }
 

@@ -126,8 +126,9 @@ pub enum Role {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let module = guest("upper")?;
 /// let run = module.exports().find(|export| export.name() == "run").ok_or("it has one")?;
-/// assert_eq!(run.role, wpool::module::Role::Function);
+/// assert_eq!((run.role, run.interface()), (wpool::module::Role::Function, None));
 /// assert_eq!(run.ty.params[0].name.as_deref(), Some("input"));
+/// assert!(run.wit().starts_with("run: func(input: "));
 /// # Ok(())
 /// # }
 /// ```
@@ -143,46 +144,16 @@ pub struct Export {
 
 impl Export {
     /// The function's own name, without its interface.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = numbers()?;
-    /// # let add = module.info().target(Some("add"))?;
-    /// assert_eq!(add.name(), "add");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn name(&self) -> &str {
         self.path.rsplit_once('#').map_or(&self.path, |(_, name)| name)
     }
 
     /// The interface that the function belongs to, if it is in one.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = numbers()?;
-    /// # let add = module.info().target(Some("add"))?;
-    /// assert_eq!(add.interface(), add.path.rsplit_once('#').map(|(interface, _)| interface));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn interface(&self) -> Option<&str> {
         self.path.rsplit_once('#').map(|(interface, _)| interface)
     }
 
     /// The function as WIT: `scale: func(x: f64) -> f64`.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = numbers()?;
-    /// # let add = module.info().target(Some("add"))?;
-    /// assert!(add.wit().starts_with("add: func("));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn wit(&self) -> String {
         format!("{}: {}", self.name(), self.ty)
     }
@@ -193,9 +164,18 @@ impl Export {
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let module = guest("upper")?;
-/// assert_eq!(module.info().missing(&wpool::Policy::sealed()).count(), 0); // all imports are met
-/// assert!(module.info().target(None).is_ok()); // and it is clear what to run
+/// use wpool::Policy;
+///
+/// let module = guest("upper")?;
+/// assert_eq!(module.info().missing(&Policy::sealed()).count(), 0); // all imports are met
+/// assert_eq!(module.info().target(None)?.name(), "run"); // and this is what runs by default
+///
+/// let module = loader().from_bytes(br#"(module (import "moon" "phase" (func)) (func (export "_start")))"#)?;
+/// let missing: Vec<_> = module.info().missing(&Policy::sealed()).collect();
+/// assert_eq!(missing[0].0, "moon phase");
+/// for (import, grant) in module.info().grants(&Policy::sealed().trap_unknown_imports()) {
+///     println!("{}: {}", import.name, grant.note());
+/// }
 /// # Ok(())
 /// # }
 /// ```
@@ -316,16 +296,6 @@ impl ModuleInfo {
     /// leave out the version). Several of one name are no choice, unless one of them is the command. Without
     /// a name: the function `run` that belongs to no interface, else the command, else the only function
     /// named `run`, else the only callable function.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let module = numbers()?;
-    /// assert_eq!(module.info().target(Some("add"))?.wit(), "add: func(s32, s32) -> s32");
-    /// assert!(module.info().target(None).is_err()); // there are several
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn target(&self, name: Option<&str>) -> Result<&Export, TargetError> {
         let export = match name {
             Some(name) => self.named(name)?,
@@ -386,15 +356,6 @@ impl ModuleInfo {
 
     /// The parts of WebAssembly that are off by default and that it does not go without: see
     /// [`ModuleLoader::wasm_features`](crate::module::ModuleLoader::wasm_features).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let module = guest("upper")?;
-    /// assert_eq!(module.info().needs().count(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn needs(&self) -> impl Iterator<Item = WasmFeature> {
         self.needs.iter()
     }

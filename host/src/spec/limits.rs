@@ -35,6 +35,7 @@ use super::Codegen;
 /// use wpool::{Limits, Pool};
 ///
 /// let mut limits = Limits::default();
+/// assert_eq!((limits.memory, limits.stack), (Limits::MEMORY, Limits::STACK));
 /// limits.time = Some(Duration::from_secs(2));
 /// limits.memory = 64 << 20;
 /// let pool = Pool::builder(&module).limits(limits).build()?;
@@ -73,94 +74,22 @@ pub struct Limits {
 
 impl Limits {
     /// 256 MiB.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert_eq!(wpool::Limits::default().memory, wpool::Limits::MEMORY);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub const MEMORY: u64 = 256 << 20;
     /// 512 KiB.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert_eq!(wpool::Limits::default().stack, wpool::Limits::STACK);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub const STACK: usize = 512 << 10;
     /// 16 KiB: with less, no guest gets far.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert!(wpool::Limits::STACK_MIN <= wpool::Limits::STACK);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub const STACK_MIN: usize = 16 << 10;
     /// 64 MiB: what a process has room for behind its stack on any machine.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert!(wpool::Limits::STACK <= wpool::Limits::STACK_MAX);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub const STACK_MAX: usize = 64 << 20;
     /// 100,000.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert_eq!(wpool::Limits::default().table_elements, wpool::Limits::TABLE_ELEMENTS);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub const TABLE_ELEMENTS: usize = 100_000;
     /// 256 MiB.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert_eq!(wpool::Limits::default().output, wpool::Limits::OUTPUT);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub const OUTPUT: usize = 256 << 20;
     /// 256 MiB.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert_eq!(wpool::Limits::default().input, wpool::Limits::INPUT);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub const INPUT: usize = 256 << 20;
     /// 64 KiB.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert_eq!(wpool::Limits::default().stdout, wpool::Limits::STDOUT);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub const STDOUT: usize = 64 << 10;
     /// 992 MiB: no record and no result can be longer, whatever the limits say.
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// assert!(wpool::Limits::INPUT <= wpool::Limits::RECORD_MAX);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub const RECORD_MAX: usize = (1 << 30) - (32 << 20);
 
     /// How the machine code must be made so that they hold.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::property::{Layer, Property, SAID_MAX};
 use crate::escape::shortened;
 
-/// How much confinement the processes of a module must have: [`ModuleLoader::sandbox`].
+/// How much confinement the processes of a module must have: [`ModuleLoader::sandbox`](crate::module::ModuleLoader::sandbox).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
