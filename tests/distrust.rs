@@ -366,17 +366,18 @@ fn f113_values_are_counted_before_they_are_built() {
 #[test]
 fn f113_a_failed_start_is_judged_as_a_failed_task() {
     let (_alone, _bound) = (alone(), time_bound());
-    for deed in ["init-failed-oddly", "init-failed-at-length"] {
-        let odd = deed == "init-failed-oddly";
+    let not_its_to_tell = "protocol error: a failure that is not a worker's to tell";
+    for (deed, said) in [
+        ("init-failed-oddly", not_its_to_tell),
+        // A worker has no word for the coordinator's verdicts.
+        ("init-failed-for-the-coordinator", "protocol error: a message that cannot be read"),
+        ("init-failed-at-length", "xxx"),
+    ] {
         let (_, told) = Hostile::new("worker", deed).process();
-        assert_eq!(told.contains("protocol error: a failure that is not a worker's to tell"), odd, "{deed}");
+        assert!(told.contains(said), "{deed}: {told}");
         assert!(told.len() < 100_000, "{deed}: {} bytes", told.len());
         let error = broken(&Hostile::new("worker", deed), StartMethod::Spawn);
-        assert_eq!(
-            error.contains("protocol error: a failure that is not a worker's to tell"),
-            odd,
-            "{error}"
-        );
+        assert!(error.contains(said), "{deed}: {error}");
         assert!(error.len() < 10_000, "{deed}: {} bytes", error.len());
     }
 }

@@ -81,6 +81,10 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         return;
     }
     if deed == "init-failed-oddly" {
+        say(&frame(CONTROL, br#"{"InitFailed":{"failure":{"NoInstance":{"failure":"Cancelled"}}}}"#));
+        return;
+    }
+    if deed == "init-failed-for-the-coordinator" {
         say(&frame(CONTROL, br#"{"InitFailed":{"failure":{"Broken":{"reason":"because I say so"}}}}"#));
         return;
     }

@@ -23,11 +23,11 @@ use super::StartError;
 use super::spawn::{Executed, start_with};
 use super::{Child, Launch, NotTaken};
 use crate::clock;
-use crate::escape::shortened;
 use crate::policy::Granted;
 use crate::protocol::connection::{self, RecvError};
-use crate::protocol::frame::{self, Caps, Violation};
-use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
+use crate::protocol::frame::{self, Caps, Found, Violation};
+use crate::protocol::message::{self, Identity, Setup, ToWorker};
+use crate::protocol::session::{FromZygote, GaveUp, Heard, Session, ZygoteRole};
 use crate::spec::{Exit, ProcessRole, Sandbox};
 use crate::sys::{CoordinatorPage, limit_behind};
 
@@ -45,25 +45,14 @@ pub(crate) struct Zygote {
     socket: OwnedFd,
     sandbox: Sandbox,
     incoming: Vec<u8>,
-    stage: Stage,
+    /// What it may say; the workers that it still has to answer for.
+    session: Session<ZygoteRole>,
     /// The thread whose child it is, and so are its workers.
     thread: Pid,
     /// What of its setup the socket has not taken yet.
     unsent: Vec<u8>,
     /// The workers that it has not been asked for yet.
     wanted: VecDeque<Identity>,
-    /// The numbers of those that it has been asked for and has not answered for, in order.
-    asked: VecDeque<u32>,
-}
-
-/// How far its start has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Silent,
-    Greeted,
-    /// It has said what its confinement lacks.
-    Judged,
-    Ready,
 }
 
 /// What has become of requests.
@@ -131,11 +120,10 @@ impl Zygote {
             socket,
             sandbox: program.sandbox,
             incoming: Vec::new(),
-            stage: Stage::Silent,
+            session: Session::zygote(),
             thread,
             unsent,
             wanted: VecDeque::new(),
-            asked: VecDeque::new(),
         })
     }
 
@@ -146,17 +134,17 @@ impl Zygote {
 
     /// Whether this worker is still to come from it.
     pub(crate) fn owes(&self, worker: u32) -> bool {
-        self.asked.contains(&worker) || self.wanted.iter().any(|identity| identity.index == worker)
+        self.session.asked().contains(&worker) || self.wanted.iter().any(|identity| identity.index == worker)
     }
 
     /// Whether it has nothing to do.
     pub(crate) fn is_idle(&self) -> bool {
-        self.asked.is_empty() && self.wanted.is_empty()
+        self.session.asked().is_empty() && self.wanted.is_empty()
     }
 
     /// Whether a turn has something to send as soon as the socket takes it.
     pub(crate) fn wants_to_send(&self) -> bool {
-        !self.unsent.is_empty() || (self.asked.len() < ASKED_MAX && !self.wanted.is_empty())
+        !self.unsent.is_empty() || (self.session.asked().len() < ASKED_MAX && !self.wanted.is_empty())
     }
 
     /// Reads some of what has come and sends what the socket takes, without waiting. There may be more to read.
@@ -182,78 +170,46 @@ impl Zygote {
     fn hear(&mut self, answers: &mut Vec<Answer>) -> Result<(), Violation> {
         let incoming = std::mem::take(&mut self.incoming);
         let mut rest = &incoming[..];
-        loop {
-            Caps::IDLE.check(rest)?;
-            let Some(frame) = frame::parse(rest)? else { break };
+        while let Found::Whole(frame) = frame::find(rest, Caps::IDLE)? {
             rest = &rest[frame.len()..];
-            answers.extend(self.take(message::read_control(frame)?)?);
+            let heard = self.session.on(frame)?;
+            answers.extend(self.answer(heard)?);
         }
         self.incoming = rest.to_vec();
         Ok(())
     }
 
-    /// Each step of its start comes once, and an answer only to a request.
-    fn take(&mut self, message: FromWorker) -> Result<Option<Answer>, Violation> {
-        let unasked = Violation::Unexpected("the zygote said what it was not asked");
-        Ok(match (message, self.stage) {
-            // One of another version refuses its setup.
-            (FromWorker::Hello { .. }, Stage::Silent) => {
-                self.stage = Stage::Greeted;
-                None
-            }
-            (FromWorker::Unconfined { missing }, Stage::Greeted) => {
-                self.stage = Stage::Judged;
+    /// What has become of a request, if that was heard.
+    fn answer(&mut self, heard: Heard<FromZygote>) -> Result<Option<Answer>, Violation> {
+        Ok(match heard {
+            Heard::Greeted | Heard::Said(FromZygote::Ready) => None,
+            Heard::Unconfined(missing) => {
                 self.sandbox.judge(missing).err().map(|reason| Answer::Refused { reason })
             }
-            (FromWorker::Ready, Stage::Greeted | Stage::Judged) => {
-                self.stage = Stage::Ready;
-                None
+            Heard::Refused(GaveUp::Unfit(reason)) => Some(Answer::Refused { reason }),
+            Heard::Refused(GaveUp::Panicked(reason) | GaveUp::Other(reason)) => {
+                Some(Answer::Refused { reason: format!("the module cannot be loaded: {reason}") })
             }
-            (FromWorker::Forked { pid }, Stage::Ready) => {
-                let worker = self.asked.pop_front().ok_or(unasked)?;
-                Some(match Child::take_from(pid, &self.child) {
-                    Ok(child) => Answer::Forked { worker, child },
-                    Err(NotTaken::Gone(e)) => {
-                        let reason = format!("{e}{}", limit_behind(&e));
-                        Answer::NotForked { workers: vec![worker], step: "it was gone at once", reason }
-                    }
-                    Err(NotTaken::Foreign(what)) => {
-                        self.asked.push_front(worker);
-                        return Err(Violation::Unexpected(what));
-                    }
-                })
+            Heard::Said(FromZygote::Forked { worker, pid }) => Some(self.take_forked(worker, pid)?),
+            Heard::Said(FromZygote::NotForked { worker, reason }) => {
+                Some(Answer::NotForked { workers: vec![worker], step: "cannot fork", reason })
             }
-            (FromWorker::NotForked { reason }, Stage::Ready) => {
-                let worker = self.asked.pop_front().ok_or(unasked)?;
-                Some(Answer::NotForked {
-                    workers: vec![worker],
-                    step: "cannot fork",
-                    reason: shortened(&reason),
-                })
-            }
-            (FromWorker::Refused { reason }, _) if reason.starts_with(message::UNFIT) => {
-                Some(Answer::Refused { reason: shortened(&reason) })
-            }
-            // At any time: it may have met a bug of ours.
-            (FromWorker::Refused { reason }, _) => Some(Answer::Refused {
-                reason: format!("the module cannot be loaded: {}", shortened(&reason)),
-            }),
-            (
-                FromWorker::Hello { .. }
-                | FromWorker::Unconfined { .. }
-                | FromWorker::Ready
-                | FromWorker::Forked { .. }
-                | FromWorker::NotForked { .. }
-                | FromWorker::Compiled(_)
-                | FromWorker::Imports { .. }
-                | FromWorker::Needs { .. }
-                | FromWorker::InitFailed { .. }
-                | FromWorker::WantsInput
-                | FromWorker::Thawed
-                | FromWorker::Report(_),
-                _,
-            ) => return Err(unasked),
         })
+    }
+
+    /// Takes charge of the process that the zygote says it has forked, if the kernel says the same.
+    fn take_forked(&mut self, worker: u32, pid: i32) -> Result<Answer, Violation> {
+        match Child::take_from(pid, &self.child) {
+            Ok(child) => Ok(Answer::Forked { worker, child }),
+            Err(NotTaken::Gone(e)) => {
+                let reason = format!("{e}{}", limit_behind(&e));
+                Ok(Answer::NotForked { workers: vec![worker], step: "it was gone at once", reason })
+            }
+            Err(NotTaken::Foreign(what)) => {
+                self.session.disbelieve(worker);
+                Err(Violation::Unexpected(what))
+            }
+        }
     }
 
     fn send(&mut self, answers: &mut Vec<Answer>) -> Result<(), Unfit> {
@@ -265,13 +221,13 @@ impl Zygote {
                 Err(_) => return Err(Unfit::Died),
             }
         }
-        while self.asked.len() < ASKED_MAX
+        while self.session.asked().len() < ASKED_MAX
             && let Some(identity) = self.wanted.pop_front()
         {
             let worker = identity.index;
             match self.ask(&identity) {
                 Ok(requested) => {
-                    self.asked.push_back(worker);
+                    self.session.ask(worker);
                     answers.push(Answer::Asked { worker, requested });
                 }
                 Err(e) => {
@@ -364,7 +320,7 @@ impl Zygote {
     pub(crate) fn end(mut self) -> (Vec<Answer>, Vec<u32>, Exit) {
         let answers = self.stop();
         let wanted = self.wanted.drain(..).map(|identity| identity.index);
-        let lost = self.asked.drain(..).chain(wanted).collect();
+        let lost = self.session.end().into_iter().chain(wanted).collect();
         (answers, lost, self.exit.unwrap_or(Exit::Unknown))
     }
 

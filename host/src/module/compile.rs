@@ -12,8 +12,9 @@ use super::source::without_mark;
 use crate::context::{Program, StartError};
 use crate::escape::shortened;
 use crate::protocol::connection::{self, Connection, RecvError};
-use crate::protocol::frame::Caps;
-use crate::protocol::message::{self, FromWorker, PANICKED, ToWorker, UNFIT};
+use crate::protocol::frame::{Caps, Violation};
+use crate::protocol::message::{self, ToWorker};
+use crate::protocol::session::{CompilerRole, FromCompiler, GaveUp, Heard, Session};
 use crate::spec::{
     Codegen, CompileLimits, Exit, Import, Limits, ModuleInfo, ModuleKind, ProcessRole, Sandbox,
 };
@@ -33,7 +34,7 @@ pub(super) fn compile(
     text: bool,
     codegen: Codegen,
     most: CompileLimits,
-    judge: impl FnOnce(ModuleKind, &[Import]) -> Result<(), ModuleError>,
+    judge: impl FnMut(ModuleKind, &[Import]) -> Result<(), ModuleError>,
     under_way: &mut dyn FnMut(),
 ) -> Result<Compiled, ModuleError> {
     let code = if text { without_mark(bytes) } else { bytes };
@@ -63,107 +64,150 @@ pub(super) fn compile(
     // The request is small: it goes out whole, or the process is gone already, which is seen below.
     let _sent = connection::send_with_fds(&ours, &request, &[source.as_fd(), artefact.as_fd()]);
 
-    let mut connection = Connection::new(ours, Caps::COMPILER);
-    let deadline = clock::now().checked_add(most.wall());
-    let mut answer = await_answer(&mut connection, program.sandbox, deadline, under_way);
-    let mut judged = Ok(());
-    if let Ok(Some(FromWorker::Imports { kind, imports })) = &answer {
-        judged = judge(*kind, imports);
-        if judged.is_ok() {
-            answer = await_answer(&mut connection, program.sandbox, deadline, under_way);
-        }
-    }
+    let info = Conversation::new(ours, program.sandbox, most).hear_out(judge, under_way);
     child.kill();
     // It has lost its connection, if it may not be killed.
     let exit = child.wait();
-    judged?;
-    match answer {
-        Ok(Some(FromWorker::Compiled(info))) => {
-            info.check().map_err(|what| ModuleError::Compiler(format!("it describes {what}")))?;
-            let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-            rustix::fs::fcntl_add_seals(&artefact, seals).map_err(|e| ModuleError::Io(e.into()))?;
-            Ok(Compiled { info: *info, artefact })
-        }
-        // Only if it may not be: see await_answer.
-        Ok(Some(FromWorker::Unconfined { missing })) => {
-            Err(ModuleError::Sandbox(program.sandbox.judge(missing).err().unwrap_or_default()))
-        }
-        // Whatever the module.
-        Ok(Some(FromWorker::Refused { reason })) if reason.starts_with(UNFIT) => {
-            Err(StartError::Place { reason: shortened(&reason) }.into())
-        }
-        // A flaw of ours, or a machine that has no more threads.
-        Ok(Some(FromWorker::Refused { reason })) if reason.starts_with(PANICKED) => {
-            Err(ModuleError::Compiler(shortened(&reason)))
-        }
-        // The engine's own word for a mapping that the kernel refused.
-        Ok(Some(FromWorker::Refused { reason })) if reason.contains("Cannot allocate memory") => {
-            Err(too_much_memory(most))
-        }
-        Ok(Some(FromWorker::Refused { reason })) => Err(ModuleError::Invalid(shortened(&reason))),
-        Ok(Some(FromWorker::Needs { features, reason })) => {
-            Err(ModuleError::NeedsFeatures { needs: features.iter().collect(), reason: shortened(&reason) })
-        }
-        Ok(Some(_)) => {
-            Err(ModuleError::Compiler("it gave an answer to a question that was not asked".to_owned()))
-        }
-        Ok(None) => {
-            Err(ModuleError::CompileLimit(format!("it took more than {:?}; {RAISES_TIME}", most.wall())))
-        }
-        Err(RecvError::Closed) => Err(died(exit, most)),
-        Err(e) => Err(ModuleError::Compiler(e.to_string())),
-    }
+    let info = info.map_err(|why| why.into_error(exit, most))?;
+    info.check().map_err(|what| ModuleError::Compiler(format!("it describes {what}")))?;
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&artefact, seals).map_err(|e| ModuleError::Io(e.into()))?;
+    Ok(Compiled { info: *info, artefact })
 }
 
-/// So often is told that a compilation is under way.
+/// How often the caller is told that a compilation is under way.
 const TOLD_EVERY: Duration = Duration::from_millis(200);
 
-/// `Ok(None)` when the time is up.
-fn await_answer(
-    connection: &mut Connection<OwnedFd>,
+/// What is said by a compiler process that has its module.
+struct Conversation {
+    connection: Connection<OwnedFd>,
+    session: Session<CompilerRole>,
     sandbox: Sandbox,
+    /// When it must have answered.
     deadline: Option<Instant>,
-    under_way: &mut dyn FnMut(),
-) -> Result<Option<FromWorker>, RecvError> {
-    loop {
-        while connection.has_frame()? {
-            match message::read_control(connection.recv()?)? {
-                FromWorker::Hello { .. } => {}
-                FromWorker::Unconfined { missing } if sandbox != Sandbox::Strict => {
-                    let _told = sandbox.judge(missing);
-                }
-                answer => return Ok(Some(answer)),
+}
+
+/// Why a compiler process has described no module.
+enum Undescribed {
+    /// A reason that is an error already.
+    Because(ModuleError),
+    GaveUp(GaveUp),
+    Late,
+    /// It ended, or spoke nonsense.
+    Unheard(RecvError),
+}
+
+impl From<RecvError> for Undescribed {
+    fn from(error: RecvError) -> Undescribed {
+        Undescribed::Unheard(error)
+    }
+}
+
+impl From<Violation> for Undescribed {
+    fn from(violation: Violation) -> Undescribed {
+        Undescribed::Unheard(violation.into())
+    }
+}
+
+impl Undescribed {
+    fn into_error(self, exit: Exit, most: CompileLimits) -> ModuleError {
+        match self {
+            Undescribed::Because(error) => error,
+            Undescribed::GaveUp(GaveUp::Unfit(reason)) => StartError::Place { reason }.into(),
+            Undescribed::GaveUp(GaveUp::Panicked(reason)) => ModuleError::Compiler(reason),
+            // The engine's own word for a mapping that the kernel refused.
+            Undescribed::GaveUp(GaveUp::Other(reason)) if reason.contains("Cannot allocate memory") => {
+                too_much_memory(most)
             }
-        }
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return Ok(None);
-        }
-        let mut fds = [PollFd::new(connection.carrier(), PollFlags::IN)];
-        match clock::nap(Some(left.map_or(TOLD_EVERY, |left| left.min(TOLD_EVERY))), |timeout| {
-            rustix::event::poll(&mut fds, Some(timeout))
-        }) {
-            // Not over yet, also if this program was stopped meanwhile.
-            Ok(0) => under_way(),
-            Ok(_) => {
-                if connection.fill()? == 0 {
-                    return Err(RecvError::Closed);
-                }
+            Undescribed::GaveUp(GaveUp::Other(reason)) => ModuleError::Invalid(reason),
+            Undescribed::Late => {
+                ModuleError::CompileLimit(format!("it took more than {:?}; {RAISES_TIME}", most.wall()))
             }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(RecvError::Io(e.into())),
+            Undescribed::Unheard(RecvError::Closed) => died(exit, most),
+            Undescribed::Unheard(error) => ModuleError::Compiler(error.to_string()),
         }
     }
 }
 
-/// The answer of a compiler process that says `data`, and ends.
+impl Conversation {
+    fn new(socket: OwnedFd, sandbox: Sandbox, most: CompileLimits) -> Conversation {
+        Conversation {
+            connection: Connection::new(socket, Caps::COMPILER),
+            session: Session::compiler(),
+            sandbox,
+            deadline: clock::now().checked_add(most.wall()),
+        }
+    }
+
+    /// Waits for the description of the module. `judge` gets its imports before the compiler spends time on it.
+    fn hear_out(
+        &mut self,
+        mut judge: impl FnMut(ModuleKind, &[Import]) -> Result<(), ModuleError>,
+        under_way: &mut dyn FnMut(),
+    ) -> Result<Box<ModuleInfo>, Undescribed> {
+        loop {
+            match self.next(under_way)? {
+                Heard::Greeted => {}
+                Heard::Unconfined(missing) => {
+                    let judged = self.sandbox.judge(missing).map_err(ModuleError::Sandbox);
+                    judged.map_err(Undescribed::Because)?;
+                }
+                Heard::Refused(why) => return Err(Undescribed::GaveUp(why)),
+                Heard::Said(FromCompiler::Imports { kind, imports }) => {
+                    judge(kind, &imports).map_err(Undescribed::Because)?;
+                }
+                Heard::Said(FromCompiler::Compiled(info)) => return Ok(info),
+                Heard::Said(FromCompiler::Needs { features, reason }) => {
+                    let needs = features.iter().collect();
+                    let reason = shortened(&reason);
+                    return Err(Undescribed::Because(ModuleError::NeedsFeatures { needs, reason }));
+                }
+            }
+        }
+    }
+
+    /// Waits for what the process says next.
+    fn next(&mut self, under_way: &mut dyn FnMut()) -> Result<Heard<FromCompiler>, Undescribed> {
+        loop {
+            if let Some(frame) = self.connection.next()? {
+                return Ok(self.session.on(frame)?);
+            }
+            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(Undescribed::Late);
+            }
+            let mut fds = [PollFd::new(self.connection.carrier(), PollFlags::IN)];
+            let told_in = left.map_or(TOLD_EVERY, |left| left.min(TOLD_EVERY));
+            match clock::nap(Some(told_in), |timeout| rustix::event::poll(&mut fds, Some(timeout))) {
+                // Not over yet, also if this program was stopped meanwhile.
+                Ok(0) => under_way(),
+                Ok(_) => {
+                    if self.connection.fill()? == 0 {
+                        return Err(RecvError::Closed.into());
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(RecvError::Io(e.into()).into()),
+            }
+        }
+    }
+}
+
+/// What comes of a compiler process that says `data`, and ends. Gives the imports that were judged, too.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn fuzz_answer(data: &[u8]) -> Result<Option<FromWorker>, RecvError> {
-    let (ours, theirs) = connection::pair().map_err(RecvError::Io)?;
-    let sent = connection::send_with_fds(&theirs, data, &[]).map_err(RecvError::Io)?;
+pub(crate) fn fuzz_answer(data: &[u8]) -> (Option<Vec<Import>>, Result<Box<ModuleInfo>, ModuleError>) {
+    let (ours, theirs) = connection::pair().expect("there are descriptors");
+    let sent = connection::send_with_fds(&theirs, data, &[]).expect("a socket takes it");
     assert_eq!(sent, data.len(), "a socket takes it all");
     drop(theirs);
-    await_answer(&mut Connection::new(ours, Caps::COMPILER), Sandbox::Default, None, &mut || ())
+    let most = CompileLimits::default();
+    let mut judged = None;
+    let judge = |_, imports: &[Import]| {
+        judged = Some(imports.to_vec());
+        Ok(())
+    };
+    let info = Conversation::new(ours, Sandbox::Default, most).hear_out(judge, &mut || ());
+    (judged, info.map_err(|why| why.into_error(Exit::Unknown, most)))
 }
 
 /// The compiler process ended without an answer: most likely one of its limits.

@@ -12,7 +12,7 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
-use super::frame::{self, Caps, Frame, Violation};
+use super::frame::{self, Caps, Found, Frame, HEADER_LEN, Kind, Violation};
 use crate::sys::{self, Received};
 
 /// The most descriptors that one message carries: a module, a status page, and the directories of a policy.
@@ -198,6 +198,8 @@ pub(crate) struct Connection<C> {
     buf: Vec<u8>,
     start: usize,
     end: usize,
+    /// The kind and the payload's length of the frame at `start`, once all of it has been read.
+    found: Option<(Kind, usize)>,
     /// There has been more to read than there was room for.
     is_busy: bool,
 }
@@ -215,7 +217,7 @@ pub(crate) enum RecvError {
 
 impl<C: Carrier> Connection<C> {
     pub(crate) fn new(carrier: C, caps: Caps) -> Self {
-        Connection { carrier, caps, buf: Vec::new(), start: 0, end: 0, is_busy: false }
+        Connection { carrier, caps, buf: Vec::new(), start: 0, end: 0, found: None, is_busy: false }
     }
 
     /// The next frame. An end of the stream in the midst of a frame is [`RecvError::Closed`] too: half a frame is no frame.
@@ -225,15 +227,30 @@ impl<C: Carrier> Connection<C> {
                 return Err(RecvError::Closed);
             }
         }
-        let frame = frame::parse(&self.buf[self.start..self.end])?.expect("has_frame has just found it");
-        self.start += frame.len();
-        Ok(frame)
+        Ok(self.take_found().expect("has_frame has just found it"))
+    }
+
+    /// The next frame, if all of it has already been read.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame<'_>>, Violation> {
+        self.has_frame()?;
+        Ok(self.take_found())
     }
 
     /// Whether a whole frame has already been read.
-    pub(crate) fn has_frame(&self) -> Result<bool, Violation> {
-        self.caps.check(&self.buf[self.start..self.end])?;
-        Ok(frame::parse(&self.buf[self.start..self.end])?.is_some())
+    pub(crate) fn has_frame(&mut self) -> Result<bool, Violation> {
+        if self.found.is_none()
+            && let Found::Whole(frame) = frame::find(&self.buf[self.start..self.end], self.caps)?
+        {
+            self.found = Some((frame.kind, frame.payload.len()));
+        }
+        Ok(self.found.is_some())
+    }
+
+    fn take_found(&mut self) -> Option<Frame<'_>> {
+        let (kind, len) = self.found.take()?;
+        let payload = self.start + HEADER_LEN..self.start + HEADER_LEN + len;
+        self.start = payload.end;
+        Some(Frame { kind, payload: &self.buf[payload] })
     }
 
     /// Looks for bytes, or the end, for a moment. Whether there is anything.
@@ -293,7 +310,6 @@ impl Connection<TakesFds> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Kind;
     use super::*;
 
     #[test]

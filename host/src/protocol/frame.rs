@@ -127,19 +127,36 @@ impl Caps {
         Caps { result: limits.output, other: limits.stdout.saturating_add(MESSAGE_LEN_MAX) }
     }
 
-    /// Refuses the frame at the head of `bytes` as soon as it is announced, if it is too long.
-    pub(crate) fn check(self, bytes: &[u8]) -> Result<(), Violation> {
-        match head(bytes)? {
-            Some((Kind::Returned, len)) if len > self.result => Err(Violation::TooLong { len }),
-            Some((kind, len)) if kind != Kind::Returned && len > self.other => {
-                Err(Violation::TooLong { len })
-            }
-            Some(_) | None => Ok(()),
-        }
+    fn allow(self, kind: Kind, len: usize) -> Result<(), Violation> {
+        let most = if kind == Kind::Returned { self.result } else { self.other };
+        if len > most { Err(Violation::TooLong { len }) } else { Ok(()) }
     }
 }
 
-/// Finds the frame at the head of `bytes`; `Ok(None)` if it is not complete yet.
+/// What is at the head of the bytes that have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found<'b> {
+    /// A frame, all of it.
+    Whole(Frame<'b>),
+    /// A frame with a payload of `len` bytes, of which `missing` have not come.
+    Begun { len: usize, missing: usize },
+    /// Less than the head of a frame.
+    Nothing,
+}
+
+/// Reads the head at the beginning of `bytes`. A frame that is longer than `caps` allow is refused as soon as
+/// it is announced.
+pub(crate) fn find(bytes: &[u8], caps: Caps) -> Result<Found<'_>, Violation> {
+    let Some((kind, len)) = head(bytes)? else { return Ok(Found::Nothing) };
+    caps.allow(kind, len)?;
+    let come = &bytes[HEADER_LEN..];
+    Ok(match come.get(..len) {
+        Some(payload) => Found::Whole(Frame { kind, payload }),
+        None => Found::Begun { len, missing: len - come.len() },
+    })
+}
+
+/// The frame at the head of bytes that were judged before; `Ok(None)` if there is no whole one.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>, Violation> {
     let Some((kind, len)) = head(bytes)? else { return Ok(None) };
     Ok(bytes[HEADER_LEN..].get(..len).map(|payload| Frame { kind, payload }))

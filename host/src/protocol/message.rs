@@ -436,6 +436,15 @@ pub(crate) fn write_placed(out: &mut Vec<u8>, offset: u64, len: usize) {
     });
 }
 
+/// Reads a [`Kind::Placed`] frame's payload: the offset and the length of a result.
+pub(crate) fn read_placed(payload: &[u8]) -> Result<(u64, usize), Violation> {
+    let place = payload.split_first_chunk().and_then(|(offset, len)| {
+        let len = u64::from_le_bytes(len.try_into().ok()?);
+        Some((u64::from_le_bytes(*offset), usize::try_from(len).ok()?))
+    });
+    place.ok_or_else(|| Violation::Malformed("a result at no place".to_owned()))
+}
+
 /// Appends a [`Kind::BatchDone`] frame.
 #[cfg(feature = "worker")]
 pub(crate) fn write_batch_done(out: &mut Vec<u8>, busy: Duration, instances: Duration) {

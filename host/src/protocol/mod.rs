@@ -14,6 +14,7 @@
 pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod message;
+pub(crate) mod session;
 
 /// Changes with every change of the protocol; a worker of another version is refused at the handshake. (An embedding application and the
 /// `wpool` program it points to may come from different builds.)

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use rustix::process::Pid;
 
-use super::{Answer, READ_LEN, Stage, Unfit, Zygote};
+use super::{Answer, READ_LEN, Unfit, Zygote};
 use crate::context::Child;
 use crate::escape;
 use crate::fuzzing::choices::Choices;
+use crate::protocol::VERSION;
 use crate::protocol::connection;
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, Failure, FromWorker};
+use crate::protocol::session::Session;
 use crate::spec::{Exit, Sandbox};
 
 /// The number of no process, in which the zygote's session has its name.
@@ -51,10 +53,10 @@ pub(crate) fn zygote(data: &[u8]) {
     drop(theirs);
     let end = end.or_else(|| zygote.turn(&mut answers).err()).expect("a zygote that says no more is dead");
 
-    let answers: Vec<Heard> = answers.into_iter().map(heard).collect();
+    let answers: Vec<Told> = answers.into_iter().map(told).collect();
     assert!(answers.starts_with(&expected), "{answers:?} and not {expected:?}");
-    let settled = answers.iter().filter(|answer| matches!(answer, Heard::NotForked(_))).count();
-    assert_eq!(settled + zygote.asked.len(), asked as usize);
+    let settled = answers.iter().filter(|answer| matches!(answer, Told::NotForked(_))).count();
+    assert_eq!(settled + zygote.session.asked().len(), asked as usize);
     match end {
         Unfit::Violation(violation) => assert!(violation.to_string().chars().all(escape::is_plain)),
         Unfit::Died => assert!(!is_wrong, "{messages:?} were believed"),
@@ -65,6 +67,8 @@ pub(crate) fn zygote(data: &[u8]) {
 /// One that was asked for so many workers. It has ended, for whatever would end it.
 fn waiting(socket: std::os::fd::OwnedFd, sandbox: Sandbox, asked: u32) -> Zygote {
     let no_process = socket.try_clone().expect("there are descriptors");
+    let mut session = Session::zygote();
+    (0..asked).for_each(|worker| session.ask(worker));
     Zygote {
         child: Child::Process {
             pid: Pid::from_raw(SESSION).expect("a number"),
@@ -75,11 +79,10 @@ fn waiting(socket: std::os::fd::OwnedFd, sandbox: Sandbox, asked: u32) -> Zygote
         socket,
         sandbox,
         incoming: Vec::new(),
-        stage: Stage::Silent,
+        session,
         thread: rustix::thread::gettid(),
         unsent: Vec::new(),
         wanted: VecDeque::new(),
-        asked: (0..asked).collect(),
     }
 }
 
@@ -95,7 +98,7 @@ fn messages(choices: &mut Choices<'_>) -> Vec<FromWorker> {
     let reason = String::from_utf8_lossy(&choices.0[..choices.0.len().min(100)]).repeat(9);
     let pids = [0, 1, -1, -7, i32::MIN, SESSION, own(), 1 << 30, SESSION - 1, parent()];
     let message = |kind: u8| match kind % 16 {
-        0 => FromWorker::Hello { version: kind.into() },
+        0 => FromWorker::Hello { version: VERSION + u32::from(kind / 16 > 7) },
         1 => FromWorker::Unconfined { missing: Vec::new() },
         2 => FromWorker::Ready,
         3 => FromWorker::Refused { reason: reason.clone() },
@@ -117,18 +120,18 @@ fn parent() -> i32 {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Heard {
+enum Told {
     NotForked(u32),
     Refused,
 }
 
-fn heard(answer: Answer) -> Heard {
+fn told(answer: Answer) -> Told {
     let (heard, reason) = match answer {
         Answer::NotForked { workers, reason, .. } => match workers[..] {
-            [worker] => (Heard::NotForked(worker), reason),
+            [worker] => (Told::NotForked(worker), reason),
             _ => panic!("an answer for {workers:?}"),
         },
-        Answer::Refused { reason } => (Heard::Refused, reason),
+        Answer::Refused { reason } => (Told::Refused, reason),
         Answer::Asked { worker, .. } | Answer::Forked { worker, .. } => {
             panic!("worker {worker} is none of a zygote's")
         }
@@ -138,15 +141,18 @@ fn heard(answer: Answer) -> Heard {
 }
 
 /// What is heard of messages, and whether one of them may not be said.
-fn model(messages: &[FromWorker], asked: u32, sandbox: Sandbox) -> (Vec<Heard>, bool) {
+fn model(messages: &[FromWorker], asked: u32, sandbox: Sandbox) -> (Vec<Told>, bool) {
     let (mut start, mut answers, mut next) = (String::new(), Vec::new(), 0);
+    let mut has_refused = false;
     for message in messages {
         let step = match message {
-            FromWorker::Hello { .. } => "hello ",
+            FromWorker::Hello { version: VERSION } => "hello ",
             FromWorker::Unconfined { .. } => "unconfined ",
             FromWorker::Ready => "ready ",
+            FromWorker::Refused { .. } if has_refused => return (answers, true),
             FromWorker::Refused { .. } => {
-                answers.push(Heard::Refused);
+                has_refused = true;
+                answers.push(Told::Refused);
                 continue;
             }
             // What is no number of a process, and what cannot be its child. Any other is that of no child of ours, as if it were gone.
@@ -156,7 +162,7 @@ fn model(messages: &[FromWorker], asked: u32, sandbox: Sandbox) -> (Vec<Heard>, 
             FromWorker::Forked { .. } | FromWorker::NotForked { .. }
                 if start.ends_with("ready ") && next < asked =>
             {
-                answers.push(Heard::NotForked(next));
+                answers.push(Told::NotForked(next));
                 next += 1;
                 continue;
             }
@@ -167,7 +173,7 @@ fn model(messages: &[FromWorker], asked: u32, sandbox: Sandbox) -> (Vec<Heard>, 
             return (answers, true);
         }
         if step == "unconfined " && sandbox == Sandbox::Strict {
-            answers.push(Heard::Refused);
+            answers.push(Told::Refused);
         }
     }
     (answers, false)

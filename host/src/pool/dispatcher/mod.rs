@@ -498,12 +498,12 @@ impl Dispatcher {
                 self.open.remove(&job);
             }
             Action::Drop { worker, until } => {
-                if let Some(link) = self.links.get(&worker) {
-                    link.page.cancel_until(until);
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.cancel_until(until);
                 }
             }
             Action::TakeBack { worker } => {
-                let Some(started) = self.links.get(&worker).map(|link| link.page.freeze()) else { return };
+                let Some(started) = self.links.get_mut(&worker).map(Link::freeze) else { return };
                 // On its way before anything else that the worker is sent.
                 self.say(worker, &ToWorker::Thaw);
                 self.on(Event::TakenBack { worker, started });
@@ -517,7 +517,7 @@ impl Dispatcher {
                 }
                 self.set_state(worker, WorkerState::Retiring);
                 if let Some(link) = self.links.get_mut(&worker) {
-                    link.is_retiring = true;
+                    link.shut_down();
                 }
                 self.say(worker, &ToWorker::Shutdown);
             }

@@ -78,7 +78,7 @@ impl Dispatcher {
     fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: CoordinatorPage) -> Result<(), String> {
         rustix::io::ioctl_fionbio(&socket, true)
             .map_err(|e| with_limit("cannot watch the worker", &e.into()))?;
-        self.links.insert(worker, Link::new(socket, page));
+        self.links.insert(worker, Link::new(socket, page, &self.spec));
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Dispatcher {
     /// Notes why a worker is killed before anybody asked for the end of the pool: it has taken too long at something.
     pub(super) fn explain_kill(&mut self, worker: WorkerId) {
         if let Some(link) = self.links.get_mut(&worker)
-            && link.is_retiring
+            && link.is_leaving()
         {
             link.fault.get_or_insert_with(|| "its shutdown took too long: it was killed".to_owned());
             tracing::warn!(target: "wpool::pool", worker, "the guest's `shutdown` took too long");

@@ -254,6 +254,7 @@ impl Schedule {
 
     /// Whether the worker has answered all tasks of its oldest batch. If not, a worker that tells of the end
     /// of a batch is lying.
+    #[cfg(test)]
     pub(crate) fn is_through(&self, worker: WorkerId) -> bool {
         self.workers.get(&worker).is_some_and(|w| {
             let unanswered_behind = w.batches.iter().skip(1).map(|batch| batch.count).sum::<u64>();
@@ -261,12 +262,8 @@ impl Schedule {
         })
     }
 
-    /// The number of the worker's next answers that may say that it has dropped a cancelled task.
-    pub(crate) fn droppable(&self, worker: WorkerId) -> u64 {
-        self.workers.get(&worker).map_or(0, |w| w.dropped.saturating_sub(w.answered))
-    }
-
     /// Whether tasks were taken back from the worker and it has not answered `Thaw` yet.
+    #[cfg(test)]
     pub(crate) fn is_frozen(&self, worker: WorkerId) -> bool {
         self.workers.get(&worker).is_some_and(Worker::owes_thaw)
     }

@@ -13,6 +13,7 @@
 
 pub(crate) mod choices;
 mod model;
+mod session;
 
 use std::io;
 
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     ("batch", batch),
     ("outcome", outcome),
     ("compiler", compiler),
+    ("session", session::session),
     ("zygote", crate::context::forkserver::fuzzing::zygote),
     ("values", values),
     ("result", result),
@@ -504,7 +506,7 @@ fn said<'c>(said: &Said<'c>) -> (u8, &'c [u8]) {
     }
 }
 
-/// What a compiler process says: the first message that is an answer, if all before it is in order.
+/// What a compiler process says: its imports are judged, then it describes the module, if all is in order.
 fn compiler(data: &[u8]) {
     // As much as a socket takes at once.
     let data = &data[..data.len().min(16 << 10)];
@@ -515,35 +517,69 @@ fn compiler(data: &[u8]) {
         bytes
     };
     let text = String::from_utf8_lossy(&lengthened(data)).chars().take(1000).collect();
-    let hello = || said(FromWorker::Hello { version: data.len() as u32 });
+    let hello = || said(FromWorker::Hello { version: crate::protocol::VERSION });
+    let imports = || said(FromWorker::Imports { kind: crate::spec::ModuleKind::Core, imports: vec![] });
     let unconfined = || said(FromWorker::Unconfined { missing: Vec::new() });
-    for answer in
-        [said(FromWorker::Refused { reason: text }), said(FromWorker::Ready), said(FromWorker::Thawed)]
-    {
-        compare_answer(&[&hello()[..], &unconfined(), &answer, data].concat());
+    let features = crate::spec::Features::default();
+    let needs = || said(FromWorker::Needs { features, reason: "why".to_owned() });
+    let compiled = || {
+        let info = session::description();
+        said(FromWorker::Compiled(Box::new(info)))
+    };
+    for answer in [said(FromWorker::Refused { reason: text }), said(FromWorker::Ready), needs(), compiled()] {
+        compare_answer(&[&hello()[..], &unconfined(), &imports(), &answer, data].concat());
+        compare_answer(&[&hello()[..], &answer, data].concat());
         compare_answer(&[&answer[..], data].concat());
-        compare_answer(&[&hello()[..], &answer[..answer.len() - 1]].concat());
+        compare_answer(&[&hello()[..], &imports(), &answer[..answer.len() - 1]].concat());
     }
     compare_answer(&[&hello()[..], &unconfined(), data].concat());
-    compare_answer(&[hello(), model::frame(18, b"{}"), said(FromWorker::Ready)].concat());
+    compare_answer(&[&hello()[..], &imports(), &imports(), &compiled()].concat());
+    compare_answer(&[hello(), model::frame(18, b"{}"), imports(), compiled()].concat());
+    compare_answer(&[said(FromWorker::Hello { version: data.len() as u32 }), imports(), compiled()].concat());
 }
 
 fn compare_answer(said: &[u8]) {
-    let found = crate::module::fuzz_answer(said);
+    let (judged, found) = crate::module::fuzz_answer(said);
     let (frames, next) = model::frames(Caps::COMPILER.result, Caps::COMPILER.other, said);
-    let mut wanted = Err(next != model::Next::More);
+    // How far it has come, in the words that have been said.
+    let (mut steps, mut imports, mut wanted) = (String::new(), None, None);
     for (kind, payload) in frames {
-        match serde_json::from_slice(&payload) {
-            Ok(FromWorker::Hello { .. } | FromWorker::Unconfined { .. }) if kind == 1 => continue,
-            Ok(answer) if kind == 1 => wanted = Ok(answer),
-            _ => wanted = Err(true),
+        let message = serde_json::from_slice(&payload).ok().filter(|_| kind == 1);
+        let is_started = ["hello ", "hello unconfined "].contains(&&steps[..]);
+        match message {
+            Some(FromWorker::Hello { version: crate::protocol::VERSION }) if steps.is_empty() => {
+                steps.push_str("hello ");
+                continue;
+            }
+            Some(FromWorker::Unconfined { .. }) if steps == "hello " => {
+                steps.push_str("unconfined ");
+                continue;
+            }
+            Some(FromWorker::Imports { imports: list, .. }) if is_started => {
+                imports = Some(list);
+                steps.push_str("imports ");
+                continue;
+            }
+            Some(FromWorker::Compiled(info)) if steps.ends_with("imports ") => wanted = Some(Ok(*info)),
+            Some(FromWorker::Needs { .. }) if is_started || steps.ends_with("imports ") => {
+                wanted = Some(Err("it needs"));
+            }
+            Some(FromWorker::Refused { .. }) => wanted = Some(Err("")),
+            _ => wanted = Some(Err("the compiler process failed: ")),
         }
         break;
     }
+    let wanted = wanted.unwrap_or(Err(match next {
+        model::Next::More => "the compiler process failed: it ended with",
+        model::Next::TooLong(_) | model::Next::Unknown(_) => "the compiler process failed: a frame of",
+    }));
+    assert_eq!(judged, imports);
     match (wanted, found) {
-        (Ok(wanted), Ok(Some(found))) => assert_eq!(format!("{wanted:?}"), format!("{found:?}")),
-        (Err(true), Err(RecvError::Violation(violation))) => assert_plain(&violation.to_string()),
-        (Err(false), Err(RecvError::Closed)) => {}
+        (Ok(wanted), Ok(found)) => assert_eq!(wanted, *found),
+        (Err(wanted), Err(found)) => {
+            assert_plain(&found.to_string());
+            assert!(found.to_string().contains(wanted), "{found} and not {wanted}");
+        }
         (wanted, found) => panic!("{wanted:?} and not {found:?}"),
     }
 }

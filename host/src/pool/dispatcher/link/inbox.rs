@@ -1,0 +1,167 @@
+//! The bytes of a worker on their way to the dispatcher: judged frame by frame, outcomes collected into runs.
+//!
+//! Nothing here needs a process: a test gives an [`Inbox`] any bytes.
+
+use crate::protocol::frame::{self, Caps, Found, Frame, Kind, Violation};
+use crate::protocol::session::{FromPoolWorker, Heard, PoolWorkerRole, Session};
+use crate::spec::Limits;
+
+/// Bytes that are read from a worker at once, unless a longer frame has begun.
+pub(super) const READ_LEN: usize = 256 << 10;
+/// Bytes of memory that the buffer keeps when it is empty.
+const BUFFER_KEPT: usize = 1 << 20;
+
+/// What has come from a worker and waits.
+#[derive(Debug)]
+pub(in crate::pool::dispatcher) struct Inbox {
+    /// What the worker may say.
+    pub(in crate::pool::dispatcher) session: Session<PoolWorkerRole>,
+    caps: Caps,
+    pub(super) bytes: Vec<u8>,
+    /// Frames at the head of `bytes` that were judged before: what belongs to an outcome that has not come.
+    judged: usize,
+    /// The large frame that has begun to come, if one has.
+    pub(super) begun: Option<Begun>,
+}
+
+/// The head of a frame longer than [`READ_LEN`], as far as it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// Where in the bytes the frame begins.
+    at: usize,
+    pub(super) missing: usize,
+    /// There is room for its payload.
+    pub(super) is_granted: bool,
+}
+
+/// A run of outcomes within bytes that are being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Run {
+    /// Where the run begins: behind what was passed on.
+    pub(super) from: usize,
+    /// The end of its last whole outcome. Frames behind that belong to the next one.
+    pub(super) to: usize,
+    /// Where the next frame begins.
+    pub(super) at: usize,
+    /// Whole outcomes.
+    pub(super) count: u64,
+    /// Those of them that are failures.
+    pub(super) failed: u64,
+}
+
+impl Run {
+    /// The frame up to `end` is the next outcome of the run.
+    pub(super) fn add(&mut self, end: usize, is_failure: bool) {
+        (self.to, self.at) = (end, end);
+        self.count += 1;
+        self.failed += u64::from(is_failure);
+    }
+
+    /// A new run begins at `at`.
+    pub(super) fn begin(&mut self, at: usize) {
+        *self = Run { from: at, to: at, at, ..Run::default() };
+    }
+
+    /// The outcomes were passed on: a new run begins behind them.
+    pub(super) fn clear(&mut self) {
+        *self = Run { from: self.to, to: self.to, at: self.at, ..Run::default() };
+    }
+}
+
+/// What comes next in the bytes.
+#[derive(Debug)]
+pub(super) enum Next<'b> {
+    /// Something that is no more of the run, and its frame, which begins at [`Run::at`].
+    Heard(Heard<FromPoolWorker>, Frame<'b>),
+    /// No more whole frames.
+    Nothing {
+        /// The payload of the frame that has begun, and how much of that is missing.
+        begun: Option<(usize, usize)>,
+    },
+}
+
+impl Inbox {
+    pub(super) fn new(limits: &Limits, is_profiled: bool) -> Inbox {
+        Inbox {
+            session: Session::pool_worker(limits, is_profiled),
+            caps: Caps::of_worker(limits),
+            bytes: Vec::new(),
+            judged: 0,
+            begun: None,
+        }
+    }
+
+    /// How much to read at once. Of a large frame no more than that, so that it can be passed on without a copy.
+    pub(super) fn read_len(&mut self) -> usize {
+        match self.begun {
+            Some(Begun { missing, .. }) => {
+                self.bytes.reserve_exact(missing);
+                missing
+            }
+            None => READ_LEN,
+        }
+    }
+
+    /// Takes the bytes out, to be read and [put back](Self::put_back). Gives the run that begins in them.
+    pub(super) fn take(&mut self) -> (Vec<u8>, Run) {
+        (std::mem::take(&mut self.bytes), Run { at: self.judged, ..Run::default() })
+    }
+
+    /// Reads `bytes` on from [`Run::at`]. Results, and what belongs to them, are added to the run at once: of these
+    /// there may be thousands. `tells_apart`: no result is added to a run with failures.
+    pub(super) fn next<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        run: &mut Run,
+        tells_apart: bool,
+    ) -> Result<Next<'b>, Violation> {
+        loop {
+            let frame = match frame::find(&bytes[run.at..], self.caps)? {
+                Found::Whole(frame) => frame,
+                Found::Begun { len, missing } => return Ok(Next::Nothing { begun: Some((len, missing)) }),
+                Found::Nothing => return Ok(Next::Nothing { begun: None }),
+            };
+            match self.session.on(frame)? {
+                Heard::Said(FromPoolWorker::Attached) => run.at += frame.len(),
+                Heard::Said(FromPoolWorker::Returned) if !tells_apart || run.failed == 0 => {
+                    run.add(run.at + frame.len(), false)
+                }
+                heard => return Ok(Next::Heard(heard, frame)),
+            }
+        }
+    }
+
+    /// Puts back what is left of the bytes behind `run`, which is passed on. `begun`: the payload of the frame at
+    /// its end that has begun, and how much of that is missing.
+    pub(super) fn put_back(&mut self, mut bytes: Vec<u8>, run: Run, begun: Option<(usize, usize)>) {
+        let before = self.begun.take();
+        self.judged = run.at - run.from;
+        self.begun = begun.filter(|(len, _)| *len > READ_LEN).map(|(_, missing)| Begun {
+            at: self.judged,
+            missing,
+            is_granted: before.is_some_and(|begun| begun.at == run.at && begun.is_granted),
+        });
+        bytes.drain(..run.from);
+        if bytes.is_empty() {
+            bytes.shrink_to(BUFFER_KEPT);
+        }
+        self.bytes = bytes;
+    }
+
+    /// Nothing that has come counts.
+    pub(super) fn clear(&mut self) {
+        (self.bytes, self.judged, self.begun) = (Vec::new(), 0, None);
+    }
+}
+
+/// The bytes of the first `count` outcomes.
+pub(super) fn len_of_outcomes(bytes: &[u8], count: u64) -> usize {
+    let mut at = 0;
+    let mut left = count;
+    while left > 0 {
+        let Ok(Some(frame)) = frame::parse(&bytes[at..]) else { break };
+        at += frame.len();
+        left -= u64::from(matches!(frame.kind, Kind::Returned | Kind::Failed));
+    }
+    at
+}

@@ -1,0 +1,346 @@
+//! What comes of a worker's words.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::event::epoll;
+
+use super::inbox::{Next, READ_LEN, Run, len_of_outcomes};
+use super::instances::{InstancesSeen, NO_INSTANCE_MAX};
+use super::{LAST_ROUNDS, Link};
+use crate::context::Child;
+use crate::error::TaskError;
+use crate::pool::dispatcher::arena::Parked;
+use crate::pool::dispatcher::{Answered, Dispatcher};
+use crate::pool::events::PoolEvent;
+use crate::pool::job::{By, ResultChunk};
+use crate::pool::schedule::{Event, Returned, WorkerId};
+use crate::pool::worker::WorkerState;
+use crate::protocol::connection::{self, RecvError};
+use crate::protocol::frame::{self, Frame, Kind, Violation};
+use crate::protocol::message::Failure;
+use crate::protocol::session::{FromPoolWorker, Heard};
+
+/// A worker's memory is looked at no more often than this.
+const WEIGH_PERIOD: Duration = Duration::from_millis(100);
+
+impl Dispatcher {
+    /// Reads up to `rounds` times, so that others have their turn too; what is left is reported again.
+    pub(in crate::pool::dispatcher) fn serve_socket(&mut self, worker: WorkerId, rounds: usize) {
+        self.flush(worker);
+        for _ in 0..rounds {
+            // Of a worker that has ended, little can be left.
+            if rounds != LAST_ROUNDS && !self.may_read(worker) {
+                return self.pause(worker);
+            }
+            let Some(link) = self.links.get_mut(&worker) else { return };
+            if link.distrusted || self.schedule.is_terminated() {
+                // It has been killed. What it has still to say counts for nothing.
+                let _gone = epoll::delete(&self.epoll, &link.socket);
+                return;
+            }
+            let most = link.inbox.read_len();
+            let read = match connection::recv_onto(&link.socket, &mut link.inbox.bytes, most) {
+                Ok(0) => return self.hung_up(worker),
+                Ok(_) => self.read(worker),
+                Err(RecvError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(RecvError::Closed | RecvError::Io(_)) => return self.hung_up(worker),
+                Err(RecvError::Violation(violation)) => Err(violation),
+            };
+            if let Err(violation) = read {
+                return self.punish(worker, &violation);
+            }
+        }
+    }
+
+    /// The worker closed its socket. It is ending; if it should not, it is ended.
+    fn hung_up(&mut self, worker: WorkerId) {
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        let _gone = epoll::delete(&self.epoll, &link.socket);
+        // A process that is exiting already keeps its exit code.
+        if link.child.as_ref().is_some_and(|child| !child.kill()) {
+            self.disconnect(worker);
+        }
+    }
+
+    /// The worker broke the protocol: it may be the attacker's by now.
+    fn punish(&mut self, worker: WorkerId, violation: &Violation) {
+        if let Some(link) = self.links.get_mut(&worker) {
+            let _gone = epoll::delete(&self.epoll, &link.socket);
+            link.inbox.clear();
+            link.distrusted = true;
+            // A worker that was ended before may speak out of turn: a thread says that it has dropped its task.
+            if link.fault.is_none() {
+                tracing::warn!(target: "wpool::pool", worker, %violation, "protocol error");
+                link.fault = Some(format!("protocol error: {violation}"));
+            }
+        }
+        self.kill(worker);
+    }
+
+    /// Handles the whole frames that have come from a worker.
+    fn read(&mut self, worker: WorkerId) -> Result<(), Violation> {
+        let Some(link) = self.links.get_mut(&worker) else { return Ok(()) };
+        let (bytes, mut run) = link.inbox.take();
+        let begun = self.hear_all(worker, &bytes, &mut run);
+        if run.count == 1 && run.from == 0 && run.to == bytes.len() && run.to > READ_LEN {
+            self.pass_on_one(worker, bytes, run.failed);
+            return begun.map(drop);
+        }
+        // Whole outcomes go on now, also those before a violation. What belongs to one that has not come waits for it.
+        self.pass_on(worker, &bytes, &mut run);
+        let begun = begun?;
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.inbox.put_back(bytes, run, begun);
+        }
+        Ok(())
+    }
+
+    /// Handles all whole frames in `bytes` but for the outcomes at their end, which are left in `run`. Gives the
+    /// payload of the frame that has begun behind them, and how much of that is missing.
+    fn hear_all(
+        &mut self,
+        worker: WorkerId,
+        bytes: &[u8],
+        run: &mut Run,
+    ) -> Result<Option<(usize, usize)>, Violation> {
+        loop {
+            let Some(link) = self.links.get_mut(&worker) else { return Ok(None) };
+            let before = run.count;
+            let next = link.inbox.next(bytes, run, self.spec.tells_apart);
+            if run.count > before {
+                // The outcome is whole: it is counted where it goes.
+                link.reserved = None;
+                self.instances = InstancesSeen::Some;
+            }
+            match next? {
+                Next::Nothing { begun } => return Ok(begun),
+                Next::Heard(Heard::Said(said), frame) if is_answer(&said) => {
+                    link.reserved = None;
+                    self.take_answer(worker, said, frame, bytes, run)?;
+                }
+                Next::Heard(heard, frame) => {
+                    self.pass_on(worker, bytes, run);
+                    run.begin(run.at + frame.len());
+                    self.hear(worker, heard, frame.payload);
+                }
+            }
+        }
+    }
+
+    /// Handles an answer that could not simply be added to the run.
+    fn take_answer(
+        &mut self,
+        worker: WorkerId,
+        said: FromPoolWorker,
+        frame: Frame<'_>,
+        bytes: &[u8],
+        run: &mut Run,
+    ) -> Result<(), Violation> {
+        let end = run.at + frame.len();
+        match said {
+            FromPoolWorker::Failed(failure) => self.take_failure(worker, failure, bytes, end, run),
+            FromPoolWorker::Placed { offset, len } => {
+                self.pass_on(worker, bytes, run);
+                self.fetch(worker, &bytes[run.from..run.at], offset, len)?;
+                run.begin(end);
+                self.instances = InstancesSeen::Some;
+            }
+            // A result behind failures that must be told apart from it.
+            _ => {
+                self.pass_on(worker, bytes, run);
+                run.add(end, false);
+                self.instances = InstancesSeen::Some;
+            }
+        }
+        Ok(())
+    }
+
+    /// A task failed. `end`: of its frame in `bytes`.
+    fn take_failure(&mut self, worker: WorkerId, failure: Failure, bytes: &[u8], end: usize, run: &mut Run) {
+        let never = self.instances.note(&failure).then(|| failure.clone());
+        if self.spec.retry_on.is_some() && self.is_worth_retrying(&TaskError::from(failure.clone())) {
+            // It may not be the last word, so that it goes its own way.
+            self.pass_on(worker, bytes, run);
+            self.fail(worker, &bytes[run.from..end], &failure);
+            run.begin(end);
+        } else {
+            if self.spec.tells_apart && run.failed < run.count {
+                self.pass_on(worker, bytes, run);
+            }
+            run.add(end, true);
+        }
+        if let Some(failure) = never {
+            self.pass_on(worker, bytes, run);
+            let error = TaskError::from(failure);
+            let reason = format!("no task can be begun ({NO_INSTANCE_MAX} tries): {error}");
+            self.on(Event::Broke { reason });
+        }
+    }
+
+    /// What a worker says that is no answer. `payload`: of the frame in which it did.
+    fn hear(&mut self, worker: WorkerId, heard: Heard<FromPoolWorker>, payload: &[u8]) {
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        match heard {
+            Heard::Greeted => {}
+            Heard::Unconfined(missing) => {
+                if let Err(reason) = self.spec.launch.program.sandbox.judge(missing) {
+                    self.on(Event::Broke { reason });
+                }
+            }
+            Heard::Refused(why) => link.fault = Some(why.into_reason()),
+            Heard::Said(FromPoolWorker::Ready) => self.is_ready(worker),
+            Heard::Said(FromPoolWorker::InitFailed(failure)) => {
+                let error = TaskError::from(failure);
+                self.on(Event::Broke { reason: format!("the initializer failed: {error}") });
+            }
+            Heard::Said(FromPoolWorker::BatchDone { busy, instances }) => {
+                self.batch_done(worker, busy, instances)
+            }
+            Heard::Said(FromPoolWorker::Thawed) => {
+                link.halves.all_done(&link.page);
+                self.on(Event::Thawed { worker });
+            }
+            Heard::Said(FromPoolWorker::Profile) => link.profile.extend_from_slice(payload),
+            // Answers are for `take_answer`, and what belongs to them is for the inbox.
+            Heard::Said(
+                FromPoolWorker::Returned
+                | FromPoolWorker::Placed { .. }
+                | FromPoolWorker::Failed(_)
+                | FromPoolWorker::Attached,
+            ) => {}
+        }
+    }
+
+    fn is_ready(&mut self, worker: WorkerId) {
+        self.set_state(worker, WorkerState::Idle);
+        self.ledger().ready(worker);
+        self.tell(|| PoolEvent::WorkerReady { worker });
+        self.on(Event::Ready { worker });
+        self.count_ready();
+    }
+
+    fn batch_done(&mut self, worker: WorkerId, busy: Duration, instances: Duration) {
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.halves.batch_done(&link.page);
+        }
+        self.on(Event::BatchDone { worker, busy });
+        let is_busy = self.schedule.is_busy(worker);
+        self.ledger().batch_done(worker, busy, instances, is_busy);
+        if !is_busy {
+            self.set_state(worker, WorkerState::Idle);
+        }
+        self.weigh(worker);
+    }
+
+    /// Passes one outcome on as it is: it may be large.
+    fn pass_on_one(&mut self, worker: WorkerId, frames: Vec<u8>, failed: u64) {
+        let by = self.by(worker);
+        let mut frames = Some(frames);
+        self.on_answer(Returned { worker, count: 1, failed }, |this, count, answered| {
+            let frames = frames.take().unwrap_or_default();
+            if let Some(Answered { job, first, attempt }) = answered {
+                this.deliver(job, ResultChunk::answered(first, count, frames, By { attempt, ..by }), failed);
+            }
+        });
+    }
+
+    /// Passes the outcomes of the run on.
+    fn pass_on(&mut self, worker: WorkerId, bytes: &[u8], run: &mut Run) {
+        if run.count == 0 {
+            return;
+        }
+        let by = self.by(worker);
+        let mut rest = &bytes[run.from..run.to];
+        let (mut left, mut failures) = (run.count, run.failed);
+        let answers = Returned { worker, count: run.count, failed: run.failed };
+        self.on_answer(answers, |this, count, answered| {
+            // Most of the time they are all of one job.
+            let len = if count == left { rest.len() } else { len_of_outcomes(rest, count) };
+            let frames;
+            (frames, rest) = rest.split_at(len);
+            left = left.saturating_sub(count);
+            let failed = failures.min(count);
+            failures -= failed;
+            if let Some(Answered { job, first, attempt }) = answered {
+                let chunk = ResultChunk::answered(first, count, frames.to_vec(), By { attempt, ..by });
+                this.deliver(job, chunk, failed);
+            }
+        });
+        run.clear();
+    }
+
+    /// Passes on a result that lies in the arena: copied out if there is room for it, else as where it is.
+    /// `attached`: the frames that belong to it.
+    fn fetch(&mut self, worker: WorkerId, attached: &[u8], offset: u64, len: usize) -> Result<(), Violation> {
+        let nowhere = |_| Violation::Malformed("a result at no place".to_owned());
+        let Some(link) = self.links.get(&worker) else { return Ok(()) };
+        let parked = Parked::new(&link.page, offset, len).map_err(nowhere)?;
+        let job = self.schedule.front(worker).and_then(|job| self.jobs.get(&job));
+        let mut frames = Vec::with_capacity(attached.len() + frame::HEADER_LEN);
+        frames.extend_from_slice(attached);
+        frame::write_head(&mut frames, Kind::Returned, len);
+        if job.is_some_and(|open| open.job.undelivered().has_room(len as u64)) {
+            parked.fetch(&mut frames).map_err(nowhere)?;
+            self.pass_on_one(worker, frames, 0);
+            return Ok(());
+        }
+        let by = self.by(worker);
+        let mut chunk = Some((frames, parked));
+        self.on_answer(Returned { worker, count: 1, failed: 0 }, |this, _, answered| {
+            if let (Some((frames, parked)), Some(Answered { job, first, attempt })) = (chunk.take(), answered)
+            {
+                this.deliver(job, ResultChunk::parked(first, frames, parked, By { attempt, ..by }), 0);
+            }
+        });
+        Ok(())
+    }
+
+    /// A task failed in a way that may be worth another try.
+    fn fail(&mut self, worker: WorkerId, frames: &[u8], failure: &Failure) {
+        if !self.try_again(worker, failure) {
+            self.pass_on_one(worker, frames.to_vec(), 1);
+        }
+    }
+
+    /// Looks at what a worker uses, if that is limited: between its batches, when no task's memory is in the way.
+    fn weigh(&mut self, worker: WorkerId) {
+        let Some(max) = self.spec.memory_max else { return };
+        let is_due = |link: &&mut Link| link.weighed.elapsed() >= WEIGH_PERIOD;
+        let Some(link) = self.links.get_mut(&worker).filter(is_due) else { return };
+        link.weighed = std::time::Instant::now();
+        if link.private_memory().is_some_and(|bytes| bytes > max) {
+            self.on(Event::Oversized { worker });
+        }
+    }
+
+    /// Tells whoever waits for the pool to be complete.
+    fn count_ready(&mut self) {
+        if let Some((awaited, _)) = &mut self.spec.awaited {
+            *awaited -= 1;
+            if *awaited == 0
+                && let Some((_, complete)) = self.spec.awaited.take()
+            {
+                let _nobody_waits = complete.send(());
+            }
+        }
+    }
+
+    fn by(&self, worker: WorkerId) -> By {
+        let pid = self.links.get(&worker).and_then(|l| l.child.as_ref()).map_or(0, Child::pid);
+        By { worker, pid, attempt: 1 }
+    }
+}
+
+/// Whether the frame is the outcome of a task.
+fn is_answer(said: &FromPoolWorker) -> bool {
+    match said {
+        FromPoolWorker::Returned | FromPoolWorker::Placed { .. } | FromPoolWorker::Failed(_) => true,
+        FromPoolWorker::Ready
+        | FromPoolWorker::InitFailed(_)
+        | FromPoolWorker::Attached
+        | FromPoolWorker::BatchDone { .. }
+        | FromPoolWorker::Thawed
+        | FromPoolWorker::Profile => false,
+    }
+}

@@ -1,0 +1,278 @@
+//! The thread behind a started process: it gives the process its task, listens to it ([`listener`]), ends it when
+//! its time is over, and reaps it.
+//!
+//! The thread must be the one that started the process, or hold the fork server that did: the kernel sends the
+//! process its death signal when that *thread* ends.
+
+mod listener;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+
+use self::listener::{Listener, Rules};
+use super::{Pending, Running, Shared, Stage, children};
+use crate::context::server::{ForkServer, NotForked};
+use crate::context::{Child, END_TIME, StartError, StartMethod, spawn, thread};
+use crate::protocol::frame::{self, Kind};
+use crate::protocol::message::{self, Batch, Identity, Setup, ToWorker};
+use crate::spec::{Call, Isolation};
+use crate::{clock, sys};
+
+/// How long a process that has closed its connection may take to end: it has nothing to do any more.
+const LAST_BREATH: Duration = Duration::from_secs(5);
+
+/// What [`Process::start`](super::Process::start) learns.
+pub(super) struct Started {
+    pub(super) pid: u32,
+    pub(super) sentinel: OwnedFd,
+}
+
+/// Starts the process, and the thread that looks after it. If it cannot be started, what that would have needed comes back.
+pub(super) fn start(shared: &Arc<Shared>, pending: Box<Pending>) -> Result<Started, NotStarted> {
+    let ready_by = clock::now().checked_add(pending.start_timeout);
+    let forked = match Born::fork(&shared.name, &pending, ready_by) {
+        Ok(forked) => forked,
+        Err(e) => return Err((e, Some(pending))),
+    };
+    // The thread is made while a forked process gets ready. One that is executed must be a child of the thread.
+    let ((give, given), (tell, told)) = (mpsc::channel(), mpsc::channel());
+    let supervised = shared.clone();
+    let live = move || {
+        children::supervise();
+        let (task, born) = match given.recv() {
+            Err(mpsc::RecvError) => return,
+            Ok(Given::Forked(task, born)) => (*task, born),
+            Ok(Given::ToSpawn(pending)) => match Born::spawn(&supervised.name, &pending) {
+                Ok((born, started)) => {
+                    let task = born.announce(&supervised, *pending);
+                    let _caller_gone = tell.send(Ok(started));
+                    (task, born)
+                }
+                Err(e) => {
+                    let _caller_gone = tell.send(Err((e, Some(pending))));
+                    return;
+                }
+            },
+        };
+        drop(tell);
+        supervise(&supervised, task, born, ready_by);
+    };
+    let no_thread = |source| StartError::Spawn { program: "a thread".to_owned(), source };
+    if let Err(source) = std::thread::Builder::new().name("wpool-process".to_owned()).spawn(live) {
+        forked.iter().for_each(|(born, _)| born.give_up());
+        return Err((no_thread(source), Some(pending)));
+    }
+    match forked {
+        Some((born, started)) => {
+            let task = born.announce(shared, *pending);
+            let _it_waits_for_this = give.send(Given::Forked(Box::new(task), born));
+            Ok(started)
+        }
+        None => {
+            let _it_waits_for_this = give.send(Given::ToSpawn(pending));
+            told.recv().unwrap_or_else(|gone| Err((no_thread(std::io::Error::other(gone)), None)))
+        }
+    }
+}
+
+/// Why there is no process, and what it would have needed, unless that is lost.
+pub(super) type NotStarted = (StartError, Option<Box<Pending>>);
+
+/// What the thread gets to begin with.
+enum Given {
+    Forked(Box<Task>, Born),
+    ToSpawn(Box<Pending>),
+}
+
+/// What a process that has been started is given, and is held to.
+struct Task {
+    call: Call,
+    input: Vec<u8>,
+    rules: Rules,
+}
+
+/// The thread's life, once its process is there.
+fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Instant>) {
+    let Born { running, socket, unsent, server } = born;
+    let Task { call, input, rules } = task;
+    let mut listener = Listener::new(shared, &running, rules, ready_by);
+    let request = request(unsent, call, input);
+    // Whoever joins must see an end, whatever the functions that take the output do.
+    let listened = std::panic::catch_unwind(AssertUnwindSafe(|| listener.listen(socket, request)));
+    let _panicked = std::panic::catch_unwind(AssertUnwindSafe(|| listener.drop_sinks()));
+    if listened.is_err() {
+        listener.blame("the function that takes its output panicked");
+        running.child.kill();
+    }
+    if !has_ended_by(&running.child, clock::now() + LAST_BREATH) {
+        listener.blame("it closed its connection and went on");
+        running.child.kill();
+        // Its connection is closed: that ends it where we may not kill it.
+        has_ended_by(&running.child, clock::now() + END_TIME);
+    }
+    end_descendants(&running.child);
+    let exit = running.child.wait();
+    let status = listener.status(exit);
+    // Whoever joins must find nothing of it left: no descriptor, and no fork server that nobody else wants.
+    drop((running, server));
+    children::unregister(shared);
+    shared.lock().stage = Stage::Stopped(status);
+    shared.changed.notify_all();
+}
+
+/// A process that has been started.
+struct Born {
+    running: Arc<Running>,
+    socket: OwnedFd,
+    /// What of its setup the socket has not taken yet.
+    unsent: Vec<u8>,
+    /// Where it was forked; kept until it has been reaped.
+    server: Option<Arc<ForkServer>>,
+}
+
+impl Born {
+    /// Forks it, if its start method is that. `None`: it is not, or it cannot be forked; executed, it will tell why.
+    fn fork(
+        name: &str,
+        pending: &Pending,
+        until: Option<Instant>,
+    ) -> Result<Option<(Born, Started)>, StartError> {
+        if pending.method != StartMethod::Forkserver {
+            return Ok(None);
+        }
+        let Pending { module, limits, granted, .. } = pending;
+        let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
+        let server = module.fork_servers().get(limits, granted).map_err(failed)?;
+        match server.fork(module.launch(), &setup(pending), granted, &identity(name), until) {
+            Ok(started) => Born::new(started, Some(server)).map(Some),
+            Err(NotForked::Failed(error)) => Err(error),
+            Err(NotForked::NoZygote) => Ok(None),
+        }
+    }
+
+    /// Executes it, or starts a thread in its place. By the thread that will look after it.
+    fn spawn(name: &str, pending: &Pending) -> Result<(Born, Started), StartError> {
+        let Pending { module, granted, method, .. } = pending;
+        let launch = module.launch();
+        let setup = Setup { identity: Some(identity(name)), ..setup(pending) };
+        let started = match method {
+            StartMethod::Thread => thread::start(launch, setup, granted),
+            StartMethod::Spawn | StartMethod::Forkserver => spawn::start(launch, setup, granted),
+        };
+        Born::new(started?, None)
+    }
+
+    fn new(started: spawn::Started, server: Option<Arc<ForkServer>>) -> Result<(Born, Started), StartError> {
+        let spawn::Started { child, socket, page, unsent } = started;
+        let prepare = || {
+            let interrupt =
+                sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
+            rustix::io::ioctl_fionbio(&socket, true)?;
+            Ok((interrupt, child.as_fd().try_clone_to_owned()?))
+        };
+        match prepare() {
+            Ok((interrupt, sentinel)) => {
+                let started = Started { pid: child.pid(), sentinel };
+                let (terminated, hang_up) = (false.into(), false.into());
+                let running = Arc::new(Running { child, page, interrupt, terminated, hang_up });
+                Ok((Born { running, socket, unsent, server }, started))
+            }
+            Err(source) => {
+                child.kill_or_shut(&socket);
+                child.wait();
+                Err(StartError::Spawn { program: "a worker".to_owned(), source })
+            }
+        }
+    }
+
+    /// From now on it is known to all that it runs. As CPython loses its reference to the target with the start, so the module is let go.
+    fn announce(&self, shared: &Arc<Shared>, pending: Pending) -> Task {
+        let Pending {
+            module,
+            call,
+            initializer: _,
+            limits,
+            granted: _,
+            input,
+            stdin,
+            sinks,
+            method,
+            start_timeout,
+            profile,
+        } = pending;
+        shared.lock().stage = Stage::Started(self.running.clone());
+        children::register(shared);
+        let is_profiled = profile.is_some_and(|profile| profile.interval().is_some());
+        let sandbox = module.launch().program.sandbox;
+        let rules = Rules { stdin, limits, sinks, sandbox, method, start_timeout, is_profiled };
+        Task { call, input, rules }
+    }
+
+    fn give_up(&self) {
+        self.running.child.kill_or_shut(&self.socket);
+        self.running.child.wait();
+    }
+}
+
+fn identity(name: &str) -> Identity {
+    Identity { name: name.to_owned(), index: 0 }
+}
+
+fn setup(pending: &Pending) -> Setup {
+    let Pending { module, initializer, limits, granted, profile, .. } = pending;
+    Setup {
+        // The instance outlives its task, for its `shutdown`.
+        isolation: Isolation::Reuse,
+        initializer: initializer.clone(),
+        once: true,
+        profile: *profile,
+        #[cfg(feature = "fault-points")]
+        fault: module.launch().program.fault,
+        ..Setup::new(module.info().clone(), limits.clone(), granted.grants.clone())
+    }
+}
+
+/// The one task, behind what comes before it.
+fn request(mut request: Vec<u8>, call: Call, input: Vec<u8>) -> Vec<u8> {
+    message::write_control(&mut request, &ToWorker::Plan { id: 1, call });
+    frame::write(&mut request, Kind::Batch, |out| {
+        Batch::write_head(out, 1, 1);
+        Batch::write_record(out, &input);
+    });
+    request
+}
+
+fn has_ended_by(child: &Child, until: Instant) -> bool {
+    loop {
+        let left = until.saturating_duration_since(clock::now());
+        let timeout = Timespec::try_from(left).unwrap_or_default();
+        match rustix::event::poll(&mut [PollFd::new(child, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) if left.is_zero() => return false,
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}
+
+/// Kills whatever, at its end, belongs to the process's group then. No guest can start a process; this is against a worker that
+/// a guest has taken over.
+fn end_descendants(child: &Child) {
+    let (pid, pidfd) = match child {
+        Child::Process { pid, pidfd, .. } => (pid, pidfd),
+        #[cfg(feature = "worker")]
+        Child::Thread(_) => return,
+    };
+    // Not reaped yet: until then nobody else gets its number, and so no other group has that.
+    let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    if let Ok(Some(_)) =
+        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), unreaped))
+    {
+        // There is no such group if it has ended before it led one.
+        let _none = rustix::process::kill_process_group(*pid, Signal::KILL);
+    }
+}
