@@ -1,4 +1,4 @@
-//! A worker that is ours to kill and to reap: a child process, or a thread that is treated as one.
+//! A started worker that this program kills and reaps: a child process, or a thread that is treated as one.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,7 +17,8 @@ use crate::{clock, sys};
 /// A started worker.
 #[derive(Debug)]
 pub(crate) enum Child {
-    /// A child process by its descriptor, which never names another process, however the numbers are used again.
+    /// A child process. `pidfd` never names another process, even if the kernel reuses the process id. `home`
+    /// is the pid of the program that started it; a forked copy of this handle must not touch the child.
     Process { pid: Pid, pidfd: Arc<OwnedFd>, home: u32 },
     /// A thread of this process.
     #[cfg(feature = "worker")]
@@ -25,7 +26,8 @@ pub(crate) enum Child {
 }
 
 impl Child {
-    /// Takes over the child `pid`, which nobody has reaped yet. An error if `pid` is not a child of this process: whoever named it is wrong or lying.
+    /// Takes over the child `pid`, which has not been reaped yet. Fails if `pid` is not a child of this
+    /// process: then the caller's number is wrong, or the process that named it lies.
     pub(crate) fn open(pid: i32) -> io::Result<Child> {
         let pid =
             Pid::from_raw(pid).filter(|p| p.as_raw_nonzero().get() > 1).ok_or(io::ErrorKind::InvalidInput)?;
@@ -37,8 +39,9 @@ impl Child {
         Ok(Child::Process { pid, pidfd, home: sys::home() })
     }
 
-    /// Takes over a child that `zygote` says it has forked. It may name any process of the machine: only one counts that is a child of this
-    /// program, in the session that the zygote leads, and in nobody's charge.
+    /// Takes over a child that `zygote` says it has forked. A compromised zygote may name any process of the
+    /// machine. A process is taken only if it is a child of this program, was born in the session that the
+    /// zygote leads, and is not registered yet.
     pub(crate) fn take_from(pid: i32, zygote: &Child) -> Result<Child, NotTaken> {
         let foreign = NotTaken::Foreign("the zygote named a process that it has not forked");
         let session = match zygote {
@@ -55,7 +58,8 @@ impl Child {
         let is_ours = || rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), LOOK).map_err(io::Error::from);
         is_ours()?;
         let its_session = rustix::process::getsid(Some(pid)).map_err(io::Error::from)?;
-        // Not reaped meanwhile: then the number still was that of the descriptor's process.
+        // If the child is still not reaped here, `pid` named the descriptor's process when `getsid` read its
+        // session.
         is_ours()?;
         let mut living = living();
         let is_known = living.get(&pid).is_some_and(|pidfd| pidfd.strong_count() > 0);
@@ -67,12 +71,13 @@ impl Child {
         Ok(Child::Process { pid, pidfd, home: sys::home() })
     }
 
-    /// Ends all children of `thread` that were born in the session that this process leads, which has ended and is not reaped, and that are in nobody's
-    /// charge.
+    /// Ends the children of `thread` that were born in this process's session and are not registered. This
+    /// process has ended and is not reaped yet, so its session id cannot belong to another session.
     pub(super) fn end_session(&self, thread: Pid) {
-        // Those that are born while others are ended, too; but nobody who makes them without end keeps us here.
+        // Several rounds, because a child may fork while others are killed. A cap, because a process that
+        // forks without end must not hold this thread.
         for _ in 0..SWEEPS {
-            // Without that file, which some kernels do not have, they go on until this program ends.
+            // Some kernels lack this file. The children then live until this program ends.
             let children =
                 std::fs::read_to_string(format!("/proc/self/task/{}/children", thread.as_raw_nonzero()));
             let children = children.unwrap_or_default();
@@ -90,8 +95,9 @@ impl Child {
         }
     }
 
-    /// Waits for the end, and does not reap; whether it has ended. Whoever calls this has seen to it that it ends, and does not wait for ever if
-    /// it does not. In a forked child of this program there is nothing to wait for: the process is not its own.
+    /// Waits until the process has ended, and does not reap it. Returns whether it has ended within
+    /// [`END_TIME`]. The caller has killed the process or closed its connection before. In a forked child of
+    /// this program the answer is `true` at once, because the process is not that child's own.
     pub(crate) fn await_end(&self) -> bool {
         let pidfd = match self {
             Child::Process { home, .. } if *home != sys::home() => return true,
@@ -106,13 +112,13 @@ impl Child {
             match rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) {
                 Ok(0) if left.is_zero() => return false,
                 Ok(0) | Err(Errno::INTR) => {}
-                // Somebody has closed it, if that is an error.
+                // An error means that other code of this program has closed the descriptor.
                 Ok(_) | Err(_) => return true,
             }
         }
     }
 
-    /// The process that it runs in.
+    /// The id of the process that it runs in.
     pub(crate) fn pid(&self) -> u32 {
         match self {
             Child::Process { pid, .. } => pid.as_raw_nonzero().get().unsigned_abs(),
@@ -121,8 +127,9 @@ impl Child {
         }
     }
 
-    /// Sends a signal; whether that is allowed. If it is gone, there is nobody to tell. A thread gets none; its life is over all the same. In a
-    /// forked child of this program nothing happens.
+    /// Sends a signal. Returns `false` only if this program is not allowed to send it; a process that has
+    /// ended counts as told. A thread gets no signal, but its life counts as ended. In a forked child of this
+    /// program nothing happens.
     pub(crate) fn signal(&self, signal: Signal) -> bool {
         match self {
             Child::Process { home, .. } if *home != sys::home() => true,
@@ -137,20 +144,21 @@ impl Child {
         }
     }
 
-    /// Ends it; whether that is allowed: a program that has changed its user may not signal what it started before. It can close the socket
-    /// then, which ends a worker too.
+    /// Ends the worker. Returns whether that is allowed: a program that has changed its user may not signal a
+    /// process that it started before. The caller can shut the socket in that case, which ends a worker too.
     pub(crate) fn kill(&self) -> bool {
         self.signal(Signal::KILL)
     }
 
-    /// Ends it, by shutting its socket if it may not be killed.
+    /// Ends the worker; shuts its socket if it may not be killed.
     pub(crate) fn kill_or_shut(&self, socket: impl AsFd) {
         if !self.kill() {
             let _shut_before = rustix::net::shutdown(socket, Shutdown::Both);
         }
     }
 
-    /// Waits for the end, for as long as [`await_end`](Self::await_end), and reaps. A second call may give [`Exit::Unknown`].
+    /// Waits for the end, at most as long as [`await_end`](Self::await_end), and reaps the process. A second
+    /// call may return [`Exit::Unknown`].
     pub(crate) fn wait(&self) -> Exit {
         match self {
             Child::Process { home, .. } if *home != sys::home() => Exit::Unknown,
@@ -168,7 +176,7 @@ impl Child {
         }
     }
 
-    /// Reaps if it has ended.
+    /// Reaps the process if it has ended.
     pub(crate) fn try_wait(&self) -> Option<Exit> {
         match self {
             Child::Process { home, .. } if *home != sys::home() => Some(Exit::Unknown),
@@ -179,15 +187,15 @@ impl Child {
     }
 }
 
-/// How long a process may take to end that has been killed, or has lost its connection.
+/// How long a process may take to end after it was killed or lost its connection.
 pub(crate) const END_TIME: Duration = Duration::from_secs(5);
 
 /// Why a process that a zygote has named is not taken over.
 #[derive(Debug)]
 pub(crate) enum NotTaken {
-    /// There is no such child: it may have ended, and something else in this program reaped it.
+    /// There is no such child: it may have ended, and other code in this program has reaped it.
     Gone(io::Error),
-    /// It is somebody else's, or one that is known.
+    /// It is not a child of the zygote's session, or it is registered already.
     Foreign(&'static str),
 }
 
@@ -197,13 +205,14 @@ impl From<io::Error> for NotTaken {
     }
 }
 
-/// A look at a child that changes nothing.
+/// Options of `waitid` that only look at a child and change nothing.
 const LOOK: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
 
-/// How often children that were left behind are looked for.
+/// Rounds in which a session is searched for children that were left behind.
 const SWEEPS: usize = 100;
 
-/// The processes in somebody's charge that have not been reaped, by their numbers: for [`while_stopped`], and to tell new ones from old.
+/// The registered processes that have not been reaped, by process id. [`while_stopped`] signals them, and
+/// [`Child::take_from`] refuses a process that is among them.
 type Living = HashMap<Pid, Weak<OwnedFd>>;
 
 static LIVING: LazyLock<Mutex<Living>> = LazyLock::new(Mutex::default);
@@ -213,21 +222,23 @@ fn living() -> MutexGuard<'static, Living> {
 }
 
 fn register(living: &mut Living, pid: Pid, pidfd: &Arc<OwnedFd>) {
-    // So rarely that it costs nothing to speak of, however many processes come and go.
+    // Only at capacity, which doubles: the cost for each process stays constant on average.
     if living.len() == living.capacity() {
         living.retain(|_, pidfd| pidfd.strong_count() > 0);
     }
     living.insert(pid, Arc::downgrade(pidfd));
 }
 
-/// Stops every worker process of this program, calls `stop`, and has them go on: for programs that handle `SIGTSTP` (Ctrl-Z) themselves.
-/// Workers lead sessions of their own, so that the terminal does not stop them.
+/// Stops every worker process of this program, calls `stop`, and then continues them: for programs that
+/// handle `SIGTSTP` (Ctrl-Z) themselves. The terminal does not stop the workers, because they lead sessions
+/// of their own.
 ///
-/// Meanwhile no time limit runs: not those of tasks, nor those of starts and ends, nor the pauses before another attempt. (The timeouts of
-/// your own calls, of `get_timeout` and the like, do.)
+/// No time limit runs meanwhile: not those of tasks, of starts and of ends, and not the pauses before another
+/// attempt. The timeouts of your own calls (`get_timeout` and similar) do run.
 ///
-/// `stop` should stop this program, with `SIGSTOP`, and return when it has been continued. It must not use this library, which may wait for
-/// the return. Workers that are threads of this program are stopped by that alone.
+/// `stop` should stop this program with `SIGSTOP`, and return when the program has been continued. It must
+/// not use this library, whose calls may wait for `stop` to return. Workers that are threads of this program
+/// need no signal of their own: `SIGSTOP` stops them too.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -244,7 +255,7 @@ fn register(living: &mut Living, pid: Pid, pidfd: &Arc<OwnedFd>) {
 /// # }
 /// ```
 pub fn while_stopped<R>(stop: impl FnOnce() -> R) -> R {
-    /// Has all of them go on, also when `stop` unwinds.
+    /// Continues all workers, also when `stop` panics.
     struct GoOn(MutexGuard<'static, Living>);
     impl Drop for GoOn {
         fn drop(&mut self) {
@@ -252,7 +263,7 @@ pub fn while_stopped<R>(stop: impl FnOnce() -> R) -> R {
             signal_all(&self.0, Signal::CONT);
         }
     }
-    // Held to the end: what starts meanwhile waits until this program goes on.
+    // Held to the end: a process that would start meanwhile waits until this program continues.
     let living = living();
     clock::stop();
     signal_all(&living, Signal::STOP);
@@ -266,7 +277,8 @@ fn signal_all(living: &Living, signal: Signal) {
     }
 }
 
-/// Reaps if it has ended. Its number may be another's from then on, so that it is not known any more at the same moment.
+/// Reaps the process if it has ended. Its id may name another process afterwards, so the id is removed from
+/// the registered ones under the same lock.
 fn reap(pid: Pid, pidfd: &Arc<OwnedFd>) -> Option<Exit> {
     let mut living = living();
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
@@ -287,7 +299,7 @@ fn reap(pid: Pid, pidfd: &Arc<OwnedFd>) -> Option<Exit> {
 }
 
 impl AsFd for Child {
-    /// Readable once it has ended.
+    /// Readable once the worker has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Child::Process { pidfd, .. } => pidfd.as_fd(),

@@ -1,4 +1,5 @@
-//! A zygote that is executed before its module is at hand: the program's start and the module's loading take their time together.
+//! A zygote that is executed before its module is at hand: the program starts while the module is still being
+//! loaded.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,24 +7,25 @@ use super::spawn::Executed;
 #[cfg(feature = "cli")]
 use super::{ProcessRole, Program};
 
-/// A process that waits for its setup, and our end of its socket, until somebody takes them. It ends with this.
+/// A process that waits for its setup, and the coordinator's end of its socket, until a caller takes them. If
+/// they are not taken, dropping this ends the process.
 #[derive(Debug)]
 pub(crate) struct Early(Mutex<Option<Executed>>);
 
 impl Early {
-    /// The thread that calls this must live as long as the zygote and its workers are wanted. If nothing can be started, whoever wants a zygote
-    /// will hear why.
+    /// Starts the zygote. The calling thread must live as long as the zygote and its workers are wanted. A
+    /// failure is not reported here: the later start of a zygote fails for the same reason and reports it.
     #[cfg(feature = "cli")]
     pub(crate) fn start(program: &Program) -> Early {
         Early(Mutex::new(Executed::start(program, ProcessRole::Zygote).ok()))
     }
 
-    /// Whether it waits.
+    /// Whether the zygote has not been taken yet.
     pub(super) fn is_there(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Once.
+    /// The zygote; `None` for every call after the first.
     pub(super) fn take(&self) -> Option<Executed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

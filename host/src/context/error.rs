@@ -21,15 +21,17 @@ use crate::sys::limit_behind;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// This program would have to be its own worker, but never said so.
+    /// This program would be its own worker, but has not called [`init`](crate::init).
     #[error(
-        "call wpool::init() first thing in main(), so that this program can be its own worker, or point to an installed `wpool` with ModuleLoader::program"
+        "call wpool::init() first thing in main(), so that this program can be its own worker, \
+         or point to an installed `wpool` with ModuleLoader::program"
     )]
     InitNotCalled,
-    /// [`init`](crate::init) was called when this program had threads already: what it starts as its worker would be in the same state.
+    /// This program already had threads when it called [`init`](crate::init). Its worker would be started in
+    /// the same state.
     #[error("{}", crate::protocol::message::INIT_TOO_LATE)]
     InitTooLate,
-    /// Where this program runs, no worker can.
+    /// No worker can run where this program runs.
     #[error("{reason}")]
     Place {
         /// What forbids it.
@@ -37,26 +39,31 @@ pub enum StartError {
     },
     /// This program was built without the engine.
     #[error(
-        "this program was built without the `worker` feature of wpool and cannot be its own worker: point to an installed `wpool` with ModuleLoader::program"
+        "this program was built without the `worker` feature of wpool and cannot be its own worker: \
+         point to an installed `wpool` with ModuleLoader::program"
     )]
     NoWorker,
     /// A worker was to be a thread of this program.
     #[error(
-        "this program was built without the `worker` feature of wpool and cannot run guests in its own threads"
+        "this program was built without the `worker` feature of wpool \
+         and cannot run guests in its own threads"
     )]
     NoThreads,
-    /// A worker was to be a thread of this program, which the strict sandbox does not allow.
+    /// A worker was to be a thread of this program. The strict sandbox does not allow that.
     #[error("the sandbox is strict, and a worker in a thread has this program's own rights")]
     ThreadUnconfined,
     /// The operating system refused.
-    #[error("cannot start {}: {}{}", OneLine(.program), shortened(&.source.to_string()), limit_behind(source))]
+    #[error(
+        "cannot start {}: {}{}", OneLine(.program), shortened(&.source.to_string()), limit_behind(source)
+    )]
     Spawn {
         /// The program.
         program: String,
         /// Why.
         source: io::Error,
     },
-    /// [`Process::start`](crate::Process::start) was called in a forked child of the program that made the process.
+    /// [`Process::start`](crate::Process::start) was called in a forked child of the program that made the
+    /// process.
     #[error("{}", IN_FORK)]
     InFork,
     /// [`Process::start`](crate::Process::start) was called twice.
@@ -64,6 +71,6 @@ pub enum StartError {
     AlreadyStarted,
 }
 
-/// What a pool, a process or their results say in a child that this program has forked.
+/// What a pool, a process or their results report in a forked child of the program that made them.
 pub(crate) const IN_FORK: &str =
-    "it is used in a forked child of the program that made it, and belongs to that: make one here";
+    "it belongs to the program that made it, and cannot be used in a forked child of that: make one here";

@@ -1,4 +1,5 @@
-//! How the dynamic loader found this program and its libraries, so that the same program finds them when it is executed again as a worker.
+//! How the dynamic loader found this program and its libraries. A worker is the same program executed again,
+//! and must find the same libraries.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -7,13 +8,13 @@ use std::sync::OnceLock;
 
 use crate::sys;
 
-/// What an execution of `/proc/self/exe` needs beside that.
+/// What an execution of `/proc/self/exe` needs besides that path.
 #[derive(Debug)]
 pub(super) struct Loader {
-    /// What the loader was told before this program's own arguments, if it was started by name (`ld-linux.so.2 ./app`): its options, and the
-    /// program. `/proc/self/exe` is the loader then.
+    /// The loader's arguments before this program's own, if the loader was started by name (`ld-linux.so.2
+    /// ./app`): its options, and the path of the program. `/proc/self/exe` is then the loader.
     pub(super) args: Vec<OsString>,
-    /// The variable's value, if libraries of this program were found by it.
+    /// The value of `LD_LIBRARY_PATH`, if libraries of this program were found through it.
     pub(super) libraries: Option<OsString>,
 }
 
@@ -22,7 +23,8 @@ pub(super) fn get() -> Option<&'static Loader> {
     Some(LOADER.get_or_init(|| Loader { args: args().unwrap_or_default(), libraries: libraries() }))
 }
 
-/// The loader takes what is its own from the arguments that a program sees, but not from those that the kernel remembers.
+/// The arguments of the loader. `std::env::args` does not show them, because the loader removes its own
+/// arguments; `/proc/self/cmdline` still has all of them.
 fn args() -> Option<Vec<OsString>> {
     let exe = std::fs::read_link("/proc/self/exe").ok()?;
     if !is_loader(&exe) {
@@ -35,7 +37,8 @@ fn args() -> Option<Vec<OsString>> {
     before_its_own(all, std::env::args_os().count(), |program| std::fs::canonicalize(program).ok())
 }
 
-/// Of all arguments, those before the last `own` but one, with the program as an absolute path: a worker begins in another directory.
+/// The arguments before this program's `own` last ones, which begin with the program's name. The name stays
+/// as the last element and becomes an absolute path, because a worker starts in another directory.
 fn before_its_own(
     mut all: Vec<OsString>,
     own: usize,
@@ -68,7 +71,7 @@ fn libraries() -> Option<OsString> {
             .map(|at| Path::new(std::ffi::OsStr::from_bytes(&line[at..])));
         path.is_some_and(|path| dirs.iter().any(|dir| path.parent() == Some(dir)))
     });
-    // Absolute: a worker begins in another directory.
+    // Absolute, because a worker starts in another directory.
     found.then(|| std::env::join_paths(dirs).ok()).flatten()
 }
 
@@ -90,7 +93,7 @@ mod tests {
             before(&["ld.so", "--argv0", "x", "app", "--", "a"], 3),
             Some(all(&["--argv0", "x", "/here/app"]))
         );
-        // There is nothing of the loader's.
+        // The loader has no arguments here.
         assert_eq!(before(&["app", "a"], 2), None);
         assert_eq!(before(&[], 1), None);
     }

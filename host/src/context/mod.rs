@@ -1,8 +1,9 @@
-//! Start methods: how workers come into being.
+//! Start methods: how worker processes and worker threads are started.
 //!
-//! Every worker process is the same program, executed again with a hidden first argument. [`Program::start`] executes it;
-//! [`forkserver`] asks a running zygote for a fork; a pool has its own zygote, processes share those of a [`server`]. [`thread`] starts no
-//! process at all, its workers are threads of this one. After the start all kinds of worker do the same.
+//! Every worker process executes the same program with a hidden first argument; [`Program::start`] executes
+//! it. [`forkserver`] asks a running zygote to fork a worker instead. A pool has its own zygote; `Process`
+//! values share the zygotes of a [`server`]. [`thread`] starts no process: its workers are threads of this
+//! program. All kinds of worker do the same after their start.
 
 mod child;
 mod early;
@@ -34,7 +35,8 @@ pub use self::unenforced::unenforced;
 use crate::spec::{ProcessRole, Sandbox};
 use crate::sys;
 
-/// How processes, and the workers of a pool, are started: Python's `context`. There is no `fork`: an application has threads.
+/// How processes, and the workers of a pool, are started: Python's `context`. There is no `fork` method,
+/// because the fork of a program with several threads is unsafe.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -53,18 +55,19 @@ use crate::sys;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StartMethod {
-    /// Workers are forked from a process that has the module loaded: about a third of a millisecond each. The default.
+    /// Workers are forked from a process that has already loaded the module: about a third of a millisecond
+    /// each. The default.
     #[default]
     Forkserver,
-    /// Each worker is a program executed anew, which loads the module itself.
+    /// Each worker is a newly executed program, which loads the module itself.
     Spawn,
-    /// Each worker is a thread of this process: Python's `multiprocessing.dummy`. One wall instead of two; see the module `dummy` for all
-    /// that is different. Needs the feature `worker`.
+    /// Each worker is a thread of this program: Python's `multiprocessing.dummy`. WebAssembly is then the
+    /// only wall around a guest; the module `dummy` lists all differences. Needs the feature `worker`.
     Thread,
 }
 
 impl StartMethod {
-    /// What becomes of a worker that does not stop by itself.
+    /// What happens to a worker that does not stop by itself, as a word for messages.
     pub(crate) fn last_resort(self) -> &'static str {
         match self {
             StartMethod::Forkserver | StartMethod::Spawn => "killed",
@@ -73,21 +76,23 @@ impl StartMethod {
     }
 }
 
-/// The first argument of a worker process. No user types it.
+/// The first argument of a worker process. Users never type it.
 const ROLE_ARG: &str = "__wpool-worker";
 
-/// Has the text parser take the older way to write a component's core items too, which most existing texts use.
+/// An environment variable for the WebAssembly text parser: also accept the older syntax for a component's
+/// core items, which most existing texts use.
 const LENIENT_TEXT: (&str, &str) = ("WAST_STRICT_COMPONENT_INDICES", "0");
 
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
-/// There were other threads by then.
+/// Whether this program already had other threads when `init` was called.
 static INIT_TOO_LATE_HERE: AtomicBool = AtomicBool::new(false);
 
-/// Makes this program its own worker. Call it first thing in `main`, as Python's `multiprocessing.freeze_support()`: in a worker process it
-/// does not return.
+/// Makes this program its own worker. Call it first in `main`, as Python's
+/// `multiprocessing.freeze_support()`. In a worker process it does not return.
 ///
-/// Before any thread is started, that is: a worker is confined and forked while it has one thread. `#[tokio::main]` and its like start threads
-/// before the first line of their `main`. Write a plain `main` instead, and build the runtime behind the call:
+/// Call it before any thread is started: a worker is confined and forked while it has only one thread.
+/// `#[tokio::main]` and similar macros start threads before the first line of their `main`. Write a plain
+/// `main` instead, and build the runtime after the call:
 ///
 /// ```ignore
 /// fn main() -> std::io::Result<()> {
@@ -97,7 +102,8 @@ static INIT_TOO_LATE_HERE: AtomicBool = AtomicBool::new(false);
 /// }
 /// ```
 ///
-/// Not needed if modules are loaded with [`ModuleLoader::program`](crate::module::ModuleLoader::program).
+/// A program that loads its modules with [`ModuleLoader::program`](crate::module::ModuleLoader::program) does
+/// not need this call.
 ///
 /// ```standalone_crate
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -117,11 +123,11 @@ pub fn init() {
             let sandbox = args.next().and_then(|choice| choice.to_str()?.parse().ok());
             crate::worker::main(role.zip(parent).zip(sandbox));
         }
-        // Somebody started a program as a worker that cannot be one.
+        // This program was started as a worker, but is built without the engine.
         #[cfg(not(feature = "worker"))]
         std::process::abort();
     }
-    // While relative paths mean what they meant at the start.
+    // Now, because relative paths still mean what they meant at the start of the program.
     loader::get();
     INIT_TOO_LATE_HERE.store(sys::has_threads(), Ordering::Relaxed);
     INIT_CALLED.store(true, Ordering::Relaxed);
@@ -131,13 +137,13 @@ pub fn init() {
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     path: PathBuf,
-    /// It is the very program that runs now.
+    /// Whether `path` is the program that runs now.
     is_this: bool,
     /// How much confinement its processes must have.
     pub(crate) sandbox: Sandbox,
-    /// A zygote that has been started already.
+    /// A zygote that was started before its module was at hand.
     early: Option<Arc<Early>>,
-    /// What its compiler and its Processes do, in tests.
+    /// The fault that its compiler and its `Process` children act out, in tests.
     #[cfg(feature = "fault-points")]
     pub(crate) fault: Option<crate::spec::Fault>,
 }
@@ -154,7 +160,7 @@ impl Program {
         }
     }
 
-    /// The given program, or this one. An error, before any process starts, if this one cannot be a worker.
+    /// The given program, or this one. Fails before any process starts if this program cannot be a worker.
     pub(crate) fn choose(given: Option<&Path>, sandbox: Sandbox) -> Result<Program, StartError> {
         match given {
             Some(path) => {
@@ -164,17 +170,17 @@ impl Program {
             None if cfg!(not(feature = "worker")) => Err(StartError::NoWorker),
             None if !INIT_CALLED.load(Ordering::Relaxed) => Err(StartError::InitNotCalled),
             None if INIT_TOO_LATE_HERE.load(Ordering::Relaxed) => Err(StartError::InitTooLate),
-            // Stays right when the file is replaced or removed while we run.
+            // `/proc/self/exe` stays right when the file is replaced or removed while this program runs.
             None => Ok(Program { is_this: true, ..Program::at("/proc/self/exe".into(), sandbox) }),
         }
     }
 
-    /// Whether there is a zygote that has been started and waits for its setup.
+    /// Whether a zygote has been started early and still waits for its setup.
     pub(crate) fn has_early(&self) -> bool {
         self.early.as_ref().is_some_and(|early| early.is_there())
     }
 
-    /// With a zygote that has been started already.
+    /// The same program, with a zygote that was started early.
     pub(crate) fn with_early(self, early: Option<Arc<Early>>) -> Program {
         Program { early, ..self }
     }
@@ -184,18 +190,21 @@ impl Program {
         Program { fault, ..self }
     }
 
-    /// Executes the program in a role, with `socket` as its standard input: the one descriptor besides two times /dev/null that it inherits.
+    /// Executes the program in a role, with `socket` as its standard input. Besides `socket`, the process
+    /// inherits only two descriptors of /dev/null.
     ///
-    /// The calling thread must live as long as the process is wanted: the kernel sends the death signal when that *thread* ends.
+    /// The calling thread must live as long as the process is wanted: the kernel sends the parent-death
+    /// signal when that *thread* ends, not when the program ends.
     pub(crate) fn start(&self, role: ProcessRole, socket: OwnedFd) -> Result<Child, StartError> {
         let failed = |source| StartError::Spawn { program: self.path.display().to_string(), source };
-        // Not by the standard library, whose own would take the numbers of standard streams that this program has closed.
+        // Not `Stdio::null()`: if this program has closed its standard streams, the standard library's
+        // descriptor would get one of their numbers.
         let null = || {
             let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
             Ok(Stdio::from(sys::above_stdio(null)?))
         };
         let mut command = Command::new(&self.path);
-        // Before the environment that is this program's own is cleared.
+        // The loader's variables are read before `env_clear` removes them from the command.
         let loader = loader::get().filter(|_| self.is_this);
         let spawned = command
             .args(loader.iter().flat_map(|loader| &loader.args))

@@ -1,8 +1,11 @@
-//! The fork servers of a module: each is a zygote, for the processes that share its limits and its policy.
+//! The fork servers of a module. Each has one zygote, for the `Process` values that share limits and a
+//! policy.
 //!
-//! The kernel sends a process its death signal when the *thread* that is its parent ends, and the workers that a zygote forks are children
-//! of the thread that started the zygote. So a thread of its own starts each zygote and outlives all that it has forked: whoever looks after a worker
-//! holds its [`ForkServer`]. Asking a zygote for a worker is nobody's privilege: that saves each start two wake-ups.
+//! The kernel sends a process its parent-death signal when the *thread* that is its parent ends. The workers
+//! that a zygote forks are children of the thread that started the zygote. So each zygote is started by a
+//! thread of its own, which outlives all workers of that zygote: the owner of a worker holds the
+//! [`ForkServer`]. Any thread may ask a zygote for a worker, because asking through the server's thread would
+//! cost each start two more wake-ups.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,18 +22,19 @@ use crate::protocol::message::{Identity, Setup};
 use crate::spec::Limits;
 use crate::sys;
 
-/// A module keeps so many fork servers that nobody uses at the moment: each of them is a process with the module in its memory.
+/// Idle fork servers that a module keeps: each is a process with the module in its memory.
 const SERVERS_KEPT: usize = 4;
 
-/// So often a zygote that has died under a request is replaced. One that dies for a reason dies each time.
+/// How many zygotes one request may try, if they die under it. A zygote that dies for a lasting reason dies
+/// each time.
 const TRIES: u32 = 3;
 
-/// The fork servers of one module, the one that was used last at the end.
+/// The fork servers of one module, the most recently used one last.
 #[derive(Default)]
 pub(crate) struct ForkServers(Mutex<VecDeque<(Limits, Granted, Arc<ForkServer>)>>);
 
 impl ForkServers {
-    /// The server for these limits and this policy. It has no zygote before its first request.
+    /// The server for these limits and this policy. A new server starts its zygote at its first request.
     pub(crate) fn get(&self, limits: &Limits, granted: &Granted) -> io::Result<Arc<ForkServer>> {
         let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |(its_limits, its_grants, server): &(Limits, Granted, Arc<ForkServer>)| {
@@ -45,14 +49,15 @@ impl ForkServers {
         servers.push_back(found);
         let surplus = servers.len().saturating_sub(SERVERS_KEPT);
         let dropped: Vec<_> = servers.drain(..surplus).collect();
-        // Whoever else wants a server need not wait for the ends of these.
+        // The lock is released first: other threads need not wait while these servers end.
         drop(servers);
         drop(dropped);
         Ok(server)
     }
 }
 
-/// A request for a zygote. What it is started from comes with it, so that a server keeps no artefact open.
+/// A request for a zygote. It carries all that the zygote is started from, so a server keeps no artefact
+/// open.
 struct Start {
     launch: Launch,
     setup: Setup,
@@ -60,22 +65,24 @@ struct Start {
     reply: mpsc::Sender<Result<Zygote, StartError>>,
 }
 
-/// Why there is no worker.
+/// Why a request has no worker.
 #[derive(Debug)]
 pub(crate) enum NotForked {
-    /// No zygote lives long enough to fork: what is wrong can be learned from a worker that is executed.
+    /// No zygote lives long enough to fork. The caller executes a worker instead, which can report the
+    /// reason.
     NoZygote,
     Failed(StartError),
 }
 
-/// A zygote, and the thread that starts it and then does nothing but live. Both end with this.
+/// A zygote, and the thread that starts it and then only stays alive. Both end when the server is dropped.
 pub(crate) struct ForkServer {
-    /// Whoever wants a worker asks for it himself. `None` before the first, and after a zygote's death.
+    /// The thread that wants a worker asks the zygote itself. `None` before the first request, and after a
+    /// zygote's death.
     zygote: Mutex<Option<Zygote>>,
     /// `None` only in `drop`.
     starts: Option<mpsc::Sender<Start>>,
     thread: Option<JoinHandle<()>>,
-    /// The process that its thread is in. A fork of that cannot use it.
+    /// The pid of the program that created it. A forked copy of this handle cannot use it.
     home: u32,
 }
 
@@ -85,7 +92,7 @@ impl ForkServer {
         let serve = move || {
             while let Ok(Start { launch, setup, granted, reply }) = wanted.recv() {
                 let started = Zygote::start(&launch, setup, &granted);
-                // Nobody wants it any more: it ends here.
+                // If the request was given up, its zygote is dropped, and thereby ended, here.
                 let _dropped = reply.send(started);
             }
         };
@@ -110,7 +117,8 @@ impl ForkServer {
         replied.recv().map_err(|_| gone())?.map_err(NotForked::Failed)
     }
 
-    /// Has a worker forked, by another zygote if the first is dead. `setup` is the same in each call but for what the zygote does not look at.
+    /// Has a worker forked; starts another zygote if the first one is dead. `setup` is the same in each call,
+    /// except for fields that a zygote does not read.
     ///
     /// The caller keeps `self` until it has reaped the worker.
     pub(crate) fn fork(
@@ -153,11 +161,11 @@ impl ForkServer {
 impl Drop for ForkServer {
     fn drop(&mut self) {
         if self.home != sys::home() {
-            // In a forked child there is no such thread to wait for, and the zygote is not its own.
+            // A forked child has no such thread to join, and the zygote is not that child's own.
             std::mem::forget(self.thread.take());
             return;
         }
-        // Its thread ends after it.
+        // The zygote first: it must be reaped before the thread that is its parent ends.
         drop(self.zygote.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.starts.take());
         let _panicked = self.thread.take().map(JoinHandle::join);

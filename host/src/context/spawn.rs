@@ -1,4 +1,4 @@
-//! `spawn`: each worker is executed and told what to load.
+//! `spawn`: each worker is executed and told which module to load.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,27 +13,27 @@ use crate::protocol::message::{self, Setup, ToWorker};
 use crate::spec::ProcessRole;
 use crate::sys::CoordinatorPage;
 
-/// A started worker: its process, our end of its socket, and the page that we share.
+/// A started worker: its process, the coordinator's end of its socket, and the page that both share.
 pub(crate) struct Started {
     pub(crate) child: Child,
     pub(crate) socket: OwnedFd,
     pub(crate) page: CoordinatorPage,
-    /// What of its setup the socket has not taken yet.
+    /// The part of its setup that the socket has not taken yet.
     pub(crate) unsent: Vec<u8>,
 }
 
-/// A process that has been executed, our end of its socket, and the thread whose child it is.
+/// A process that has been executed, the coordinator's end of its socket, and the thread that is its parent.
 #[derive(Debug)]
 pub(crate) struct Executed {
     pub(crate) socket: OwnedFd,
     pub(crate) child: Child,
     pub(super) thread: Pid,
-    /// What of its setup the socket has not taken yet.
+    /// The part of its setup that the socket has not taken yet.
     pub(crate) unsent: Vec<u8>,
 }
 
 impl Executed {
-    /// As a child of the calling thread.
+    /// Executes the program as a child of the calling thread.
     pub(crate) fn start(program: &Program, role: ProcessRole) -> Result<Executed, StartError> {
         let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
         let (socket, theirs) = connection::pair().map_err(failed)?;
@@ -56,8 +56,8 @@ pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<
     Ok(Started { child, socket, page, unsent })
 }
 
-/// Starts a process in a role and sends as much of its setup as the socket takes at once. A process that dies before it reads that is noticed by
-/// whoever listens to it.
+/// Starts a process in a role and sends as much of its setup as the socket takes at once. If the process dies
+/// before it reads the setup, this function does not fail: the reader of its socket notices the end.
 pub(crate) fn start_with(
     program: &Program,
     role: ProcessRole,

@@ -1,14 +1,14 @@
-//! The coordinator judges what processes report as not enforced.
+//! The coordinator judges what its processes report as not enforced.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::spec::{Property, SAID_MAX, Sandbox};
 
-/// What processes have said that does not hold of them.
+/// The properties that processes have reported as not enforced.
 static UNENFORCED: Mutex<Vec<Property>> = Mutex::new(Vec::new());
 
-/// What this program's worker and compiler processes have reported so far as not enforced in them, with [`Sandbox::Default`]: each once. Empty if
-/// all is well, or if no process has been started.
+/// What this program's worker and compiler processes have reported as not enforced with [`Sandbox::Default`],
+/// each property once. Empty if every property holds, or if no process has been started.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -25,8 +25,8 @@ pub fn unenforced() -> Vec<Property> {
 }
 
 impl Sandbox {
-    /// Takes what a process reports as not enforced in it. The strict sandbox answers with an error; the default one
-    /// warns of each property once.
+    /// Judges the properties that a process reports as not enforced. The strict sandbox returns an error; the
+    /// default one warns of each property once.
     pub(crate) fn judge(self, missing: Vec<Property>) -> Result<(), String> {
         let missing = missing.into_iter().take(SAID_MAX).map(Property::believable);
         match self {
@@ -42,7 +42,12 @@ impl Sandbox {
                     if !is_known && known.len() < SAID_MAX {
                         let Property { name, missing, .. } = &property;
                         let why = missing.as_deref().unwrap_or_default();
-                        tracing::warn!(target: "wpool::sandbox", property = name, why, "not enforced in worker processes");
+                        tracing::warn!(
+                            target: "wpool::sandbox",
+                            property = name,
+                            why,
+                            "not enforced in worker processes"
+                        );
                         known.push(property);
                     }
                 }

@@ -1,4 +1,4 @@
-//! How a function is called: what a record becomes, and what becomes of a result.
+//! How a function is called: how a record becomes arguments, and how a result becomes bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,39 +9,41 @@ pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) input: Input,
     pub(crate) output: Output,
-    /// The WAVE text of each parameter that is the same for every record, by position; the record fills the others.
+    /// The WAVE text of each parameter that is the same for every record, by position. The record fills the
+    /// other parameters.
     pub(crate) fixed: Vec<Option<String>>,
-    /// For a command: the arguments that come before those of the record.
+    /// For a command: the arguments before those of the record.
     pub(crate) argv: Vec<String>,
-    /// For a command: the exit codes beside 0 with which it has a result.
+    /// For a command: the exit codes besides 0 that count as success.
     pub(crate) ok_exit: Vec<u32>,
-    /// Whether to report how long each task took.
+    /// Whether the worker reports how long each task took.
     pub(crate) timed: bool,
 }
 
 /// How a record becomes arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Input {
-    /// The bytes as they are, for the one parameter of type `list<u8>` or `string`.
+    /// The bytes unchanged, for a function whose only parameter is a `list<u8>` or a `string`.
     Raw,
-    /// A WAVE value; for several parameters a WAVE tuple.
+    /// A WAVE value; a WAVE tuple if there are several parameters.
     Wave,
-    /// A JSON value; for several parameters an array, or an object by parameter name.
+    /// A JSON value; an array, or an object by parameter name, if there are several parameters.
     Json,
-    /// For a command: on stdin.
+    /// For a command: the record is its stdin.
     Stdin,
-    /// For the command of a Process: stdin is asked for while it is read. The record is empty.
+    /// For the command of a `Process`: the worker asks for stdin while the guest reads it. The record is
+    /// empty.
     Asked,
-    /// For a command: as one more argument.
+    /// For a command: the record is one more argument.
     Arg,
-    /// For a command: as more arguments, split at white space.
+    /// For a command: the record is split at white space into more arguments.
     Words,
 }
 
 /// How a result becomes bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Output {
-    /// `list<u8>` and `string` as they are; nothing for no result.
+    /// A `list<u8>` or `string` unchanged; empty if the function has no result.
     Raw,
     Wave,
     Json,

@@ -1,21 +1,23 @@
-//! What machine code depends on beside the module itself.
+//! What machine code depends on besides the module itself.
 
 use serde::{Deserialize, Serialize};
 
-/// How a module is compiled. Each way has its own artefact, and its own entry in the cache.
+/// How a module is compiled. Each combination has its own artefact and its own entry in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(crate) struct Codegen {
-    /// The code counts its instructions: [`Limits::fuel`](crate::Limits::fuel) needs that, and it costs time.
+    /// The code counts its instructions, which [`Limits::fuel`](crate::Limits::fuel) needs and which costs
+    /// time.
     pub(crate) fuel: bool,
-    /// The code gives the same bits on every machine: canonical NaNs, relaxed SIMD without liberties.
+    /// The code computes the same bits on every machine: NaNs are canonical, and relaxed SIMD uses its
+    /// deterministic form.
     pub(crate) deterministic: bool,
-    /// What the module may use beside the WebAssembly that is always on.
+    /// What the module may use besides the parts of WebAssembly that are always on.
     #[serde(default)]
     pub(crate) wasm: Features,
 }
 
 impl Codegen {
-    /// Part of the name of an entry in the cache; nothing for the ordinary way.
+    /// A part of the name of a cache entry; empty for the default settings.
     pub(crate) fn suffix(self) -> String {
         let fuel = if self.fuel { "-fuel" } else { "" };
         let deterministic = if self.deterministic { "-deterministic" } else { "" };
@@ -45,9 +47,9 @@ impl Codegen {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum WasmFeature {
-    /// Exceptions, as compilers of C++, Haskell or Python use them.
+    /// Exceptions, which compilers of C++, Haskell or Python use.
     Exceptions,
-    /// Structures and arrays that are collected, as compilers of Java, Kotlin, Dart or Scheme use them. Their
+    /// Garbage-collected structures and arrays, which compilers of Java, Kotlin, Dart or Scheme use. Their
     /// heap counts as the guest's memory.
     Gc,
 }
@@ -61,7 +63,7 @@ impl std::fmt::Display for WasmFeature {
     }
 }
 
-/// A set of them.
+/// A set of [`WasmFeature`]s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(crate) struct Features {
     pub(crate) exceptions: bool,
@@ -69,7 +71,7 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    /// With this one, too.
+    /// The set with `feature` added.
     pub(crate) fn with(self, feature: WasmFeature) -> Features {
         match feature {
             WasmFeature::Exceptions => Features { exceptions: true, ..self },

@@ -9,7 +9,8 @@ pub(crate) enum Exit {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
-    /// It is gone, but something else in this program reaped it (a `wait` for any child, or `SIGCHLD` set to be ignored).
+    /// The process is gone, but other code in this program reaped it: a `wait` for any child, or `SIGCHLD`
+    /// set to be ignored.
     Unknown,
 }
 

@@ -1,8 +1,8 @@
-//! Faults that tests order in a process. The product is built without this file.
+//! Faults that tests make a process act out. The product is built without this file.
 
 use serde::{Deserialize, Serialize};
 
-/// A place in the life of a worker, and what happens to it there. For tests: see `worker/fault.rs`.
+/// A place in the life of a worker, and the fault that happens there. For tests: see `worker/fault.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[doc(hidden)]
 pub struct Fault {
@@ -15,7 +15,7 @@ pub struct Fault {
 pub enum FaultPhase {
     /// In a compiler process, before it reads its module.
     Compile,
-    /// In a worker that was executed, between landlock and the list of system calls.
+    /// In an executed worker, after landlock is applied and before the system call filter is.
     Unlisted,
     Start,
     Handshake,
@@ -35,11 +35,11 @@ pub enum FaultAction {
     Stop,
     Exit(i32),
     Abort,
-    /// Tries what its confinement should refuse, and says by its end what came of it.
+    /// Tries an action that the confinement should refuse, and reports the answer by its exit code.
     Try(crate::sys::Attempt),
 }
 
-/// The exit codes after an attempt that was refused, and after one that was not.
+/// The exit codes after an attempt that was refused, and after one that was allowed.
 impl FaultAction {
     #[doc(hidden)]
     pub const REFUSED: i32 = 77;

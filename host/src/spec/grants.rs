@@ -1,11 +1,11 @@
-//! What a worker is told of the policy of its guests.
+//! What a worker is told about the policy of its guests.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// What may be done in a granted directory.
+/// What a guest may do in a granted directory.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -24,13 +24,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DirAccess {
-    /// Files are read, directories listed.
+    /// Files can be read and directories listed.
     ReadOnly,
-    /// Also: files are written, made and removed, and so are directories and links. A file grows to [`Policy::FILE`](crate::Policy::FILE) at most.
+    /// Files, directories and links can also be written, made and removed. A file grows to
+    /// [`Policy::FILE`](crate::Policy::FILE) at most.
     ReadWrite,
 }
 
-/// The clocks that a guest sees. Sleeping takes its time in any case.
+/// The clocks that a guest sees. Sleeping takes real time in every case.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -48,13 +49,14 @@ pub enum DirAccess {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Clock {
-    /// Rounded down to [`Clock::RESOLUTION`], so that nobody measures with it what happens in the processor. The default.
+    /// Rounded down to [`Clock::RESOLUTION`], so that a guest cannot measure effects inside the processor.
+    /// The default.
     #[default]
     Coarse,
-    /// As fine as the kernel's.
+    /// As fine as the kernel's clocks.
     Fine,
-    /// It is always this time of day. The clock for durations starts at 0 with each instance and goes on by [`Clock::RESOLUTION`] whenever it
-    /// is read, so that what waits for it to move does not wait for ever.
+    /// The time of day never changes. The clock for durations starts at 0 in each instance, and advances by
+    /// [`Clock::RESOLUTION`] whenever it is read, so that a guest that waits for it does not wait for ever.
     Fixed(SystemTime),
 }
 
@@ -79,27 +81,28 @@ impl Clock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Random {
-    /// From the kernel. The default.
+    /// The kernel's random numbers. The default.
     #[default]
     Secure,
-    /// From this number alone: each instance draws the same ones. No secret can be made of them.
+    /// Computed from this number alone: each instance draws the same numbers. They are useless as secrets.
     Seeded(u64),
 }
 
-/// More directories than this are not granted: each is a descriptor in every worker, and travels beside the first message to it.
+/// Cap on granted directories: each is a descriptor in every worker, and is sent beside its first message.
 pub(crate) const DIRS_MAX: usize = 32;
 
-/// What a worker is told of its policy. The directories themselves are descriptors, which come beside it in this order.
+/// What a worker is told about its policy. The directories themselves are descriptors, sent beside it in this
+/// order.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Grants {
     pub(crate) dirs: Vec<DirGrant>,
     pub(crate) env: Vec<(String, String)>,
-    /// `None`: there are no sockets at all.
+    /// `None`: guests have no sockets at all.
     pub(crate) net: Option<Vec<NetGrant>>,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) deterministic: bool,
-    /// Imports that nobody provides are there, and trap when they are called.
+    /// Whether unknown imports are provided as functions that trap when they are called.
     pub(crate) traps_unknown: bool,
 }
 
@@ -107,19 +110,19 @@ pub(crate) struct Grants {
 pub(crate) struct DirGrant {
     pub(crate) guest: String,
     pub(crate) access: DirAccess,
-    /// Device and number: two policies are the same only if they mean the same directories.
+    /// Device and inode number: two policies are equal only if they mean the same directories.
     pub(crate) file: (u64, u64),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NetGrant {
-    /// As it was asked for, without the port.
+    /// The host as the caller gave it, without the port.
     pub(crate) host: String,
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
 impl Grants {
-    /// All addresses that may be connected to.
+    /// All addresses that guests may connect to.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.net.iter().flatten().flat_map(|net| net.addresses.iter().copied())
     }
@@ -127,7 +130,7 @@ impl Grants {
 
 #[cfg(any(feature = "worker", test))]
 impl Grants {
-    /// Whether there is a file to be reached.
+    /// Whether guests can reach any file.
     pub(crate) fn has_dirs(&self) -> bool {
         !self.dirs.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What a module is, as its compiler process reported it.
+//! What a module contains, as its compiler process reported it.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::{Codegen, Features, WasmFeature};
 use crate::escape::{list, shortened};
 use crate::value::{FuncType, Integers, Type};
 
-/// Which of the two binary formats.
+/// Which of the two binary formats a module has.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -26,7 +26,7 @@ pub enum ModuleKind {
 }
 
 impl ModuleKind {
-    /// Which integers its functions take. Those of WebAssembly itself have no sign.
+    /// How its functions read integers. A core module's integers have no sign of their own.
     pub(crate) fn integers(self) -> Integers {
         match self {
             ModuleKind::Component => Integers::OfType,
@@ -44,7 +44,7 @@ impl std::fmt::Display for ModuleKind {
     }
 }
 
-/// Something the module needs from outside.
+/// Something that the module needs from its host.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -58,14 +58,14 @@ impl std::fmt::Display for ModuleKind {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
-    /// `wasi:cli/stdout@0.2.6`, or `module name` for a core module.
+    /// Such as `wasi:cli/stdout@0.2.6`; `module name` for a core module.
     pub name: String,
-    /// What has to be there for it.
+    /// What the host has to provide.
     #[serde(default)]
     pub kind: ImportKind,
 }
 
-/// What an import is of.
+/// What an import asks for.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -87,13 +87,13 @@ pub enum ImportKind {
     /// An interface with functions.
     #[default]
     Interface,
-    /// Names of types, and nothing that could be called: nobody needs to provide it.
+    /// Only names of types. Nothing can be called, so the host need not provide it.
     Types,
     /// A memory, a table, a global, a tag, a module or a component.
     Other,
 }
 
-/// What an export is for.
+/// How an export can be used.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -111,11 +111,13 @@ pub enum ImportKind {
 pub enum Role {
     /// A function that can be a target.
     Function,
-    /// `wasi:cli/run` or `_start`: takes arguments and stdin, gives stdout and an exit code.
+    /// `wasi:cli/run` or `_start`: takes arguments and stdin, produces stdout and an exit code.
     Command,
-    /// `init` or `shutdown` of world `wpool:task/stateful-task`: callable by name, but never the default target.
+    /// `init` or `shutdown` of world `wpool:task/stateful-task`: callable by name, but never the default
+    /// target.
     Hook,
-    /// A function whose types cannot leave its instance (resources, streams), or a core function with reference types.
+    /// A function that cannot be called from outside: its types cannot leave the instance (resources,
+    /// streams), or it is a core function with reference types.
     Uncallable,
 }
 
@@ -138,7 +140,7 @@ pub struct Export {
     pub path: String,
     /// Its type.
     pub ty: FuncType,
-    /// What it is for.
+    /// How it can be used.
     pub role: Role,
 }
 
@@ -148,7 +150,7 @@ impl Export {
         self.path.rsplit_once('#').map_or(&self.path, |(_, name)| name)
     }
 
-    /// The interface that the function belongs to, if it is in one.
+    /// The interface of the function; `None` if the function belongs to no interface.
     pub fn interface(&self) -> Option<&str> {
         self.path.rsplit_once('#').map(|(interface, _)| interface)
     }
@@ -159,7 +161,7 @@ impl Export {
     }
 }
 
-/// Everything about a module that can be known without running it.
+/// All that is known about a module without running it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -187,16 +189,16 @@ pub struct ModuleInfo {
     pub imports: Vec<Import>,
     /// The exported functions.
     pub exports: Vec<Export>,
-    /// Bytes of the largest memory that an instance begins with; `None` if that depends on other modules.
+    /// Bytes of the largest memory that an instance starts with; `None` if that depends on other modules.
     pub memory_min: Option<u64>,
-    /// How it was compiled.
+    /// How the module was compiled.
     pub(crate) codegen: Codegen,
-    /// What it needs of the WebAssembly that its loader has turned on.
+    /// The optional parts of WebAssembly that the module uses.
     #[serde(default)]
     pub(crate) needs: Features,
 }
 
-/// Why there is no such target. The variants' texts name the candidates.
+/// Why a target was not found. The messages list the candidates.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -213,26 +215,26 @@ pub struct ModuleInfo {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// No export has that path or name.
+    /// No export has this path or name.
     #[error("no function {name:?} is exported; there is {}", functions(.candidates))]
     Unknown {
-        /// The name that was looked for.
+        /// The name that the caller gave.
         name: String,
-        /// The functions that there are.
+        /// The functions that can be called.
         candidates: Vec<String>,
     },
-    /// Several interfaces export a function of that name.
+    /// Several interfaces export a function with this name.
     #[error("{name:?} is exported more than once; name one of {}", functions(.candidates))]
     Ambiguous {
-        /// The name that was looked for.
+        /// The name that the caller gave.
         name: String,
-        /// The full paths.
+        /// The full paths of these functions.
         candidates: Vec<String>,
     },
-    /// No target was named, and the module has no obvious one.
+    /// The caller named no target, and the module has no obvious one.
     #[error("{}", no_default(.candidates))]
     NoDefault {
-        /// The functions that there are.
+        /// The functions that can be called.
         candidates: Vec<String>,
     },
     /// The function's types cannot be passed between processes.
@@ -246,34 +248,31 @@ pub enum TargetError {
 }
 
 fn functions(names: &[String]) -> String {
-    match names.is_empty() {
-        true => "no exported function".to_owned(),
-        false => list(names, ", "),
-    }
+    if names.is_empty() { "no exported function".to_owned() } else { list(names, ", ") }
 }
 
 /// The function of world `wpool:task/task`.
 const TASK: &str = "run: func(input: list<u8>) -> result<list<u8>, string>";
 
 fn no_default(candidates: &[String]) -> String {
-    match candidates.is_empty() {
-        true => {
-            format!("the module exports no function that can be called; a task is {TASK}, or of other types")
-        }
-        false => {
-            format!("no function `run` and no command is exported; name one of {}", functions(candidates))
-        }
+    if candidates.is_empty() {
+        format!("the module exports no function that can be called; a task is {TASK}, or of other types")
+    } else {
+        format!("no function `run` and no command is exported; name one of {}", functions(candidates))
     }
 }
 
 impl ModuleInfo {
-    /// Bytes of the JSON of a description: some 30 000 functions. It is kept for each module, and goes to each worker.
+    /// Cap on the JSON of a description, in bytes: about 30 000 functions. The coordinator keeps it for each
+    /// module and sends it to each worker.
     pub(crate) const LEN_MAX: usize = 4 << 20;
-    /// How deeply types may nest. What follows them calls itself, and JSON is read to a depth of 128.
+    /// Cap on the nesting of types. The code that walks types is recursive, and JSON is read to a depth of
+    /// 128.
     const DEPTH_MAX: usize = 32;
 
-    /// Whether this is a description that wpool deals with; what it is not, in words. A compiler process refuses a module of another; that its
-    /// answer is one has to be seen by the coordinator too, because a flaw of the compiler may have handed it to the module's author.
+    /// Checks that wpool can handle this description; an error says what it cannot handle. A compiler process
+    /// already refuses such a module. The coordinator checks again, because the author of a module may
+    /// control the compiler process through a flaw of the compiler.
     pub(crate) fn check(&self) -> Result<(), String> {
         for Export { path, ty, .. } in &self.exports {
             if !ty.is_within(Self::DEPTH_MAX) {
@@ -292,10 +291,10 @@ impl ModuleInfo {
 
     /// Finds the function to call.
     ///
-    /// With a name: the export with exactly that path, else the only one with that bare name (the path may
-    /// leave out the version). Several of one name are no choice, unless one of them is the command. Without
-    /// a name: the function `run` that belongs to no interface, else the command, else the only function
-    /// named `run`, else the only callable function.
+    /// With a name: the export with exactly that path, else the only export with that bare name (the path may
+    /// leave out the version). If several exports have the name, the command is chosen, or the call fails.
+    /// Without a name: the function `run` that belongs to no interface, else the command, else the only
+    /// function named `run`, else the only callable function.
     pub fn target(&self, name: Option<&str>) -> Result<&Export, TargetError> {
         let export = match name {
             Some(name) => self.named(name)?,
@@ -338,14 +337,14 @@ impl ModuleInfo {
             .ok_or_else(|| TargetError::NoDefault { candidates: self.callable() })
     }
 
-    /// Whether it exports `init` of world `wpool:task/stateful-task`.
+    /// Whether the module exports `init` of world `wpool:task/stateful-task`.
     pub(crate) fn has_init(&self) -> bool {
         let strings = Type::List(Box::new(Type::String));
         let takes_strings = |e: &Export| matches!(&e.ty.params[..], [only] if only.ty == strings);
         self.exports.iter().any(|e| e.path == "init" && e.role == Role::Hook && takes_strings(e))
     }
 
-    /// The command, if it is one.
+    /// The command that the module exports, if any.
     pub(crate) fn command(&self) -> Option<&Export> {
         the_command(&self.exports.iter().collect::<Vec<_>>())
     }
@@ -354,14 +353,14 @@ impl ModuleInfo {
         self.exports.iter().filter(|e| e.role != Role::Uncallable).map(|e| e.path.clone()).collect()
     }
 
-    /// The parts of WebAssembly that are off by default and that it does not go without: see
+    /// The parts of WebAssembly that are off by default and that the module needs: see
     /// [`ModuleLoader::wasm_features`](crate::module::ModuleLoader::wasm_features).
     pub fn needs(&self) -> impl Iterator<Item = WasmFeature> {
         self.needs.iter()
     }
 }
 
-/// The command among these: of several versions of `wasi:cli/run` the last.
+/// The command among these exports. Of several versions of `wasi:cli/run`, the last.
 fn the_command<'e>(exports: &[&'e Export]) -> Option<&'e Export> {
     exports.iter().rfind(|e| e.role == Role::Command).copied()
 }

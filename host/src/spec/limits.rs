@@ -1,4 +1,4 @@
-//! What a task may use, and the state it finds.
+//! What a task may use, and which instance it runs in.
 
 use std::time::Duration;
 
@@ -6,26 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use super::Codegen;
 
-/// Limits of one task. Every one of them has a default, so that no guest has the whole machine by oversight.
+/// Limits of one task. Each field except `time` and `fuel` is bounded by default, so that no guest gets the
+/// whole machine by oversight.
 ///
-/// | Field | What | Default | Flag | What a task that reaches it ends with |
+/// | Field | Limits | Default | Flag | A task that reaches it ends with |
 /// |---|---|---|---|---|
-/// | [`time`](Self::time) | wall clock, from the making of the instance to the result | none | `--timeout` | [`Limit::Time`] |
-/// | [`grace`](Self::grace) | then, until the worker is killed | 250 ms | `--grace` | |
-/// | [`memory`](Self::memory) | all linear memories of an instance | 256 MiB | `--memory` | [`Limit::Memory`], or what the guest makes of it |
+/// | [`time`](Self::time) | wall clock: instantiation to result | none | `--timeout` | [`Limit::Time`] |
+/// | [`grace`](Self::grace) | time until the worker is killed | 250 ms | `--grace` | |
+/// | [`memory`](Self::memory) | all memories together | 256 MiB | `--memory` | [`Limit::Memory`], see below |
 /// | [`fuel`](Self::fuel) | instructions | none | `--fuel` | [`Limit::Fuel`] |
 /// | [`stack`](Self::stack) | stack of guest code | 512 KiB | `--stack` | [`Limit::Stack`] |
-/// | [`table_elements`](Self::table_elements) | elements of all tables | 100,000 | `--max-table-elements` | [`Limit::Table`], or what the guest makes of it |
+/// | [`table_elements`](Self::table_elements) | all tables | 100,000 | `--max-table-elements` | [`Limit::Table`] |
 /// | [`output`](Self::output) | one result | 256 MiB | `--max-output` | [`Limit::Output`] |
 /// | [`input`](Self::input) | one record | 256 MiB | `--max-input` | [`Limit::Input`] |
-/// | [`stdout`](Self::stdout) | kept of stdout, and of stderr | 64 KiB | `--max-stdout` | the rest is dropped, and counted |
+/// | [`stdout`](Self::stdout) | kept stdout, and stderr | 64 KiB | `--max-stdout` | only a count of the rest |
 ///
-/// A guest that asks for more memory or table elements than it may have is refused, which is not a failure by itself: it may do without. Only if it traps
-/// then, as most allocators do, is it the limit that the task has reached. Fixed are the number of instances, memories and tables (1,000 each, told as
-/// [`Limit::Memory`]), of the host's things that a guest may hold (10,000, [`Limit::Table`]), and the random bytes that it may ask for at once (16 MiB).
+/// A guest that asks for more memory or table elements than its limit is refused, and may go on without. Only
+/// if it then traps, as most allocators do, does the task end with [`Limit::Memory`] or [`Limit::Table`].
 ///
-/// The limit of a whole worker process is [`max_memory_per_child`](crate::PoolBuilder::max_memory_per_child). For one of a whole map, take its outcomes
-/// [until a deadline](crate::pool::Outcomes::take_until) and [terminate](crate::Pool::terminate) the pool then, as `wpool map --global-timeout` does.
+/// Some limits are fixed: 1,000 instances, memories and tables each (reported as [`Limit::Memory`]); 10,000
+/// host resources that a guest holds (reported as [`Limit::Table`]); 16 MiB of random bytes in one call.
+///
+/// [`max_memory_per_child`](crate::PoolBuilder::max_memory_per_child) limits a whole worker process. To limit
+/// the time of a whole map, take its outcomes [until a deadline](crate::pool::Outcomes::take_until) and then
+/// [terminate](crate::Pool::terminate) the pool, as `wpool map --global-timeout` does.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -47,28 +51,33 @@ use super::Codegen;
 pub struct Limits {
     /// The time that an attempt may take, counted from its start. `None`, the default: no limit.
     pub time: Option<Duration>,
-    /// How long a guest that has reached its time limit may take to leave a host call before its worker is killed, and one that
-    /// was asked to stop ([`Process::interrupt`](crate::Process::interrupt)) to return. Default 250 ms.
+    /// How long a guest that has reached its time limit may take to leave a host call before its worker is
+    /// killed. Also how long a guest that was [interrupted](crate::Process::interrupt) may take to return.
+    /// Default 250 ms.
     pub grace: Duration,
     /// Bytes of linear memory, all memories of an instance together. Default [`Limits::MEMORY`].
     pub memory: u64,
-    /// Instructions of a task, in the engine's count of them (most cost 1, and so does each byte or element of a bulk operation): the same
-    /// task uses the same fuel every time, on every machine. The module is compiled once more for it, and runs slower. `None`, the default: no limit.
+    /// Instructions of a task, as the engine counts them: most cost 1, and each byte or element of a bulk
+    /// operation costs 1. The same task uses the same fuel every time, on every machine. The module is
+    /// compiled separately for fuel, and runs slower. `None`, the default: no limit.
     pub fuel: Option<u64>,
-    /// Bytes of the stack that guest code runs on, from [`Limits::STACK_MIN`] to [`Limits::STACK_MAX`]. Default [`Limits::STACK`].
+    /// Bytes of the stack that guest code runs on, from [`Limits::STACK_MIN`] to [`Limits::STACK_MAX`]. Default
+    /// [`Limits::STACK`].
     ///
-    /// A worker process raises its own limit (`ulimit -s`) for it, as far as it may. Where it may not, guests have what the process has, less 128 KiB for
-    /// calls to the host; a message about the stack then says so.
+    /// A worker process raises its own limit (`ulimit -s`) for this, as far as it may. If it may not raise it
+    /// enough, guests get the limit of the process minus 128 KiB for calls to the host; a message about the
+    /// stack says so.
     pub stack: usize,
-    /// Elements of tables (references to functions and to other things), all tables of an instance together. Each takes 8 bytes or more of the worker's
-    /// memory, beside the guest's own. Default [`Limits::TABLE_ELEMENTS`].
+    /// Elements of tables (references to functions and to other things), all tables of an instance together.
+    /// Each element takes 8 bytes or more of the worker's memory, besides the guest's own. Default
+    /// [`Limits::TABLE_ELEMENTS`].
     pub table_elements: usize,
     /// Bytes of one result. Default [`Limits::OUTPUT`], at most [`Limits::RECORD_MAX`].
     pub output: usize,
     /// Bytes of one record. Default [`Limits::INPUT`], at most [`Limits::RECORD_MAX`].
     pub input: usize,
-    /// Bytes kept of what a task writes to stdout and to stderr (each); a command's stdout is its result and has `output` as its limit.
-    /// Default [`Limits::STDOUT`].
+    /// Bytes kept of a task's stdout, and of its stderr. A command's stdout is its result, and has `output`
+    /// as its limit instead. Default [`Limits::STDOUT`].
     pub stdout: usize,
 }
 
@@ -77,9 +86,9 @@ impl Limits {
     pub const MEMORY: u64 = 256 << 20;
     /// 512 KiB.
     pub const STACK: usize = 512 << 10;
-    /// 16 KiB: with less, no guest gets far.
+    /// 16 KiB: guests fail at once with less.
     pub const STACK_MIN: usize = 16 << 10;
-    /// 64 MiB: what a process has room for behind its stack on any machine.
+    /// 64 MiB: every machine has room for a stack of this size in a process.
     pub const STACK_MAX: usize = 64 << 20;
     /// 100,000.
     pub const TABLE_ELEMENTS: usize = 100_000;
@@ -89,22 +98,22 @@ impl Limits {
     pub const INPUT: usize = 256 << 20;
     /// 64 KiB.
     pub const STDOUT: usize = 64 << 10;
-    /// 992 MiB: no record and no result can be longer, whatever the limits say.
+    /// 992 MiB: no record and no result can be longer, even if a limit is higher.
     pub const RECORD_MAX: usize = (1 << 30) - (32 << 20);
 
-    /// How the machine code must be made so that they hold.
+    /// How machine code must be compiled so that these limits can be enforced.
     pub(crate) fn codegen(&self) -> Codegen {
         Codegen { fuel: self.fuel.is_some(), ..Codegen::default() }
     }
 
-    /// With the most that is possible where more was asked for.
+    /// These limits, with `input` and `output` cut to [`Limits::RECORD_MAX`].
     pub(crate) fn possible(mut self) -> Limits {
         self.input = self.input.min(Self::RECORD_MAX);
         self.output = self.output.min(Self::RECORD_MAX);
         self
     }
 
-    /// The reason, if no guest could run with these limits or no process could offer them.
+    /// The reason why no guest can run with these limits, or why no process can offer them.
     pub(crate) fn check(&self) -> Result<(), String> {
         let (least, most) = (Self::STACK_MIN, Self::STACK_MAX);
         if (least..=most).contains(&self.stack) {
@@ -118,7 +127,7 @@ impl Limits {
         ))
     }
 
-    /// That a task has reached this limit: with the figure, and with what raises it.
+    /// The message that a task has reached this limit, with the limit's figure and the option that raises it.
     pub(crate) fn reached(&self, limit: Limit) -> String {
         match limit {
             Limit::Time => {
@@ -137,9 +146,8 @@ impl Limits {
             }
             Limit::Table => {
                 let elements = self.table_elements;
-                format!(
-                    "table limit of {elements} elements reached (--max-table-elements, Limits::table_elements)"
-                )
+                let raised_by = "--max-table-elements, Limits::table_elements";
+                format!("table limit of {elements} elements reached ({raised_by})")
             }
             Limit::Output => self.output_reached("a longer result"),
             Limit::Input => {
@@ -149,14 +157,14 @@ impl Limits {
         }
     }
 
-    /// The same for the limit of results. `by`: what is too long.
+    /// The message for the limit of results. `by` names what is too long.
     pub(crate) fn output_reached(&self, by: &str) -> String {
         let output = size(self.output as u64);
         format!("output limit of {output} reached by {by} (--max-output, Limits::output)")
     }
 }
 
-/// Bytes in the largest unit that leaves no fraction: a limit is shown as it was set.
+/// Bytes in the largest unit that leaves no fraction, so that a message shows a limit as it was set.
 pub(crate) fn size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let whole = |(shift, _): &(u32, &str)| bytes > 0 && bytes.trailing_zeros() >= *shift;
@@ -183,8 +191,9 @@ impl Default for Limits {
     }
 }
 
-/// What the compilation of a module may use, in a process of its own: [`ModuleLoader::compile_limits`](crate::module::ModuleLoader::compile_limits). A module that
-/// takes more is refused, with [`ModuleError::CompileLimit`](crate::ModuleError::CompileLimit).
+/// What the compilation of a module may use, in a process of its own:
+/// [`ModuleLoader::compile_limits`](crate::module::ModuleLoader::compile_limits). A module that needs more is
+/// refused with [`ModuleError::CompileLimit`](crate::ModuleError::CompileLimit).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -199,7 +208,8 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CompileLimits {
-    /// Processor time, in whole seconds; by the clock it may take a quarter more, and ten seconds. Default 120 s.
+    /// Processor time, in whole seconds. The wall-clock time is capped at 1.25 times that plus 10 s. Default
+    /// 120 s.
     pub time: Duration,
     /// Bytes of memory. Default 2 GiB.
     pub memory: u64,
@@ -208,7 +218,7 @@ pub struct CompileLimits {
 }
 
 impl CompileLimits {
-    /// The longest that is waited for it.
+    /// The cap on wall-clock time.
     pub(crate) fn wall(&self) -> Duration {
         self.time.saturating_add(self.time / 4).saturating_add(Duration::from_secs(10))
     }
@@ -220,7 +230,7 @@ impl Default for CompileLimits {
     }
 }
 
-/// Which limit a task has reached.
+/// The limit that a task has reached.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -247,7 +257,7 @@ pub enum Limit {
     Fuel,
     /// [`Limits::stack`].
     Stack,
-    /// [`Limits::table_elements`], or the number of the host's things that a guest holds.
+    /// [`Limits::table_elements`], or the number of host resources that a guest holds.
     Table,
     /// [`Limits::output`].
     Output,
@@ -255,7 +265,7 @@ pub enum Limit {
     Input,
 }
 
-/// Which state a task finds in its guest.
+/// Which instance of its guest a task runs in.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -276,12 +286,13 @@ pub enum Limit {
 pub enum Isolation {
     /// A new instance for each task: no input can influence another's result. The default.
     Fresh,
-    /// One instance per worker, until it traps, reaches a limit, is stopped by a cancel or its worker is
-    /// retired: globals live on, as in Python's workers. The default if an initializer is asked for, since
-    /// its state is its point; never because a module has an `init`.
+    /// One instance per worker: globals live on, as in Python's workers. The instance is replaced when it
+    /// traps, reaches a limit or is stopped by a cancel, and when its worker is retired. The default if an
+    /// initializer is set, because its state is the purpose of an initializer; never the default because a
+    /// module exports `init`.
     ///
-    /// A guest made with `wpool-guest` is called once for many short records where that pays; each task keeps its own outcome, time limit, output
-    /// and place in the order.
+    /// A guest made with `wpool-guest` is called once for many short records if that is faster. Each task
+    /// still has its own outcome, time limit, output and place in the order.
     Reuse,
 }
 

@@ -1,5 +1,5 @@
-//! Plain data that may cross the socket between the coordinator and its processes: what is asked of a process, and
-//! what a process says of itself. Nothing here opens a file, starts a process or knows the engine.
+//! Plain data that crosses the socket between the coordinator and its processes: what a process is asked to
+//! do, and what it reports about itself. Nothing here opens a file, starts a process or knows the engine.
 
 mod call;
 mod codegen;

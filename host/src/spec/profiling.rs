@@ -1,11 +1,11 @@
-//! Where guests spend their time, function by function: for [`PoolBuilder::profile`](crate::PoolBuilder::profile) and
+//! Profiles of guests, function by function: for [`PoolBuilder::profile`](crate::PoolBuilder::profile) and
 //! [`ProcessBuilder::profile`](crate::ProcessBuilder::profile).
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How guests are profiled. The names are wasmtime's (`ProfilingStrategy`, `GuestProfiler`).
+/// How guests are profiled. The names come from wasmtime (`ProfilingStrategy`, `GuestProfiler`).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -35,37 +35,39 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ProfilingStrategy {
-    /// Each worker looks every `interval` where its guest is, and hands a profile over at its end: a JSON document in the Firefox
-    /// profiler's processed format. A look is taken at the next loop or call of the guest; while it is in a call to the host, there is none.
+    /// Each worker samples its guest's call stack every `interval`, and hands over a profile at its end: a
+    /// JSON document in the Firefox profiler's processed format. A sample is taken at the guest's next loop
+    /// or call. There are no samples while the guest is in a call to the host.
     ///
-    /// It works inside of the whole confinement. A worker that is killed has no profile to give.
+    /// Profiling works inside the whole confinement. A worker that is killed hands over no profile.
     Guest {
-        /// Time between two looks. From 1 ms on.
+        /// Time between two samples; at least 1 ms.
         interval: Duration,
     },
     /// Each worker writes `/tmp/perf-PID.map`, in which Linux `perf` finds the names of guest functions.
     ///
-    /// The worker opens that file before anything is closed to it, and keeps it: a guest that breaks out of its sandbox could write to it. Workers are
-    /// executed, not forked, for the file bears a process's number. Nobody removes the files.
+    /// The worker opens that file before it is confined, and keeps it open: a guest that breaks out of its
+    /// sandbox could write to it. Workers are executed, not forked, because the file's name contains a
+    /// process id. Nothing removes the files.
     PerfMap,
-    /// Each worker writes `/tmp/jit-PID.dump`, with the machine code too: `perf record -k mono`, then `perf inject --jit`. Workers in threads write
-    /// `jit-PID.dump` into the working directory, once.
+    /// Each worker writes `/tmp/jit-PID.dump`, which also contains the machine code: `perf record -k mono`,
+    /// then `perf inject --jit`. Workers in threads write `jit-PID.dump` into the working directory, once.
     ///
-    /// As for [`PerfMap`](Self::PerfMap), each worker keeps its file open, and is executed.
+    /// As with [`PerfMap`](Self::PerfMap), each worker keeps its file open and is executed.
     JitDump,
 }
 
 impl ProfilingStrategy {
-    /// The time between two looks, unless one is named.
+    /// The default time between two samples.
     pub(crate) const INTERVAL: Duration = Duration::from_millis(1);
 
-    /// [`Guest`](Self::Guest), with a look every millisecond.
+    /// [`Guest`](Self::Guest), with a sample every millisecond.
     #[must_use]
     pub const fn guest() -> ProfilingStrategy {
         ProfilingStrategy::Guest { interval: Self::INTERVAL }
     }
 
-    /// Whether each worker has a file of its own, by its process id.
+    /// Whether each worker writes a file that is named by its process id.
     pub(crate) fn writes_file(self) -> bool {
         match self {
             ProfilingStrategy::PerfMap | ProfilingStrategy::JitDump => true,
@@ -73,7 +75,7 @@ impl ProfilingStrategy {
         }
     }
 
-    /// The time between two looks, for one that has looks.
+    /// The time between two samples; `None` for a strategy without samples.
     pub(crate) fn interval(self) -> Option<Duration> {
         match self {
             ProfilingStrategy::Guest { interval } => Some(interval.max(Self::INTERVAL)),
@@ -82,5 +84,5 @@ impl ProfilingStrategy {
     }
 }
 
-/// Bytes of one worker's profile. With more, what a worker says is not listened to any more.
+/// Cap on the bytes of one worker's profile. A worker that sends more is not read any more.
 pub(crate) const PROFILE_LEN_MAX: usize = 64 << 20;

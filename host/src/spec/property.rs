@@ -1,4 +1,4 @@
-//! The words in which a process is spoken of: what it is for, what its steps put up, and what holds of it.
+//! The words that describe a process: its role, its layers of confinement, and the properties that must hold.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::shortened;
 
-/// What a process of wpool is for: [`doctor_of`](crate::sandbox::doctor_of) looks at each kind.
+/// The purpose of a process of wpool: [`doctor_of`](crate::sandbox::doctor_of) examines each kind.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -48,7 +48,7 @@ impl ProcessRole {
     }
 }
 
-/// What a step of confinement puts up.
+/// What one step of confinement sets up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Layer {
@@ -76,10 +76,11 @@ pub(crate) enum Layer {
     Calls,
 }
 
-/// No process has more steps or properties, by far. One that was taken over may tell of a million, each of a megabyte, which are kept and shown.
+/// Cap on reported steps and properties; no process has nearly that many. A compromised process might report
+/// a million of them, each of a megabyte, and the coordinator keeps and shows them.
 pub(crate) const SAID_MAX: usize = 64;
 
-/// What must hold of a process, and what sees to it.
+/// What must hold of a process, and what enforces it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -97,16 +98,16 @@ pub(crate) const SAID_MAX: usize = 64;
 pub struct Property {
     /// What must hold.
     pub name: String,
-    /// What sees to it: each is enough by itself.
+    /// What enforces it: each layer is enough by itself.
     pub layers: Vec<String>,
-    /// What else could, but is not enforced, and why not.
+    /// The layers that could enforce it but do not, each with the reason.
     pub absent: Vec<String>,
-    /// `None` if it holds, else why it does not.
+    /// `None` if it holds, else the reason why it does not.
     pub missing: Option<String>,
 }
 
 impl Property {
-    /// As far as it can be shown, if a process says it that may have been taken over.
+    /// The texts made safe to show, because a compromised process may have reported them.
     pub(crate) fn believable(self) -> Property {
         let all = |texts: Vec<String>| texts.iter().take(SAID_MAX).map(|text| shortened(text)).collect();
         Property {

@@ -1,4 +1,4 @@
-//! How much confinement is asked for, and what a process reports of its own.
+//! How much confinement is asked for, and what a process reports about its own.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::property::{Layer, Property, SAID_MAX};
 use crate::escape::shortened;
 
-/// How much confinement the processes of a module must have: [`ModuleLoader::sandbox`](crate::module::ModuleLoader::sandbox).
+/// How much confinement the processes of a module must have:
+/// [`ModuleLoader::sandbox`](crate::module::ModuleLoader::sandbox).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -20,12 +21,14 @@ use crate::escape::shortened;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Sandbox {
-    /// All that must hold of a process does, with what is granted to it, or nothing runs.
+    /// Every property must hold, apart from what the policy grants; otherwise nothing runs.
     Strict,
-    /// What this machine's kernel offers. What does not hold is a warning, once. The default.
+    /// As much as this machine's kernel offers. Each property that does not hold is a warning, once. The
+    /// default.
     #[default]
     Default,
-    /// No landlock, no list of system calls, no namespaces: only WebAssembly's own wall stands, and limits. For finding faults.
+    /// No landlock, no system call filter, no namespaces: only WebAssembly's own wall and the limits remain.
+    /// For finding faults.
     Off,
 }
 
@@ -57,7 +60,7 @@ impl FromStr for Sandbox {
     }
 }
 
-/// What is enforced in a process: what was done, step by step, and what therefore holds.
+/// What is enforced in a process: the steps that were taken, and the properties that therefore hold.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -71,11 +74,13 @@ impl FromStr for Sandbox {
 pub struct Status {
     /// In the order in which the steps were taken.
     pub steps: Vec<Step>,
-    /// What must hold of the process, with what is granted to it, and what sees to that. A step may be missing and all of them hold.
+    /// What must hold of the process, apart from what the policy grants, and what enforces it. All of them
+    /// can hold although a step is missing.
     pub properties: Vec<Property>,
 }
 
-/// One step of confinement. If it is missing, [`Property`] tells whether anything is open for it.
+/// One step of confinement. If it is missing, the [`Property`] values tell whether anything is open because
+/// of it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -90,9 +95,9 @@ pub struct Status {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// What it is.
+    /// What the step does.
     pub name: String,
-    /// `None` if it is enforced, else why it is not.
+    /// `None` if it is enforced, else the reason why it is not.
     pub missing: Option<String>,
     pub(crate) layer: Layer,
 }
@@ -107,7 +112,7 @@ impl fmt::Display for Step {
 }
 
 impl Status {
-    /// A step that is taken again, after a fork, stands where it was; it is enforced if it was enforced this time.
+    /// Records a step. A step that is taken again after a fork keeps its place; only the newer result counts.
     #[cfg(feature = "worker")]
     pub(crate) fn note(&mut self, layer: Layer, name: &str, done: Result<(), impl fmt::Display>) {
         let missing = done.err().map(|e| e.to_string());
@@ -117,19 +122,19 @@ impl Status {
         }
     }
 
-    /// Whether a step was taken, and is enforced.
+    /// Whether a step was taken and is enforced.
     #[cfg(feature = "worker")]
     pub(crate) fn has(&self, layer: Layer) -> bool {
         self.steps.iter().any(|step| step.layer == layer && step.missing.is_none())
     }
 
-    /// What does not hold.
+    /// The properties that do not hold.
     #[cfg(any(feature = "worker", feature = "cli"))]
     pub(crate) fn unheld(&self) -> Vec<Property> {
         self.properties.iter().filter(|property| property.missing.is_some()).cloned().collect()
     }
 
-    /// As far as it can be shown.
+    /// The texts made safe to show, because a compromised process may have reported them.
     pub(crate) fn believable(self) -> Status {
         let step = |step: Step| Step {
             name: shortened(&step.name),
