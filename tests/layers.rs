@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["spec"],
     &["value"],
     &["sys"],
-    &["escape", "clock", "spin"],
+    &["escape", "clock", "condition", "spin"],
 ];
 
 /// The place of a layer in the table, 0 for the top row.

@@ -1,31 +1,34 @@
-//! The clock of time limits: it stands still while this program is stopped (Ctrl-Z), and nobody can set it.
+//! The clock of time limits: it stands still while this program is stopped (Ctrl-Z), and no user can set it.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::Timespec;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
-/// How long this process has been stopped in its life, in nanoseconds. In a worker process a signal handler counts.
+/// How long this process has been stopped in its life, in nanoseconds. In a worker process a signal handler adds to
+/// it.
 static STOPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Since when it is stopped; for the threads that go on before the count is right.
+/// Since when this process is stopped. Threads that go on before `STOPPED` is right see the time stand still.
 static SINCE: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// Until when pauses have been counted: all threads find the same one.
+/// The end of the last pause that was counted. Several threads find the same pause; it counts once.
 static COUNTED: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// A wait that ends so much too late is no matter of a busy machine: this process could not run. The freezer of a container, or the end
-/// of its share of processor time, sends no signal.
+/// A wait that ends this much too late proves a pause: this process could not run. The freezer of a container and
+/// the end of a share of processor time send no signal.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest wait at a time for somebody with a deadline, who would take a pause within it for time that has passed.
+/// The longest wait at once with a deadline: a pause within a longer wait would count as passed time.
 const NAP: Duration = Duration::from_millis(100);
 
-/// The longest wait of all: so long it takes until a thread sees that its descriptors have been closed under it.
+/// The longest wait at once without a deadline: a thread must see that this program has closed its descriptors.
 const DOZE: Duration = Duration::from_secs(1);
 
-/// Waits by `wait` for at most `left`, or a part of that. A pause of this program meanwhile is counted as such.
+/// Waits by `wait` for at most `left`, or for a part of that, and counts a pause of this program meanwhile.
 pub(crate) fn nap<R>(left: Option<Duration>, wait: impl FnOnce(&Timespec) -> R) -> R {
     let most = left.map_or(DOZE, |left| left.min(NAP));
     let due = Instant::now() + most;
@@ -37,7 +40,7 @@ pub(crate) fn nap<R>(left: Option<Duration>, wait: impl FnOnce(&Timespec) -> R) 
     waited
 }
 
-/// Counts a time in which this program could not run. One in which it was stopped is counted when it goes on.
+/// Counts a time in which this program could not run. While the program is stopped, `go_on` will count it.
 fn count(from: Instant, to: Instant) {
     let is_stopped = since().is_some();
     let mut counted = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +57,7 @@ fn nanos(time: Duration) -> u64 {
 
 /// The present time, less what this program has spent stopped.
 pub(crate) fn now() -> Instant {
-    // Held to the end: the count and the time must fit together.
+    // The lock is held to the end: the count and the time must fit together.
     let since = since();
     let now = since.unwrap_or_else(Instant::now);
     now.checked_sub(Duration::from_nanos(STOPPED.load(Ordering::Relaxed))).unwrap_or(now)
@@ -66,12 +69,12 @@ pub(crate) fn add_stopped(nanos: u64) {
     STOPPED.fetch_add(nanos, Ordering::Relaxed);
 }
 
-/// The clock stands still.
+/// Lets the clock stand still.
 pub(crate) fn stop() {
     since().get_or_insert_with(Instant::now);
 }
 
-/// The clock goes on.
+/// Lets the clock go on.
 pub(crate) fn go_on() {
     let stopped = since().take();
     if let Some(stopped) = stopped {
@@ -83,6 +86,27 @@ fn since() -> MutexGuard<'static, Option<Instant>> {
     SINCE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Polls for at most `left`, or for a part of that. An interrupted poll gives 0, as a poll without events does.
+pub(crate) fn poll(fds: &mut [PollFd<'_>], left: Option<Duration>) -> Result<usize, Errno> {
+    match nap(left, |timeout| rustix::event::poll(fds, Some(timeout))) {
+        Err(Errno::INTR) => Ok(0),
+        polled => polled,
+    }
+}
+
+/// Waits until `file` is readable. `false`: the deadline, by [`now`], came first. A file that cannot be polled, since
+/// this program has closed it, counts as readable: a wait would not end.
+pub(crate) fn await_readable(file: &impl AsFd, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(now());
+        match poll(&mut [PollFd::new(file, PollFlags::IN)], Some(left)) {
+            Ok(0) if left.is_zero() => return false,
+            Ok(0) => {}
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,7 +115,7 @@ mod tests {
     fn f126_a_pause_is_counted_once_however_many_threads_find_it() {
         let counted = || Duration::from_nanos(STOPPED.load(Ordering::Relaxed));
         let before = counted();
-        // Two threads with a deadline, both of which could not run for a second.
+        // Two threads with a deadline could not run for a second.
         let due = Instant::now();
         let late = due + Duration::from_secs(1);
         count(due, late);
@@ -109,10 +133,10 @@ mod tests {
             assert_eq!(now(), before);
         }
         go_on();
-        // It goes on where it was: it is behind by all that it has missed.
+        // It goes on from where it was, behind by the time that it stood still.
         let behind = Instant::now() - now();
         assert!(behind >= Duration::from_millis(5) && now() >= before);
-        // Twice is once.
+        // A second call changes nothing.
         go_on();
         assert!(Instant::now() - now() < behind + Duration::from_millis(5));
     }

@@ -58,6 +58,7 @@ pub mod cli;
 #[doc = include_str!("../docs/coming-from-multiprocessing.md")]
 pub mod coming_from_multiprocessing {}
 mod clock;
+mod condition;
 mod context;
 mod doctor;
 #[cfg(feature = "worker")]

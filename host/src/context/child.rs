@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -105,17 +104,8 @@ impl Child {
             #[cfg(feature = "worker")]
             Child::Thread(_) => return true,
         };
-        let until = Instant::now() + END_TIME;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let timeout = Timespec::try_from(left).unwrap_or_default();
-            match rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) {
-                Ok(0) if left.is_zero() => return false,
-                Ok(0) | Err(Errno::INTR) => {}
-                // An error means that other code of this program has closed the descriptor.
-                Ok(_) | Err(_) => return true,
-            }
-        }
+        let until = clock::now() + END_TIME;
+        clock::await_readable(pidfd, until)
     }
 
     /// The id of the process that it runs in.

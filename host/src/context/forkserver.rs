@@ -303,8 +303,8 @@ impl Zygote {
     fn await_turn(&self, left: Option<Duration>) -> bool {
         let flags = if self.wants_to_send() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let mut fds = [PollFd::new(&self.socket, flags), PollFd::new(&self.child, PollFlags::IN)];
-        match clock::nap(left, |timeout| rustix::event::poll(&mut fds, Some(timeout))) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => true,
+        match clock::poll(&mut fds, left) {
+            Ok(0) => true,
             Ok(_) => !fds[0].revents().is_empty(),
             Err(_) => false,
         }

@@ -178,7 +178,7 @@ impl Conversation {
             }
             let mut fds = [PollFd::new(self.connection.carrier(), PollFlags::IN)];
             let told_in = left.map_or(TOLD_EVERY, |left| left.min(TOLD_EVERY));
-            match clock::nap(Some(told_in), |timeout| rustix::event::poll(&mut fds, Some(timeout))) {
+            match clock::poll(&mut fds, Some(told_in)) {
                 // Not over yet, also if this program was stopped meanwhile.
                 Ok(0) => under_way(),
                 Ok(_) => {
@@ -186,7 +186,6 @@ impl Conversation {
                         return Err(RecvError::Closed.into());
                     }
                 }
-                Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(RecvError::Io(e.into()).into()),
             }
         }

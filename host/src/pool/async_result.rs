@@ -1,11 +1,12 @@
 //! The results of `apply_async` and `map_async`.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::callbacks::{Callbacks, Promise};
 use super::job::{Job, Panic};
+use crate::condition::Condition;
 use crate::error::{TaskError, TimedOut};
 
 /// A result that comes later: `multiprocessing.pool.AsyncResult`.
@@ -54,7 +55,7 @@ pub struct AsyncResult<T, E = TaskError> {
 /// The place of the result.
 pub(super) struct Slot<T, E> {
     state: Mutex<State<T, E>>,
-    changed: Condvar,
+    changed: Condition,
 }
 
 enum State<T, E> {
@@ -98,7 +99,7 @@ impl<T, E> Slot<T, E> {
                 }
             }
         }
-        self.changed.notify_all();
+        self.changed.announce();
     }
 
     fn has_callbacks(&self) -> bool {
@@ -108,7 +109,7 @@ impl<T, E> Slot<T, E> {
     /// Makes `get` panic. Gives the callbacks back, which will not be called.
     fn panicked(&self, panic: Panic) -> Vec<(Callback<T, E>, Promise)> {
         let before = std::mem::replace(&mut *self.lock(), State::Panicked(panic));
-        self.changed.notify_all();
+        self.changed.announce();
         match before {
             State::Coming(callbacks) => callbacks,
             _ => Vec::new(),
@@ -154,7 +155,7 @@ impl<T, E> AsyncResult<T, E> {
         callbacks: Callbacks,
         in_fork: fn() -> E,
     ) -> AsyncResult<T, E> {
-        let slot = Slot { state: Mutex::new(state), changed: Condvar::new() };
+        let slot = Slot { state: Mutex::new(state), changed: Condition::default() };
         AsyncResult { slot: Arc::new(slot), job, callbacks, in_fork }
     }
 
@@ -225,16 +226,10 @@ impl<T, E> AsyncResult<T, E> {
                     }
                 }
                 State::Coming(_) => {
-                    state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                        None => self.slot.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                        Some(left) if left.is_zero() => return false,
-                        Some(left) => {
-                            self.slot
-                                .changed
-                                .wait_timeout(state, left)
-                                .unwrap_or_else(PoisonError::into_inner)
-                                .0
-                        }
+                    let is_coming = |state: &State<T, E>| matches!(state, State::Coming(_));
+                    state = self.slot.changed.wait_while(state, deadline, is_coming);
+                    if is_coming(&state) {
+                        return false;
                     }
                 }
             }

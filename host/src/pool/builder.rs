@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -18,6 +18,7 @@ use super::schedule::Config;
 use super::stats::Ledger;
 use super::waker::Waker;
 use super::{Pool, Shared};
+use crate::condition::Condition;
 use crate::context::{StartError, StartMethod};
 use crate::error::{BuildError, TaskError};
 use crate::module::Module;
@@ -504,7 +505,7 @@ fn start(
         dispatcher: OnceLock::new(),
         broken: OnceLock::new(),
         over: Mutex::new(false),
-        is_over: Condvar::new(),
+        is_over: Condition::default(),
         home: crate::sys::home(),
     });
     let end = End { shared: shared.clone(), inbox };
@@ -546,7 +547,7 @@ impl Drop for End {
             }
         }
         drop(over);
-        self.shared.is_over.notify_all();
+        self.shared.is_over.announce();
     }
 }
 

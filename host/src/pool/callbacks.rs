@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
+
+use crate::condition::Condition;
 
 type Call = Box<dyn FnOnce() + Send>;
 
@@ -17,7 +19,7 @@ pub(super) struct Callbacks(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    none_left: Condvar,
+    none_left: Condition,
 }
 
 #[derive(Default)]
@@ -62,20 +64,11 @@ impl Callbacks {
     /// Waits until no promise is left. `false`: the deadline came first. On the thread of callbacks it does
     /// not wait.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.thread.as_ref().is_some_and(|(_, id)| *id == std::thread::current().id()) {
             return true;
         }
-        while state.promised > 0 {
-            state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                None => self.0.none_left.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return false,
-                Some(left) => {
-                    self.0.none_left.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        true
+        self.0.none_left.wait_while(state, deadline, |state| state.promised > 0).promised == 0
     }
 }
 
@@ -89,7 +82,7 @@ fn guarded(call: Call) {
 impl Drop for Promise {
     fn drop(&mut self) {
         self.0.lock().promised -= 1;
-        self.0.0.none_left.notify_all();
+        self.0.0.none_left.announce();
     }
 }
 

@@ -10,10 +10,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use super::condition::Condition;
 use super::dispatcher::Parked;
 use super::schedule::JobId;
 use super::waker::Waker;
+use crate::condition::Condition;
 use crate::context::IN_FORK;
 use crate::error::{Closed, TaskError};
 use crate::protocol::frame::{self, Kind};
@@ -339,11 +339,8 @@ impl Job {
         }
     }
 
-    fn wait_for_room<'j>(&'j self, mut inner: MutexGuard<'j, Inner>) -> MutexGuard<'j, Inner> {
-        while !inner.takes_no_more() && !self.has_room(&inner) {
-            inner = self.room.wait(inner);
-        }
-        inner
+    fn wait_for_room<'j>(&'j self, inner: MutexGuard<'j, Inner>) -> MutexGuard<'j, Inner> {
+        self.room.wait_while(inner, None, |inner| !inner.takes_no_more() && !self.has_room(inner))
     }
 
     /// Adds a record, waiting for room before.
@@ -679,15 +676,7 @@ impl Job {
         if self.is_in_fork() {
             return true;
         }
-        let mut inner = self.lock();
-        while !inner.is_ready() {
-            inner = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                None => self.ready.wait(inner),
-                Some(left) if left.is_zero() => return false,
-                Some(left) => self.ready.wait_timeout(inner, left),
-            };
-        }
-        true
+        self.ready.wait_while(self.lock(), deadline, |inner| !inner.is_ready()).is_ready()
     }
 }
 

@@ -20,7 +20,6 @@
 mod async_result;
 mod builder;
 mod callbacks;
-mod condition;
 mod dispatcher;
 pub(crate) mod events;
 mod func;
@@ -38,7 +37,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -60,6 +59,7 @@ pub(crate) use self::stats::Stats;
 pub use self::stream::{Inputs, Outcome, Outcomes};
 use self::waker::Waker;
 pub(crate) use self::worker::WorkerInfo;
+use crate::condition::Condition;
 use crate::context::IN_FORK;
 use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
 use crate::module::Module;
@@ -128,7 +128,7 @@ struct Shared {
     /// The thread of the dispatcher.
     dispatcher: OnceLock<ThreadId>,
     over: Mutex<bool>,
-    is_over: Condvar,
+    is_over: Condition,
     /// Pid that created the pool; a forked copy of this handle must not touch its workers.
     home: u32,
 }
@@ -529,15 +529,8 @@ impl Shared {
 
     /// Waits for the end of the dispatcher's thread. `false`: the deadline came first.
     fn wait_over(&self, deadline: Option<Instant>) -> bool {
-        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*over {
-            over = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                None => self.is_over.wait(over).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return false,
-                Some(left) => self.is_over.wait_timeout(over, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
-        true
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.is_over.wait_while(over, deadline, |over| !*over)
     }
 
     /// The outcome of a task that comes when the pool takes no more.

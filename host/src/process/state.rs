@@ -2,13 +2,14 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::feeder;
 use super::status::{ExitStatus, NotStarted};
+use crate::condition::Condition;
 use crate::context::{Child, StartMethod};
 use crate::module::Module;
 use crate::policy::Granted;
@@ -46,7 +47,7 @@ pub(super) struct Shared {
     pub(super) name: String,
     pub(super) daemon: AtomicBool,
     pub(super) state: Mutex<State>,
-    pub(super) changed: Condvar,
+    pub(super) changed: Condition,
     /// The pid of the program that made this. A forked child has a copy of the handle, and must not use it.
     pub(super) home: u32,
 }
@@ -119,7 +120,7 @@ impl Shared {
                 stderr: Vec::new(),
                 profile: Vec::new(),
             }),
-            changed: Condvar::new(),
+            changed: Condition::default(),
             home: sys::home(),
         }
     }
@@ -143,20 +144,12 @@ impl Shared {
 
     /// Waits for the end of the process. `None`: the deadline came first.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>, NotStarted> {
-        let mut state = self.known().ok_or(NotStarted)?;
-        loop {
-            match &state.stage {
-                Stage::Initial => return Err(NotStarted),
-                Stage::Stopped(status) => return Ok(Some(status.clone())),
-                Stage::Started(_) => {}
-            }
-            state = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Ok(None),
-                Some(left) => {
-                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+        let state = self.known().ok_or(NotStarted)?;
+        let runs = |state: &State| matches!(state.stage, Stage::Started(_));
+        match &self.changed.wait_while(state, deadline, runs).stage {
+            Stage::Initial => Err(NotStarted),
+            Stage::Stopped(status) => Ok(Some(status.clone())),
+            Stage::Started(_) => Ok(None),
         }
     }
 

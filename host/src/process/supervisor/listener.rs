@@ -184,12 +184,12 @@ impl Listener<'_> {
                 PollFd::new(&self.running.child, PollFlags::IN),
                 PollFd::new(fed, PollFlags::IN),
             ];
-            let polled = clock::nap(left, |timeout| rustix::event::poll(&mut fds, Some(timeout)));
+            let polled = clock::poll(&mut fds, left);
             let [_socket, interrupt, ended, fed] = fds.map(|fd| !fd.revents().is_empty());
             match polled {
                 // A guest that talks all the time has no more time than others.
                 Ok(_) if until.is_some_and(|until| until <= clock::now()) => return Woken::Late,
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(0) => {}
                 // First: something else may hold its end of the socket, and talk on.
                 Ok(_) if ended => return Woken::Ended,
                 Ok(_) if interrupt => return Woken::Interrupt,

@@ -11,7 +11,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::event::EventfdFlags;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
 use self::listener::{Listener, Rules};
@@ -109,11 +109,11 @@ fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Inst
         listener.blame("the function that takes its output panicked");
         running.child.kill();
     }
-    if !has_ended_by(&running.child, clock::now() + LAST_BREATH) {
+    if !clock::await_readable(&running.child, clock::now() + LAST_BREATH) {
         listener.blame("it closed its connection and went on");
         running.child.kill();
         // Its connection is closed: that ends it where we may not kill it.
-        has_ended_by(&running.child, clock::now() + END_TIME);
+        clock::await_readable(&running.child, clock::now() + END_TIME);
     }
     end_descendants(&running.child);
     let exit = running.child.wait();
@@ -122,7 +122,7 @@ fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Inst
     drop((running, server));
     children::unregister(shared);
     shared.lock().stage = Stage::Stopped(status);
-    shared.changed.notify_all();
+    shared.changed.announce();
 }
 
 /// A process that has been started.
@@ -245,18 +245,6 @@ fn request(mut request: Vec<u8>, call: Call, input: Vec<u8>) -> Vec<u8> {
         Batch::write_record(out, &input);
     });
     request
-}
-
-fn has_ended_by(child: &Child, until: Instant) -> bool {
-    loop {
-        let left = until.saturating_duration_since(clock::now());
-        let timeout = Timespec::try_from(left).unwrap_or_default();
-        match rustix::event::poll(&mut [PollFd::new(child, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) if left.is_zero() => return false,
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) | Err(_) => return true,
-        }
-    }
 }
 
 /// Kills whatever, at its end, belongs to the process's group then. No guest can start a process; this is against a worker that
