@@ -155,7 +155,6 @@ fn f35_an_import_of_another_form_is_refused_before_anything_starts() {
         )
     };
     for (text, named) in [
-        (preview1(r#""proc_fork" (func (result i32))"#), "proc_fork"),
         (preview1(r#""fd_close" (func (param i64) (result i64))"#), "fd_close"),
         (
             r#"(component
