@@ -1,8 +1,10 @@
-//! The artefact cache: machine code on disk that is executed later, so nothing in it is believed without proof.
+//! The artefact cache. The machine code on disk is executed later, so an entry is used only if a MAC proves
+//! it.
 //!
-//! An entry is two files named by the module's digest and the engine's fingerprint: `NAME.cwasm`, the artefact, and `NAME.json`, what is
-//! known of the module and a MAC over everything. The MAC's key lies in the same directory, which only its owner may enter; it is
-//! what tells an entry that we wrote from one that was copied there, cut off or altered. Files are written under a temporary name and renamed.
+//! An entry is two files, named by the module's digest and the engine's fingerprint: `NAME.cwasm`, the
+//! artefact, and `NAME.json`, the module's description and a MAC over both. The MAC's key lies in the same
+//! directory, which only its owner may enter. The MAC distinguishes an entry that wpool wrote from one that
+//! was copied there, cut off or altered. Files are written under a temporary name and renamed.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -20,10 +22,11 @@ use super::entry::{Entry, read_entry};
 use super::shelf::{self, CacheLimits};
 use crate::spec::{Codegen, ModuleInfo};
 
-/// No file takes so long to write.
+/// A temporary file of this age belongs to a process that was killed: no file takes that long to write.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
 
-/// `$WPOOL_CACHE_DIR`, `$XDG_CACHE_HOME/wpool` or `~/.cache/wpool`; `None` if none of them is set (the last two to an absolute path).
+/// `$WPOOL_CACHE_DIR`, `$XDG_CACHE_HOME/wpool` or `~/.cache/wpool`. `None` if no variable is set; the last
+/// two need an absolute path.
 pub(super) fn default_dir() -> Option<PathBuf> {
     if let Some(dir) = std::env::var_os("WPOOL_CACHE_DIR").filter(|d| !d.is_empty()) {
         return Some(dir.into());
@@ -31,7 +34,8 @@ pub(super) fn default_dir() -> Option<PathBuf> {
     users_dir()
 }
 
-/// `$XDG_CACHE_HOME/wpool` or `~/.cache/wpool`: the user's other runs have their cache there, whatever this run uses.
+/// `$XDG_CACHE_HOME/wpool` or `~/.cache/wpool`: the cache of this user's other runs, even if this run uses
+/// another one.
 pub(super) fn users_dir() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
@@ -50,7 +54,8 @@ pub(super) struct Hit {
 }
 
 impl Cache {
-    /// Opens the cache at `dir`, making it if absent. Refuses a directory that others may write to or read.
+    /// Opens the cache at `dir`, and creates it if absent. Refuses a directory that other users may read or
+    /// write.
     pub(super) fn open(dir: &Path) -> io::Result<Cache> {
         make_dirs(dir)?;
         let found = fs::symlink_metadata(dir)?;
@@ -67,7 +72,7 @@ impl Cache {
         Ok(Cache { dir: dir.to_owned(), key: open_key(&dir.join("key"))? })
     }
 
-    /// The entry for a module, if there is a sound one. A damaged or foreign entry is a miss, and a warning.
+    /// The entry for a module, if a valid one exists. A damaged or foreign entry is a miss and a warning.
     pub(super) fn get(&self, digest: Digest, codegen: Codegen, warnings: &mut Vec<String>) -> Option<Hit> {
         let (artefact, entry) = self.paths(digest, codegen);
         match self.read(digest, codegen, &artefact, &entry) {
@@ -100,7 +105,7 @@ impl Cache {
         Ok(Hit { info, artefact: artefact.into(), path: artefact_path.to_owned() })
     }
 
-    /// What an entry says of its module, if it is proven.
+    /// The description in an entry, if its MAC is right.
     fn verified(
         &self,
         digest: Digest,
@@ -119,7 +124,7 @@ impl Cache {
         Ok(entry.info)
     }
 
-    /// Adds an entry. Whoever reads at the same time sees all of it or nothing.
+    /// Adds an entry. A concurrent reader sees the whole entry or nothing.
     pub(super) fn put(
         &self,
         digest: Digest,
@@ -137,10 +142,11 @@ impl Cache {
             name: name.map(str::to_owned),
         };
         sweep(&self.dir);
-        // The artefact first: an entry without its artefact is a miss, an artefact without entry is nothing.
+        // The artefact first: an entry without its artefact is a miss with a warning, an artefact alone is
+        // ignored.
         self.publish(&artefact_path, |file| for_each_block(&artefact, |block| file.write_all(block)))?;
         self.publish(&entry_path, |file| file.write_all(&serde_json::to_vec(&entry)?))?;
-        // What cannot be removed now is removed with the next.
+        // A file that cannot be removed now is tried again at the next addition.
         let _some_or_none = shelf::clean(&self.dir, limits, Some(&artefact_path));
         Ok(artefact_path)
     }
@@ -152,7 +158,8 @@ impl Cache {
         fs::rename(&temporary.path, path)
     }
 
-    /// Over the entry's name, what is said of the module, and the artefact: an entry proves nothing under another name.
+    /// The MAC covers the entry's name, the description and the artefact, so an entry proves nothing under
+    /// another name.
     fn mac(&self, digest: Digest, info: &ModuleInfo, artefact: &File) -> io::Result<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
         mac.update(entry_name(digest, info.codegen).as_bytes());
@@ -172,7 +179,7 @@ impl Cache {
     }
 }
 
-/// Makes a directory and those above it that are missing, for their owner alone whatever the umask says.
+/// Creates a directory and its missing parents with access for the owner only, whatever the umask is.
 fn make_dirs(dir: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
@@ -185,7 +192,8 @@ fn make_dirs(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Checks bytes as an entry: only one that was made with the key, for this artefact and under this name, is genuine, and that one is.
+/// Reads bytes as an entry: an entry is genuine if and only if it was made with the key, for this artefact
+/// and this name.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz_entry(data: &[u8]) {
     let cache = Cache { dir: PathBuf::new(), key: [7; 32] };
@@ -210,7 +218,7 @@ pub(super) fn fuzz_entry(data: &[u8]) {
     let read: Entry = serde_json::from_slice(&written).expect("what we write we can read");
     assert!(read.info == info);
 
-    // As its owner writes it, and all that is almost so.
+    // An entry as its owner writes it, and entries that differ from it slightly.
     let codegen = info.codegen;
     let code = cache.mac(digest, &info, &artefact).expect("memory can be read").finalize().into_bytes();
     let entry = |code: &[u8]| {
@@ -235,7 +243,7 @@ pub(super) fn fuzz_entry(data: &[u8]) {
     assert!(of_another.verified(digest, codegen, &right, &artefact).is_err());
 }
 
-/// A new file under a name of our own, removed again unless it was renamed.
+/// A new file under a temporary name. It is removed on drop, unless it was renamed before.
 struct Temporary {
     path: PathBuf,
     file: File,
@@ -243,13 +251,14 @@ struct Temporary {
 
 impl Temporary {
     fn create(dir: &Path) -> io::Result<Temporary> {
-        // Random too: processes of several containers may share the directory, and have the same process id.
+        // A random part too: processes of several containers may share the directory and have the same
+        // process id.
         let mut random = [0; 8];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
         let path = dir.join(format!("tmp-{}-{}", std::process::id(), hex(&random)));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let temporary = Temporary { path, file };
-        // The umask may have taken even the owner's rights.
+        // The umask may have removed even the owner's rights.
         temporary.file.set_permissions(Permissions::from_mode(0o600))?;
         Ok(temporary)
     }
@@ -257,12 +266,12 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // Renamed away in the good case; in the other there is nobody to tell.
+        // After a rename there is nothing to remove. A failure to remove has no reader to report to.
         let _removed = fs::remove_file(&self.path);
     }
 }
 
-/// Removes what processes left that were killed while they wrote.
+/// Removes the temporary files of processes that were killed while they wrote.
 fn sweep(dir: &Path) {
     let is_stale = |entry: &fs::DirEntry| {
         let age = entry.metadata().and_then(|m| m.modified()).map(|m| m.elapsed().unwrap_or_default());
@@ -282,7 +291,7 @@ fn open_key(path: &Path) -> io::Result<[u8; 32]> {
     rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
     let mut temporary = Temporary::create(path.parent().unwrap_or(Path::new(".")))?;
     temporary.file.write_all(&key)?;
-    // A link, not a rename: of several processes at once the first one's key stands, and all take it.
+    // A link, not a rename: if several processes create the key at once, the first key stays and all use it.
     match fs::hard_link(&temporary.path, path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
         _ => read_key(path),
@@ -300,11 +309,12 @@ fn read_key(path: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-/// So much is read at once.
+/// Bytes read at once.
 const BLOCK_LEN: usize = 256 << 10;
 
 fn for_each_block(file: &File, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    // Most artefacts are short, and setting to zero what is not used costs as much as reading them.
+    // Most artefacts are short, and zeroing an unused part of the buffer costs as much as reading the
+    // artefact.
     let len = usize::try_from(file.metadata()?.len()).unwrap_or(BLOCK_LEN);
     let mut block = vec![0; len.clamp(1, BLOCK_LEN)];
     let mut at = 0;
@@ -323,8 +333,8 @@ fn entry_name(digest: Digest, codegen: Codegen) -> String {
     format!("{digest}-{}{}", fingerprint(), codegen.suffix())
 }
 
-/// What an artefact depends on beside the module: our version (and with it the engine's version and settings) and the processor.
-/// The engine checks all of that again when it loads one.
+/// What an artefact depends on besides the module: wpool's version (which fixes the engine's version and
+/// settings) and the processor. The engine checks all of it again when it loads an artefact.
 fn fingerprint() -> String {
     let mut hash = Sha256::new();
     hash.update(env!("CARGO_PKG_VERSION"));
@@ -335,17 +345,18 @@ fn fingerprint() -> String {
     hex(&hash.finalize()[..8])
 }
 
-/// A count of the changes to the engine's settings.
+/// Increased with each change to the engine's settings.
 const SETTINGS: u32 = 6;
 
-/// The engine's version: that which is really linked, of those that our requirement allows. A program without the engine has another one
-/// compile, which is of the version that ours was tested with.
+/// The version of the linked engine; the requirement in Cargo.toml allows several. A program without the
+/// engine lets an installed `wpool` compile, which has the version that this program was tested with.
 #[cfg(feature = "worker")]
 const ENGINE: &str = crate::worker::ENGINE_VERSION;
 #[cfg(not(feature = "worker"))]
 const ENGINE: &str = "48.0.8";
 
-/// The processor's features: a cache in a shared home directory serves machines of several kinds. The kernel takes its time to write them all down.
+/// The processor's features: a cache in a shared home directory serves different machines. Computed once,
+/// because the kernel needs a while to write them.
 fn cpu_flags() -> &'static str {
     static FLAGS: OnceLock<String> = OnceLock::new();
     FLAGS.get_or_init(|| {
@@ -476,7 +487,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert_eq!(fs::read(&path).unwrap(), b"machine code");
         assert_eq!(fs::read_dir(&cache.dir).unwrap().count(), before);
-        // The artefact is there, but not what would have vouched for it.
+        // The artefact exists, but its description and MAC do not.
         fs::remove_file(path.with_extension("json")).unwrap();
         assert!(cache.get(DIGEST, Codegen::default(), &mut vec![]).is_none());
     }

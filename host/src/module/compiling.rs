@@ -1,10 +1,10 @@
-//! Telling how a compilation goes.
+//! Reports the progress of a compilation.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A compilation that is under way: [`ModuleLoader::on_compile`] has an example.
+/// A compilation in progress: [`ModuleLoader::on_compile`] has an example.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,19 +20,19 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Compiling {
-    /// The name of the module's file, if it is one.
+    /// The name of the module's file; `None` if the module was loaded from bytes.
     pub name: Option<String>,
     /// Bytes of the module.
     pub size: u64,
-    /// How long it has taken so far.
+    /// The time since the compilation began.
     pub elapsed: Duration,
-    /// It is over, by a success or a failure.
+    /// The compilation has ended, with success or failure.
     pub is_done: bool,
 }
 
 type Call = dyn Fn(&Compiling) + Send + Sync;
 
-/// Who is told, if anybody.
+/// The caller's function that is told about the progress, if one is set.
 #[derive(Clone, Default)]
 pub(super) struct Told(Option<Arc<Call>>);
 

@@ -1,4 +1,4 @@
-//! The description beside an artefact in the cache.
+//! The description that lies beside an artefact in the cache.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -9,20 +9,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::ModuleInfo;
 
-/// The longest description that a compiler process gives, with its MAC. A longer file would only fill memory.
+/// Cap on the bytes of an entry: the longest description that a compiler process gives, and its MAC. A longer
+/// file would only fill memory.
 const ENTRY_LEN_MAX: u64 = ModuleInfo::LEN_MAX as u64 + 4096;
 
-/// What is known of a module, and the proof that this user has written it.
+/// The description of a module, and the proof that this user wrote the entry.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) mac: String,
     pub(super) info: ModuleInfo,
-    /// Of the file that the module was. For the eye only: the MAC does not cover it.
+    /// The name of the module's file. For lists only: the MAC does not cover it.
     #[serde(default)]
     pub(super) name: Option<String>,
 }
 
-/// The name in an entry.
+/// The file name that an entry records.
 pub(super) fn name_in(path: &Path) -> Option<String> {
     let entry: Entry = serde_json::from_slice(&read_entry(path).ok()?).ok()?;
     entry.name

@@ -7,7 +7,7 @@ use crate::context::StartError;
 use crate::escape::{OneLine, list, shortened};
 use crate::spec::WasmFeature;
 
-/// A module cannot be loaded.
+/// A module could not be loaded.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -25,49 +25,50 @@ pub enum ModuleError {
     /// The file cannot be read.
     #[error("cannot read the module: {0}")]
     Io(#[source] io::Error),
-    /// It is not WebAssembly.
+    /// The bytes are not WebAssembly.
     #[error("not a WebAssembly module: {}", shortened(.0))]
     NotWasm(String),
-    /// It is WebAssembly, but not valid, or uses a feature that is not enabled.
+    /// The bytes are WebAssembly, but not valid, or they use a feature that is not supported.
     #[error("the module is refused: {}", shortened(.0))]
     Invalid(String),
-    /// It uses parts of WebAssembly that are off unless
+    /// The module uses parts of WebAssembly that are off by default;
     /// [`ModuleLoader::wasm_features`](crate::module::ModuleLoader::wasm_features) turns them on.
     #[error(
         "the module is refused: it needs {} (--wasm {}, ModuleLoader::wasm_features): {}",
         features(.needs, " and "), features(.needs, ","), shortened(.reason)
     )]
     NeedsFeatures {
-        /// Which.
+        /// The parts that the module needs.
         needs: Vec<WasmFeature>,
-        /// What it uses of them.
+        /// What the module uses of these parts.
         reason: String,
     },
-    /// It needs imports that the policy it was loaded for does not grant: see
+    /// The policy of the loader does not grant imports that the module needs: see
     /// [`ModuleLoader::policy`](crate::module::ModuleLoader::policy).
     #[error("the module needs what is not granted: {}", list(.missing, "; "))]
     MissingImports {
-        /// Names and reasons, for all of them.
+        /// Name and reason of each missing import.
         missing: Vec<String>,
     },
-    /// Compiling took more time, memory or nesting than is allowed.
+    /// The compilation needed more time, memory or nesting than is allowed.
     #[error("compile limit exceeded: {}", shortened(.0))]
     CompileLimit(String),
     /// The compiler process could not be started.
     #[error(transparent)]
     Start(StartError),
-    /// The compiler process failed; this is wpool's fault, not the module's.
+    /// The compiler process failed. The fault lies with wpool, not with the module.
     #[error("the compiler process failed: {}", shortened(.0))]
     Compiler(String),
-    /// The compiler process cannot be confined as [`Sandbox::Strict`](crate::sandbox::Sandbox::Strict) wants it.
+    /// The compiler process cannot be confined as [`Sandbox::Strict`](crate::sandbox::Sandbox::Strict)
+    /// requires.
     #[error("{}", shortened(.0))]
     Sandbox(String),
-    /// Any of the others, for the file at this path.
+    /// Any of the other errors, for the file at this path.
     #[error("{}: {source}", OneLine(.path))]
     At {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         source: Box<ModuleError>,
     },
 }

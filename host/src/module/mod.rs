@@ -1,10 +1,10 @@
 //! Load a module, and read what it imports and exports.
 //!
 //! [`Module::load`] compiles a file once, and keeps the machine code in a cache. [`Module::loader`] gives a
-//! [`ModuleLoader`] for all that can be set: the cache and its size ([`CacheLimits`]), the cost of a compilation
-//! ([`CompileLimits`]), the features of WebAssembly ([`WasmFeature`]), the sandbox of the processes. A loaded module
-//! names its functions ([`Module::exports`], [`Export`]) and what it needs ([`Module::imports`], [`Import`]);
-//! [`Module::info`] gives the whole description ([`ModuleInfo`]).
+//! [`ModuleLoader`] for every setting: the cache and its size ([`CacheLimits`]), the cost of a compilation
+//! ([`CompileLimits`]), the features of WebAssembly ([`WasmFeature`]), the sandbox of the processes. A loaded
+//! module lists its functions ([`Module::exports`], [`Export`]) and what it needs ([`Module::imports`],
+//! [`Import`]); [`Module::info`] gives the whole description ([`ModuleInfo`]).
 
 mod cache;
 mod compile;
@@ -42,7 +42,7 @@ use crate::{clock, sys};
 const SANDBOX_OFF: &str =
     "the sandbox is OFF: nothing but WebAssembly's own wall stands between the guest and this machine";
 
-/// A module that has been compiled and can be run by any number of pools and processes. Cheap to clone.
+/// A compiled module, which any number of pools and processes can run. Cloning is cheap.
 ///
 /// ```standalone_crate
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -75,9 +75,9 @@ struct Inner {
     launch: Launch,
     cached: Option<PathBuf>,
     warnings: Vec<String>,
-    /// Those of its processes; pools have their own.
+    /// The fork servers of `Process` values; each pool has its own zygote.
     fork_servers: ForkServers,
-    /// What it was loaded from and how, to compile it in other ways.
+    /// The module's bytes and its loader, to compile the module again with other settings.
     source: Vec<u8>,
     loader: ModuleLoader,
     variants: Mutex<HashMap<Codegen, Module>>,
@@ -95,7 +95,7 @@ impl fmt::Debug for Module {
 impl Module {
     /// Loads a component, a core module, or the `.wat` text of either.
     ///
-    /// The file is compiled in a process of its own, unless the cache has it.
+    /// A process of its own compiles the file, unless the cache has it.
     ///
     /// # Errors
     /// [`ModuleError`] if the file cannot be read, is not WebAssembly, or does not compile.
@@ -103,7 +103,7 @@ impl Module {
         Module::loader().load(path)
     }
 
-    /// As [`Module::load`], from bytes in memory.
+    /// Like [`Module::load`], from bytes in memory.
     ///
     /// # Errors
     /// [`ModuleError`] if the bytes are not WebAssembly or do not compile.
@@ -111,7 +111,7 @@ impl Module {
         Module::loader().from_bytes(bytes)
     }
 
-    /// A loader, to choose the cache and the worker program.
+    /// A loader, which can change the cache, the worker program and other settings.
     pub fn loader() -> ModuleLoader {
         ModuleLoader {
             cache: CacheChoice::Default,
@@ -129,12 +129,12 @@ impl Module {
         }
     }
 
-    /// The digest of the bytes it was loaded from.
+    /// The digest of the module's bytes.
     pub fn digest(&self) -> Digest {
         self.inner.digest
     }
 
-    /// The number of bytes it was loaded from.
+    /// The number of the module's bytes.
     pub fn size(&self) -> u64 {
         self.inner.size
     }
@@ -149,34 +149,35 @@ impl Module {
         self.inner.info.exports.iter()
     }
 
-    /// The imports. How each is met is a matter of the policy: [`ModuleInfo::grants`].
+    /// The imports. The policy decides how each import is provided: [`ModuleInfo::grants`].
     pub fn imports(&self) -> impl Iterator<Item = &Import> {
         self.inner.info.imports.iter()
     }
 
-    /// Everything that is known of the module without running it.
+    /// Everything that is known about the module without running it.
     pub fn info(&self) -> &ModuleInfo {
         &self.inner.info
     }
 
-    /// Where the compiled artefact lies in the cache; `None` if it is kept in memory only.
+    /// The path of the compiled artefact in the cache; `None` if the artefact is in memory only.
     pub fn cached(&self) -> Option<&Path> {
         self.inner.cached.as_deref()
     }
 
-    /// Why the cache was not used or not filled, if it was wanted, and that the sandbox is off: the module works all the same.
+    /// Non-fatal problems: the cache could not be read or written, the sandbox is off.
     pub fn warnings(&self) -> &[String] {
         &self.inner.warnings
     }
 
-    /// The same module, compiled in this way: itself, or another that is made once, as it was loaded.
+    /// The module compiled with these settings: this one, or another one, which is compiled once.
     pub(crate) fn compiled(&self, codegen: Codegen) -> Result<Module, ModuleError> {
-        // Which WebAssembly it may use is its loader's choice.
+        // The loader decided which parts of WebAssembly the module may use.
         let codegen = Codegen { wasm: self.inner.info.codegen.wasm, ..codegen };
         if self.inner.info.codegen == codegen {
             return Ok(self.clone());
         }
-        // Locked while it compiles: whoever else wants it waits rather than compile it again.
+        // The lock is held during the compilation: another thread waits, instead of compiling the same
+        // variant.
         let mut variants = self.inner.variants.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(variant) = variants.get(&codegen) {
             return Ok(variant.clone());
@@ -187,7 +188,7 @@ impl Module {
         Ok(variant)
     }
 
-    /// What its processes are started from.
+    /// What the module's processes are started from.
     pub(crate) fn launch(&self) -> &Launch {
         &self.inner.launch
     }
@@ -204,7 +205,7 @@ enum CacheChoice {
     Off,
 }
 
-/// Loads modules with choices; made by [`Module::loader`].
+/// Loads modules with settings; made by [`Module::loader`].
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -234,7 +235,7 @@ pub struct ModuleLoader {
     cache: CacheChoice,
     cache_limits: CacheLimits,
     on_compile: Told,
-    /// Of the module's file, to know it by in the cache.
+    /// The name of the module's file, which is shown in lists of the cache.
     name: Option<String>,
     program: Option<PathBuf>,
     sandbox: Sandbox,
@@ -247,7 +248,8 @@ pub struct ModuleLoader {
 }
 
 impl ModuleLoader {
-    /// Starts the zygote of the first pool now, while the module is loaded. For a program whose main thread calls this, and that will run one pool.
+    /// Starts the zygote of the first pool now, while the module is loaded. For a program that runs one pool,
+    /// and whose main thread calls this.
     #[cfg(feature = "cli")]
     pub(crate) fn start_early(mut self) -> Self {
         let program = Program::choose(self.program.as_deref(), self.sandbox);
@@ -255,38 +257,39 @@ impl ModuleLoader {
         self
     }
 
-    /// Keeps compiled artefacts in `dir` (made with mode 0700 if absent) instead of `$WPOOL_CACHE_DIR`, `$XDG_CACHE_HOME/wpool` or
-    /// `~/.cache/wpool`.
+    /// Keeps compiled artefacts in `dir` (created with mode 0700 if absent) instead of `$WPOOL_CACHE_DIR`,
+    /// `$XDG_CACHE_HOME/wpool` or `~/.cache/wpool`.
     #[must_use]
     pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cache = CacheChoice::Dir(dir.into());
         self
     }
 
-    /// Compiles always, and keeps the artefact in memory only.
+    /// Always compiles, and keeps the artefact in memory only.
     #[must_use]
     pub fn no_cache(mut self) -> Self {
         self.cache = CacheChoice::Off;
         self
     }
 
-    /// What the cache may hold from now on. [`CacheLimits`] has an example.
+    /// The limits of the cache from now on. [`CacheLimits`] has an example.
     #[must_use]
     pub fn cache_limits(mut self, limits: CacheLimits) -> Self {
         self.cache_limits = limits;
         self
     }
 
-    /// Has `call` called while the module is compiled, some times a second, and once at the end. A module that the cache has is not compiled.
+    /// Calls `call` several times a second while the module is compiled, and once at the end. A module in the
+    /// cache is not compiled, so `call` is not called.
     ///
-    /// The calls come from the thread that waits for the compiler; a slow one holds it up.
+    /// The thread that waits for the compiler makes the calls. A slow `call` delays it.
     #[must_use]
     pub fn on_compile(mut self, call: impl Fn(&Compiling) + Send + Sync + 'static) -> Self {
         self.on_compile = Told::new(call);
         self
     }
 
-    /// Where the cache is, or would be; `None` if there is none.
+    /// The path of the cache, even if it does not exist yet; `None` if there is none.
     pub fn cache_path(&self) -> Option<PathBuf> {
         match &self.cache {
             CacheChoice::Off => None,
@@ -295,63 +298,63 @@ impl ModuleLoader {
         }
     }
 
-    /// What the cache holds, that used last first.
+    /// The entries of the cache, the most recently used first.
     ///
-    /// # Errors
-    /// If the directory cannot be read. One that is not there holds nothing.
+    /// # Errors If the directory cannot be read. A directory that does not exist is an empty cache.
     pub fn cached_modules(&self) -> std::io::Result<Vec<CachedModule>> {
         self.cache_path().map_or(Ok(Vec::new()), |dir| none_if_missing(shelf::list(&dir)))
     }
 
-    /// Removes what is over the limits from the cache, and gives what that was. A size of 0 removes everything. Modules that are loaded
-    /// work on, and are compiled again when they are loaded the next time.
+    /// Removes entries until the cache is within its limits, and returns the removed ones. A size of 0
+    /// removes everything. Loaded modules keep working; the next load compiles them again.
     ///
-    /// # Errors
-    /// If the directory cannot be read, or something in it cannot be removed.
+    /// # Errors If the directory cannot be read, or a file in it cannot be removed.
     pub fn clean_cache(&self) -> std::io::Result<Vec<CachedModule>> {
         let clean = |dir: PathBuf| none_if_missing(shelf::clean(&dir, self.cache_limits, None));
         self.cache_path().map_or(Ok(Vec::new()), clean)
     }
 
-    /// Runs `path`, an installed `wpool` program, as compiler and workers instead of this program itself. An application that does this
-    /// need not call [`init`](crate::init).
+    /// Runs `path`, an installed `wpool` program, as compiler and workers, instead of this program. An
+    /// application that sets this need not call [`init`](crate::init).
     #[must_use]
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
         self
     }
 
-    /// How much confinement the module's processes must have: its compiler's, and those of all pools and processes that run it.
+    /// How much confinement the module's processes must have: its compiler, and all workers that run it.
     #[must_use]
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
         self.sandbox = sandbox;
         self
     }
 
-    /// What compiling the module may take. Modules in the cache are there already.
+    /// What compiling the module may use. A module in the cache is not compiled, so these limits do not apply
+    /// to it.
     #[must_use]
     pub fn compile_limits(mut self, limits: CompileLimits) -> Self {
         self.compile_limits = limits;
         self
     }
 
-    /// Lets the module use these parts of WebAssembly, which are off otherwise. A module that needs one of
-    /// them is refused without, with [`ModuleError::NeedsFeatures`].
+    /// Allows the module to use these parts of WebAssembly, which are off by default. A module that needs a
+    /// part that is off is refused with [`ModuleError::NeedsFeatures`].
     #[must_use]
     pub fn wasm_features(mut self, features: impl IntoIterator<Item = WasmFeature>) -> Self {
         self.codegen.wasm = features.into_iter().fold(self.codegen.wasm, Features::with);
         self
     }
 
-    /// Judges the module's imports by this policy before it is compiled, which may take its time. Without
-    /// this, the pool or process does, when it is built.
+    /// Checks the module's imports against this policy before the module is compiled, because a compilation
+    /// may take long. Without this setting, the pool or process checks them when it is built.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// Has the compiler process, or the Processes that run the module, come to grief. For the project's own tests.
+    /// Makes the compiler process, or the `Process` values that run the module, act out a fault. For the
+    /// project's own tests.
     #[cfg(feature = "fault-points")]
     #[doc(hidden)]
     #[must_use]
@@ -426,17 +429,14 @@ impl ModuleLoader {
         Ok(self.module(digest, source, compiled.info, launch, cached, warnings))
     }
 
-    /// An error if the policy does not grant what the module imports.
+    /// Fails if the policy does not grant what the module imports.
     fn judge(&self, kind: ModuleKind, imports: &[Import]) -> Result<(), ModuleError> {
         let missing =
             self.policy.iter().flat_map(|policy| policy::missing(policy, kind, imports)).collect::<Vec<_>>();
-        match missing.is_empty() {
-            true => Ok(()),
-            false => Err(ModuleError::MissingImports { missing }),
-        }
+        if missing.is_empty() { Ok(()) } else { Err(ModuleError::MissingImports { missing }) }
     }
 
-    /// Compiles, and tells how that goes.
+    /// Compiles, and reports the progress to `on_compile`.
     fn watched<T>(&self, bytes: &[u8], compile: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
         let began = clock::now();
         let mut compiling = Compiling {
@@ -502,7 +502,8 @@ fn none_if_missing(found: std::io::Result<Vec<CachedModule>>) -> std::io::Result
     }
 }
 
-/// The artefact as a file whose content may be executed: on a file system that is mounted `noexec` none is, and a copy in memory has to do.
+/// The artefact as a file that may be mapped executable. A file system mounted `noexec` allows no such
+/// mapping, so its artefact is copied into memory.
 fn executable(artefact: OwnedFd) -> std::io::Result<OwnedFd> {
     let artefact = sys::above_stdio(artefact)?;
     let place = rustix::fs::fstatvfs(&artefact)?;
@@ -514,13 +515,13 @@ fn executable(artefact: OwnedFd) -> std::io::Result<OwnedFd> {
     compile::memory_file("wpool-artefact", &bytes)
 }
 
-/// Takes bytes for a cache entry.
+/// Reads bytes as a cache entry.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_cache_entry(data: &[u8]) {
     cache::fuzz_entry(data);
 }
 
-/// What a compiler process has said, up to its answer.
+/// Reads what a compiler process may send, up to its answer.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::compile::fuzz_answer;
 

@@ -1,4 +1,4 @@
-//! A policy is resolved for a module: a guest may not write where wpool keeps what is its own.
+//! Resolves a policy for a module: a guest may not write where wpool keeps its own files.
 
 use super::{CacheChoice, Module, cache};
 use crate::context::StartMethod;
@@ -7,12 +7,14 @@ use crate::spec::Sandbox;
 use crate::sys;
 
 impl Policy {
-    /// What of it deserves a word, if it is for this module: a directory that guests may only read, and that has wpool's cache below it.
+    /// Warnings about this policy if it is used for this module: a directory that guests may read contains
+    /// wpool's cache.
     pub fn warnings(&self, module: &Module) -> Vec<String> {
         self.resolve().map(|granted| granted.warnings(&own_places(module))).unwrap_or_default()
     }
 
-    /// Finds all that it names, for processes of this module: an error if they could not be held to it, or could use it against wpool itself.
+    /// Opens and looks up everything that the policy names, for processes of this module. Fails if the
+    /// processes could not be confined to it, or if guests could use it against wpool itself.
     pub(crate) fn resolve_for(&self, module: &Module, method: StartMethod) -> Result<Granted, PolicyError> {
         let granted = self.resolve()?;
         if method != StartMethod::Thread && module.launch().program.sandbox != Sandbox::Off {
@@ -27,9 +29,9 @@ impl Policy {
     }
 }
 
-/// What is wpool's own on this machine, as far as this module uses it: no guest may write there.
+/// Where wpool keeps its own files, as far as this module uses them. No guest may write there.
 fn own_places(module: &Module) -> OwnPlaces {
-    // Those that the user's other runs use too, even if this module is in neither.
+    // Also the default caches: other runs of this user use them, even if this module does not.
     let chosen = match &module.inner.loader.cache {
         CacheChoice::Dir(dir) => Some(dir.clone()),
         CacheChoice::Default | CacheChoice::Off => None,

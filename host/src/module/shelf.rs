@@ -1,9 +1,9 @@
-//! What the cache holds, and what is removed from it.
+//! What the cache holds, and which entries are removed from it.
 //!
-//! An entry's last use is the time of its description's file, which a hit renews once a day. What has not been used for
-//! long is removed when something is added, then what was used longest ago until all fits. A process that has opened an
-//! artefact keeps it: a name is removed, not the file behind it. A reader that comes between two removals finds nothing,
-//! and compiles.
+//! The modification time of an entry's description is the entry's last use. A hit renews it once a day. When
+//! an entry is added, entries that have been unused for too long are removed first, then the least recently
+//! used ones until the rest fits. Removing a file removes only its name: a process that has opened an
+//! artefact keeps it. A reader that looks between the two removals of an entry finds a miss, and compiles.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -14,10 +14,11 @@ use std::time::{Duration, SystemTime};
 use super::digest::{Digest, unhex};
 use super::entry::name_in;
 
-/// A last use is noted again after this time.
+/// A use is recorded again only after this time.
 const NOTED_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// What the cache of compiled modules may hold. Checked when something is added, and by [`ModuleLoader::clean_cache`].
+/// The limits of the cache of compiled modules. They are applied when an entry is added, and by
+/// [`ModuleLoader::clean_cache`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,9 +35,10 @@ const NOTED_FOR: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheLimits {
-    /// Bytes of all that is in it. What was used longest ago goes first; what has just been added stays.
+    /// Bytes of all entries. The least recently used entries are removed first; an entry that was just added
+    /// stays.
     pub size: u64,
-    /// How long something stays that is not used.
+    /// How long an unused entry stays.
     pub unused: Duration,
 }
 
@@ -46,7 +48,7 @@ impl Default for CacheLimits {
     }
 }
 
-/// A module in the cache, compiled in one way by one version: [`ModuleLoader::cached_modules`].
+/// A module in the cache, compiled with certain settings by one version: [`ModuleLoader::cached_modules`].
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -64,26 +66,27 @@ impl Default for CacheLimits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CachedModule {
-    /// That of the module's file.
+    /// The digest of the module's file.
     pub digest: Digest,
-    /// The name of the file that it was compiled from, if it was one. A file of another name may have the same content.
+    /// The name of the file that was compiled; `None` if the module was loaded from bytes. A file with
+    /// another name may have the same content.
     pub name: Option<String>,
     /// Bytes on disk.
     pub size: u64,
-    /// When it was last used, to the day.
+    /// The time of its last use, accurate to a day.
     pub used: SystemTime,
-    /// Its machine code, as [`Module::cached`](crate::Module::cached) gives it.
+    /// The path of its machine code, as [`Module::cached`](crate::Module::cached) returns it.
     pub path: PathBuf,
 }
 
-/// All entries of a directory, those used last first. Files of other names are none.
+/// All entries of a directory, the most recently used first. Files with other names are skipped.
 pub(super) fn list(dir: &Path) -> io::Result<Vec<CachedModule>> {
     let mut found: HashMap<String, (u64, SystemTime)> = HashMap::new();
     for file in fs::read_dir(dir)? {
         let file = file?;
         let name = file.file_name();
         let Some(stem) = name.to_str().and_then(stem) else { continue };
-        // Removed meanwhile, or no file of ours.
+        // Another process has removed the file meanwhile.
         let Ok(metadata) = file.metadata() else { continue };
         if !metadata.is_file() {
             continue;
@@ -102,7 +105,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<CachedModule>> {
     Ok(all)
 }
 
-/// The name of an entry, of one of its two files.
+/// The name that the two files of an entry share, without their extension.
 fn stem(name: &str) -> Option<&str> {
     let stem = name.strip_suffix(".cwasm").or_else(|| name.strip_suffix(".json"))?;
     let (digest, rest) = stem.split_at_checked(64)?;
@@ -110,14 +113,14 @@ fn stem(name: &str) -> Option<&str> {
     (is_digest && rest.starts_with('-')).then_some(stem)
 }
 
-/// Removes what is over the limits, and gives what that was. `added`: an artefact that stays in any case.
+/// Removes entries until the cache is within its limits, and returns them. The artefact `added` always stays.
 pub(super) fn clean(dir: &Path, limits: CacheLimits, added: Option<&Path>) -> io::Result<Vec<CachedModule>> {
     let all = list(dir)?;
     let is_added = |module: &CachedModule| added == Some(&module.path);
     let mut size = all.iter().find(|module| is_added(module)).map_or(0, |module| module.size);
     let mut removed = Vec::new();
     for module in all.into_iter().filter(|module| !is_added(module)) {
-        // A time that is still to come is that of another clock.
+        // A time in the future comes from a wrong clock, and says nothing about age.
         let is_old = module.used.elapsed().is_ok_and(|age| age > limits.unused);
         if is_old || size.saturating_add(module.size) > limits.size {
             remove(&module.path)?;
@@ -129,11 +132,11 @@ pub(super) fn clean(dir: &Path, limits: CacheLimits, added: Option<&Path>) -> io
     Ok(removed)
 }
 
-/// The description first: without it, the artefact is nothing.
+/// Removes both files of an entry. The description first: an artefact without a description is ignored.
 fn remove(artefact: &Path) -> io::Result<()> {
     for file in [&artefact.with_extension("json"), artefact] {
         match fs::remove_file(file) {
-            // Somebody else was quicker.
+            // Another process has removed it already.
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
@@ -141,7 +144,7 @@ fn remove(artefact: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Notes that an entry is used now.
+/// Records that an entry is used now.
 pub(super) fn note_use(entry: &Path) {
     let renew = || {
         let file = File::open(entry)?;
@@ -150,7 +153,7 @@ pub(super) fn note_use(entry: &Path) {
             _ => Ok(()),
         }
     };
-    // Where it cannot be noted, it is removed too soon.
+    // If the use cannot be recorded, the entry is only removed earlier than it should be.
     let _noted: io::Result<()> = renew();
 }
 
@@ -158,7 +161,7 @@ pub(super) fn note_use(entry: &Path) {
 mod tests {
     use super::*;
 
-    /// A directory with entries of 10 bytes, last used so many days ago.
+    /// A directory with entries of 10 bytes; each number is the days since an entry's last use.
     fn filled(days: &[u64]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for day in days {
@@ -186,7 +189,7 @@ mod tests {
             (1000, 30, None, vec![31, 40]),
             (30, 1000, None, vec![31, 40]),
             (29, 1000, None, vec![29, 31, 40]),
-            // An entry that does not fit does not keep smaller ones out, and none is larger here.
+            // An entry that does not fit does not push out smaller ones, but no entry is larger here.
             (0, 1000, None, vec![0, 1, 29, 31, 40]),
             (10, 1000, Some(40), vec![0, 1, 29, 31]),
             (0, 0, Some(40), vec![0, 1, 29, 31]),
@@ -199,7 +202,7 @@ mod tests {
             let stay = list(dir.path()).unwrap();
             assert_eq!(stay.len() + removed.len(), 5);
             assert!(stay.iter().all(|module| module.path.exists() && module.size == 10));
-            // What is not ours stays.
+            // Files that are not entries stay.
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2 * stay.len() + 4);
         }
     }

@@ -1,16 +1,17 @@
-//! What a module is before it is compiled: a file or bytes, binary or text.
+//! What a module is before it is compiled: a file or bytes, in binary or text form.
 
 use std::io::Read;
 use std::path::Path;
 
 use super::ModuleError;
 
-/// No module file is larger. It is read whole, and its compiler process gets a limited time and memory.
+/// Cap on a module file. The file is read whole, and its compiler process has limited time and memory.
 const MODULE_LEN_MAX: u64 = 512 << 20;
 
-/// Reads the file whole, after a look at what it is: no device, no pipe, nothing endless.
+/// Reads the whole file, after a check that it is a regular file: not a device or a pipe, which may never
+/// end.
 pub(super) fn read_module(path: &Path) -> Result<Vec<u8>, ModuleError> {
-    // Not blocking: a FIFO without a writer must be an error, not a wait.
+    // `NONBLOCK`, so that opening a FIFO without a writer does not wait.
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
     let file =
         rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|e| ModuleError::Io(e.into()))?;
@@ -26,13 +27,13 @@ pub(super) fn read_module(path: &Path) -> Result<Vec<u8>, ModuleError> {
     if metadata.len() > MODULE_LEN_MAX {
         return too_large();
     }
-    // It may grow meanwhile.
+    // The file may grow after the look at its length.
     let mut bytes = Vec::new();
     file.take(MODULE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(ModuleError::Io)?;
-    match bytes.len() as u64 > MODULE_LEN_MAX {
-        true => too_large(),
-        false => Ok(bytes),
+    if bytes.len() as u64 > MODULE_LEN_MAX {
+        return too_large();
     }
+    Ok(bytes)
 }
 
 /// Whether the bytes are the text format; an error if they are neither text nor binary WebAssembly.
@@ -60,7 +61,7 @@ pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
 
-/// Takes bytes for a module, of which only the beginning is looked at.
+/// Reads bytes as a module; only their beginning is examined.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_module(data: &[u8]) {
     let text = is_text(data);
@@ -98,7 +99,7 @@ pub(crate) fn fuzz_module(data: &[u8]) {
     }
 }
 
-/// Whether the first thing that is not space or comment is `(module` or `(component`.
+/// Whether the text is `(module` or `(component` after spaces and comments.
 fn starts_as_wat(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     loop {

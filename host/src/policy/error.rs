@@ -1,6 +1,6 @@
 //! Why a policy cannot be granted.
 
-/// What a policy names that cannot be granted, and why.
+/// What a policy names but cannot grant, and the reason.
 #[derive(Debug)]
 pub(crate) struct PolicyError {
     pub(crate) what: String,

@@ -1,4 +1,4 @@
-//! A policy with everything found that it names: directories opened, names looked up.
+//! A resolved policy: its directories are opened, its names looked up.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -13,16 +13,16 @@ use super::places::Place;
 use super::{Dir, Net, Policy, PolicyError, Variable};
 use crate::spec::{Clock, DIRS_MAX, DirAccess, DirGrant, Grants, NetGrant, Random};
 
-/// The same on the coordinator's side. Cheap to clone.
+/// [`Grants`] with the open directories, which only the coordinator has. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Granted {
     pub(crate) grants: Grants,
     dirs: Arc<[File]>,
-    /// Where they are, in the same order.
+    /// The places of the directories, in the same order.
     places: Arc<[Place]>,
 }
 
-/// What is wpool's own on this machine: a guest that wrote there would run in the next run's stead.
+/// Where wpool keeps its own files. A guest that wrote there could replace code that the next run executes.
 #[derive(Debug, Default)]
 pub(crate) struct OwnPlaces {
     pub(crate) caches: Vec<PathBuf>,
@@ -35,7 +35,7 @@ impl Granted {
         self.dirs.iter().map(File::as_fd)
     }
 
-    /// Whether the kernel can hold a process to any of it.
+    /// Fails if the kernel has no landlock, which would confine a process to its grants.
     pub(crate) fn check_kernel(&self, landlock: i32) -> Result<(), PolicyError> {
         let what = match (self.grants.dirs.first(), self.grants.addresses().next()) {
             (_, _) if landlock > 0 => return Ok(()),
@@ -43,12 +43,12 @@ impl Granted {
             (None, Some(address)) => format!("a connection to {address}"),
             (None, None) => return Ok(()),
         };
-        let reason = "this kernel has no landlock, or it is not switched on, so that nothing would hold a worker to it \
-            (--sandbox off, Sandbox::Off go on without)";
+        let reason = "this kernel has no landlock, or it is not switched on, so that nothing would hold a \
+            worker to it (--sandbox off, Sandbox::Off go on without)";
         Err(refused(what, reason))
     }
 
-    /// Whether a guest could use it against wpool itself.
+    /// Fails if a guest could use a granted directory against wpool itself.
     pub(crate) fn check_places(&self, own: &OwnPlaces) -> Result<(), PolicyError> {
         for (dir, place) in self.grants.dirs.iter().zip(&*self.places) {
             let what = || format!("the directory {:?} for writing", place.path());
@@ -58,15 +58,11 @@ impl Granted {
                     if let Some(cache) =
                         own.caches.iter().find(|it| place.contains(it) || place.is_within(it))
                     {
-                        let of = format!(
-                            "wpool's cache {} and its key would be a guest's to write",
-                            cache.display()
-                        );
+                        let of = format!("guests could write wpool's cache {} and its key", cache.display());
                         return Err(refused(what(), format!("{of} (:ro, or a directory beside it)")));
                     }
                     if let Some(program) = own.programs.iter().find(|it| place.contains(it)) {
-                        let of =
-                            format!("the running program {} would be a guest's to write", program.display());
+                        let of = format!("guests could write the running program {}", program.display());
                         return Err(refused(what(), format!("{of} (:ro, or a directory beside it)")));
                     }
                 }
@@ -75,7 +71,7 @@ impl Granted {
         Ok(())
     }
 
-    /// What is granted and may not be meant.
+    /// Warnings about grants that the caller may not have meant.
     pub(crate) fn warnings(&self, own: &OwnPlaces) -> Vec<String> {
         let readable =
             self.grants.dirs.iter().zip(&*self.places).filter(|(dir, _)| dir.access == DirAccess::ReadOnly);
@@ -91,7 +87,8 @@ impl Granted {
     }
 }
 
-/// It is the same policy as long as the directories are open here: then their numbers are nobody else's.
+/// Comparing inode numbers is enough: the directories are open here, so the kernel cannot reuse their
+/// numbers.
 impl PartialEq for Granted {
     fn eq(&self, other: &Granted) -> bool {
         self.grants == other.grants
@@ -100,7 +97,7 @@ impl PartialEq for Granted {
 
 pub(super) fn resolve(policy: &Policy) -> Result<Granted, PolicyError> {
     if let (Some(_), true) = (policy.net.as_ref().filter(|net| !net.0.is_empty()), policy.deterministic) {
-        return Err(refused("the network", "what it answers cannot be deterministic"));
+        return Err(refused("the network", "its answers cannot be deterministic"));
     }
     let is_fixed = matches!((policy.clock, policy.random), (Clock::Fixed(_), Random::Seeded(_)));
     if policy.deterministic && !is_fixed {
@@ -109,7 +106,7 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, PolicyError> {
     if let Clock::Fixed(time) = policy.clock
         && time < SystemTime::UNIX_EPOCH
     {
-        return Err(refused("a fixed clock", "guests know no time before 1970"));
+        return Err(refused("a fixed clock", "a guest's clock cannot show a time before 1970"));
     }
     let (dirs, (files, places)): (_, (Vec<_>, Vec<_>)) = open(&policy.dirs)?.into_iter().unzip();
     let grants = Grants {
@@ -128,12 +125,15 @@ fn refused(what: impl Into<String>, reason: impl Into<String>) -> PolicyError {
     PolicyError { what: what.into(), reason: reason.into() }
 }
 
-/// What workers are told of a directory, and what stays here: it is open, and where it is.
+/// What workers are told about a directory, and what stays here: the open directory and its place.
 type Opened = (DirGrant, (File, Place));
 
 fn open(dirs: &[Dir]) -> Result<Vec<Opened>, PolicyError> {
     if dirs.len() > DIRS_MAX {
-        return Err(refused(format!("{} directories", dirs.len()), format!("at most {DIRS_MAX} can be")));
+        return Err(refused(
+            format!("{} directories", dirs.len()),
+            format!("at most {DIRS_MAX} can be granted"),
+        ));
     }
     let mut names = HashSet::new();
     let open = |dir: &Dir| {
@@ -156,7 +156,7 @@ fn open(dirs: &[Dir]) -> Result<Vec<Opened>, PolicyError> {
     dirs.iter().map(open).collect()
 }
 
-/// Without the number, which tells most users nothing.
+/// An error's text without the error number, which tells most users nothing.
 fn words(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
@@ -168,7 +168,7 @@ fn environment(variables: &[Variable]) -> Result<Vec<(String, String)>, PolicyEr
         let name = variable.name();
         let wrong = |reason: &str| refused(format!("the variable {name:?}"), reason);
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(wrong("a variable's name is not empty, and has neither = nor NUL in it"));
+            return Err(wrong("a variable's name must not be empty, and can contain neither = nor NUL"));
         }
         let value = match variable {
             Variable::Set(_, value) => Some(value.clone()),
@@ -176,13 +176,13 @@ fn environment(variables: &[Variable]) -> Result<Vec<(String, String)>, PolicyEr
                 Ok(value) => Some(value),
                 Err(std::env::VarError::NotPresent) => None,
                 Err(std::env::VarError::NotUnicode(_)) => {
-                    return Err(wrong("its value is not UTF-8, as a guest's must be"));
+                    return Err(wrong("its value is not UTF-8, and a guest needs UTF-8"));
                 }
             },
         };
         let Some(value) = value else { continue };
         if value.contains('\0') {
-            return Err(wrong("a value has no NUL in it"));
+            return Err(wrong("a value cannot contain NUL"));
         }
         env.retain(|(known, _)| known != name);
         env.push((name.to_owned(), value));
@@ -205,14 +205,14 @@ fn look_up(net: &Net) -> Result<Vec<NetGrant>, PolicyError> {
         let found = (host, port)
             .to_socket_addrs()
             .map_err(|e| wrong(format!("the name is not found: {}", words(&e))))?;
-        // What stands for an IPv4 address is one, as guests have it.
+        // An IPv6 address that stands for an IPv4 address becomes the IPv4 address, because guests use that.
         let mut addresses: Vec<SocketAddr> =
             found.map(|found| (found.ip().to_canonical(), found.port()).into()).collect();
         addresses.dedup();
-        match addresses.is_empty() {
-            true => Err(wrong("the name has no address".to_owned())),
-            false => Ok(NetGrant { host: host.to_owned(), addresses }),
+        if addresses.is_empty() {
+            return Err(wrong("the name has no address".to_owned()));
         }
+        Ok(NetGrant { host: host.to_owned(), addresses })
     };
     net.0.iter().map(look_up).collect()
 }

@@ -1,4 +1,4 @@
-//! How an import is met: what a guest gets behind it, or which grant it lacks.
+//! How an import is provided: what a guest gets for it, or which grant is missing.
 
 use super::{Policy, Variable};
 use crate::spec::{Clock, DirAccess, Import, ImportKind, ModuleInfo, ModuleKind, Random};
@@ -6,7 +6,8 @@ use crate::spec::{Clock, DirAccess, Import, ImportKind, ModuleInfo, ModuleKind, 
 /// The module name that WASI preview 1 guests import from.
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
-/// All functions of WASI preview 1. The coordinator has no engine to ask; a test in `worker/guest/core.rs` compares.
+/// All functions of WASI preview 1. The coordinator has no engine to ask; a test in `worker/guest/core.rs`
+/// compares this list with the engine.
 #[rustfmt::skip]
 pub(crate) const PREVIEW1_FUNCTIONS: [&str; 46] = [
     "args_get", "args_sizes_get", "clock_res_get", "clock_time_get", "environ_get", "environ_sizes_get",
@@ -19,12 +20,12 @@ pub(crate) const PREVIEW1_FUNCTIONS: [&str; 46] = [
     "sock_recv", "sock_send", "sock_shutdown",
 ];
 
-/// The interface behind which a guest finds its own process.
+/// The interface that tells a guest about its own process.
 pub(crate) const PROCESS: &str = "wpool:process/current";
-/// The interface by which a guest reports the outcomes of many records, of any compatible version.
+/// The interface through which a guest reports the outcomes of many records, in any compatible version.
 pub(crate) const BATCH: &str = "wpool:task/batch";
 
-/// How a worker meets an import, by its policy.
+/// How a worker provides an import under its policy.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -45,16 +46,16 @@ pub(crate) const BATCH: &str = "wpool:task/batch";
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
-    /// Provided in any case; the text says what it gives where that is less than the name promises.
+    /// Always provided. The text says what the guest gets, if that is less than the name promises.
     Default(String),
-    /// Provided by the policy: the text says what.
+    /// Provided by the policy. The text says what the guest gets.
     Granted(String),
-    /// Not provided: the module cannot run. The text says why or what to do.
+    /// Not provided, so the module cannot run. The text says why, or what to do.
     Missing(String),
 }
 
 impl Grant {
-    /// The text.
+    /// The text of the variant.
     pub fn note(&self) -> &str {
         match self {
             Grant::Default(note) | Grant::Granted(note) | Grant::Missing(note) => note,
@@ -62,14 +63,14 @@ impl Grant {
     }
 }
 
-/// Which imports of a module a policy meets.
+/// Which imports of a module a policy provides.
 impl ModuleInfo {
-    /// The imports, and how a worker with this policy meets each.
+    /// The imports, and how a worker with this policy provides each.
     pub fn grants(&self, policy: &Policy) -> impl Iterator<Item = (&Import, Grant)> {
         self.imports.iter().map(|import| (import, grant(policy, self.kind, import)))
     }
 
-    /// The imports that no worker with this policy provides, each with the reason.
+    /// The imports that a worker with this policy does not provide, each with the reason.
     pub fn missing(&self, policy: &Policy) -> impl Iterator<Item = (&str, String)> {
         self.grants(policy).filter_map(|(import, grant)| match grant {
             Grant::Missing(why) => Some((import.name.as_str(), why)),
@@ -78,14 +79,14 @@ impl ModuleInfo {
     }
 }
 
-/// How a worker with this policy meets an import of a module of this kind.
+/// How a worker with this policy provides an import of a module of this kind.
 pub(crate) fn grant(policy: &Policy, kind: ModuleKind, import: &Import) -> Grant {
     match (by_name(policy, kind, &import.name), import.kind) {
         (Grant::Missing(_), ImportKind::Types) => Grant::Default("names of types".to_owned()),
         (Grant::Missing(_), ImportKind::Function | ImportKind::Interface)
             if policy.traps_unknown && !is_provided(kind, &import.name) =>
         {
-            Grant::Granted("nobody provides it: it traps when it is called".to_owned())
+            Grant::Granted("unknown import: it traps when it is called".to_owned())
         }
         (Grant::Missing(why), ImportKind::Other) if policy.traps_unknown => {
             not_there(&format!("{why}, and only a function can trap"))
@@ -97,12 +98,13 @@ pub(crate) fn grant(policy: &Policy, kind: ModuleKind, import: &Import) -> Grant
     }
 }
 
-/// Whether there is something of ours under this name, which some policy grants.
+/// Whether wpool has an implementation of this import, which some policy grants.
 pub(crate) fn is_provided(kind: ModuleKind, name: &str) -> bool {
     !matches!(by_name(&Policy::sealed().refuse_net(), kind, name), Grant::Missing(_))
 }
 
-/// The imports that no worker with this policy provides, in words: those with one reason together.
+/// Messages about the imports that a worker with this policy does not provide. Imports with the same reason
+/// share one.
 pub(crate) fn missing(policy: &Policy, kind: ModuleKind, imports: &[Import]) -> Vec<String> {
     let mut by_reason: Vec<(String, Vec<&str>)> = Vec::new();
     for import in imports {
@@ -167,7 +169,7 @@ fn of_component(policy: &Policy, name: &str) -> Grant {
     }
 }
 
-/// One interface for everything.
+/// WASI preview 1 is one interface for everything, so its note lists all parts.
 fn all_of_preview1(policy: &Policy) -> Grant {
     let parts = [directories(policy), environment(policy), clock(policy), random(policy)];
     let is_granted = parts.iter().any(|part| matches!(part, Grant::Granted(_)));
@@ -180,10 +182,10 @@ fn all_of_preview1(policy: &Policy) -> Grant {
 fn environment(policy: &Policy) -> Grant {
     let mut names: Vec<&str> = policy.env.iter().map(Variable::name).collect();
     names.dedup();
-    match names.is_empty() {
-        true => Grant::Default("no variables (--env); arguments only for a command".to_owned()),
-        false => Grant::Granted(format!("the variables {}", names.join(", "))),
+    if names.is_empty() {
+        return Grant::Default("no variables (--env); arguments only for a command".to_owned());
     }
+    Grant::Granted(format!("the variables {}", names.join(", ")))
 }
 
 fn directories(policy: &Policy) -> Grant {
@@ -196,10 +198,10 @@ fn directories(policy: &Policy) -> Grant {
         .iter()
         .map(|dir| format!("{} is {} ({})", dir.guest, dir.host.display(), mode(dir.access)))
         .collect();
-    match dirs.is_empty() {
-        true => Grant::Default("no directory (--dir)".to_owned()),
-        false => Grant::Granted(dirs.join(", ")),
+    if dirs.is_empty() {
+        return Grant::Default("no directory (--dir)".to_owned());
     }
+    Grant::Granted(dirs.join(", "))
 }
 
 fn clock(policy: &Policy) -> Grant {
@@ -217,7 +219,8 @@ fn random(policy: &Policy) -> Grant {
     }
 }
 
-/// Not linked unless asked for. That a guest asks to talk to others is worth a word before it runs, not a refusal in its midst.
+/// Sockets are provided only if the caller asks for them. The user should learn before the run that a guest
+/// wants to connect, instead of seeing a refused connection in the middle of it.
 fn sockets(policy: &Policy) -> Grant {
     match &policy.net {
         None => not_there("needs --net HOST:PORT, or --net none if it is never used"),
@@ -244,7 +247,7 @@ mod tests {
         for kind in [ImportKind::Function, ImportKind::Interface] {
             assert!(of(&Policy::sealed(), "acme:log/log", kind));
             assert!(!of(&trapping, "acme:log/log", kind));
-            // That can be granted, or refused, in words of its own.
+            // Sockets can be granted or refused, so a missing grant has its own message.
             assert!(of(&trapping, "wasi:sockets/tcp@0.2.0", kind));
         }
         assert!(of(&trapping, "acme:log/log", ImportKind::Other));

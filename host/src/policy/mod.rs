@@ -1,10 +1,11 @@
-//! Grant guests what they may reach outside of their own memory.
+//! Grant guests access to things outside their own memory.
 //!
 //! [`Policy::sealed`] grants nothing, and is the default. [`Policy::dir`] grants a directory ([`DirAccess`]),
-//! [`Policy::env`] a variable, [`Policy::net`] connections to an address. [`Policy::clock`] and [`Policy::random`] choose
-//! what a guest sees of time ([`Clock`]) and chance ([`Random`]). The policy of a pool is `PoolBuilder::policy`, that of a
-//! process `ProcessBuilder::policy`. [`ModuleInfo::grants`](crate::module::ModuleInfo::grants) tells which import of a module
-//! a policy meets, and how ([`Grant`]).
+//! [`Policy::env`] a variable, [`Policy::net`] connections to an address. [`Policy::clock`] and
+//! [`Policy::random`] choose the clock ([`Clock`]) and the random numbers ([`Random`]) of a guest.
+//! `PoolBuilder::policy` sets the policy of a pool, `ProcessBuilder::policy` that of a process.
+//! [`ModuleInfo::grants`](crate::module::ModuleInfo::grants) tells for each import of a module whether a
+//! policy provides it, and how ([`Grant`]).
 
 mod error;
 mod grants;
@@ -25,10 +26,11 @@ pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS, is_provided};
 use crate::spec::Codegen;
 pub use crate::spec::{Clock, DirAccess, Random};
 
-/// What the guests of a pool or a process are given. Nothing by default: no directory, no environment, no network, no fine clock. (What
-/// reaches a guest in any case are its arguments, its record, random numbers and a clock of milliseconds.)
+/// What the guests of a pool or a process may access. By default: no directory, no environment, no network,
+/// no fine clock. Every guest gets its arguments, its record, random numbers and a clock with a resolution of
+/// a millisecond.
 ///
-/// Whatever is granted to guests is granted to the worker process too, and nothing else: see `docs/SECURITY.md`.
+/// The worker process gets exactly what its guests get: see `docs/SECURITY.md`.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -65,7 +67,7 @@ pub struct Policy {
     traps_unknown: bool,
 }
 
-/// A directory, as it was asked for.
+/// A directory as the caller asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Dir {
     host: PathBuf,
@@ -73,7 +75,7 @@ struct Dir {
     access: DirAccess,
 }
 
-/// A variable of the environment, as it was asked for.
+/// A variable of the environment as the caller asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Variable {
     Set(String, String),
@@ -88,87 +90,93 @@ impl Variable {
     }
 }
 
-/// The network, as it was asked for: `HOST:PORT`, any number of them. None at all: sockets that connect to nothing.
+/// The addresses `HOST:PORT` as the caller asked for them. If there are none, guests have sockets that cannot
+/// connect.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Net(Vec<String>);
 
 impl Policy {
-    /// 1 GiB: no file in a granted directory is written beyond that.
+    /// 1 GiB: the largest size of a file that a guest writes in a granted directory.
     pub const FILE: u64 = 1 << 30;
 
-    /// Nothing is granted: the same as `Policy::default()`.
+    /// A policy that grants nothing: the same as `Policy::default()`.
     pub fn sealed() -> Policy {
         Policy::default()
     }
 
-    /// Grants a directory of this machine, all below it included, under the name `guest`. It is opened when the pool or process is built, and stays the one that was
-    /// granted, whatever its name comes to mean afterwards. No path leads out of it: neither `..`, nor an absolute one, nor a link.
+    /// Grants a directory of this machine and everything below it, under the name `guest`. It is opened when
+    /// the pool or process is built, and stays the same directory even if its name changes later. No path
+    /// leads out of it: not `..`, not an absolute path, not a link.
     ///
-    /// Refused are: file systems of the kernel's own (proc, sysfs, devices, cgroups ..), also where one is mounted below the directory; for
-    /// writing, whatever has wpool's cache or the running program in it, or lies in the cache; and any directory on a kernel without landlock,
-    /// unless the sandbox is [`Off`](crate::sandbox::Sandbox::Off) or workers are threads.
+    /// Some directories are refused: file systems of the kernel (proc, sysfs, devices, cgroups ..), also if
+    /// one is mounted below the directory; for writing, a directory that contains wpool's cache or the
+    /// running program, or lies in the cache; and every directory on a kernel without landlock, unless the
+    /// sandbox is [`Off`](crate::sandbox::Sandbox::Off) or workers are threads.
     pub fn dir(mut self, host: impl Into<PathBuf>, guest: impl Into<String>, access: DirAccess) -> Policy {
         self.dirs.push(Dir { host: host.into(), guest: guest.into(), access });
         self
     }
 
-    /// Sets a variable of the guest's environment. Of two with one name the later counts.
+    /// Sets a variable of the guest's environment. If a name is set twice, the later value counts.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Policy {
         self.env.push(Variable::Set(name.into(), value.into()));
         self
     }
 
-    /// Passes on a variable of this program's own environment, with the value that it has when the pool or process is built. One that is not
-    /// set here is not set there.
+    /// Passes on a variable of this program's environment, with its value at the time when the pool or
+    /// process is built. A variable that is not set then is not set for guests.
     pub fn inherit_env(mut self, name: impl Into<String>) -> Policy {
         self.env.push(Variable::Inherited(name.into()));
         self
     }
 
-    /// Lets guests connect to `HOST:PORT` over TCP: a name, an IPv4 address, or an IPv6 address in brackets. A name is looked up once, when the
-    /// pool or process is built; guests may look it up and get those addresses. Neither other names, nor UDP, nor listening is ever granted.
+    /// Allows guests to connect to `HOST:PORT` over TCP. The host is a name, an IPv4 address, or an IPv6
+    /// address in brackets. A name is looked up once, when the pool or process is built; guests that look it
+    /// up get those addresses. Other names, UDP and listening are never granted.
     pub fn net(mut self, address: impl Into<String>) -> Policy {
         self.net.get_or_insert_default().0.push(address.into());
         self
     }
 
-    /// Gives guests the interfaces of sockets, every use of which is refused, unless [`net`](Self::net) grants it: for guests
-    /// whose language brings those imports along (Python does), and that never connect. Without this, or a grant, such a guest is refused before
-    /// anything starts.
+    /// Provides the interfaces of sockets but refuses every use of them, unless [`net`](Self::net) grants it.
+    /// For guests that never connect but whose language always imports sockets, as Python does. Without this
+    /// or a grant, such a guest is refused before anything starts.
     pub fn refuse_net(mut self) -> Policy {
         self.net.get_or_insert_default();
         self
     }
 
-    /// Gives guests functions in place of those that they import and nobody provides: each ends the task when
-    /// it is called. For modules that import more than they use, as Ruby does, or one whose only missing
-    /// import is a logger. Memories, tables and globals cannot be met so, and what could be granted (sockets)
-    /// still has to be.
+    /// Provides unknown imported functions as functions that end the task when they are called. For modules
+    /// that import more than they use, as Ruby does, or whose only missing import is a logger. Memories,
+    /// tables and globals cannot be provided like this, and imports that a policy can grant (sockets) still
+    /// need that grant.
     pub fn trap_unknown_imports(mut self) -> Policy {
         self.traps_unknown = true;
         self
     }
 
-    /// Which clocks guests see. Default [`Clock::Coarse`].
+    /// The clocks that guests see. Default [`Clock::Coarse`].
     pub fn clock(mut self, clock: Clock) -> Policy {
         self.clock = clock;
         self
     }
 
-    /// Where guests' random numbers come from. Default [`Random::Secure`].
+    /// The source of guests' random numbers. Default [`Random::Secure`].
     pub fn random(mut self, random: Random) -> Policy {
         self.random = random;
         self
     }
 
-    /// The same record gives the same result, byte for byte, in every run, on every machine, with any number of workers: a fixed clock (1970, unless
-    /// [`clock`](Self::clock) says otherwise), seeded random numbers (0, unless [`random`](Self::random) says otherwise), floating point without liberties, and a
-    /// worker that tells guests nothing of itself (name `worker`, index 1, process 1, attempt 1).
+    /// Makes results repeatable: the same record gives the same result, byte for byte, in every run, on every
+    /// machine, with any number of workers. The clock is fixed (1970, unless [`clock`](Self::clock) sets
+    /// another time), random numbers are seeded (0, unless [`random`](Self::random) sets another seed),
+    /// floating point is exact, and guests learn nothing about their worker (name `worker`, index 1, process
+    /// 1, attempt 1).
     ///
-    /// That holds for limits that are not reached, except those of fuel, memory, stack and output, which are
-    /// exact; files are as they are. Each task has an instance of its own, with an initializer too;
-    /// [`Isolation::Reuse`](crate::Isolation::Reuse) is refused, because results could depend on what the
-    /// worker has done before.
+    /// This does not cover a limit that is reached, except fuel, memory, stack and output, which are exact;
+    /// nor the content of files. Each task has its own instance, even with an initializer.
+    /// [`Isolation::Reuse`](crate::Isolation::Reuse) is refused, because results could depend on earlier
+    /// tasks of the worker.
     pub fn deterministic(mut self) -> Policy {
         self.deterministic = true;
         if !matches!(self.clock, Clock::Fixed(_)) {
@@ -180,12 +188,12 @@ impl Policy {
         self
     }
 
-    /// How machine code must be made for it.
+    /// How machine code must be compiled for this policy.
     pub(crate) fn codegen(&self, other: Codegen) -> Codegen {
         Codegen { deterministic: self.deterministic, ..other }
     }
 
-    /// Finds all that it names.
+    /// Opens and looks up everything that the policy names.
     pub(crate) fn resolve(&self) -> Result<Granted, PolicyError> {
         grants::resolve(self)
     }

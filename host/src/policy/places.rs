@@ -1,4 +1,5 @@
-//! What a granted directory must not be, or have below it: file systems that are the kernel's own doors, devices, and what belongs to wpool itself.
+//! What a granted directory must not be or contain: file systems of the kernel, devices, and wpool's own
+//! files.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FsWord;
 
-/// File systems that hold no files of anybody's: by them a process reaches other processes, the kernel's settings, devices, or memory that nothing counts.
-/// Their names, and the kernel's numbers for them (`linux/magic.h`); 0 where it has none of its own.
+/// File systems that hold no user files: through them a process reaches other processes, the kernel's
+/// settings, devices, or memory that no limit counts. Each has its name and the kernel's number for it
+/// (`linux/magic.h`), or 0 if it has no number of its own.
 const SPECIAL: [(&str, FsWord); 28] = [
     ("proc", 0x9fa0),
     ("sysfs", 0x6265_6572),
@@ -46,7 +48,7 @@ fn special(name: &[u8]) -> Option<&'static str> {
     SPECIAL.iter().map(|(special, _)| *special).find(|special| special.as_bytes() == name)
 }
 
-/// A directory, whatever its name: device and number.
+/// Identifies a directory independently of its name: device and inode number.
 type Id = (u64, u64);
 
 fn id(path: &Path) -> Option<Id> {
@@ -57,12 +59,12 @@ fn id(path: &Path) -> Option<Id> {
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     path: PathBuf,
-    /// Itself, and what is mounted below it.
+    /// The ids of the directory itself and of everything mounted below it.
     roots: Vec<Id>,
 }
 
 impl Place {
-    /// Looks at what is there. The reason why it cannot be granted, if it cannot.
+    /// Examines an open directory. An error is the reason why it cannot be granted.
     pub(super) fn of(dir: &File) -> Result<Place, String> {
         let untold = |e: io::Error| format!("what is mounted there cannot be learned: {e}");
         let of_dir = rustix::fs::fstatfs(dir).map_err(|e| untold(e.into()))?.f_type;
@@ -75,15 +77,15 @@ impl Place {
         let below: Vec<Mount> = below.into_iter().filter(|mount| mount.at.starts_with(&path)).collect();
         if let Some(mount) = below.iter().find(|mount| mount.special.is_some()) {
             let name = mount.special.unwrap_or_default();
-            return Err(match mount.at == path {
-                true => format!("it is a file system of the kernel's own ({name})"),
-                false => format!(
-                    "{} below it is a file system of the kernel's own ({name}): grant directories beside it",
-                    mount.at.display()
-                ),
-            });
+            if mount.at == path {
+                return Err(format!("it is a file system of the kernel's own ({name})"));
+            }
+            let at = mount.at.display();
+            return Err(format!(
+                "{at} below it is a file system of the kernel's own ({name}): grant directories beside it"
+            ));
         }
-        // Where there is no devtmpfs, devices are files of another file system.
+        // Without a devtmpfs, device files are part of an ordinary file system.
         let dev = Path::new("/dev");
         let looked_at =
             below.iter().map(|mount| mount.at.as_path()).chain(dev.starts_with(&path).then_some(dev));
@@ -99,19 +101,20 @@ impl Place {
         &self.path
     }
 
-    /// Whether that is below this place, by its name or by another.
+    /// Whether `other` is below this place, by any of its names.
     pub(super) fn contains(&self, other: &Path) -> bool {
         above(other).any(|path| id(&path).is_some_and(|id| self.roots.contains(&id)))
     }
 
-    /// Whether this place is that one or below it.
+    /// Whether this place is `other`, or below it.
     pub(super) fn is_within(&self, other: &Path) -> bool {
         let Some(other) = id(other) else { return false };
         above(&self.path).any(|path| id(&path) == Some(other))
     }
 }
 
-/// A path, and all directories above it: as it is written, and with links followed. One that is not there yet would come to be below those that are.
+/// A path and all directories above it, both as written and with links followed. A path that does not exist
+/// yet is treated as below its nearest existing parent.
 fn above(path: &Path) -> impl Iterator<Item = PathBuf> {
     let written = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let there = written.ancestors().find_map(|path| fs::canonicalize(path).ok());
@@ -119,7 +122,8 @@ fn above(path: &Path) -> impl Iterator<Item = PathBuf> {
     both.into_iter().flat_map(|path| path.ancestors().map(Path::to_owned).collect::<Vec<_>>())
 }
 
-/// The first device in a directory. What hides a file in an overlay looks like one, with the number 0.
+/// The first device file in a directory. An overlay marks a removed file by a device with the number 0, which
+/// does not count.
 fn device_in(dir: &Path) -> Option<PathBuf> {
     let is_device = |entry: &fs::DirEntry| {
         let kind = entry.file_type().is_ok_and(|kind| kind.is_char_device() || kind.is_block_device());
@@ -136,7 +140,7 @@ struct Mount {
 }
 
 impl Mount {
-    /// `36 35 98:0 /root /mounted/at options [..] - type source options`. `None` for what has no such form.
+    /// Parses `36 35 98:0 /root /mounted/at options [..] - type source options`. `None` for any other form.
     fn parse(line: &[u8]) -> Option<Mount> {
         let mut fields = line.split(|byte| *byte == b' ');
         let at = unescape(fields.nth(4)?);
@@ -145,7 +149,7 @@ impl Mount {
     }
 }
 
-/// Blanks, line ends and backslashes are written as three octal digits.
+/// Decodes blanks, line ends and backslashes, which the kernel writes as three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -213,11 +217,11 @@ mod tests {
         fs::create_dir_all(path("home")).unwrap();
         std::os::unix::fs::symlink(path("real"), path("home/link")).unwrap();
         let within = |place: &str, other: &str| of(path(place)).unwrap().contains(&path(other));
-        // By the directory itself, by the one that the link is in, and through it.
+        // By the directory itself, by the one that contains the link, and through the link.
         assert!(within("real/cache", "home/link/cache") && within("real", "home/link/cache"));
         assert!(within("home", "home/link/cache"), "whoever writes there could change the link");
         assert!(!within("home", "real/cache") && !within("real/cache", "real"));
-        // Not there yet.
+        // Paths that do not exist yet.
         assert!(within("home", "home/none/at/all") && within("real", "home/link/none"));
         assert!(of(path("real/cache")).unwrap().is_within(&path("home/link")));
         assert!(!of(path("real")).unwrap().is_within(&path("real/cache")));
