@@ -13,7 +13,7 @@ use super::settings;
 use crate::error::BuildError;
 use crate::escape::OneLine;
 use crate::module::Module;
-use crate::sandbox::Shape;
+use crate::sandbox::GrantKinds;
 use crate::spec::{ProcessRole, Property, Status};
 use crate::sys;
 
@@ -22,7 +22,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<WpoolExit, CliError> {
     let of = |role| crate::doctor::doctor_of(&Module::loader(), &policy, role);
     let worker = of(ProcessRole::Worker)?;
     let others = [("zygote", of(ProcessRole::Zygote)?), ("compiler", of(ProcessRole::Compiler)?)];
-    let granted = Shape::of(&policy.resolve().map_err(BuildError::from)?.grants);
+    let granted = GrantKinds::of(&policy.resolve().map_err(BuildError::from)?.grants);
 
     let mut text = format!("wpool {}\n", env!("CARGO_PKG_VERSION"));
     section(&mut text, "this machine", machine());
@@ -31,7 +31,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<WpoolExit, CliError> {
         let own = status.steps.iter().filter(|step| !worker.steps.contains(step));
         section(&mut text, &format!("steps of a {name} process that are not the same"), own.map(step));
     }
-    let asked = if granted == Shape::default() { "without grants" } else { "with these grants" };
+    let asked = if granted == GrantKinds::default() { "without grants" } else { "with these grants" };
     section(
         &mut text,
         &format!("what must hold of a worker, {asked}, and what sees to it"),
@@ -61,10 +61,10 @@ pub(super) fn run(args: &DoctorArgs) -> Result<WpoolExit, CliError> {
 }
 
 /// The kinds of grants that need other layers.
-const GRANTS: [(&str, Shape); 3] = [
-    ("--dir HOST::GUEST:ro", Shape { reads: true, writes: false, connects: false }),
-    ("--dir HOST::GUEST", Shape { reads: false, writes: true, connects: false }),
-    ("--net HOST:PORT", Shape { reads: false, writes: false, connects: true }),
+const GRANTS: [(&str, GrantKinds); 3] = [
+    ("--dir HOST::GUEST:ro", GrantKinds { reads: true, writes: false, connects: false }),
+    ("--dir HOST::GUEST", GrantKinds { reads: false, writes: true, connects: false }),
+    ("--net HOST:PORT", GrantKinds { reads: false, writes: false, connects: true }),
 ];
 
 fn section(text: &mut String, title: &str, lines: impl IntoIterator<Item = String>) {

@@ -1,4 +1,4 @@
-//! The steps by which a process of ours confines itself, in their order.
+//! The steps by which a process of ours confines itself, in the order in which they must come.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,36 +11,39 @@ use landlock::{
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::Shape;
-use super::calls::{self, Landlock};
+use super::calls::Landlock;
+use super::filter;
+use super::requirement::GrantKinds;
 use crate::spec::{DirAccess, Grants, Layer, ProcessRole, Property, Sandbox, Status};
 
-/// Limits of the process, beyond those of its tasks.
+/// Limits of the process, beside the limits of its tasks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProcessLimits {
-    /// Bytes of private memory that can be written to.
+    /// Bytes of private writable memory.
     pub(crate) data: u64,
-    /// Seconds of processor time; `None`: none (a worker runs task after task).
+    /// Seconds of processor time. `None`: no limit, because a worker runs any number of tasks.
     pub(crate) cpu_secs: Option<u64>,
-    /// Bytes of any file that is written.
+    /// Bytes of each file that is written.
     pub(crate) file: u64,
     /// Open descriptors.
     pub(crate) files: u64,
 }
 
-/// A process on its way into confinement. What it has not done yet it still needs.
+/// A process on its way into its confinement. Each step comes as early as possible: after the last use of
+/// what it takes away.
 #[derive(Debug)]
 pub(crate) struct Confinement {
     sandbox: Sandbox,
     role: ProcessRole,
     parent: u32,
     pub(crate) status: Status,
-    /// Of a zygote, for the workers that it forks: each becomes a domain of its own, so that it cannot reach its siblings either.
+    /// In a zygote, the rules for the workers that it forks. Each worker enters a domain of its own, in which
+    /// it cannot reach its siblings.
     ruleset: Option<RulesetCreated>,
     reach: Reach,
 }
 
-/// What of the machine is left within reach, because a policy grants it.
+/// The parts of the machine that stay within reach, because a policy grants them.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     grants: Grants,
@@ -48,12 +51,12 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    /// `dirs` are the directories of the grants, in their order.
+    /// `dirs`: the directories of `grants`, in the same order.
     pub(crate) fn new(grants: Grants, dirs: Vec<OwnedFd>) -> Reach {
         Reach { grants, dirs }
     }
 
-    /// Everything else is out of reach: so it is put, for each part of landlock.
+    /// For each part of landlock, the sentence that says what it keeps out of reach.
     fn out_of_reach(&self) -> [(Layer, String); 4] {
         let mode = |access| match access {
             DirAccess::ReadOnly => "read only",
@@ -62,14 +65,13 @@ impl Reach {
         let dirs: Vec<String> =
             self.grants.dirs.iter().map(|dir| format!("{} ({})", dir.guest, mode(dir.access))).collect();
         let ports: Vec<String> = self.ports().iter().map(u16::to_string).collect();
-        let but = |what: &str, granted: Vec<String>| match granted.is_empty() {
-            true => what.to_owned(),
-            false => format!("{what} but {}", granted.join(" and ")),
+        let except = |what: &str, granted: Vec<String>| {
+            if granted.is_empty() { what.to_owned() } else { format!("{what} but {}", granted.join(" and ")) }
         };
         [
-            (Layer::LandlockFiles, format!("no {} (landlock)", but("file", dirs))),
+            (Layer::LandlockFiles, format!("no {} (landlock)", except("file", dirs))),
             (Layer::LandlockTruncation, "no file that is only read is cut off (landlock)".to_owned()),
-            (Layer::LandlockTcp, format!("no {} (landlock)", but("TCP port", ports))),
+            (Layer::LandlockTcp, format!("no {} (landlock)", except("TCP port", ports))),
             (Layer::LandlockScope, "no abstract socket or signal outside (landlock)".to_owned()),
         ]
     }
@@ -79,11 +81,11 @@ impl Reach {
     }
 }
 
-/// What the whole of landlock is: files, TCP, abstract sockets and signals.
+/// The version of landlock with all parts that are used: files, TCP, abstract sockets and signals.
 const LANDLOCK: ABI = ABI::V6;
 
-/// The version of landlock that a part came with, and the kernel's.
-const fn since(part: Layer) -> (i32, &'static str) {
+/// The first version of landlock that has a part, and the first Linux with that version.
+const fn first_version(part: Layer) -> (i32, &'static str) {
     match part {
         Layer::LandlockTruncation => (3, "6.2"),
         Layer::LandlockTcp => (4, "6.7"),
@@ -92,7 +94,8 @@ const fn since(part: Layer) -> (i32, &'static str) {
     }
 }
 
-/// All that makes and changes files, directories and links. Not what makes sockets, pipes and devices, or drives one.
+/// The rights to make and change files, directories and links. No rights to make sockets, pipes and devices,
+/// or to control a device.
 const READ_WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | MakeSym | RemoveFile | RemoveDir | Refer
 });
@@ -100,7 +103,7 @@ const READ_WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
 const OFF: &str = "the sandbox is switched off";
 
 impl Confinement {
-    /// The first steps of a fresh process, before it reads a byte.
+    /// Takes the first steps of a new process, before it reads a byte.
     pub(crate) fn begin(sandbox: Sandbox, role: ProcessRole, parent: u32) -> Confinement {
         let mut status = Status::default();
         status.note(Layer::ParentDeath, ENDS_WITH_PARENT, watch_parent(parent));
@@ -110,43 +113,46 @@ impl Confinement {
         status.note(Layer::Environment, "empty environment", empty_environment());
         status.note(Layer::Signals, "default signals", crate::sys::reset_signals());
         status.note(Layer::NoNewPrivileges, "no new privileges", rustix::thread::set_no_new_privs(true));
-        // The cheapest process on the machine to lose.
+        // A worker is the process of the machine that costs least to lose.
         let first = std::fs::write("/proc/self/oom_score_adj", "1000");
         status.note(Layer::OutOfMemory, "first to go when memory runs out", first);
         Confinement { sandbox, role, parent, status, ruleset: None, reach: Reach::default() }
     }
 
-    /// What a zygote has forked is a worker from now on.
+    /// Turns the forked child of a zygote into a worker. The fork has lost its parent-death signal.
     pub(crate) fn become_worker(&mut self) {
         self.role = ProcessRole::Worker;
         self.status.note(Layer::ParentDeath, ENDS_WITH_PARENT, watch_parent(self.parent));
     }
 
-    /// Leads a process group of its own: whatever this process might start ends with it, and not with its siblings.
+    /// Makes the process the leader of a process group of its own. The coordinator kills the group: with the
+    /// process, anything that it might have started.
     pub(crate) fn lead_group(&mut self) {
         self.status.note(Layer::Group, "a process group of its own", rustix::process::setpgid(None, None));
     }
 
-    /// Leaves something within reach.
+    /// Sets what stays within reach.
     pub(crate) fn grant(&mut self, reach: Reach) {
         self.reach = reach;
     }
 
-    /// Limits of the kernel on this process.
+    /// Sets the kernel's limits on this process.
     pub(crate) fn limit(&mut self, limits: ProcessLimits) {
         let ProcessLimits { data, cpu_secs, file, files } = limits;
         let status = &mut self.status;
         status.note(Layer::NoCore, "no core dumps", set(Resource::Core, 0));
         let memory = format!("at most {} MiB of private memory", data >> 20);
         status.note(Layer::Data, &memory, set(Resource::Data, data));
-        // The kernel's tables for addresses are memory too, which no limit counts: 8 bytes for each page that was touched.
+        // Page tables are memory that no limit counts: 8 bytes for each page that was touched. Hence a limit
+        // on addresses.
         let addresses = addresses_in_use().saturating_add(ADDRESSES).saturating_add(data);
         status.note(Layer::Addresses, "bounded addresses, and tables for them", set(Resource::As, addresses));
         let written = format!("files of at most {} MiB", file >> 20);
         status.note(Layer::FileSize, &written, set(Resource::Fsize, file));
         status.note(Layer::FileCount, &format!("at most {files} descriptors"), set(Resource::Nofile, files));
         if let Some(secs) = cpu_secs {
-            // SIGXCPU at the lower of the two tells which limit it was; at the upper one there is SIGKILL.
+            // At the lower limit comes SIGXCPU, which names the limit to the coordinator. At the upper one
+            // comes SIGKILL.
             status.note(
                 Layer::ProcessorTime,
                 &format!("at most {secs} s of processor time"),
@@ -155,36 +161,42 @@ impl Confinement {
         }
     }
 
-    /// Leaves the namespaces of the machine, and all privileges. While the process has one thread, and before it reads anything of a module.
+    /// Leaves the namespaces of the machine, and drops all privileges. Called before the process reads a
+    /// module, and while it has one thread, as the kernel demands.
     ///
-    /// Even root is nobody in a user namespace without a mapping. There is no network namespace: it costs milliseconds to make, and sockets
-    /// are out of reach anyway. Nor one of processes: workers are the coordinator's own children.
+    /// In a user namespace without a mapping, even root has no rights. There is no network namespace: it
+    /// takes milliseconds to make, and sockets are out of reach anyway. There is no namespace of processes:
+    /// workers are children of the coordinator.
     pub(crate) fn isolate(&mut self) {
         let namespaces = "user, IPC and host name namespaces of its own";
-        self.take(Layer::Namespaces, namespaces, crate::sys::unshare_namespaces);
+        self.note_unless_off(Layer::Namespaces, namespaces, crate::sys::unshare_namespaces);
         let none = CapabilitySet::empty();
         let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-        self.take(Layer::NoCapabilities, "no capabilities", || rustix::thread::set_capabilities(None, none));
-        // Changed credentials may have undone it.
+        self.note_unless_off(Layer::NoCapabilities, "no capabilities", || {
+            rustix::thread::set_capabilities(None, none)
+        });
+        // A change of credentials clears the parent-death signal.
         let parent = self.parent;
         self.status.note(Layer::ParentDeath, ENDS_WITH_PARENT, watch_parent(parent));
     }
 
-    /// From now on nothing can be opened but what is granted. After the module is loaded, and before there is a second thread.
+    /// Closes the file system, except for what is granted. Called after the module is loaded, and before
+    /// there is a second thread, which would keep its access.
     pub(crate) fn close_files(&mut self) {
-        // From here on siblings, and everybody else without privileges, can neither trace this process nor read its memory.
-        self.take(Layer::NotTraceable, "not traceable", || {
+        // Siblings, and all other processes without privileges, can then neither trace this process nor read
+        // its memory.
+        self.note_unless_off(Layer::NotTraceable, "not traceable", || {
             rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         });
         let mut ruleset = self.ruleset.take();
         let mut kept = None;
         let reach = std::mem::take(&mut self.reach);
-        let put_up = match self.sandbox {
+        let entered = match self.sandbox {
             Sandbox::Off => Err(OFF.to_owned()),
             Sandbox::Strict | Sandbox::Default => (|| {
                 let ruleset = match ruleset.take() {
                     Some(ruleset) => ruleset,
-                    None => everything().and_then(|none| but(none, &reach)).map_err(|e| e.to_string())?,
+                    None => no_access().and_then(|none| allow(none, &reach)).map_err(|e| e.to_string())?,
                 };
                 if self.role == ProcessRole::Zygote {
                     kept = ruleset.try_clone().ok();
@@ -193,15 +205,15 @@ impl Confinement {
             })(),
         };
         for (part, name) in reach.out_of_reach() {
-            let done = put_up.clone().and_then(|version| knows(version, part));
+            let done = entered.clone().and_then(|version| check_version(version, part));
             self.status.note(part, &name, done);
         }
         self.ruleset = kept;
-        // The rules hold the directories.
+        // The rules hold the directories from now on.
         self.reach = Reach { dirs: vec![], ..reach };
     }
 
-    /// The last step: from now on only the system calls that its role needs, in all threads.
+    /// Takes the last step: allows only the system calls that the role needs, in all threads.
     pub(crate) fn close_calls(&mut self) {
         let grants = std::mem::take(&mut self.reach.grants);
         let landlock = Landlock {
@@ -209,25 +221,30 @@ impl Confinement {
             scope: self.status.has(Layer::LandlockScope),
         };
         let role = self.role;
-        self.take(Layer::Calls, "system calls by a list, no new machine code (seccomp)", || {
-            calls::filter(role, &grants, landlock)
+        self.note_unless_off(Layer::Calls, "system calls by a list, no new machine code (seccomp)", || {
+            filter::install(role, &grants, landlock)
         });
-        self.status.judge(role, Shape::of(&grants));
+        self.status.judge(role, GrantKinds::of(&grants));
         self.reach.grants = grants;
     }
 
-    /// Whether the process may go on. What is missing, for the coordinator to judge: it is heard first.
-    pub(crate) fn verdict(&self) -> Verdict {
+    /// What is enforced after the last step, and whether the process may go on with it.
+    pub(crate) fn enforcement(&self) -> Enforcement {
         match (self.sandbox, self.status.unheld()) {
-            (Sandbox::Off, _) => Verdict::Whole,
-            (_, missing) if missing.is_empty() => Verdict::Whole,
-            (Sandbox::Default, missing) => Verdict::Lacking { missing, go_on: true },
-            (Sandbox::Strict, missing) => Verdict::Lacking { missing, go_on: false },
+            (Sandbox::Off, _) => Enforcement::Complete,
+            (_, missing) if missing.is_empty() => Enforcement::Complete,
+            (Sandbox::Default, missing) => Enforcement::Lacking { missing, go_on: true },
+            (Sandbox::Strict, missing) => Enforcement::Lacking { missing, go_on: false },
         }
     }
 
-    /// A step that belongs to the part that can be switched off.
-    fn take<E: std::fmt::Display>(&mut self, layer: Layer, name: &str, step: impl FnOnce() -> Result<(), E>) {
+    /// Takes a step, unless the sandbox is switched off, and notes its outcome.
+    fn note_unless_off<E: std::fmt::Display>(
+        &mut self,
+        layer: Layer,
+        name: &str,
+        step: impl FnOnce() -> Result<(), E>,
+    ) {
         match self.sandbox {
             Sandbox::Strict | Sandbox::Default => self.status.note(layer, name, step()),
             Sandbox::Off => self.status.note(layer, name, Err(OFF)),
@@ -235,16 +252,19 @@ impl Confinement {
     }
 }
 
-/// What became of the steps.
+/// Whether all required properties hold.
 #[derive(Debug)]
-pub(crate) enum Verdict {
-    Whole,
+pub(crate) enum Enforcement {
+    /// All of them hold, or the sandbox is switched off.
+    Complete,
+    /// Some are missing. `go_on`: the process may run guests all the same.
     Lacking { missing: Vec<Property>, go_on: bool },
 }
 
 const ENDS_WITH_PARENT: &str = "ends with its parent";
 
-/// Asks for SIGKILL at the parent's death. If the parent was gone before that, there is nobody to wait for.
+/// Asks the kernel for SIGKILL at the parent's death. Exits if the parent was gone before: then no signal
+/// would come.
 pub(crate) fn watch_parent(parent: u32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     match rustix::process::getppid().map(Pid::as_raw_nonzero) {
@@ -253,8 +273,8 @@ pub(crate) fn watch_parent(parent: u32) -> io::Result<()> {
     }
 }
 
-/// A rule set that knows every kind of access and allows none.
-fn everything() -> Result<RulesetCreated, landlock::RulesetError> {
+/// A rule set that covers every kind of access and allows none.
+fn no_access() -> Result<RulesetCreated, landlock::RulesetError> {
     Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))?
         .handle_access(AccessNet::from_all(LANDLOCK))?
@@ -262,9 +282,9 @@ fn everything() -> Result<RulesetCreated, landlock::RulesetError> {
         .create()
 }
 
-/// The same with what is granted: files as the grant says, but no execution and no devices; connections by their ports, for the kernel knows no
-/// more of them.
-fn but(mut ruleset: RulesetCreated, reach: &Reach) -> Result<RulesetCreated, landlock::RulesetError> {
+/// Adds the grants to a rule set: files as the grant says, without execution and devices; connections by
+/// their ports, because landlock does not cover addresses.
+fn allow(mut ruleset: RulesetCreated, reach: &Reach) -> Result<RulesetCreated, landlock::RulesetError> {
     for (granted, dir) in reach.grants.dirs.iter().zip(&reach.dirs) {
         let access = match granted.access {
             DirAccess::ReadOnly => AccessFs::ReadFile | AccessFs::ReadDir,
@@ -278,7 +298,7 @@ fn but(mut ruleset: RulesetCreated, reach: &Reach) -> Result<RulesetCreated, lan
     Ok(ruleset)
 }
 
-/// Gives the version of landlock that the kernel has.
+/// Enters the domain of a rule set. Returns the version of landlock that the kernel has.
 fn restrict(ruleset: RulesetCreated) -> Result<i32, String> {
     match ruleset.restrict_self().map_err(|e| e.to_string())?.ruleset {
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(crate::sys::landlock_version()),
@@ -288,18 +308,19 @@ fn restrict(ruleset: RulesetCreated) -> Result<i32, String> {
     }
 }
 
-fn knows(version: i32, part: Layer) -> Result<(), String> {
-    match since(part) {
+/// An error if this version of landlock does not have this part.
+fn check_version(version: i32, part: Layer) -> Result<(), String> {
+    match first_version(part) {
         (needed, _) if version >= needed => Ok(()),
         (_, kernel) => Err(format!("needs Linux {kernel}: this kernel's landlock is of version {version}")),
     }
 }
 
-/// What a process may map beyond its memory: an engine maps tens of gigabytes, nearly all of which it never touches. The kernel's tables
-/// for so many are 256 MiB.
+/// Bytes of addresses that a process may map beside its memory. The engine maps tens of gigabytes, and
+/// touches few of them. Page tables for all of these would take about 200 MiB.
 const ADDRESSES: u64 = 96 << 30;
 
-/// Bytes of addresses that this process has mapped already; none if that is not told.
+/// Bytes of addresses that this process has mapped already. 0 if `/proc` is not there.
 fn addresses_in_use() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = text.split_whitespace().next().and_then(|pages| pages.parse().ok()).unwrap_or(0);
@@ -314,7 +335,7 @@ fn empty_environment() -> Result<(), String> {
     }
 }
 
-/// Lowers a limit; one that is lower already stays.
+/// Lowers a limit. A limit that is lower already stays.
 fn set(resource: Resource, wanted: u64) -> io::Result<()> {
     set_apart(resource, wanted, wanted)
 }

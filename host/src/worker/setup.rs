@@ -10,7 +10,7 @@ use super::stack;
 use crate::policy::Policy;
 use crate::protocol::connection::{Carrier, Connection, TakesFds};
 use crate::protocol::message::{self, FromWorker, Setup, ToWorker};
-use crate::sandbox::{Confinement, ProcessLimits, Reach, Verdict};
+use crate::sandbox::{Confinement, Enforcement, ProcessLimits, Reach};
 use crate::spec::ProfilingStrategy;
 use crate::sys;
 
@@ -88,9 +88,9 @@ fn worker_limits(setup: &Setup) -> ProcessLimits {
 /// Tells the coordinator what is missing of the confinement, if anything is. `false`: the process must not
 /// run a module.
 pub(super) fn may_go_on(connection: &mut Connection<impl Carrier>, confinement: &Confinement) -> bool {
-    match confinement.verdict() {
-        Verdict::Whole => true,
-        Verdict::Lacking { missing, go_on } => {
+    match confinement.enforcement() {
+        Enforcement::Complete => true,
+        Enforcement::Lacking { missing, go_on } => {
             say(connection, &FromWorker::Unconfined { missing });
             go_on
         }
