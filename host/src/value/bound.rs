@@ -1,27 +1,26 @@
-//! How many parts a value has, by its text: looked at before anything is built of it.
+//! The number of parts of a value, counted in its text before the value is built.
 //!
-//! The text is a worker's word, and a few bytes of it can stand for much: `{:}` is a record with all of its
-//! options absent.
+//! The text comes from a worker, which is not trusted, and a few bytes can stand for a large value: `{:}` is
+//! a record in which all options are absent.
 
 use std::collections::HashMap;
 
 use super::Type;
 
-/// Parts of one result that the coordinator makes values of: numbers, texts, lists, fields. Each takes about
-/// a hundred bytes on the way. (Bytes and strings that travel as they are count as nothing.)
+/// The most parts (numbers, texts, lists, fields) of a result that the coordinator builds. Each takes about a
+/// hundred bytes while it is built. Bytes and strings that travel as they are do not count.
 pub(super) const VALUES_MAX: usize = 4 << 20;
 
-/// Whether a value of this type that `text` stands for has at most `most` parts. It has never more than are
-/// counted here.
+/// Whether the value that `text` stands for has at most `most` parts. The count here is an upper bound.
 pub(super) fn is_within(text: &str, ty: &Type, most: usize) -> bool {
     let widest = widest(ty);
-    // A part takes a byte at the least, and so does a record that leaves its options out.
+    // Each part takes at least one byte of text, and so does a record that leaves its options out.
     if text.len().saturating_add(1).saturating_mul(widest.saturating_add(2)) <= most {
         return true;
     }
     // `7` may stand for `some(7)`.
     let each: usize = if has_unwritten(ty) { 2 } else { 1 };
-    // And a text for bytes, which are numbers then.
+    // A text can stand for bytes. Each byte is a part then.
     let each_byte = usize::from(has_bytes(ty));
     let (mut counted, mut records) = (each, None);
     let mut rest = text.as_bytes();
@@ -54,7 +53,7 @@ pub(super) fn is_within(text: &str, ty: &Type, most: usize) -> bool {
     true
 }
 
-/// What is behind a text in quotes. Whatever is not closed goes on to the end.
+/// The text behind the closing quote. A quote that is not closed reaches to the end.
 fn behind_quotes(text: &[u8], quote: u8) -> &[u8] {
     const LINES: &[u8] = b"\"\"\"";
     if text.starts_with(LINES) {
@@ -72,7 +71,7 @@ fn behind_quotes(text: &[u8], quote: u8) -> &[u8] {
     &[]
 }
 
-/// The name that comes first in a record's text, or nothing.
+/// The first field's name in the text of a record. Empty: there is none.
 fn first_name(text: &[u8]) -> &str {
     let text = text.trim_ascii_start();
     let text = text.strip_prefix(b"%").unwrap_or(text);
@@ -80,12 +79,12 @@ fn first_name(text: &[u8]) -> &str {
     std::str::from_utf8(&text[..len]).unwrap_or_default()
 }
 
-/// The most options that one record of this type may leave out.
+/// The most options that one record within this type can leave out.
 fn widest(ty: &Type) -> usize {
     ty.parts().into_iter().map(widest).chain([options(ty)]).max().unwrap_or_default()
 }
 
-/// Whether there are parts that a text may leave unwritten around others.
+/// Whether a text can leave out a part that surrounds another one: `7` for `some(7)`.
 fn has_unwritten(ty: &Type) -> bool {
     matches!(ty, Type::Option(_) | Type::Result(..)) || ty.parts().into_iter().any(has_unwritten)
 }
@@ -101,7 +100,7 @@ fn options(ty: &Type) -> usize {
     }
 }
 
-/// For the name of each field, the most options of a record that has such a field.
+/// For each name of a field, the most options of a record with such a field.
 fn options_by_field(ty: &Type) -> HashMap<&str, usize> {
     fn add<'t>(ty: &'t Type, all: &mut HashMap<&'t str, usize>) {
         if let Type::Record(fields) = ty {
@@ -123,7 +122,7 @@ mod tests {
     use super::super::{Value, parse_wave, to_wave};
     use super::*;
 
-    /// The parts that a value really has.
+    /// The number of parts of a value.
     fn parts(value: &Value) -> usize {
         1 + match value {
             Value::List(items) | Value::Tuple(items) => items.iter().map(parts).sum(),

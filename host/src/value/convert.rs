@@ -340,7 +340,7 @@ fn byte(value: &Value) -> Option<u8> {
     }
 }
 
-/// No free parameter: every task runs the same call.
+/// No free parameter: each task runs the same call.
 impl Args for () {
     fn fits(free: &[&Type]) -> bool {
         free.is_empty()
@@ -443,7 +443,7 @@ impl<T: FromValue> Ret for T {
     }
 }
 
-/// The types of the parameters that are not fixed beforehand, which the arguments of each task fill.
+/// The types of the free parameters, which the arguments of each task fill.
 pub(crate) fn free_types<'t>(ty: &'t FuncType, fixed: &[Option<Value>]) -> Vec<&'t Type> {
     let is_free = |(i, _): &(usize, _)| fixed.get(*i).is_none_or(Option::is_none);
     ty.params.iter().enumerate().filter(is_free).map(|(_, p)| &p.ty).collect()

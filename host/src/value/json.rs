@@ -1,9 +1,9 @@
-//! JSON and component values, guided by the type.
+//! Component values as JSON. The type decides how a text is read.
 //!
 //! | WIT | JSON |
 //! |---|---|
 //! | integers | number; `1.0` and `1e3` are integers, too |
-//! | floats | number, in the shortest form that gives the same float; `"NaN"`, `"Infinity"`, `"-Infinity"`, for which JSON has no number |
+//! | floats | number, in the shortest form; `"NaN"`, `"Infinity"`, `"-Infinity"`, which are no JSON numbers |
 //! | bool, string, char | boolean, string, one-character string |
 //! | list, tuple | array |
 //! | record | object; a missing field is `none` where the field is an option |
@@ -13,25 +13,26 @@
 //! | result | `{"ok": value}` or `{"err": value}`; without a value, `{"ok": null}` or `"ok"` |
 //! | flags | array of names |
 //!
-//! So `some(none)` of an `option<option<u8>>` is `{"some": null}`, and each value has a form that no other value of its type has.
+//! So `some(none)` of an `option<option<u8>>` is `{"some": null}`. No two values of a type have the same
+//! form.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::read::{Integers, Mismatch, Whole, example, quoted, whole, without_mark};
+use super::read::{Integers, Mismatch, Payload, Whole, example, quoted, whole, without_mark};
 use super::{Param, Type, Value};
 
 /// Reads a text as a value of type `ty`. The error names the expected type and the place (`.items[2].size`).
 pub(crate) fn from_json(text: &str, ty: &Type, integers: Integers) -> Result<Value, String> {
     let json = parse(text)?;
-    Reader(integers).read(json, ty).map_err(Mismatch::said)
+    JsonReader(integers).read(json, ty).map_err(Mismatch::message)
 }
 
 /// Reads a record for several parameters: an array by position, or an object by name.
 pub(crate) fn from_json_many(text: &str, params: &[Param], integers: Integers) -> Result<Vec<Value>, String> {
     let json = parse(text)?;
-    let reader = Reader(integers);
+    let reader = JsonReader(integers);
     let expected = || {
         let ty = Type::Tuple(params.iter().map(|param| param.ty.clone()).collect());
         let such_as = example(&ty, json_text).map_or(String::new(), |text| format!(" such as {text}"));
@@ -48,7 +49,7 @@ pub(crate) fn from_json_many(text: &str, params: &[Param], integers: Integers) -
     };
     if let Some(items) = array(json).filter(|items| items.len() == params.len()) {
         let read = |(at, (json, param)): (usize, (&&RawValue, &Param))| {
-            reader.read(json.get(), &param.ty).map_err(|e| e.under(param.label(at)).said())
+            reader.read(json.get(), &param.ty).map_err(|e| e.under(param.label(at)).message())
         };
         return items.iter().zip(params).enumerate().map(read).collect();
     }
@@ -57,9 +58,9 @@ pub(crate) fn from_json_many(text: &str, params: &[Param], integers: Integers) -
     let by_name = |(at, param): (usize, &Param)| {
         let name = param.label(at);
         match (fields.get(&name), &param.ty) {
-            (Some(json), ty) => reader.read(json.get(), ty).map_err(|e| e.under(name).said()),
+            (Some(json), ty) => reader.read(json.get(), ty).map_err(|e| e.under(name).message()),
             (None, Type::Option(_)) => Ok(Value::Option(None)),
-            (None, ty) => Err(Mismatch::missing(&name, ty, json_text).said()),
+            (None, ty) => Err(Mismatch::missing(&name, ty, json_text).message()),
         }
     };
     if let Some(extra) =
@@ -70,12 +71,15 @@ pub(crate) fn from_json_many(text: &str, params: &[Param], integers: Integers) -
     params.iter().enumerate().map(by_name).collect()
 }
 
-/// The text of the one value that there is.
+/// The one value in a text, as JSON text.
 fn parse(text: &str) -> Result<&str, String> {
     let text = without_mark(text);
-    let json: &RawValue = serde_json::from_str(text).map_err(|e| match text.trim().is_empty() {
-        true => "not JSON: there is nothing".to_owned(),
-        false => format!("not JSON: {e}, in {}", quoted(text)),
+    let json: &RawValue = serde_json::from_str(text).map_err(|e| {
+        if text.trim().is_empty() {
+            "not JSON: there is nothing".to_owned()
+        } else {
+            format!("not JSON: {e}, in {}", quoted(text))
+        }
     })?;
     Ok(json.get())
 }
@@ -97,9 +101,9 @@ fn number(json: &str) -> Option<&str> {
     json.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some(json)
 }
 
-struct Reader(Integers);
+struct JsonReader(Integers);
 
-impl Reader {
+impl JsonReader {
     fn read(&self, json: &str, ty: &Type) -> Result<Value, Mismatch> {
         let mismatch = || Mismatch::kind(ty, json, json_text);
         Ok(match ty {
@@ -141,18 +145,7 @@ impl Reader {
                 Value::Enum(case.ok_or_else(|| Mismatch::unknown(&name, "case", ty, json_text))?.clone())
             }
             Type::Option(_) if json == "null" => Value::Option(None),
-            Type::Option(t) => {
-                let wrapped = match **t {
-                    Type::Option(_) => {
-                        single(json).filter(|(name, _)| name == "some").and_then(|(_, json)| json)
-                    }
-                    _ => None,
-                };
-                Value::Option(Some(Box::new(match wrapped {
-                    Some(json) => self.read(json.get(), t).map_err(|e| e.under(".some"))?,
-                    None => self.read(json, t)?,
-                })))
-            }
+            Type::Option(t) => Value::Option(Some(Box::new(self.some(json, t)?))),
             Type::Result(ok, err) => {
                 let (name, payload) = single(json).ok_or_else(mismatch)?;
                 Value::Result(match name.as_str() {
@@ -161,15 +154,31 @@ impl Reader {
                     _ => return Err(mismatch()),
                 })
             }
-            Type::Flags(all) => {
-                let given: Vec<String> = serde_json::from_str(json).map_err(|_| mismatch())?;
-                if let Some(name) = given.iter().find(|name| !all.contains(name)) {
-                    return Err(Mismatch::unknown(name, "flag", ty, json_text));
-                }
-                Value::Flags(all.iter().filter(|flag| given.contains(flag)).cloned().collect())
-            }
+            Type::Flags(all) => self.flags(json, ty, all)?,
             Type::Unsupported(_) => return Err(mismatch()),
         })
+    }
+
+    /// The value in a `some`. Only an option in an option has the wrapper `{"some": value}`.
+    fn some(&self, json: &str, ty: &Type) -> Result<Value, Mismatch> {
+        let wrapped = match ty {
+            Type::Option(_) => single(json).filter(|(name, _)| name == "some").and_then(|(_, json)| json),
+            _ => None,
+        };
+        match wrapped {
+            Some(json) => self.read(json.get(), ty).map_err(|e| e.under(".some")),
+            None => self.read(json, ty),
+        }
+    }
+
+    fn flags(&self, json: &str, ty: &Type, all: &[String]) -> Result<Value, Mismatch> {
+        let given: Vec<String> =
+            serde_json::from_str(json).map_err(|_| Mismatch::kind(ty, json, json_text))?;
+        if let Some(name) = given.iter().find(|name| !all.contains(name)) {
+            return Err(Mismatch::unknown(name, "flag", ty, json_text));
+        }
+        // In the order of the type, so that equal sets are equal values.
+        Ok(Value::Flags(all.iter().filter(|flag| given.contains(flag)).cloned().collect()))
     }
 
     fn list(&self, items: &[&RawValue], ty: &Type) -> Result<Vec<Value>, Mismatch> {
@@ -218,9 +227,7 @@ impl Reader {
     }
 }
 
-type Payload = Option<Box<Value>>;
-
-/// `"case"` or `{"case": payload}`.
+/// The case and the payload of `"case"` or `{"case": payload}`.
 fn single(json: &str) -> Option<(String, Option<&RawValue>)> {
     match string(json) {
         Some(case) => Some((case, None)),
@@ -232,7 +239,8 @@ fn single(json: &str) -> Option<(String, Option<&RawValue>)> {
     }
 }
 
-/// `None` where it is no number, nor one of the words for what JSON has no number for.
+/// A float. `None`: `json` is neither a number, nor one of the words for infinity and NaN, which JSON has no
+/// numbers for.
 fn float<T: std::str::FromStr + Copy>(
     json: &str,
     ty: &Type,
@@ -247,14 +255,14 @@ fn float<T: std::str::FromStr + Copy>(
     is_one.then(|| word.parse().ok().map(Ok))?
 }
 
-/// The JSON form of a value; see the table at the head of this file.
+/// The JSON form of a value. The table at the top of this file has the forms.
 pub(crate) fn to_json(value: &Value) -> Vec<u8> {
     let mut json = Vec::new();
     write(&mut json, value);
     json
 }
 
-/// The same, where it is quoted.
+/// The same as a `String`, for messages.
 fn json_text(value: &Value) -> String {
     String::from_utf8_lossy(&to_json(value)).into_owned()
 }
@@ -286,7 +294,7 @@ fn write(out: &mut Vec<u8>, value: &Value) {
         }
         Value::Option(None) => out.extend_from_slice(b"null"),
         Value::Option(Some(value)) => match **value {
-            // `null` is what the outer one would be, if there were none.
+            // Without the wrapper, `some(none)` would be `null`, which is `none`.
             Value::Option(_) => all(out, b'{', [value], b'}', |out, value| entry(out, "some", Some(value))),
             _ => write(out, value),
         },
@@ -296,13 +304,13 @@ fn write(out: &mut Vec<u8>, value: &Value) {
     }
 }
 
-/// What serde has a form for.
+/// Writes a value that serde has a form for.
 fn plain<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(out, value)
         .expect("strings and numbers have a JSON form, and writing to a Vec does not fail");
 }
 
-/// JSON has no such number.
+/// The word for a float that JSON has no number for.
 fn word(is_nan: bool, is_negative: bool) -> &'static str {
     match (is_nan, is_negative) {
         (true, _) => "NaN",
@@ -402,9 +410,9 @@ mod tests {
         ] {
             assert_eq!(reads(ty, text, text), value);
         }
-        // What needs no wrapping to be told is taken without.
+        // A wrapper that is not needed may be left out.
         reads(&two, "7", r#"{"some":7}"#);
-        // The name of a field is no wrapper, unless an option is in an option.
+        // A field with the name `some` is no wrapper, except for an option in an option.
         let record = Type::Record(vec![("some".into(), option(two.clone()))]);
         round_trip(&record, r#"{"some":{"some":{"some":null}}}"#);
         round_trip(&option(record.clone()), r#"{"some":null}"#);
@@ -494,7 +502,8 @@ mod tests {
             (
                 "7",
                 &named,
-                "expected an array with a value for each of 2 parameters such as [7,2.5], or an object by their names, got 7",
+                "expected an array with a value for each of 2 parameters such as [7,2.5], \
+                 or an object by their names, got 7",
             ),
             (
                 "[7]",

@@ -1,29 +1,30 @@
-//! What reading a value from text needs, in WAVE as in JSON: numbers as people write them, and what to say
-//! where the text is wrong.
+//! What the readers of WAVE and of JSON have in common: numbers as people write them, and messages about
+//! wrong texts.
 
 use std::fmt::Display;
 
 use super::{Type, Value};
 
-/// The byte order mark that some editors write before text. No value begins with it.
+/// The byte order mark, which some editors write at the start of a file. No value begins with it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
-/// Characters of a text that a message quotes, and of an example that it gives.
+/// Characters of a text that a message quotes.
 const QUOTED_MAX: usize = 40;
+/// Characters of an example in a message.
 const EXAMPLE_MAX: usize = 60;
-/// Parts of a type beyond which it has no example.
+/// Parts of an example. A type that needs more has none.
 const EXAMPLE_PARTS_MAX: usize = 16;
 
-/// Which integers a signed type takes.
+/// The integers that a signed type takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Integers {
-    /// Those of the type.
+    /// Those in the range of the type.
     OfType,
-    /// Those of a core module, whose integers have no sign: also the unsigned number of the same bits.
+    /// Those of a core module, whose integers have no sign: also the unsigned number with the same bits.
     OfBits,
 }
 
 impl Integers {
-    /// `n` as a value of the integer type `ty`; `None` where it is out of range.
+    /// `n` as a value of the integer type `ty`. `None`: it is out of range.
     pub(crate) fn value(self, n: i128, ty: &Type) -> Option<Value> {
         match (self, ty) {
             (Integers::OfBits, Type::S32) => {
@@ -57,7 +58,7 @@ impl Integers {
     }
 }
 
-/// Why a text is no value of the type wanted, and where in it.
+/// Why a text is not a value of the expected type, and the place of the error in the text.
 #[derive(Debug)]
 pub(super) struct Mismatch {
     place: String,
@@ -69,12 +70,12 @@ impl Mismatch {
         Mismatch { place: String::new(), text: text.into() }
     }
 
-    /// `got` is of another kind than `ty`. `example`: the notation that the text is in.
+    /// `got` is of another kind than `ty`. `example` writes a value in the notation of the text.
     pub(super) fn kind(ty: &Type, got: &str, example: impl FnOnce(&Value) -> String) -> Self {
         Mismatch::new(format!("expected {}, got {}", wanted(ty, example), quoted(got)))
     }
 
-    /// The integer `got` is not one of `ty`.
+    /// The integer `got` is out of the range of `ty`.
     pub(super) fn range(ty: &Type, integers: Integers, got: impl Display) -> Self {
         let range = integers
             .range(ty)
@@ -82,45 +83,42 @@ impl Mismatch {
         Mismatch::new(format!("expected {ty}, got {}{range}", quoted(&got.to_string())))
     }
 
-    /// The float `got` is larger than all of `ty`.
+    /// The float `got` is too large for `ty`.
     pub(super) fn too_large(ty: &Type, got: &str) -> Self {
         Mismatch::new(format!("expected {ty}, got {}, which is too large for one", quoted(got)))
     }
 
-    /// No field, flag or case of `ty` has the name.
+    /// `ty` has no field, flag or case with this name.
     pub(super) fn unknown(name: &str, what: &str, ty: &Type, example: impl FnOnce(&Value) -> String) -> Self {
         Mismatch::new(format!("{} is no {what} of {}", quoted(name), wanted(ty, example)))
     }
 
-    /// The field of that name is not there.
+    /// The field `name` is missing.
     pub(super) fn missing(name: &str, ty: &Type, example: impl FnOnce(&Value) -> String) -> Self {
         Mismatch::new(format!("{name} is missing: expected {}", wanted(ty, example)))
     }
 
-    /// The same, of a part of the whole.
+    /// The same mismatch, in the part `place` of a larger value.
     pub(super) fn under(mut self, place: impl Display) -> Self {
         self.place = format!("{place}{}", self.place);
         self
     }
 
-    /// As the message of a record.
-    pub(super) fn said(self) -> String {
+    /// The message for the record.
+    pub(super) fn message(self) -> String {
         let place = self.place.trim_start_matches(' ');
-        match place.is_empty() {
-            true => self.text,
-            false => format!("at {place}: {}", self.text),
-        }
+        if place.is_empty() { self.text } else { format!("at {place}: {}", self.text) }
     }
 }
 
-/// How a value of the type is written, for one who does not know. `None` where it would be too long, or there
-/// is none.
+/// An example of a value of this type, for a message. `None`: it would be too long, or the type has no
+/// values.
 pub(super) fn example(ty: &Type, write: impl FnOnce(&Value) -> String) -> Option<String> {
     let text = Value::example(ty, &mut EXAMPLE_PARTS_MAX.clone()).map(|value| write(&value))?;
     (text.chars().count() <= EXAMPLE_MAX).then_some(text)
 }
 
-/// A type, with an example.
+/// The name of a type, with an example.
 pub(super) fn wanted(ty: &Type, write: impl FnOnce(&Value) -> String) -> String {
     match example(ty, write) {
         Some(text) => format!("{ty} such as {text}"),
@@ -128,7 +126,7 @@ pub(super) fn wanted(ty: &Type, write: impl FnOnce(&Value) -> String) -> String 
     }
 }
 
-/// The beginning of a text.
+/// The beginning of a text, for a message.
 pub(super) fn quoted(text: &str) -> String {
     let text = text.trim();
     match text.char_indices().nth(QUOTED_MAX) {
@@ -143,13 +141,13 @@ pub(crate) fn without_mark(text: &str) -> &str {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
-/// A decimal number that stands for an integer.
+/// What a decimal number is, read as an integer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Whole {
     Integer(i128),
-    /// It has a fraction.
+    /// It is not whole.
     Fraction,
-    /// No type is that wide.
+    /// It is too large for any type.
     TooLarge,
 }
 
@@ -178,7 +176,7 @@ pub(super) fn whole(text: &str) -> Option<Whole> {
     if significant.trim_start_matches('0').is_empty() {
         return Some(Whole::Integer(0));
     }
-    // No text has so many digits that a larger exponent could be made up for.
+    // A larger exponent counts as this one: no text has enough digits to make up for either.
     let exponent = exponent.parse::<i64>().unwrap_or(if exponent.starts_with('-') {
         i64::MIN / 2
     } else {
@@ -195,9 +193,12 @@ pub(super) fn whole(text: &str) -> Option<Whole> {
     })
 }
 
+/// What a case of a variant or a side of a result carries.
+pub(super) type Payload = Option<Box<Value>>;
+
 impl Value {
-    /// A value of the type, to show how one is written. `parts`: how many more it may have. `None` where it
-    /// would have more, or there is none.
+    /// An example of a value of type `ty`, which takes its parts from `parts`. `None`: too few are left, or
+    /// the type has no values.
     fn example(ty: &Type, parts: &mut usize) -> Option<Value> {
         *parts = parts.checked_sub(1)?;
         let payload = |ty: Option<&Type>, parts: &mut usize| match ty {

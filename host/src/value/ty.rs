@@ -111,7 +111,7 @@ fn is_label(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// A comma separated list, each element written by `each`.
+/// Writes a list with commas, each element by `each`.
 fn commas<T>(
     f: &mut fmt::Formatter<'_>,
     items: &[T],

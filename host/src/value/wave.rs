@@ -1,9 +1,9 @@
-//! WAVE, the text form of component values. `wasm-wave` parses it; what the parts stand for is decided here,
-//! by the type.
+//! WAVE, the text form of component values. `wasm-wave` parses it. This file decides by the type what each
+//! part means.
 //!
-//! Beside WAVE's own spelling this takes what people write: integers as `1.0`, `1e3`, `0x1f`, `0b101`, `0o17`
-//! or `1_000`, numbers with a plus sign, `NaN` and `Infinity`, names that are keywords without their `%`
-//! where the type leaves no doubt, and a string for bytes. What is written is plain WAVE, floats in the
+//! It reads more than WAVE has, since people write the texts: integers as `1.0`, `1e3`, `0x1f`, `0b101`,
+//! `0o17` or `1_000`; numbers with a plus sign; `NaN` and `Infinity`; names that are keywords without their
+//! `%`, if the type allows no other meaning; a string for bytes. It writes plain WAVE, and floats in the
 //! shortest form that gives the same float.
 
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ use wasm_wave::untyped::{UntypedFuncCall, UntypedValue};
 
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
 use super::Param;
-use super::read::{Integers, Mismatch, Whole, example, quoted, wanted, whole, without_mark};
+use super::read::{Integers, Mismatch, Payload, Whole, example, quoted, wanted, whole, without_mark};
 use super::{Type, Value};
 
 /// Parses one value of type `ty`.
@@ -26,19 +26,19 @@ pub(crate) fn parse_wave(text: &str, ty: &Type) -> Result<Value, String> {
     parse_wave_of(text, ty, Integers::OfType)
 }
 
-/// The same, with the integers that the module's kind has.
+/// The same, with the integers of this kind of module.
 pub(crate) fn parse_wave_of(text: &str, ty: &Type, integers: Integers) -> Result<Value, String> {
-    let source = Source::new(without_mark(text));
+    let source = WaveText::new(without_mark(text));
     let parsed = source.parse().map_err(|e| {
         format!("expected {}, got {}: {}", wanted(ty, to_wave), quoted(source.text), source.syntax(&e))
     })?;
-    Reader { source: &source, integers }.read(parsed.node(), ty).map_err(Mismatch::said)
+    WaveReader { source: &source, integers }.read(parsed.node(), ty).map_err(Mismatch::message)
 }
 
 /// Parses a record for several parameters: a WAVE tuple, `(1, "two")`, one element for each.
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
 pub(crate) fn parse_many(text: &str, params: &[Param], integers: Integers) -> Result<Vec<Value>, String> {
-    let source = Source::new(without_mark(text));
+    let source = WaveText::new(without_mark(text));
     let ty = || Type::Tuple(params.iter().map(|param| param.ty.clone()).collect());
     let expected = |why: &str| {
         let wanted = wanted(&ty(), to_wave);
@@ -49,28 +49,28 @@ pub(crate) fn parse_many(text: &str, params: &[Param], integers: Integers) -> Re
         )
     };
     let parsed = source.parse().map_err(|e| match e.kind() {
-        // `7, 2.5`: the parentheses are what is missing.
+        // As in `7, 2.5`: only the parentheses are missing, and the expected form shows them.
         ParserErrorKind::TrailingCharacters => expected(""),
         _ => expected(&format!(": {}", source.syntax(&e))),
     })?;
     let nodes = parsed.node().as_tuple().ok().filter(|nodes| nodes.len() == params.len());
-    let reader = Reader { source: &source, integers };
+    let reader = WaveReader { source: &source, integers };
     let read = |(at, (node, param)): (usize, (&Node, &Param))| {
-        reader.read(node, &param.ty).map_err(|e| e.under(param.label(at)).said())
+        reader.read(node, &param.ty).map_err(|e| e.under(param.label(at)).message())
     };
     nodes.ok_or_else(|| expected(""))?.zip(params).enumerate().map(read).collect()
 }
 
-/// Splits a call such as `scale(7, 2.5)` into the function's name and the text of each argument. A name alone
-/// is a call without arguments.
+/// Splits a call such as `scale(7, 2.5)` into the name of the function and the text of each argument. A name
+/// alone is a call without arguments.
 pub(crate) fn parse_call(text: &str) -> Result<(String, Vec<String>), String> {
     let Some(open) = text.find('(') else {
         return Ok((text.trim().to_owned(), Vec::new()));
     };
     let name = text[..open].trim().to_owned();
-    // The name may be a component path, which WAVE does not know; its place is held by a plain one.
+    // The name may be a path, such as `a:b/c#f`, which WAVE does not have. A plain name takes its place.
     let stand_in = format!("f{}", &text[open..]);
-    let source = Source::new(&stand_in);
+    let source = WaveText::new(&stand_in);
     let call = UntypedFuncCall::parse(&source.plain).map_err(|e| source.syntax(&e))?;
     let Some(params) = call.params_node() else {
         return Ok((name, Vec::new()));
@@ -79,15 +79,15 @@ pub(crate) fn parse_call(text: &str) -> Result<(String, Vec<String>), String> {
     Ok((name, args.map(|node| source.written(node.span()).to_owned()).collect()))
 }
 
-/// A text, and the same with its numbers as WAVE has them: decimal, without separators.
-struct Source<'t> {
+/// A text, and the same text with its numbers in WAVE's spelling: decimal, without separators.
+struct WaveText<'t> {
     text: &'t str,
     plain: Cow<'t, str>,
-    /// Where each number that was written anew is in `plain`, and in `text`.
+    /// The place of each rewritten number: in `plain`, and in `text`.
     numbers: Vec<(Range<usize>, Range<usize>)>,
 }
 
-impl<'t> Source<'t> {
+impl<'t> WaveText<'t> {
     fn new(text: &'t str) -> Self {
         let bytes = text.as_bytes();
         let (mut plain, mut numbers) = (String::new(), Vec::new());
@@ -98,11 +98,11 @@ impl<'t> Source<'t> {
                 b'/' if bytes[at..].starts_with(b"//") => {
                     memchr::memchr(b'\n', &bytes[at..]).unwrap_or(bytes.len() - at)
                 }
-                // Numbers, and names that may have digits in them.
+                // A number, or a name that may have digits in it.
                 b'+' | b'-' | b'%' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => word_len(&bytes[at..]),
                 _ => 1,
             };
-            // Only what is ASCII has become a word.
+            // `get` may fail in the midst of a character that is not ASCII. No number has one.
             if let Some(number) = text.get(at..at + len).and_then(plain_number) {
                 plain.push_str(&text[copied..at]);
                 let start = plain.len();
@@ -112,14 +112,12 @@ impl<'t> Source<'t> {
             }
             at += len;
         }
-        let plain = match numbers.is_empty() {
-            true => Cow::Borrowed(text),
-            false => Cow::Owned(plain + &text[copied..]),
-        };
-        Source { text, plain, numbers }
+        let plain =
+            if numbers.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(plain + &text[copied..]) };
+        WaveText { text, plain, numbers }
     }
 
-    /// A piece of `plain` as it was written.
+    /// A piece of `plain`, as it stands in `text`.
     fn written(&self, span: Range<usize>) -> &'t str {
         let place = |at: usize| {
             let before = self.numbers.partition_point(|(plain, _)| plain.end <= at);
@@ -131,7 +129,7 @@ impl<'t> Source<'t> {
         self.text.get(place(span.start)..place(span.end)).unwrap_or_default()
     }
 
-    /// The same, of all behind a place.
+    /// The same for the rest of `plain` from a place on.
     fn written_from(&self, start: usize) -> &'t str {
         self.written(start..self.plain.len())
     }
@@ -140,7 +138,7 @@ impl<'t> Source<'t> {
         UntypedValue::parse(&self.plain)
     }
 
-    /// What the parser has found, with the piece of the text instead of its place.
+    /// A syntax error, with the piece of the text that it is about.
     fn syntax(&self, error: &ParserError) -> String {
         let span = error.span();
         match error.kind() {
@@ -148,7 +146,7 @@ impl<'t> Source<'t> {
             ParserErrorKind::TrailingCharacters => {
                 format!("{} is behind the value", quoted(self.written_from(span.start)))
             }
-            // A quote that is not closed, among others.
+            // For example, a quote that is not closed.
             ParserErrorKind::InvalidToken => {
                 format!("it is no WAVE from {} on", quoted(self.written_from(span.start)))
             }
@@ -160,7 +158,7 @@ impl<'t> Source<'t> {
     }
 }
 
-/// The length of what is in quotes, which begins `bytes`. Whatever is not closed goes on to the end.
+/// The length of the quoted text at the start of `bytes`. A quote that is not closed reaches to the end.
 fn quoted_len(bytes: &[u8], quote: u8) -> usize {
     if bytes.starts_with(b"\"\"\"") {
         return memchr::memmem::find(&bytes[3..], b"\"\"\"").map_or(bytes.len(), |end| end + 6);
@@ -176,7 +174,7 @@ fn quoted_len(bytes: &[u8], quote: u8) -> usize {
     bytes.len()
 }
 
-/// The length of a number or a name, which begins `bytes`.
+/// The length of the number or the name at the start of `bytes`.
 fn word_len(bytes: &[u8]) -> usize {
     let is_of = |at: usize, byte: u8| match byte {
         b'.' | b'%' | b'_' | b'-' => true,
@@ -186,7 +184,7 @@ fn word_len(bytes: &[u8]) -> usize {
     bytes.iter().enumerate().take_while(|(at, byte)| is_of(*at, **byte)).count()
 }
 
-/// The number in WAVE's spelling, where the word is one in another.
+/// The number in WAVE's spelling, if `word` is a number in another spelling.
 fn plain_number(word: &str) -> Option<String> {
     let (sign, unsigned) = match word.as_bytes() {
         [b'-', ..] => ("-", &word[1..]),
@@ -196,7 +194,7 @@ fn plain_number(word: &str) -> Option<String> {
     let digits_of = |prefixes: [&str; 2], radix| {
         let digits = prefixes.iter().find_map(|prefix| unsigned.strip_prefix(prefix))?;
         let digits = separated(digits, |byte| char::from(byte).is_digit(radix))?;
-        // What no type can hold is said to be out of range then.
+        // Too large for any type. `1e999` is reported as out of range later.
         Some(
             u128::from_str_radix(&digits, radix)
                 .map_or_else(|_| "1e999".to_owned(), |number| number.to_string()),
@@ -218,28 +216,26 @@ fn plain_number(word: &str) -> Option<String> {
             .or_else(decimal)?,
     };
     Some(match number.as_str() {
-        // It has no sign.
+        // WAVE has no NaN with a sign.
         "nan" => number,
         _ => format!("{sign}{number}"),
     })
 }
 
-/// Digits without the separators between them. `None` if something else is among them, or a separator has not
-/// two of them beside it.
+/// Digits without their separators. `None`: there is another character, or a separator without a digit on
+/// both sides.
 fn separated(digits: &str, is_digit: impl Fn(u8) -> bool) -> Option<String> {
     let are_digits = |part: &str| !part.is_empty() && part.bytes().all(&is_digit);
     digits.split('_').all(are_digits).then(|| digits.replace('_', ""))
 }
 
-/// Makes values of what was parsed.
-struct Reader<'s> {
-    source: &'s Source<'s>,
+/// Builds values from what the parser has found.
+struct WaveReader<'s> {
+    source: &'s WaveText<'s>,
     integers: Integers,
 }
 
-type Payload = Option<Box<Value>>;
-
-impl<'s> Reader<'s> {
+impl<'s> WaveReader<'s> {
     fn plain(&self) -> &'s str {
         &self.source.plain
     }
@@ -254,7 +250,7 @@ impl<'s> Reader<'s> {
 
     fn read(&self, node: &Node, ty: &Type) -> Result<Value, Mismatch> {
         let kind = |_: ParserError| self.kind(node, ty);
-        // Of the right kind, and yet wrong.
+        // The kind is right, but the text is not valid.
         let syntax = |e: ParserError| match e.kind() {
             ParserErrorKind::InvalidType => self.kind(node, ty),
             _ => Mismatch::new(format!("expected {ty}: {}", self.source.syntax(&e))),
@@ -329,10 +325,10 @@ impl<'s> Reader<'s> {
         is_infinite: fn(T) -> bool,
     ) -> Result<T, Mismatch> {
         let number = node.as_number::<T>(self.plain()).map_err(|_| self.kind(node, ty))?;
-        match is_infinite(number) && !self.plain()[node.span()].ends_with("inf") {
-            true => Err(Mismatch::too_large(ty, self.written(node))),
-            false => Ok(number),
+        if is_infinite(number) && !self.plain()[node.span()].ends_with("inf") {
+            return Err(Mismatch::too_large(ty, self.written(node)));
         }
+        Ok(number)
     }
 
     fn list<'n>(&self, nodes: impl Iterator<Item = &'n Node>, ty: &Type) -> Result<Vec<Value>, Mismatch> {
@@ -341,10 +337,10 @@ impl<'s> Reader<'s> {
     }
 
     fn record(&self, node: &Node, ty: &Type, fields: &[(String, Type)]) -> Result<Value, Mismatch> {
-        let given: BTreeMap<&str, &Node> = match self.is_empty(node) {
-            // The spelling of flags when none is set, too.
-            true => BTreeMap::new(),
-            false => node.as_record(self.plain()).map_err(|_| self.kind(node, ty))?.collect(),
+        let given: BTreeMap<&str, &Node> = if self.is_empty(node) {
+            BTreeMap::new()
+        } else {
+            node.as_record(self.plain()).map_err(|_| self.kind(node, ty))?.collect()
         };
         if fields.iter().filter(|(name, _)| given.contains_key(name.as_str())).count() < given.len() {
             let unknown = given.keys().find(|name| !fields.iter().any(|(field, _)| field == *name));
@@ -361,19 +357,19 @@ impl<'s> Reader<'s> {
         Ok(Value::Record(fields.iter().map(field).collect::<Result<_, _>>()?))
     }
 
-    /// `{}` or `{:}`.
+    /// Whether this is `{}` or `{:}`. The parser takes `{}` for flags, and `{:}` for a record; both readers
+    /// accept both.
     fn is_empty(&self, node: &Node) -> bool {
         let of_record = node.as_record(self.plain()).is_ok_and(|mut fields| fields.next().is_none());
         of_record || node.as_flags(self.plain()).is_ok_and(|mut flags| flags.next().is_none())
     }
 
     fn flags(&self, node: &Node, ty: &Type, all: &[String]) -> Result<Value, Mismatch> {
-        let given: BTreeSet<&str> = match self.is_empty(node) {
-            true => BTreeSet::new(),
-            false => {
-                let names = node.as_flags(self.plain()).map_err(|_| self.kind(node, ty))?;
-                names.map(|name| name.strip_prefix('%').unwrap_or(name)).collect()
-            }
+        let given: BTreeSet<&str> = if self.is_empty(node) {
+            BTreeSet::new()
+        } else {
+            let names = node.as_flags(self.plain()).map_err(|_| self.kind(node, ty))?;
+            names.map(|name| name.strip_prefix('%').unwrap_or(name)).collect()
         };
         if let Some(unknown) = given.iter().find(|name| !all.iter().any(|flag| flag == *name)) {
             return Err(Mismatch::unknown(unknown, "flag", ty, to_wave));
@@ -382,7 +378,8 @@ impl<'s> Reader<'s> {
         Ok(Value::Flags(all.iter().filter(|flag| given.contains(flag.as_str())).cloned().collect()))
     }
 
-    /// The name of a case and its payload. A keyword is a name where the type has no other use for it.
+    /// The name of a case and its payload. A keyword counts as a name: the type of a variant has no other
+    /// meaning for it.
     fn case<'n>(&self, node: &'n Node) -> Option<(&'s str, Option<&'n Node>)> {
         match (node.ty(), &self.plain()[node.span()]) {
             (NodeType::Label | NodeType::VariantWithPayload, _) => node.as_variant(self.plain()).ok(),
@@ -502,7 +499,7 @@ fn write_all<T>(
     out.write_str(close)
 }
 
-/// Not to be taken for the keyword.
+/// Writes the name of a case, with a `%` if it would be read as a keyword.
 fn write_case(out: &mut String, name: &str) -> std::fmt::Result {
     if Keyword::decode(name).is_some() {
         out.push('%');
@@ -518,13 +515,16 @@ fn write_char(out: &mut String, c: char) -> std::fmt::Result {
     }
 }
 
-/// The shortest text that is read as the same float: with an exponent where that is shorter than the zeros.
+/// Writes the shortest text that is read as the same float: with an exponent if that is shorter than the
+/// zeros.
 fn write_float<T: Display + LowerExp + Copy + Into<f64>>(out: &mut String, n: T) -> std::fmt::Result {
     let size = n.into().abs();
-    match () {
-        () if size.is_nan() => out.write_str("nan"),
-        () if size == 0.0 || (1e-5..1e16).contains(&size) || size.is_infinite() => write!(out, "{n}"),
-        () => write!(out, "{n:e}"),
+    if size.is_nan() {
+        out.write_str("nan")
+    } else if size == 0.0 || (1e-5..1e16).contains(&size) || size.is_infinite() {
+        write!(out, "{n}")
+    } else {
+        write!(out, "{n:e}")
     }
 }
 

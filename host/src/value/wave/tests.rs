@@ -1,12 +1,12 @@
 use super::*;
 
-/// Text in, the same text out.
+/// Reads a text, and writes the same text.
 #[track_caller]
 fn round_trip(ty: &Type, text: &str) {
     reads(ty, text, text);
 }
 
-/// Text in, and how it is written.
+/// Reads `text`, and writes `written`.
 #[track_caller]
 fn reads(ty: &Type, text: &str, written: &str) {
     let value = parse_wave(text, ty).unwrap();
@@ -82,7 +82,7 @@ fn f139_wave_takes_numbers_as_people_write_them() {
         reads(&Type::F64, text, written);
         reads(&Type::F32, text, written);
     }
-    // What is no number stays as it is.
+    // A text that is not a number is not rewritten.
     reads(&Type::String, "\"0x10 +1 NaN // 'x\"", "\"0x10 +1 NaN // \\'x\"");
     reads(&Type::Char, "'+'", "'+'");
     reads(&Type::List(boxed(Type::U8)), "[0x10, // 0x11 \"\n0x12]", "[16, 18]");
@@ -162,7 +162,7 @@ fn f139_flags_records_and_keywords_have_waves_own_spelling() {
     ] {
         reads(&variant, text, written);
     }
-    // Where the type does leave a doubt, a keyword is what WAVE says that it is.
+    // Where the type allows both meanings, a keyword has the meaning that WAVE gives it.
     reads(&Type::Option(boxed(words.clone())), "none", "none");
     reads(&Type::Option(boxed(words)), "some(none)", "some(%none)");
 }
