@@ -30,7 +30,7 @@ impl Dispatcher {
             StartMethod::Spawn | StartMethod::Thread => self.spawn(worker),
         };
         if let Err(reason) = started {
-            self.lose(vec![worker], reason);
+            self.not_started(vec![worker], reason);
         }
     }
 
@@ -50,7 +50,7 @@ impl Dispatcher {
     }
 
     fn request_fork(&mut self, worker: WorkerId) -> Result<(), String> {
-        // One that has died while it had nothing to do costs this worker no try.
+        // A zygote that has died while it was idle costs this worker no try.
         if self.zygote.as_ref().is_some_and(Zygote::is_idle) {
             self.serve_zygote();
         }
@@ -82,7 +82,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Takes charge of the process behind a worker, which is not listened to before.
+    /// Takes charge of the process of a worker. The worker's socket is not read before.
     fn adopt(&mut self, worker: WorkerId, child: Child) {
         let Some(link) = self.links.get_mut(&worker) else {
             child.kill();
@@ -98,11 +98,11 @@ impl Dispatcher {
         }
         let info = WorkerInfo { index: worker, pid: child.pid(), state: WorkerState::Starting };
         link.child = Some(child);
-        self.directory().push(info);
-        self.tell(|| PoolEvent::WorkerStarted { worker, pid: info.pid });
+        self.reports.directory().push(info);
+        self.reports.tell(|| PoolEvent::WorkerStarted { worker, pid: info.pid });
     }
 
-    /// Hears the zygote and asks it for what is wanted, as far as that goes without waiting.
+    /// Reads the zygote's answers and sends it requests, as far as that goes without waiting.
     pub(super) fn serve_zygote(&mut self) {
         let Some(zygote) = &mut self.zygote else { return };
         let mut answers = Vec::new();
@@ -111,54 +111,54 @@ impl Dispatcher {
                 let flags =
                     if zygote.wants_to_send() { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
                 let _gone = epoll::modify(&self.epoll, &*zygote, EventData::new_u64(TOKEN_ZYGOTE), flags);
-                self.heed(answers);
+                self.handle_answers(answers);
             }
             Err(unfit) => {
                 if let Unfit::Violation(violation) = &unfit {
                     tracing::warn!(target: "wpool::pool", %violation, "protocol error of the zygote");
                 }
-                self.part_with_zygote(answers, &unfit.to_string());
+                self.end_zygote(answers, &unfit.to_string());
             }
         }
     }
 
-    fn heed(&mut self, answers: Vec<Answer>) {
+    fn handle_answers(&mut self, answers: Vec<Answer>) {
         for answer in answers {
             match answer {
                 Answer::Asked { worker, requested } => {
                     if let Err(reason) = self.link(worker, requested.socket, requested.page) {
-                        self.lose(vec![worker], reason);
+                        self.not_started(vec![worker], reason);
                     }
                 }
                 Answer::Forked { worker, child } => self.adopt(worker, child),
                 Answer::NotForked { workers, step, reason } => {
-                    self.lose(workers, format!("{step}: {reason}"))
+                    self.not_started(workers, format!("{step}: {reason}"))
                 }
                 Answer::Refused { reason } => self.on(Event::Broke { reason }),
             }
         }
     }
 
-    /// Ends the zygote: what it was asked for will not come. The next need starts another.
+    /// Ends the zygote: what it was asked for will not come. The next worker starts another zygote.
     fn drop_zygote(&mut self, why: &str) {
-        self.part_with_zygote(Vec::new(), why);
+        self.end_zygote(Vec::new(), why);
     }
 
-    /// As [`drop_zygote`](Self::drop_zygote), of a zygote whose last answers have not been heeded.
-    fn part_with_zygote(&mut self, mut answers: Vec<Answer>, why: &str) {
+    /// As [`drop_zygote`](Self::drop_zygote). `answers`: its last answers, which are not handled yet.
+    fn end_zygote(&mut self, mut answers: Vec<Answer>, why: &str) {
         let Some(zygote) = self.zygote.take() else { return };
         let _gone = epoll::delete(&self.epoll, &zygote);
-        // Workers that it had forked already are ours to reap.
+        // The coordinator reaps the workers that it has forked.
         let (last, lost, exit) = zygote.end();
         answers.extend(last);
-        self.heed(answers);
+        self.handle_answers(answers);
         if !lost.is_empty() {
-            self.lose(lost, format!("the zygote is gone: {why} ({exit})"));
+            self.not_started(lost, format!("the zygote is gone: {why} ({exit})"));
         }
     }
 
-    /// Workers that never had a process that we know of.
-    fn lose(&mut self, workers: Vec<WorkerId>, reason: String) {
+    /// These workers have no process that the coordinator knows.
+    fn not_started(&mut self, workers: Vec<WorkerId>, reason: String) {
         for worker in &workers {
             if let Some(link) = self.links.remove(worker) {
                 let _gone = epoll::delete(&self.epoll, &link.socket);
@@ -167,7 +167,7 @@ impl Dispatcher {
         self.on(Event::NotStarted { workers, reason });
     }
 
-    /// Notes why a worker is killed before anybody asked for the end of the pool: it has taken too long at something.
+    /// Notes why a worker is killed while the pool goes on, if the reason is its `shutdown`.
     pub(super) fn explain_kill(&mut self, worker: WorkerId) {
         if let Some(link) = self.links.get_mut(&worker)
             && link.is_leaving()
@@ -178,7 +178,7 @@ impl Dispatcher {
     }
 
     pub(super) fn kill(&mut self, worker: WorkerId) {
-        self.set_state(worker, WorkerState::Retiring);
+        self.reports.set_state(worker, WorkerState::Retiring);
         if let Some(link) = self.links.get_mut(&worker) {
             link.fault.get_or_insert_with(|| "it was killed".to_owned());
             link.page.ask_to_stop();
@@ -186,21 +186,23 @@ impl Dispatcher {
                 self.disconnect(worker);
             }
         }
-        // Not forked yet, or we have not heard. A zygote that is loading, or hangs, is not waited for.
+        // The worker is not forked yet, or its process id has not come. The dispatcher does not wait for a
+        // zygote that loads or hangs.
         if self.zygote.as_ref().is_some_and(|zygote| zygote.owes(worker)) {
             self.drop_zygote("its workers are not wanted");
         }
     }
 
-    /// Ends a worker that we may not kill, since this program has changed its user: it ends when its socket does.
+    /// Ends a worker that this program may not kill, since it has changed its user: the worker ends with its
+    /// socket.
     pub(super) fn disconnect(&mut self, worker: WorkerId) {
         let Some(link) = self.links.get_mut(&worker) else { return };
         let _closed_before = rustix::net::shutdown(&link.socket, Shutdown::Both);
         link.disconnected.get_or_insert_with(Instant::now);
     }
 
-    /// Those that have not ended for that are left to themselves: nobody waits for them.
-    pub(super) fn give_up_survivors(&mut self) {
+    /// Lets go of workers that have not ended with their sockets. The pool does not wait for them.
+    pub(super) fn abandon_survivors(&mut self) {
         let is_survivor = |link: &Link| link.disconnected.is_some_and(|since| since.elapsed() > END_TIME);
         let survivors: Vec<WorkerId> =
             self.links.iter().filter(|(_, link)| is_survivor(link)).map(|(id, _)| *id).collect();
@@ -208,34 +210,34 @@ impl Dispatcher {
             let reason =
                 "it may not be killed by this program any more, and does not end by itself".to_owned();
             tracing::warn!(target: "wpool::pool", worker, "{reason}");
-            self.part(worker, Exit::Unknown, Some(reason));
+            self.let_go(worker, Exit::Unknown, Some(reason));
         }
     }
 
-    /// The worker's process has ended: what it managed to say still counts.
-    pub(super) fn bury(&mut self, worker: WorkerId) {
+    /// The worker's process has ended. What is still in its socket counts.
+    pub(super) fn reap(&mut self, worker: WorkerId) {
         let Some(exit) = self.links.get(&worker).and_then(|l| l.child.as_ref()).and_then(Child::try_wait)
         else {
             return;
         };
         self.serve_socket(worker, LAST_ROUNDS);
-        self.part(worker, exit, None);
+        self.let_go(worker, exit, None);
     }
 
-    /// Lets go of a worker that has ended, or for `reason`.
-    fn part(&mut self, worker: WorkerId, exit: Exit, reason: Option<String>) {
+    /// Forgets a worker that has ended, or that is given up for `reason`.
+    fn let_go(&mut self, worker: WorkerId, exit: Exit, reason: Option<String>) {
         let Some(mut link) = self.links.remove(&worker) else { return };
         let _gone = epoll::delete(&self.epoll, &link.socket);
-        // Whoever is killed has not come to the end of it.
+        // The profile of a killed worker is not complete.
         if !link.profile.is_empty() && matches!(exit, Exit::Code(_)) {
             let profile: Arc<[u8]> = std::mem::take(&mut link.profile).into();
-            self.tell(|| PoolEvent::WorkerProfiled { worker, profile });
+            self.reports.tell(|| PoolEvent::WorkerProfiled { worker, profile });
         }
         if let Some(child) = &link.child {
             let _gone = epoll::delete(&self.epoll, child);
         }
-        self.directory().retain(|w| w.index != worker);
-        self.ledger().gone(worker);
+        self.reports.directory().retain(|w| w.index != worker);
+        self.reports.ledger().gone(worker);
         let reason = match (reason.or(link.fault), exit) {
             (Some(reason), _) => reason,
             (None, Exit::Signal(libc::SIGKILL)) => {
@@ -244,12 +246,13 @@ impl Dispatcher {
             (None, exit) => exit.to_string(),
         };
         let (pid, exitcode) = (link.child.as_ref().map_or(0, Child::pid), exit.exitcode());
-        self.tell(|| PoolEvent::WorkerExited { worker, pid, exitcode, reason: reason.clone() });
-        // Nobody is asked about a worker that ends without a task in its hands.
+        self.reports.tell(|| PoolEvent::WorkerExited { worker, pid, exitcode, reason: reason.clone() });
+        // `retry_on` is asked only if the worker held a task.
         let retriable = self.schedule.is_busy(worker)
-            && self.is_worth_retrying(&match self.schedule.has_timed_out(worker) {
-                true => self.verdict(NoResult::TimedOut),
-                false => TaskError::WorkerLost { exitcode, reason: reason.clone() },
+            && self.is_worth_retrying(&if self.schedule.has_timed_out(worker) {
+                self.verdict(NoResult::TimedOut)
+            } else {
+                TaskError::WorkerLost { exitcode, reason: reason.clone() }
             });
         self.on(Event::Gone { worker, started: link.page.started(), retriable, exitcode, reason });
     }

@@ -16,7 +16,7 @@ use rustix::net::SendFlags;
 use self::inbox::{Begun, Inbox};
 pub(super) use self::instances::InstancesSeen;
 use super::arena::Halves;
-use super::pulse::Pulse;
+use super::heartbeat::Heartbeat;
 use super::{Dispatcher, Spec, socket_token};
 use crate::context::Child;
 use crate::pool::events::PoolEvent;
@@ -57,7 +57,7 @@ pub(super) struct Link {
     plans: Vec<u32>,
     /// When its memory was looked at last.
     weighed: Instant,
-    pub(super) pulse: Pulse,
+    pub(super) heartbeat: Heartbeat,
     /// Why we ended it, if we did.
     pub(super) fault: Option<String>,
     /// What has come of its profile.
@@ -84,7 +84,7 @@ impl Link {
             halves: Halves::default(),
             plans: Vec::new(),
             weighed: Instant::now(),
-            pulse: Pulse::default(),
+            heartbeat: Heartbeat::default(),
             fault: None,
             profile: Vec::new(),
             distrusted: false,
@@ -135,7 +135,7 @@ impl Dispatcher {
         let (Some(link), Some(open)) = (self.links.get_mut(&worker), self.jobs.get(&job)) else { return };
         let plan = open.job.plan;
         if !link.plans.contains(&plan)
-            && let Some(call) = self.plans.get(&plan)
+            && let Some(call) = self.jobs.call(plan)
         {
             link.plans.push(plan);
             message::write_control(&mut link.outgoing, &ToWorker::Plan { id: plan, call: call.clone() });
@@ -159,9 +159,9 @@ impl Dispatcher {
                 (first, left) = (first + part, left - part);
             }
         });
-        self.tell(|| PoolEvent::TasksStarted { job, tasks: first..first + count, attempt, worker });
-        self.ledger().holds(worker);
-        self.set_state(worker, WorkerState::Busy);
+        self.reports.tell(|| PoolEvent::TasksStarted { job, tasks: first..first + count, attempt, worker });
+        self.reports.ledger().holds(worker);
+        self.reports.set_state(worker, WorkerState::Busy);
         self.flush(worker);
     }
 

@@ -10,11 +10,11 @@ use super::instances::{InstancesSeen, NO_INSTANCE_MAX};
 use super::{LAST_ROUNDS, Link};
 use crate::context::Child;
 use crate::error::TaskError;
+use crate::pool::dispatcher::Dispatcher;
 use crate::pool::dispatcher::arena::Parked;
-use crate::pool::dispatcher::{Answered, Dispatcher};
 use crate::pool::events::PoolEvent;
 use crate::pool::job::{By, ResultChunk};
-use crate::pool::schedule::{Event, Returned, WorkerId};
+use crate::pool::schedule::{Answered, Event, Returned, WorkerId};
 use crate::pool::worker::WorkerState;
 use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Frame, Kind, Violation};
@@ -213,9 +213,9 @@ impl Dispatcher {
     }
 
     fn is_ready(&mut self, worker: WorkerId) {
-        self.set_state(worker, WorkerState::Idle);
-        self.ledger().ready(worker);
-        self.tell(|| PoolEvent::WorkerReady { worker });
+        self.reports.set_state(worker, WorkerState::Idle);
+        self.reports.ledger().ready(worker);
+        self.reports.tell(|| PoolEvent::WorkerReady { worker });
         self.on(Event::Ready { worker });
         self.count_ready();
     }
@@ -226,9 +226,9 @@ impl Dispatcher {
         }
         self.on(Event::BatchDone { worker, busy });
         let is_busy = self.schedule.is_busy(worker);
-        self.ledger().batch_done(worker, busy, instances, is_busy);
+        self.reports.ledger().batch_done(worker, busy, instances, is_busy);
         if !is_busy {
-            self.set_state(worker, WorkerState::Idle);
+            self.reports.set_state(worker, WorkerState::Idle);
         }
         self.weigh(worker);
     }
