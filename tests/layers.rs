@@ -184,9 +184,14 @@ fn absolute(module: &str, path: &str) -> Vec<String> {
 fn uses(text: &str) -> Vec<Use> {
     // Unit tests stand last.
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
-    // What only the documentation names is not used.
-    let text = lines.join("\n").replace("#[cfg(doc)]\nuse ", "#[cfg(doc)]\nabsent ");
+    let mut code = Vec::new();
+    let mut is_for_docs = false;
+    for line in text.lines() {
+        // What only the documentation names is not used.
+        code.push(if is_for_docs { "" } else { line.split("//").next().unwrap_or_default() });
+        is_for_docs = line == "#[cfg(doc)]";
+    }
+    let text = code.join("\n");
     let mut found = Vec::new();
     for (at, _) in text.match_indices("::") {
         let before = &text[..at];
@@ -194,8 +199,8 @@ fn uses(text: &str) -> Vec<Use> {
             continue;
         };
         let head = before[..before.len() - begin.len()].trim_end_matches(' ');
-        // In `super::super::x` the first counts.
-        if head.ends_with("::") {
+        // In `super::super::x` the first counts, and `pub(in crate::x)` uses nothing.
+        if head.ends_with("::") || head.ends_with("(in") {
             continue;
         }
         let is_use = ends_in_word(head, "use");
