@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
+use super::Pool;
 use super::callbacks::Callbacks;
 use super::dispatcher::{self, Command, Dispatcher, Spec};
 use super::events::{PoolEvent, Sink};
 use super::job::Window;
 use super::policy::{Backoff, Halt, HaltOn};
 use super::schedule::Config;
+use super::shared::PoolShared;
 use super::stats::Ledger;
 use super::waker::Waker;
-use super::{Pool, Shared};
 use crate::condition::Condition;
 use crate::context::{StartError, StartMethod};
 use crate::error::{BuildError, TaskError};
@@ -489,7 +490,7 @@ fn start(
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let dispatcher =
         Dispatcher::new(spec, config, waker.clone(), inbox.clone(), directory.clone(), ledger.clone())?;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(PoolShared {
         info,
         limits,
         window,
@@ -531,7 +532,7 @@ fn start(
 
 /// Its drop is the end of the dispatcher's thread: it wakes the callers of `join`.
 struct End {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
     inbox: Receiver<Command>,
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Shared;
 use super::func::Func;
 use super::job::Job;
+use super::shared::PoolShared;
 use super::stream::{Inputs, Outcomes};
 use crate::error::{Closed, MapError, TaskError};
 use crate::value::{Args, Ret};
@@ -16,7 +16,7 @@ const NOT_DRAWN_MAX: usize = 1 << 20;
 /// Runs all items through a job. The calling thread pushes records while there is room, and takes outcomes
 /// otherwise.
 pub(super) fn collect<A: Args, R: Ret>(
-    shared: &Shared,
+    shared: &PoolShared,
     job: Arc<Job>,
     func: &Func<A, R>,
     mut items: impl Iterator<Item = A>,

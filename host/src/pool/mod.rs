@@ -28,24 +28,20 @@ mod job;
 mod map;
 mod policy;
 mod schedule;
+mod shared;
 pub(crate) mod stats;
 mod stream;
 mod waker;
 pub(crate) mod worker;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::ThreadId;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::Sender;
 
 pub use self::async_result::AsyncResult;
 pub use self::builder::PoolBuilder;
-use self::callbacks::Callbacks;
 use self::dispatcher::Command;
 pub use self::func::Func;
 pub use self::imap::{Imap, ImapUnordered};
@@ -54,16 +50,14 @@ use self::job::{Job, Panic, Window};
 pub(crate) use self::job::{Said, parse_outcome};
 use self::map::{all_or_first, collect, not_drawn};
 pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
+use self::shared::{PoolShared, in_fork, map_in_fork};
 use self::stats::Ledger;
 pub(crate) use self::stats::Stats;
 pub use self::stream::{Inputs, Outcome, Outcomes};
-use self::waker::Waker;
 pub(crate) use self::worker::WorkerInfo;
-use crate::condition::Condition;
-use crate::context::IN_FORK;
 use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
 use crate::module::Module;
-use crate::spec::{Call, Limits, ModuleInfo};
+use crate::spec::Call;
 use crate::target::{Format, Target, resolve};
 use crate::value::{Args, Ret};
 
@@ -105,36 +99,8 @@ use crate::value::{Args, Ret};
 /// # }
 /// ```
 pub struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
 }
-
-/// What the pool's handle, its jobs and the dispatcher's thread share.
-struct Shared {
-    info: ModuleInfo,
-    limits: Limits,
-    window: Window,
-    commands: Sender<Command>,
-    waker: Waker,
-    next_job: AtomicU64,
-    next_plan: AtomicU32,
-    /// The number of each call that workers have been or will be told of: equal calls share one.
-    plans: Mutex<HashMap<CallKey, u32>>,
-    directory: Arc<Mutex<Vec<WorkerInfo>>>,
-    ledger: Arc<Mutex<Ledger>>,
-    closed: AtomicBool,
-    /// Why the pool broke, if it did.
-    broken: OnceLock<String>,
-    callbacks: Callbacks,
-    /// The thread of the dispatcher.
-    dispatcher: OnceLock<ThreadId>,
-    over: Mutex<bool>,
-    is_over: Condition,
-    /// Pid that created the pool; a forked copy of this handle must not touch its workers.
-    home: u32,
-}
-
-/// A call as JSON, by which it is looked up.
-type CallKey = String;
 
 impl Pool {
     /// A builder for a pool that runs functions of `module`.
@@ -492,56 +458,6 @@ impl Pool {
             return Ledger::default().stats();
         }
         self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).stats()
-    }
-}
-
-/// The error of a result in a forked child of the program that has the pool.
-fn in_fork() -> TaskError {
-    TaskError::Broken { reason: IN_FORK.to_owned() }
-}
-
-fn map_in_fork() -> MapError {
-    MapError { index: 0, error: in_fork(), failed: 0 }
-}
-
-impl Shared {
-    fn is_in_fork(&self) -> bool {
-        self.home != crate::sys::home()
-    }
-
-    /// An error in a forked child.
-    fn check_home(&self) -> Result<(), BuildError> {
-        if self.is_in_fork() {
-            return Err(BuildError::Broken { reason: IN_FORK.to_owned() });
-        }
-        Ok(())
-    }
-
-    fn close(&self, command: Command) {
-        if self.is_in_fork() {
-            return;
-        }
-        self.closed.store(true, Ordering::Release);
-        // An error means that the dispatcher has ended.
-        let _over = self.commands.send(command);
-        self.waker.wake();
-    }
-
-    /// Waits for the end of the dispatcher's thread. `false`: the deadline came first.
-    fn wait_over(&self, deadline: Option<Instant>) -> bool {
-        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.is_over.wait_while(over, deadline, |over| !*over)
-    }
-
-    /// The outcome of a task that comes when the pool takes no more.
-    fn refusal(&self) -> TaskError {
-        if self.is_in_fork() {
-            return TaskError::Broken { reason: IN_FORK.to_owned() };
-        }
-        match self.broken.get() {
-            Some(reason) => TaskError::Broken { reason: reason.clone() },
-            None => TaskError::Closed,
-        }
     }
 }
 

@@ -1,0 +1,98 @@
+//! What the handle of a pool shares with its iterators, its callbacks and the thread of its dispatcher.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use super::callbacks::Callbacks;
+use super::dispatcher::Command;
+use super::job::Window;
+use super::stats::Ledger;
+use super::waker::Waker;
+use super::worker::WorkerInfo;
+use crate::condition::Condition;
+use crate::context::IN_FORK;
+use crate::error::{BuildError, MapError, TaskError};
+use crate::spec::{Limits, ModuleInfo};
+
+/// What the pool's handle, its jobs and the dispatcher's thread share.
+pub(super) struct PoolShared {
+    pub(super) info: ModuleInfo,
+    pub(super) limits: Limits,
+    pub(super) window: Window,
+    pub(super) commands: Sender<Command>,
+    pub(super) waker: Waker,
+    pub(super) next_job: AtomicU64,
+    pub(super) next_plan: AtomicU32,
+    /// The number of each call that workers have been or will be told of: equal calls share one.
+    pub(super) plans: Mutex<HashMap<CallKey, u32>>,
+    pub(super) directory: Arc<Mutex<Vec<WorkerInfo>>>,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) closed: AtomicBool,
+    /// Why the pool broke, if it did.
+    pub(super) broken: OnceLock<String>,
+    pub(super) callbacks: Callbacks,
+    /// The thread of the dispatcher.
+    pub(super) dispatcher: OnceLock<ThreadId>,
+    pub(super) over: Mutex<bool>,
+    pub(super) is_over: Condition,
+    /// Pid that created the pool; a forked copy of this handle must not touch its workers.
+    pub(super) home: u32,
+}
+
+/// A call as JSON, by which it is looked up.
+pub(super) type CallKey = String;
+
+impl PoolShared {
+    pub(super) fn is_in_fork(&self) -> bool {
+        self.home != crate::sys::home()
+    }
+
+    /// An error in a forked child.
+    pub(super) fn check_home(&self) -> Result<(), BuildError> {
+        if self.is_in_fork() {
+            return Err(BuildError::Broken { reason: IN_FORK.to_owned() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn close(&self, command: Command) {
+        if self.is_in_fork() {
+            return;
+        }
+        self.closed.store(true, Ordering::Release);
+        // An error means that the dispatcher has ended.
+        let _over = self.commands.send(command);
+        self.waker.wake();
+    }
+
+    /// Waits for the end of the dispatcher's thread. `false`: the deadline came first.
+    pub(super) fn wait_over(&self, deadline: Option<Instant>) -> bool {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.is_over.wait_while(over, deadline, |over| !*over)
+    }
+
+    /// The outcome of a task that comes when the pool takes no more.
+    pub(super) fn refusal(&self) -> TaskError {
+        if self.is_in_fork() {
+            return TaskError::Broken { reason: IN_FORK.to_owned() };
+        }
+        match self.broken.get() {
+            Some(reason) => TaskError::Broken { reason: reason.clone() },
+            None => TaskError::Closed,
+        }
+    }
+}
+
+/// The error of a result in a forked child of the program that has the pool.
+pub(super) fn in_fork() -> TaskError {
+    TaskError::Broken { reason: IN_FORK.to_owned() }
+}
+
+pub(super) fn map_in_fork() -> MapError {
+    MapError { index: 0, error: in_fork(), failed: 0 }
+}
