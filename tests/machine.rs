@@ -585,7 +585,7 @@ fn f126_a_cache_directory_that_others_may_enter_is_told_of_once() {
     std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o755)).unwrap();
     let upper = prebuilt("upper");
     let output = run(wpool(["map", &upper, "--items", "a", "--cache-dir", &path_text(&cache)]));
-    ends(&output, 0, "others than its owner have access to it (chmod 700 mends that)");
+    ends(&output, 0, "other users have access to it (chmod 700 fixes that)");
     assert_eq!(err(&output).matches("is not used").count(), 1, "{}", err(&output));
 }
 

@@ -13,7 +13,8 @@ use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
 use crate::spec::{Limits, ProcessRole, Status};
 
-/// Starts a worker, the program that `loader` names, and asks it what is enforced in it: what pools and processes on this machine can count on.
+/// Starts a worker from the program of `loader`, and asks it what is enforced in it. Pools and processes on
+/// this machine have the same confinement.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -27,12 +28,12 @@ use crate::spec::{Limits, ProcessRole, Status};
 /// ```
 ///
 /// # Errors
-/// [`BuildError`] if no worker can be started, or it ends before it has answered.
+/// [`BuildError`] if no worker can be started, or if it ends before it has answered.
 pub fn doctor(loader: &ModuleLoader) -> Result<Status, BuildError> {
     doctor_with(loader, &Policy::sealed())
 }
 
-/// As [`doctor`], for a worker with this policy.
+/// Like [`doctor`], for a worker with this policy.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -47,12 +48,13 @@ pub fn doctor(loader: &ModuleLoader) -> Result<Status, BuildError> {
 /// ```
 ///
 /// # Errors
-/// [`BuildError`] if the policy names what cannot be granted, if no worker can be started, or if it ends before it has answered.
+/// [`BuildError`] if the policy cannot be granted, if no worker can be started, or if it ends before it has
+/// answered.
 pub fn doctor_with(loader: &ModuleLoader, policy: &Policy) -> Result<Status, BuildError> {
     doctor_of(loader, policy, ProcessRole::Worker)
 }
 
-/// As [`doctor_with`], for a process of another kind: each has a part of the confinement that is its own.
+/// Like [`doctor_with`], for a process of any kind: each kind has confinement of its own.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -67,7 +69,7 @@ pub fn doctor_with(loader: &ModuleLoader, policy: &Policy) -> Result<Status, Bui
 /// ```
 ///
 /// # Errors
-/// As [`doctor_with`].
+/// Like [`doctor_with`].
 pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> Result<Status, BuildError> {
     let granted = policy.resolve()?;
     let module = loader.clone().no_cache().from_bytes(b"(module)")?;
@@ -109,14 +111,14 @@ fn ask(socket: OwnedFd, setup: &[u8], role: ProcessRole) -> Result<Status, RecvE
     connection.send(setup)?;
     loop {
         match (message::read_control(connection.recv()?)?, role) {
-            // A compiler does not say that it is ready: it waits to be told what to do.
+            // A compiler never sends `Ready`: after `Hello` it waits for a request.
             (FromWorker::Ready, ProcessRole::Worker | ProcessRole::Zygote)
             | (FromWorker::Hello { .. }, ProcessRole::Compiler) => {
                 let mut request = Vec::new();
                 message::write_control(&mut request, &ToWorker::Report);
                 connection.send(&request)?;
             }
-            (FromWorker::Report(status), _) => return Ok(status.believable()),
+            (FromWorker::Report(status), _) => return Ok(status.made_safe()),
             (FromWorker::Refused { reason }, _) => {
                 return Err(RecvError::Io(io::Error::other(shortened(&reason))));
             }

@@ -1,6 +1,7 @@
-//! Errors, by whose fault it is: the module's, the caller's, a task's, the pool's.
+//! Errors, by whose fault they are: the module's, the caller's, a task's, the pool's.
 //!
-//! Their texts quote modules, guests and workers. Each is one line, without characters that have power over a terminal.
+//! Their texts quote modules, guests and workers. Each text is one line without characters that control a
+//! terminal.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,7 +14,8 @@ use crate::protocol::message::Failure;
 use crate::spec::{Limit, TargetError, size};
 use crate::value::Type;
 
-/// A [`Pool`](crate::Pool), [`Process`](crate::Process) or call cannot be built: found before anything starts.
+/// A [`Pool`](crate::Pool), [`Process`](crate::Process) or call cannot be built. Reported before anything
+/// starts.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -31,69 +33,72 @@ use crate::value::Type;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// There is no such function.
+    /// The function was not found.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// The limits need the module compiled in another way, and it could not be.
+    /// The module had to be compiled again for these limits or this policy, and that failed.
     #[error(transparent)]
     Module(#[from] ModuleError),
-    /// The module needs imports that no worker provides.
+    /// The module needs imports that no worker with this policy provides.
     #[error("the module needs what is not granted: {}", list(.missing, "; "))]
     MissingImports {
-        /// Name and reason, for all of them.
+        /// Name and reason of each missing import.
         missing: Vec<String>,
     },
-    /// An instance would begin with more memory than a task may have.
-    #[error("the module asks for {} of memory, the limit is {} (--memory, Limits::memory)", size(*.asked), size(*.limit))]
+    /// An instance would start with more memory than a task may have.
+    #[error(
+        "the module asks for {} of memory, the limit is {} (--memory, Limits::memory)",
+        size(*.asked), size(*.limit)
+    )]
     Memory {
         /// Bytes asked for.
         asked: u64,
         /// Bytes allowed.
         limit: u64,
     },
-    /// Limits that no guest could run with.
+    /// No guest can run with these limits.
     #[error("{reason}")]
     Limits {
-        /// Which, and what is possible.
+        /// The limit, and the values that are possible.
         reason: String,
     },
-    /// The policy names what cannot be granted.
+    /// The policy names something that cannot be granted.
     #[error("{} cannot be granted: {}", shortened(.what), shortened(.reason))]
     Policy {
-        /// What it names.
+        /// What the policy names.
         what: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// An argument that is the same for every task is not of its parameter's type.
+    /// A fixed argument does not have its parameter's type.
     #[error("argument {} of {}: {}", shortened(.index), shortened(.func), shortened(.reason))]
     Argument {
         /// The function.
         func: String,
-        /// Position, or name.
+        /// Its position, or its name.
         index: String,
         /// What was expected.
         reason: String,
     },
-    /// More arguments than parameters.
+    /// There are more arguments than parameters.
     #[error("{} takes {expected} arguments, {given} are given", shortened(.func))]
     TooManyArguments {
         /// The function.
         func: String,
-        /// How many parameters it has.
+        /// The number of its parameters.
         expected: usize,
-        /// How many were given.
+        /// The number of the arguments.
         given: usize,
     },
-    /// Parameters that nothing fills.
+    /// Some parameters have no argument.
     #[error("{} needs a value for {}", shortened(.func), list(.missing, ", "))]
     MissingArguments {
         /// The function.
         func: String,
-        /// The parameters, each as `argument 2 (factor: f64)`; those of a core module have no names.
+        /// The parameters, each as `argument 2 (factor: f64)`. Those of a core module have no names.
         missing: Vec<String>,
     },
-    /// The Rust type of a [`Func`](crate::Func)'s arguments does not match the parameters that are free.
+    /// The Rust type of a [`Func`](crate::Func)'s arguments does not match the parameters that are not fixed.
     #[error("{} is {}, which does not take {}", shortened(.func), shortened(.wit), rust_type(rust))]
     Type {
         /// The function.
@@ -103,7 +108,7 @@ pub enum BuildError {
         /// The Rust type.
         rust: &'static str,
     },
-    /// The Rust type of a [`Func`](crate::Func)'s result does not match what the function gives.
+    /// The Rust type of a [`Func`](crate::Func)'s result does not match the function's result.
     #[error("{} is {}, which does not give {}", shortened(.func), shortened(.wit), rust_type(rust))]
     ResultType {
         /// The function.
@@ -113,10 +118,10 @@ pub enum BuildError {
         /// The Rust type.
         rust: &'static str,
     },
-    /// An input or output format that does not go with the function.
+    /// The function does not support this input or output format.
     #[error("{}", shortened(.0))]
     Format(String),
-    /// The pool's own thread or files could not be made.
+    /// The pool's own thread or files could not be created.
     #[error("cannot set up the pool: {0}")]
     Io(#[from] io::Error),
     /// A worker could not be started.
@@ -125,10 +130,11 @@ pub enum BuildError {
     /// The pool takes no more tasks.
     #[error(transparent)]
     Closed(#[from] Closed),
-    /// The pool was to have its workers at once, and they cannot run: [`PoolBuilder::lazy`](crate::PoolBuilder::lazy).
+    /// The pool was to start its workers at once, and they cannot run: see
+    /// [`PoolBuilder::lazy`](crate::PoolBuilder::lazy).
     #[error("the pool is broken: {}", shortened(.reason))]
     Broken {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -139,14 +145,14 @@ impl From<PolicyError> for BuildError {
     }
 }
 
-/// A Rust type's name without the paths of the standard library.
+/// The name of a Rust type without the paths of the standard library.
 fn rust_type(name: &str) -> String {
     ["alloc::string::", "alloc::vec::", "core::option::", "core::result::"]
         .iter()
         .fold(name.to_owned(), |name, path| name.replace(path, ""))
 }
 
-/// Why a task has no result. Concerns this task only: others go on.
+/// Why a task has no result. The error concerns this task only; other tasks go on.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -168,28 +174,28 @@ fn rust_type(name: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// The function returned `err(..)`: what an exception is in Python.
+    /// The function returned `err(..)`, which corresponds to an exception in Python.
     Failed {
-        /// The error value; text as it is, other types as WAVE.
+        /// The error value: text unchanged, other types as WAVE.
         message: String,
     },
     /// The guest trapped.
     Trap {
-        /// The engine's word for the trap.
+        /// The engine's description of the trap.
         message: String,
-        /// The guest's frames, innermost first.
+        /// The guest's stack frames, innermost first.
         backtrace: Vec<String>,
     },
     /// The task reached a limit of [`Limits`](crate::Limits).
     Limit {
-        /// Which.
+        /// The limit.
         limit: Limit,
-        /// With the figure.
+        /// A message with the limit's figure.
         message: String,
     },
     /// The guest called `exit`.
     Exited {
-        /// Its argument. A component tells no other than 1, unless it imports `exit-with-code`.
+        /// The code. A component can report no code but 1, unless it imports `exit-with-code`.
         code: u32,
     },
     /// The record is not a value of the parameter's type.
@@ -197,25 +203,26 @@ pub enum TaskError {
         /// What was expected.
         message: String,
     },
-    /// The guest's result breaks the rules of its type, or is not of the type asked for.
+    /// The guest's result is not a valid value of its type, or does not fit the type that the caller asked
+    /// for.
     BadResult {
-        /// How.
+        /// What is wrong with it.
         message: String,
     },
     /// The worker process died while it ran this task.
     WorkerLost {
-        /// As Python's `exitcode`: -N for signal N.
+        /// Like Python's `exitcode`: -N for signal N.
         exitcode: Option<i32>,
-        /// In words.
+        /// The reason as text.
         reason: String,
     },
-    /// The task was cancelled, or its pool terminated.
+    /// The task was cancelled, or its pool was terminated.
     Cancelled,
-    /// The pool was closed or terminated before: it takes no more tasks.
+    /// The pool was closed or terminated before; it takes no more tasks.
     Closed,
-    /// The pool cannot go on.
+    /// The pool cannot continue.
     Broken {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -236,20 +243,20 @@ impl From<Failure> for TaskError {
 }
 
 impl std::fmt::Display for TaskError {
-    /// [`TaskError::message`] on one line, and cut off where it gets long: for people, terminals and logs.
+    /// [`TaskError::message`] on one line, shortened if it is long: for people, terminals and logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&shortened(&self.message()))
     }
 }
 
 impl TaskError {
-    /// The whole message, with the guest's own words exactly as they are: with its newlines, and whatever else it may have thought of to
-    /// confuse a terminal. [`Display`](std::fmt::Display) shows the same on one line, escaped and shortened.
+    /// The whole message, with the guest's text unchanged: it may contain newlines and characters that
+    /// control a terminal. [`Display`](std::fmt::Display) shows the same on one line, escaped and shortened.
     pub fn message(&self) -> Cow<'_, str> {
         match self {
             TaskError::Failed { message } | TaskError::Limit { message, .. } => message.into(),
             TaskError::Trap { message, .. } => format!("trap: {message}").into(),
-            // More than this the host does not learn: see `wasi:cli/exit`.
+            // `wasi:cli/exit` tells the host only success or failure, so the real code is unknown.
             TaskError::Exited { code: 1 } => {
                 "exit: guest called exit(1), which from a component is any code but 0".into()
             }
@@ -263,7 +270,7 @@ impl TaskError {
         }
     }
 
-    /// One word for the kind of error, stable, for machines: `failed`, `trap`, `time`, `memory`, ...
+    /// A stable word for the kind of error, for programs: `failed`, `trap`, `time`, `memory`, ...
     pub fn kind(&self) -> &'static str {
         match self {
             TaskError::Failed { .. } => "failed",
@@ -287,7 +294,7 @@ impl TaskError {
         }
     }
 
-    /// What happened while the instance was made, of which the text tells.
+    /// Marks an error that happened during instantiation, if its message has room for that.
     fn without_instance(mut self) -> TaskError {
         if let TaskError::Trap { message, .. }
         | TaskError::Limit { message, .. }
@@ -307,10 +314,11 @@ impl TaskError {
     }
 }
 
-/// [`Pool::map`](crate::Pool::map) and [`Pool::starmap`](crate::Pool::starmap) found a task that failed. All tasks were run to their end (the source is CPython's
-/// `MapResult`, which raises the first exception); [`Pool::try_map`](crate::Pool::try_map) gives every outcome.
+/// [`Pool::map`](crate::Pool::map) or [`Pool::starmap`](crate::Pool::starmap) had a task that failed.
 ///
-/// It is the first failure in the order of the items; one that was only cancelled stands back for any that explains why.
+/// Every task ran to its end, as in CPython, whose `MapResult` raises the first exception.
+/// [`Pool::try_map`](crate::Pool::try_map) returns every outcome instead. `error` is the first failure by
+/// index; [`TaskError::Cancelled`] only if no task failed otherwise.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -327,15 +335,15 @@ impl TaskError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("task {index}: {error}")]
 pub struct MapError {
-    /// Which task: the position of its input, from 0 on.
+    /// The index of the failed task's item, from 0.
     pub index: usize,
-    /// What happened to it.
+    /// The task's error.
     pub error: TaskError,
-    /// How many tasks failed in all.
+    /// The number of all failed tasks.
     pub failed: usize,
 }
 
-/// An answer did not come in time. The task goes on; asking again later is fine.
+/// The answer did not come in time. The task goes on; the caller may ask again later.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -371,7 +379,8 @@ pub struct TimedOut;
 #[error("the pool is not running")]
 pub struct Closed;
 
-/// [`Pool::join`](crate::Pool::join) before [`close`](crate::Pool::close) or [`terminate`](crate::Pool::terminate).
+/// [`Pool::join`](crate::Pool::join) was called before [`close`](crate::Pool::close) or
+/// [`terminate`](crate::Pool::terminate).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));

@@ -1,26 +1,28 @@
-//! Text that somebody else chose, shown without power: the one place that decides what a message may hold.
+//! Makes text from other sources harmless: this module alone decides what a message may contain.
 //!
-//! A guest writes error messages, a module names its functions, a worker says why it ends, a stranger names a file. On a terminal such text
-//! could move the cursor, set the title or have the terminal answer; in a log it could forge lines; and some characters make a line read
-//! otherwise than it is. So every message, of the library and of the program, is one line of what can be seen. What a caller gets as a
-//! *value* (a result, a name, the text of [`TaskError::message`](crate::TaskError::message)) is exact.
+//! A guest writes error messages, a module names its functions, a worker says why it ends, another user
+//! names a file. On a terminal such text could move the cursor, set the title or make the terminal answer.
+//! In a log it could forge lines. Some characters make a line look different from what it is. So every
+//! message, of the library and of the program, is one line of visible characters. A *value* that a caller
+//! gets (a result, a name, the text of [`TaskError::message`](crate::TaskError::message)) is unchanged.
 //!
 //! | shown as | what |
 //! |---|---|
-//! | itself | what can be seen: letters, marks, digits, punctuation, symbols, spaces |
-//! | `\n` `\r` `\t` `\0` `\x1b` | the control characters of ASCII, `DEL` among them |
-//! | `\u{9b}` | those of Latin 1; what orders text from right to left; what has no width; line and paragraph separators; what is private or not assigned |
-//! | `\xff` | a byte that is no part of UTF-8 |
+//! | itself | visible characters: letters, marks, digits, punctuation, symbols, spaces |
+//! | `\n` `\r` `\t` `\0` `\x1b` | the control characters of ASCII, with `DEL` |
+//! | `\u{9b}` | the control characters of Latin 1; line and paragraph separators |
+//! | `\u{202e}` | characters without width or for right-to-left order; private and unassigned ones |
+//! | `\xff` | a byte that is not part of valid UTF-8 |
 //!
-//! Backslashes and quotes have no power, and stay as they are: these are messages for people, not a notation to be read back.
+//! Backslashes and quotes are harmless and stay unchanged: messages are for people, and are not parsed again.
 
 use std::fmt::{self, Write};
 
-/// Characters of a message's beginning, and of its end, that are shown of one that is too long for a line.
+/// Characters shown of a long message: at its beginning, and at its end.
 const HEAD_MAX: usize = 960;
 const TAIL_MAX: usize = 40;
 
-/// Whether `c` is shown as it is.
+/// Whether `c` is shown unchanged.
 pub(crate) fn is_plain(c: char) -> bool {
     match c {
         ' '..='~' => true,
@@ -28,7 +30,8 @@ pub(crate) fn is_plain(c: char) -> bool {
         c if c.is_ascii() || c.is_control() => false,
         c if c.is_alphanumeric() || c.is_whitespace() => true,
         c => {
-            // The standard library knows what can be seen. It escapes a mark that has nothing to stand on: this one has.
+            // `escape_debug` knows which characters are visible. It escapes a combining mark at the beginning
+            // of a text, so a letter stands before `c` here.
             let mut bytes = [b'a'; 5];
             let len = 1 + c.encode_utf8(&mut bytes[1..]).len();
             std::str::from_utf8(&bytes[..len]).expect("two characters").escape_debug().nth(1) == Some(c)
@@ -49,7 +52,7 @@ fn show(out: &mut impl Write, c: char) -> fmt::Result {
     }
 }
 
-/// A whole text on one line.
+/// A whole text, shown on one line.
 pub(crate) struct OneLine<T>(pub(crate) T);
 
 impl<T: AsRef<str>> fmt::Display for OneLine<T> {
@@ -58,29 +61,31 @@ impl<T: AsRef<str>> fmt::Display for OneLine<T> {
     }
 }
 
-/// A text on one line, without the white space at its end, and without its middle if it is long: it may have megabytes.
+/// A text on one line, without white space at its end. A long text loses its middle, because it may have
+/// megabytes.
 pub(crate) fn shortened(text: &str) -> String {
     let text = text.trim_end();
     let head = text.char_indices().nth(HEAD_MAX).map_or(text.len(), |(at, _)| at);
     let tail = text.char_indices().rev().nth(TAIL_MAX - 1).map_or(0, |(at, _)| at);
-    match head < tail {
-        true => format!("{}…[{} bytes]…{}", OneLine(&text[..head]), tail - head, OneLine(&text[tail..])),
-        false => OneLine(text).to_string(),
+    if head >= tail {
+        return OneLine(text).to_string();
     }
+    format!("{}…[{} bytes]…{}", OneLine(&text[..head]), tail - head, OneLine(&text[tail..]))
 }
 
-/// Lines of a text behind its first that are shown, at its beginning and at its end; bytes of these that are, of each, before the shortening
-/// of a long line.
+/// Lines below the first that are shown of a text, at its beginning and at its end; and the bytes of these
+/// lines, for each of both ends, before long lines are shortened.
 #[cfg(feature = "cli")]
 const LINES_MAX: usize = 10;
 #[cfg(feature = "cli")]
 const LINES_LEN_MAX: usize = 2 << 10;
-/// Stands before each, so that none is taken for a message of its own.
+/// Stands before each of these lines, so that none looks like a message of its own.
 #[cfg(feature = "cli")]
 const INDENT: &str = "    | ";
 
-/// A text of several lines, a traceback say, as the one that begins a message and those below it. Each is escaped, and those below are
-/// indented behind a bar: whatever is in them, none looks like a message of ours. Where there are many, the middle is left out, and counted.
+/// Splits a text of several lines (such as a traceback) into the first line, which begins a message, and the
+/// lines below. Every line is escaped, and the lines below are indented behind a bar, so that no line can
+/// look like a message of wpool. If there are many lines, the middle is replaced by a count.
 #[cfg(feature = "cli")]
 pub(crate) fn lines(text: &str) -> (String, Vec<String>) {
     let mut lines = text.trim_matches(['\n', '\r']).trim_end().split('\n');
@@ -109,7 +114,7 @@ pub(crate) fn lines(text: &str) -> (String, Vec<String>) {
     (first, further.collect())
 }
 
-/// Names on one line, with `between` between them. Those for which there is no room are counted.
+/// Names on one line, separated by `between`. Names that do not fit are only counted.
 pub(crate) fn list(names: &[String], between: &str) -> String {
     let mut line = String::new();
     for (at, name) in names.iter().enumerate() {
@@ -124,7 +129,8 @@ pub(crate) fn list(names: &[String], between: &str) -> String {
     line
 }
 
-/// A record, or what else was a stranger's choice to the byte, as the pieces that it is shown in: each a character or a byte.
+/// The pieces in which a record (or any other bytes from outside) is shown: each piece is a character or a
+/// byte.
 #[cfg(feature = "cli")]
 pub(crate) fn pieces(bytes: &[u8]) -> impl Iterator<Item = String> {
     bytes.utf8_chunks().flat_map(|chunk| {
@@ -133,17 +139,18 @@ pub(crate) fn pieces(bytes: &[u8]) -> impl Iterator<Item = String> {
     })
 }
 
-/// What a guest writes, for a terminal: as it comes, with newlines, carriage returns and tabs, and everything else escaped that is not plain.
+/// Escapes a guest's output for a terminal. Newlines, carriage returns and tabs stay; all other characters
+/// that are not plain are escaped.
 #[cfg(feature = "cli")]
 #[derive(Debug, Default)]
 pub(crate) struct ForTerminal {
-    /// The first bytes of a character whose others have not come yet.
+    /// The first bytes of a character whose other bytes have not come yet.
     begun: Vec<u8>,
 }
 
 #[cfg(feature = "cli")]
 impl ForTerminal {
-    /// What to write for `bytes`, which follow those of the last call.
+    /// The bytes to write for `bytes`, which follow those of the last call.
     pub(crate) fn show(&mut self, bytes: &[u8]) -> Vec<u8> {
         let bytes = [&std::mem::take(&mut self.begun), bytes].concat();
         let whole = bytes.len() - begun_len(&bytes);
@@ -151,7 +158,7 @@ impl ForTerminal {
         shown(&bytes[..whole])
     }
 
-    /// What to write for a character that is not finished by the end.
+    /// The bytes to write for a character that is still incomplete at the end.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         shown(&std::mem::take(&mut self.begun))
     }
@@ -171,7 +178,7 @@ fn shown(bytes: &[u8]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// How many of the last bytes are the beginning of a character.
+/// The number of bytes at the end that begin an incomplete character.
 #[cfg(feature = "cli")]
 pub(crate) fn begun_len(bytes: &[u8]) -> usize {
     let end = |len: &usize| &bytes[bytes.len() - len..];
@@ -179,7 +186,8 @@ pub(crate) fn begun_len(bytes: &[u8]) -> usize {
     first.filter(|len| std::str::from_utf8(end(len)).is_err_and(|e| e.error_len().is_none())).unwrap_or(0)
 }
 
-/// JSON on one line for every reader, and without power over a terminal: what is not plain is written as `\u009b`. The values are the same.
+/// JSON on one line, harmless on a terminal: characters that are not plain are written as `\u009b`. A JSON
+/// reader gets the same values.
 #[cfg(feature = "cli")]
 #[derive(Debug)]
 struct Json;
@@ -191,7 +199,7 @@ impl serde_json::ser::Formatter for Json {
         out: &mut W,
         fragment: &str,
     ) -> std::io::Result<()> {
-        // The control characters of ASCII are escaped already, but for DEL.
+        // serde_json has already escaped the control characters of ASCII, except DEL.
         if fragment.is_ascii() && memchr::memchr(0x7f, fragment.as_bytes()).is_none() {
             return out.write_all(fragment.as_bytes());
         }
@@ -207,7 +215,7 @@ impl serde_json::ser::Formatter for Json {
     }
 }
 
-/// The JSON of `value`, appended to what does not fail.
+/// Appends the JSON of `value` to a writer that never fails.
 #[cfg(feature = "cli")]
 pub(crate) fn write_json(out: impl std::io::Write, value: &impl serde::Serialize) {
     let mut serializer = serde_json::Serializer::with_formatter(out, Json);
@@ -220,7 +228,7 @@ pub(crate) fn write_json(out: impl std::io::Write, value: &impl serde::Serialize
 mod tests {
     use super::*;
 
-    /// Text, and how it is shown.
+    /// Texts, and how each is shown.
     const TABLE: [(&str, &str); 24] = [
         ("it's \"größe\" \\ 10 €", "it's \"größe\" \\ 10 €"),
         ("日本\u{3000}語 हिन्दी ไทย 🦀 e\u{301}", "日本\u{3000}語 हिन्दी ไทย 🦀 e\u{301}"),
@@ -262,7 +270,7 @@ mod tests {
 
     #[test]
     fn every_control_and_format_character_there_is_has_no_power() {
-        // Cc, and Cf as of Unicode 16.
+        // The categories Cc, and Cf as of Unicode 16.
         let format = [
             0xad..=0xad,
             0x600..=0x605,
@@ -321,7 +329,8 @@ mod tests {
         assert_eq!(shown("one\n"), ["one"]);
         assert_eq!(shown(""), [""]);
         assert_eq!(shown("\r\n\none\r\n"), ["one"]);
-        let traceback = "Traceback (most recent call last):\r\n  File \"a.py\", line 1\r\n\r\n\tat \x1b[2J\nwpool: forged\u{202e}\n";
+        let traceback = "Traceback (most recent call last):\r\n  File \"a.py\", line 1\r\n\r\n\
+            \tat \x1b[2J\nwpool: forged\u{202e}\n";
         assert_eq!(
             shown(traceback),
             [

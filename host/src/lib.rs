@@ -26,21 +26,21 @@
 //! }
 //! ```
 //!
-//! The names of every program are here. The others are in the modules, each of which begins with what it is
-//! for:
+//! The names that most programs use are at the top. The others are in modules; the page of each module begins
+//! with its purpose:
 //!
 //! - [`module`]: how a module is loaded, cached and compiled, and what it imports and exports;
 //! - [`target`] and [`value`]: which function runs, on which records, and the values that go in and out;
 //! - [`policy`]: the files, variables and connections that a guest may reach;
 //! - [`pool`] and [`process`]: streams, retries and halting; exit statuses and the list of active children;
-//! - [`events`]: what a pool tells while it works: its workers, its figures, profiles;
+//! - [`events`]: what a pool reports while it works: its workers, its figures, profiles;
 //! - [`sandbox`]: how strict the confinement of processes is, and what holds on this machine;
 //! - [`dummy`]: the same interface over threads.
 //!
 //! If you know Python's `multiprocessing`: [`coming_from_multiprocessing`] maps every name and lists the
 //! differences.
 
-// Beside the workspace's lints, what concerns the product but not its tests and benchmarks.
+// Lints for the product but not for its tests and benchmarks, besides the workspace's lints.
 #![warn(
     clippy::unwrap_used,
     clippy::print_stdout,

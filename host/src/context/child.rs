@@ -31,6 +31,7 @@ impl Child {
         let pid =
             Pid::from_raw(pid).filter(|p| p.as_raw_nonzero().get() > 1).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = sys::above_stdio(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)?;
+        // `waitid` fails if this is not a child. `NOWAIT` leaves a child that has ended to be reaped later.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)?;
         let pidfd = Arc::new(pidfd);
@@ -49,6 +50,7 @@ impl Child {
             Child::Thread(_) => return Err(foreign),
         };
         let Some(pid) = Pid::from_raw(pid.max(0)) else { return Err(foreign) };
+        // Never the zygote itself, the init process or this program.
         if pid == *session || pid.as_raw_nonzero().get() == 1 || pid == rustix::process::getpid() {
             return Err(foreign);
         }
@@ -156,7 +158,7 @@ impl Child {
                 if !self.await_end() {
                     tracing::warn!(
                         pid = pid.as_raw_nonzero().get(),
-                        "a process does not end, and is left to itself"
+                        "a process does not end, and is not waited for any longer"
                     );
                 }
                 reap(*pid, pidfd).unwrap_or(Exit::Unknown)

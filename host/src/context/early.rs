@@ -25,7 +25,7 @@ impl Early {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// The zygote; `None` for every call after the first.
+    /// Takes the zygote. Every call after the first returns `None`.
     pub(super) fn take(&self) -> Option<Executed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

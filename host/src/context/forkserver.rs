@@ -1,11 +1,13 @@
-//! `forkserver`: a zygote that has the module loaded forks each worker.
+//! `forkserver`: each worker is forked by a zygote, which has already loaded the module.
 //!
-//! The zygote is a small process with one thread that runs no guest. Its workers are our children, not its own (see
-//! [`sys::fork_as_sibling`](crate::sys::fork_as_sibling)), so its death costs no worker. It answers requests in their order.
+//! The zygote is a small process with one thread that runs no guest. Its workers are children of this
+//! program, not of the zygote (see [`sys::fork_as_sibling`](crate::sys::fork_as_sibling)), so its death costs
+//! no worker. It answers requests in their order.
 //!
-//! It has loaded a module, and is believed as little as a worker: nothing here waits for it but [`Zygote::fork`], which has a deadline; what it
-//! sends is read in bounded pieces; a process that it names is taken only if it is a new child of this program, born in the zygote's session;
-//! and whatever else was born there ends with it.
+//! The zygote has loaded a module, so it is trusted as little as a worker. Only [`Zygote::fork`] waits for
+//! it, and has a deadline. Its messages are read in bounded pieces. A process that it names is taken only if
+//! it is a new child of this program, born in the zygote's session. All other processes of that session end
+//! with the zygote.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -31,33 +33,34 @@ use crate::protocol::session::{FromZygote, GaveUp, Heard, Session, ZygoteRole};
 use crate::spec::{Exit, ProcessRole, Sandbox};
 use crate::sys::{CoordinatorPage, limit_behind};
 
-/// So many requests are open at a time. They and their answers fit its socket: neither side has to wait until the other reads.
+/// Cap on open requests. The socket holds all of them and their answers, so neither side waits for the other
+/// to read.
 const ASKED_MAX: usize = 16;
-/// How much is read from it at once, and how often in one turn.
+/// Bytes that one read takes, and the number of reads in one turn.
 const READ_LEN: usize = 4 << 10;
 const ROUNDS: usize = 8;
 
-/// A running zygote, and what it is to do.
+/// A running zygote, and the requests to it.
 pub(crate) struct Zygote {
     child: Child,
-    /// How it has ended, once it was seen to.
+    /// How the zygote has ended; `None` until it has been reaped.
     exit: Option<Exit>,
     socket: OwnedFd,
     sandbox: Sandbox,
     incoming: Vec<u8>,
-    /// What it may say; the workers that it still has to answer for.
+    /// What the zygote may say, and the workers that it still owes an answer for.
     session: Session<ZygoteRole>,
-    /// The thread whose child it is, and so are its workers.
+    /// The thread that is the parent of the zygote and of its workers.
     thread: Pid,
-    /// What of its setup the socket has not taken yet.
+    /// The part of its setup that the socket has not taken yet.
     unsent: Vec<u8>,
-    /// The workers that it has not been asked for yet.
+    /// The workers that have not been requested from the zygote yet.
     wanted: VecDeque<Identity>,
 }
 
 /// What has become of requests.
 pub(crate) enum Answer {
-    /// The zygote has been asked for this worker, which will talk through this.
+    /// The zygote has been asked for this worker, which will use this socket and page.
     Asked {
         worker: u32,
         requested: Requested,
@@ -66,19 +69,19 @@ pub(crate) enum Answer {
         worker: u32,
         child: Child,
     },
-    /// These will not be, for one reason.
+    /// These workers will not be forked, all for the same reason.
     NotForked {
         workers: Vec<u32>,
         step: &'static str,
         reason: String,
     },
-    /// It cannot load the module, or not in the confinement that is wanted: why.
+    /// The zygote cannot load the module, or cannot be confined as the sandbox requires.
     Refused {
         reason: String,
     },
 }
 
-/// Why a zygote is of no use any more.
+/// Why a zygote cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
     #[error("it died")]
@@ -93,22 +96,22 @@ pub(crate) enum Fate {
     NotForked {
         reason: String,
     },
-    /// It cannot load the module, or not in the confinement that is wanted.
+    /// The zygote cannot load the module, or cannot be confined as the sandbox requires.
     Refused,
-    /// The zygote is of no use any more.
+    /// The zygote cannot be used any more.
     Unfit,
-    /// It has taken too long.
+    /// The deadline passed.
     Late,
 }
 
-/// What a worker that has been asked for will talk through.
+/// The coordinator's ends of what a requested worker will use.
 pub(crate) struct Requested {
     pub(crate) socket: OwnedFd,
     pub(crate) page: CoordinatorPage,
 }
 
 impl Zygote {
-    /// By the thread whose children its workers are to be.
+    /// Starts a zygote. The calling thread becomes the parent of the zygote and of its workers.
     pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<Zygote, StartError> {
         let program = &launch.program;
         let fds: Vec<_> = [launch.artefact.as_fd()].into_iter().chain(granted.dirs()).collect();
@@ -127,27 +130,28 @@ impl Zygote {
         })
     }
 
-    /// Wants a worker. The next [`turn`](Self::turn) asks for it, or a later one.
+    /// Adds a worker to those that are wanted. One of the next [`turn`](Self::turn)s requests it.
     pub(crate) fn want(&mut self, identity: Identity) {
         self.wanted.push_back(identity);
     }
 
-    /// Whether this worker is still to come from it.
+    /// Whether this worker is wanted or requested, and not answered for yet.
     pub(crate) fn owes(&self, worker: u32) -> bool {
         self.session.asked().contains(&worker) || self.wanted.iter().any(|identity| identity.index == worker)
     }
 
-    /// Whether it has nothing to do.
+    /// Whether no worker is wanted or requested.
     pub(crate) fn is_idle(&self) -> bool {
         self.session.asked().is_empty() && self.wanted.is_empty()
     }
 
-    /// Whether a turn has something to send as soon as the socket takes it.
+    /// Whether a turn has something to send when the socket takes more.
     pub(crate) fn wants_to_send(&self) -> bool {
         !self.unsent.is_empty() || (self.session.asked().len() < ASKED_MAX && !self.wanted.is_empty())
     }
 
-    /// Reads some of what has come and sends what the socket takes, without waiting. There may be more to read.
+    /// Reads some of the messages that have come and sends what the socket takes, without waiting. More
+    /// messages may be left.
     pub(crate) fn turn(&mut self, answers: &mut Vec<Answer>) -> Result<(), Unfit> {
         self.read(answers)?;
         self.send(answers)
@@ -166,7 +170,7 @@ impl Zygote {
         Ok(())
     }
 
-    /// Handles the whole frames that have come.
+    /// Handles the complete frames that have come.
     fn hear(&mut self, answers: &mut Vec<Answer>) -> Result<(), Violation> {
         let incoming = std::mem::take(&mut self.incoming);
         let mut rest = &incoming[..];
@@ -179,7 +183,7 @@ impl Zygote {
         Ok(())
     }
 
-    /// What has become of a request, if that was heard.
+    /// The answer in a message, if it holds one.
     fn answer(&mut self, heard: Heard<FromZygote>) -> Result<Option<Answer>, Violation> {
         Ok(match heard {
             Heard::Greeted | Heard::Said(FromZygote::Ready) => None,
@@ -197,7 +201,7 @@ impl Zygote {
         })
     }
 
-    /// Takes charge of the process that the zygote says it has forked, if the kernel says the same.
+    /// Takes over the process that the zygote says it has forked, if the kernel confirms it.
     fn take_forked(&mut self, worker: u32, pid: i32) -> Result<Answer, Violation> {
         match Child::take_from(pid, &self.child) {
             Ok(child) => Ok(Answer::Forked { worker, child }),
@@ -239,7 +243,7 @@ impl Zygote {
                         }
                         _ => {}
                     }
-                    // Those behind it would fare the same.
+                    // The requests behind it would fail for the same reason.
                     let workers = self.wanted.drain(..).map(|identity| identity.index).collect();
                     let reason = format!("{e}{}", limit_behind(&e));
                     answers.push(Answer::NotForked { workers, step: "cannot ask for a worker", reason });
@@ -249,21 +253,21 @@ impl Zygote {
         Ok(())
     }
 
-    /// Asks for a worker. The request waits in the socket while the zygote is still loading.
+    /// Requests a worker. The request waits in the socket while the zygote is still loading.
     fn ask(&self, identity: &Identity) -> io::Result<Requested> {
         let (page, page_fd) = CoordinatorPage::create()?;
         let (ours, theirs) = connection::pair()?;
         let mut bytes = Vec::new();
         message::write_control(&mut bytes, &ToWorker::Fork(identity.clone()));
         let sent = connection::send_with_fds(&self.socket, &bytes, &[theirs.as_fd(), page_fd.as_fd()])?;
-        // A request is a hundred bytes; a stream socket takes that whole or not at all.
-        match sent == bytes.len() {
-            true => Ok(Requested { socket: ours, page }),
-            false => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
+        // A request is about a hundred bytes; a stream socket takes all of it or nothing.
+        if sent != bytes.len() {
+            return Err(io::Error::from(io::ErrorKind::BrokenPipe));
         }
+        Ok(Requested { socket: ours, page })
     }
 
-    /// Has one worker forked, by a zygote that nothing else is asked of meanwhile, and waits for that.
+    /// Has one worker forked and waits for it. No other worker may be wanted at the same time.
     pub(crate) fn fork(&mut self, identity: Identity, until: Option<Instant>) -> Fate {
         self.want(identity);
         let (mut asked, mut is_dead) = (None, self.exit.is_some());
@@ -271,7 +275,7 @@ impl Zygote {
             let mut answers = Vec::new();
             let turned = if is_dead { Err(Unfit::Died) } else { self.turn(&mut answers) };
             if turned.is_err() {
-                // A worker that it forked with its last breath is ours.
+                // The zygote may have forked the worker before it died.
                 answers.extend(self.stop());
             }
             for answer in answers {
@@ -299,7 +303,8 @@ impl Zygote {
         }
     }
 
-    /// Waits until a turn has something to do. `false`: it is dead. (Something else may hold its end of the socket.)
+    /// Waits until a turn has something to do. Returns `false` if the zygote is dead: another process may
+    /// still hold its end of the socket, so the end of the socket is no sign of that.
     fn await_turn(&self, left: Option<Duration>) -> bool {
         let flags = if self.wants_to_send() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let mut fds = [PollFd::new(&self.socket, flags), PollFd::new(&self.child, PollFlags::IN)];
@@ -310,13 +315,14 @@ impl Zygote {
         }
     }
 
-    /// Ends it unless it still has something to do. That it has ended is heard from it.
+    /// Ends the zygote if no worker is wanted or requested. Its socket then tells that it has ended.
     pub(crate) fn end_if_idle(&self) {
-        // If that is not allowed, it ends with its handle.
+        // A zygote that may not be killed ends when this value is dropped.
         let _is_allowed = self.is_idle() && self.child.kill();
     }
 
-    /// Ends it. Gives its last answers, the workers that it will not fork any more, and how it ended.
+    /// Ends the zygote. Returns its last answers, the workers that it will not fork any more, and how it
+    /// ended.
     pub(crate) fn end(mut self) -> (Vec<Answer>, Vec<u32>, Exit) {
         let answers = self.stop();
         let wanted = self.wanted.drain(..).map(|identity| identity.index);
@@ -324,15 +330,16 @@ impl Zygote {
         (answers, lost, self.exit.unwrap_or(Exit::Unknown))
     }
 
-    /// Ends it, and all that was born in its session and nobody has taken charge of: a worker that it forked and died before it could say which,
-    /// or what native code in its place has left. Gives its last answers.
+    /// Ends the zygote and every process of its session that was not taken over: a worker that it forked but
+    /// died before it could name, or what a compromised zygote has started. Returns its last answers.
     fn stop(&mut self) -> Vec<Answer> {
         let mut answers = Vec::new();
         if self.exit.is_none() {
             self.child.kill_or_shut(&self.socket);
             self.child.await_end();
             let _its_last_words = self.read(&mut answers);
-            // Until it is reaped, its number names no other session.
+            // The session is swept before the zygote is reaped: until then its id cannot name another
+            // session.
             self.child.end_session(self.thread);
             self.exit = Some(self.child.wait());
         }
@@ -346,14 +353,14 @@ fn end(child: &Child) {
 }
 
 impl AsFd for Zygote {
-    /// Its socket: readable when an answer has come.
+    /// The zygote's socket, which is readable when an answer has come.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
 impl Drop for Zygote {
-    /// Ends it, with all that it has forked and nobody has heard of.
+    /// Ends the zygote, and the workers that it has forked but that were not handed over.
     fn drop(&mut self) {
         for answer in self.stop() {
             if let Answer::Forked { child, .. } = answer {

@@ -164,6 +164,7 @@ impl Program {
     pub(crate) fn choose(given: Option<&Path>, sandbox: Sandbox) -> Result<Program, StartError> {
         match given {
             Some(path) => {
+                // An absolute path, because processes start in `/`.
                 let missing = |source| StartError::Spawn { program: path.display().to_string(), source };
                 Ok(Program::at(std::fs::canonicalize(path).map_err(missing)?, sandbox))
             }

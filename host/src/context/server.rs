@@ -41,6 +41,7 @@ impl ForkServers {
             its_limits == limits && its_grants == granted && !server.has_ended()
         };
         let at = servers.iter().position(is_it);
+        // The server moves to the end: the order is that of the last use.
         let found = match at.and_then(|at| servers.remove(at)) {
             Some(found) => found,
             None => (limits.clone(), granted.clone(), Arc::new(ForkServer::new()?)),

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::spec::{Property, SAID_MAX, Sandbox};
+use crate::spec::{Property, REPORTED_MAX, Sandbox};
 
 /// The properties that processes have reported as not enforced.
 static UNENFORCED: Mutex<Vec<Property>> = Mutex::new(Vec::new());
@@ -28,7 +28,7 @@ impl Sandbox {
     /// Judges the properties that a process reports as not enforced. The strict sandbox returns an error; the
     /// default one warns of each property once.
     pub(crate) fn judge(self, missing: Vec<Property>) -> Result<(), String> {
-        let missing = missing.into_iter().take(SAID_MAX).map(Property::believable);
+        let missing = missing.into_iter().take(REPORTED_MAX).map(Property::made_safe);
         match self {
             Sandbox::Strict => {
                 let missing: Vec<String> = missing.map(|property| property.to_string()).collect();
@@ -39,7 +39,8 @@ impl Sandbox {
                 let mut known = UNENFORCED.lock().unwrap_or_else(PoisonError::into_inner);
                 for property in missing {
                     let is_known = known.iter().any(|known| known.name == property.name);
-                    if !is_known && known.len() < SAID_MAX {
+                    // The cap is needed because a compromised process can invent new names.
+                    if !is_known && known.len() < REPORTED_MAX {
                         let Property { name, missing, .. } = &property;
                         let why = missing.as_deref().unwrap_or_default();
                         tracing::warn!(

@@ -67,7 +67,7 @@ impl Cache {
             return refuse("it belongs to another user");
         }
         if found.mode() & 0o077 != 0 {
-            return refuse("others than its owner have access to it (chmod 700 mends that)");
+            return refuse("other users have access to it (chmod 700 fixes that)");
         }
         Ok(Cache { dir: dir.to_owned(), key: open_key(&dir.join("key"))? })
     }
@@ -96,8 +96,10 @@ impl Cache {
         entry_path: &Path,
     ) -> io::Result<Hit> {
         let entry = read_entry(entry_path)?;
+        // `O_NOFOLLOW`, because a link could lead to a file that other users may change.
         let artefact = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(artefact_path)?;
         let metadata = artefact.metadata()?;
+        // A writable artefact could change between the check of its MAC and its use.
         if !metadata.is_file() || metadata.mode() & 0o222 != 0 {
             return Err(io::Error::other("the artefact is not a read-only file"));
         }
@@ -164,6 +166,7 @@ impl Cache {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes a key of any length");
         mac.update(entry_name(digest, info.codegen).as_bytes());
         let info = serde_json::to_vec(info)?;
+        // The length marks where the description ends and the artefact begins.
         mac.update(&(info.len() as u64).to_le_bytes());
         mac.update(&info);
         for_each_block(artefact, |block| {
@@ -207,7 +210,7 @@ pub(super) fn fuzz_entry(data: &[u8]) {
     let artefact = in_memory(data);
     assert!(
         cache.verified(digest, codegen, data, &artefact).is_err(),
-        "nobody can make an entry without the key"
+        "an entry cannot be made without the key"
     );
     let Ok(Entry { mac, info, .. }) = serde_json::from_slice(data) else { return };
     if let Some(bytes) = unhex(&mac) {
@@ -498,7 +501,7 @@ mod tests {
         let open = dir.path().join("open");
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
-        assert!(Cache::open(&open).err().unwrap().to_string().contains("others"));
+        assert!(Cache::open(&open).err().unwrap().to_string().contains("other users"));
         let link = dir.path().join("link");
         fs::set_permissions(&open, Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::symlink(&open, &link).unwrap();

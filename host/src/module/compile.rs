@@ -1,4 +1,5 @@
-//! Compiling in a process of its own: a compile bomb, or a flaw of the compiler, ends there.
+//! Compiles in a process of its own, so that a compile bomb or a flaw of the compiler harms only that
+//! process.
 
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,11 +24,11 @@ use crate::{clock, sys};
 
 pub(super) struct Compiled {
     pub(super) info: ModuleInfo,
-    /// A sealed memory file.
+    /// A sealed memory file with the machine code.
     pub(super) artefact: OwnedFd,
 }
 
-/// Compiles `bytes` with `program` as the compiler, unless `judge` refuses its imports.
+/// Compiles `bytes` with `program` as the compiler, unless `judge` refuses the module's imports.
 pub(super) fn compile(
     program: &Program,
     bytes: &[u8],
@@ -61,12 +62,13 @@ pub(super) fn compile(
             fault: program.fault,
         },
     );
-    // The request is small: it goes out whole, or the process is gone already, which is seen below.
+    // The request is small, so the socket takes all of it. If that fails, the process has ended, and
+    // `await_description` fails.
     let _sent = connection::send_with_fds(&ours, &request, &[source.as_fd(), artefact.as_fd()]);
 
-    let info = Conversation::new(ours, program.sandbox, most).hear_out(judge, under_way);
+    let info = Conversation::new(ours, program.sandbox, most).await_description(judge, under_way);
     child.kill();
-    // It has lost its connection, if it may not be killed.
+    // A process that may not be killed ends too, because it has lost its connection.
     let exit = child.wait();
     let info = info.map_err(|why| why.into_error(exit, most))?;
     info.check().map_err(|what| ModuleError::Compiler(format!("it describes {what}")))?;
@@ -75,25 +77,25 @@ pub(super) fn compile(
     Ok(Compiled { info: *info, artefact })
 }
 
-/// How often the caller is told that a compilation is under way.
+/// How often the caller is told that a compilation is in progress.
 const TOLD_EVERY: Duration = Duration::from_millis(200);
 
-/// What is said by a compiler process that has its module.
+/// The conversation with a compiler process that has got its module.
 struct Conversation {
     connection: Connection<OwnedFd>,
     session: Session<CompilerRole>,
     sandbox: Sandbox,
-    /// When it must have answered.
+    /// The time by which the process must have answered.
     deadline: Option<Instant>,
 }
 
-/// Why a compiler process has described no module.
+/// Why a compiler process has not described its module.
 enum Undescribed {
-    /// A reason that is an error already.
+    /// A reason that already is an error.
     Because(ModuleError),
     GaveUp(GaveUp),
     Late,
-    /// It ended, or spoke nonsense.
+    /// The process ended, or broke the protocol.
     Unheard(RecvError),
 }
 
@@ -115,7 +117,7 @@ impl Undescribed {
             Undescribed::Because(error) => error,
             Undescribed::GaveUp(GaveUp::Unfit(reason)) => StartError::Place { reason }.into(),
             Undescribed::GaveUp(GaveUp::Panicked(reason)) => ModuleError::Compiler(reason),
-            // The engine's own word for a mapping that the kernel refused.
+            // The engine's text for a mapping that the kernel refused.
             Undescribed::GaveUp(GaveUp::Other(reason)) if reason.contains("Cannot allocate memory") => {
                 too_much_memory(most)
             }
@@ -139,8 +141,9 @@ impl Conversation {
         }
     }
 
-    /// Waits for the description of the module. `judge` gets its imports before the compiler spends time on it.
-    fn hear_out(
+    /// Waits for the description of the module. `judge` sees the imports before the compiler spends time on
+    /// the module.
+    fn await_description(
         &mut self,
         mut judge: impl FnMut(ModuleKind, &[Import]) -> Result<(), ModuleError>,
         under_way: &mut dyn FnMut(),
@@ -166,7 +169,7 @@ impl Conversation {
         }
     }
 
-    /// Waits for what the process says next.
+    /// Waits for the next message of the process.
     fn next(&mut self, under_way: &mut dyn FnMut()) -> Result<Heard<FromCompiler>, Undescribed> {
         loop {
             if let Some(frame) = self.connection.next()? {
@@ -179,7 +182,8 @@ impl Conversation {
             let mut fds = [PollFd::new(self.connection.carrier(), PollFlags::IN)];
             let told_in = left.map_or(TOLD_EVERY, |left| left.min(TOLD_EVERY));
             match clock::poll(&mut fds, Some(told_in)) {
-                // Not over yet, also if this program was stopped meanwhile.
+                // The timeout of `poll`, not necessarily the deadline: this program may have been stopped
+                // meanwhile.
                 Ok(0) => under_way(),
                 Ok(_) => {
                     if self.connection.fill()? == 0 {
@@ -192,7 +196,7 @@ impl Conversation {
     }
 }
 
-/// What comes of a compiler process that says `data`, and ends. Gives the imports that were judged, too.
+/// The result of a compiler process that sends `data` and ends, and the imports that were judged.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_answer(data: &[u8]) -> (Option<Vec<Import>>, Result<Box<ModuleInfo>, ModuleError>) {
     let (ours, theirs) = connection::pair().expect("there are descriptors");
@@ -205,11 +209,11 @@ pub(crate) fn fuzz_answer(data: &[u8]) -> (Option<Vec<Import>>, Result<Box<Modul
         judged = Some(imports.to_vec());
         Ok(())
     };
-    let info = Conversation::new(ours, Sandbox::Default, most).hear_out(judge, &mut || ());
+    let info = Conversation::new(ours, Sandbox::Default, most).await_description(judge, &mut || ());
     (judged, info.map_err(|why| why.into_error(Exit::Unknown, most)))
 }
 
-/// The compiler process ended without an answer: most likely one of its limits.
+/// The compiler process ended without an answer: most likely it reached one of its limits.
 fn died(exit: Exit, most: CompileLimits) -> ModuleError {
     match exit {
         Exit::Signal(libc::SIGXCPU) => ModuleError::CompileLimit(format!(
@@ -217,7 +221,7 @@ fn died(exit: Exit, most: CompileLimits) -> ModuleError {
             most.time
         )),
         Exit::Signal(libc::SIGABRT) => too_much_memory(most),
-        // It is the first that the kernel takes.
+        // The kernel kills a compiler first when memory runs out, because its score for that is the highest.
         Exit::Signal(libc::SIGKILL) => ModuleError::CompileLimit(
             "it was killed, most likely because the machine ran out of memory".to_owned(),
         ),
@@ -244,12 +248,12 @@ fn too_much_memory(most: CompileLimits) -> ModuleError {
     ))
 }
 
-/// A sealed file in memory with these bytes.
+/// A sealed memory file with these bytes.
 pub(super) fn memory_file(name: &str, bytes: &[u8]) -> std::io::Result<OwnedFd> {
     let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut file = std::fs::File::from(sys::above_stdio(file)?);
     file.write_all(bytes)?;
-    // The reader shares our position.
+    // The reader's descriptor shares this file's position.
     file.rewind()?;
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&file, seals)?;

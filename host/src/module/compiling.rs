@@ -34,22 +34,22 @@ type Call = dyn Fn(&Compiling) + Send + Sync;
 
 /// The caller's function that is told about the progress, if one is set.
 #[derive(Clone, Default)]
-pub(super) struct Told(Option<Arc<Call>>);
+pub(super) struct OnCompile(Option<Arc<Call>>);
 
-impl Told {
-    pub(super) fn new(call: impl Fn(&Compiling) + Send + Sync + 'static) -> Told {
-        Told(Some(Arc::new(call)))
+impl OnCompile {
+    pub(super) fn new(call: impl Fn(&Compiling) + Send + Sync + 'static) -> OnCompile {
+        OnCompile(Some(Arc::new(call)))
     }
 
-    pub(super) fn tell(&self, compiling: &Compiling) {
+    pub(super) fn call(&self, compiling: &Compiling) {
         if let Some(call) = &self.0 {
             call(compiling);
         }
     }
 }
 
-impl fmt::Debug for Told {
+impl fmt::Debug for OnCompile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Told").field(&self.0.is_some()).finish()
+        f.debug_tuple("OnCompile").field(&self.0.is_some()).finish()
     }
 }

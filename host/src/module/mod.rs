@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use self::cache::Cache;
 pub use self::compiling::Compiling;
-use self::compiling::Told;
+use self::compiling::OnCompile;
 pub use self::digest::Digest;
 pub use self::error::ModuleError;
 pub use self::shelf::{CacheLimits, CachedModule};
@@ -116,7 +116,7 @@ impl Module {
         ModuleLoader {
             cache: CacheChoice::Default,
             cache_limits: CacheLimits::default(),
-            on_compile: Told::default(),
+            on_compile: OnCompile::default(),
             name: None,
             program: None,
             sandbox: Sandbox::Default,
@@ -234,7 +234,7 @@ enum CacheChoice {
 pub struct ModuleLoader {
     cache: CacheChoice,
     cache_limits: CacheLimits,
-    on_compile: Told,
+    on_compile: OnCompile,
     /// The name of the module's file, which is shown in lists of the cache.
     name: Option<String>,
     program: Option<PathBuf>,
@@ -285,7 +285,7 @@ impl ModuleLoader {
     /// The thread that waits for the compiler makes the calls. A slow `call` delays it.
     #[must_use]
     pub fn on_compile(mut self, call: impl Fn(&Compiling) + Send + Sync + 'static) -> Self {
-        self.on_compile = Told::new(call);
+        self.on_compile = OnCompile::new(call);
         self
     }
 
@@ -397,6 +397,7 @@ impl ModuleLoader {
         let cache = self.open_cache(&mut warnings);
 
         if let Some(hit) = cache.as_ref().and_then(|cache| cache.get(digest, self.codegen, &mut warnings)) {
+            // The entry may come from a load with another policy, so this policy judges the imports again.
             self.judge(hit.info.kind, &hit.info.imports)?;
             let cached = Some(hit.path);
             let artefact = executable(hit.artefact).map_err(ModuleError::Io)?;
@@ -420,6 +421,7 @@ impl ModuleLoader {
         let cached = match stored {
             Some(Ok(path)) => Some(path),
             Some(Err(e)) => {
+                // Only the next load is slower, so this is not an error.
                 warnings.push(format!("the module could not be cached: {e}"));
                 None
             }
@@ -447,9 +449,9 @@ impl ModuleLoader {
         };
         let done = compile(&mut || {
             compiling.elapsed = began.elapsed();
-            self.on_compile.tell(&compiling);
+            self.on_compile.call(&compiling);
         });
-        self.on_compile.tell(&Compiling { elapsed: began.elapsed(), is_done: true, ..compiling });
+        self.on_compile.call(&Compiling { elapsed: began.elapsed(), is_done: true, ..compiling });
         done
     }
 

@@ -119,6 +119,7 @@ pub(super) fn clean(dir: &Path, limits: CacheLimits, added: Option<&Path>) -> io
     let is_added = |module: &CachedModule| added == Some(&module.path);
     let mut size = all.iter().find(|module| is_added(module)).map_or(0, |module| module.size);
     let mut removed = Vec::new();
+    // `list` sorts by last use, so the most recently used entries get the room first.
     for module in all.into_iter().filter(|module| !is_added(module)) {
         // A time in the future comes from a wrong clock, and says nothing about age.
         let is_old = module.used.elapsed().is_ok_and(|age| age > limits.unused);

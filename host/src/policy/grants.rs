@@ -96,13 +96,16 @@ impl PartialEq for Granted {
 }
 
 pub(super) fn resolve(policy: &Policy) -> Result<Granted, PolicyError> {
+    // A peer may answer differently each time. `refuse_net` grants no connection and is allowed.
     if let (Some(_), true) = (policy.net.as_ref().filter(|net| !net.0.is_empty()), policy.deterministic) {
         return Err(refused("the network", "its answers cannot be deterministic"));
     }
+    // `deterministic` sets both, but a later `clock` or `random` may have changed them.
     let is_fixed = matches!((policy.clock, policy.random), (Clock::Fixed(_), Random::Seeded(_)));
     if policy.deterministic && !is_fixed {
         return Err(refused("a deterministic run", "its clock must be fixed and its random numbers seeded"));
     }
+    // The wall clock of WASI counts unsigned seconds since 1970.
     if let Clock::Fixed(time) = policy.clock
         && time < SystemTime::UNIX_EPOCH
     {
@@ -144,6 +147,8 @@ fn open(dirs: &[Dir]) -> Result<Vec<Opened>, PolicyError> {
         if !names.insert(dir.guest.clone()) {
             return Err(refused(what, format!("guests have a directory {:?} already", dir.guest)));
         }
+        // Opened now, because the name may mean another directory later. `O_DIRECTORY` also keeps the open
+        // from waiting for the writer of a FIFO.
         let opened = File::options().read(true).custom_flags(libc::O_DIRECTORY).open(&dir.host);
         let opened = opened.and_then(|opened| Ok(File::from(crate::sys::above_stdio(opened.into())?)));
         let file = opened.and_then(|file| Ok((file.metadata()?, file)));
@@ -174,6 +179,7 @@ fn environment(variables: &[Variable]) -> Result<Vec<(String, String)>, PolicyEr
             Variable::Set(_, value) => Some(value.clone()),
             Variable::Inherited(_) => match std::env::var(name) {
                 Ok(value) => Some(value),
+                // Not an error, so that a policy can name optional variables.
                 Err(std::env::VarError::NotPresent) => None,
                 Err(std::env::VarError::NotUnicode(_)) => {
                     return Err(wrong("its value is not UTF-8, and a guest needs UTF-8"));
@@ -184,6 +190,7 @@ fn environment(variables: &[Variable]) -> Result<Vec<(String, String)>, PolicyEr
         if value.contains('\0') {
             return Err(wrong("a value cannot contain NUL"));
         }
+        // The later of two values counts.
         env.retain(|(known, _)| known != name);
         env.push((name.to_owned(), value));
     }
@@ -195,10 +202,12 @@ fn look_up(net: &Net) -> Result<Vec<NetGrant>, PolicyError> {
         let wrong = |reason: String| refused(format!("a connection to {address:?}"), reason);
         let form = || wrong("expected HOST:PORT, such as example.org:443 or [::1]:80".to_owned());
         let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
+        // Port 0 names no port to connect to.
         let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(form)?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = match bracketed {
             Some(host) => host,
+            // An IPv6 address needs brackets: its own colons cannot be told from the one before the port.
             None if host.is_empty() || host.contains([':', '[', ']', '/', ' ']) => return Err(form()),
             None => host,
         };
@@ -208,6 +217,7 @@ fn look_up(net: &Net) -> Result<Vec<NetGrant>, PolicyError> {
         // An IPv6 address that stands for an IPv4 address becomes the IPv4 address, because guests use that.
         let mut addresses: Vec<SocketAddr> =
             found.map(|found| (found.ip().to_canonical(), found.port()).into()).collect();
+        // The resolver may list one address several times.
         addresses.dedup();
         if addresses.is_empty() {
             return Err(wrong("the name has no address".to_owned()));

@@ -83,6 +83,7 @@ impl ModuleInfo {
 pub(crate) fn grant(policy: &Policy, kind: ModuleKind, import: &Import) -> Grant {
     match (by_name(policy, kind, &import.name), import.kind) {
         (Grant::Missing(_), ImportKind::Types) => Grant::Default("names of types".to_owned()),
+        // Not for an import that a policy can grant: the user has to grant or refuse that one.
         (Grant::Missing(_), ImportKind::Function | ImportKind::Interface)
             if policy.traps_unknown && !is_provided(kind, &import.name) =>
         {
@@ -100,6 +101,7 @@ pub(crate) fn grant(policy: &Policy, kind: ModuleKind, import: &Import) -> Grant
 
 /// Whether wpool has an implementation of this import, which some policy grants.
 pub(crate) fn is_provided(kind: ModuleKind, name: &str) -> bool {
+    // `refuse_net` provides sockets, so this policy provides every import that wpool implements.
     !matches!(by_name(&Policy::sealed().refuse_net(), kind, name), Grant::Missing(_))
 }
 
@@ -150,6 +152,7 @@ fn of_component(policy: &Policy, name: &str) -> Grant {
     let Some(wasi) = interface.strip_prefix("wasi:") else {
         return not_there("no host interface of that name");
     };
+    // The patch versions of WASI 0.2 are compatible with each other.
     if !version.starts_with("0.2.") {
         return not_there("only WASI 0.2 is provided");
     }

@@ -179,6 +179,7 @@ impl Policy {
     /// tasks of the worker.
     pub fn deterministic(mut self) -> Policy {
         self.deterministic = true;
+        // A fixed clock or a seed that the caller has set before stays.
         if !matches!(self.clock, Clock::Fixed(_)) {
             self.clock = Clock::Fixed(SystemTime::UNIX_EPOCH);
         }

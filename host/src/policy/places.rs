@@ -67,6 +67,7 @@ impl Place {
     /// Examines an open directory. An error is the reason why it cannot be granted.
     pub(super) fn of(dir: &File) -> Result<Place, String> {
         let untold = |e: io::Error| format!("what is mounted there cannot be learned: {e}");
+        // First the file system of the directory itself, then those mounted below it: a grant covers both.
         let of_dir = rustix::fs::fstatfs(dir).map_err(|e| untold(e.into()))?.f_type;
         if let Some((name, _)) = SPECIAL.iter().find(|(_, magic)| *magic != 0 && *magic == of_dir) {
             return Err(format!("it is in a file system of the kernel's own ({name})"));
@@ -144,6 +145,7 @@ impl Mount {
     fn parse(line: &[u8]) -> Option<Mount> {
         let mut fields = line.split(|byte| *byte == b' ');
         let at = unescape(fields.nth(4)?);
+        // The number of optional fields before the `-` varies.
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
         Some(Mount { at: std::ffi::OsString::from_vec(at).into(), special: special(kind) })
     }
@@ -219,7 +221,7 @@ mod tests {
         let within = |place: &str, other: &str| of(path(place)).unwrap().contains(&path(other));
         // By the directory itself, by the one that contains the link, and through the link.
         assert!(within("real/cache", "home/link/cache") && within("real", "home/link/cache"));
-        assert!(within("home", "home/link/cache"), "whoever writes there could change the link");
+        assert!(within("home", "home/link/cache"), "a guest that writes there could change the link");
         assert!(!within("home", "real/cache") && !within("real/cache", "real"));
         // Paths that do not exist yet.
         assert!(within("home", "home/none/at/all") && within("real", "home/link/none"));

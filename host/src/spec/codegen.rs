@@ -19,6 +19,7 @@ pub(crate) struct Codegen {
 impl Codegen {
     /// A part of the name of a cache entry; empty for the default settings.
     pub(crate) fn suffix(self) -> String {
+        // The order is fixed: equal settings must give the same name.
         let fuel = if self.fuel { "-fuel" } else { "" };
         let deterministic = if self.deterministic { "-deterministic" } else { "" };
         let wasm: String = self.wasm.iter().map(|feature| format!("-{feature}")).collect();

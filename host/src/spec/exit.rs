@@ -39,6 +39,7 @@ impl fmt::Display for Exit {
 }
 
 fn signal_name(signal: i32) -> Option<&'static str> {
+    // Only signals that end workers in practice; others are shown by number.
     Some(match signal {
         libc::SIGHUP => "SIGHUP",
         libc::SIGINT => "SIGINT",

@@ -56,7 +56,7 @@ pub enum Clock {
     /// As fine as the kernel's clocks.
     Fine,
     /// The time of day never changes. The clock for durations starts at 0 in each instance, and advances by
-    /// [`Clock::RESOLUTION`] whenever it is read, so that a guest that waits for it does not wait for ever.
+    /// [`Clock::RESOLUTION`] whenever it is read, so a guest that waits for it does make progress.
     Fixed(SystemTime),
 }
 

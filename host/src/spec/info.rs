@@ -309,6 +309,7 @@ impl ModuleInfo {
     }
 
     fn named(&self, name: &str) -> Result<&Export, TargetError> {
+        // An exact path wins, even if it is also the bare name of another export.
         if let Some(export) = self.exports.iter().find(|e| e.path == name) {
             return Ok(export);
         }
@@ -329,6 +330,8 @@ impl ModuleInfo {
             let mut found = self.exports.iter().filter(wanted);
             found.next().filter(|_| found.next().is_none())
         };
+        // An uncallable `run` is chosen too: the error then names its type, instead of another function
+        // running.
         let is_function = |e: &Export| matches!(e.role, Role::Function | Role::Uncallable);
         only(&|e| is_function(e) && e.path == "run")
             .or_else(|| self.command())
@@ -367,6 +370,7 @@ fn the_command<'e>(exports: &[&'e Export]) -> Option<&'e Export> {
 
 /// `demo:math/ops@1.0.0#scale` as `demo:math/ops#scale`.
 fn without_version(path: &str) -> String {
+    // A version stands before the `#`.
     match (path.find('@'), path.find('#')) {
         (Some(at), Some(hash)) if at < hash => format!("{}{}", &path[..at], &path[hash..]),
         _ => path.to_owned(),

@@ -167,6 +167,7 @@ impl Limits {
 /// Bytes in the largest unit that leaves no fraction, so that a message shows a limit as it was set.
 pub(crate) fn size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    // 0 has 64 trailing zeros, but is shown in bytes.
     let whole = |(shift, _): &(u32, &str)| bytes > 0 && bytes.trailing_zeros() >= *shift;
     match units.into_iter().find(whole) {
         Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
@@ -220,6 +221,8 @@ pub struct CompileLimits {
 impl CompileLimits {
     /// The cap on wall-clock time.
     pub(crate) fn wall(&self) -> Duration {
+        // More than the processor time, because a busy machine gives the compiler less than a whole
+        // processor.
         self.time.saturating_add(self.time / 4).saturating_add(Duration::from_secs(10))
     }
 }

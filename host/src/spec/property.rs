@@ -78,7 +78,7 @@ pub(crate) enum Layer {
 
 /// Cap on reported steps and properties; no process has nearly that many. A compromised process might report
 /// a million of them, each of a megabyte, and the coordinator keeps and shows them.
-pub(crate) const SAID_MAX: usize = 64;
+pub(crate) const REPORTED_MAX: usize = 64;
 
 /// What must hold of a process, and what enforces it.
 ///
@@ -108,8 +108,8 @@ pub struct Property {
 
 impl Property {
     /// The texts made safe to show, because a compromised process may have reported them.
-    pub(crate) fn believable(self) -> Property {
-        let all = |texts: Vec<String>| texts.iter().take(SAID_MAX).map(|text| shortened(text)).collect();
+    pub(crate) fn made_safe(self) -> Property {
+        let all = |texts: Vec<String>| texts.iter().take(REPORTED_MAX).map(|text| shortened(text)).collect();
         Property {
             name: shortened(&self.name),
             layers: all(self.layers),

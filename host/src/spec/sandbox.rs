@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::property::{Layer, Property, SAID_MAX};
+use super::property::{Layer, Property, REPORTED_MAX};
 use crate::escape::shortened;
 
 /// How much confinement the processes of a module must have:
@@ -135,15 +135,15 @@ impl Status {
     }
 
     /// The texts made safe to show, because a compromised process may have reported them.
-    pub(crate) fn believable(self) -> Status {
+    pub(crate) fn made_safe(self) -> Status {
         let step = |step: Step| Step {
             name: shortened(&step.name),
             missing: step.missing.as_deref().map(shortened),
             layer: step.layer,
         };
         Status {
-            steps: self.steps.into_iter().take(SAID_MAX).map(step).collect(),
-            properties: self.properties.into_iter().take(SAID_MAX).map(Property::believable).collect(),
+            steps: self.steps.into_iter().take(REPORTED_MAX).map(step).collect(),
+            properties: self.properties.into_iter().take(REPORTED_MAX).map(Property::made_safe).collect(),
         }
     }
 }

@@ -274,6 +274,7 @@ pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits, policy: &Policy) 
     if !missing.is_empty() {
         return Err(BuildError::MissingImports { missing });
     }
+    // No instance could ever be made, so the error is reported here, before any worker starts.
     match info.memory_min {
         Some(asked) if asked > limits.memory => Err(BuildError::Memory { asked, limit: limits.memory }),
         _ => Ok(()),
@@ -298,6 +299,7 @@ pub(crate) fn resolve(target: &Target, info: &ModuleInfo) -> Result<Resolved, Bu
 
 /// The arguments of a command. The first is the program's name, which every command has.
 fn argv(target: &Target, export: &Export) -> Result<Vec<String>, BuildError> {
+    // A guest may read arguments as C strings, which a NUL would cut off.
     if let Some(at) = target.argv.iter().position(|arg| arg.contains('\0')) {
         let reason = "an argument of a command has no NUL in it".to_owned();
         return Err(BuildError::Argument { func: export.path.clone(), index: at.to_string(), reason });
@@ -342,6 +344,7 @@ fn bind(target: &Target, export: &Export, integers: Integers) -> Result<Vec<Opti
 fn value(arg: &Arg, ty: &Type, integers: Integers) -> Result<Value, String> {
     match arg {
         Arg::Value(value) => {
+            // A core module's integers have no sign: -1 and 2^32 - 1 are the same bits.
             let of_bits = || value.as_integer().and_then(|n| integers.value(n, ty));
             value
                 .clone()

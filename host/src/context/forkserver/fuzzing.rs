@@ -1,4 +1,4 @@
-//! What a zygote may say, for [`crate::fuzzing`].
+//! Checks what a zygote may say, for [`crate::fuzzing`].
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -18,11 +18,12 @@ use crate::protocol::message::{self, Failure, FromWorker};
 use crate::protocol::session::Session;
 use crate::spec::{Exit, Sandbox};
 
-/// The number of no process, in which the zygote's session has its name.
+/// A process id that no process has, as the id of the zygote's session.
 const SESSION: i32 = i32::MAX;
 
-/// Messages of a zygote, then any bytes, in pieces: it is believed what it may say at this point and for so many requests as there are; of the
-/// processes that it names none is ours; what is not a whole message yet is short.
+/// Feeds messages of a zygote and then any bytes, in pieces. The zygote is believed only what it may say at
+/// that point, and only for as many requests as are open. None of the processes that it names is a child of
+/// this program. An incomplete message takes little memory.
 pub(crate) fn zygote(data: &[u8]) {
     let mut choices = Choices(data);
     let asked = u32::from(choices.byte() % 17);
@@ -64,7 +65,7 @@ pub(crate) fn zygote(data: &[u8]) {
     assert!(!is_wrong || answers.len() == expected.len(), "{answers:?} and not {expected:?}");
 }
 
-/// One that was asked for so many workers. It has ended, for whatever would end it.
+/// A zygote with `asked` open requests. It counts as ended, so nothing tries to end it.
 fn waiting(socket: std::os::fd::OwnedFd, sandbox: Sandbox, asked: u32) -> Zygote {
     let no_process = socket.try_clone().expect("there are descriptors");
     let mut session = Session::zygote();
@@ -86,7 +87,7 @@ fn waiting(socket: std::os::fd::OwnedFd, sandbox: Sandbox, asked: u32) -> Zygote
     }
 }
 
-/// Often in an order that is right.
+/// Messages of a zygote, often in a valid order.
 fn messages(choices: &mut Choices<'_>) -> Vec<FromWorker> {
     let mut kinds: Vec<u8> = match choices.byte() % 4 {
         0 => vec![],
@@ -140,7 +141,7 @@ fn told(answer: Answer) -> Told {
     heard
 }
 
-/// What is heard of messages, and whether one of them may not be said.
+/// What the coordinator makes of the messages, and whether one of them breaks the protocol.
 fn model(messages: &[FromWorker], asked: u32, sandbox: Sandbox) -> (Vec<Told>, bool) {
     let (mut start, mut answers, mut next) = (String::new(), Vec::new(), 0);
     let mut has_refused = false;
@@ -155,7 +156,8 @@ fn model(messages: &[FromWorker], asked: u32, sandbox: Sandbox) -> (Vec<Told>, b
                 answers.push(Told::Refused);
                 continue;
             }
-            // What is no number of a process, and what cannot be its child. Any other is that of no child of ours, as if it were gone.
+            // Not a process id, or a process that cannot be the zygote's child. Any other id is not a child
+            // of this program, so the process counts as gone.
             FromWorker::Forked { pid } if *pid <= 1 || [own(), SESSION].contains(pid) => {
                 return (answers, true);
             }
