@@ -543,6 +543,23 @@ fn f83_the_log_of_another_module_function_or_argument_is_refused_unless_it_is_fo
     ends(&sum(&["--arg", "1", "--resume-failed"]), 0, "1 skipped");
 }
 
+/// Logs of earlier builds have 16 digits of a digest of other bytes, which say nothing about these settings.
+#[test]
+fn f83_the_settings_of_an_older_log_are_not_compared_and_force_goes_on() {
+    let dir = scratch();
+    let log = log_of_two(&dir);
+    let settings = column(&log, "Settings").remove(0);
+    assert_eq!(settings.len(), 32);
+    let text = std::fs::read_to_string(&log).unwrap().replace(&settings, &settings[..16]);
+    std::fs::write(&log, text).unwrap();
+    let log = path_text(&log);
+    let output = with_input(map("upper", "-", &log, &["--resume"]), b"a\nb\n");
+    ends(&output, 2, "line 2 is of an earlier version of wpool, which logged arguments, forms and grants");
+    ends(&output, 2, "--resume=force takes its tasks for done all the same");
+    ends(&with_input(map("upper", "-", &log, &["--resume=force"]), b"a\nb\n"), 0, "2 skipped");
+    ends(&run(wpool(["report", &log])), 0, "");
+}
+
 #[test]
 fn f83_the_log_of_another_input_is_refused_unless_it_is_forced() {
     let dir = scratch();
