@@ -1,5 +1,5 @@
 //! Processes of ours in an attacker's hands, of every role: what they send, name or claim costs the coordinator nothing but them. Rows F110 to
-//! F113 of the list of faults. (`tests/faults.rs` has workers that break the protocol of tasks, row F104.)
+//! F113 of the list of faults. (`tests/faults` has workers that break the protocol of tasks, row F104.)
 
 mod support;
 
