@@ -261,7 +261,8 @@ impl PoolBuilder {
 /// # let module = guest("failing")?;
 /// use wpool::Target;
 ///
-/// let new = |record| wpool::dummy::Process::builder(&module).target(Target::func("run").arg(record)).build();
+/// let target = |record| Target::func("run").arg(record);
+/// let new = |record| wpool::dummy::Process::builder(&module).target(target(record)).build();
 /// let mut process = new("bad")?;
 /// process.start()?;
 /// assert_eq!(process.join()?.exitcode, 1); // 0 in Python

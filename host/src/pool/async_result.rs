@@ -54,11 +54,11 @@ pub struct AsyncResult<T, E = TaskError> {
 
 /// The place of the result.
 pub(super) struct Slot<T, E> {
-    state: Mutex<State<T, E>>,
+    state: Mutex<ResultState<T, E>>,
     changed: Condition,
 }
 
-enum State<T, E> {
+enum ResultState<T, E> {
     /// The first caller that wants the result makes it, once the job is ready.
     Lazy(Settle<T, E>),
     /// Another thread brings the result, and calls these callbacks first.
@@ -73,7 +73,7 @@ type Settle<T, E> = Box<dyn FnOnce() -> Result<T, E> + Send>;
 type Callback<T, E> = Box<dyn FnOnce(&Result<T, E>) + Send>;
 
 impl<T, E> Slot<T, E> {
-    fn lock(&self) -> MutexGuard<'_, State<T, E>> {
+    fn lock(&self) -> MutexGuard<'_, ResultState<T, E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,11 +82,11 @@ impl<T, E> Slot<T, E> {
         loop {
             let mut state = self.lock();
             let callbacks = match &mut *state {
-                State::Coming(callbacks) => std::mem::take(callbacks),
+                ResultState::Coming(callbacks) => std::mem::take(callbacks),
                 _ => Vec::new(),
             };
             if callbacks.is_empty() {
-                *state = State::Ready(result);
+                *state = ResultState::Ready(result);
                 break;
             }
             drop(state);
@@ -103,15 +103,15 @@ impl<T, E> Slot<T, E> {
     }
 
     fn has_callbacks(&self) -> bool {
-        matches!(&*self.lock(), State::Coming(callbacks) if !callbacks.is_empty())
+        matches!(&*self.lock(), ResultState::Coming(callbacks) if !callbacks.is_empty())
     }
 
     /// Makes `get` panic. Gives the callbacks back, which will not be called.
     fn panicked(&self, panic: Panic) -> Vec<(Callback<T, E>, Promise)> {
-        let before = std::mem::replace(&mut *self.lock(), State::Panicked(panic));
+        let before = std::mem::replace(&mut *self.lock(), ResultState::Panicked(panic));
         self.changed.announce();
         match before {
-            State::Coming(callbacks) => callbacks,
+            ResultState::Coming(callbacks) => callbacks,
             _ => Vec::new(),
         }
     }
@@ -150,7 +150,7 @@ impl<T: Send + 'static, E: Send + 'static> Bringer<T, E> {
 
 impl<T, E> AsyncResult<T, E> {
     fn with(
-        state: State<T, E>,
+        state: ResultState<T, E>,
         job: Arc<Job>,
         callbacks: Callbacks,
         in_fork: fn() -> E,
@@ -166,7 +166,7 @@ impl<T, E> AsyncResult<T, E> {
         in_fork: fn() -> E,
         settle: impl FnOnce() -> Result<T, E> + Send + 'static,
     ) -> AsyncResult<T, E> {
-        Self::with(State::Lazy(Box::new(settle)), job, callbacks, in_fork)
+        Self::with(ResultState::Lazy(Box::new(settle)), job, callbacks, in_fork)
     }
 
     /// A result that another thread brings.
@@ -175,7 +175,7 @@ impl<T, E> AsyncResult<T, E> {
         callbacks: Callbacks,
         in_fork: fn() -> E,
     ) -> (AsyncResult<T, E>, Bringer<T, E>) {
-        let result = Self::with(State::Coming(Vec::new()), job, callbacks, in_fork);
+        let result = Self::with(ResultState::Coming(Vec::new()), job, callbacks, in_fork);
         let (callbacks, promise) = (result.callbacks.clone(), result.callbacks.promise());
         let bringer = Bringer { slot: result.slot.clone(), callbacks, promise };
         (result, bringer)
@@ -188,7 +188,7 @@ impl<T, E> AsyncResult<T, E> {
         callbacks: Callbacks,
         in_fork: fn() -> E,
     ) -> AsyncResult<T, E> {
-        Self::with(State::Ready(result), job, callbacks, in_fork)
+        Self::with(ResultState::Ready(result), job, callbacks, in_fork)
     }
 
     /// Whether the result is there.
@@ -208,8 +208,8 @@ impl<T, E> AsyncResult<T, E> {
         let mut state = self.slot.lock();
         loop {
             match &*state {
-                State::Ready(_) | State::Panicked(_) | State::Taken => return true,
-                State::Lazy(_) => {
+                ResultState::Ready(_) | ResultState::Panicked(_) | ResultState::Taken => return true,
+                ResultState::Lazy(_) => {
                     drop(state);
                     let now = deadline.is_none()
                         && crate::spin::pays(1)
@@ -219,14 +219,14 @@ impl<T, E> AsyncResult<T, E> {
                     }
                     state = self.slot.lock();
                     // Another thread may have taken `settle` in the meantime.
-                    if let State::Lazy(_) = &*state
-                        && let State::Lazy(settle) = std::mem::replace(&mut *state, State::Taken)
+                    if let ResultState::Lazy(_) = &*state
+                        && let ResultState::Lazy(settle) = std::mem::replace(&mut *state, ResultState::Taken)
                     {
-                        *state = State::Ready(settle());
+                        *state = ResultState::Ready(settle());
                     }
                 }
-                State::Coming(_) => {
-                    let is_coming = |state: &State<T, E>| matches!(state, State::Coming(_));
+                ResultState::Coming(_) => {
+                    let is_coming = |state: &ResultState<T, E>| matches!(state, ResultState::Coming(_));
                     state = self.slot.changed.wait_while(state, deadline, is_coming);
                     if is_coming(&state) {
                         return false;
@@ -242,7 +242,7 @@ impl<T, E> AsyncResult<T, E> {
             return Some(false);
         }
         let is_ready = self.ready();
-        is_ready.then(|| matches!(&*self.slot.lock(), State::Ready(Ok(_))))
+        is_ready.then(|| matches!(&*self.slot.lock(), ResultState::Ready(Ok(_))))
     }
 
     /// Waits for the result.
@@ -273,11 +273,13 @@ impl<T, E> AsyncResult<T, E> {
         if self.job.is_in_fork() {
             return Err((self.in_fork)());
         }
-        let state = std::mem::replace(&mut *self.slot.lock(), State::Taken);
+        let state = std::mem::replace(&mut *self.slot.lock(), ResultState::Taken);
         match state {
-            State::Ready(result) => result,
-            State::Panicked(Panic(payload)) => std::panic::resume_unwind(payload),
-            State::Taken | State::Lazy(_) | State::Coming(_) => panic!("the result was taken before"),
+            ResultState::Ready(result) => result,
+            ResultState::Panicked(Panic(payload)) => std::panic::resume_unwind(payload),
+            ResultState::Taken | ResultState::Lazy(_) | ResultState::Coming(_) => {
+                panic!("the result was taken before")
+            }
         }
     }
 
@@ -326,25 +328,25 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
         let promise = self.callbacks.promise();
         let callback: (Callback<T, E>, Promise) = (Box::new(callback), promise);
         let mut state = self.slot.lock();
-        if let State::Coming(callbacks) = &mut *state {
+        if let ResultState::Coming(callbacks) = &mut *state {
             callbacks.push(callback);
             drop(state);
             return self;
         }
-        let before = match std::mem::replace(&mut *state, State::Coming(vec![callback])) {
+        let before = match std::mem::replace(&mut *state, ResultState::Coming(vec![callback])) {
             // There is no result to call it with.
-            over @ (State::Panicked(_) | State::Taken) => std::mem::replace(&mut *state, over),
+            over @ (ResultState::Panicked(_) | ResultState::Taken) => std::mem::replace(&mut *state, over),
             before => before,
         };
         drop(state);
         let slot = self.slot.clone();
         match before {
-            State::Lazy(settle) => {
+            ResultState::Lazy(settle) => {
                 let callbacks = self.callbacks.clone();
                 self.job.when_done(move || callbacks.run(move || slot.complete(settle())));
             }
-            State::Ready(result) => self.callbacks.run(move || slot.complete(result)),
-            State::Panicked(_) | State::Taken | State::Coming(_) => {}
+            ResultState::Ready(result) => self.callbacks.run(move || slot.complete(result)),
+            ResultState::Panicked(_) | ResultState::Taken | ResultState::Coming(_) => {}
         }
         self
     }

@@ -10,21 +10,22 @@ use crossbeam_channel::Sender;
 
 use crate::condition::Condition;
 
-type Call = Box<dyn FnOnce() + Send>;
+/// A call of a callback with its result.
+type Invocation = Box<dyn FnOnce() + Send>;
 
 /// A handle to the thread. The thread starts with the first call, and ends with the last handle.
 #[derive(Clone, Default)]
-pub(super) struct Callbacks(Arc<Shared>);
+pub(super) struct Callbacks(Arc<CallbackThread>);
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct CallbackThread {
+    state: Mutex<ThreadState>,
     none_left: Condition,
 }
 
 #[derive(Default)]
-struct State {
-    thread: Option<(Sender<Call>, ThreadId)>,
+struct ThreadState {
+    thread: Option<(Sender<Invocation>, ThreadId)>,
     /// How many promises are alive.
     promised: usize,
 }
@@ -33,7 +34,7 @@ struct State {
 pub(super) struct Promise(Callbacks);
 
 impl Callbacks {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ThreadState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -46,7 +47,7 @@ impl Callbacks {
     pub(super) fn run(&self, call: impl FnOnce() + Send + 'static) {
         let mut state = self.lock();
         if state.thread.is_none() {
-            let (sender, calls) = crossbeam_channel::unbounded::<Call>();
+            let (sender, calls) = crossbeam_channel::unbounded::<Invocation>();
             let run = move || calls.iter().for_each(guarded);
             // Detached: `wait` waits for promises, not for the thread.
             let started = std::thread::Builder::new().name("wpool-callbacks".to_owned()).spawn(run);
@@ -73,7 +74,7 @@ impl Callbacks {
 }
 
 /// Runs a callback. A panic of it is logged: no caller could catch it.
-fn guarded(call: Call) {
+fn guarded(call: Invocation) {
     if catch_unwind(AssertUnwindSafe(call)).is_err() {
         tracing::error!(target: "wpool::pool", "a callback panicked");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 #[cfg(doc)]
 use super::ExitReason;
-use super::state::{Pending, Shared, Sinks};
+use super::state::{OutputFns, Pending, Supervised};
 use super::{Process, feeder};
 use crate::context::StartMethod;
 use crate::error::BuildError;
@@ -62,7 +62,7 @@ pub struct ProcessBuilder {
     policy: Policy,
     input: Vec<u8>,
     stdin: Option<feeder::Source>,
-    sinks: Sinks,
+    sinks: OutputFns,
     method: StartMethod,
     start_timeout: Duration,
     profile: Option<ProfilingStrategy>,
@@ -88,7 +88,7 @@ impl ProcessBuilder {
             policy: Policy::sealed(),
             input: Vec::new(),
             stdin: None,
-            sinks: Sinks::default(),
+            sinks: OutputFns::default(),
             method: StartMethod::default(),
             start_timeout: START_TIMEOUT,
             profile: None,
@@ -217,7 +217,7 @@ impl ProcessBuilder {
             start_timeout: self.start_timeout,
             profile: self.profile,
         };
-        Ok(Process::new(pending, ty, Shared::new(name, self.daemon)))
+        Ok(Process::new(pending, ty, Supervised::new(name, self.daemon)))
     }
 
     /// Finds the function, and checks that arguments and input are complete and fit.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::{Shared, Stage};
+use super::{ProcessState, Supervised};
 use crate::sys;
 
 /// How long an exit waits for the daemons that it has killed. A daemon whose output is stuck must not keep
@@ -13,7 +13,7 @@ use crate::sys;
 const DAEMONS_END: Duration = Duration::from_secs(1);
 
 /// The processes that have been started and have not ended.
-static CHILDREN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+static CHILDREN: Mutex<Vec<Weak<Supervised>>> = Mutex::new(Vec::new());
 
 thread_local! {
     /// Whether this thread supervises a process. The type has no destructor, since `end_children` may run
@@ -21,7 +21,7 @@ thread_local! {
     static SUPERVISES: Cell<bool> = const { Cell::new(false) };
 }
 
-fn children() -> MutexGuard<'static, Vec<Weak<Shared>>> {
+fn children() -> MutexGuard<'static, Vec<Weak<Supervised>>> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -37,7 +37,7 @@ pub(super) fn prepare_for_exit() {
 static HOME: AtomicU32 = AtomicU32::new(0);
 
 /// Lists a process as running, until [`unregister`].
-pub(super) fn register(shared: &Arc<Shared>) {
+pub(super) fn register(shared: &Arc<Supervised>) {
     HOME.store(sys::home(), Ordering::Relaxed);
     children().push(Arc::downgrade(shared));
 }
@@ -47,11 +47,11 @@ pub(super) fn supervise() {
     SUPERVISES.set(true);
 }
 
-pub(super) fn unregister(shared: &Arc<Shared>) {
+pub(super) fn unregister(shared: &Arc<Supervised>) {
     children().retain(|child| !std::ptr::eq(child.as_ptr(), Arc::as_ptr(shared)));
 }
 
-fn running() -> Vec<Arc<Shared>> {
+fn running() -> Vec<Arc<Supervised>> {
     if HOME.load(Ordering::Relaxed) != sys::home() {
         return Vec::new();
     }
@@ -116,13 +116,13 @@ pub struct ProcessInfo {
 /// # }
 /// ```
 pub fn active_children() -> Vec<ProcessInfo> {
-    let info = |shared: Arc<Shared>| match &shared.lock().stage {
-        Stage::Started(running) => Some(ProcessInfo {
+    let info = |shared: Arc<Supervised>| match &shared.lock().state {
+        ProcessState::Started(running) => Some(ProcessInfo {
             name: shared.name.clone(),
             pid: running.child.pid(),
             daemon: shared.is_daemon(),
         }),
-        Stage::Initial | Stage::Stopped(_) => None,
+        ProcessState::Initial | ProcessState::Stopped(_) => None,
     };
     running().into_iter().filter_map(info).collect()
 }

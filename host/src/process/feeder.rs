@@ -31,7 +31,7 @@ impl Feeder {
     pub(super) fn new(mut source: Source) -> std::io::Result<Feeder> {
         let has_piece = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let ((asks, asked), (tell, pieces)) = (mpsc::channel(), mpsc::channel());
-        let waker = Waker(has_piece.clone());
+        let waker = WakeSupervisor(has_piece.clone());
         let read = move || {
             // It wakes the supervisor also when the source panics: the guest must not wait for ever.
             let waker = waker;
@@ -84,15 +84,15 @@ fn read_piece(source: &mut Source) -> std::io::Result<Vec<u8>> {
 }
 
 /// Wakes the supervisor, at the latest when the thread ends.
-struct Waker(Arc<OwnedFd>);
+struct WakeSupervisor(Arc<OwnedFd>);
 
-impl Waker {
+impl WakeSupervisor {
     fn wake(&self) {
         let _pending = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
     }
 }
 
-impl Drop for Waker {
+impl Drop for WakeSupervisor {
     fn drop(&mut self) {
         self.wake();
     }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use self::builder::ProcessBuilder;
 pub use self::children::{ProcessInfo, active_children, current_process, parent_process};
-use self::state::{Pending, Running, Shared, Sink, Sinks, Stage, State};
+use self::state::{Known, OutputFn, OutputFns, Pending, ProcessState, Running, Supervised};
 pub use self::status::{AlreadyStarted, ExitReason, ExitStatus, NotStarted};
 use self::supervisor::Started;
 use crate::context::StartError;
@@ -77,13 +77,13 @@ pub struct Process {
     pending: Option<Box<Pending>>,
     /// The type of the function, by which the result is read.
     ty: FuncType,
-    shared: Arc<Shared>,
+    shared: Arc<Supervised>,
     sentinel: Option<OwnedFd>,
     pid: Option<u32>,
 }
 
 impl Process {
-    fn new(pending: Pending, ty: FuncType, shared: Shared) -> Process {
+    fn new(pending: Pending, ty: FuncType, shared: Supervised) -> Process {
         Process { pending: Some(Box::new(pending)), ty, shared: Arc::new(shared), sentinel: None, pid: None }
     }
 
@@ -136,7 +136,7 @@ impl Process {
 
     /// Whether the process has been started and has not ended: `Process.is_alive`.
     pub fn is_alive(&self) -> bool {
-        self.shared.known().is_some_and(|state| matches!(state.stage, Stage::Started(_)))
+        self.shared.known().is_some_and(|known| matches!(known.state, ProcessState::Started(_)))
     }
 
     /// Python's `exitcode`: -N for signal N; `None` before the end, and where it is unknown.
@@ -147,17 +147,17 @@ impl Process {
 
     /// How the process ended; `None` before that.
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        match &self.shared.known()?.stage {
-            Stage::Stopped(status) => Some(status.clone()),
-            Stage::Initial | Stage::Started(_) => None,
+        match &self.shared.known()?.state {
+            ProcessState::Stopped(status) => Some(status.clone()),
+            ProcessState::Initial | ProcessState::Started(_) => None,
         }
     }
 
     /// What the target returned, which Python throws away. `None` if it did not return, or if its result is
     /// not an `R`.
     pub fn result<R: Ret>(&self) -> Option<R> {
-        let state = self.shared.known()?;
-        R::decode(state.result.as_deref()?, self.ty.ok_type())
+        let known = self.shared.known()?;
+        R::decode(known.result.as_deref()?, self.ty.ok_type())
     }
 
     /// The bytes that the target returned, in the form that [`Target::output`](crate::Target::output) chose.
@@ -167,21 +167,21 @@ impl Process {
 
     /// What the guest has written to stdout so far, the first MiB.
     pub fn stdout(&self) -> Vec<u8> {
-        self.shared.known().map_or_else(Vec::new, |state| state.stdout.clone())
+        self.shared.known().map_or_else(Vec::new, |known| known.stdout.clone())
     }
 
     /// What the guest has written to stderr so far, the first MiB.
     pub fn stderr(&self) -> Vec<u8> {
-        self.shared.known().map_or_else(Vec::new, |state| state.stderr.clone())
+        self.shared.known().map_or_else(Vec::new, |known| known.stderr.clone())
     }
 
     /// Where the guest spent its time, as JSON for the Firefox profiler: see [`ProcessBuilder::profile`].
     /// `None` before the end, after a kill, and without
     /// [`ProfilingStrategy::Guest`](crate::events::ProfilingStrategy::Guest).
     pub fn profile(&self) -> Option<Vec<u8>> {
-        let state = self.shared.known()?;
-        let has_exited = matches!(&state.stage, Stage::Stopped(status) if status.exitcode >= 0);
-        Some(state.profile.clone()).filter(|profile| has_exited && !profile.is_empty())
+        let known = self.shared.known()?;
+        let has_exited = matches!(&known.state, ProcessState::Stopped(status) if status.exitcode >= 0);
+        Some(known.profile.clone()).filter(|profile| has_exited && !profile.is_empty())
     }
 
     /// The process id; `None` before the start.

@@ -17,7 +17,7 @@ use crate::spec::{Call, Limits, ProfilingStrategy};
 use crate::sys::{self, CoordinatorPage};
 
 /// Gets output of the guest as it comes.
-pub(super) type Sink = Box<dyn FnMut(&[u8]) + Send>;
+pub(super) type OutputFn = Box<dyn FnMut(&[u8]) + Send>;
 
 /// What only the start needs. It is dropped with the start.
 pub(super) struct Pending {
@@ -29,7 +29,7 @@ pub(super) struct Pending {
     pub(super) granted: Granted,
     pub(super) input: Vec<u8>,
     pub(super) stdin: Option<feeder::Source>,
-    pub(super) sinks: Sinks,
+    pub(super) sinks: OutputFns,
     pub(super) method: StartMethod,
     pub(super) start_timeout: Duration,
     pub(super) profile: Option<ProfilingStrategy>,
@@ -37,31 +37,32 @@ pub(super) struct Pending {
 
 /// The functions that get the output as it comes.
 #[derive(Default)]
-pub(super) struct Sinks {
-    pub(super) stdout: Option<Sink>,
-    pub(super) stderr: Option<Sink>,
+pub(super) struct OutputFns {
+    pub(super) stdout: Option<OutputFn>,
+    pub(super) stderr: Option<OutputFn>,
 }
 
 /// What the handle and the supervisor of a process share.
-pub(super) struct Shared {
+pub(super) struct Supervised {
     pub(super) name: String,
     pub(super) daemon: AtomicBool,
-    pub(super) state: Mutex<State>,
+    pub(super) known: Mutex<Known>,
     pub(super) changed: Condition,
     /// The pid of the program that made this. A forked child has a copy of the handle, and must not use it.
     pub(super) home: u32,
 }
 
-pub(super) struct State {
-    pub(super) stage: Stage,
+/// What is known of the process so far.
+pub(super) struct Known {
+    pub(super) state: ProcessState,
     pub(super) result: Option<Vec<u8>>,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
     pub(super) profile: Vec<u8>,
 }
 
-/// The states of a process; it goes through them in this order.
-pub(super) enum Stage {
+/// The states of a process, in their order.
+pub(super) enum ProcessState {
     Initial,
     Started(Arc<Running>),
     Stopped(ExitStatus),
@@ -108,13 +109,13 @@ impl Running {
     }
 }
 
-impl Shared {
-    pub(super) fn new(name: String, daemon: bool) -> Shared {
-        Shared {
+impl Supervised {
+    pub(super) fn new(name: String, daemon: bool) -> Supervised {
+        Supervised {
             name,
             daemon: daemon.into(),
-            state: Mutex::new(State {
-                stage: Stage::Initial,
+            known: Mutex::new(Known {
+                state: ProcessState::Initial,
                 result: None,
                 stdout: Vec::new(),
                 stderr: Vec::new(),
@@ -125,8 +126,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_daemon(&self) -> bool {
@@ -138,30 +139,30 @@ impl Shared {
     }
 
     /// The state. `None` in a forked child, where another thread's lock may be held for ever.
-    pub(super) fn known(&self) -> Option<MutexGuard<'_, State>> {
+    pub(super) fn known(&self) -> Option<MutexGuard<'_, Known>> {
         (!self.is_in_fork()).then(|| self.lock())
     }
 
     /// Waits for the end of the process. `None`: the deadline came first.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>, NotStarted> {
         let state = self.known().ok_or(NotStarted)?;
-        let runs = |state: &State| matches!(state.stage, Stage::Started(_));
-        match &self.changed.wait_while(state, deadline, runs).stage {
-            Stage::Initial => Err(NotStarted),
-            Stage::Stopped(status) => Ok(Some(status.clone())),
-            Stage::Started(_) => Ok(None),
+        let runs = |known: &Known| matches!(known.state, ProcessState::Started(_));
+        match &self.changed.wait_while(state, deadline, runs).state {
+            ProcessState::Initial => Err(NotStarted),
+            ProcessState::Stopped(status) => Ok(Some(status.clone())),
+            ProcessState::Started(_) => Ok(None),
         }
     }
 
     /// Calls `act` with the process if it runs.
     pub(super) fn with_running(&self, act: impl FnOnce(&Running)) -> Result<(), NotStarted> {
-        match &self.known().ok_or(NotStarted)?.stage {
-            Stage::Initial => Err(NotStarted),
-            Stage::Started(running) => {
+        match &self.known().ok_or(NotStarted)?.state {
+            ProcessState::Initial => Err(NotStarted),
+            ProcessState::Started(running) => {
                 act(running);
                 Ok(())
             }
-            Stage::Stopped(_) => Ok(()),
+            ProcessState::Stopped(_) => Ok(()),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::context::StartMethod;
 use crate::error::TaskError;
 use crate::process::feeder::{self, Feeder};
-use crate::process::{ExitReason, ExitStatus, Running, Shared, Sink, Sinks, State};
+use crate::process::{ExitReason, ExitStatus, Known, OutputFn, OutputFns, Running, Supervised};
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
 use crate::protocol::session::{FromProcessWorker, Heard, ProcessWorkerRole, Session};
@@ -31,7 +31,7 @@ pub(super) struct Rules {
     /// Where its standard input comes from, if it asks for that.
     pub(super) stdin: Option<feeder::Source>,
     pub(super) limits: Limits,
-    pub(super) sinks: Sinks,
+    pub(super) sinks: OutputFns,
     pub(super) sandbox: Sandbox,
     pub(super) method: StartMethod,
     pub(super) start_timeout: Duration,
@@ -41,7 +41,7 @@ pub(super) struct Rules {
 
 /// Listens to a process until its socket closes.
 pub(super) struct Listener<'s> {
-    shared: &'s Shared,
+    shared: &'s Supervised,
     running: &'s Running,
     rules: Rules,
     /// What it may say.
@@ -66,7 +66,7 @@ pub(super) struct Listener<'s> {
 impl<'s> Listener<'s> {
     /// `ready_by`: when the process is killed if it is not ready.
     pub(super) fn new(
-        shared: &'s Shared,
+        shared: &'s Supervised,
         running: &'s Running,
         rules: Rules,
         ready_by: Option<Instant>,
@@ -378,9 +378,9 @@ fn drain(connection: &mut Connection<OwnedFd>) {
 
 fn pass<'s>(
     bytes: &[u8],
-    sink: &mut Option<Sink>,
-    lock: impl FnOnce() -> MutexGuard<'s, State>,
-    kept: impl FnOnce(&mut State) -> &mut Vec<u8>,
+    sink: &mut Option<OutputFn>,
+    lock: impl FnOnce() -> MutexGuard<'s, Known>,
+    kept: impl FnOnce(&mut Known) -> &mut Vec<u8>,
 ) {
     match sink {
         Some(sink) => sink(bytes),

@@ -15,7 +15,7 @@ use rustix::event::EventfdFlags;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
 use self::listener::{Listener, Rules};
-use super::{Pending, Running, Shared, Stage, children};
+use super::{Pending, ProcessState, Running, Supervised, children};
 use crate::context::server::{ForkServer, NotForked};
 use crate::context::{Child, END_TIME, StartError, StartMethod, spawn, thread};
 use crate::protocol::frame::{self, Kind};
@@ -33,7 +33,7 @@ pub(super) struct Started {
 }
 
 /// Starts the process, and the thread that looks after it. If it cannot be started, what that would have needed comes back.
-pub(super) fn start(shared: &Arc<Shared>, pending: Box<Pending>) -> Result<Started, NotStarted> {
+pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<Started, NotStarted> {
     let ready_by = clock::now().checked_add(pending.start_timeout);
     let forked = match Born::fork(&shared.name, &pending, ready_by) {
         Ok(forked) => forked,
@@ -97,7 +97,7 @@ struct Task {
 }
 
 /// The thread's life, once its process is there.
-fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Instant>) {
+fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<Instant>) {
     let Born { running, socket, unsent, server } = born;
     let Task { call, input, rules } = task;
     let mut listener = Listener::new(shared, &running, rules, ready_by);
@@ -121,7 +121,7 @@ fn supervise(shared: &Arc<Shared>, task: Task, born: Born, ready_by: Option<Inst
     // Whoever joins must find nothing of it left: no descriptor, and no fork server that nobody else wants.
     drop((running, server));
     children::unregister(shared);
-    shared.lock().stage = Stage::Stopped(status);
+    shared.lock().state = ProcessState::Stopped(status);
     shared.changed.announce();
 }
 
@@ -191,7 +191,7 @@ impl Born {
     }
 
     /// From now on it is known to all that it runs. As CPython loses its reference to the target with the start, so the module is let go.
-    fn announce(&self, shared: &Arc<Shared>, pending: Pending) -> Task {
+    fn announce(&self, shared: &Arc<Supervised>, pending: Pending) -> Task {
         let Pending {
             module,
             call,
@@ -205,7 +205,7 @@ impl Born {
             start_timeout,
             profile,
         } = pending;
-        shared.lock().stage = Stage::Started(self.running.clone());
+        shared.lock().state = ProcessState::Started(self.running.clone());
         children::register(shared);
         let is_profiled = profile.is_some_and(|profile| profile.interval().is_some());
         let sandbox = module.launch().program.sandbox;
