@@ -50,6 +50,7 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
             (text, limits, codegen, most)
         }
         Ok(ToWorker::Report) => {
+            // `doctor` asks what is enforced. Such a compiler confines itself as for a module, and gets none.
             confine(&mut confinement, CompileLimits::default());
             say(connection, &FromWorker::Report(confinement.status));
             return 0;

@@ -48,6 +48,9 @@ pub(super) fn become_worker(
     page: OwnedFd,
     mut confinement: Confinement,
 ) -> i32 {
+    // The order of the steps: what needs a new descriptor or mapping comes first; then the file system is
+    // closed, for this thread and those that it starts; then the runtime starts its threads; the list of
+    // system calls comes last, because all of this needs calls that are not on it.
     name_thread(&identity.name);
     let page = match WorkerPage::open(&page) {
         Ok(page) => Arc::new(page),

@@ -42,7 +42,7 @@ pub(super) fn report_panic<C: Carrier>(
     played.unwrap_or_else(|panic| {
         let text =
             panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        refuse(connection, format!("{}: {}", message::PANICKED, text.unwrap_or("without a word")))
+        refuse(connection, format!("{}: {}", message::PANICKED, text.unwrap_or("without a message")))
     })
 }
 

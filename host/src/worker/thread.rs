@@ -50,6 +50,7 @@ fn run(
         Ok(guest) => guest,
         Err(reason) => return refuse(connection, reason),
     };
+    // The machine code is mapped. The descriptor is closed with the last reference.
     drop(artefact);
     let ticks = match TickThread::start(guest.engine_tick(), life.clone(), period(setup)) {
         Ok(ticks) => ticks,

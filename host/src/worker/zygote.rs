@@ -40,6 +40,7 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
     if !may_go_on(connection, &confinement) {
         return EXIT_SOFTWARE;
     }
+    // The confinement comes before the first fork: each worker inherits it, and adds what a fork loses.
     say(connection, &FromWorker::Ready);
     match serve(connection, &confinement.status) {
         Err(code) => code,

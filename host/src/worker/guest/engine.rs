@@ -92,7 +92,8 @@ pub(super) fn pooling(
         return Err("the tables are too large for a pool".to_owned());
     }
     let mut pool = PoolingAllocationConfig::default();
-    // One store at a time; a component may have several core instances, memories and tables.
+    // One store at a time. A component may have several core instances, memories and tables, and all of them
+    // need slots of their own. A module with more than these is loaded without the pool.
     pool.total_component_instances(1);
     pool.total_core_instances(24);
     pool.total_memories(8);

@@ -127,6 +127,7 @@ impl<F: BinaryFormat> Instances<F> {
         let mut live = LiveInstance { store, instance };
         if let Some(plan) = &self.initializer {
             let call = || self.format.call(&mut live, plan, &[], template, &mut Vec::new());
+            // The initializer's result goes nowhere. A large one must not stay counted in the shared memory.
             let initialized = template.placement.discarding(call);
             initialized.inspect_err(|_| self.used = Some(used(&live.store, &template.limits)))?;
         }
@@ -153,6 +154,8 @@ impl<F: BinaryFormat> Instances<F> {
             }
             None => {
                 let output = template.output();
+                // Start functions and initializers can print: what they printed explains why there is no
+                // instance.
                 self.instantiate(engine, template, &[], GuestStdin::EMPTY, output.clone())
                     .inspect_err(|_| output.report(out, None))?
             }
@@ -251,6 +254,8 @@ impl<F: BinaryFormat> Instances<F> {
             ended
         });
 
+        // Checked first: a guest with too long an output ends by its own error about a closed stream, and
+        // that error would hide the limit.
         let (stdout, dropped) = result.as_ref().map(Capture::take).unwrap_or_default();
         if dropped > 0 {
             output.report(out, None);
@@ -283,6 +288,7 @@ impl<F: BinaryFormat> Instances<F> {
     /// Runs the `shutdown` of the live instance, if there is one, and drops the instance.
     pub(super) fn shutdown(&mut self, template: &StoreTemplate) {
         if let Some(mut live) = self.live.take() {
+            // `shutdown` has the limits of a task: a guest must not keep its worker from ending.
             live.store.data_mut().begin(template.limits.time);
             refuel(&mut live.store, &template.limits);
             self.format.shutdown(&mut live);

@@ -92,8 +92,10 @@ impl Guest {
         artefact: BorrowedFd<'_>,
         dirs: &[BorrowedFd<'_>],
     ) -> Result<Guest, String> {
+        // Before the list of system calls, which does not have the call that reads limits.
         failure::prepare();
         let grants = WasiGrants::new(&setup.grants, dirs)?;
+        // The engine takes a path, and maps the file: all workers share its pages.
         let path = format!("/proc/self/fd/{}", artefact.as_raw_fd());
         let (kind, codegen) = (setup.info.kind, setup.info.codegen);
         // The pooling allocator makes fresh instances several times faster, but its slots have a fixed size,
@@ -262,6 +264,7 @@ impl Guest {
     /// Runs one record. Appends to `out` the printed output, then one `Returned` or `Failed` frame.
     pub(super) fn run(&mut self, plan: u32, attempt: u32, record: &[u8], out: &mut Vec<u8>) -> TaskExit {
         self.template.process.set_attempt(attempt);
+        // A task that gets no instance must not report the usage of the one before.
         let _of_another_task = self.take_used();
         let result_at = out.len();
         let outcome = match self.plans.get(&plan) {

@@ -72,6 +72,7 @@ impl Plan {
     pub(super) fn arguments(&self, record: &[u8]) -> Result<Vec<Value>, Failure> {
         let values = self.free_values(record).map_err(|message| Failure::BadRecord { message })?;
         let mut free = values.into_iter();
+        // A fixed value is cloned for each record: a call consumes its arguments.
         let fill = |v: &Option<Value>| v.clone().or_else(|| free.next());
         self.fixed
             .iter()
@@ -87,6 +88,7 @@ impl Plan {
             (Input::Raw, [Param { ty: Type::String, .. }]) => {
                 Ok(vec![Value::String(utf8(record)?.to_owned())])
             }
+            // The fast path has no such limit: it needs no `Value` for each byte.
             (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() && record.len() > ARGUMENT_BYTES_MAX => Err(
                 format!("beside other arguments, bytes are limited to {}", size(ARGUMENT_BYTES_MAX as u64)),
             ),

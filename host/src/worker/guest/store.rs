@@ -62,6 +62,7 @@ impl Ctx {
     /// Whether the guest may go on. The engine calls this after each tick, once the guest is in its own code.
     fn check_deadline(&self) -> wasmtime::Result<UpdateDeadline> {
         match self.deadline {
+            // A cancel before the deadline: a cancelled task must not be reported as too slow.
             _ if self.process.is_cancelled() => Err(wasmtime::Error::new(Cancelled)),
             Some(deadline) if clock::now() >= deadline => Err(wasmtime::Error::new(Trap::Interrupt)),
             _ => Ok(UpdateDeadline::Continue(1)),
@@ -96,6 +97,7 @@ impl Ctx {
             builder.stderr(stderr.clone());
         }
         match stdin {
+            // The default of the builder: a closed stream.
             GuestStdin::Bytes(bytes) if bytes.is_empty() => {}
             GuestStdin::Bytes(bytes) => {
                 builder.stdin(MemoryInputPipe::new(bytes));
@@ -115,6 +117,7 @@ impl Ctx {
     pub(super) fn store(mut self, engine: &Engine, limits: &Limits) -> Store<Ctx> {
         self.begin(limits.time);
         let mut store = Store::new(engine, self);
+        // Before the first instance: the first sizes of its memories and tables count as well.
         store.limiter(|ctx| &mut ctx.limiter);
         store.epoch_deadline_callback(|store| {
             if let Some(profile) = &store.data().process.profile {
@@ -122,6 +125,7 @@ impl Ctx {
             }
             store.data().check_deadline()
         });
+        // One tick: the callback runs at each of them, and reads the clock only there.
         store.set_epoch_deadline(1);
         refuel(&mut store, limits);
         store.set_hostcall_fuel(copy_max(limits));

@@ -61,5 +61,5 @@ fn accept(many: &mut ManyCall, store: StoreContext<'_, Ctx>, reported: &Reported
         },
     };
     many.fail(output, broken);
-    Err(wasmtime::Error::msg("the outcome was no outcome"))
+    Err(wasmtime::Error::msg("the reported outcome is not valid"))
 }
