@@ -177,7 +177,7 @@ impl Dispatcher {
     }
 
     fn tell_undelivered(&mut self, job: JobId, undelivered: Undelivered) {
-        let Undelivered { size, waits_for, .. } = undelivered;
+        let (size, waits_for) = (undelivered.size, undelivered.waits_for());
         self.on(Event::Undelivered { job, bytes: size.here + size.parked, waits_for });
     }
 

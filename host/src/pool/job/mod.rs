@@ -1,0 +1,480 @@
+//! One job: the records of a map, imap or apply on their way in, and their outcomes on their way out.
+//!
+//! Three threads meet here: one pushes records, one is the dispatcher, and one takes outcomes. Records and
+//! outcomes move in chunks; nothing is allocated or signalled per record. The window bounds what is under
+//! way, so that an endless input needs a bounded memory. The bytes of results that are not taken have a
+//! budget of their own, since a record does not say how large its result will be.
+
+mod chunk;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use self::chunk::CHUNK_LEN;
+pub(crate) use self::chunk::{By, InputChunk, Parsed, ResultChunk, Size};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::chunk::{Said, parse_outcome};
+use self::state::{JobInput, JobState, TakeOrder, WhenDone};
+pub(crate) use self::state::{Panic, Taken, Undelivered};
+use super::schedule::JobId;
+use super::waker::Waker;
+use crate::condition::Condition;
+use crate::context::IN_FORK;
+use crate::error::{Closed, TaskError};
+use crate::protocol::message::{Batch, Record};
+
+/// How much of a job may be under way: pushed, but its outcome not yet taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+    /// Bytes of results that are not taken. The one result that is waited for may come beside them.
+    pub(crate) results: u64,
+}
+
+impl Window {
+    /// Enough to keep workers busy with the shortest of tasks; a few megabytes of ordinary lines.
+    pub(crate) const DEFAULT: Window = Window { records: 1 << 16, bytes: 16 << 20, results: 64 << 20 };
+}
+
+/// The number of records that may be under way, however large they are: with one, all workers but one would
+/// be idle.
+const UNDER_WAY_MIN: u64 = 2;
+
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) plan: u32,
+    window: Window,
+    waker: Waker,
+    state: Mutex<JobState>,
+    /// Announced when there is room for records, or the job is over.
+    room: Condition,
+    /// Announced when there are outcomes, or the job is over.
+    ready: Condition,
+}
+
+impl Job {
+    pub(crate) fn new(id: JobId, plan: u32, window: Window, waker: Waker) -> Job {
+        let state = JobState { wakes_on_record: true, ..JobState::default() };
+        Job {
+            id,
+            plan,
+            window,
+            waker,
+            state: Mutex::new(state),
+            room: Condition::default(),
+            ready: Condition::default(),
+        }
+    }
+
+    /// A job that is over before it begins: its pool takes no more tasks.
+    pub(crate) fn refused(waker: Waker, why: &TaskError) -> Arc<Job> {
+        let job = Job::new(0, 0, Window::DEFAULT, waker);
+        job.finish(why);
+        Arc::new(job)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, JobState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this is a copy in a forked child. It counts as over, and its lock is not taken.
+    pub(crate) fn is_in_fork(&self) -> bool {
+        self.waker.is_in_fork()
+    }
+
+    fn has_room(&self, inner: &JobState) -> bool {
+        let under_way = inner.pushed - inner.taken;
+        under_way < self.window.records && (inner.bytes < self.window.bytes || under_way < UNDER_WAY_MIN)
+    }
+
+    // For the thread that pushes.
+
+    /// Whether one more record fits now. A record that the same thread pushes next finds the room.
+    pub(crate) fn room(&self) -> Result<bool, Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
+        let inner = self.lock();
+        if inner.takes_no_more() { Err(Closed) } else { Ok(self.has_room(&inner)) }
+    }
+
+    /// Waits until one more record fits.
+    pub(crate) fn wait_room(&self) -> Result<(), Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
+        let inner = self.wait_for_room(self.lock());
+        if inner.takes_no_more() { Err(Closed) } else { Ok(()) }
+    }
+
+    fn wait_for_room<'j>(&'j self, inner: MutexGuard<'j, JobState>) -> MutexGuard<'j, JobState> {
+        self.room.wait_while(inner, None, |inner| !inner.takes_no_more() && !self.has_room(inner))
+    }
+
+    /// Adds a record, waiting for room before.
+    pub(crate) fn push(&self, record: Record<'_>) -> Result<(), Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
+        let mut inner = self.wait_for_room(self.lock());
+        self.add(&mut inner, record)
+    }
+
+    /// Adds a record if there is room now.
+    pub(crate) fn try_push(&self, record: Record<'_>) -> Result<bool, Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
+        let mut inner = self.lock();
+        if !self.has_room(&inner) && !inner.takes_no_more() {
+            return Ok(false);
+        }
+        self.add(&mut inner, record).map(|()| true)
+    }
+
+    /// Adds all of `records`, and waits for room when there is none. Many records share one lock.
+    pub(crate) fn push_all<'r>(&self, records: impl Iterator<Item = &'r [u8]>) -> Result<(), Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
+        let mut inner = self.lock();
+        for record in records {
+            inner = self.wait_for_room(inner);
+            self.add(&mut inner, Record::Bytes(record))?;
+        }
+        Ok(())
+    }
+
+    fn add(&self, inner: &mut JobState, record: Record<'_>) -> Result<(), Closed> {
+        if inner.takes_no_more() {
+            return Err(Closed);
+        }
+        let len = match record {
+            Record::Bytes(bytes) | Record::Misfit(bytes) => bytes.len(),
+        };
+        if inner.filling.data.len() + len > CHUNK_LEN && !inner.filling.starts.is_empty() {
+            let next = InputChunk { first: inner.pushed, ..InputChunk::default() };
+            let full = std::mem::replace(&mut inner.filling, next);
+            inner.full.push_back(full);
+        }
+        let start =
+            u32::try_from(inner.filling.data.len()).expect("a chunk begins anew after CHUNK_LEN bytes");
+        inner.filling.starts.push(start);
+        match record {
+            Record::Bytes(bytes) => Batch::write_record(&mut inner.filling.data, bytes),
+            Record::Misfit(reason) => {
+                Batch::write_misfit(&mut inner.filling.data, &String::from_utf8_lossy(reason))
+            }
+        }
+        inner.pushed += 1;
+        inner.bytes += len as u64;
+        if inner.wakes_on_record {
+            inner.wakes_on_record = false;
+            self.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// No more records will come, though there should have been more: the thread that draws them panicked.
+    pub(crate) fn break_input(&self, panic: Option<Panic>) {
+        if self.is_in_fork() {
+            return;
+        }
+        let mut inner = self.lock();
+        inner.input.cut_short(TaskError::Cancelled);
+        inner.panic = panic;
+        drop(inner);
+        self.end_input();
+    }
+
+    /// No more records will come.
+    pub(crate) fn end_input(&self) {
+        if self.is_in_fork() {
+            return;
+        }
+        self.lock().input.end();
+        self.waker.wake();
+    }
+
+    // For the dispatcher.
+
+    /// Takes no more records: the pool's policy halts the job.
+    pub(crate) fn halt(&self) {
+        let mut inner = self.lock();
+        inner.is_halted = true;
+        if inner.input.is_open() {
+            inner.input.cut_short(TaskError::Cancelled);
+        }
+        drop(inner);
+        self.room.announce();
+        self.waker.wake();
+    }
+
+    /// Takes the records that have come.
+    pub(crate) fn take_input(&self) -> Taken {
+        let mut inner = self.lock();
+        let mut chunks: Vec<InputChunk> = inner.full.drain(..).collect();
+        if !inner.filling.starts.is_empty() {
+            let next = InputChunk { first: inner.pushed, ..InputChunk::default() };
+            chunks.push(std::mem::replace(&mut inner.filling, next));
+        }
+        for chunk in &mut chunks {
+            chunk.open = chunk.count();
+        }
+        inner.first_left = inner.pushed;
+        Taken { chunks, ended: !inner.input.is_open() }
+    }
+
+    /// Lets the next record wake the dispatcher. `false`: there are records already.
+    pub(crate) fn await_input(&self) -> bool {
+        let mut inner = self.lock();
+        inner.wakes_on_record = inner.full.is_empty() && inner.filling.starts.is_empty();
+        inner.wakes_on_record
+    }
+
+    /// Passes outcomes on. `released`: the bytes of records that are not needed any more. `false`: there is
+    /// no room for more outcomes.
+    pub(crate) fn deliver(&self, chunk: ResultChunk, released: u64) -> bool {
+        let mut inner = self.lock();
+        inner.bytes = inner.bytes.saturating_sub(released);
+        if inner.progress.is_cancelled() {
+            inner.taken += chunk.count;
+            return true;
+        }
+        let Size { here, parked } = chunk.size();
+        inner.bytes += here;
+        inner.size.here += here;
+        inner.size.parked += parked;
+        inner.outcomes.push_back(chunk);
+        let has_room = inner.size.here + inner.size.parked < self.window.results;
+        drop(inner);
+        self.ready.announce();
+        has_room
+    }
+
+    fn undelivered_of(&self, inner: &JobState) -> Undelivered {
+        Undelivered {
+            size: inner.size,
+            budget: self.window.results,
+            order: inner.order,
+            discards: inner.progress.is_cancelled(),
+        }
+    }
+
+    /// What is not taken yet.
+    pub(crate) fn undelivered(&self) -> Undelivered {
+        self.undelivered_of(&self.lock())
+    }
+
+    /// Sets whether each outcome that is taken or waited for wakes the dispatcher. Gives what is not taken
+    /// yet.
+    pub(crate) fn watch(&self, watched: bool) -> Undelivered {
+        let mut inner = self.lock();
+        inner.wakes_on_take = watched;
+        self.undelivered_of(&inner)
+    }
+
+    /// Counts bytes of a result that is on its way, until the returned value is dropped.
+    pub(crate) fn reserve(self: &Arc<Job>, bytes: u64) -> Reserved {
+        self.lock().size.here += bytes;
+        Reserved { job: self.clone(), bytes }
+    }
+
+    /// Ends the job: no more outcomes will be delivered. Records that the dispatcher has not taken get
+    /// `left`.
+    pub(crate) fn finish(&self, left: &TaskError) {
+        let mut inner = self.lock();
+        if !inner.progress.is_done() {
+            inner.progress.finish();
+            if inner.input.is_open() {
+                inner.input.cut_short(left.clone());
+            }
+            inner.full.clear();
+            inner.filling = InputChunk::default();
+            let (first, count) = (inner.first_left, inner.pushed - inner.first_left);
+            if count > 0 && !inner.progress.is_cancelled() {
+                inner.outcomes.push_back(ResultChunk::verdict(first, count, left.clone(), By::default()));
+            }
+        }
+        let when_done = inner.when_done.take();
+        drop(inner);
+        self.ready.announce();
+        self.room.announce();
+        if let Some(WhenDone(call)) = when_done {
+            call();
+        }
+    }
+
+    /// Calls `call` once every outcome is there, or now if they are. `call` must not block.
+    pub(crate) fn when_done(&self, call: impl FnOnce() + Send + 'static) {
+        let mut inner = self.lock();
+        if !inner.progress.is_done() {
+            inner.when_done = Some(WhenDone(Box::new(call)));
+            return;
+        }
+        drop(inner);
+        call();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        if self.is_in_fork() {
+            return false;
+        }
+        self.lock().progress.is_cancelled()
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        if self.is_in_fork() {
+            return false;
+        }
+        self.lock().is_halted
+    }
+
+    /// Takes the iterator's panic, if there was one.
+    pub(crate) fn take_panic(&self) -> Option<Panic> {
+        if self.is_in_fork() {
+            return None;
+        }
+        self.lock().panic.take()
+    }
+
+    /// Why there are fewer outcomes than there should have been: the pool ended, or the input broke, while
+    /// more records were to come.
+    pub(crate) fn cut_short(&self) -> Option<TaskError> {
+        if self.is_in_fork() {
+            return Some(TaskError::Broken { reason: IN_FORK.to_owned() });
+        }
+        match &self.lock().input {
+            JobInput::Open | JobInput::Ended => None,
+            JobInput::CutShort(why) => Some(why.clone()),
+        }
+    }
+
+    // For the thread that takes.
+
+    /// Says that outcomes will be taken in the order of their records.
+    pub(crate) fn in_order(&self) {
+        if self.is_in_fork() {
+            return;
+        }
+        self.lock().order = TakeOrder::ByRecord { waits_for: None };
+    }
+
+    /// The next outcomes, in the order of their arrival; `Ok(None)` at the end, `Err` when the time is up.
+    /// `next`: the task that is waited for, if outcomes are taken in the order of their records.
+    pub(crate) fn take(
+        &self,
+        next: Option<u64>,
+        deadline: Option<Instant>,
+    ) -> Result<Option<ResultChunk>, crate::error::TimedOut> {
+        if self.is_in_fork() {
+            return Ok(None);
+        }
+        let mut inner = self.lock();
+        if let TakeOrder::ByRecord { waits_for } = inner.order
+            && !inner.is_ready()
+            && waits_for != next
+        {
+            inner.order = TakeOrder::ByRecord { waits_for: next };
+            if inner.wakes_on_take {
+                self.waker.wake();
+            }
+        }
+        if let Some(chunk) = inner.outcomes.pop_front() {
+            return Ok(Some(chunk));
+        }
+        drop(inner);
+        if !self.wait_ready(deadline) {
+            return Err(crate::error::TimedOut);
+        }
+        Ok(self.lock().outcomes.pop_front())
+    }
+
+    /// Makes room after a chunk of `count` outcomes was taken.
+    pub(crate) fn consumed(&self, count: u64, size: Size) {
+        if self.is_in_fork() {
+            return;
+        }
+        let mut inner = self.lock();
+        inner.taken += count;
+        inner.bytes = inner.bytes.saturating_sub(size.here);
+        self.release(&mut inner, size);
+        drop(inner);
+        self.room.announce();
+    }
+
+    fn release(&self, inner: &mut JobState, size: Size) {
+        inner.size.here = inner.size.here.saturating_sub(size.here);
+        inner.size.parked = inner.size.parked.saturating_sub(size.parked);
+        if inner.wakes_on_take {
+            self.waker.wake();
+        }
+    }
+
+    /// Whether there are outcomes to take, or there will be no more.
+    pub(crate) fn is_ready(&self) -> bool {
+        if self.is_in_fork() {
+            return true;
+        }
+        self.lock().is_ready()
+    }
+
+    /// Like `is_ready`, never blocks; `false` if locked.
+    pub(crate) fn is_seen_ready(&self) -> bool {
+        self.state.try_lock().is_ok_and(|inner| inner.is_ready())
+    }
+
+    /// Cancels the job: outcomes are dropped, and queued tasks are not run.
+    pub(crate) fn cancel(&self) {
+        if self.is_in_fork() {
+            return;
+        }
+        let mut inner = self.lock();
+        inner.progress.cancel();
+        inner.input.end();
+        let dropped = std::mem::take(&mut inner.outcomes);
+        inner.size = Size::default();
+        let is_over = inner.progress.is_done();
+        drop(inner);
+        // Dropped without the lock: these may be many megabytes.
+        drop(dropped);
+        self.room.announce();
+        self.ready.announce();
+        if !is_over {
+            self.waker.cancel(self.id);
+        }
+    }
+
+    /// Waits until there are outcomes to take, or there will be no more. `false`: the deadline came first.
+    pub(crate) fn wait_ready(&self, deadline: Option<Instant>) -> bool {
+        if self.is_in_fork() {
+            return true;
+        }
+        self.ready.wait_while(self.lock(), deadline, |inner| !inner.is_ready()).is_ready()
+    }
+}
+
+/// Bytes of a result that has begun to come.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    job: Arc<Job>,
+    bytes: u64,
+}
+
+impl Reserved {
+    /// Counts more bytes of the same result.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.job.lock().size.here += bytes;
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut inner = self.job.lock();
+        self.job.release(&mut inner, Size { here: self.bytes, parked: 0 });
+    }
+}
