@@ -306,6 +306,38 @@ fn f146_an_output_that_was_emptied_is_not_taken_for_the_one_that_was_written() {
     assert!(!said.contains("warning"), "{said}");
 }
 
+/// The lines of the log tell places in the output that was, and nothing about the one that is written now.
+#[test]
+fn f146_a_kill_after_the_output_was_shortened_or_is_another_tears_nothing() {
+    for is_new_file in [false, true] {
+        let mut job = Job::with_slow_head();
+        let numbers = [5, 20_000_000].into_iter().chain(1..20);
+        let input: String = numbers.map(|n: u32| format!("{n}\n")).collect();
+        job.input = file(&job._dir, "numbers", input);
+        job.write(b"twenty bytes before\n");
+        job.resume();
+        // Only the first result is logged, which ended at byte 22.
+        let log = job.logged();
+        let [_, _, lines] = mark(&log);
+        std::fs::write(&job.log, &log[..lines]).unwrap();
+        match is_new_file {
+            true => std::fs::rename(&job.output, job.output.with_extension("before")).unwrap(),
+            false => job.write(b""),
+        }
+        ends(&job.command().arg("--resume=force").output().unwrap(), 0, "1 skipped");
+        let (written, logged) = (job.written(), job.logged());
+        let [from, to, moved] = mark(&logged);
+        assert!(from == 0 && to == written.len() && to > 22, "{from} {to}");
+        let lines = moved & (usize::MAX >> 1);
+        for len in from..=to {
+            job.write(&written[..len]);
+            std::fs::write(&job.log, &logged[..lines]).unwrap();
+            job.resume();
+            assert_eq!(job.written(), written, "killed at {len}");
+        }
+    }
+}
+
 #[test]
 fn f146_another_output_is_gone_on_with_and_what_the_old_one_has_too_much_is_told() {
     let (job, whole, vouched) = torn();

@@ -116,6 +116,7 @@ impl JobLog {
             len: extent.whole,
             marks: self.marks.filter(|_| extent.version == LogVersion::WithOutput),
             place: self.place,
+            last_end: extent.last_end(),
             identity,
             buffer: Vec::new(),
             error: None,

@@ -31,7 +31,12 @@ pub(super) struct Mark {
     pub(super) file: u64,
     /// A digest of the bytes before `from`.
     pub(super) tail: u64,
+    /// The lines before the mark are about another output, or about this one before it was shortened.
+    pub(super) is_moved: bool,
 }
+
+/// The bit that stands for [`Mark::is_moved`] in the number for the length of the log.
+const MOVED: u64 = 1 << 63;
 
 impl Mark {
     /// The length of a mark in a header. All marks have the same, so one is written over another.
@@ -40,7 +45,8 @@ impl Mark {
     /// The text in the header, with or without a mark.
     pub(super) fn text(mark: Option<Mark>) -> String {
         match mark {
-            Some(Mark { from, to, log, file, tail }) => {
+            Some(Mark { from, to, log, file, tail, is_moved }) => {
+                let log = if is_moved { log | MOVED } else { log };
                 format!("{from:016x}-{to:016x}-{log:016x}-{file:016x}-{tail:016x}")
             }
             None => "-".repeat(Mark::LEN),
@@ -59,7 +65,9 @@ impl Mark {
             is_number.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
         });
         let mut next = || numbers.next().flatten();
-        let mark = Mark { from: next()?, to: next()?, log: next()?, file: next()?, tail: next()? };
+        let (from, to, log) = (next()?, next()?, next()?);
+        let is_moved = log & MOVED != 0;
+        let mark = Mark { from, to, log: log & !MOVED, file: next()?, tail: next()?, is_moved };
         (numbers.next().is_none() && mark.from <= mark.to).then_some(Some(mark))
     }
 }
@@ -133,7 +141,7 @@ impl OutputPlace {
     /// The mark of the present place, without a write. `log`: the length of the log.
     pub(super) fn mark(&self, log: u64) -> Option<Mark> {
         let OutputEnd { id, tail, .. } = self.end.as_ref()?;
-        Some(Mark { from: self.at, to: self.at, log, file: *id, tail: digest(tail) })
+        Some(Mark { from: self.at, to: self.at, log, file: *id, tail: digest(tail), is_moved: false })
     }
 
     /// The mark of a coming write of `len` bytes. `tail`: the last [`TAIL_LEN`] of them, or all.
@@ -286,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_as_it_was_written() {
-        let mark = Mark { from: 1, to: u64::MAX, log: 3, file: 1 << 63, tail: 5 };
+        let mark = Mark { from: 1, to: u64::MAX, log: 3, file: 1 << 63, tail: 5, is_moved: false };
         for mark in [None, Some(mark)] {
             let text = Mark::text(mark);
             assert_eq!((text.len(), Mark::parse(text.as_bytes())), (Mark::LEN, Some(mark)));

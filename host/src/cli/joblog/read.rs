@@ -26,6 +26,11 @@ pub(super) struct Extent {
 }
 
 impl Extent {
+    /// The place at which the last line's result ends.
+    pub(super) fn last_end(&self) -> Option<u64> {
+        self.last.and_then(|(_, end)| end)
+    }
+
     /// How much of the output belongs to the lines of the log.
     pub(super) fn vouched(&self) -> Vouched {
         let Some(mark) = self.mark else { return Vouched::Nothing };
@@ -37,7 +42,7 @@ impl Extent {
             }
             // The last line comes before the mark, and its result lies in the marked write: lines are
             // missing.
-            Some((_, Some(end))) if end > mark.from && end <= mark.to => Vouched::Unclear,
+            Some((_, Some(end))) if !mark.is_moved && end > mark.from && end <= mark.to => Vouched::Unclear,
             Some(_) | None => Vouched::Until(mark, mark.from),
         }
     }

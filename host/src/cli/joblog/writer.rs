@@ -33,6 +33,8 @@ pub(in crate::cli) struct Writer {
     /// The same file, opened for writing at any place: the header's mark is written through it.
     pub(super) marks: Option<File>,
     pub(super) place: OutputPlace,
+    /// The end of the last result that earlier runs logged. `None` once this run has logged one.
+    pub(super) last_end: Option<u64>,
     pub(super) identity: RunIdentity,
     pub(super) buffer: Vec<u8>,
     /// The first error. Nothing is written after it.
@@ -110,6 +112,8 @@ impl Writer {
 
     /// Writes a mark into the header, or clears it.
     pub(super) fn mark(&mut self, mark: Option<Mark>) {
+        let is_moved = |from| self.last_end.is_some_and(|end| end > from);
+        let mark = mark.map(|mark| Mark { is_moved: is_moved(mark.from), ..mark });
         if let (Some(marks), None) = (&self.marks, &self.error) {
             self.error = marks.write_all_at(Mark::text(mark).as_bytes(), MARK_AT).err();
         }
@@ -122,6 +126,7 @@ impl Writer {
         }
         if !self.buffer.is_empty() {
             self.write();
+            self.last_end = None;
             if self.synced.is_due() {
                 self.sync();
             }
