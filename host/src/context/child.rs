@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::Shutdown;
@@ -75,8 +75,10 @@ impl Child {
     /// Ends the children of `thread` that were born in this process's session and are not registered. This
     /// process has ended and is not reaped yet, so its session id cannot belong to another session.
     pub(super) fn end_session(&self, thread: Pid) {
-        // Several rounds, because a child may fork while others are killed. A cap, because a process that
-        // forks without end must not hold this thread.
+        // Several rounds, because a child may fork while others are killed. A cap and a deadline, because a
+        // process that forks without end, or that this program may not kill since it has changed its user,
+        // must not hold this thread.
+        let until = clock::now() + END_TIME;
         for _ in 0..SWEEPS {
             // Some kernels lack this file. The children then live until this program ends.
             let children =
@@ -84,15 +86,10 @@ impl Child {
             let children = children.unwrap_or_default();
             let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
             let found: Vec<Child> = pids.filter_map(|pid| Child::take_from(pid, self).ok()).collect();
-            if found.is_empty() {
+            if found.is_empty() || clock::now() >= until {
                 return;
             }
-            for child in &found {
-                child.kill();
-            }
-            for child in &found {
-                child.wait();
-            }
+            end_all(&found, until);
         }
     }
 
@@ -100,13 +97,17 @@ impl Child {
     /// [`END_TIME`]. The caller has killed the process or closed its connection before. In a forked child of
     /// this program the answer is `true` at once, because the process is not that child's own.
     pub(crate) fn await_end(&self) -> bool {
+        self.await_end_until(clock::now() + END_TIME)
+    }
+
+    /// As [`await_end`](Self::await_end), until that time.
+    fn await_end_until(&self, until: Instant) -> bool {
         let pidfd = match self {
             Child::Process { home, .. } if *home != sys::home() => return true,
             Child::Process { pidfd, .. } => pidfd,
             #[cfg(feature = "worker")]
             Child::Thread(_) => return true,
         };
-        let until = clock::now() + END_TIME;
         clock::await_readable(pidfd, until)
     }
 
@@ -152,10 +153,14 @@ impl Child {
     /// Waits for the end, at most as long as [`await_end`](Self::await_end), and reaps the process. A second
     /// call may return [`Exit::Unknown`].
     pub(crate) fn wait(&self) -> Exit {
+        self.wait_until(clock::now() + END_TIME)
+    }
+
+    fn wait_until(&self, until: Instant) -> Exit {
         match self {
             Child::Process { home, .. } if *home != sys::home() => Exit::Unknown,
             Child::Process { pid, pidfd, .. } => {
-                if !self.await_end() {
+                if !self.await_end_until(until) {
                     tracing::warn!(
                         pid = pid.as_raw_nonzero().get(),
                         "a process does not end, and is not waited for any longer"
@@ -176,6 +181,17 @@ impl Child {
             #[cfg(feature = "worker")]
             Child::Thread(life) => life.exit(),
         }
+    }
+}
+
+/// Kills all of these, and waits until `until` at most for all together. A worker that this program may not
+/// kill ends when its connection does.
+pub(super) fn end_all(children: &[Child], until: Instant) {
+    for child in children {
+        child.kill();
+    }
+    for child in children {
+        child.wait_until(until);
     }
 }
 

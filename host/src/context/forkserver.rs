@@ -22,8 +22,9 @@ use rustix::net::SendFlags;
 use rustix::process::Pid;
 
 use super::StartError;
+use super::child::end_all;
 use super::spawn::{Executed, start_with};
-use super::{Child, Launch, NotTaken};
+use super::{Child, END_TIME, Launch, NotTaken};
 use crate::clock;
 use crate::policy::Granted;
 use crate::protocol::connection::{self, RecvError};
@@ -362,10 +363,8 @@ impl AsFd for Zygote {
 impl Drop for Zygote {
     /// Ends the zygote, and the workers that it has forked but that were not handed over.
     fn drop(&mut self) {
-        for answer in self.stop() {
-            if let Answer::Forked { child, .. } = answer {
-                end(&child);
-            }
-        }
+        let of = |answer| if let Answer::Forked { child, .. } = answer { Some(child) } else { None };
+        let forked: Vec<Child> = self.stop().into_iter().filter_map(of).collect();
+        end_all(&forked, clock::now() + END_TIME);
     }
 }
