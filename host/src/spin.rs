@@ -26,7 +26,7 @@ static CROWDED: AtomicU32 = AtomicU32::new(0);
 /// Whether there is a processor for one who looks beside `busy` ones who work.
 pub(crate) fn pays(busy: usize) -> bool {
     static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    busy < *PROCESSORS.get_or_init(num_cpus::get) && is_quiet()
+    busy < *PROCESSORS.get_or_init(crate::sys::cpu_count) && is_quiet()
 }
 
 /// Whether nobody else has been found to want the processor. Asks the kernel nothing that a worker may not.

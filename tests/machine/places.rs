@@ -168,6 +168,30 @@ impl Drop for Freezer {
 }
 
 #[test]
+fn f126_a_quota_of_a_group_above_is_the_number_of_processors() {
+    // As the two versions of control groups have it.
+    let (old, new) = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup");
+    for (root, file, quota) in [(old, "cpu.cfs_quota_us", "100000"), (new, "cpu.max", "100000 100000")] {
+        let group = format!("{root}/wpool-quota-{}", std::process::id());
+        let child = format!("{group}/child");
+        let is_made = std::fs::create_dir_all(&child).is_ok()
+            // Where no control groups are mounted, this is a directory like any other, without such a file.
+            && std::path::Path::new(&group).join(file).exists()
+            && std::fs::write(format!("{group}/{file}"), quota).is_ok();
+        if is_made {
+            let script = format!("echo $$ >{child}/cgroup.procs && exec \"$0\" \"$@\"");
+            let output = by_shell(&script, &["doctor"]).output().unwrap();
+            assert!(out(&output).contains("processors that wpool may use: 1\n"), "{}", out(&output));
+        } else {
+            eprintln!("no group with a quota can be made below {root}: nothing is tested there");
+        }
+        for group in [child, group] {
+            let _was_not_made = std::fs::remove_dir(group);
+        }
+    }
+}
+
+#[test]
 fn f126_frozen_time_counts_for_no_limit() {
     let Some(group) = Freezer::new() else {
         eprintln!("no group of processes can be made here: nothing is tested");

@@ -121,7 +121,7 @@ fn machine() -> Vec<String> {
     let figure = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |n| n.to_string());
     [
         ("kernel", words.join(" ")),
-        ("processors that wpool may use", num_cpus::get().to_string()),
+        ("processors that wpool may use", crate::sys::cpu_count().to_string()),
         ("open files", format!("{} (at most {})", figure(files.current), figure(files.maximum))),
         ("pending signals, of which each worker needs one", pending_signals()),
         ("landlock", landlock()),

@@ -1,11 +1,14 @@
 //! The processors of this machine.
 
-/// The number of processors that this program may use, at least 1: `multiprocessing.cpu_count()`, but it heeds the affinity mask and the
-/// cgroup's quota, as CPython's `os.process_cpu_count()` heeds the former.
+use std::num::NonZeroUsize;
+
+/// The number of processors that this program may use, at least 1. Like `multiprocessing.cpu_count()`, but it
+/// heeds the affinity mask, as CPython's `os.process_cpu_count()` does, and the quotas of the program's control
+/// group and of all groups above it.
 ///
 /// ```
 /// assert!(wpool::process::cpu_count() >= 1);
 /// ```
 pub fn cpu_count() -> usize {
-    num_cpus::get().max(1)
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }

@@ -14,7 +14,7 @@ const FDS_OF_OURS: u64 = 32;
 
 /// The number of workers. Warns if it is smaller than the one asked for.
 pub(super) fn processes(jobs: Jobs, report: &Report) -> usize {
-    let wanted = resolve(jobs, num_cpus::get());
+    let wanted = resolve(jobs, crate::sys::cpu_count());
     let by_files = raise_files().saturating_sub(FDS_OF_OURS) / FDS_PER_WORKER;
     let by_files = usize::try_from(by_files).unwrap_or(usize::MAX);
     let (most, why) = if by_files < JOBS_MAX {
