@@ -135,19 +135,32 @@ fn f125_a_program_that_the_loader_was_told_to_start_is_its_own_worker() {
 #[test]
 fn f125_libraries_that_a_variable_has_found_are_found_by_workers_too() {
     let _bound = time_bound();
-    // A library that this program needs, where only the variable leads to. It is under no name that the loader would look for elsewhere.
-    let dir = scratch();
+    // A copy of the test program that needs its library under a name of the same length, which is nowhere but where
+    // the variable leads to.
+    const NAMES: [&[u8]; 2] = [b"libgcc_s.so.1\0", b"libwpool.so.1\0"];
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let Some(library) = maps
-        .lines()
-        .filter_map(|line| line.find('/').map(|at| &line[at..]))
-        .find(|path| path.contains("/libgcc_s.so"))
-    else {
+    let mut files = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
+    let library = files.find(|path| path.ends_with("/libgcc_s.so.1"));
+    let mut program = std::fs::read(helper("places")).unwrap();
+    let at = program.windows(NAMES[0].len()).position(|bytes| bytes == NAMES[0]);
+    let (Some(library), Some(at)) = (library, at) else {
         eprintln!("the test program needs no library that could be elsewhere: nothing is tested");
         return;
     };
-    std::fs::copy(library, dir.path().join("libgcc_s.so.1")).unwrap();
-    let mut command = place("works");
+    program[at..at + NAMES[1].len()].copy_from_slice(NAMES[1]);
+    let dir = scratch();
+    std::fs::copy(library, dir.path().join("libwpool.so.1")).unwrap();
+    let copy = dir.path().join("places");
+    let patched = file(&dir, "patched", program);
+    // By another process: a file that is open for writing here, or in a fork of this process, is not executed.
+    assert!(Command::new("install").args(["-m", "755"]).args([&patched, &copy]).status().unwrap().success());
+    let place = || {
+        let mut command = Command::new(&copy);
+        command.arg("works").args([prebuilt("failing"), prebuilt("hello")]);
+        in_place(command)
+    };
+    assert!(!done(place()).status.success(), "it does not even start without the variable");
+    let mut command = place();
     command.env("LD_LIBRARY_PATH", dir.path());
     assert_eq!(succeeds(&done(command)), "good\ngood\n");
 }
