@@ -389,7 +389,8 @@ pub(in crate::cli) struct FailureArgs {
     /// Stop before the end: now or soon, a comma, and fail=N, fail=N%, success=N or done=N
     ///
     /// now: running tasks are stopped, and outcomes after the deciding one do not count. soon: running tasks
-    /// finish, and their results are written. Nothing else is begun; with done=N, exactly N tasks are begun.
+    /// finish, their results are written, and they count too: fail=N may end with more than N failures.
+    /// Nothing else is begun; with done=N, exactly N tasks are begun.
     /// fail=N% is the share of failures among the tasks that are done, from the third on. The exit code is 5
     /// if failures stopped the run. Otherwise the goal is reached, and the exit code is 0 or 1 as for a run
     /// to the end.
