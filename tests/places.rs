@@ -1,4 +1,5 @@
-//! Odd places for an application with a pool, and what it may do to its own process: rows F120 to F128 of the list of faults.
+//! Odd places for an application with a pool, and what it may do to its own process: rows F120 to F128 of the
+//! list of faults.
 
 mod support;
 
@@ -135,8 +136,8 @@ fn f125_a_program_that_the_loader_was_told_to_start_is_its_own_worker() {
 #[test]
 fn f125_libraries_that_a_variable_has_found_are_found_by_workers_too() {
     let _bound = time_bound();
-    // A copy of the test program that needs its library under a name of the same length, which is nowhere but where
-    // the variable leads to.
+    // A copy of the test program that needs its library under a name of the same length, which is nowhere but
+    // where the variable leads to.
     const NAMES: [&[u8]; 2] = [b"libgcc_s.so.1\0", b"libwpool.so.1\0"];
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let mut files = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
@@ -152,7 +153,8 @@ fn f125_libraries_that_a_variable_has_found_are_found_by_workers_too() {
     std::fs::copy(library, dir.path().join("libwpool.so.1")).unwrap();
     let copy = dir.path().join("places");
     let patched = file(&dir, "patched", program);
-    // By another process: a file that is open for writing here, or in a fork of this process, is not executed.
+    // By another process: a file that is open for writing here, or in a fork of this process, is not
+    // executed.
     assert!(Command::new("install").args(["-m", "755"]).args([&patched, &copy]).status().unwrap().success());
     let place = || {
         let mut command = Command::new(&copy);

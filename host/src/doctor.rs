@@ -2,7 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use crate::clock;
 use crate::context::{StartError, spawn};
 use crate::error::BuildError;
 use crate::escape::shortened;
@@ -41,7 +45,8 @@ pub fn doctor(loader: &ModuleLoader) -> Result<Status, BuildError> {
 /// use wpool::policy::DirAccess;
 /// use wpool::Policy;
 ///
-/// let status = wpool::sandbox::doctor_with(&loader(), &Policy::sealed().dir("src", "/src", DirAccess::ReadOnly))?;
+/// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly);
+/// let status = wpool::sandbox::doctor_with(&loader(), &policy)?;
 /// assert!(status.steps.iter().any(|step| step.name.contains("/src (read only)")));
 /// # Ok(())
 /// # }
@@ -97,19 +102,36 @@ pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> R
             (child, socket, unsent, None)
         }
     };
-    let answer = ask(socket, &unsent, role);
+    let answer = ask(socket, &unsent, role, clock::now() + ANSWER_TIME);
     child.kill();
     let exit = child.wait();
     answer.map_err(|why| match why {
+        RecvError::Io(e) if e.kind() == io::ErrorKind::TimedOut => {
+            let (role, time) = (format!("{role:?}").to_lowercase(), ANSWER_TIME.as_secs());
+            failed(format!("a {role} process has not answered within {time} s")).into()
+        }
         RecvError::Closed => failed(format!("it ended with {exit} before it had answered")).into(),
         why => failed(why.to_string()).into(),
     })
 }
 
-fn ask(socket: OwnedFd, setup: &[u8], role: ProcessRole) -> Result<Status, RecvError> {
+/// How long a process may take to report what is enforced in it. Usually that takes milliseconds.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+fn ask(socket: OwnedFd, setup: &[u8], role: ProcessRole, until: Instant) -> Result<Status, RecvError> {
+    set_socket_timeout(&socket, Timeout::Send, Some(ANSWER_TIME)).map_err(io::Error::from)?;
     let mut connection = Connection::new(socket, Caps::IDLE);
     connection.send(setup)?;
     loop {
+        // Piece by piece, because a process may also send a byte now and then.
+        while !connection.has_frame()? {
+            if !clock::await_readable(connection.carrier(), until) {
+                return Err(RecvError::Io(io::ErrorKind::TimedOut.into()));
+            }
+            if connection.fill()? == 0 {
+                return Err(RecvError::Closed);
+            }
+        }
         match (message::read_control(connection.recv()?)?, role) {
             // A compiler never sends `Ready`: after `Hello` it waits for a request.
             (FromWorker::Ready, ProcessRole::Worker | ProcessRole::Zygote)

@@ -5,6 +5,7 @@
 //! been in vain ends in a sleep. Nor does anybody on a machine that is busy with other things: to make way costs a time slice there, while who
 //! is woken from a sleep gets the processor soon.
 
+use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,7 +27,8 @@ static CROWDED: AtomicU32 = AtomicU32::new(0);
 /// Whether there is a processor for one who looks beside `busy` ones who work.
 pub(crate) fn pays(busy: usize) -> bool {
     static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    busy < *PROCESSORS.get_or_init(crate::sys::cpu_count) && is_quiet()
+    let processors = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    busy < *PROCESSORS.get_or_init(processors) && is_quiet()
 }
 
 /// Whether nobody else has been found to want the processor. Asks the kernel nothing that a worker may not.

@@ -1,9 +1,10 @@
 //! A job as the schedule sees it: which of its tasks are queued, and what is known about them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME, WorkerId};
+use super::costs::Costs;
+use super::{BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME};
 use crate::pool::policy::{Halt, HaltOn, HaltWhen};
 
 /// Consecutive tasks of a job at the same attempt.
@@ -52,12 +53,8 @@ pub(super) struct ScheduledJob {
     pub(super) waits_for: Option<u64>,
     /// The number of queued tasks that may be handed out, as it is part of `Schedule::queued`.
     pub(super) counted: u64,
-    /// The measured time of a task, for each worker that has ended a batch.
-    costs: BTreeMap<WorkerId, Duration>,
-    /// The sum of `costs`.
-    sum: Duration,
-    /// The mean of `costs`. It outlives the workers.
-    cost: Option<Duration>,
+    /// The cost of its tasks, and the credit of its workers.
+    pub(super) costs: Costs,
     /// The length of the last batch.
     pub(super) last_len: u64,
 }
@@ -79,9 +76,7 @@ impl ScheduledJob {
             is_full: false,
             waits_for: None,
             counted: 0,
-            costs: BTreeMap::new(),
-            sum: Duration::ZERO,
-            cost: None,
+            costs: Costs::default(),
             last_len: 1,
         }
     }
@@ -195,33 +190,9 @@ impl ScheduledJob {
         Some(taken)
     }
 
-    /// Notes that each task of a batch of this worker took `cost`.
-    pub(super) fn note_cost(&mut self, worker: WorkerId, cost: Duration) {
-        // The mean of the old and the new follows a change within a few batches, and one outlier counts
-        // little.
-        let cost = self.forget_costs(worker).map_or(cost, |old| (old + cost) / 2);
-        self.costs.insert(worker, cost);
-        self.sum += cost;
-        let workers = u32::try_from(self.costs.len()).unwrap_or(u32::MAX);
-        self.cost = Some(self.sum / workers);
-    }
-
-    /// Forgets what was noted of this worker.
-    pub(super) fn forget_costs(&mut self, worker: WorkerId) -> Option<Duration> {
-        let cost = self.costs.remove(&worker)?;
-        self.sum -= cost;
-        Some(cost)
-    }
-
-    /// The time that a task takes; `None` before the first batch. Each worker counts once: a worker that
-    /// answers at once does not make the batches of others as long as it likes.
-    pub(super) fn cost(&self) -> Option<Duration> {
-        self.cost
-    }
-
     /// The number of tasks in the next batch.
     pub(super) fn batch_len(&self, processes: u64) -> u64 {
-        let Some(cost) = self.cost else { return 1 };
+        let Some(cost) = self.costs.mean() else { return 1 };
         let by_time = u64::try_from(BATCH_TIME.as_nanos() / cost.as_nanos().max(1)).unwrap_or(u64::MAX);
         let mean_bytes = self.bytes / self.submitted.max(1);
         let by_bytes = BATCH_BYTES / mean_bytes.max(1);

@@ -14,6 +14,7 @@
 //!          Run | Close --terminate | broken--> Terminate --all gone--> Finished
 //! ```
 
+mod costs;
 mod event;
 mod job;
 mod staff;

@@ -51,7 +51,7 @@ impl Schedule {
     pub(super) fn gone(&mut self, now: Duration, id: WorkerId, death: Death, actions: &mut Vec<Action>) {
         let Some(mut worker) = self.workers.remove(&id) else { return };
         for job in self.jobs.values_mut() {
-            job.forget_costs(id);
+            job.costs.forget(id);
         }
         let charged = worker.charged(death.started);
         let was_useful = charged > 0 || worker.answered > 0;

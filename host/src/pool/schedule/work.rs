@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::costs::{UNPROVEN_LEN, UNPROVEN_TIME};
 use super::worker::SentBatch;
 use super::{
     Action, AnswerStep, Answered, HAND_OVER_MAX, JobId, NoResult, PREFETCH_TIME, PhaseChange, PoolState,
@@ -300,11 +301,11 @@ impl Schedule {
         let Some(SentBatch { job, count, at }) = worker.batches.pop_front() else { return };
         // It did not begin before the end of the batch before, but the coordinator may have heard of that end
         // late.
-        let least = now.saturating_sub(at.max(worker.through_since)) / HAND_OVER_MAX;
-        let busy = busy.clamp(least, now.saturating_sub(at));
+        let held = now.saturating_sub(at.max(worker.through_since));
+        let busy = busy.clamp(held / HAND_OVER_MAX, now.saturating_sub(at));
         worker.through_since = now;
         if let Some(job) = self.jobs.get_mut(&job) {
-            job.note_cost(id, busy / u32::try_from(count.max(1)).unwrap_or(u32::MAX));
+            job.costs.note(id, count, busy, held);
         }
     }
 
@@ -338,7 +339,7 @@ impl Schedule {
         if now.saturating_sub(worker.running_since) > PREFETCH_TIME {
             return false;
         }
-        let cost = self.jobs.get(job).and_then(ScheduledJob::cost);
+        let cost = self.jobs.get(job).and_then(|job| job.costs.mean());
         cost.is_some_and(|cost| {
             cost.saturating_mul(u32::try_from(span.count).unwrap_or(u32::MAX)) <= PREFETCH_TIME
         })
@@ -402,6 +403,9 @@ impl Schedule {
         let taken = worker.take_back(started.clamp(worker.answered, worker.sent));
         // From the back, so that the head of the queue ends up in the old order.
         for (job, span) in taken {
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.costs.take_back(id, span.count);
+            }
             self.requeue(job, span, actions);
         }
     }
@@ -417,11 +421,15 @@ impl Schedule {
         let Some(worker) = self.workers.get(&id) else { return };
         let quota = self.config.max_tasks_per_child.map_or(u64::MAX, |max| max.saturating_sub(worker.sent));
         let Some(job_id) = self.next_job(is_ahead).filter(|_| quota > 0) else { return };
-        let Some(span) = self.take_batch(job_id, quota, is_ahead) else { return };
+        let credit = self.credit(now, id, job_id);
+        let Some(span) = self.take_batch(job_id, quota, credit, is_ahead) else { return };
         self.last_job = job_id;
         self.recount(job_id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.push_back(now, job_id, span);
+        if let Some(job) = self.jobs.get_mut(&job_id) {
+            job.costs.hand_out(id, span.count);
+        }
         let Span { first, count, attempt, .. } = span;
         actions.push(Action::Send { worker: id, job: job_id, first, count, attempt });
     }
@@ -434,8 +442,24 @@ impl Schedule {
         next.or_else(|| self.waiting.iter().find(may)).copied()
     }
 
-    /// Takes the tasks of the next batch off a job's queue, `quota` of them at most.
-    fn take_batch(&mut self, id: JobId, quota: u64, is_ahead: bool) -> Option<Span> {
+    /// The number of tasks of a job that the worker may be handed by what it has earned.
+    fn credit(&self, now: Duration, id: WorkerId, job: JobId) -> u64 {
+        let Some(job) = self.jobs.get(&job) else { return 0 };
+        let credit = job.costs.credit(id, self.workers.len() as u64, job.submitted);
+        if job.costs.is_known() || credit >= UNPROVEN_LEN {
+            return credit;
+        }
+        // If all others have been at long tasks for a while, the rest of the job must not wait for them. If
+        // one of them is still starting, it will soon take its share.
+        let is_at_it = |(of, w): (&WorkerId, &Worker)| {
+            *of == id || w.is_serving() && now >= w.front_since.saturating_add(UNPROVEN_TIME)
+        };
+        if self.workers.iter().all(is_at_it) { UNPROVEN_LEN } else { credit }
+    }
+
+    /// Takes the tasks of the next batch off a job's queue, `quota` of them at most. An idle worker gets at
+    /// least one, whatever its credit is.
+    fn take_batch(&mut self, id: JobId, quota: u64, credit: u64, is_ahead: bool) -> Option<Span> {
         let processes = self.config.processes as u64;
         let job = self.jobs.get_mut(&id)?;
         let span = if job.is_full {
@@ -443,13 +467,17 @@ impl Schedule {
         } else {
             // So many that the last of them halts the job, if one does; but an idle worker gets at least one.
             let most = self.config.halt.map_or(u64::MAX, |halt| job.before_halt(halt));
-            let len = job.batch_len(processes).min(quota).min(most.max(u64::from(!is_ahead)));
+            let most = most.min(credit).max(u64::from(!is_ahead));
+            let len = job.batch_len(processes).min(quota).min(most);
             if len == 0 {
                 return None;
             }
             job.pop_front(len)?
         };
-        job.last_len = span.count;
+        // A batch that was short for lack of credit says nothing about the batches of others.
+        if span.count < credit || span.count > job.last_len {
+            job.last_len = span.count;
+        }
         Some(span)
     }
 }

@@ -62,6 +62,61 @@ fn f112_a_worker_that_says_it_took_no_time_gets_no_more_than_its_batches_have_ta
     assert!(most <= 120, "{most} tasks at a time");
 }
 
+/// The number of `tasks` that each worker answers, and the time for all of them. `micros`: the time of a task
+/// in each worker, without the time in which a batch comes and goes.
+fn drawn(tasks: u64, micros: &[u64]) -> (Vec<u64>, Duration) {
+    let mut pool = Pool::new(Config { processes: micros.len(), ..ONE });
+    pool.submit(tasks);
+    let workers = 1..=u32::try_from(micros.len()).unwrap();
+    for worker in workers.clone() {
+        pool.on(Event::Ready { worker });
+    }
+    let mut answered = vec![0; micros.len()];
+    let mut due: BTreeMap<WorkerId, (Duration, u64)> = BTreeMap::new();
+    loop {
+        for (worker, micros) in workers.clone().zip(micros) {
+            let batch = pool.schedule.workers.get(&worker).and_then(|worker| worker.batches.front());
+            if let Some(count) = batch.map(|batch| batch.count) {
+                let end = pool.now + Duration::from_micros(30 + micros * count);
+                due.entry(worker).or_insert((end, count));
+            }
+        }
+        let Some((&worker, &(end, count))) = due.iter().min_by_key(|(_, (end, _))| *end) else { break };
+        due.remove(&worker);
+        pool.now = end;
+        let at = usize::try_from(worker - 1).unwrap();
+        answered[at] += count;
+        pool.answer(worker, count);
+        pool.on(Event::BatchDone { worker, busy: Duration::from_micros(micros[at] * count) });
+    }
+    (answered, pool.now)
+}
+
+#[test]
+fn f112_a_worker_that_answers_at_once_gets_twice_the_tasks_of_an_honest_one() {
+    for processes in [2, 3, 4, 8] {
+        for honest in [1, 2, 10] {
+            let mut micros = vec![honest; processes];
+            micros[0] = 0;
+            let (answered, _) = drawn(200_000, &micros);
+            assert_eq!(answered.iter().sum::<u64>(), 200_000);
+            let most = 200_000 * 2 / (processes as u64 + 1) + 2 * BATCH_LEN_MAX;
+            assert!(answered[0] <= most, "{honest} us, {processes} workers: {answered:?}");
+        }
+    }
+}
+
+#[test]
+fn f112_honest_workers_are_not_slowed_down_by_that() {
+    // All alike, or one of them nearly twice as fast.
+    for (micros, percent) in [(vec![2; 4], 112), (vec![4, 7, 7, 7], 112), (vec![18, 10], 112)] {
+        let (answered, took) = drawn(200_000, &micros);
+        let ideal: f64 = 200_000.0 / micros.iter().map(|micros| 1.0 / *micros as f64).sum::<f64>();
+        let most = Duration::from_secs_f64(ideal * 1e-6) * percent / 100;
+        assert!(took < most, "{micros:?}: {took:?}, more than {most:?}; {answered:?}");
+    }
+}
+
 #[test]
 fn f112_the_time_that_a_worker_says_its_batch_took_is_at_most_what_has_passed() {
     let mut pool = Pool::new(Config { processes: 2, ..ONE });
