@@ -8,7 +8,8 @@ use support::repo;
 
 const PAGE: &str = include_str!("../host/docs/architecture.md");
 
-/// The names on the page: those set as code in the form `path::function`, where the path is one of a source file.
+/// The names on the page: those set as code in the form `path::function`, where the path is one of a source
+/// file.
 fn functions(page: &str) -> Vec<(&str, &str)> {
     // Blocks of code hold pictures.
     let prose = page.split("```").step_by(2);

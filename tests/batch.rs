@@ -1,4 +1,5 @@
-//! Many records in one call of the guest, in real pools: nobody can tell. The worker's side of it is tested beside its code, record by record.
+//! Many records in one call of the guest, in real pools: the results are those of single calls. The worker's
+//! side has tests beside its code.
 
 #[path = "support/methods.rs"]
 mod methods;
@@ -47,7 +48,8 @@ fn each_record_has_its_own_outcome(method: StartMethod) {
     }
 }
 
-/// With one limit for all records of a call, the second loop would have no time left, or the first would have that of all.
+/// With one limit for all records of a call, the second loop would have no time left, or the first would have
+/// that of all.
 fn each_record_has_its_own_time(method: StartMethod) {
     let pool = builder("failing", method).task_timeout(Duration::from_millis(200)).build().unwrap();
     let run = pool.func::<String, String>("run").unwrap();
@@ -74,8 +76,8 @@ fn a_cancel_ends_the_running_record(method: StartMethod) {
     }
 }
 
-/// The results in front of the endless record arrive although the call that makes them has not returned; what is behind it is done by another
-/// worker, and is charged nothing.
+/// The results in front of the endless record arrive although the call that makes them has not returned; what
+/// is behind it is done by another worker, and is charged nothing.
 #[test]
 fn a_death_costs_the_running_record_only() {
     let _bound = time_bound();

@@ -1,4 +1,5 @@
-//! Real text through the guests, compared byte for byte with a native computation; and ten million lines in a bounded memory.
+//! Real text through the guests, compared byte for byte with a native computation; and ten million lines in a
+//! bounded memory.
 
 mod support;
 
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use support::{assert_no_workers, program, repo};
 
-/// Debian's word list and largest Unicode tables where they can be had, else text of our own making, with every kind of line.
+/// Debian's word list and largest Unicode tables where they can be had, else text of our own making, with
+/// every kind of line.
 fn corpora() -> Vec<PathBuf> {
     let dir = support::tmp().join("corpus");
     let fetched = Command::new(repo("tests/corpus.sh")).arg(&dir).status();
@@ -148,7 +150,8 @@ fn f72_ten_million_lines_need_no_more_than_64_mib_in_the_coordinator() {
         }
         stdin.write_all(&block).unwrap();
     });
-    // The peak is read while the process lives: at the end of its output it is still there, or it has just ended.
+    // The peak is read while the process lives: at the end of its output it is still there, or it has just
+    // ended.
     let mut peak_kib = 0;
     let (mut bytes, mut newlines) = (0u64, 0u64);
     let mut buf = vec![0; 1 << 18];

@@ -1,5 +1,5 @@
-//! Worker threads: items D1 to D8 of Python's contract, and what is special about threads. That all else is as with processes is the
-//! business of the other suites, which run over threads too.
+//! Worker threads: items D1 to D8 of Python's contract, and what is special about threads. That all else is
+//! as with processes is the business of the other suites, which run over threads too.
 
 mod support;
 
@@ -43,14 +43,15 @@ fn at_work(process: &Process) {
     wait_until("the guest prints", Duration::from_secs(20), || !process.stdout().is_empty());
 }
 
-/// Waits until so many workers of the pool have a task.
+/// Waits until `workers` workers of the pool have a task.
 fn busy(pool: &Pool, workers: usize) {
     wait_until("they run", Duration::from_secs(30), || {
         pool.workers().iter().filter(|w| w.state == WorkerState::Busy).count() == workers
     });
 }
 
-/// How many threads of this program are called so. (Names are unique to their test, since tests run side by side.)
+/// How many threads of this program are called so. (Names are unique to their test, since tests run side by
+/// side.)
 fn threads(name: &str) -> usize {
     let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     names
@@ -145,7 +146,7 @@ fn d3_a_guest_that_is_inside_a_call_to_the_host_is_abandoned() {
     drop(process);
     // A thread that it starts has its name until that has one of its own.
     wait_until("it sleeps on, alone", Duration::from_secs(5), || threads("d3-sleeper") == 1);
-    // Then it ends by itself, and nobody hears of it.
+    // Then it ends by itself, without a report.
     assert_ended("d3-sleeper");
 }
 
@@ -345,7 +346,8 @@ fn finished_results_do_not_wait_for_a_slow_task() {
     let _bound = time_bound();
     let pool = pool("failing").processes(1).isolation(Isolation::Reuse).build().unwrap();
     let (mut inputs, mut outcomes) = pool.stream(&Target::default(), true).unwrap();
-    // Tasks as short as these go by the dozen into a batch, and one that never ends is somewhere in the midst of one.
+    // Tasks as short as these go by the dozen into a batch, and one that never ends is somewhere in the midst
+    // of one.
     let records = (0..8000).map(|n| if n == 4321 { &b"loop"[..] } else { b"a" });
     inputs.push_all(records).unwrap();
     for _ in 0..4321 {

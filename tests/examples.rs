@@ -6,7 +6,8 @@ use std::process::Command;
 
 use support::{example, repo, time_bound};
 
-/// Runs an example without arguments, with a cache of its own. Not for `embed`, which is run by embed.rs, and `hello`, by readme.rs.
+/// Runs an example without arguments, with a cache of its own. Not for `embed`, which is run by embed.rs, and
+/// `hello`, by readme.rs.
 #[track_caller]
 fn check(name: &str, expected: &str) {
     let _bound = time_bound();

@@ -1,9 +1,11 @@
-//! The grid of faults: a worker dies, or stands still, at each phase of its life in each way; with one worker and with four; with and without
-//! retries; over both start methods. Never a hang, never a lost task, and the message names the signal or the code.
+//! The grid of faults: a worker dies, or stands still, at each phase of its life in each way; with one worker
+//! and with four; with and without retries; over both start methods. Never a hang, never a lost task, and the
+//! message names the signal or the code.
 //!
 //! Needs the feature `fault-points`: `cargo test --release -p wpool --features fault-points --test grid`.
 //!
-//! The peers, for comparison: CPython's Pool hangs in most cells; ProcessPoolExecutor loses all tasks in all of them.
+//! The peers, for comparison: CPython's Pool hangs in most cells; ProcessPoolExecutor loses all tasks in all
+//! of them.
 
 mod support;
 
@@ -35,7 +37,7 @@ fn cost(cell: Cell) -> std::ops::RangeInclusive<usize> {
         _ if cell.retries > 0 => 0..=0,
         // It had not begun anything, and was not waited for with a task in its hands.
         (Start | Handshake, _) => 0..=0,
-        // Who stands still with a task in hand, or gets one then, has its first task time out.
+        // A worker that stands still with a task, or gets one then, times out in its first task.
         (Idle, Stop) => 0..=1,
         (AfterWrite, Stop) => 0..=1,
         (GotTask, Stop) => 1..=1,
@@ -61,7 +63,7 @@ fn run(cell: Cell, module: &Module) {
     let started = pids.clone();
     let mut limits = Limits::default();
     let mut start_timeout = Duration::from_secs(60);
-    // Only who stands still is waited for; a machine that is slow must not look like that.
+    // Only a worker that stands still times out; a slow machine must not look like that.
     if cell.fault.action == Stop {
         limits.time = Some(Duration::from_secs(1));
         start_timeout = Duration::from_secs(3);
@@ -95,7 +97,8 @@ fn run(cell: Cell, module: &Module) {
         }
     }
     assert!(cost(cell).contains(&failed), "{cell:?} cost {failed} tasks");
-    // It goes on as if nothing had been. (One that stands still unnoticed, because it had nothing to do, is noticed now.)
+    // It goes on as if nothing had been. (One that stands still unnoticed, because it had nothing to do, is
+    // noticed now.)
     match pool.apply(&hello, "after:0".to_owned()) {
         Err(error) if failed == 0 && cell.fault.action == Stop => {
             assert_eq!(error.kind(), "time", "{cell:?}")

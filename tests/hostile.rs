@@ -1,7 +1,8 @@
-//! Hostile guests, through the real binary: each ends as the first line of its file says, within its limit, and costs its own task only.
+//! Hostile guests, through the real binary: each ends as the first line of its file says, within its limit,
+//! and costs its own task only.
 //!
-//! The guests are in `tests/hostile`; those that are too large to store are made in `tests/bombs.rs`. The variable `WPOOL_HOSTILE_DIR` names a
-//! directory of more of them, in the same form.
+//! The guests are in `tests/hostile`; those that are too large to store are made in `tests/bombs.rs`. The
+//! variable `WPOOL_HOSTILE_DIR` names a directory of more of them, in the same form.
 
 mod support;
 
@@ -43,7 +44,7 @@ fn guests_in_executed_workers_end_as_they_should() {
     );
 }
 
-/// Whoever blocks in the host cannot be stopped there: see `--help`.
+/// A thread that blocks in the host cannot be stopped there: see `--help`.
 #[test]
 fn guests_in_threads_end_as_they_should() {
     let is_quick = |guest: &Guest| !guest.expect.classes.contains(&Class::Timeout);
@@ -52,7 +53,7 @@ fn guests_in_threads_end_as_they_should() {
 
 // The rows of the table of faults, one by one: what is said, and what else must hold.
 
-/// A run of one worker over the records, whose results are told as JSON.
+/// Runs the records in one worker, with results as JSON.
 #[track_caller]
 fn tasks_of(number: &str, form: Form, records: &[&str], options: &[&str]) -> Vec<Task> {
     let scene = Scene::new();

@@ -1,6 +1,6 @@
-//! Text that guests, modules, records and file names bring along must not reach a terminal with any power over it, and must not look like
-//! something else: faults F23 to F30. The policy itself is tested beside `host/src/escape.rs`; here it is followed from each source to where
-//! it is shown.
+//! Text that guests, modules, records and file names bring along must not reach a terminal with any power
+//! over it, and must not look like something else: faults F23 to F30. The policy itself is tested beside
+//! `host/src/escape.rs`; here it is followed from each source to where it is shown.
 
 mod support;
 
@@ -229,7 +229,7 @@ fn on_a_terminal(mut command: Command, input: &[u8]) -> Vec<u8> {
     drop(command);
     child.stdin.take().unwrap().write_all(input).unwrap();
     let mut arrived = Vec::new();
-    // The end of a terminal that nobody has open any more is an error.
+    // Reading a terminal whose other end is closed is an error.
     let _end = ours.read_to_end(&mut arrived);
     child.wait().unwrap();
     arrived

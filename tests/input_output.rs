@@ -191,7 +191,7 @@ fn f75_bytes_pass_unchanged_and_line_for_line() {
     assert_eq!(output.stdout, b"two\nlines\0\0\xff\n\0");
 }
 
-/// What happens to its input while the program cannot go on, because nobody reads what it writes.
+/// Changes the input while the program cannot go on, because its output is not read.
 fn with_changing_input(
     change: impl FnOnce(&std::path::Path),
 ) -> (Vec<String>, std::process::ExitStatus, String) {

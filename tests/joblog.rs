@@ -1,6 +1,7 @@
 //! The job log and runs that are resumed: rows F81 to F83 of the list of faults.
 //!
-//! GNU parallel, measured: a log on a full disk is not noticed (exit code 0); of 60 jobs, 2 run twice after its parent was killed.
+//! GNU parallel, measured: a log on a full disk is not noticed (exit code 0); of 60 jobs, 2 run twice after
+//! its parent was killed.
 
 mod support;
 
@@ -316,7 +317,8 @@ fn f81_a_log_that_cannot_be_used_is_refused_before_anything_runs() {
 /// How many records are done by runs that are killed.
 const KILLED: usize = 150;
 
-/// Runs until `kills` times enough results were there, and then to the end. Gives how often each record's result was delivered.
+/// Runs until `kills` times enough results were there, and then to the end. Gives how often each record's
+/// result was delivered.
 fn killed_and_resumed(kills: usize, extra: &[&str]) -> BTreeMap<String, usize> {
     let dir = scratch();
     let log = path_text(&dir.path().join("log"));
@@ -359,7 +361,7 @@ fn f82_a_run_that_is_killed_again_and_again_does_every_task_and_few_of_them_twic
         let delivered = killed_and_resumed(kills, extra);
         assert_eq!(delivered.len(), KILLED, "{delivered:?}");
         let twice: usize = delivered.values().map(|count| count - 1).sum();
-        // At most those that were under way: so many are read ahead of the results.
+        // At most the tasks that were under way: this many are read ahead of the results.
         assert!(twice <= kills * 8, "{twice}: {delivered:?}");
     }
 }
@@ -371,7 +373,7 @@ fn f82_nothing_is_logged_that_was_not_delivered() {
     let log = path_text(&dir.path().join("log"));
     let records = (0..100).map(|n| format!("{n:03}{}\n", "x".repeat(10_000))).collect::<String>();
     let mut running = Running::start(map("upper", &path_text(&file(&dir, "input", records)), &log, &[]));
-    // Nobody reads: more than a pipe holds is not delivered.
+    // The output is not read: no more is delivered than the pipe holds.
     let mut stdout = running.lines.into_inner();
     // Not by its bytes: a result that is written by itself leaves a part of its last page empty.
     let path = format!("/proc/{}/fd/1", running.child.id());

@@ -1,4 +1,5 @@
-//! The sources of the host are layers: a file uses the layers below its own, and no files use each other in a circle.
+//! The sources of the host are layers: a file uses the layers below its own, and no files use each other in a
+//! circle.
 
 mod support;
 
@@ -9,8 +10,8 @@ use support::repo;
 
 /// The folders and files directly below host/src, from top to bottom. Those in one row do not use each other.
 ///
-/// One crate holds them all, because the boundary that matters is the process. A second crate is due when a part has
-/// a second user, another pace of releases, or a dependency that a feature cannot hide.
+/// One crate holds them all, because the boundary that matters is the process. A second crate is due when a
+/// part has a second user, another pace of releases, or a dependency that a feature cannot hide.
 const LAYERS: &[&[&str]] = &[
     &["cli", "dummy", "events"],
     &["process", "pool", "doctor"],
@@ -78,7 +79,7 @@ impl Sources {
         }
     }
 
-    /// The arrows from file to file: who uses whom, in which line.
+    /// The arrows from file to file: the user, the used file, and the line.
     fn arrows(&self) -> Vec<(&str, String, usize)> {
         let mut arrows = Vec::new();
         for (module, source) in &self.0 {

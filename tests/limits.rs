@@ -1,4 +1,5 @@
-//! The limits of a task, and of a whole run: each is reached, told apart from the others with its figure and what raises it, and costs nothing but its task.
+//! The limits of a task, and of a whole run: the error of a reached limit has its name, its value and the
+//! flag that raises it, and only that task fails.
 
 #[path = "support/methods.rs"]
 mod methods;
@@ -25,7 +26,8 @@ methods::over_all_start_methods! {
     what_a_task_used_is_told_if_it_was_asked_for
 }
 
-/// A component around `run: func(list<u8>) -> result<list<u8>, string>`, made of the text of a core module's parts.
+/// A component around `run: func(list<u8>) -> result<list<u8>, string>`, made of the text of a core module's
+/// parts.
 #[derive(Clone)]
 struct Parts {
     pages: u32,
@@ -33,7 +35,8 @@ struct Parts {
     beside: &'static str,
     /// The body of `cabi_realloc`.
     realloc: &'static str,
-    /// The body of the function, of `$p` and `$n`, where and how long the input is. `$i` is for its own use; `(call $ok P N)` returns bytes.
+    /// The body of the function, of `$p` and `$n`, where and how long the input is. `$i` is for its own use;
+    /// `(call $ok P N)` returns bytes.
     run: &'static str,
     /// The body of what cleans up after it.
     post: Option<&'static str>,
@@ -144,7 +147,7 @@ fn f8_f9_f10_the_time_limit_covers_all_that_runs_in_an_instance(method: StartMet
         ),
     ];
     for (what, parts) in endless {
-        // The grace is for a slow machine: nobody is to be killed.
+        // The grace is for a slow machine: no worker may be killed.
         let limits =
             limits(|l| (l.time, l.grace) = (Some(Duration::from_millis(50)), Duration::from_secs(50)));
         let ended = outcomes(builder(&parts.module(), method).processes(1).limits(limits), &["a", "b"]);
@@ -197,7 +200,7 @@ fn f16_all_memories_of_an_instance_count_together(method: StartMethod) {
 
 fn f17_all_tables_of_an_instance_count_together(method: StartMethod) {
     let bomb = Parts { beside: TABLE, run: TABLE_BOMB, ..ECHO }.module();
-    // With so many, another way of allocating is taken.
+    // This many use another way of allocating.
     for elements in [Limits::TABLE_ELEMENTS, 1_500_000] {
         let limits = limits(|l| l.table_elements = elements);
         let grown = outcomes(builder(&bomb, method).limits(limits), &["a"]);
@@ -231,7 +234,7 @@ fn a_refusal_is_not_held_against_the_next_task(method: StartMethod) {
 /// Fuel, memory, and how the task ended.
 type Told = (Option<u64>, Option<u64>, Result<(), &'static str>);
 
-/// What is told of each record.
+/// What the outcome of a record says about its use.
 fn used(builder: PoolBuilder, inputs: &[&[u8]]) -> Vec<Told> {
     let pool = builder.build().unwrap();
     let (mut feed, mut outcomes) = pool.stream(&Target::func("run").timed(true), true).unwrap();
@@ -246,7 +249,7 @@ fn used(builder: PoolBuilder, inputs: &[&[u8]]) -> Vec<Told> {
 }
 
 fn fuel_is_the_same_every_time_and_an_exact_budget(method: StartMethod) {
-    // So many rounds as the input has bytes.
+    // One round for each byte of the input.
     let run = "(local.set $i (local.get $n))
         (loop $again (br_if $again (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
         (call $ok (local.get $p) (local.get $n))";
@@ -261,7 +264,7 @@ fn fuel_is_the_same_every_time_and_an_exact_budget(method: StartMethod) {
     assert_eq!((fresh[0], fresh[1]), (fresh[2], fresh[3]));
     assert_eq!(fresh, of(1_000_000, Isolation::Reuse, &inputs));
     let (short, long) = (fresh[0].0, fresh[1].0);
-    // By the instructions of a round. The figures are the engine's; another version of it may count in another way.
+    // The instructions of a round. The figures are the engine's; another version may count differently.
     assert_eq!((short, long), (5_019, 10_019));
     // What is used is enough, and one less is not.
     for isolation in [Isolation::Fresh, Isolation::Reuse] {

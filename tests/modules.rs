@@ -1,4 +1,5 @@
-//! Modules that are none, that lack something, or that are made to hurt the compiler; and the cache: faults F33 to F43.
+//! Modules that are none, that lack something, or that are made to hurt the compiler; and the cache: faults
+//! F33 to F43.
 
 mod support;
 
@@ -39,13 +40,14 @@ fn is_refused(ended: &Ended, said: &str) {
     assert!(ended.peak_mib < 64, "the coordinator had {} MiB", ended.peak_mib);
 }
 
-/// As if by a user who is not root: permissions count.
+/// Drops root's rights, so that permissions count.
 #[expect(unsafe_code, reason = "there is no safe way to give up a right in a child before it executes")]
 fn without_rights(command: &mut Command) {
     // From linux/capability.h.
     const DAC_OVERRIDE: libc::c_ulong = 1;
     const DAC_READ_SEARCH: libc::c_ulong = 2;
-    // SAFETY: prctl() is a system call without memory of ours; it may fail for whoever never had the right.
+    // SAFETY: prctl() is a system call without memory of ours; it may fail in a process that never had the
+    // right.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_CAPBSET_DROP, DAC_OVERRIDE, 0, 0, 0);
@@ -94,7 +96,7 @@ fn f33_what_is_no_module_is_refused_by_name_before_anything_is_started_or_opened
         (locked, "Permission denied"),
         (huge, "it is larger than 512 MiB"),
     ] {
-        // The input is a FIFO that nobody writes to: whoever opened it would wait for ever.
+        // The input is a FIFO without a writer: opening it would wait for ever.
         let mut command = scene.command(&["map", module.to_str().unwrap(), fifo.to_str().unwrap()]);
         without_rights(&mut command);
         let ended = run_in(&scene, command, b"");
@@ -220,7 +222,7 @@ fn many_functions(count: usize) -> Vec<u8> {
     core_module(&vec![SAME.to_vec(); count])
 }
 
-/// What is made to hurt whoever reads or compiles it.
+/// Modules that are made to exhaust the process that reads or compiles them.
 fn bombs() -> Vec<(&'static str, Vec<u8>)> {
     let named = |n: usize| {
         let name = format!("f{n}");
@@ -313,14 +315,14 @@ fn f37_the_limits_of_compiling_hold_and_are_told_with_what_raises_them() {
     let _bound = time_bound_of(Duration::from_secs(300));
     let scene = Scene::new();
     let bomb = scene.file("bomb.wasm", many_functions(300_000));
-    // Quiet: a compilation of more than a second is told of.
+    // Quiet, because a compilation of more than a second is reported.
     let args = ["map", bomb.to_str().unwrap(), "-", "-q", "--compile-timeout", "1s"];
     let ended = run_in(&scene, scene.command(&args), b"one\n");
     is_refused(&ended, "compile limit exceeded: it used more than 1s of processor time; --compile-timeout");
     let args = ["map", bomb.to_str().unwrap(), "-", "-q", "--compile-memory", "100M"];
     let ended = run_in(&scene, scene.command(&args), b"one\n");
     is_refused(&ended, "compile limit exceeded: it used more than 100 MiB; --compile-memory");
-    // The next one has all of it again.
+    // The next run has the whole limit again.
     assert_eq!(map(&scene, &upper(), &["--compile-timeout", "10s"]).stdout, b"ONE\n");
 }
 
@@ -414,7 +416,7 @@ fn f40_machine_code_that_was_put_into_the_cache_is_not_run() {
     let _bound = time_bound();
     let (scene, other) = (Scene::new(), Scene::new());
     let (artefact, entry) = filled_cache(&scene);
-    // A whole and sound one, but of another owner; and a program.
+    // A complete and valid entry of another owner; and a program.
     let (foreign, foreign_entry) = filled_cache(&other);
     overwrite(&artefact, &std::fs::read(foreign).unwrap());
     overwrite(&entry, &std::fs::read(foreign_entry).unwrap());
@@ -445,7 +447,7 @@ fn f41_a_cache_directory_of_others_is_not_used() {
         (file, "not a directory"),
     ];
     match rustix::process::geteuid().is_root() {
-        // The directory of somebody else: made, or found.
+        // A directory of another user: made, or found.
         true => {
             let foreign = scene.path("foreign");
             std::fs::create_dir(&foreign).unwrap();

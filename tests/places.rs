@@ -66,7 +66,7 @@ fn f121_a_forked_child_is_told_that_it_has_only_copies() {
     }
     assert_eq!(said.lines().filter(|line| line.contains("forked child")).count(), 10, "{said}");
     assert!(said.contains("own: Ok(\"good\")\nown: 0\n"), "{said}");
-    // Nothing of it is left in the parent.
+    // The parent has no zombie of it.
     assert!(said.ends_with("parent: \"\"\n"), "{said}");
 }
 
@@ -76,7 +76,7 @@ fn f122_an_exit_code_that_others_have_taken_is_unknown() {
     let said = succeeds(&done(place("ignores-children")));
     let each = "bob:0: Some(0) Returned\nbob:600000: None Unknown\npool: Ok(\"good\")\n";
     assert_eq!(said, each.repeat(2));
-    // Who is faster is not known then.
+    // Either side may be faster here.
     let said = succeeds(&done(place("reaps-all")));
     for line in said.lines() {
         let known = [

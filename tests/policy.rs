@@ -1,4 +1,5 @@
-//! What a pool does on its own: trying again, halting, replacing workers, growing and shrinking, and telling of it.
+//! What a pool does by itself: retrying, halting, replacing workers, growing and shrinking, and its events
+//! about that.
 
 #[path = "support/methods.rs"]
 mod methods;
@@ -367,7 +368,7 @@ fn a_poisonous_task_is_given_up_after_three_workers() {
         for n in 1..=2 {
             let started = |event: &PoolEvent| matches!(event, PoolEvent::TasksStarted { .. });
             wait_until("it is tried", Duration::from_secs(20), || told.count(started) == n);
-            // The task has begun when its worker computes; before that a death is nobody's fault.
+            // The task has begun when its worker computes; before that a death is charged to no task.
             let victim = pids(&pool)[0];
             wait_until("it computes", Duration::from_secs(20), || support::cpu_ticks(victim) >= 5);
             signal(victim, Signal::ABORT);
@@ -381,7 +382,7 @@ fn a_poisonous_task_is_given_up_after_three_workers() {
     }
 }
 
-/// A worker whose memory grows from task to task is replaced; no task notices.
+/// A worker whose memory grows from task to task is replaced, without an effect on tasks.
 #[test]
 fn a_worker_with_too_much_memory_is_replaced() {
     let _bound = time_bound();

@@ -1,8 +1,9 @@
-//! What a worker that its attacker has taken over can do to this machine: attempts from inside the real confinement, one process for each, in a
-//! worker of each start method, in a Process and in a compiler process. Each must be refused, or be the end of the process.
+//! What a worker that its attacker has taken over can do to this machine: attempts from inside the real
+//! confinement, one process for each, in a worker of each start method, in a Process and in a compiler
+//! process. Each must be refused, or be the end of the process.
 //!
-//! Needs the feature `fault-points`: `cargo test --release -p wpool --features fault-points --test probe`. With `-- --nocapture` it prints
-//! what became of each attempt.
+//! Needs the feature `fault-points`: `cargo test --release -p wpool --features fault-points --test probe`.
+//! With `-- --nocapture` it prints what became of each attempt.
 
 mod support;
 
@@ -55,7 +56,7 @@ fn at(phase: FaultPhase, module: &Module, method: StartMethod, attempt: Attempt)
 }
 
 fn with(policy: Policy, phase: FaultPhase, module: &Module, method: StartMethod, attempt: Attempt) -> Fate {
-    // A worker that ends before its first task costs none: what became of it is an event.
+    // A worker that ends before its first task costs no task: its end is an event.
     let (exited, exits) = std::sync::mpsc::channel();
     let pool = Pool::builder(module)
         .processes(1)
@@ -112,8 +113,8 @@ fn in_compiler(attempt: Attempt) -> Fate {
 const REFUSED: [Attempt; 4] =
     [Attempt::OpenRead, Attempt::OpenWrite, Attempt::OpenParentMemory, Attempt::WriteInherited];
 
-/// System calls whose arguments reach out of a process, or at parts of the kernel that nothing of ours needs: each is the end of the process, in every
-/// role and with any grant. Descriptor 0 is `/dev/null`.
+/// System calls whose arguments reach out of a process, or to parts of the kernel that wpool does not need:
+/// each ends the process, in every role and with any grant. Descriptor 0 is `/dev/null`.
 fn reaching_calls() -> Vec<(&'static str, Attempt)> {
     use libc::*;
     let us = i64::from(std::process::id());
@@ -301,7 +302,8 @@ static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 impl Inherited {
     fn open() -> Inherited {
         let file = tempfile::tempfile().unwrap();
-        // SAFETY: the number is nobody else's: tests of this program hold a lock, and nothing here has so many descriptors.
+        // SAFETY: nothing else uses the number: tests of this program hold a lock, and nothing here has so
+        // many descriptors.
         #[expect(
             unsafe_code,
             reason = "no safe function makes a descriptor of a chosen number that children inherit"
@@ -350,7 +352,7 @@ fn f103_a_compiler_is_refused_what_it_does_not_need() {
     probe("compiler", in_compiler);
 }
 
-/// What landlock alone holds is looked at where all of it is.
+/// The properties that landlock alone enforces are tested only where the kernel has all of landlock.
 fn lacks_a_step() -> bool {
     wpool::sandbox::doctor(&loader()).unwrap().steps.iter().any(|step| step.missing.is_some())
 }
@@ -444,7 +446,8 @@ fn a_worker_may_still_abort() {
     let _lock = ONE_AT_A_TIME.lock();
     let _bound = time_bound_of(Duration::from_secs(180));
     let module = guest("upper");
-    // A zygote that no landlock keeps from signalling others may not signal at all, nor then may its workers: an abort is a trap there.
+    // A zygote that no landlock keeps from signalling others may not signal at all, nor then may its workers:
+    // an abort is a trap there.
     let steps = wpool::sandbox::doctor(&loader()).unwrap().steps;
     let is_scoped = steps.iter().any(|step| step.name.contains("signal outside") && step.missing.is_none());
     for method in [StartMethod::Forkserver, StartMethod::Spawn] {
@@ -535,7 +538,8 @@ fn f111_a_zygote_has_no_children_of_its_own_and_what_it_leaves_ends_with_its_poo
     assert_eq!(in_zygote(Attempt::Thread), Fate::Killed, "a child that shares files");
     // What it may do for its coordinator, it may do without being asked.
     assert_eq!(in_zygote(Attempt::LeaveSibling), Fate::Allowed);
-    // A zygote's name, and a group that it leads in another's session. A worker of another test has both for a moment.
+    // A zygote's name, and a group that it leads in another's session. A worker of another test has both for
+    // a moment.
     let is_left = |pid: &str| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let ids: Vec<&str> =

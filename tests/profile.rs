@@ -11,7 +11,7 @@ use wpool::events::{PoolEvent, ProfilingStrategy};
 use wpool::process::ExitReason;
 use wpool::{Pool, Process, StartMethod, Target};
 
-/// Loops as often as it is told, in a function with a name.
+/// Loops as often as its input says, in a function with a name.
 const BUSY: &str = r#"(module $busy
     (func $turn_and_turn (param $n i64) (result i64)
         (loop $again
@@ -20,7 +20,7 @@ const BUSY: &str = r#"(module $busy
         (local.get $n))
     (func (export "run") (param i64) (result i64) (call $turn_and_turn (local.get 0))))"#;
 
-/// Some 50 ms of it.
+/// About 50 ms of that loop.
 const TURNS: i64 = 100_000_000;
 
 /// The processes of a profile: each one's name, how many samples it has, and the functions in them.

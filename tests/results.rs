@@ -1,4 +1,5 @@
-//! Results that are under way: waited for, passed to callbacks, cancelled. Items O13 to O17, O27, O29, O49, O51 and O52 of the contract.
+//! Results that are under way: waited for, passed to callbacks, cancelled. Items O13 to O17, O27, O29, O49,
+//! O51 and O52 of the contract.
 
 #[path = "support/methods.rs"]
 mod methods;
@@ -65,7 +66,7 @@ fn o13_map_async_returns_at_once_and_get_gives_the_results(method: StartMethod) 
     assert_eq!(results.successful(), None);
     go.send(()).unwrap();
     assert_eq!(results.get().unwrap(), (0..100).map(|n| format!("A{n}")).collect::<Vec<_>>());
-    // A failure is told as `map` tells it.
+    // A failure is reported as `map` reports it.
     let failing = builder(&guest("failing"), method).build().unwrap();
     let run = failing.func::<&str, String>("run").unwrap();
     let error = failing.map_async(&run, ["a", "bad", "c", "bad"]).get().unwrap_err();
@@ -159,7 +160,7 @@ fn o16_a_callback_that_comes_late_is_called_too(method: StartMethod) {
     assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(TaskError::Closed));
 }
 
-/// In CPython a slow callback holds up the results of everybody.
+/// In CPython a slow callback delays all results.
 fn o17_a_slow_callback_holds_up_no_result(method: StartMethod) {
     let pool = pool("upper", method);
     let upper = pool.func::<String, String>("run").unwrap();
@@ -197,7 +198,8 @@ fn o27_an_item_that_does_not_fit_fails_in_its_place(method: StartMethod) {
     assert_eq!(outcomes, [Ok(2), misfit.clone(), Ok(6)]);
     assert_eq!(pool.imap(&double, [i64::MIN, 2]).collect::<Vec<_>>(), [misfit.clone(), Ok(4)]);
     assert_eq!(pool.apply_async(&double, i64::MAX).get(), misfit);
-    // An input that may itself be an error: as CPython's iterator that raises, but the others are not lost (O22).
+    // An input that may itself be an error: as CPython's iterator that raises, but the others are not lost
+    // (O22).
     let double = pool.func::<Result<i64, String>, i32>("double").unwrap();
     let items = || [Ok(1), Err("no such line".to_owned()), Ok(3)].into_iter();
     let broken = Err(TaskError::BadRecord { message: "no such line".to_owned() });
@@ -250,7 +252,7 @@ fn o52_dropping_an_iterator_stops_what_is_running(method: StartMethod) {
     drop(results);
     assert_eq!(pool.apply(&run, "on").as_deref(), Ok("on"));
     wait_until("nobody is busy", Duration::from_secs(20), || busy(&pool) == 0);
-    // They dropped their tasks themselves: nobody had to be killed.
+    // The workers dropped their tasks themselves: none had to be killed.
     assert_eq!(support::pids(&pool), pids);
 }
 
@@ -378,7 +380,8 @@ fn a_callback_may_hold_the_last_handle_of_its_pool(method: StartMethod) {
         });
         let result = pool.map_async(&upper, items).callback(move |_| drop(holding));
         drop(pool);
-        // The channel ends with the callback, whether that was called or not, and whatever else it held before.
+        // The channel ends with the callback, whether that was called or not, and whatever else it held
+        // before.
         assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Err(mpsc::RecvTimeoutError::Disconnected));
         assert!(panics || result.get().is_ok());
     }
@@ -416,7 +419,8 @@ fn o34_terminate_calls_error_callbacks_with_cancelled(method: StartMethod) {
     assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(TaskError::Cancelled));
 }
 
-/// A task that sleeps in the host cannot be interrupted: its worker is killed after the grace, and nobody else pays.
+/// A task that sleeps in the host cannot be interrupted: its worker is killed after the grace, and no other
+/// task fails.
 #[test]
 fn a_task_in_a_call_to_the_host_is_cancelled_with_its_worker() {
     let _bound = time_bound();

@@ -73,7 +73,7 @@ impl Job {
         std::fs::read(&self.log).unwrap()
     }
 
-    /// What a run that nobody kills writes; log and output are gone afterwards.
+    /// The output of a run that is not killed. Log and output are removed afterwards.
     fn undisturbed(&self) -> Vec<u8> {
         self.resume();
         let written = self.written();
@@ -87,7 +87,7 @@ impl Job {
         }
     }
 
-    /// Runs, and is killed as soon as the output has so many bytes. False if it came to its end before.
+    /// Runs, and kills the run as soon as the output has `bytes` bytes. False if it ended before.
     #[track_caller]
     fn is_killed_at(&self, bytes: u64) -> bool {
         let mut child = self.command().stderr(Stdio::null()).spawn().unwrap();
@@ -125,7 +125,7 @@ impl Random {
     }
 }
 
-/// So many kills, at any moment, of as many runs as that takes.
+/// Kills runs at random moments until there were `kills` kills.
 #[track_caller]
 fn killed_again_and_again(job: &Job, kills: usize, step: u64, is_same: impl Fn(&[u8]) -> bool) {
     let mut random = Random(146);

@@ -1,4 +1,5 @@
-//! Signals to the program, and how an application ends that has a pool: rows F51 and F60 to F70 of the list of faults, and F106.
+//! Signals to the program, and how an application ends that has a pool: rows F51 and F60 to F70 of the list
+//! of faults, and F106.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Results that nobody takes, and talk that nobody reads: the coordinator keeps a stated amount of them, whatever guests do. Rows F108, F109
-//! and F145 of the faults.
+//! Results that are not taken, and messages that are not read: the coordinator keeps a bounded amount of them
+//! for any guest. Rows F108, F109 and F145 of the faults.
 
 #[path = "support/methods.rs"]
 mod methods;
@@ -284,7 +284,7 @@ fn f109_talk_of_failing_tasks_is_bounded_and_what_is_left_out_is_told() {
     assert!(talks.stderr.len() > 2 * ended.stderr.len() && talks.stderr.len() < 17 << 20);
     let quiet = run(&["-q", "--failure-output", "never"]);
     assert!(!quiet.stderr.contains("[task 1 ") && quiet.stderr.contains("2990 more tasks"));
-    // All of it where it was asked for.
+    // All output, where the flags ask for it.
     let input = "1\n2\n";
     let all = run_in(&scene, scene.command(&["map", module, "--format", "jsonl"]), input.as_bytes());
     assert_eq!(all.stdout.windows(6).filter(|bytes| *bytes == br"\u0001").count(), 2 * 2 * 32768);
@@ -355,8 +355,8 @@ fn f145_failures_and_successes_are_counted_exactly() {
             assert_eq!(failed, count, "-j {jobs} now,fail={count}");
             let (ok, _) = run(&jobs.to_string(), &format!("now,success={count}"));
             assert_eq!(ok, count, "-j {jobs} now,success={count}");
-            // The others finish what they run, and may have finished more of what was handed to them: never more than could
-            // have decided, and one for each worker.
+            // The others finish what they run, and may have finished more of what was handed to them: never
+            // more than could have decided, and one for each worker.
             let soon = count..2 * count + jobs;
             let (_, failed) = run(&jobs.to_string(), &format!("soon,fail={count}"));
             assert!(soon.contains(&failed), "-j {jobs} soon,fail={count}: {failed}");

@@ -1,4 +1,5 @@
-//! Values as people write them, and what is said of those that are wrong: rows F138 to F140 and F147, through the command line.
+//! Values as people write them, and what is said of those that are wrong: rows F138 to F140 and F147, through
+//! the command line.
 
 mod support;
 
@@ -191,7 +192,7 @@ fn f140_the_last_line_end_of_what_a_command_prints_is_none_of_its_result() {
     let tagged = with_input(wpool(["map", "-q", &command, "--as-args", "--tag"]), records);
     assert_eq!(out(&tagged), "one\tone\ntwo\ttwo\n");
     assert_eq!(out(&run(wpool(["call", &command, "--arg", "one"]))), "one\n");
-    // Only the last is left out, and each result is exact where its end is told.
+    // Only the last line end is left out; where the end of a result is explicit, the result is exact.
     let words = ["map", &command, "--as-args=words", "--items", "a b"];
     let output = run(wpool(words));
     assert_eq!(out(&output), "a\nb\n");

@@ -98,7 +98,8 @@ fn f150_a_run_goes_on_when_its_module_is_removed_from_the_cache() {
     assert!(status.success(), "{said}");
 }
 
-/// A module that takes a while, whose compiler is stopped as soon as it is there. Also its process.
+/// A run of a module that takes a while to compile, with its compiler stopped at once; and the compiler's
+/// process.
 fn stopped_compiler(dir: &tempfile::TempDir, stderr: Stdio) -> (Child, u32) {
     let body = "(local.set 0 (i64.mul (i64.add (local.get 0) (i64.const 7)) (local.get 0)))".repeat(50);
     let function = format!("(func (export \"f0\") (param i64) (result i64) {body} (local.get 0))");
@@ -147,7 +148,7 @@ fn f148_a_compilation_that_takes_long_has_a_line_on_a_terminal_until_it_is_over(
     }
     assert!(has(&said, b"\r\x1b[2Kcompiling large.wat ("), "{}", String::from_utf8_lossy(&said));
     kill(compiler, Signal::CONT);
-    // The end of a terminal that nobody has open any more is an error.
+    // Reading a terminal whose other end is closed is an error.
     let _end = ours.read_to_end(&mut said);
     assert!(said.ends_with(b"\r\x1b[2K"), "{}", String::from_utf8_lossy(&said));
     assert!(child.wait().unwrap().success());

@@ -148,7 +148,7 @@ fn f61_f62_f63_a_signal_ends_the_run_with_what_is_done() {
 
 #[test]
 fn f62_a_second_signal_ends_it_at_once() {
-    // The output is stuck: nobody reads it.
+    // The output is stuck, because it is not read.
     let dir = scratch();
     let inputs = file(&dir, "inputs", b"some line of text\n".repeat(300_000));
     let mut running = Running::start(wpool(["map", &prebuilt("upper"), &path_text(&inputs), "--reuse"]));

@@ -1,4 +1,5 @@
-//! Workers, zygotes and whole programs that die, hang or lie at any moment: rows F44 to F70 and F104 of the list of faults.
+//! Workers, zygotes and whole programs that die, hang or lie at any moment: rows F44 to F70 and F104 of the
+//! list of faults.
 //!
 //! What the peers do is in the comments: measured with CPython's Pool, ProcessPoolExecutor and pebble.
 

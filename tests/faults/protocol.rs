@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Runs a hundred tasks with one worker in an attacker's hands; gives what was said of its death, if a task was lost by it.
+/// Runs a hundred tasks with one worker in an attacker's hands; gives what was said of its death, if a task
+/// was lost by it.
 fn with_hostile_worker(deed: &str) -> Option<String> {
     let dir = temp_dir();
     let program = dir.path().join(deed);

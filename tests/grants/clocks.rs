@@ -71,7 +71,8 @@ fn assert_all_differ(drawn: &[Drawn]) {
     assert_eq!(different.len(), numbers.len(), "{drawn:x?}");
 }
 
-/// A worker is forked from a zygote, and so is the one that takes its place: what it draws must not lie in what the fork copies.
+/// A worker is forked from a zygote, and so is the one that takes its place: what it draws must not lie in
+/// what the fork copies.
 fn f107_no_two_workers_draw_the_same_random_numbers(method: StartMethod) {
     let module = wat(RANDOM);
     for policy in [Policy::sealed(), Policy::sealed().clock(Clock::Fine)] {
@@ -124,7 +125,7 @@ fn f107_no_two_processes_draw_the_same_random_numbers(method: StartMethod) {
     assert_all_differ(&drawn);
 }
 
-/// Opening a pipe that nobody writes to waits in the kernel: nothing in the worker can end that.
+/// Opening a pipe without a writer waits in the kernel, and nothing in the worker can end that.
 fn f100_a_pipe_in_a_directory_costs_the_task_its_worker_at_most(method: StartMethod) {
     let dir = tree();
     let made = Command::new("mkfifo").arg(dir.path().join("granted/pipe")).status().unwrap();

@@ -174,7 +174,7 @@ fn f116_what_is_wpools_own_is_not_granted_for_writing() {
     // A cache that is not there yet would be made there.
     is_refused(&path("home/none/yet/wpool"), "home", "wpool's cache");
 
-    // The user's other runs have theirs in the home directory, though this one has it elsewhere.
+    // The user's other runs have their cache in the home directory, though this run has its cache elsewhere.
     let elsewhere = temp_dir();
     let mut command = Command::new(path("bin/wpool"));
     command.args(["map", "-j", "1", "--dir", &grant("home", ""), &guest_file("reach.wat"), "--items", "p "]);
@@ -183,7 +183,7 @@ fn f116_what_is_wpools_own_is_not_granted_for_writing() {
     assert_eq!(output.status.code(), Some(2), "{}", text_of(&output.stderr));
     assert!(text_of(&output.stderr).contains("wpool's cache"), "{}", text_of(&output.stderr));
 
-    // For reading, it is told; beside it, nothing is.
+    // For reading there is a warning; for a directory beside it there is none.
     for (host, how, warned) in [
         ("home", ":ro", true),
         ("home/.cache/wpool", ":ro", true),
@@ -249,7 +249,8 @@ fn f116_mounts_below_a_directory_are_looked_at() {
     assert_eq!(plain.status.code(), Some(0), "{}", text_of(&plain.stderr));
 }
 
-/// With grants a worker is confined as without, to what is granted: strict is satisfied, on a machine where it is at all.
+/// With grants a worker is confined as without, to what is granted: strict is satisfied, on a machine where
+/// it is at all.
 #[test]
 fn a_strict_sandbox_has_room_for_grants() {
     let _bound = time_bound();

@@ -81,7 +81,8 @@ fn a_directory_for_writing_is_written_to(method: StartMethod) {
     assert_eq!((ask(&pool, "m new"), ask(&pool, "r moved")), ("ok".to_owned(), "writtenmore".to_owned()));
     assert_eq!(ask(&pool, "f moved"), "ok");
     assert_eq!(fs::metadata(path("moved")).unwrap().modified().unwrap(), SystemTime::UNIX_EPOCH);
-    // By path, of the file itself and not of what a link leads to: files and directories have times, of a link they are not set.
+    // By path, of the file itself and not of what a link leads to: files and directories have times, of a
+    // link they are not set.
     for time in ["new", "made"] {
         let modified = || fs::metadata(path(time)).map(|metadata| metadata.modified().unwrap());
         fs::create_dir_all(path("made")).unwrap();

@@ -1,4 +1,5 @@
-//! What guests are given by a policy, tried from inside by guests that want more; and what they have without one.
+//! What guests are given by a policy, tried from inside by guests that want more; and what they have without
+//! one.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -59,7 +60,8 @@ fn open(pool: &Pool, path: &str) -> u32 {
     u32::from_le_bytes(try_ask(pool, path).unwrap().try_into().unwrap())
 }
 
-/// A tree with a file in it, a directory beside it that is not granted, and links of every kind that lead there.
+/// A tree with a file in it, a directory beside it that is not granted, and links of every kind that lead
+/// there.
 fn tree() -> tempfile::TempDir {
     let dir = temp_dir();
     let path = |name: &str| dir.path().join(name);

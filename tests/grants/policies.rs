@@ -48,7 +48,8 @@ fn f98_a_directory_that_becomes_a_link_while_it_is_opened_leads_nowhere() {
     println!("opened inside {opened} times, refused {refused} times");
 }
 
-/// What a guest can do to the names of directories that are granted to it does not change which ones they are.
+/// What a guest can do to the names of directories that are granted to it does not change which ones they
+/// are.
 #[test]
 fn a_directory_stays_the_one_that_was_granted() {
     let _bound = time_bound();
@@ -132,7 +133,7 @@ fn f35_all_missing_imports_are_named_with_what_would_grant_them() {
     assert_eq!(missing.len(), 2, "{missing:?}");
 }
 
-/// A guest that asks for sockets is refused before anything starts, unless somebody says that it may have them, if only to be refused.
+/// A guest that imports sockets is refused before anything starts, unless a grant or a refusal provides them.
 #[test]
 fn f97_sockets_are_refused_before_the_start_or_in_a_call() {
     let _bound = time_bound();
@@ -165,7 +166,7 @@ fn deterministic_results_are_the_same_in_every_run_and_with_any_number_of_worker
         }
         results
     };
-    // Who they are and where, what time it is, and chance.
+    // The worker's name and process, the time, and random numbers.
     for (module, records) in [(&hello, ["bob:0"; 20]), (&wat(REACH), ["c "; 20]), (&wat(REACH), ["g "; 20])] {
         let first = run(module, &records, 1);
         assert!(first.iter().all(|result| *result == first[0]) && first[0].is_ok(), "{:?}", first[0]);
@@ -173,8 +174,8 @@ fn deterministic_results_are_the_same_in_every_run_and_with_any_number_of_worker
     }
 }
 
-/// What the processor may do as it likes: the bits of a NaN with a sign and a payload to which 1 is added, and of 0 / 0; a NaN as a whole number, by
-/// an instruction of relaxed SIMD.
+/// Results that depend on the processor: the bits of a NaN with a sign and a payload to which 1 is added, and
+/// of 0 / 0; a NaN as a whole number, by an instruction of relaxed SIMD.
 const NUMBERS: &str = r#"(module
     (func (export "payload") (param i32) (result i32)
         (i32.reinterpret_f32 (f32.add (f32.reinterpret_i32 (local.get 0)) (f32.const 1))))

@@ -44,7 +44,7 @@ fn f141_exceptions_and_gc_are_off_until_they_are_asked_for() {
     assert!(
         matches!(refused, Err(ModuleError::NeedsFeatures { needs, .. }) if needs == [WasmFeature::Exceptions])
     );
-    // One that needs nothing is told to need nothing.
+    // A module that needs no feature is shown without any.
     let all = [WasmFeature::Exceptions, WasmFeature::Gc];
     let plain = loader().wasm_features(all).from_bytes(REACTOR.as_bytes()).unwrap();
     assert_eq!(plain.info().needs().count(), 0);

@@ -24,7 +24,7 @@ fn f144_what_stands_behind_the_module_is_the_guests() {
     let ended = run(wpool(args(&["run", "--threads", &shown], &options)));
     ends(&ended, 0, "");
     assert_eq!(out(&ended), format!("module.wat{}", options.concat()));
-    // What stands before it is ours, and unknown options are nobody's.
+    // Options before the module are wpool's, and unknown ones are refused.
     ends(&run(wpool(["run", "--no-such-option", &shown])), 2, "--no-such-option");
     // One that ends our own options is no argument.
     assert_eq!(out(&run(wpool(["run", "--", &shown, "-v"]))), "module.wat-v");
@@ -83,7 +83,7 @@ fn f136_standard_input_is_passed_on_and_read_only_when_the_guest_reads() {
     let quiet = path_text(&dir.path().join("quiet.wat"));
     let cache = path_text(&support::cache_dir());
     assert_eq!(out(&with_input(by_shell(counting, &[&quiet, &cache]), b"a\nb\nc\n")), "a\nb\nc\n");
-    // A function's parameter is all of it.
+    // A function's parameter is the whole input.
     let ended = with_input(wpool(["run", &prebuilt("upper")]), b"abc");
     assert_eq!(out(&ended), "ABC\n");
     ends(&run(wpool(["run", &prebuilt("upper")])), 2, "input");

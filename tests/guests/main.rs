@@ -52,7 +52,7 @@ const TYPES: [&str; 7] = [
             (alias outer 1 $point (type $q)) (export "point" (type $r (eq $q)))
             (type $l (list $r)) (export "line" (type (eq $l)))))
        (import "point" (type (eq $point)))"#,
-    // A resource that nobody can make.
+    // A resource without a constructor.
     r#"(import "demo:geo/handles" (instance (export "handle" (type (sub resource)))))"#,
     r#"(import "demo:geo/handles" (instance $h (export "handle" (type (sub resource)))))
        (alias export $h "handle" (type $handle))

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Gives the first byte of the record before, and keeps that of this one. It has an `init`, which nobody asks
-/// for.
+/// Returns the first byte of the previous record, and keeps that of this one. It has an `init`, without a
+/// request for.
 const LEAKS: &str = include_str!("../support/guests/leaks.wat");
 
 #[test]

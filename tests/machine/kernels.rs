@@ -39,7 +39,7 @@ fn f92_a_kernel_without_seccomp_is_told_once_and_is_no_strict_sandbox() {
     }
 }
 
-/// What an old kernel does not know is no loss as long as nothing is granted: the list of system calls leaves nothing of it.
+/// Without grants, the gaps of an old kernel do no harm: the list of system calls has none of these calls.
 #[test]
 fn f117_without_grants_an_old_kernel_is_no_reason_for_a_warning_and_strict_runs() {
     let hello = prebuilt("hello");
@@ -65,7 +65,8 @@ fn f117_without_grants_an_old_kernel_is_no_reason_for_a_warning_and_strict_runs(
     }
 }
 
-/// A pool that breaks before there is a task ends the run as any other does: whatever the input is waiting for.
+/// A pool that breaks before there is a task ends the run as any other does: whatever the input is waiting
+/// for.
 #[test]
 fn a_pool_that_breaks_before_the_first_record_says_why() {
     let hello = prebuilt("hello");
@@ -103,7 +104,8 @@ fn f116_without_landlock_nothing_is_granted() {
     ends(&threads, 0, "3 ok");
 }
 
-/// With grants it depends on the grant: what nothing would enforce is told, and refused where the sandbox is strict.
+/// With grants it depends on the grant: one that no layer enforces gives a warning, and is refused by a
+/// strict sandbox.
 #[test]
 fn f117_a_grant_that_an_old_kernel_cannot_hold_is_told_of_or_refused() {
     let hello = prebuilt("hello");

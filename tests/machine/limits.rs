@@ -21,7 +21,7 @@ fn f85_few_descriptors_are_few_workers_or_a_clear_end() {
         ends(&output, 0, "instead of 50 workers: the limit on open files (ulimit -n) allows no more\n");
         ends(&output, 0, "7 tasks: 7 ok, 0 failed in ");
     }
-    // So few that it depends on who asks first: whoever it is, it is said what is lacking.
+    // So few that any of several steps may fail first. Each names the missing descriptors.
     for files in 9..20 {
         let output = run(under(&format!("ulimit -n {files};"), &call));
         match output.status.code() {
@@ -98,7 +98,7 @@ fn f53_a_worker_that_the_kernel_kills_for_memory_costs_its_task_only() {
     assert_eq!(out(&output), "1\n2\n3\n4\n", "{}", err(&output));
 }
 
-/// As a user of whom there are no other processes: those of root have no limit.
+/// Runs as a user without other processes. For root there is no limit.
 fn as_nobody(processes: u32, place: &Path, args: &[&str]) -> Command {
     let uid = 20_000 + std::process::id() % 4_000 * 10 + processes % 10;
     let user = format!("setpriv --reuid {uid} --regid {uid} --clear-groups");
@@ -106,7 +106,8 @@ fn as_nobody(processes: u32, place: &Path, args: &[&str]) -> Command {
     by_shell(&format!("exec {user} prlimit --nproc={processes} {program} \"$@\""), args)
 }
 
-/// The program and two guests, where everybody may read and execute them: wherever the project lies, that may be out of another user's reach.
+/// Copies the program and two guests to a place where every user may read and execute them. The project may
+/// be out of another user's reach.
 fn for_everybody() -> (tempfile::TempDir, String, String) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -182,8 +183,8 @@ fn f88_a_limit_on_processor_time_kills_workers_which_is_named() {
 
 #[test]
 fn f59_f90_no_process_is_named_by_its_number_and_no_time_taken_from_the_wall() {
-    // Processes are signalled by descriptors, which never name another; and limits are measured by a clock that nobody can set. What the
-    // sources do not call cannot happen.
+    // Processes are signalled by descriptors, which never name another; and limits are measured by a clock
+    // that nobody can set. What the sources do not call cannot happen.
     let mut sources = vec![repo("host/src")];
     let (mut looked, mut measured) = (0, 0);
     while let Some(dir) = sources.pop() {
@@ -209,7 +210,7 @@ fn f59_f90_no_process_is_named_by_its_number_and_no_time_taken_from_the_wall() {
                 for word in wall.iter().chain(&["kill_process(", "libc::kill"]) {
                     assert!(!text.contains(word), "{file} has {word}");
                 }
-                // Before it is reaped, the number of a process is nobody else's.
+                // Until a process is reaped, no other has its number.
                 let groups = text.matches("kill_process_group(").count();
                 assert_eq!(groups, usize::from(file.ends_with("process/supervisor.rs")), "{file}");
                 looked += 1;
@@ -231,7 +232,8 @@ fn f91_neither_a_home_nor_temporary_files_are_needed() {
     }
 }
 
-/// `wpool map` of one record in a mount namespace of its own, after `mounts`. Wherever this project lies, the program and its guest lie elsewhere.
+/// `wpool map` of one record in a mount namespace of its own, after `mounts`. Wherever this project lies, the
+/// program and its guest lie elsewhere.
 fn with_mounts(mounts: &str) -> Option<Command> {
     let can = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
     if !can.is_ok_and(|output| output.status.success()) {

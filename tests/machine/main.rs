@@ -1,5 +1,5 @@
-//! Odd machines: limits of the system, missing directories, one busy processor, a kernel with less than it should have. Rows F84 to F93 of
-//! the list of faults, through the command line.
+//! Odd machines: limits of the system, missing directories, one busy processor, a kernel with less than it
+//! should have. Rows F84 to F93 of the list of faults, through the command line.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// In a mount namespace with a file system of its own at a new directory, mounted with `options`. `None`: this machine does not let us.
+/// In a mount namespace with a file system of its own at a new directory, mounted with `options`. `None`:
+/// this machine does not let us.
 fn with_mount(dir: &Path, options: &str, args: &[&str]) -> Option<Command> {
     let mount = format!("mount -t tmpfs -o {options} tmpfs {}", path_text(dir));
     let ways = ["unshare -m", "unshare -Urm"];

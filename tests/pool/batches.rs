@@ -150,7 +150,8 @@ proptest! {
     }
 }
 
-/// CPython's `map` makes a list of the input first; ProcessPoolExecutor's draws all of it before the first result, and takes a gigabyte for this one.
+/// CPython's `map` makes a list of the input first; ProcessPoolExecutor's draws all of it before the first
+/// result, and takes a gigabyte for this one.
 #[test]
 fn o11_half_a_million_items_need_no_memory() {
     let _bound = time_bound();

@@ -1,4 +1,5 @@
-//! Pools with real workers, over every start method: items O1 to O53 of Python's contract, as far as they make sense here.
+//! Pools with real workers, over every start method: items O1 to O53 of Python's contract, as far as they
+//! make sense here.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -19,10 +20,11 @@ use wpool::{
     Target, TaskError, TimedOut,
 };
 
-/// Makes a test of each function, once for each start method: worker processes of both kinds, and threads (`multiprocessing.dummy`).
+/// Makes a test of each function, once for each start method: worker processes of both kinds, and threads
+/// (`multiprocessing.dummy`).
 ///
-/// What only processes have is tested with those alone, further down and in the suites `faults` and `sandbox`: a name, descriptors and an
-/// environment of their own, and a death that somebody else brings about.
+/// What only processes have is tested with those alone, further down and in the suites `faults` and
+/// `sandbox`: a name, descriptors and an environment of their own, and a death from outside.
 macro_rules! over_all_start_methods {
     ($($name:ident)*) => {
         mod forkserver {
@@ -62,7 +64,7 @@ fn pids(pool: &Pool) -> Vec<u32> {
     pool.workers().iter().map(|w| w.pid).collect()
 }
 
-/// Which workers there are: a number is not used again, unlike a process id, and threads share theirs.
+/// The numbers of the workers. Unlike a process id, a number is not used again; threads share a process id.
 fn indices(pool: &Pool) -> Vec<u32> {
     pool.workers().iter().map(|w| w.index).collect()
 }

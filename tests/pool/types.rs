@@ -130,7 +130,7 @@ fn p44_a_worker_inherits_no_descriptors() {
         let pool = builder(&guest("hello"), method).processes(3).build().unwrap();
         let hello = pool.func::<String, String>("run").unwrap();
         assert!(pool.map(&hello, sleepers(9, 20)).is_ok());
-        // What everybody may see.
+        // Every user may read this.
         inheritable.assert_not_inherited();
         for pid in pids(&pool) {
             // What only root may.

@@ -45,7 +45,7 @@ fn o38_a_failing_initializer_breaks_the_pool_once(method: StartMethod) {
     let broken = Err(TaskError::Broken { reason: said.to_owned() });
     assert!(pool.try_map(&count, [""; 100]).iter().all(|outcome| *outcome == broken));
     assert!(asked.elapsed() < Duration::from_secs(5));
-    // What comes later is told the same.
+    // Later tasks have the same error.
     pool.terminate();
     pool.join().unwrap();
     assert_eq!(pool.apply(&count, ""), broken);

@@ -105,7 +105,7 @@ fn p31_what_a_process_has_started_ends_with_it() {
     let mut process = started(process.start_method(StartMethod::Spawn).build().unwrap());
     assert_eq!(process.join().unwrap().exitcode, 3);
     let descendant = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
-    // Whoever inherits it may take its time to reap it.
+    // The process that inherits the child may reap it later.
     wait_until("it has ended", Duration::from_secs(2), || matches!(proc_state(descendant), None | Some('Z')));
 }
 

@@ -1,4 +1,5 @@
-//! One worker process at a time, over the start methods: items P1 to P52 of Python's contract, as far as they make sense here.
+//! One worker process at a time, over the start methods: items P1 to P52 of Python's contract, as far as they
+//! make sense here.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -20,8 +21,8 @@ use wpool::process::{
 };
 use wpool::{BuildError, Limit, Limits, Process, ProcessBuilder, StartError, StartMethod, Target, TaskError};
 
-/// Makes a test of each function, once for each start method. Those under `processes` need a worker that is an operating system process of
-/// its own: a signal ends it, it has descriptors, it dies with its parent.
+/// Makes a test of each function, once for each start method. Those under `processes` need a worker that is
+/// an operating system process of its own: a signal ends it, it has descriptors, it dies with its parent.
 macro_rules! over_start_methods {
     (every { $($every:ident)* } processes { $($process:ident)* }) => {
         over_start_methods!(@ forkserver Forkserver $($every)* $($process)*);
@@ -128,7 +129,7 @@ fn numbers(output: &Output) -> (String, String) {
     (before.to_owned(), after.to_owned())
 }
 
-/// The guest `hello`, whose workers are another program.
+/// The guest `hello`, with another program as worker.
 fn served_by(script: &str, dir: &Path) -> wpool::Module {
     // Compiled by the right program, and found in the cache.
     drop(guest("hello"));
@@ -149,7 +150,7 @@ fn processes(what: &str, method: StartMethod) -> Output {
     output
 }
 
-/// How often a guest has said who it is.
+/// How many lines with a guest's name the output has.
 fn said(output: &Output) -> usize {
     std::str::from_utf8(&output.stdout).unwrap().lines().filter(|line| line.contains("(process ")).count()
 }

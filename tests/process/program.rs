@@ -84,7 +84,7 @@ fn p45_processes_die_with_a_killed_parent_idle_and_busy(method: StartMethod) {
     let parent = parent.as_mut().unwrap();
     let mut pids = std::io::BufRead::lines(std::io::BufReader::new(parent.stderr.take().unwrap()));
     let pids = [(); 2].map(|()| pids.next().unwrap().unwrap().parse::<u32>().unwrap());
-    // The one that sleeps has said who it is, the other computes.
+    // The process that sleeps has printed its name, the other one computes.
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(parent.stdout.take().unwrap()));
     assert!(lines.any(|line| line.unwrap().contains("(process ")));
     parent.kill().unwrap();
@@ -96,7 +96,7 @@ fn p45_processes_die_with_a_killed_parent_idle_and_busy(method: StartMethod) {
 }
 
 fn a_program_that_reaps_all_children_learns_what_its_processes_said(method: StartMethod) {
-    // Where SIGCHLD is ignored, the kernel reaps, and nobody learns how a process has ended.
+    // If SIGCHLD is ignored, the kernel reaps, and the exit code of a process is lost.
     let output = under_shell("exec env --ignore-signal=CHLD \"$@\"", &processes_command("end-codes", method));
     assert_eq!(numbers(&output), (wpool::process::ExitStatus::UNKNOWN.to_string(), "0".to_owned()));
 }

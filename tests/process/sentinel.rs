@@ -15,7 +15,7 @@ over_start_methods! {
     }
 }
 
-/// Which of the processes have ended, within so many seconds.
+/// Which of the processes have ended, after a wait of at most `secs` seconds.
 fn ended(processes: &[&Process], secs: i64) -> Vec<bool> {
     let fds = processes.iter().map(|p| PollFd::from_borrowed_fd(p.sentinel().unwrap(), PollFlags::IN));
     let mut fds: Vec<PollFd<'_>> = fds.collect();
@@ -75,6 +75,6 @@ fn p44_a_worker_has_no_more_descriptors_for_having_siblings(method: StartMethod)
     let counts: Vec<usize> =
         all.iter().filter_map(|process| Some(support::descriptors(process.pid()?)?.len())).collect();
     assert!(counts.iter().all(|count| *count == counts[0] && *count < 12), "{counts:?}");
-    // What everybody may see.
+    // Every user may read this.
     inheritable.assert_not_inherited();
 }

@@ -54,11 +54,13 @@ fn p51_interrupted_waits_go_on(method: StartMethod) {
     });
 }
 
-/// Has `SIGUSR1` interrupt whatever a thread waits for: it has a handler, and what it interrupts is not restarted.
+/// Has `SIGUSR1` interrupt whatever a thread waits for: it has a handler, and what it interrupts is not
+/// restarted.
 #[expect(unsafe_code, reason = "what sets handlers without unsafe code has them restart what they interrupt")]
 fn handle_sigusr1() {
     extern "C" fn nothing(_signal: libc::c_int) {}
-    // SAFETY: an all-zero sigaction is valid and has no flags; the handler does nothing; the old action is not asked for.
+    // SAFETY: an all-zero sigaction is valid and has no flags; the handler does nothing; the old action is
+    // not asked for.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;

@@ -23,7 +23,7 @@ fn hello_of(module: &wpool::Module, millis: u64) -> Process {
         .unwrap()
 }
 
-/// The process that has forked this one, whose session it shares.
+/// The zygote of this process: the leader of its session.
 fn zygote_of(process: &Process) -> u32 {
     let pid = Pid::from_raw(i32::try_from(process.pid().unwrap()).unwrap());
     rustix::process::getsid(pid).unwrap().as_raw_nonzero().get().unsigned_abs()
@@ -107,7 +107,7 @@ fn p47_nobody_else_can_reach_a_zygote() {
     let module = guest("hello");
     let process = started(hello_of(&module, 60_000));
     let zygote = zygote_of(&process);
-    // Whatever we are connected with, nobody else can connect to.
+    // No other process can connect to our sockets.
     let me =
         rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()).unwrap();
     for fd in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {

@@ -130,7 +130,7 @@ impl Watchdog {
     }
 }
 
-/// Sends a signal to a process of ours that nobody has waited for. One that has just ended is fine.
+/// Sends a signal to a child of ours that has not been reaped. The child may have just ended.
 pub(crate) fn kill(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     let _ended_already = kill_process(pid, signal);
@@ -221,6 +221,6 @@ pub(crate) fn terminal() -> (File, OwnedFd) {
     // SAFETY: the first two point to integers of ours; the others may be null.
     let opened = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, none, none.cast(), none.cast()) };
     assert_eq!(opened, 0);
-    // SAFETY: openpty has just opened both, and nobody else has them.
+    // SAFETY: openpty has just opened both, and nothing else has them.
     unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
 }

@@ -1,4 +1,5 @@
-//! A test program: an application with a pool, one worker of which is in an endless loop, and a daemon process; does what its first argument says.
+//! A test program: an application with a pool, one worker of which is in an endless loop, and a daemon
+//! process; does what its first argument says.
 
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "forgets" => std::mem::forget(pool),
         "exits" => std::process::exit(3),
         fork => {
-            // SAFETY: the child uses only what a fork of a program with threads may: it drops values, or exits; this is a test of that.
+            // SAFETY: the child uses only what a fork of a program with threads may: it drops values, or
+            // exits; this is a test of that.
             match unsafe { libc::fork() } {
                 0 => {
                     match fork {
@@ -39,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     std::process::exit(0);
                 }
                 child => {
-                    // SAFETY: it is a child of ours, and nobody asks for its status.
+                    // SAFETY: it is a child of ours, and its status is not needed.
                     let waited = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
                     assert_eq!(waited, child);
                     println!("child gone");

@@ -1,5 +1,5 @@
-//! A test program: a pool with one worker in an endless loop and one that is idle, and a process that sleeps; it says that they are
-//! there, then waits for the end of its input.
+//! A test program: a pool with one worker in an endless loop and one that is idle, and a process that sleeps;
+//! it says that they are there, then waits for the end of its input.
 
 use std::io::Read;
 use std::time::Duration;

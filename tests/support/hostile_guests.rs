@@ -46,7 +46,7 @@ pub(crate) struct Expect {
     pub(crate) is_echo: bool,
 }
 
-/// How a task, or the run as a whole, can end.
+/// How a task, or the whole run, can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
     Ok,
@@ -233,7 +233,7 @@ pub(crate) fn guests_in(dir: &Path) -> Vec<Guest> {
     paths.filter_map(Guest::read).collect()
 }
 
-/// A task as the results tell of it.
+/// A task as its JSON result describes it.
 pub(crate) struct Task {
     pub(crate) kind: String,
     pub(crate) output: Option<String>,
@@ -261,7 +261,8 @@ pub(crate) fn tasks(ended: &Ended) -> Vec<Task> {
 #[track_caller]
 pub(crate) fn run(scene: &Scene, guest: &Guest, form: Form, records: &[&str], options: &[&str]) -> Ended {
     let module = guest.module(scene, form);
-    // Little where all tasks may end by it. Where some must not, or none, it is more than a loaded machine needs.
+    // Little where all tasks may end by it. Where some must not, or none, it is more than a loaded machine
+    // needs.
     let time = match (guest.expect.classes.contains(&Class::Timeout), form, &guest.expect.exception) {
         (true, Form::AsIs | Form::Bare | Form::Interface, _) => "300ms",
         (true, Form::Sometimes, _) | (false, _, Some(_)) => "2s",

@@ -1,4 +1,5 @@
-//! A test program: calls `wpool::init` when it has threads already, as `#[tokio::main]` does, and says what comes of it.
+//! A test program: calls `wpool::init` when it has threads already, as `#[tokio::main]` does, and prints the
+//! result.
 
 fn main() {
     let (_alive, ended) = std::sync::mpsc::channel::<()>();

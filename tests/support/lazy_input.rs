@@ -1,4 +1,5 @@
-//! A test program: half a million items through a pool, drawn as they are needed; says how many MiB that took at the most.
+//! A test program: half a million items through a pool, drawn as they are needed; says how many MiB that took
+//! at the most.
 
 use wpool::{Isolation, Module, Pool};
 

@@ -36,8 +36,8 @@ pub(crate) fn wat(text: &str) -> Module {
     loader().from_bytes(text.as_bytes()).unwrap()
 }
 
-/// The worker processes (zygotes and compilers too) that `parent` has started and that have not ended. One that is older than this
-/// program is somebody else's, whose coordinator had the same number.
+/// The worker processes (zygotes and compilers too) that `parent` has started and that have not ended. One
+/// that is older than this program belongs to another coordinator, which had the same number.
 pub(crate) fn workers_of(parent: u32) -> Vec<u32> {
     let is_ours =
         |pid: &u32| parent_named(*pid) == Some(parent) && started_at(*pid) >= started_at(std::process::id());
@@ -65,7 +65,8 @@ fn pids_of_all() -> Vec<u32> {
         .collect()
 }
 
-/// The coordinators that tests of this program have started and seen the end of. Other people on the machine have theirs.
+/// The coordinators that tests of this program have started, and that have ended. Other programs on the
+/// machine have their own.
 static COORDINATORS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// Workers that have outlived a coordinator of this program's tests.
@@ -75,7 +76,8 @@ fn orphans() -> Vec<u32> {
     coordinators.into_iter().flat_map(workers_of).filter(is_orphan).collect()
 }
 
-/// Fails unless every worker process of `parent` is gone within two seconds, and all that it could leave behind too.
+/// Fails unless every worker process of `parent` is gone within two seconds, and all that it could leave
+/// behind too.
 #[track_caller]
 pub(crate) fn assert_no_workers(parent: u32) {
     COORDINATORS.lock().unwrap_or_else(PoisonError::into_inner).insert(parent);
@@ -84,8 +86,9 @@ pub(crate) fn assert_no_workers(parent: u32) {
     assert_eq!(leftovers_of(parent), [""; 0], "left behind by {parent}");
 }
 
-/// What `pid` has left behind beside processes: shared memory, sockets with names, temporary files. There is nothing with a name of ours at any time,
-/// but for files of the cache while they are written: these bear the writer's number.
+/// What `pid` has left behind beside processes: shared memory, sockets with names, temporary files. There is
+/// nothing with a name of ours at any time, but for files of the cache while they are written: these bear the
+/// writer's number.
 fn leftovers_of(pid: u32) -> Vec<String> {
     let ours = |place: &Path| names_in(place).into_iter().filter(|name| name.contains("wpool"));
     let shared = ours(Path::new("/dev/shm")).map(|name| format!("shared memory {name}"));
@@ -97,7 +100,8 @@ fn leftovers_of(pid: u32) -> Vec<String> {
     shared.chain(sockets).chain(temporary).chain(cached).collect()
 }
 
-/// Where tests write: the build's directory for that, or the one that the environment names, for a user who may not write there.
+/// The directory in which tests write: the build's, or the one that the environment names for a user without
+/// access to the build.
 pub(crate) fn tmp() -> PathBuf {
     std::env::var_os("TMPDIR_OF_TESTS").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into()).into()
 }
@@ -107,7 +111,8 @@ pub(crate) fn cache_dir() -> PathBuf {
     tmp().join("cache")
 }
 
-/// Where runs of the program are told to put temporary files. They have none.
+/// The directory for temporary files that runs of the program get by their environment. They make no such
+/// files.
 pub(crate) fn tmp_of_runs() -> PathBuf {
     let dir = tmp().join("tmp-of-runs");
     std::fs::create_dir_all(&dir).unwrap();
@@ -136,14 +141,15 @@ pub(crate) fn wait_until(what: &str, at_most: Duration, mut holds: impl FnMut() 
     }
 }
 
-/// While it lives, the test has a minute: a test that hangs must not hang the suite, and must say what it hung on. When it ends, nothing of the test may be
-/// left in this process.
+/// While it lives, the test has a minute: a test that hangs must not hang the suite, and must say what it
+/// hung on. When it ends, nothing of the test may be left in this process.
 pub(crate) struct TimeBound {
     _ended: std::sync::mpsc::Sender<()>,
 }
 
-/// Tests of this process that are under way. What they have cannot be told apart: the last one to end looks whether anything is left. If each test has a
-/// process of its own (`cargo nextest`), that is after every test.
+/// Tests of this process that are under way. What they have cannot be told apart: the last one to end looks
+/// whether anything is left. If each test has a process of its own (`cargo nextest`), that is after every
+/// test.
 static UNDER_WAY: Mutex<usize> = Mutex::new(0);
 
 /// Ends the test program with a report if the test takes more than a minute.
@@ -194,7 +200,8 @@ pub(crate) fn comm(pid: u32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()
 }
 
-/// What this process has that can only be a pool's or a process's: children, memory that is shared with them, their sockets.
+/// What this process has that can only be a pool's or a process's: children, memory that is shared with them,
+/// their sockets.
 fn held_by_us() -> Vec<String> {
     let pid = std::process::id();
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
@@ -202,7 +209,8 @@ fn held_by_us() -> Vec<String> {
         tasks.flat_map(|task| std::fs::read_to_string(task.path().join("children"))).collect();
     let children =
         children.iter().flat_map(|pids| pids.split_whitespace()).filter_map(|pid| pid.parse::<u32>().ok());
-    // Tests that run the program as a command are not counted here; alone in its process, a test has no other's children.
+    // Tests that run the program as a command are not counted here; alone in its process, a test has no
+    // other's children.
     let is_ours =
         |pid: &u32| is_alone() || comm(*pid).starts_with("wpool-") || comm(*pid).starts_with("PoolWorker");
     let children: BTreeSet<u32> = children.filter(is_ours).chain(workers_of(pid)).chain(orphans()).collect();
@@ -234,7 +242,7 @@ pub(crate) fn proc_state(pid: u32) -> Option<char> {
 /// The processes that run this file.
 pub(crate) fn running(program: &Path) -> Vec<u32> {
     let program = program.canonicalize().unwrap();
-    // By the command line, which everybody may read: what a worker executes, only root.
+    // By the command line, which every user may read. Only root may read which file a worker executes.
     let is = |cmdline: Vec<u8>| {
         cmdline.split(|byte| *byte == 0).next() == Some(program.as_os_str().as_encoded_bytes())
     };
@@ -292,7 +300,8 @@ pub(crate) fn renamed(program: &Path, name: &Path) {
     }
 }
 
-/// The open descriptors of a process, as links. `None`: it may not be looked into, which only root may with a worker.
+/// The open descriptors of a process, as links. `None`: it may not be looked into, which only root may with a
+/// worker.
 pub(crate) fn descriptors(pid: u32) -> Option<Vec<PathBuf>> {
     match std::fs::read_dir(format!("/proc/{pid}/fd")) {
         Ok(fds) => Some(fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).collect()),
@@ -304,7 +313,8 @@ pub(crate) fn descriptors(pid: u32) -> Option<Vec<PathBuf>> {
     }
 }
 
-/// A pipe whose writing end every child inherits that is not kept from it. What has inherited it keeps the pipe open.
+/// A pipe whose writing end every child inherits by default. A process that has inherited it keeps the pipe
+/// open.
 pub(crate) struct Inheritable {
     read: std::os::fd::OwnedFd,
     write: std::os::fd::OwnedFd,
@@ -317,7 +327,8 @@ impl Inheritable {
         Inheritable { read, write }
     }
 
-    /// Fails if a process that has been started meanwhile has it. (Another test's child may, for the moment in which it starts.)
+    /// Fails if a process that has been started meanwhile has it. (Another test's child may, for the moment
+    /// in which it starts.)
     #[track_caller]
     pub(crate) fn assert_not_inherited(self) {
         drop(self.write);
@@ -329,8 +340,8 @@ impl Inheritable {
 /// Writes an executable shell script. It is run with an empty environment, as workers are.
 pub(crate) fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
     let path = dir.join(name);
-    // Another process writes it: were it open for writing in this one, a worker forked at that moment would inherit that, and the
-    // script could not be executed ("text file busy").
+    // Another process writes it: were it open for writing in this one, a worker forked at that moment would
+    // inherit that, and the script could not be executed ("text file busy").
     let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$2" && chmod 755 "$2""#;
     let done = std::process::Command::new("sh").args(["-c", write, "sh", text]).arg(&path).status().unwrap();
     assert!(done.success());
@@ -416,7 +427,8 @@ impl Scene {
         command
     }
 
-    /// Fails if the run of `pid`, which has ended, left a process, shared memory, a socket or a temporary file.
+    /// Fails if the run of `pid`, which has ended, left a process, shared memory, a socket or a temporary
+    /// file.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self, pid: u32) {
         assert_no_workers(pid);
@@ -440,7 +452,8 @@ fn names_in(dir: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// The processes, but this one, that have their directory or an open file below `dir`: whatever they call themselves.
+/// The processes, but this one, that have their directory or an open file below `dir`: whatever they call
+/// themselves.
 fn with_open_file_in(dir: &Path) -> Vec<u32> {
     let links = |pid: &u32| {
         let open =
@@ -472,7 +485,7 @@ impl Ended {
     }
 }
 
-/// Runs `command` to its end with `input`, under the eyes of a watchdog; then nothing of it may be left.
+/// Runs `command` to its end with `input`, under a watchdog. Afterwards none of its processes may be left.
 #[track_caller]
 pub(crate) fn run_in(scene: &Scene, mut command: std::process::Command, input: &[u8]) -> Ended {
     use std::io::{Read, Write};
@@ -529,7 +542,8 @@ pub(crate) fn memory_peak_kib(pid: u32) -> u64 {
     line.split_whitespace().nth(1).map_or(0, |kib| kib.parse().unwrap())
 }
 
-/// Fails if the text has power over a terminal: control characters, or ones that change the direction of writing.
+/// Fails if the text has power over a terminal: control characters, or ones that change the direction of
+/// writing.
 #[track_caller]
 pub(crate) fn assert_harmless(text: &str) {
     let has_power = |c: char| {

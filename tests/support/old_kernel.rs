@@ -1,5 +1,5 @@
-//! A test program: `old_kernel landlock,seccomp PROGRAM ARGS..` is the program on a kernel that does not have what the first argument names;
-//! with `landlock=2` it has that version of landlock.
+//! A test program: `old_kernel landlock,seccomp PROGRAM ARGS..` is the program on a kernel that does not have
+//! what the first argument names; with `landlock=2` it has that version of landlock.
 
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut, Read};
@@ -42,8 +42,9 @@ fn calls(name: &str) -> Vec<i64> {
     }
 }
 
-/// From now on this process and its children are told this version of landlock, by a process that is no child of theirs and ends with them.
-/// What a version does not know programs do not ask it for.
+/// From now on this process and its children see this version of landlock. A process that is no child of
+/// theirs answers for the kernel, and ends with them. What a version does not know programs do not ask it
+/// for.
 fn answer_for_landlock(version: i64) -> Result<(), Failure> {
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -55,7 +56,7 @@ fn answer_for_landlock(version: i64) -> Result<(), Failure> {
             0 => serve(&theirs, version),
             _ => std::process::exit(0),
         },
-        // SAFETY: a null pointer is for a status that nobody wants.
+        // SAFETY: a null pointer means that the status is not wanted.
         child => drop(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }),
     }
     drop(theirs);
@@ -71,7 +72,7 @@ fn answer_for_landlock(version: i64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A filter that asks whenever somebody asks for the version.
+/// A filter that notifies the listener when a process asks for the version.
 #[expect(unsafe_code, reason = "no safe function installs such a filter")]
 fn listen() -> Result<OwnedFd, Failure> {
     const LOAD: u16 = 0x20;
@@ -97,11 +98,11 @@ fn listen() -> Result<OwnedFd, Failure> {
     if fd < 0 {
         return Err(std::io::Error::last_os_error().into());
     }
-    // SAFETY: it is new, and nobody else's.
+    // SAFETY: the descriptor is new, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })
 }
 
-/// Answers until nobody is left to ask.
+/// Answers until no process is left that could ask.
 #[expect(unsafe_code, reason = "no safe function answers")]
 fn serve(socket: &OwnedFd, version: i64) -> ! {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -116,7 +117,8 @@ fn serve(socket: &OwnedFd, version: i64) -> ! {
         })
     });
     let Some(listener) = fds else { std::process::exit(1) };
-    // SAFETY: its descriptors are its own, and nothing here uses them but the listener. Readers of the program's output wait for nobody else.
+    // SAFETY: its descriptors are its own, and nothing here uses them except the listener. Readers of the
+    // program's output wait for no other process.
     unsafe {
         for fd in 0..3 {
             libc::close(fd);
@@ -125,7 +127,8 @@ fn serve(socket: &OwnedFd, version: i64) -> ! {
     }
     loop {
         let mut poll = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one entry, which outlives the call; the structures are the kernel's own, and zero before they are read into.
+        // SAFETY: one entry, which outlives the call; the structures are the kernel's own, and zero before
+        // they are read into.
         unsafe {
             libc::poll(&raw mut poll, 1, -1);
             if poll.revents & libc::POLLIN == 0 {

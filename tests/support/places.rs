@@ -1,4 +1,5 @@
-//! A test program: an application that does to its process what its first argument says, with a pool and a process under way.
+//! A test program: an application that does to its process what its first argument says, with a pool and a
+//! process under way.
 
 use std::time::{Duration, Instant};
 
@@ -144,7 +145,7 @@ fn forks(place: &Place) -> Done {
             Ok(())
         }
         child => {
-            // SAFETY: it is a child of ours, and nobody asks for its status.
+            // SAFETY: it is a child of ours, and its status is not needed.
             assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child);
             assert_eq!(results.next().transpose()?.as_deref(), Some("good"), "the fork has taken it");
             inputs.push(b"good")?;
@@ -166,7 +167,7 @@ fn loses_exit_codes(place: &Place, deed: &str) -> Done {
         "ignores-children" => drop(unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) }),
         _ => drop(std::thread::spawn(|| {
             loop {
-                // SAFETY: nobody asks for the status. This is what a careless program does.
+                // SAFETY: the status is not needed. A careless program does this.
                 unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL) };
             }
         })),
@@ -224,7 +225,8 @@ fn closes_all(place: &Place) -> Done {
     process.start()?;
     let endless = pool.apply_async(&run, "loop");
     wait_for("it runs", || pool.workers().iter().any(|worker| worker.state == WorkerState::Busy));
-    // SAFETY: close_range takes three integers. What used the descriptors finds out, which is what this is a test of.
+    // SAFETY: close_range takes three integers. What used the descriptors finds out, which is what this is a
+    // test of.
     assert_eq!(unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) }, 0);
     println!("endless: {:?}", endless.get());
     println!("next: {:?}", idle.apply(&idle_run, "good"));

@@ -1,4 +1,5 @@
-//! A test program: does with processes what its first argument says, then returns from `main`, which is when its processes are dealt with.
+//! A test program: does with processes what its first argument says, then returns from `main`, which is when
+//! its processes are dealt with.
 
 use std::io::{Read, Write};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::state::or_broken;
+use super::threads::or_broken;
 use crate::cli::exit::CliError;
 use crate::cli::labels::{Labels, SHORT};
 use crate::cli::profile::Profiles;

@@ -16,6 +16,7 @@ mod end;
 mod events;
 mod reader;
 mod state;
+mod threads;
 mod watch;
 
 use std::io::{self, IsTerminal};
@@ -64,7 +65,7 @@ pub(super) fn run(settings: &MapSettings, report: &Report) -> Result<WpoolExit, 
         None => (None, None),
     };
     let report = report.with_progress(settings.progress);
-    let state = Arc::new(RunState::new(&events));
+    let state = Arc::new(RunState::new(events.labels.clone(), events.tally.clone()));
     let (teller, profiles) = events.tell(&report)?;
     let drains = writer.is_some() && !io::stdin().is_terminal();
     let received = watch::signals(&pool, &state, &report, drains)?;

@@ -4,7 +4,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::state::{InputState, RunState, start_detached};
+use super::state::{InputState, RunState};
+use super::threads::start_detached;
 use crate::cli::exit::CliError;
 use crate::cli::input::{InputSource, RecordSink, Splitter, Stopped};
 use crate::cli::joblog::{Chosen, RecordFilter};

@@ -1,11 +1,8 @@
 //! What the threads of a run share.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::events::Events;
-use crate::cli::exit::{CliError, OrExit, WpoolExit};
 use crate::cli::labels::Labels;
 use crate::cli::tally::Tally;
 
@@ -41,10 +38,10 @@ pub(super) enum InputState {
 }
 
 impl RunState {
-    pub(super) fn new(events: &Events) -> RunState {
+    pub(super) fn new(labels: Arc<Labels>, tally: Arc<Tally>) -> RunState {
         RunState {
-            labels: events.labels.clone(),
-            tally: events.tally.clone(),
+            labels,
+            tally,
             pushed: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             skipped_failed: AtomicU64::new(0),
@@ -105,15 +102,4 @@ impl RunState {
         let is_whole = matches!(input, InputState::Read { .. }) && self.not_done() == 0;
         self.is_late.load(Ordering::SeqCst) && !is_whole
     }
-}
-
-/// Starts a thread and detaches it: a run that ends does not wait for it.
-pub(super) fn start_detached(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), CliError> {
-    let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-    or_broken(started.map(|_detached| ()))
-}
-
-/// A thread that cannot be started breaks the run.
-pub(super) fn or_broken<T>(started: io::Result<T>) -> Result<T, CliError> {
-    started.or_exit(WpoolExit::Broken, || "cannot start a thread".to_owned())
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::state::{RunState, start_detached};
+use super::state::RunState;
+use super::threads::start_detached;
 use crate::cli::exit::{CliError, OrExit, WpoolExit};
 use crate::cli::report::Report;
 use crate::cli::signals::{self, Ending, ReceivedSignal};
