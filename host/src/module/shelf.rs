@@ -56,7 +56,8 @@ impl Default for CacheLimits {
 /// # let loader = loader();
 /// let module = loader.load("../guest/prebuilt/upper.wasm")?;
 /// let all = loader.cached_modules()?;
-/// let cached = all.iter().find(|cached| module.cached() == Some(&cached.path)).expect("it has been compiled");
+/// let cached = all.iter().find(|cached| module.cached() == Some(&cached.path));
+/// let cached = cached.expect("it has been compiled");
 /// assert_eq!(cached.digest, module.digest());
 /// # Ok(())
 /// # }

@@ -38,7 +38,8 @@ impl Codegen {
 ///
 /// let text = br#"(module (tag $e) (func (export "f") (throw $e)))"#;
 /// let refused = loader().from_bytes(text);
-/// assert!(matches!(refused, Err(ModuleError::NeedsFeatures { needs, .. }) if needs == [WasmFeature::Exceptions]));
+/// let Err(ModuleError::NeedsFeatures { needs, .. }) = refused else { panic!("exceptions are off") };
+/// assert_eq!(needs, [WasmFeature::Exceptions]);
 /// let module = loader().wasm_features([WasmFeature::Exceptions]).from_bytes(text)?;
 /// assert!(module.info().needs().eq([WasmFeature::Exceptions]));
 /// # Ok(())

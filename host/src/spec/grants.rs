@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// let results = std::env::temp_dir().join("wpool-results");
 /// std::fs::create_dir_all(&results)?;
-/// let policy = Policy::sealed().dir("src", "/src", DirAccess::ReadOnly).dir(results, "/results", DirAccess::ReadWrite);
+/// let policy = Policy::sealed()
+///     .dir("src", "/src", DirAccess::ReadOnly)
+///     .dir(results, "/results", DirAccess::ReadWrite);
 /// let pool = Pool::builder(&module).policy(policy).build()?;
 /// # Ok(())
 /// # }

@@ -72,7 +72,8 @@ pub struct Import {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use wpool::module::ImportKind;
 ///
-/// let text = br#"(component (import "acme:shapes/types" (instance (export "shape" (type (sub resource))))))"#;
+/// let text = br#"(component (import "acme:shapes/types"
+///     (instance (export "shape" (type (sub resource))))))"#;
 /// let module = loader().from_bytes(text)?;
 /// assert!(module.imports().all(|import| import.kind == ImportKind::Types));
 /// # Ok(())
@@ -207,7 +208,8 @@ pub struct ModuleInfo {
 /// use wpool::BuildError;
 ///
 /// let pool = wpool::Pool::builder(&numbers()?).build()?;
-/// let Err(BuildError::Target(error)) = pool.func::<(i32, i32), i32>("ad") else { panic!("there is no such function") };
+/// let found = pool.func::<(i32, i32), i32>("ad");
+/// let Err(BuildError::Target(error)) = found else { panic!("no function has this name") };
 /// assert_eq!(error.to_string(), "no function \"ad\" is exported; there is add, square, fib");
 /// # Ok(())
 /// # }

@@ -16,10 +16,10 @@ use super::Codegen;
 /// | [`memory`](Self::memory) | all memories together | 256 MiB | `--memory` | [`Limit::Memory`], see below |
 /// | [`fuel`](Self::fuel) | instructions | none | `--fuel` | [`Limit::Fuel`] |
 /// | [`stack`](Self::stack) | stack of guest code | 512 KiB | `--stack` | [`Limit::Stack`] |
-/// | [`table_elements`](Self::table_elements) | all tables | 100,000 | `--max-table-elements` | [`Limit::Table`] |
+/// | [`table_elements`](Self::table_elements) | tables | 100000 | `--max-table-elements` | [`Limit::Table`] |
 /// | [`output`](Self::output) | one result | 256 MiB | `--max-output` | [`Limit::Output`] |
 /// | [`input`](Self::input) | one record | 256 MiB | `--max-input` | [`Limit::Input`] |
-/// | [`stdout`](Self::stdout) | kept stdout, and stderr | 64 KiB | `--max-stdout` | only a count of the rest |
+/// | [`stdout`](Self::stdout) | kept stdout, stderr | 64 KiB | `--max-stdout` | a count of the rest |
 ///
 /// A guest that asks for more memory or table elements than its limit is refused, and may go on without. Only
 /// if it then traps, as most allocators do, does the task end with [`Limit::Memory`] or [`Limit::Table`].
@@ -61,8 +61,8 @@ pub struct Limits {
     /// operation costs 1. The same task uses the same fuel every time, on every machine. The module is
     /// compiled separately for fuel, and runs slower. `None`, the default: no limit.
     pub fuel: Option<u64>,
-    /// Bytes of the stack that guest code runs on, from [`Limits::STACK_MIN`] to [`Limits::STACK_MAX`]. Default
-    /// [`Limits::STACK`].
+    /// Bytes of the stack that guest code runs on, from [`Limits::STACK_MIN`] to [`Limits::STACK_MAX`].
+    /// Default [`Limits::STACK`].
     ///
     /// A worker process raises its own limit (`ulimit -s`) for this, as far as it may. If it may not raise it
     /// enough, guests get the limit of the process minus 128 KiB for calls to the host; a message about the

@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 ///         kept.lock().unwrap().push(profile.clone());
 ///     }
 /// };
-/// let pool = Pool::builder(&module).processes(1).profile(ProfilingStrategy::guest()).on_event(keep).build()?;
+/// let builder = Pool::builder(&module).processes(1).profile(ProfilingStrategy::guest());
+/// let pool = builder.on_event(keep).build()?;
 /// let upper = pool.func::<&str, String>("run")?;
 /// pool.map(&upper, ["a", "b"])?;
 /// pool.close();
