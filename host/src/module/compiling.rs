@@ -30,11 +30,11 @@ pub struct Compiling {
     pub is_done: bool,
 }
 
-type Call = dyn Fn(&Compiling) + Send + Sync;
+type CompileCallback = dyn Fn(&Compiling) + Send + Sync;
 
 /// The caller's function that is told about the progress, if one is set.
 #[derive(Clone, Default)]
-pub(super) struct OnCompile(Option<Arc<Call>>);
+pub(super) struct OnCompile(Option<Arc<CompileCallback>>);
 
 impl OnCompile {
     pub(super) fn new(call: impl Fn(&Compiling) + Send + Sync + 'static) -> OnCompile {

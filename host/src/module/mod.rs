@@ -65,10 +65,10 @@ const SANDBOX_OFF: &str =
 /// ```
 #[derive(Clone)]
 pub struct Module {
-    inner: Arc<Inner>,
+    inner: Arc<ModuleState>,
 }
 
-struct Inner {
+struct ModuleState {
     digest: Digest,
     size: u64,
     info: ModuleInfo,
@@ -481,7 +481,7 @@ impl ModuleLoader {
             tracing::warn!("{}", OneLine(warning));
         }
         Module {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ModuleState {
                 digest,
                 size: source.len() as u64,
                 info,

@@ -12,10 +12,10 @@ use crate::sys;
 
 /// Sets a flag; a system call only if the dispatcher sleeps.
 #[derive(Debug, Clone)]
-pub(crate) struct Waker(Arc<Inner>);
+pub(crate) struct Waker(Arc<WakerState>);
 
 #[derive(Debug)]
-struct Inner {
+struct WakerState {
     eventfd: OwnedFd,
     /// Something was left for the dispatcher since it looked.
     ///
@@ -35,7 +35,7 @@ impl Waker {
             sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
         let (pending, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
         let home = sys::home();
-        Ok(Waker(Arc::new(Inner { eventfd, pending, asleep, cancelled: Mutex::default(), home })))
+        Ok(Waker(Arc::new(WakerState { eventfd, pending, asleep, cancelled: Mutex::default(), home })))
     }
 
     /// Whether this is a forked child of the dispatcher's process: a wake-up has no receiver here, and a lock

@@ -18,7 +18,7 @@ use crate::worker::outbox::OUTBOX_LEN;
 
 /// The echo guest, except that a record that begins with `!` is a trap.
 fn guest_text() -> String {
-    let echo = include_str!("../../../../guest/examples/wat/echo.wat");
+    let echo = include_str!("../../../../../guest/examples/wat/echo.wat");
     let ok = "(i32.store8 (i32.const 16) (i32.const 0))";
     assert!(echo.contains(ok));
     let trap = "(if (i32.eq (i32.load8_u (local.get $record)) (i32.const 33)) (then (unreachable)))";
