@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-/// How long this process has been stopped in its life, in nanoseconds. In a worker process a signal handler adds to
-/// it.
+/// How long this process has been stopped in its life, in nanoseconds. In a worker process a signal handler
+/// adds to it.
 static STOPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Since when this process is stopped. Threads that go on before `STOPPED` is right see the time stand still.
@@ -18,14 +18,15 @@ static SINCE: Mutex<Option<Instant>> = Mutex::new(None);
 /// The end of the last pause that was counted. Several threads find the same pause; it counts once.
 static COUNTED: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// A wait that ends this much too late proves a pause: this process could not run. The freezer of a container and
-/// the end of a share of processor time send no signal.
+/// A wait that ends this much too late proves a pause: this process could not run. The freezer of a container
+/// and the end of a share of processor time send no signal.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest wait at once with a deadline: a pause within a longer wait would count as passed time.
 const NAP: Duration = Duration::from_millis(100);
 
-/// The longest wait at once without a deadline: a thread must see that this program has closed its descriptors.
+/// The longest wait at once without a deadline: a thread must see that this program has closed its
+/// descriptors.
 const DOZE: Duration = Duration::from_secs(1);
 
 /// Waits by `wait` for at most `left`, or for a part of that, and counts a pause of this program meanwhile.
@@ -86,7 +87,8 @@ fn since() -> MutexGuard<'static, Option<Instant>> {
     SINCE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Polls for at most `left`, or for a part of that. An interrupted poll gives 0, as a poll without events does.
+/// Polls for at most `left`, or for a part of that. An interrupted poll gives 0, as a poll without events
+/// does.
 pub(crate) fn poll(fds: &mut [PollFd<'_>], left: Option<Duration>) -> Result<usize, Errno> {
     match nap(left, |timeout| rustix::event::poll(fds, Some(timeout))) {
         Err(Errno::INTR) => Ok(0),
@@ -94,8 +96,8 @@ pub(crate) fn poll(fds: &mut [PollFd<'_>], left: Option<Duration>) -> Result<usi
     }
 }
 
-/// Waits until `file` is readable. `false`: the deadline, by [`now`], came first. A file that cannot be polled, since
-/// this program has closed it, counts as readable: a wait would not end.
+/// Waits until `file` is readable. `false`: the deadline, by [`now`], came first. A file that cannot be
+/// polled, since this program has closed it, counts as readable: a wait would not end.
 pub(crate) fn await_readable(file: &impl AsFd, deadline: Instant) -> bool {
     loop {
         let left = deadline.saturating_duration_since(now());

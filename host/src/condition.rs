@@ -1,5 +1,5 @@
-//! A condition variable with a deadline, which costs nothing to announce while no thread waits: most outcomes are
-//! there before a thread asks for them.
+//! A condition variable with a deadline, which costs nothing to announce while no thread waits: most outcomes
+//! are there before a thread asks for them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, MutexGuard, PoisonError};
@@ -10,14 +10,14 @@ pub(crate) struct Condition {
     condvar: Condvar,
     /// The number of waiting threads, counted under the mutex that they hold.
     ///
-    /// A thread changes what the others wait for under the same mutex, and announces it after that. Either it sees
-    /// here that a thread waits, or that thread sees the change and does not wait.
+    /// A thread changes what the others wait for under the same mutex, and announces it after that. Either it
+    /// sees here that a thread waits, or that thread sees the change and does not wait.
     waiting: AtomicUsize,
 }
 
 impl Condition {
-    /// Waits while `waits` says so, until the deadline at most. The caller looks at the value to learn which of the
-    /// two has ended the wait.
+    /// Waits while `waits` says so, until the deadline at most. The caller looks at the value to learn which
+    /// of the two has ended the wait.
     pub(crate) fn wait_while<'m, T>(
         &self,
         mut guard: MutexGuard<'m, T>,

@@ -1,42 +1,45 @@
 //! A bounded look before a sleep.
 //!
-//! Waking a thread that sleeps on another processor costs some 25 to 50 microseconds, which is more than a short task takes. Whoever expects
-//! an answer soon looks for it for a moment first, and makes way for other threads between two looks. At rest nobody does: a wait that has
-//! been in vain ends in a sleep. Nor does anybody on a machine that is busy with other things: to make way costs a time slice there, while who
-//! is woken from a sleep gets the processor soon.
+//! Waking a thread that sleeps on another processor costs some 25 to 50 microseconds, which is more than a
+//! short task takes. A thread that expects an answer soon looks for it for a moment first, and yields to
+//! other threads between two looks. At rest no thread spins: a look in vain ends in a sleep. Nor does a
+//! thread spin on a machine that is busy with other things: a yield costs a time slice there, while a thread
+//! woken from a sleep gets the processor soon.
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// As long as a wake-up costs: whoever has looked for so long without finding anything has lost no more than twice the best he could do.
+/// Spinning for one wake-up's cost at most doubles the best wait.
 const SPIN_TIME: Duration = Duration::from_micros(50);
 
-/// To make way takes this long only if somebody else has work for the processor who has nothing to do with us.
+/// A `sched_yield` longer than this: an unrelated process wants the CPU.
 const SLICE_TIME: Duration = Duration::from_micros(300);
-/// For so long after that, nobody looks; twice as long each time that it happens again without an answer in between. A worker of ours that starts
-/// takes a slice once, a machine that is busy goes on: one slice in the longest of these times is little.
+/// The shortest and the longest time without spinning after such a yield. It doubles each time that this
+/// happens again without an answer in between. A worker that starts takes a slice once, a busy machine goes
+/// on: one slice in the longest of these times is little.
 const CROWDED_TIMES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(256)];
 
-/// Until when the machine is taken for busy, in nanoseconds of this process's life.
+/// Until when the machine counts as busy, in nanoseconds of this process's life.
 static CROWDED_UNTIL: AtomicU64 = AtomicU64::new(0);
-/// How often that has happened since the last answer.
+/// The number of long yields since the last answer.
 static CROWDED: AtomicU32 = AtomicU32::new(0);
 
-/// Whether there is a processor for one who looks beside `busy` ones who work.
+/// Whether there is a processor for a spinning thread beside `busy` working threads.
 pub(crate) fn pays(busy: usize) -> bool {
     static PROCESSORS: OnceLock<usize> = OnceLock::new();
     let processors = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     busy < *PROCESSORS.get_or_init(processors) && is_quiet()
 }
 
-/// Whether nobody else has been found to want the processor. Asks the kernel nothing that a worker may not.
+/// Whether no unrelated process wanted the processor lately. It makes only system calls that a worker may
+/// make.
 pub(crate) fn is_quiet() -> bool {
     nanos(Duration::ZERO) >= CROWDED_UNTIL.load(Ordering::Relaxed)
 }
 
-/// Asks `is_there` until it says so or the time is over.
+/// Calls `is_there` until it gives `true` or the time is over.
 pub(crate) fn until(mut is_there: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
     let mut looked = begun;
@@ -60,7 +63,7 @@ pub(crate) fn until(mut is_there: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// The present time and this much more, since the first call of this.
+/// Nanoseconds from the first call of this function to now, and `more`.
 fn nanos(more: Duration) -> u64 {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     let since = EPOCH.get_or_init(Instant::now).elapsed();
@@ -75,7 +78,7 @@ mod tests {
     fn what_is_there_is_found_and_what_is_not_is_not_waited_for() {
         assert!(until(|| true));
         let mut looks = 0;
-        // On a busy machine it gives up now and then.
+        // On a busy machine it may give up early.
         while !until(|| {
             looks += 1;
             looks >= 3

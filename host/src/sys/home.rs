@@ -1,15 +1,15 @@
-//! Which process this is, as far as pools and processes are concerned: a fork of this program has copies of their handles, and nothing
-//! behind them.
+//! Which process this is. A fork of this program has copies of the handles of pools and processes, with
+//! nothing behind them.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-/// A page that the kernel sets to zero in every fork. `None`: it does not.
+/// A page that the kernel sets to zero in every fork. `None`: the kernel cannot do that.
 static PAGE: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
 
-/// This process's number. A look at memory, that is: cheap enough for each record.
+/// This process's id. It is read from memory: cheap enough for each record.
 pub(crate) fn home() -> u32 {
     match PAGE.get_or_init(page) {
         Some(page) => match page.load(Ordering::Relaxed) {
@@ -26,7 +26,8 @@ pub(crate) fn home() -> u32 {
 fn page() -> Option<&'static AtomicU32> {
     let len = rustix::param::page_size();
     let access = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choice, aligned to a page, all zero, which is a valid number, and never unmapped.
+    // SAFETY: a new mapping at an address of the kernel's choice, aligned to a page, all zero, which is a
+    // valid number, and never unmapped.
     unsafe {
         let page = rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, access, MapFlags::PRIVATE).ok()?;
         rustix::mm::madvise(page, len, Advice::LinuxWipeOnFork).ok()?;

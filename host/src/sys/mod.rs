@@ -1,5 +1,5 @@
-//! Every system call that `rustix` has no safe function for, one safe function each. The only home of `unsafe` beside the
-//! loading of an artefact in `worker/guest`.
+//! Every system call that `rustix` has no safe function for, one safe function each. The only home of
+//! `unsafe` beside the loading of an artefact in `worker/guest`.
 #![expect(unsafe_code, reason = "the room where unsafe lives; each block argues for itself")]
 
 mod cpus;
@@ -66,8 +66,8 @@ pub(crate) fn has_threads() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1)
 }
 
-/// The version of landlock that the kernel has: 0 if it has none, or if it is not switched on. Asked once, and before a list of system calls
-/// forbids it.
+/// The version of landlock that the kernel has: 0 if it has none, or if it is not switched on. Asked once,
+/// before the list of system calls forbids it.
 pub(crate) fn landlock_version() -> i32 {
     const VERSION: libc::c_uint = 1;
     static FOUND: OnceLock<i32> = OnceLock::new();
@@ -79,8 +79,8 @@ pub(crate) fn landlock_version() -> i32 {
     })
 }
 
-/// The same file under a number above those of the standard streams. A program that has closed these would otherwise write to our sockets what it
-/// means for its output.
+/// The same file under a number above those of the standard streams. A program that has closed these would
+/// otherwise write its output into our sockets.
 pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     match fd.as_raw_fd() {
         0..=2 => Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?),
@@ -88,22 +88,24 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// Closes every descriptor from `first` on. What the embedding application forgot to mark close-on-exec ends here.
+/// Closes every descriptor from `first` on: also those that the embedding application forgot to mark
+/// close-on-exec.
 #[cfg(feature = "worker")]
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: close_range takes three integers and touches no memory of ours. The caller runs at the start of main of a
-    // fresh process that owns no descriptor object yet, so no OwnedFd is left dangling.
+    // SAFETY: close_range takes three integers and touches no memory of ours. The caller runs at the start of
+    // main of a fresh process that owns no descriptor object yet, so no OwnedFd is left dangling.
     match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Forgets a variable of the environment, its value in this process's memory too. While there is one thread.
+/// Removes a variable of the environment, also its value in this process's memory. The process has one
+/// thread.
 #[cfg(feature = "worker")]
 pub(crate) fn forget_variable(name: &std::ffi::CStr) {
-    // SAFETY: the name is a C string, and the value that getenv gives is one within memory of this process that may be written. No other
-    // thread reads the environment.
+    // SAFETY: the name is a C string, and the value that getenv gives is one within memory of this process
+    // that may be written. No other thread reads the environment.
     unsafe {
         let value = libc::getenv(name.as_ptr());
         if !value.is_null() {
@@ -113,7 +115,7 @@ pub(crate) fn forget_variable(name: &std::ffi::CStr) {
     }
 }
 
-/// Ends the process at once: no destructor, no exit handler, nothing that a half-dead process could trip over.
+/// Ends the process at once, without destructors and exit handlers.
 #[cfg(any(feature = "worker", feature = "cli"))]
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit is always safe to call and does not return.

@@ -1,5 +1,5 @@
-//! What a process that its attacker has taken over would try, for tests only (feature `fault-points`): each attempt as the bare system call, made by
-//! the process itself, in its own confinement.
+//! What a process that its attacker has taken over would try, for tests only (feature `fault-points`): each
+//! attempt as the bare system call, made by the process itself, in its own confinement.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -48,7 +48,8 @@ pub enum Attempt {
     TimesOfAnyFile,
     MakePipe,
     LeaveSibling,
-    /// A call by its number, with these arguments: none that the kernel would need to read memory for before it refuses.
+    /// A call by its number, with these arguments: none that the kernel would need to read memory for before
+    /// it refuses.
     Call(i64, [i64; 6]),
 }
 
@@ -95,7 +96,8 @@ impl Attempt {
     #[doc(hidden)]
     pub const ANOTHER_FILE: &'static str = "/tmp/wpool-probe-times";
 
-    /// The number of the descriptor that [`Attempt::WriteInherited`] writes to; a test leaves one open for its children.
+    /// The number of the descriptor that [`Attempt::WriteInherited`] writes to; a test leaves one open for
+    /// its children.
     #[doc(hidden)]
     pub const INHERITED: i32 = 200;
 
@@ -108,9 +110,10 @@ impl Attempt {
         let none = ptr::null_mut::<libc::c_void>();
         let mut buffer = [0u8; 4096];
         let at = buffer.as_mut_ptr();
-        // SAFETY: each call gets integers, null pointers, C strings, or pointers to local storage that is large enough for what the kernel
-        // reads and writes there and outlives the call. Those that would change this process beyond repair (exec, fork, a thread) are made in a
-        // process that ends right after the attempt, whatever comes of it. A call by its number has no pointers but null ones.
+        // SAFETY: each call gets integers, null pointers, C strings, or pointers to local storage that is
+        // large enough for what the kernel reads and writes there and outlives the call. Those that would
+        // change this process beyond repair (exec, fork, a thread) are made in a process that ends right
+        // after the attempt, whatever comes of it. A call by its number has no pointers but null ones.
         let result = unsafe {
             match self {
                 Attempt::OpenRead => {
@@ -163,7 +166,8 @@ impl Attempt {
                     0 => super::exit_now(0),
                     pid => pid,
                 },
-                // What a zygote may do that does not say so: the process is its coordinator's child, leads a group, and goes on.
+                // What a zygote may do that does not say so: the process is its coordinator's child, leads a
+                // group, and goes on.
                 Attempt::LeaveSibling => {
                     match libc::syscall(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) {
                         0 => {
@@ -188,7 +192,8 @@ impl Attempt {
                 Attempt::TraceParent => libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, parent, 0, 0),
                 Attempt::ReadParentMemory => {
                     let local = libc::iovec { iov_base: at.cast(), iov_len: 8 };
-                    // The stack of the parent is likely to be near where ours is; refusal comes before the address is looked at.
+                    // The stack of the parent is likely to be near where ours is; refusal comes before the
+                    // address is looked at.
                     let remote = libc::iovec { iov_base: at.cast(), iov_len: 8 };
                     libc::syscall(
                         libc::SYS_process_vm_readv,

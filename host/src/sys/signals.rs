@@ -2,8 +2,9 @@
 
 use std::io;
 
-/// Gives signals the meaning they have in a worker, whatever the embedding application had set: nothing blocked, `SIGTERM` kills
-/// (so that `terminate` gives exit code -15), `SIGINT` is ignored (Ctrl-C belongs to the coordinator), and so is `SIGPIPE` (a closed socket is an error value).
+/// Gives signals the meaning they have in a worker, whatever the embedding application had set: nothing
+/// blocked, `SIGTERM` kills (so that `terminate` gives exit code -15), `SIGINT` is ignored (Ctrl-C belongs to
+/// the coordinator), and so is `SIGPIPE` (a closed socket is an error value).
 #[cfg(feature = "worker")]
 pub(crate) fn reset_signals() -> io::Result<()> {
     for (signal, action) in [
@@ -24,9 +25,11 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     unblock_signals()
 }
 
-/// Has the calling thread, and those that it starts, receive all signals: the mask of a process is the one of its starter.
+/// Lets the calling thread, and the threads that it starts, receive all signals. A process inherits the mask
+/// of its starter.
 pub(crate) fn unblock_signals() -> io::Result<()> {
-    // SAFETY: an all-zero sigset_t is valid storage, sigemptyset initialises it before it is read, and the null pointer asks for no old mask.
+    // SAFETY: an all-zero sigset_t is valid storage, sigemptyset initialises it before it is read, and the
+    // null pointer asks for no old mask.
     let unblocked = unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
@@ -38,7 +41,7 @@ pub(crate) fn unblock_signals() -> io::Result<()> {
     }
 }
 
-/// Has this process hear how its children end, whatever its starter had set.
+/// Lets this process learn how its children end, whatever its starter had set.
 #[cfg(feature = "cli")]
 pub(crate) fn hear_of_children() -> io::Result<()> {
     // SAFETY: SIG_DFL runs no code of ours.
@@ -48,8 +51,8 @@ pub(crate) fn hear_of_children() -> io::Result<()> {
     }
 }
 
-/// Ends this process by the default action of a signal. Returns where that action does nothing: process 1 of a container is not killed by
-/// its own signals.
+/// Ends this process by the default action of a signal. Returns where that action does nothing: process 1 of
+/// a container is not killed by its own signals.
 #[cfg(feature = "cli")]
 pub(crate) fn die_by_default_of(signal: i32) {
     let _raised_anyway = unblock_signals();
@@ -60,7 +63,8 @@ pub(crate) fn die_by_default_of(signal: i32) {
     }
 }
 
-/// Has `SIGINT` end this process, as it ends any that has not said otherwise: that is how a Process is interrupted that does not stop by itself.
+/// Lets `SIGINT` end this process, which is the default. It interrupts a Process that does not stop by
+/// itself.
 #[cfg(feature = "worker")]
 pub(crate) fn die_of_interrupts() -> io::Result<()> {
     // SAFETY: SIG_DFL runs no code of ours.
@@ -70,7 +74,8 @@ pub(crate) fn die_of_interrupts() -> io::Result<()> {
     }
 }
 
-/// Has a write beyond the limit on files be an error, which can be told, rather than the end of the process.
+/// Makes a write beyond the limit on files an error, which can be reported, rather than the end of the
+/// process.
 pub(crate) fn outlive_large_files() -> io::Result<()> {
     // SAFETY: SIG_IGN runs no code of ours.
     match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {
@@ -79,7 +84,7 @@ pub(crate) fn outlive_large_files() -> io::Result<()> {
     }
 }
 
-/// Whether this process ignores the signal, which it then inherited: `nohup` and background jobs do that.
+/// Whether this process ignores the signal. It has inherited that, from `nohup` or as a background job.
 #[cfg(feature = "cli")]
 pub(crate) fn is_ignored(signal: i32) -> bool {
     // SAFETY: an all-zero sigaction is valid storage for the answer, and the null pointer asks for no change.

@@ -1,5 +1,5 @@
-//! Whether standard output was closed when this program was started. Rust's start-up code opens `/dev/null` in its place, before `main`, so
-//! that nobody can tell afterwards: what is written is lost without an error.
+//! Whether standard output was closed when this program was started. Rust's start-up code opens `/dev/null`
+//! in its place before `main`. After that it cannot be told, and what is written is lost without an error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,7 +7,8 @@ static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Called by the loader, before Rust's start-up code.
 #[used]
-// SAFETY: what lies in this section is called as a C function; `look` is one, and needs nothing of Rust's runtime.
+// SAFETY: what lies in this section is called as a C function; `look` is one, and needs nothing of Rust's
+// runtime.
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = look;
 

@@ -1,20 +1,22 @@
 //! The times of a file by its path, for a worker whose guest may write to a directory.
 //!
-//! No part of landlock knows of times, so that by path a process could set those of any file of its user's. The list of system calls therefore has
-//! the kernel answer such a call with a signal; here the file is opened, which landlock does know of, and its times are set by its descriptor.
+//! No part of landlock knows of times, so that by path a process could set those of any file of its user's.
+//! The list of system calls therefore has the kernel answer such a call with a signal; here the file is
+//! opened, which landlock does know of, and its times are set by its descriptor.
 
 use std::io;
 
 /// The kernel's word for a signal that a filter sends.
 const SYS_SECCOMP: libc::c_int = 1;
 
-/// Where the number of the call is in what the kernel says beside the signal: behind three words of every signal, a gap, and an address.
+/// Where the number of the call is in what the kernel says beside the signal: behind three words of every
+/// signal, a gap, and an address.
 const NUMBER_AT: usize = 24;
 
 /// Answers `utimensat` by path from now on. Before the list of calls is there; a fork inherits it.
 pub(crate) fn answer_for_times() -> io::Result<()> {
-    // SAFETY: an all-zero sigaction is valid storage. The handler makes system calls only, writes to no memory but its own and that of the
-    // interrupted call's answer, and leaves errno as it was.
+    // SAFETY: an all-zero sigaction is valid storage. The handler makes system calls only, writes to no
+    // memory but its own and that of the interrupted call's answer, and leaves errno as it was.
     let done = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_trap as *const () as libc::sighandler_t;
@@ -70,7 +72,8 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
     }
 }
 
-/// The answer of the kernel: 0, or an error as a negative number. A link itself, which cannot be opened, is `ELOOP`.
+/// The answer of the kernel: 0, or an error as a negative number. A link itself, which cannot be opened, is
+/// `ELOOP`.
 ///
 /// # Safety
 /// The arguments are those of a system call: the kernel checks its pointers.

@@ -12,8 +12,8 @@ use super::{ARENA_LEN, FROZEN, Mapping, PAGE_LEN};
 /// The status page of one worker, as the coordinator uses it.
 ///
 /// The arena is a few hundred megabytes of addresses, which cost nothing until they are used. The coordinator
-/// does not map it: it reads and writes the file behind it. A hostile worker that writes there at the same time
-/// changes no memory of the coordinator.
+/// does not map it: it reads and writes the file behind it. A hostile worker that writes there at the same
+/// time changes no memory of the coordinator.
 #[derive(Debug)]
 pub(crate) struct CoordinatorPage {
     page: Mapping,
@@ -26,7 +26,8 @@ impl CoordinatorPage {
     pub(crate) fn create() -> io::Result<(CoordinatorPage, OwnedFd)> {
         let fd = rustix::fs::memfd_create("wpool-status", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let fd = super::super::above_stdio(fd)?;
-        // A limit on the length of files holds for this file too, and SIGXFSZ kills a process that goes over it.
+        // A limit on the length of files holds for this file too, and SIGXFSZ kills a process that goes over
+        // it.
         let most = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
         let arena = if most >= PAGE_LEN as u64 + ARENA_LEN { ARENA_LEN } else { 0 };
         rustix::fs::ftruncate(&fd, PAGE_LEN as u64 + arena)?;
@@ -47,8 +48,8 @@ impl CoordinatorPage {
         self.page.layout().started.fetch_or(FROZEN, Ordering::AcqRel) & !FROZEN
     }
 
-    /// Says that the first `tasks` tasks of the worker's life are not wanted any more. The number only goes up;
-    /// `u64::MAX` means all of them.
+    /// Says that the first `tasks` tasks of the worker's life are not wanted any more. The number only goes
+    /// up; `u64::MAX` means all of them.
     pub(crate) fn cancel_until(&self, tasks: u64) {
         self.page.cancel_until(tasks);
     }

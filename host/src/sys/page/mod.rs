@@ -1,9 +1,9 @@
 //! The memory that the coordinator shares with one worker: a status page, and behind it an arena for large
 //! payloads.
 //!
-//! The worker counts the tasks that it has started and its signs of life. The coordinator says which tasks are
-//! not wanted any more, and that the guest should stop. The worker's count is not trusted: it is clamped to the
-//! tasks that the worker really holds.
+//! The worker counts the tasks that it has started and its signs of life. The coordinator says which tasks
+//! are not wanted any more, and that the guest should stop. The worker's count is not trusted: it is clamped
+//! to the tasks that the worker really holds.
 //!
 //! Each side has a type of its own with only its own operations: [`CoordinatorPage`] and [`WorkerPage`].
 
@@ -22,8 +22,8 @@ pub(crate) use self::coordinator::CoordinatorPage;
 #[cfg(feature = "worker")]
 pub(crate) use self::worker::{ResultWriter, WorkerPage};
 
-/// The bytes of each half of the arena's part for records. A worker holds two batches at most; the large records
-/// of one batch lie in one half.
+/// The bytes of each half of the arena's part for records. A worker holds two batches at most; the large
+/// records of one batch lie in one half.
 pub(crate) const HALF_LEN: u64 = 256 << 20;
 /// The bytes of the arena's part for results, which lies behind the two halves.
 pub(crate) const RESULTS_LEN: u64 = 256 << 20;
@@ -55,15 +55,15 @@ struct Mapping {
     at: NonNull<Layout>,
 }
 
-// SAFETY: the page holds only atomics, which any thread may use through a shared reference; the pointer itself
-// never changes.
+// SAFETY: the page holds only atomics, which any thread may use through a shared reference; the pointer
+// itself never changes.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the page behind `fd`. An error if its length is neither that of a page alone nor that of a page with
-    /// an arena.
+    /// Maps the page behind `fd`. An error if its length is neither that of a page alone nor that of a page
+    /// with an arena.
     fn new(fd: impl AsFd) -> io::Result<Mapping> {
         let len = rustix::fs::fstat(&fd)?.st_size;
         if len != PAGE_LEN as i64 && len != (PAGE_LEN as u64 + ARENA_LEN) as i64 {
@@ -85,9 +85,9 @@ impl Mapping {
     }
 
     fn layout(&self) -> &Layout {
-        // SAFETY: `at` is the start of a live mapping of PAGE_LEN bytes (unmapped only in drop), page-aligned, and
-        // sealed against shrinking. All fields are atomics, valid for any bit pattern, so the other process may
-        // write at any time.
+        // SAFETY: `at` is the start of a live mapping of PAGE_LEN bytes (unmapped only in drop),
+        // page-aligned, and sealed against shrinking. All fields are atomics, valid for any bit pattern, so
+        // the other process may write at any time.
         unsafe { self.at.as_ref() }
     }
 

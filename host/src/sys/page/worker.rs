@@ -30,8 +30,8 @@ struct Arena {
     at: NonNull<u8>,
 }
 
-// SAFETY: the pointer never changes. Through a shared reference the part for records is only read; the part for
-// results is written by the one `ResultWriter`, which one thread at a time has.
+// SAFETY: the pointer never changes. Through a shared reference the part for records is only read; the part
+// for results is written by the one `ResultWriter`, which one thread at a time has.
 unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
@@ -47,13 +47,13 @@ impl WorkerPage {
         Ok(WorkerPage { page, arena, writer_is_taken: AtomicBool::new(false) })
     }
 
-    /// Counts one more task as started. `false`: it may not start, since the coordinator has taken back what had
-    /// not begun.
+    /// Counts one more task as started. `false`: it may not start, since the coordinator has taken back what
+    /// had not begun.
     pub(crate) fn start_one(&self) -> bool {
         let started = &self.page.layout().started;
         let now = started.load(Ordering::Relaxed);
-        // The coordinator writes only the bit FROZEN: either it is seen here, or the coordinator sees this task
-        // in the count.
+        // The coordinator writes only the bit FROZEN: either it is seen here, or the coordinator sees this
+        // task in the count.
         now & FROZEN == 0
             && started.compare_exchange(now, now + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
@@ -63,15 +63,15 @@ impl WorkerPage {
         self.page.layout().started.fetch_and(!FROZEN, Ordering::AcqRel);
     }
 
-    /// Whether the task that was started last is not wanted any more. Before the first task: whether no task is
-    /// wanted.
+    /// Whether the task that was started last is not wanted any more. Before the first task: whether no task
+    /// is wanted.
     pub(crate) fn is_cancelled(&self) -> bool {
         let cancelled = self.page.layout().cancelled.load(Ordering::Acquire);
         cancelled != 0 && self.page.started() <= cancelled
     }
 
-    /// Cancels every task. This is for a worker in a thread, whose coordinator ends it through the thread's own
-    /// page.
+    /// Cancels every task. This is for a worker in a thread, whose coordinator ends it through the thread's
+    /// own page.
     pub(crate) fn cancel_all(&self) {
         self.page.cancel_until(u64::MAX);
     }
@@ -91,9 +91,10 @@ impl WorkerPage {
         let is_inside = offset.checked_add(len).is_some_and(|end| end <= 2 * HALF_LEN);
         let arena = self.arena.as_ref().filter(|_| is_inside)?;
         let (offset, len) = (usize::try_from(offset).ok()?, usize::try_from(len).ok()?);
-        // SAFETY: the range was checked to be within the mapping, which lives as long as `self` and is readable.
-        // Its pages are zero until they are written. The coordinator, which alone writes to this part, leaves the
-        // records of a batch alone until the worker says that the batch is done; the caller's borrow ends before.
+        // SAFETY: the range was checked to be within the mapping, which lives as long as `self` and is
+        // readable. Its pages are zero until they are written. The coordinator, which alone writes to this
+        // part, leaves the records of a batch alone until the worker says that the batch is done; the
+        // caller's borrow ends before.
         Some(unsafe { std::slice::from_raw_parts(arena.at.as_ptr().add(offset), len) })
     }
 
@@ -104,8 +105,8 @@ impl WorkerPage {
     }
 }
 
-/// Writes results into the arena. There is one for each page, and it is not `Sync`: two threads that wrote to the
-/// same place at once would be a data race.
+/// Writes results into the arena. There is one for each page, and it is not `Sync`: two threads that wrote to
+/// the same place at once would be a data race.
 #[derive(Debug)]
 pub(crate) struct ResultWriter {
     page: Arc<WorkerPage>,
@@ -130,9 +131,9 @@ impl ResultWriter {
             return false;
         };
         // SAFETY: the range was checked to be within the mapping, which is writable and no part of any Rust
-        // object, so that `result` does not overlap it. No reference to this part is ever made. No other thread
-        // writes here: `take_writer` gives one writer, which is not Sync. The other process only has the kernel
-        // copy from here.
+        // object, so that `result` does not overlap it. No reference to this part is ever made. No other
+        // thread writes here: `take_writer` gives one writer, which is not Sync. The other process only has
+        // the kernel copy from here.
         unsafe { std::ptr::copy_nonoverlapping(result.as_ptr(), arena.at.as_ptr().add(at), result.len()) };
         true
     }
@@ -144,8 +145,8 @@ impl Arena {
         if rustix::fs::fstat(&fd)?.st_size != (PAGE_LEN as u64 + ARENA_LEN) as i64 {
             return Ok(None);
         }
-        // SAFETY: a fresh shared mapping at an address of the kernel's choice aliases nothing of ours; the file is
-        // as long as the mapping's end, and sealed.
+        // SAFETY: a fresh shared mapping at an address of the kernel's choice aliases nothing of ours; the
+        // file is as long as the mapping's end, and sealed.
         let arena = unsafe {
             rustix::mm::mmap(
                 std::ptr::null_mut(),

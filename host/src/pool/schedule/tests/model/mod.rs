@@ -501,12 +501,19 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 8000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// One outcome per task, nothing lost or doubled, no attempt charged to a bystander, no worker too many;
     /// the pool drains.
     #[test]
-    fn whatever_happens_every_task_has_one_outcome(config in op::config(), ops in proptest::collection::vec(op::op(), 0..120)) {
+    fn whatever_happens_every_task_has_one_outcome(
+        config in op::config(),
+        ops in proptest::collection::vec(op::op(), 0..120),
+    ) {
         let mut model = Model::new(config);
         for op in &ops {
             model.apply(op);

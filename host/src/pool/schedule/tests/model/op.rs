@@ -40,14 +40,16 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     let lie =
         || prop_oneof![4 => Just(None), 1 => any::<u64>().prop_map(Some), 1 => (0u64..8).prop_map(Some)];
     prop_oneof![
-        12 => (1u64..4, 1u64..30, 0u64..100_000).prop_map(|(job, count, bytes)| Op::Submit { job, count, bytes }),
+        12 => (1u64..4, 1u64..30, 0u64..100_000)
+            .prop_map(|(job, count, bytes)| Op::Submit { job, count, bytes }),
         3 => (1u64..4).prop_map(|job| Op::EndInput { job }),
         8 => (1u64..4, any::<bool>()).prop_map(|(job, in_order)| Op::Take { job, in_order }),
         3 => (worker(), any::<bool>()).prop_map(|(worker, pauses)| Op::Pause { worker, pauses }),
         1 => (1u64..4).prop_map(|job| Op::Cancel { job }),
         14 => worker().prop_map(|worker| Op::Ready { worker }),
         16 => (worker(), 1u64..5).prop_map(|(worker, count)| Op::Begin { worker, count }),
-        20 => (worker(), 1u64..12, 0u64..4).prop_map(|(worker, count, failed)| Op::Return { worker, count, failed }),
+        20 => (worker(), 1u64..12, 0u64..4)
+            .prop_map(|(worker, count, failed)| Op::Return { worker, count, failed }),
         6 => (worker(), any::<bool>()).prop_map(|(worker, retriable)| Op::Fail { worker, retriable }),
         14 => (worker(), 0u64..3000).prop_map(|(worker, micros)| Op::BatchDone { worker, micros }),
         1 => (worker(), any::<u64>()).prop_map(|(worker, nanos)| Op::RogueBatchDone { worker, nanos }),
