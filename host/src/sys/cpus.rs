@@ -10,5 +10,7 @@ use std::num::NonZeroUsize;
 /// assert!(wpool::process::cpu_count() >= 1);
 /// ```
 pub fn cpu_count() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    // The standard library reads the groups above too, but looks for them at the usual places only.
+    let standard = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    standard.min(num_cpus::get()).max(1)
 }

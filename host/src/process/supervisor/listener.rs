@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 
-use super::LAST_BREATH;
 use crate::clock;
 use crate::context::StartMethod;
 use crate::error::TaskError;
@@ -18,6 +17,9 @@ use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
 use crate::protocol::session::{FromProcessWorker, Heard, ProcessWorkerRole, Session};
 use crate::spec::{Exit, Limit, Limits, Sandbox};
+
+/// How long a process that has closed its connection may take to end: it has nothing to do any more.
+pub(super) const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// Bytes of a process's output that are kept when nobody takes them as they come.
 const KEPT_OUTPUT: usize = 1 << 20;

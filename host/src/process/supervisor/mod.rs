@@ -9,12 +9,12 @@ mod listener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::EventfdFlags;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
-use self::listener::{Listener, Rules};
+use self::listener::{LAST_BREATH, Listener, Rules};
 use super::{Pending, ProcessState, Running, Supervised, children};
 use crate::context::server::{ForkServer, NotForked};
 use crate::context::{Child, END_TIME, StartError, StartMethod, spawn, thread};
@@ -22,9 +22,6 @@ use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Batch, Identity, Setup, ToWorker};
 use crate::spec::{Call, Isolation};
 use crate::{clock, sys};
-
-/// How long a process that has closed its connection may take to end: it has nothing to do any more.
-const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// What [`Process::start`](super::Process::start) learns.
 pub(super) struct Started {
