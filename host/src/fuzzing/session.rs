@@ -25,7 +25,7 @@ enum Whose {
 
 /// What a process says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
+pub(crate) enum Word {
     Hello {
         is_ours: bool,
     },
@@ -63,14 +63,14 @@ enum Word {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
+pub(crate) enum Why {
     Unfit,
     Panicked,
     Other,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Figure {
+pub(crate) enum Figure {
     Possible,
     /// More than the limits, or the worker's life, allow.
     TooMuch,
@@ -80,7 +80,7 @@ enum Figure {
 
 /// What the coordinator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
+pub(crate) enum Deed {
     SendBatch(u64),
     CancelUntil(u64),
     TakeBack(u64),
@@ -90,7 +90,7 @@ enum Deed {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Happened {
+pub(crate) enum Happened {
     Said(Word),
     Done(Deed),
 }
@@ -140,7 +140,7 @@ const OUTPUT_MAX: u64 = 1000;
 
 /// What only the coordinator knows of a process when it starts it.
 #[derive(Debug, Clone, Copy)]
-struct Conditions {
+pub(crate) struct Conditions {
     whose: Whose,
     is_profiled: bool,
     reads_input: bool,
@@ -180,7 +180,7 @@ pub(crate) fn session(data: &[u8]) {
     }
 }
 
-fn deed(choices: &mut Choices<'_>) -> Deed {
+pub(crate) fn deed(choices: &mut Choices<'_>) -> Deed {
     let (kind, count) = (choices.byte() % 6, u64::from(choices.byte() % 5));
     match kind {
         0 => Deed::SendBatch(1 + count),
@@ -192,7 +192,7 @@ fn deed(choices: &mut Choices<'_>) -> Deed {
     }
 }
 
-fn word(choices: &mut Choices<'_>, start: Conditions, past: &[Happened]) -> Word {
+pub(crate) fn word(choices: &mut Choices<'_>, start: Conditions, past: &[Happened]) -> Word {
     let (pick, n) = (choices.byte(), usize::from(choices.byte()));
     if pick >= 64 {
         let may = |word: &&Word| meaning(start, past, **word).is_some();
@@ -207,6 +207,93 @@ fn word(choices: &mut Choices<'_>, start: Conditions, past: &[Happened]) -> Word
     }
 }
 
+/// Whether there is such a deed to a pool's worker.
+pub(crate) fn obey(session: &mut Session<PoolWorkerRole>, deed: Deed) -> bool {
+    match deed {
+        Deed::SendBatch(count) => session.sent_batch(count),
+        Deed::CancelUntil(until) => session.cancel_until(until),
+        Deed::TakeBack(started) => session.take_back(started),
+        Deed::ShutDown => session.shut_down(),
+        Deed::Ask(_) | Deed::Feed => return false,
+    }
+    true
+}
+
+impl Conditions {
+    pub(crate) fn of_a_pool_worker(is_profiled: bool) -> Conditions {
+        Conditions { whose: Whose::PoolWorker, is_profiled, reads_input: false }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { output: usize::try_from(OUTPUT_MAX).expect("a small number"), ..Limits::default() }
+    }
+
+    pub(crate) fn is_profiled(&self) -> bool {
+        self.is_profiled
+    }
+}
+
+/// The words of a process, up to the first that it may not say.
+#[derive(Debug)]
+pub(crate) struct Script {
+    start: Conditions,
+    words: Vec<Word>,
+    wrong: Option<Word>,
+}
+
+impl Script {
+    /// Of the worker of a `Process` without standard input.
+    pub(crate) fn of_a_process(choices: &mut Choices<'_>) -> Script {
+        let start = Conditions {
+            whose: Whose::ProcessWorker,
+            is_profiled: choices.byte() % 2 == 1,
+            reads_input: false,
+        };
+        let mut script = Script { start, words: Vec::new(), wrong: None };
+        let mut past = Vec::new();
+        for _ in 0..choices.byte() % 24 {
+            let word = word(choices, start, &past).shortened();
+            if meaning(start, &past, word).is_none() {
+                script.wrong = Some(word);
+                break;
+            }
+            script.words.push(word);
+            past.push(Happened::Said(word));
+        }
+        script
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.words.iter().chain(&self.wrong).flat_map(|word| said(*word)).collect()
+    }
+
+    pub(crate) fn words(&self) -> &[Word] {
+        &self.words
+    }
+
+    pub(crate) fn has_said(&self, word: Word) -> bool {
+        self.words.contains(&word)
+    }
+
+    pub(crate) fn wrong(&self) -> Option<Word> {
+        self.wrong
+    }
+
+    pub(crate) fn start(&self) -> Conditions {
+        self.start
+    }
+}
+
+impl Word {
+    /// The word, but no megabytes of it.
+    pub(crate) fn shortened(self) -> Word {
+        match self {
+            Word::Profile(_) => Word::Profile(5),
+            word => word,
+        }
+    }
+}
+
 /// A session of any role.
 enum AnySession {
     Compiler(Session<CompilerRole>),
@@ -217,8 +304,7 @@ enum AnySession {
 
 impl AnySession {
     fn new(start: Conditions) -> AnySession {
-        let limits =
-            Limits { output: usize::try_from(OUTPUT_MAX).expect("a small number"), ..Limits::default() };
+        let limits = start.limits();
         match start.whose {
             Whose::Compiler => AnySession::Compiler(Session::compiler()),
             Whose::Zygote => AnySession::Zygote(Session::zygote()),
@@ -234,10 +320,7 @@ impl AnySession {
     /// Whether there is such a deed in this role.
     fn obey(&mut self, deed: Deed) -> bool {
         match (self, deed) {
-            (AnySession::PoolWorker(session), Deed::SendBatch(count)) => session.sent_batch(count),
-            (AnySession::PoolWorker(session), Deed::CancelUntil(until)) => session.cancel_until(until),
-            (AnySession::PoolWorker(session), Deed::TakeBack(started)) => session.take_back(started),
-            (AnySession::PoolWorker(session), Deed::ShutDown) => session.shut_down(),
+            (AnySession::PoolWorker(session), deed) => return obey(session, deed),
             (AnySession::Zygote(session), Deed::Ask(worker)) => session.ask(worker),
             (AnySession::ProcessWorker(session), Deed::Feed) => session.fed(),
             _ => return false,
@@ -248,11 +331,14 @@ impl AnySession {
     /// What the session takes the word for.
     fn hear(&mut self, word: Word) -> Result<String, Violation> {
         static PIECES: LazyLock<Vec<u8>> = LazyLock::new(|| vec![b'x'; PROFILE_LEN_MAX]);
-        let bytes = said(word);
+        let bytes;
         let frame = match word {
             // Megabytes, which are not copied.
             Word::Profile(len) => Frame { kind: Kind::Profile, payload: &PIECES[..len] },
-            _ => frame::parse(&bytes)?.expect("a whole frame"),
+            word => {
+                bytes = said(word);
+                frame::parse(&bytes)?.expect("a whole frame")
+            }
         };
         match self {
             AnySession::Compiler(session) => session.on(frame).map(|heard| format!("{heard:?}")),
@@ -303,7 +389,7 @@ fn reason(why: Why) -> String {
 }
 
 /// The frame that a word is.
-fn said(word: Word) -> Vec<u8> {
+pub(crate) fn said(word: Word) -> Vec<u8> {
     let failed = |failure: &Failure| {
         let mut bytes = Vec::new();
         message::write_failure(&mut bytes, failure);
@@ -338,7 +424,7 @@ fn said(word: Word) -> Vec<u8> {
         Word::Used(Figure::OfFuel) => framed(Kind::Used, &two(1, 1)),
         Word::Placed(len) => framed(Kind::Placed, &two(7, len)),
         Word::BatchDone => framed(Kind::BatchDone, &two(5, 3)),
-        Word::Profile(_) => Vec::new(),
+        Word::Profile(len) => framed(Kind::Profile, &vec![b'x'; len]),
         Word::Batch => framed(Kind::Batch, &[0; 8]),
         Word::Input => framed(Kind::Input, b"x"),
         Word::Short(kind) => framed(kind, b"1234567"),
@@ -348,7 +434,7 @@ fn said(word: Word) -> Vec<u8> {
 // The model.
 
 /// What a word means behind this past; `None` if it may not be said.
-fn meaning(start: Conditions, past: &[Happened], word: Word) -> Option<String> {
+pub(crate) fn meaning(start: Conditions, past: &[Happened], word: Word) -> Option<String> {
     let has_said = |word: Word| past.contains(&Happened::Said(word));
     let has_greeted = has_said(Word::Hello { is_ours: true });
     let is_over =

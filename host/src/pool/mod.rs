@@ -43,6 +43,8 @@ use std::time::{Duration, Instant};
 pub use self::async_result::AsyncResult;
 pub use self::builder::PoolBuilder;
 use self::dispatcher::Command;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::dispatcher::fuzz_link;
 pub use self::func::Func;
 pub use self::imap::{Imap, ImapUnordered};
 use self::job::{Job, Panic, Window};

@@ -27,6 +27,8 @@ pub use self::children::{ProcessInfo, active_children, current_process, parent_p
 use self::state::{Known, OutputFn, OutputFns, Pending, ProcessState, Running, Supervised};
 pub use self::status::{AlreadyStarted, ExitReason, ExitStatus, NotStarted};
 use self::supervisor::Started;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::supervisor::fuzzing::supervisor as fuzz_supervisor;
 use crate::context::StartError;
 pub use crate::context::while_stopped;
 use crate::module::Module;

@@ -23,6 +23,8 @@ use rustix::io::Errno;
 use self::act::Turn;
 pub(super) use self::arena::Parked;
 use self::jobs::Jobs;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::link::fuzzing::link as fuzz_link;
 use self::link::{InstancesSeen, Link, ROUNDS};
 use self::reports::Reports;
 use super::events::Sink;

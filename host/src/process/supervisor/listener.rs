@@ -255,7 +255,11 @@ impl Listener<'_> {
         while let Some(frame) = connection.next()? {
             match self.session.on(frame)? {
                 Heard::Greeted => self.running.hear_hello(),
-                Heard::Unconfined(missing) => self.reason = self.rules.sandbox.judge(missing).err(),
+                Heard::Unconfined(missing) => {
+                    if let Err(reason) = self.rules.sandbox.judge(missing) {
+                        self.reason = Some(reason);
+                    }
+                }
                 Heard::Refused(why) => {
                     self.reason = Some(why.into_reason());
                     self.give_up();

@@ -4,6 +4,8 @@
 //! The thread must be the one that started the process, or hold the fork server that did: the kernel sends the
 //! process its death signal when that *thread* ends.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod listener;
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -16,7 +16,7 @@ const BUFFER_KEPT: usize = 1 << 20;
 pub(in crate::pool::dispatcher) struct Inbox {
     /// What the worker may say.
     pub(in crate::pool::dispatcher) session: Session<PoolWorkerRole>,
-    caps: Caps,
+    pub(super) caps: Caps,
     pub(super) bytes: Vec<u8>,
     /// Frames at the head of `bytes` that were judged before: what belongs to an outcome that has not come.
     judged: usize,

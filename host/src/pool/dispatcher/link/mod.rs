@@ -3,6 +3,8 @@
 //! Nothing that a worker says is believed unchecked: the [`inbox`] judges each frame, and [`reading`] acts on
 //! it.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod inbox;
 mod instances;
 mod reading;
