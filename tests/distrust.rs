@@ -1,5 +1,6 @@
-//! Processes of ours in an attacker's hands, of every role: what they send, name or claim costs the coordinator nothing but them. Rows F110 to
-//! F113 of the list of faults. (`tests/faults` has workers that break the protocol of tasks, row F104.)
+//! Processes of every role in an attacker's hands: what they send, name or claim costs the coordinator
+//! nothing but these processes. Rows F110 to F113 of the list of faults. (`tests/faults` has workers that
+//! break the protocol of tasks, row F104.)
 
 mod support;
 
@@ -40,9 +41,43 @@ impl Hostile {
 
     /// The first worker only.
     fn first(deed: &str) -> Hostile {
-        let hostile = Hostile::new("worker", deed);
-        std::fs::remove_file(hostile.program.with_file_name("role")).unwrap();
+        Hostile::new("worker", deed).only_the_first()
+    }
+
+    /// The first process of the program only.
+    fn only_the_first(self) -> Hostile {
+        std::fs::remove_file(self.program.with_file_name("role")).unwrap();
+        self
+    }
+
+    /// One that says `at_once` when it starts, and `then` when it has something to do.
+    fn saying(role: &str, at_once: &[u8], then: &[u8]) -> Hostile {
+        let hostile = Hostile::new(role, "says");
+        std::fs::write(hostile.program.with_file_name("at-once"), at_once).unwrap();
+        std::fs::write(hostile.program.with_file_name("then"), then).unwrap();
         hostile
+    }
+
+    /// Runs a hundred tasks in a pool with it. Gives why workers have ended, and asserts that no task is
+    /// lost.
+    fn reasons_in_a_pool(&self) -> Vec<String> {
+        let reasons = Arc::new(Mutex::new(Vec::new()));
+        let told = reasons.clone();
+        let builder = Pool::builder(&self.upper()).processes(2).start_method(StartMethod::Spawn);
+        let pool = builder.on_event(move |event| {
+            if let PoolEvent::WorkerExited { reason, .. } = event {
+                told.lock().unwrap().push(reason.clone());
+            }
+        });
+        let pool = pool.build().unwrap();
+        let upper = pool.func::<String, String>("run").unwrap();
+        let values = pool.map(&upper, (0..100).map(|n| format!("n{n}"))).unwrap();
+        let forged = values.iter().enumerate().filter(|(n, value)| **value != format!("N{n}")).count();
+        assert!(forged <= 1, "{forged} forged results");
+        pool.close();
+        assert_eq!(pool.join_timeout(Duration::from_secs(20)), Ok(true));
+        let reasons = reasons.lock().unwrap();
+        reasons.clone()
     }
 
     /// Runs a process, and gives what was said of its end.
@@ -296,23 +331,7 @@ fn f112_what_a_worker_says_of_its_batches_and_its_time_must_be_possible() {
         ("used-all-memory", "a task that used more than it may"),
         ("used-fuel", "a task that used more than it may"),
     ] {
-        let hostile = Hostile::first(deed);
-        let reasons = Arc::new(Mutex::new(Vec::new()));
-        let told = reasons.clone();
-        let builder = Pool::builder(&hostile.upper()).processes(2).start_method(StartMethod::Spawn);
-        let pool = builder.on_event(move |event| {
-            if let PoolEvent::WorkerExited { reason, .. } = event {
-                told.lock().unwrap().push(reason.clone());
-            }
-        });
-        let pool = pool.build().unwrap();
-        let upper = pool.func::<String, String>("run").unwrap();
-        let values = pool.map(&upper, (0..100).map(|n| format!("n{n}"))).unwrap();
-        let forged = values.iter().enumerate().filter(|(n, value)| **value != format!("N{n}")).count();
-        assert!(forged <= 1, "{deed}: {forged} forged results");
-        pool.close();
-        assert_eq!(pool.join_timeout(Duration::from_secs(20)), Ok(true), "{deed}");
-        let reasons = reasons.lock().unwrap();
+        let reasons = Hostile::first(deed).reasons_in_a_pool();
         assert!(
             reasons.iter().any(|reason| *reason == format!("protocol error: {said}")),
             "{deed}: {reasons:?}"
@@ -451,5 +470,136 @@ fn f113_a_failed_start_is_judged_as_a_failed_task() {
         let error = broken(&Hostile::new("worker", deed), StartMethod::Spawn);
         assert!(error.contains(said), "{deed}: {error}");
         assert!(error.len() < 10_000, "{deed}: {} bytes", error.len());
+    }
+}
+
+/// The bytes of a control message.
+fn control(json: &str) -> Vec<u8> {
+    frame(1, json.as_bytes())
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    [&u32::try_from(payload.len()).unwrap().to_le_bytes()[..], &[kind], payload].concat()
+}
+
+const HELLO: &str = r#"{"Hello":{"version":3}}"#;
+const OTHER_HELLO: &str = r#"{"Hello":{"version":999}}"#;
+const UNCONFINED: &str = r#"{"Unconfined":{"missing":[]}}"#;
+const READY: &str = "\"Ready\"";
+const IMPORTS: &str = r#"{"Imports":{"kind":"component","imports":[]}}"#;
+const INIT_FAILED: &str = r#"{"InitFailed":{"failure":{"Failed":{"message":"no"}}}}"#;
+const FORKED: &str = r#"{"Forked":{"pid":77}}"#;
+const NOT_FORKED: &str = r#"{"NotForked":{"reason":"no"}}"#;
+const NEEDS: &str = r#"{"Needs":{"features":{"exceptions":true,"gc":false},"reason":"no"}}"#;
+const REPORT: &str = r#"{"Report":{"steps":[],"properties":[]}}"#;
+/// Messages that are right for one role only.
+const MESSAGES: [&str; 10] = [
+    READY,
+    IMPORTS,
+    INIT_FAILED,
+    FORKED,
+    NOT_FORKED,
+    NEEDS,
+    REPORT,
+    "\"Thawed\"",
+    "\"WantsInput\"",
+    "\"Nonsense\"",
+];
+/// Kinds of frames that carry no message: a batch, input, and what belongs to a task.
+const KINDS: [u8; 10] = [2, 3, 17, 18, 19, 20, 21, 22, 23, 24];
+
+/// What must be said of each: one of the judge's verdicts, and nothing else.
+#[track_caller]
+fn assert_judged(told: &str, what: &str) {
+    const VERDICTS: [&str; 8] = [
+        "spoke out of turn",
+        "said what it was not asked",
+        "a question that was not asked",
+        "a control message was expected",
+        "the worker does not hold",
+        "a message that cannot be read",
+        "another version of wpool",
+        "input that it cannot have",
+    ];
+    assert!(VERDICTS.iter().any(|verdict| told.contains(verdict)), "{what}: {told}");
+}
+
+/// Whatever a compiler says that is not its to say at that point, the module is not loaded, and that is told.
+#[test]
+fn f112_a_compiler_says_nothing_out_of_turn() {
+    let (_alone, _bound) = (alone(), time_bound());
+    let mut cases: Vec<Vec<u8>> =
+        MESSAGES.iter().filter(|m| ![IMPORTS, NEEDS].contains(m)).map(|m| control(m)).collect();
+    cases.extend(KINDS.map(|kind| frame(kind, b"")));
+    cases.extend([control(HELLO), [control(UNCONFINED), control(UNCONFINED)].concat()]);
+    cases.extend([
+        [control(IMPORTS), control(IMPORTS)].concat(),
+        [control(IMPORTS), control(UNCONFINED)].concat(),
+    ]);
+    let mut scripts: Vec<Vec<u8>> =
+        cases.iter().map(|case| [control(HELLO), case.clone()].concat()).collect();
+    scripts.extend([control(READY), control(IMPORTS), control(OTHER_HELLO), frame(18, b"")]);
+    for said in scripts {
+        let hostile = Hostile::saying("compiler", &said, b"");
+        let error =
+            hostile.loader().no_cache().load(repo("guest/prebuilt/upper.wasm")).unwrap_err().to_string();
+        assert_judged(&error, &String::from_utf8_lossy(&said));
+    }
+}
+
+/// Whatever a zygote says that is not its to say at that point, its pool is told so.
+#[test]
+fn f112_a_zygote_says_nothing_out_of_turn() {
+    let (_alone, _bound) = (alone(), time_bound());
+    let ready = || [control(HELLO), control(READY)].concat();
+    let mut scripts: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for message in MESSAGES.iter().filter(|m| ![FORKED, NOT_FORKED].contains(m)) {
+        scripts.push((ready(), control(message)));
+    }
+    for message in MESSAGES.iter().filter(|m| **m != READY) {
+        scripts.push(([control(HELLO), control(message)].concat(), vec![]));
+    }
+    scripts.extend(KINDS.map(|kind| (ready(), frame(kind, b""))));
+    scripts.extend([control(READY), control(FORKED), control(OTHER_HELLO)].map(|said| (said, vec![])));
+    scripts.extend([control(HELLO), control(UNCONFINED)].map(|said| (ready(), said)));
+    scripts.push(([control(HELLO), control(UNCONFINED), control(UNCONFINED)].concat(), vec![]));
+    for (at_once, then) in scripts {
+        let error = broken(&Hostile::saying("zygote", &at_once, &then), StartMethod::Forkserver);
+        let said = [at_once, then].concat();
+        assert_judged(&error, &String::from_utf8_lossy(&said));
+    }
+}
+
+/// Whatever a worker says that is not its to say at that point, in a pool and as a process.
+#[test]
+fn f112_a_worker_says_nothing_out_of_turn() {
+    let (_alone, _bound) = (alone(), time_bound_of(Duration::from_secs(240)));
+    let ready = || [control(HELLO), control(READY)].concat();
+    let mut scripts: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for message in MESSAGES {
+        scripts.push((ready(), control(message)));
+        if ![READY, INIT_FAILED].contains(&message) {
+            scripts.push(([control(HELLO), control(message)].concat(), vec![]));
+        }
+    }
+    // A batch and input are the coordinator's, and no batch has ended yet; before `Ready` nothing of a task
+    // is.
+    scripts.extend([2, 3, 21].map(|kind| (ready(), frame(kind, b""))));
+    scripts.extend(
+        [2, 3, 16, 17, 20, 21, 22, 24].map(|kind| ([control(HELLO), frame(kind, b"")].concat(), vec![])),
+    );
+    scripts.extend([control(READY), control(OTHER_HELLO), frame(18, b"")].map(|said| (said, vec![])));
+    scripts.extend([control(HELLO), control(UNCONFINED)].map(|said| (ready(), said)));
+    scripts.push(([control(HELLO), control(UNCONFINED), control(UNCONFINED)].concat(), vec![]));
+    // The batch ends once.
+    scripts.push((ready(), [frame(16, b"FIRST"), frame(21, &[0; 16]), frame(21, &[0; 16])].concat()));
+    for (at_once, then) in scripts {
+        let said = String::from_utf8_lossy(&[&at_once[..], &then].concat()).into_owned();
+        let (_, told) = Hostile::saying("worker", &at_once, &then).process();
+        assert!(told.contains("protocol error: "), "{said}: {told}");
+        assert_judged(&told, &said);
+        let reasons = Hostile::saying("worker", &at_once, &then).only_the_first().reasons_in_a_pool();
+        let is_told = reasons.iter().any(|reason| reason.starts_with("protocol error: "));
+        assert!(is_told, "{said}: {reasons:?}");
     }
 }

@@ -1,7 +1,8 @@
 //! A test program: a worker that its attacker has taken over.
 //!
-//! The first process that is started does what the program's own file name says; all later ones are the real program, whose
-//! path is in the file `real` beside it. With a file `role` beside it, only processes of that role do so, and each of them.
+//! The first process that is started does what the program's own file name says. All later ones are the real
+//! program, whose path is in the file `real` beside it. With a file `role` beside it, every process of that
+//! role does it, and no other.
 
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -26,6 +27,7 @@ fn main() {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a socket as standard input");
     let mut socket = std::fs::File::from(socket);
     match std::env::args().nth(2).as_deref() {
+        Some(role) if deed == "says" => say_as_told(role, dir, &mut socket),
         Some("zygote") => commit_as_zygote(&deed, dir, &mut socket),
         _ => commit(&deed, &mut socket),
     }
@@ -170,6 +172,18 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         }
         other => panic!("there is no deed {other}"),
     }
+}
+
+/// Says the bytes in the file `at-once`, and those in the file `then` when it has something to do.
+fn say_as_told(role: &str, dir: &Path, socket: &mut std::fs::File) {
+    let told = |name: &str| std::fs::read(dir.join(name)).expect("a file beside the program");
+    let _the_other_side_may_be_gone = socket.write_all(&told("at-once"));
+    match role {
+        "worker" => drop(wait_for_batch(socket)),
+        "zygote" => return answer_each(socket, |_| told("then")),
+        _ => {}
+    }
+    let _the_other_side_may_be_gone = socket.write_all(&told("then"));
 }
 
 /// What a zygote could do that is in an attacker's hands.

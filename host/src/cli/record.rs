@@ -58,3 +58,23 @@ pub(super) fn hex_digits(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_read_in_the_one_form_in_which_it_is_written() {
+        let written = "0123456789abcdef0123456789abcdef";
+        assert!(InputDigest::parse(written).is_some());
+        for wrong in [
+            &written.to_uppercase()[..],
+            &written[..31],
+            &format!("{written}0"),
+            "",
+            "g123456789abcdef0123456789abcdef",
+        ] {
+            assert_eq!(InputDigest::parse(wrong), None, "{wrong}");
+        }
+    }
+}

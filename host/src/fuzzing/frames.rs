@@ -6,8 +6,8 @@ use super::{assert_plain, lengthened, mixed, model};
 use crate::protocol::connection::{Connection, InMemory, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
 
-/// A stream from a worker: the frames in it are those of the definition, do not depend on the pieces in which it comes, none is longer than it
-/// may be, and no memory is kept for what is only announced.
+/// A stream from a worker. Its frames are those of the definition, whatever the pieces in which it comes;
+/// none is longer than it may be; and no memory is kept for a payload that is only announced.
 pub(super) fn frames(data: &[u8]) {
     let Some(([result, other, piece], stream)) = data.split_first_chunk() else { return };
     let caps = Caps { result: usize::from(*result), other: usize::from(*other) };

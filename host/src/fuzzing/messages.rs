@@ -103,7 +103,8 @@ fn depth(ty: &Type) -> usize {
     }
 }
 
-/// A description of a module: refused where it nests too deep or has names that are none, else every function in it is found and shown.
+/// A description of a module: refused if a type nests too deep or a name is none, else every function is
+/// found and shown.
 fn describe(info: &ModuleInfo) {
     let types = || info.exports.iter().flat_map(|e| e.ty.params.iter().map(|p| &p.ty).chain(&e.ty.result));
     let is_deep = types().any(|ty| depth(ty) > 32);

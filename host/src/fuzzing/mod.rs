@@ -1,10 +1,12 @@
-//! What others send, taken for what it should be: one function for each decoder, which asserts what must hold for *any* bytes.
+//! One function for each decoder of foreign bytes, which asserts what must hold for *any* bytes.
 //!
-//! Each compares its decoder with a model ([`model`]) that says in another way what must be accepted and what it means, makes what is right
-//! from the same bytes, in lengths of every order, and looks at how much comes of how little.
+//! Each function compares its decoder with a model ([`model`]) that says in another way what must be
+//! accepted and what it means. It also makes right input from the same bytes, in lengths of every order, and
+//! bounds the output by the input.
 //!
-//! The fuzz targets in `fuzz/` call them without end; the tests below call each with the corpus that is checked in, with pieces of it, and with
-//! random bytes. A crash that fuzzing finds goes into the corpus, and so into the tests.
+//! The fuzz targets in `fuzz/` call the functions without end. The tests below call each with the checked-in
+//! corpus, with pieces of that, and with random bytes. A crash that fuzzing finds goes into the corpus, and
+//! so into the tests.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -78,7 +80,8 @@ fn mixed(data: &[u8]) -> usize {
     data.iter().fold(data.len(), |n, byte| n.wrapping_mul(31).wrapping_add(usize::from(*byte)))
 }
 
-/// The bytes, as often as it takes to be longer than what a length of one byte tells; now and then, of two, or what is read in a step.
+/// The bytes, repeated until they are longer than one byte can count; at times longer than two bytes can
+/// count, or than one step of reading.
 fn lengthened(data: &[u8]) -> Vec<u8> {
     let len = match mixed(data) % 64 {
         0 => 140_000,
@@ -165,7 +168,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn f104_any_bytes_are_taken_for_what_they_are(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn f104_any_bytes_are_taken_for_what_they_are(
+            data in proptest::collection::vec(any::<u8>(), 0..300)
+        ) {
             for (_, target) in TARGETS {
                 target(&data);
             }

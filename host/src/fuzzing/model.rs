@@ -1,4 +1,4 @@
-//! What the decoders must do, said once more and in another way: slowly, byte by byte, without any of their code.
+//! What the decoders must do, said in another way: slowly, byte by byte, without any of their code.
 
 use serde_json::Value as Json;
 
@@ -100,8 +100,8 @@ pub(super) fn is_cut(text: &str, whole: &str, most: usize) -> bool {
     text.len() <= most && text.len() + 4 > most && whole.starts_with(kept)
 }
 
-/// Whether all that `said` says stands in `heard`, value for value. What may be left out is nothing, or what it stands for: no, none, zero.
-/// Texts, and lists, may be cut as `cut` says.
+/// Whether all that `said` says stands in `heard`, value for value. `heard` may leave out what means no,
+/// none or zero. Texts, and lists, may be cut as `cut` says.
 pub(super) fn is_said(said: &Json, heard: &Json, cut: &dyn Fn(&str, &str) -> bool, items_max: usize) -> bool {
     let both = |said: &Json, heard: &Json| is_said(said, heard, cut, items_max);
     match (said, heard) {

@@ -55,7 +55,7 @@ fn compare_batch(data: &[u8]) {
     assert_eq!((found, ended.is_ok()), (tasks, is_whole));
 }
 
-/// What comes of a task: what it has printed, how long it took, what it used, and its result, in the frames of the definition.
+/// The outcome of a task: its output, its time, its use and its result, in the frames of the definition.
 pub(super) fn outcome(data: &[u8]) {
     let used = Used::read(data);
     let wanted = match data.len() {

@@ -20,7 +20,8 @@ const RANGES: [(Type, i128, i128); 8] = [
     (Type::U64, 0, 18_446_744_073_709_551_615),
 ];
 
-/// A type, a value of it that must survive both text forms, and a text that may be one; and numbers about the ends of each range.
+/// A type, a value of it that must survive both text forms, and a text that may be one; also numbers near
+/// the ends of each range.
 pub(super) fn values(data: &[u8]) {
     let mut choices = Choices(data);
     let ty = choices.ty(4);

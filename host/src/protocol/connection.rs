@@ -32,7 +32,8 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((crate::sys::above_stdio(one)?, crate::sys::above_stdio(other)?))
 }
 
-/// Sends bytes with descriptors beside them, without waiting. At least one byte goes out with the descriptors; the number of bytes sent is returned.
+/// Sends bytes with descriptors beside them, without waiting. Returns the number of bytes sent; the
+/// descriptors go with the first of them.
 pub(crate) fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
@@ -55,10 +56,10 @@ pub(crate) fn recv_onto(socket: impl AsFd, out: &mut Vec<u8>, most: usize) -> Re
 
 /// What came, unless descriptors came with it. The kernel has closed those: there was no room for them.
 fn without_descriptors(received: Received) -> Result<usize, RecvError> {
-    match received.had_descriptors {
-        false => Ok(received.len),
-        true => Err(Violation::Unexpected("descriptors, which no process of ours sends").into()),
+    if received.had_descriptors {
+        return Err(Violation::Unexpected("descriptors, which no process of ours sends").into());
     }
+    Ok(received.len)
 }
 
 /// What carries the frames: a socket, or memory in tests.
@@ -72,8 +73,8 @@ pub(crate) trait Carrier {
     fn is_readable(&self) -> bool;
 }
 
-/// A socket that carries bytes only: the coordinator's end. A process that has been taken over could fill the coordinator's table of
-/// descriptors otherwise.
+/// A socket that carries bytes only: the coordinator's end. Otherwise a process that was taken over could
+/// fill the coordinator's table of descriptors.
 impl Carrier for OwnedFd {
     fn recv(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
         without_descriptors(sys::recv_bytes(self.as_fd(), buf)?)
@@ -138,7 +139,8 @@ impl Carrier for TakesFds {
     }
 }
 
-/// The socket of a worker thread, which is shared with what may end the thread: that costs no descriptor more.
+/// The socket of a worker thread. The thread's owner shares it, and shuts it to end the thread: this costs
+/// no second descriptor.
 #[cfg(feature = "worker")]
 impl Carrier for Arc<OwnedFd> {
     fn recv(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
@@ -189,7 +191,8 @@ impl<R: std::io::Read, W: std::io::Write> Carrier for InMemory<R, W> {
     }
 }
 
-/// Reads frames, no longer than the other side's may be. Pools read their workers' sockets without blocking, in the dispatcher.
+/// Reads frames within the caps of the other side. (A pool's dispatcher reads its workers' sockets without
+/// blocking, and without this.)
 #[derive(Debug)]
 pub(crate) struct Connection<C> {
     carrier: C,
@@ -220,7 +223,7 @@ impl<C: Carrier> Connection<C> {
         Connection { carrier, caps, buf: Vec::new(), start: 0, end: 0, found: None, is_busy: false }
     }
 
-    /// The next frame. An end of the stream in the midst of a frame is [`RecvError::Closed`] too: half a frame is no frame.
+    /// Waits for the next frame. An end of the stream within a frame is [`RecvError::Closed`] too.
     pub(crate) fn recv(&mut self) -> Result<Frame<'_>, RecvError> {
         while !self.has_frame()? {
             if self.fill()? == 0 {
@@ -263,11 +266,12 @@ impl<C: Carrier> Connection<C> {
     pub(crate) fn fill(&mut self) -> Result<usize, RecvError> {
         self.buf.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
-        // A long frame is read in steps that grow with what has really arrived, never with what was announced.
+        // A long frame is read in steps that grow with what has arrived, not with what was announced.
         if self.end == 0 && self.buf.len() > BUFFER_KEPT {
             self.buf = Vec::new();
         }
-        // Room that has been made once is not made again: that is what setting it to zero costs. Many a process has one short message to read.
+        // Room is kept, because setting it to zero costs time. It begins small, because most processes read
+        // one short message.
         let room = if self.is_busy { READ_LEN } else { FIRST_READ_LEN };
         if self.buf.len() < self.end + room {
             self.buf.resize(self.end + room.max(self.end), 0);
@@ -295,7 +299,8 @@ impl<C: Carrier> Connection<C> {
 
 #[cfg(any(test, feature = "worker"))]
 impl Connection<TakesFds> {
-    /// The descriptors that came beside the oldest message whose descriptors were not taken yet. Those of the next may be there already.
+    /// Takes the oldest descriptors: those that came beside a message. Those of the next message may be
+    /// there already.
     pub(crate) fn take_fds<const N: usize>(&mut self) -> Option<[OwnedFd; N]> {
         let oldest = self.carrier.fds.drain(..N.min(self.carrier.fds.len()));
         oldest.collect::<Vec<_>>().try_into().ok()

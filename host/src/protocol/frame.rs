@@ -5,10 +5,12 @@ use crate::spec::{Limits, ModuleInfo};
 /// The bytes before a payload.
 pub(crate) const HEADER_LEN: usize = 5;
 
-/// No frame of either side is longer. A worker that announces more is lying or broken: nothing is allocated for it.
+/// No frame of either side is longer. A worker that announces more is broken or hostile: nothing is
+/// allocated for its frame.
 pub(crate) const FRAME_LEN_MAX: usize = Limits::RECORD_MAX + (32 << 20);
 
-/// Bytes of a message, beside the output or the description that it may hold. What an honest process says of itself is a hundredth of it.
+/// Bytes of a message, without the output or the description that it may hold. An honest process needs a
+/// hundredth of this.
 const MESSAGE_LEN_MAX: usize = 1 << 20;
 
 /// What a frame is.
@@ -32,9 +34,11 @@ pub(crate) enum Kind {
     Stderr = 19,
     /// From a worker: how long the task whose result follows took, `micros: u64 LE`.
     Took = 20,
-    /// From a worker: a task returned; its result is in the arena, at `offset: u64 LE, length: u64 LE` of the part for results.
+    /// From a worker: a task returned; its result is in the arena's part for results, at
+    /// `offset: u64 LE, length: u64 LE`.
     Placed = 23,
-    /// From a worker: a batch is finished; `busy: u64 LE` nanoseconds, of which `instances: u64 LE` were for instances.
+    /// From a worker: a batch is finished. It took `busy: u64 LE` nanoseconds, of which `instances: u64 LE`
+    /// were for instances.
     BatchDone = 21,
     /// From a worker, beside `Took`: what the task used, a [`super::message::Used`].
     Used = 22,
@@ -90,7 +94,8 @@ pub(crate) enum Violation {
     Unexpected(&'static str),
 }
 
-/// What the frame at the head of `bytes` announces: its kind and the length of its payload. `Ok(None)` if not even that has come.
+/// The kind and the payload's length that the frame at the head of `bytes` announces. `Ok(None)`: the head
+/// is not complete.
 pub(crate) fn head(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Violation> {
     let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
         return Ok(None);
@@ -103,8 +108,8 @@ pub(crate) fn head(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Violation> {
     Ok(Some((kind, len)))
 }
 
-/// The longest payloads of a side. A frame that announces more is refused before anything is allocated for it: whoever has taken over a process
-/// of ours could otherwise fill our memory with one message.
+/// The longest payloads of a side. A frame that announces more is refused before anything is allocated for
+/// it. Otherwise a process that was taken over could fill the coordinator's memory with one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caps {
     /// Of a result.
@@ -114,7 +119,7 @@ pub(crate) struct Caps {
 }
 
 impl Caps {
-    /// Of the coordinator, whom its processes trust.
+    /// Of the coordinator, which its processes trust.
     #[cfg(feature = "worker")]
     pub(crate) const COORDINATOR: Caps = Caps { result: 0, other: FRAME_LEN_MAX };
     /// Of a compiler process, which describes a module.

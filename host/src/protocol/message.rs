@@ -26,13 +26,15 @@ pub(crate) enum ToWorker {
         #[cfg(feature = "fault-points")]
         fault: Option<Fault>,
     },
-    /// To a zygote or a worker of its own, first of all; beside it: the artefact, a worker's status page, and the directories that are granted.
+    /// To a zygote or an executed worker, as its first message. Beside it: the artefact, a worker's status
+    /// page, and the granted directories.
     Setup(Box<Setup>),
     /// To a zygote: fork a worker. Beside it: the worker's socket and its status page.
     Fork(Identity),
     /// To a worker: how to run the records of plan `id`. Plans are never changed, only added.
     Plan { id: u32, call: Call },
-    /// To a worker that was frozen on its status page: batches that came before this are not its own any more; those that follow are.
+    /// To a worker that was frozen on its status page: it drops what it has not begun of the batches before
+    /// this.
     Thaw,
     /// To a worker: end in good order. The guest's `shutdown` runs if there is an instance that has run.
     Shutdown,
@@ -43,12 +45,13 @@ pub(crate) enum ToWorker {
 /// How the reason begins that a process gives up for if it met a bug of ours.
 pub(crate) const PANICKED: &str = "it panicked";
 
-/// How the reason begins if no process of ours can do its work where this one was started, whatever the module.
+/// The beginning of the reason of a process that cannot work where it was started, whatever the module.
 pub(crate) const UNFIT: &str = "workers cannot run here";
 
 /// What a program must change whose `init` came too late.
-pub(crate) const INIT_TOO_LATE: &str = "call wpool::init() before any thread is started: first thing in a plain `fn main`, which then builds \
-    the runtime (#[tokio::main] builds it before the first line), or point to an installed `wpool` with ModuleLoader::program";
+pub(crate) const INIT_TOO_LATE: &str = "call wpool::init() before any thread is started: first thing in a plain \
+    `fn main`, which then builds the runtime (#[tokio::main] builds it before the first line), or point to an \
+    installed `wpool` with ModuleLoader::program";
 
 /// From a compiler, zygote or worker, in a [`Kind::Control`] frame.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,7 +72,7 @@ pub(crate) enum FromWorker {
     NotForked { reason: String },
     /// The module cannot be compiled, loaded or linked. The process ends.
     Refused { reason: String },
-    /// Not all that must hold of the process is enforced: what does not hold. If the sandbox is strict, the process ends.
+    /// Some properties of the process are not enforced: these. If the sandbox is strict, the process ends.
     Unconfined { missing: Vec<crate::spec::Property> },
     /// The initializer failed. The process ends.
     InitFailed { failure: Failure },
@@ -102,8 +105,8 @@ pub(crate) struct Setup {
     pub(crate) initializer: Option<Call>,
     /// A zygote gets its workers' identities with each fork.
     pub(crate) identity: Option<Identity>,
-    /// A Process: the guest's output is passed on as it comes, after its one task the process exits with the task's exit code, and `SIGINT`
-    /// ends it.
+    /// A Process: the guest's output is passed on as it comes, the process exits after its one task with the
+    /// task's exit code, and `SIGINT` ends it.
     pub(crate) once: bool,
     /// There are processors enough for a worker to look for its next task for a moment before it sleeps.
     pub(crate) spins: bool,
@@ -162,11 +165,12 @@ pub(crate) enum Failure {
     BadRecord {
         message: String,
     },
-    /// The guest broke the rules of the component model: a result outside its memory, a string that is not UTF-8.
+    /// The guest broke a rule of the component model: a result outside its memory, or a string that is not
+    /// UTF-8.
     BadResult {
         message: String,
     },
-    /// The task was not begun: its instance could not be made, for this reason, which is a trap, a limit or a broken rule.
+    /// The task was not begun, because its instance could not be made: a trap, a limit or a broken rule.
     NoInstance {
         failure: Box<Failure>,
     },
@@ -174,15 +178,17 @@ pub(crate) enum Failure {
     Cancelled,
 }
 
-/// Bytes of a failure's message: the guest's own words, or a record that is quoted. A guest could send as much as a result may have, for
-/// each of a million tasks, to a log that nobody reads.
+/// Bytes of a failure's message: the guest's own words, or a quoted record. Without a cap, a guest could
+/// send as much as a result may have for each of a million tasks.
 const FAILURE_LEN_MAX: usize = 64 << 10;
-/// Frames of a backtrace, and bytes of the name of each: the module's own choice. The engine gives no more than twenty.
+/// Frames of a backtrace, and bytes of the name of each, which the module chooses. The engine gives at most
+/// twenty frames.
 const FRAMES_MAX: usize = 64;
 const FRAME_NAME_MAX: usize = 200;
 
 impl Failure {
-    /// With everything cut that is long. Workers do that, and the coordinator again: a worker may be its attacker's.
+    /// Cuts long texts and lists. The worker does it, and the coordinator again, since a worker may be taken
+    /// over.
     pub(crate) fn shortened(mut self) -> Failure {
         match &mut self {
             Failure::Failed { message }
@@ -244,9 +250,10 @@ impl Used {
             (Some(used), Some(most)) => used <= most,
             (used, most) => used.is_some() == most.is_some(),
         };
-        match used.memory <= limits.memory && has_fuel {
-            true => Ok(used),
-            false => Err(Violation::Unexpected("a task that used more than it may")),
+        if used.memory <= limits.memory && has_fuel {
+            Ok(used)
+        } else {
+            Err(Violation::Unexpected("a task that used more than it may"))
         }
     }
 
@@ -272,8 +279,9 @@ fn cut(text: &mut String, most: usize) {
     }
 }
 
-/// The records of one batch: `plan: u32, attempt: u32`, then for each record `length: u32` and its bytes. The topmost bit of the length says
-/// that it is no record but the reason why there is none; the next bit, that it is the place of a record in the arena, `offset: u64, length: u64`.
+/// The records of one batch: `plan: u32, attempt: u32`, then for each record `length: u32` and its bytes. If
+/// the length has its highest bit, the bytes are the reason why there is no record. If it has the second
+/// highest, they are the place of the record in the arena, `offset: u64, length: u64`.
 #[derive(Clone)]
 pub(crate) struct Batch<'b> {
     pub(crate) plan: u32,
@@ -334,7 +342,8 @@ const MISFIT: u32 = 1 << 31;
 /// The bit of a record's length that says that it is elsewhere.
 const PLACED: u32 = 1 << 30;
 
-/// Records and results of so many bytes or more travel through the arena. Below that, the copies through a socket cost less than the calls for it.
+/// Records and results of this many bytes or more travel through the arena. For shorter ones, the copies
+/// through a socket cost less than the arena's system calls.
 pub(crate) const LARGE: usize = 64 << 10;
 
 /// What a batch holds for one task.
@@ -416,14 +425,16 @@ pub(crate) fn write_took(out: &mut Vec<u8>, took: Duration) {
     frame::write(out, Kind::Took, |out| out.extend_from_slice(&micros.to_le_bytes()));
 }
 
-/// Reads a [`Kind::Took`] frame's payload: how long a task has taken, which nobody believes who has not seen as much time pass.
+/// Reads a [`Kind::Took`] frame's payload: the time that a task has taken, which is at most the time that
+/// has passed.
 pub(crate) fn read_took(payload: &[u8], passed: Duration) -> Result<Duration, Violation> {
     let micros =
         payload.try_into().map_err(|_| Violation::Malformed("a duration that is not 8 bytes".to_owned()))?;
     let took = Duration::from_micros(u64::from_le_bytes(micros));
-    match took <= passed {
-        true => Ok(took),
-        false => Err(Violation::Unexpected("a task that took longer than its worker has lived")),
+    if took <= passed {
+        Ok(took)
+    } else {
+        Err(Violation::Unexpected("a task that took longer than its worker has lived"))
     }
 }
 
@@ -455,7 +466,7 @@ pub(crate) fn write_batch_done(out: &mut Vec<u8>, busy: Duration, instances: Dur
     });
 }
 
-/// Reads a [`Kind::BatchDone`] frame's payload: how long the batch has taken, and how much of that its instances have.
+/// Reads a [`Kind::BatchDone`] frame's payload: the time of the batch, and the part of it for instances.
 pub(crate) fn read_batch_done(payload: &[u8]) -> Result<(Duration, Duration), Violation> {
     let nanos = payload.split_first_chunk().and_then(|(busy, rest)| Some((*busy, rest.try_into().ok()?)));
     let (busy, instances) =
@@ -487,9 +498,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_task_uses_no_more_memory_and_fuel_than_its_limits() {
+        let with_fuel = |fuel| Limits { memory: 100, fuel, ..Limits::default() };
+        let is_possible = |memory, fuel, limit| {
+            let mut bytes = Vec::new();
+            Used { memory, fuel }.write(&mut bytes);
+            Used::read_within(frame::parse(&bytes).unwrap().unwrap().payload, &with_fuel(limit)).is_ok()
+        };
+        assert!(is_possible(100, None, None) && !is_possible(101, None, None));
+        assert!(is_possible(1, Some(7), Some(7)) && !is_possible(1, Some(8), Some(7)));
+        assert!(!is_possible(1, None, Some(7)) && !is_possible(1, Some(1), None));
+    }
+
     proptest! {
         #[test]
-        fn the_records_of_a_batch_come_out_as_they_went_in(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..9)) {
+        fn the_records_of_a_batch_come_out_as_they_went_in(
+            records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..9)
+        ) {
             let mut payload = Vec::new();
             Batch::write_head(&mut payload, 3, 2);
             for record in &records {
@@ -502,8 +528,8 @@ mod tests {
             let read: Result<Vec<Entry>, _> = batch.collect();
             let placed = |r: &[u8]| Entry::Placed { offset: 7, len: r.len() as u64 };
             let here = Entry::Here;
-            let written: Vec<Entry> =
-                records.iter().flat_map(|r| [here(Record::Bytes(r)), here(Record::Misfit(b"why")), placed(r)]).collect();
+            let entries = |r| [here(Record::Bytes(r)), here(Record::Misfit(b"why")), placed(r)];
+            let written: Vec<Entry> = records.iter().flat_map(|r| entries(r)).collect();
             prop_assert_eq!(read.unwrap(), written);
         }
 
@@ -518,12 +544,16 @@ mod tests {
         }
 
         #[test]
-        fn what_a_task_used_is_eight_or_sixteen_bytes(payload in proptest::collection::vec(any::<u8>(), 0..24)) {
+        fn what_a_task_used_is_eight_or_sixteen_bytes(
+            payload in proptest::collection::vec(any::<u8>(), 0..24)
+        ) {
             prop_assert_eq!(Used::read(&payload).is_ok(), matches!(payload.len(), 8 | 16));
         }
 
         #[test]
-        fn any_bytes_are_read_as_a_batch_without_panic(payload in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn any_bytes_are_read_as_a_batch_without_panic(
+            payload in proptest::collection::vec(any::<u8>(), 0..40)
+        ) {
             if let Ok(batch) = Batch::parse(&payload) {
                 let len = |record| match record {
                     Ok(Entry::Here(Record::Bytes(bytes) | Record::Misfit(bytes))) => bytes.len(),

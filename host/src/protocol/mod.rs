@@ -1,10 +1,12 @@
-//! What coordinator and workers say to each other.
+//! The protocol between the coordinator and its processes.
 //!
-//! A ladder of three rungs: [`frame`] (length, kind, bytes), [`message`] (what the bytes of each kind mean) and [`connection`] (frames
-//! over a socket, with descriptors beside them). Nothing here knows about pools or guests, and the carrier can be a socket or memory.
+//! A ladder of four rungs: [`frame`] (length, kind, bytes), [`message`] (what the bytes of each kind mean),
+//! [`connection`] (frames over a socket, with descriptors beside them), and [`session`] (what a process may
+//! say, and when). Nothing here knows pools or guests, and the carrier can be a socket or memory.
 //!
-//! Coordinator to worker: one `Setup`, then `Plan`s (how to call a function) and `Batch`es of records, at last `Shutdown`.
-//! Worker to coordinator: `Hello`, `Ready`, then for each record of each batch, in order, one result, and after each batch a `BatchDone`.
+//! The coordinator sends a worker one `Setup`, then `Plan`s (how to call a function) and `Batch`es of
+//! records, and `Shutdown` at its end. The worker sends `Hello` and `Ready`, then one outcome for each
+//! record, in the order of the records, and a `BatchDone` after each batch.
 
 #![cfg_attr(
     not(feature = "worker"),
@@ -16,6 +18,6 @@ pub(crate) mod frame;
 pub(crate) mod message;
 pub(crate) mod session;
 
-/// Changes with every change of the protocol; a worker of another version is refused at the handshake. (An embedding application and the
-/// `wpool` program it points to may come from different builds.)
+/// Changes with every change of the protocol. A process of another version is refused at its `Hello`: an
+/// embedding application and the `wpool` program that it points to may come from different builds.
 pub(crate) const VERSION: u32 = 3;

@@ -138,6 +138,18 @@ mod tests {
     }
 
     #[test]
+    fn every_record_that_a_log_has_uses_up_its_task() {
+        let log = log(&[("a", "ok", false), ("b", "failed", false), ("c", "trap", false)]);
+        for rule in [Rule::New, Rule::NewAndFailed, Rule::Failed] {
+            let mut done = read(&log[..], None).unwrap().0;
+            for (record, left) in [("x", 3), ("a", 2), ("b", 1), ("a", 1), ("c", 0)] {
+                done.verdict(rule, InputDigest::of(record.as_bytes()));
+                assert_eq!(done.left(), left, "{rule:?} {record}");
+            }
+        }
+    }
+
+    #[test]
     fn a_line_of_a_second_run_replaces_the_first() {
         let log =
             log(&[("a", "failed", false), ("a", "ok", true), ("b", "trap", false), ("b", "time", true)]);

@@ -395,6 +395,15 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn seconds_have_at_most_nine_places() {
+        assert_eq!(seconds("1.5"), Some(Duration::new(1, 500_000_000)));
+        assert_eq!(seconds("1.000000001"), Some(Duration::new(1, 1)));
+        for wrong in ["1.", "1.0000000010", "1.9999999999", "1.+5", "1.5.5", "-1.5", ""] {
+            assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_header_names_every_column_and_begins_as_that_of_parallel() {
         assert_eq!(header().trim_end().split('\t').count(), LogVersion::WithOutput.columns());
         assert_eq!(HEADER_BEFORE.trim_end().split('\t').count(), LogVersion::WithoutOutput.columns());

@@ -1,10 +1,10 @@
-//! Large payloads: they travel through memory that is shared with the worker, and only where they lie goes
+//! Large payloads: they travel through memory that is shared with the worker, and only their places go
 //! through its socket.
 //!
-//! Records are put into one of two halves, since a worker holds two batches: a half is free again when its
-//! batch is done. A record that finds no room goes through the socket as small ones do. Results the worker
-//! puts where it likes within its own part; they are copied out by the kernel before anything of them is
-//! looked at. A result for which its job has no room stays there, [`Parked`], until its turn has come.
+//! A worker holds two batches, so the part for records has two halves. A half is free again when its batch
+//! is done. A record that finds no room goes through the socket, as small ones do. The worker puts results
+//! where it likes within its own part. The kernel copies a result out before anything of it is looked at. A
+//! result for which its job has no room stays in the worker's memory as a [`Parked`].
 
 use std::io;
 use std::sync::Arc;
@@ -14,8 +14,7 @@ use rustix::fs::FallocateFlags;
 use crate::protocol::message::LARGE;
 use crate::sys::{CoordinatorPage, HALF_LEN, RESULTS_LEN};
 
-/// Memory that a half, or the place of a result, keeps when it is free. What is behind that goes back to the
-/// system.
+/// Memory that a half, or the place of a result, keeps when it is free. The rest goes back to the system.
 const KEPT: u64 = 4 << 20;
 /// Of the part for results, nothing is kept behind this.
 const RESULTS_KEPT: u64 = 16 << 20;
@@ -42,8 +41,7 @@ impl Halves {
         self.sent += 1;
     }
 
-    /// Puts a record of the batch that was begun into the arena, if it is large and there is room. Gives
-    /// where it is.
+    /// Puts a record of the present batch into the arena, if it is large and there is room. Gives its place.
     pub(super) fn put(&mut self, page: &CoordinatorPage, record: &[u8]) -> Option<u64> {
         if record.len() < LARGE {
             return None;
@@ -89,7 +87,7 @@ impl Halves {
     }
 }
 
-/// A result that lies in its worker's memory, also if that worker is gone. Its place is free again when this
+/// A result that lies in its worker's memory, even if that worker is gone. Its place is free again when this
 /// is dropped.
 #[derive(Debug)]
 pub(in crate::pool) struct Parked {

@@ -16,7 +16,7 @@ use crate::error::TaskError;
 use crate::escape;
 use crate::fuzzing::choices::Choices;
 use crate::fuzzing::session::{Script, Word};
-use crate::process::state::{Running, Shared, Sinks};
+use crate::process::state::{OutputFns, Running, Supervised};
 use crate::process::{ExitReason, ExitStatus};
 use crate::protocol::connection;
 use crate::spec::{Call, Exit, Input, Output, Sandbox};
@@ -25,8 +25,8 @@ use crate::sys::CoordinatorPage;
 /// Bytes that a socket takes though nobody reads them.
 const SOCKET_LEN: usize = 32 << 10;
 
-/// A process says what it may say, one thing that it may not, and any bytes: its status, its result, its output and
-/// its profile are those of what it might say.
+/// A process says what it may say, one thing that it may not, and any bytes: its status, its result, its
+/// output and its profile are those of what it might say.
 pub(crate) fn supervisor(data: &[u8]) {
     let mut choices = Choices(data);
     let script = Script::of_a_process(&mut choices);
@@ -38,11 +38,11 @@ pub(crate) fn supervisor(data: &[u8]) {
     rustix::io::ioctl_fionbio(&ours, true).expect("a socket");
     UnixStream::from(theirs).write_all(&stream).expect("the socket has room");
     let running = running();
-    let shared = Shared::new("Process-1".to_owned(), false);
+    let shared = Supervised::new("Process-1".to_owned(), false);
     let rules = Rules {
         stdin: None,
         limits: script.start().limits(),
-        sinks: Sinks::default(),
+        sinks: OutputFns::default(),
         sandbox: Sandbox::Default,
         method: StartMethod::Spawn,
         start_timeout: Duration::MAX,
@@ -81,7 +81,7 @@ fn call() -> Call {
 }
 
 /// Only of a script that is heard to its end; what comes behind it are any bytes, which may be words too.
-fn compare(script: &Script, shared: &Shared, status: &ExitStatus) {
+fn compare(script: &Script, shared: &Supervised, status: &ExitStatus) {
     let state = shared.lock();
     let many = |word: Word, text: &[u8]| {
         let count = script.words().iter().filter(|said| **said == word).count();

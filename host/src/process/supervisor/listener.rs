@@ -336,7 +336,8 @@ impl Listener<'_> {
     }
 }
 
-/// What has not been sent yet. A process that is not ready does not read, and must not keep us from looking at the clock.
+/// What has not been sent yet. It is sent without waiting: a process that is not ready does not read, and
+/// its time may be over.
 struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,

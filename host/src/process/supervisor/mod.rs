@@ -1,7 +1,7 @@
-//! The thread behind a started process: it gives the process its task, listens to it ([`listener`]), ends it when
-//! its time is over, and reaps it.
+//! The thread behind a started process: it gives the process its task, listens to it ([`listener`]), ends it
+//! when its time is over, and reaps it.
 //!
-//! The thread must be the one that started the process, or hold the fork server that did: the kernel sends the
+//! This must be the thread that started the process, or hold the fork server that did: the kernel sends the
 //! process its death signal when that *thread* ends.
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -38,7 +38,8 @@ pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<S
         Ok(forked) => forked,
         Err(e) => return Err((e, Some(pending))),
     };
-    // The thread is made while a forked process gets ready. One that is executed must be a child of the thread.
+    // The thread is made while a forked process gets ready. An executed process must be a child of the
+    // thread.
     let ((give, given), (tell, told)) = (mpsc::channel(), mpsc::channel());
     let supervised = shared.clone();
     let live = move || {
@@ -135,7 +136,8 @@ struct Born {
 }
 
 impl Born {
-    /// Forks it, if its start method is that. `None`: it is not, or it cannot be forked; executed, it will tell why.
+    /// Forks the process, if that is its start method. `None`: it is not, or the process cannot be forked.
+    /// Executed instead, it tells why.
     fn fork(
         name: &str,
         pending: &Pending,

@@ -1,16 +1,16 @@
 //! The judge of the protocol: what a process may say, when, how often and how much.
 //!
-//! A [`Session`] is the coordinator's side of the conversation with one process. It reads no socket: it gets one
-//! frame after the other, and answers each with what the frame means, or with a [`Violation`]. After a violation
-//! the process counts as taken over by an attacker, and nothing more of it is read. The coordinator tells the
-//! session what it asks the process for, since an answer needs a question.
+//! A [`Session`] is the coordinator's side of the conversation with one process. It reads no socket:
+//! [`Session::on`] gets one frame after the other, and gives what the frame means, or a [`Violation`]. After
+//! a violation the process counts as taken over by an attacker, and nothing more of it is read. The
+//! coordinator tells the session what it asks the process for, since an answer needs a question.
 //!
 //! | role | may say, in this order |
 //! |---|---|
 //! | [`CompilerRole`] | `Hello`, `Unconfined`?, `Imports`, `Compiled`; or `Needs` in place of the last two |
 //! | [`ZygoteRole`] | `Hello`, `Unconfined`?, `Ready`, then one `Forked` or `NotForked` for each request |
-//! | [`PoolWorkerRole`] | `Hello`, `Unconfined`?, `Ready` or `InitFailed`, then answers to batches, at its end a profile |
-//! | [`ProcessWorkerRole`] | the same with one batch of one task; what its guest prints may come at any time |
+//! | [`PoolWorkerRole`] | `Hello`, `Unconfined`?, `Ready` or `InitFailed`, answers, at its end a profile |
+//! | [`ProcessWorkerRole`] | the same for one batch of one task; its guest's output may come at any time |
 //!
 //! A process of any role may give up at any time, once: it says `Refused`.
 

@@ -102,10 +102,10 @@ impl Speaker for PoolWorkerRole {
             }
             FromWorker::InitFailed { failure } if stage.is_starting() => {
                 *stage = Stage::Over;
-                match failure.is_of_a_task() {
-                    true => Ok(FromPoolWorker::InitFailed(failure.shortened())),
-                    false => Err(NOT_ITS_TO_TELL),
+                if !failure.is_of_a_task() {
+                    return Err(NOT_ITS_TO_TELL);
                 }
+                Ok(FromPoolWorker::InitFailed(failure.shortened()))
             }
             FromWorker::Thawed if std::mem::replace(&mut self.is_frozen, false) => Ok(FromPoolWorker::Thawed),
             _ => Err(Self::OUT_OF_TURN),
@@ -136,10 +136,11 @@ impl Speaker for PoolWorkerRole {
                 self.owed.answer()?;
                 self.attached = Attached::default();
                 let failure = message::read_failure(frame.payload)?;
-                match failure.is_of_a_task() || (failure == Failure::Cancelled && may_cancel) {
-                    true => Ok(FromPoolWorker::Failed(failure)),
-                    false => Err(NOT_ITS_TO_TELL),
+                let may_tell = failure.is_of_a_task() || (failure == Failure::Cancelled && may_cancel);
+                if !may_tell {
+                    return Err(NOT_ITS_TO_TELL);
                 }
+                Ok(FromPoolWorker::Failed(failure))
             }
             Kind::Stdout | Kind::Stderr | Kind::Took | Kind::Used => {
                 if self.owed.unanswered() == 0 {
@@ -213,8 +214,8 @@ impl Owed {
         Ok(())
     }
 
-    /// The count is the worker's own word: whatever it says, it keeps no more than it holds. A batch of which it
-    /// has begun nothing has no end that it could tell.
+    /// The count is the worker's own word: whatever it says, it keeps no more than it holds. It does not
+    /// tell the end of a batch of which it has begun nothing.
     fn take_back(&mut self, started: u64) {
         let kept = started.clamp(self.answered, self.sent);
         let mut left = self.sent - kept;
@@ -261,8 +262,8 @@ impl Attached {
 #[derive(Debug)]
 pub(super) struct Terms {
     limits: Limits,
-    /// No task takes longer than this is ago. (A clock that goes on while this program is stopped: the worker may
-    /// not have been stopped with it.)
+    /// No task has begun before. (This clock goes on while this program is stopped: the worker may not have
+    /// been stopped with it.)
     since: Instant,
 }
 

@@ -16,8 +16,8 @@ const LARGE: usize = READ_LEN + 50_000;
 /// What is in the arena where results may lie.
 const IN_ARENA: u8 = b'a';
 
-/// The worker's bytes come in pieces, and the coordinator's deeds between them. Every outcome is passed on once, with
-/// what belongs to it and nothing else, until the worker says what it may not.
+/// The worker's bytes come in pieces, and the coordinator's deeds between them. Every outcome is passed on
+/// once, with what belongs to it and nothing else, until the worker says what it may not.
 pub(crate) fn link(data: &[u8]) {
     let mut choices = Choices(data);
     let first = choices.byte();
@@ -40,7 +40,7 @@ pub(crate) fn link(data: &[u8]) {
             }
         }
         let heard = before.and_then(|()| reader.feed(&bytes[cut..]));
-        let may = session::meaning(start, &past, word).is_some();
+        let may = session::model::meaning(start, &past, word).is_some();
         match (heard, may && wanted.take(word, &bytes, reader.has_arena)) {
             (Ok(()), true) => assert_eq!(reader.passed_on, wanted.outcomes),
             (Err(_), false) => return assert_eq!(reader.passed_on, wanted.outcomes),
@@ -96,7 +96,12 @@ impl Reader {
             };
             let end = run.at + frame.len();
             match heard {
-                Heard::Said(FromPoolWorker::Failed(_)) => run.add(end, true),
+                Heard::Said(FromPoolWorker::Failed(_)) => {
+                    if self.tells_apart && run.failed < run.count {
+                        self.pass_on(bytes, run);
+                    }
+                    run.add(end, true);
+                }
                 Heard::Said(FromPoolWorker::Returned) => {
                     assert!(self.tells_apart && run.failed > 0);
                     self.pass_on(bytes, run);
@@ -130,9 +135,23 @@ impl Reader {
             self.passed_on.push(rest[..len].to_vec());
             rest = &rest[len..];
         }
-        assert!(rest.is_empty() && run.failed <= run.count);
+        let failed = self.passed_on.iter().rev().take(usize::try_from(run.count).expect("few"));
+        let failed = failed.filter(|frames| is_failure(frames)).count() as u64;
+        assert!(rest.is_empty() && run.failed == failed, "{run:?}, and {failed} are failures");
+        assert!(!self.tells_apart || failed == 0 || failed == run.count);
         run.clear();
     }
+}
+
+/// Whether the last frame of an outcome is a failure.
+fn is_failure(frames: &[u8]) -> bool {
+    let mut rest = frames;
+    let mut last = None;
+    while let Ok(Some(frame)) = frame::parse(rest) {
+        rest = &rest[frame.len()..];
+        last = Some(frame.kind);
+    }
+    last == Some(Kind::Failed)
 }
 
 /// The worker maps the arena, and fills where results lie. `false`: this program has no worker in it.

@@ -91,7 +91,7 @@ impl Inbox {
         }
     }
 
-    /// How much to read at once. Of a large frame no more than that, so that it can be passed on without a
+    /// How much to read at once: of a large frame only the rest of it, so that it can be passed on without a
     /// copy.
     pub(super) fn read_len(&mut self) -> usize {
         match self.begun {
@@ -108,8 +108,8 @@ impl Inbox {
         (std::mem::take(&mut self.bytes), Run { at: self.judged, ..Run::default() })
     }
 
-    /// Reads `bytes` on from [`Run::at`]. Results, and what belongs to them, are added to the run at once: of
-    /// these there may be thousands. `tells_apart`: no result is added to a run with failures.
+    /// Goes on in `bytes` at [`Run::at`]. Results and their attachments are added to the run here, because
+    /// there may be thousands of them. `tells_apart`: no result is added to a run with failures.
     pub(super) fn next<'b>(
         &mut self,
         bytes: &'b [u8],
@@ -132,8 +132,8 @@ impl Inbox {
         }
     }
 
-    /// Puts back what is left of the bytes behind `run`, which is passed on. `begun`: the payload of the
-    /// frame at its end that has begun, and how much of that is missing.
+    /// Puts back what is left of the bytes behind `run`, which was passed on. `begun`: the payload's length
+    /// of the frame that has begun at their end, and how much of it is missing.
     pub(super) fn put_back(&mut self, mut bytes: Vec<u8>, run: Run, begun: Option<(usize, usize)>) {
         let before = self.begun.take();
         self.judged = run.at - run.from;

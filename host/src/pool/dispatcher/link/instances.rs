@@ -2,12 +2,12 @@
 
 use crate::protocol::message::Failure;
 
-/// Instantiation failures before the pool breaks, if no instance was ever made. As many tries as workers have
-/// that do not start.
+/// Instantiation failures before the pool breaks, if none ever succeeded. Workers that do not start have as
+/// many tries.
 pub(super) const NO_INSTANCE_MAX: u32 = 5;
 
-/// What the tasks so far say of the module's instances. It is the tasks' own word, so that no worker can end
-/// a pool in which others succeed.
+/// What the tasks so far say of the module's instances. One success counts more than any failures, so that no
+/// worker can end a pool in which others succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::pool::dispatcher) enum InstancesSeen {
     /// None was made.

@@ -1,7 +1,7 @@
 //! A worker as the dispatcher sees it: what it is sent, and whether it is listened to.
 //!
-//! Nothing that a worker says is believed unchecked: the [`inbox`] judges each frame, and [`reading`] acts on
-//! it.
+//! Nothing that a worker says is believed unchecked: [`inbox`] has each frame judged, and [`reading`] acts
+//! on it.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -33,7 +33,7 @@ use crate::sys::CoordinatorPage;
 
 /// How often in a row one worker is read before the others have their turn.
 pub(super) const ROUNDS: usize = 8;
-/// How often a worker is read whose process has ended. Its socket held a few hundred KiB at most; more can
+/// How often a worker is read whose process has ended. Its socket held a few hundred KiB at most. More can
 /// only come from a process that it left behind, which is not listened to.
 pub(super) const LAST_ROUNDS: usize = 64;
 /// Bytes of memory that the buffer for what is sent keeps when it is empty.
@@ -247,8 +247,8 @@ impl Dispatcher {
         self.on(Event::Paused { worker });
     }
 
-    /// Whether there is room for what the worker says next. For a large frame that has begun it is kept free
-    /// from then on.
+    /// Whether there is room for what the worker says next. The room for a large frame that has begun is
+    /// reserved.
     fn may_read(&mut self, worker: WorkerId) -> bool {
         let Some(link) = self.links.get_mut(&worker) else { return true };
         // Whatever is no result is small.

@@ -69,8 +69,7 @@ impl Dispatcher {
             let _gone = epoll::delete(&self.epoll, &link.socket);
             link.inbox.clear();
             link.distrusted = true;
-            // A worker that was ended before may speak out of turn: a thread says that it has dropped its
-            // task.
+            // A worker that is being ended may speak out of turn: a thread says that it has dropped its task.
             if link.fault.is_none() {
                 tracing::warn!(target: "wpool::pool", worker, %violation, "protocol error");
                 link.fault = Some(format!("protocol error: {violation}"));
@@ -88,8 +87,7 @@ impl Dispatcher {
             self.pass_on_one(worker, bytes, run.failed);
             return begun.map(drop);
         }
-        // Whole outcomes go on now, also those before a violation. What belongs to one that has not come
-        // waits for it.
+        // Whole outcomes go on now, also those before a violation. Attachments wait for their outcome.
         self.pass_on(worker, &bytes, &mut run);
         let begun = begun?;
         if let Some(link) = self.links.get_mut(&worker) {
@@ -98,8 +96,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Handles all whole frames in `bytes` but for the outcomes at their end, which are left in `run`. Gives
-    /// the payload of the frame that has begun behind them, and how much of that is missing.
+    /// Handles all whole frames in `bytes` except the outcomes at their end, which are left in `run`. Gives
+    /// the payload's length of the frame that has begun behind them, and how much of it is missing.
     fn hear_all(
         &mut self,
         worker: WorkerId,
@@ -305,8 +303,8 @@ impl Dispatcher {
         }
     }
 
-    /// Looks at what a worker uses, if that is limited: between its batches, when no task's memory is in the
-    /// way.
+    /// Measures the worker's memory, if that is limited. This is between its batches, so that no task's
+    /// memory counts.
     fn weigh(&mut self, worker: WorkerId) {
         let Some(max) = self.spec.memory_max else { return };
         let is_due = |link: &&mut Link| link.weighed.elapsed() >= WEIGH_PERIOD;

@@ -1,18 +1,17 @@
-//! Any sequence of what a process says and of what the coordinator asks, for [`crate::fuzzing`]: a model judges
-//! each word by the whole history before it.
+//! Any sequence of what a process says and of what the coordinator asks. A model judges each word by the
+//! whole history before it.
+
+pub(crate) mod model;
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
+use self::model::meaning;
 use crate::escape;
 use crate::fuzzing::choices::Choices;
 use crate::protocol::VERSION;
 use crate::protocol::frame::{self, Frame, Kind, Violation};
 use crate::protocol::message::{self, Failure, FromWorker, PANICKED, UNFIT};
-use crate::protocol::session::{
-    CompilerRole, FromCompiler, FromPoolWorker, FromProcessWorker, FromZygote, GaveUp, PoolWorkerRole,
-    ProcessWorkerRole, Session, ZygoteRole,
-};
+use crate::protocol::session::{CompilerRole, PoolWorkerRole, ProcessWorkerRole, Session, ZygoteRole};
 use crate::spec::{Codegen, Features, Limits, ModuleInfo, ModuleKind, PROFILE_LEN_MAX};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,17 +166,25 @@ pub(crate) fn session(data: &[u8]) {
             continue;
         }
         let word = word(&mut choices, start, &past);
-        let found = session.hear(word);
-        match (meaning(start, &past, word), found) {
-            (Some(wanted), Ok(found)) => assert_eq!(wanted, found, "{word:?} behind {past:?}"),
-            (None, Err(violation)) => {
-                let text = violation.to_string();
-                return assert!(text.chars().all(escape::is_plain) && text.len() <= 16 << 10, "{text:?}");
-            }
-            (wanted, found) => panic!("{found:?}, not {wanted:?}, of {word:?} behind {past:?} of {start:?}"),
+        if !compare(start, &past, &mut session, word) {
+            return;
         }
         past.push(Happened::Said(word));
     }
+}
+
+/// Whether the word may be said: the session and the model say the same of it.
+fn compare(start: Conditions, past: &[Happened], session: &mut AnySession, word: Word) -> bool {
+    match (meaning(start, past, word), session.hear(word)) {
+        (Some(wanted), Ok(found)) => assert_eq!(wanted, found, "{word:?} behind {past:?}"),
+        (None, Err(violation)) => {
+            let text = violation.to_string();
+            assert!(text.chars().all(escape::is_plain) && text.len() <= 16 << 10, "{text:?}");
+            return false;
+        }
+        (wanted, found) => panic!("{found:?}, not {wanted:?}, of {word:?} behind {past:?} of {start:?}"),
+    }
+    true
 }
 
 pub(crate) fn deed(choices: &mut Choices<'_>) -> Deed {
@@ -431,225 +438,73 @@ pub(crate) fn said(word: Word) -> Vec<u8> {
     }
 }
 
-// The model.
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What a word means behind this past; `None` if it may not be said.
-pub(crate) fn meaning(start: Conditions, past: &[Happened], word: Word) -> Option<String> {
-    let has_said = |word: Word| past.contains(&Happened::Said(word));
-    let has_greeted = has_said(Word::Hello { is_ours: true });
-    let is_over =
-        [Word::InitFailed, Word::InitCancelled, Word::Compiled, Word::Needs].into_iter().any(has_said);
-    let has_begun = has_said(Word::Ready) || has_said(Word::Imports);
-    let is_starting = has_greeted && !has_begun && !is_over;
-    let whys = [Why::Unfit, Why::Panicked, Why::Other];
-    match word {
-        Word::Hello { is_ours } => (is_ours && !has_greeted).then(|| "Greeted".to_owned()),
-        Word::Unconfined => (is_starting && !has_said(word)).then(|| "Unconfined([])".to_owned()),
-        Word::Refused(why) => {
-            let is_first = !whys.into_iter().any(|why| has_said(Word::Refused(why)));
-            let shown = match why {
-                Why::Unfit => GaveUp::Unfit("workers cannot run here: no".to_owned()),
-                Why::Panicked => GaveUp::Panicked("it panicked: no".to_owned()),
-                Why::Other => GaveUp::Other("no\\x1b".to_owned()),
-            };
-            is_first.then(|| format!("Refused({shown:?})"))
-        }
-        word => {
-            let facts = Facts { is_starting, is_ready: has_begun && !is_over, has_greeted };
-            let meant = match start.whose {
-                Whose::Compiler => of_compiler(facts, word),
-                Whose::Zygote => of_zygote(facts, past, word),
-                Whose::PoolWorker => of_pool_worker(facts, start, past, word),
-                Whose::ProcessWorker => of_process_worker(facts, start, past, word),
-            };
-            meant.map(|meant| format!("Said({meant})"))
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Facts {
-    is_starting: bool,
-    is_ready: bool,
-    has_greeted: bool,
-}
-
-fn of_compiler(facts: Facts, word: Word) -> Option<String> {
-    let Facts { is_starting, is_ready, .. } = facts;
-    let (may, meant) = match word {
-        Word::Imports => (is_starting, FromCompiler::Imports { kind: ModuleKind::Core, imports: vec![] }),
-        Word::Compiled => (is_ready, FromCompiler::Compiled(Box::new(description()))),
-        Word::Needs => (
-            is_starting || is_ready,
-            FromCompiler::Needs { features: Features::default(), reason: "no".to_owned() },
-        ),
-        _ => return None,
-    };
-    may.then(|| format!("{meant:?}"))
-}
-
-fn of_zygote(facts: Facts, past: &[Happened], word: Word) -> Option<String> {
-    if word == Word::Ready {
-        return facts.is_starting.then(|| format!("{:?}", FromZygote::Ready));
-    }
-    let answers = past.iter().filter(|event| matches!(event, Happened::Said(Word::Forked | Word::NotForked)));
-    let asked = past.iter().filter_map(|event| match event {
-        Happened::Done(Deed::Ask(worker)) => Some(*worker),
-        _ => None,
-    });
-    let worker = asked.clone().nth(answers.count()).filter(|_| facts.is_ready)?;
-    match word {
-        Word::Forked => Some(format!("{:?}", FromZygote::Forked { worker, pid: 77 })),
-        Word::NotForked => Some(format!("{:?}", FromZygote::NotForked { worker, reason: "no".to_owned() })),
-        _ => None,
-    }
-}
-
-/// The tasks of a pool's worker, batch by batch: whether each has its answer. Batches that are done come first.
-#[derive(Debug, Default)]
-struct HeldTasks {
-    batches: Vec<Vec<bool>>,
-    done: usize,
-    cancelled: usize,
-    is_frozen: bool,
-    is_leaving: bool,
-}
-
-impl HeldTasks {
-    fn of(past: &[Happened]) -> HeldTasks {
-        let mut tasks = HeldTasks::default();
-        for event in past {
-            match *event {
-                Happened::Done(Deed::SendBatch(count)) => {
-                    tasks.batches.push((0..count).map(|_| false).collect());
+    /// Tries each word behind `past`, and behind each of those that may be said then, and so on.
+    fn explore(start: Conditions, past: &mut Vec<Happened>, depth: u32) {
+        for word in WORDS.into_iter().chain(SHORT.map(Word::Short)) {
+            let mut session = AnySession::new(start);
+            for event in past.iter() {
+                match *event {
+                    Happened::Said(word) => drop(session.hear(word).expect("it may be said")),
+                    Happened::Done(deed) => assert!(session.obey(deed)),
                 }
-                Happened::Done(Deed::CancelUntil(until)) => {
-                    tasks.cancelled = tasks.cancelled.max(usize::try_from(until).unwrap_or(usize::MAX));
-                }
-                Happened::Done(Deed::TakeBack(started)) => tasks.take_back(started),
-                Happened::Done(Deed::ShutDown) => tasks.is_leaving = true,
-                Happened::Said(Word::Thawed) => tasks.is_frozen = false,
-                Happened::Said(Word::BatchDone) => tasks.done += 1,
-                Happened::Said(Word::Returned | Word::Failed | Word::Cancelled | Word::Placed(_)) => {
-                    if let Some(answer) = tasks.batches.iter_mut().flatten().find(|answer| !**answer) {
-                        *answer = true;
-                    }
-                }
-                Happened::Said(_) | Happened::Done(Deed::Ask(_) | Deed::Feed) => {}
             }
-        }
-        tasks
-    }
-
-    /// One task after the other, from the last, as long as it is neither answered nor begun.
-    fn take_back(&mut self, started: u64) {
-        self.is_frozen = true;
-        loop {
-            let all = self.batches.iter().map(Vec::len).sum::<usize>() as u64;
-            let Some(batch) = self.batches.last_mut().filter(|batch| batch.last() == Some(&false)) else {
-                return;
-            };
-            if all <= started {
-                return;
-            }
-            batch.pop();
-            if batch.is_empty() {
-                self.batches.pop();
+            if compare(start, past, &mut session, word) && depth > 0 {
+                past.push(Happened::Said(word));
+                explore(start, past, depth - 1);
+                past.pop();
             }
         }
     }
 
-    fn answered(&self) -> usize {
-        self.batches.iter().flatten().filter(|answer| **answer).count()
+    #[test]
+    fn f114_every_short_conversation_is_judged_as_by_the_model() {
+        for whose in [Whose::Compiler, Whose::Zygote, Whose::PoolWorker, Whose::ProcessWorker] {
+            for is_profiled in [false, true] {
+                let start = Conditions { whose, is_profiled, reads_input: is_profiled };
+                explore(start, &mut vec![], 3);
+            }
+        }
     }
 
-    fn owes(&self) -> bool {
-        self.batches.iter().flatten().any(|answer| !answer)
+    #[test]
+    fn f114_every_short_conversation_about_tasks_is_judged_as_by_the_model() {
+        let start = Conditions::of_a_pool_worker(true);
+        let said = |word| Happened::Said(word);
+        let ready = [said(Word::Hello { is_ours: true }), said(Word::Ready)];
+        for deeds in [
+            &[Deed::SendBatch(1), Deed::SendBatch(2)][..],
+            &[Deed::SendBatch(2), Deed::CancelUntil(2), Deed::CancelUntil(1)],
+            &[Deed::SendBatch(2), Deed::SendBatch(1), Deed::TakeBack(0)],
+            &[Deed::SendBatch(3), Deed::TakeBack(1), Deed::SendBatch(1), Deed::ShutDown],
+        ] {
+            let mut past: Vec<Happened> =
+                ready.into_iter().chain(deeds.iter().map(|d| Happened::Done(*d))).collect();
+            explore(start, &mut past, 2);
+            // What is taken back was answered before, whatever the worker says of its count.
+            past.push(Happened::Done(Deed::SendBatch(2)));
+            past.extend([said(Word::Returned), Happened::Done(Deed::TakeBack(0))]);
+            explore(start, &mut past, 2);
+        }
     }
 
-    fn may_end_batch(&self) -> bool {
-        self.batches.get(self.done).is_some_and(|batch| batch.iter().all(|answer| *answer))
+    #[test]
+    fn f114_every_short_conversation_about_forks_and_input_is_judged_as_by_the_model() {
+        let said = |word| Happened::Said(word);
+        let ready = [said(Word::Hello { is_ours: true }), said(Word::Ready)];
+        let zygote = Conditions { whose: Whose::Zygote, is_profiled: false, reads_input: false };
+        let mut past = ready.to_vec();
+        past.extend([7, 8, 9].map(|worker| Happened::Done(Deed::Ask(worker))));
+        explore(zygote, &mut past, 3);
+        let process = Conditions { whose: Whose::ProcessWorker, is_profiled: true, reads_input: true };
+        let mut past = ready.to_vec();
+        explore(process, &mut past, 2);
+        past.extend([said(Word::WantsInput), Happened::Done(Deed::Feed)]);
+        explore(process, &mut past, 2);
+        past.extend([said(Word::Returned), said(Word::BatchDone)]);
+        explore(process, &mut past, 2);
     }
-}
-
-/// Whether the word, a part of an answer, has not come since the last answer.
-fn is_first_of_answer(past: &[Happened], word: Word) -> bool {
-    let is_answer = |event: &&Happened| {
-        matches!(event, Happened::Said(Word::Returned | Word::Failed | Word::Cancelled | Word::Placed(_)))
-    };
-    !past.iter().rev().take_while(|event| !is_answer(event)).any(|event| *event == Happened::Said(word))
-}
-
-/// Whether there is room for so much more of the profile.
-fn is_within_profile(past: &[Happened], more: usize) -> bool {
-    let pieces = past.iter().map(|event| match event {
-        Happened::Said(Word::Profile(len)) => *len,
-        _ => 0,
-    });
-    pieces.sum::<usize>() + more <= PROFILE_LEN_MAX
-}
-
-fn of_pool_worker(facts: Facts, start: Conditions, past: &[Happened], word: Word) -> Option<String> {
-    let tasks = HeldTasks::of(past);
-    let owes = facts.is_ready && tasks.owes();
-    let (may, meant) = match word {
-        Word::Ready => (facts.is_starting, FromPoolWorker::Ready),
-        Word::InitFailed => (facts.is_starting, FromPoolWorker::InitFailed(failure())),
-        Word::Returned => (owes, FromPoolWorker::Returned),
-        Word::Failed => (owes, FromPoolWorker::Failed(failure())),
-        Word::Cancelled => {
-            (owes && tasks.answered() < tasks.cancelled, FromPoolWorker::Failed(Failure::Cancelled))
-        }
-        Word::Placed(len) => {
-            (owes && len <= OUTPUT_MAX, FromPoolWorker::Placed { offset: 7, len: usize::try_from(len).ok()? })
-        }
-        Word::Stdout | Word::Stderr | Word::Took(Figure::Possible) | Word::Used(Figure::Possible) => {
-            (owes && is_first_of_answer(past, word), FromPoolWorker::Attached)
-        }
-        Word::BatchDone => (
-            facts.is_ready && tasks.may_end_batch(),
-            FromPoolWorker::BatchDone { busy: Duration::from_nanos(5), instances: Duration::from_nanos(3) },
-        ),
-        Word::Thawed => (tasks.is_frozen, FromPoolWorker::Thawed),
-        Word::Profile(len) => {
-            let may = facts.is_ready && start.is_profiled && tasks.is_leaving;
-            (may && is_within_profile(past, len), FromPoolWorker::Profile)
-        }
-        _ => return None,
-    };
-    may.then(|| format!("{meant:?}"))
-}
-
-fn of_process_worker(facts: Facts, start: Conditions, past: &[Happened], word: Word) -> Option<String> {
-    let has_said = |word: Word| past.contains(&Happened::Said(word));
-    let has_answered = [Word::Returned, Word::Failed, Word::Cancelled].into_iter().any(has_said);
-    let owes = facts.is_ready && !has_answered;
-    let (may, meant) = match word {
-        Word::Ready => (facts.is_starting, FromProcessWorker::Ready),
-        Word::InitFailed => (facts.is_starting, FromProcessWorker::InitFailed(failure())),
-        Word::InitCancelled => (facts.is_starting, FromProcessWorker::Cancelled),
-        Word::Returned => (owes, FromProcessWorker::Returned),
-        Word::Failed => (owes, FromProcessWorker::Failed(failure())),
-        Word::Cancelled => (owes, FromProcessWorker::Cancelled),
-        Word::Stdout => (facts.has_greeted, FromProcessWorker::Stdout),
-        Word::Stderr => (facts.has_greeted, FromProcessWorker::Stderr),
-        Word::Took(Figure::Possible) | Word::Used(Figure::Possible) => {
-            (owes && !has_said(word), FromProcessWorker::Figures)
-        }
-        Word::BatchDone => (facts.is_ready && has_answered && !has_said(word), FromProcessWorker::BatchDone),
-        Word::WantsInput => {
-            let last = past
-                .iter()
-                .rev()
-                .find(|event| matches!(event, Happened::Said(Word::WantsInput) | Happened::Done(Deed::Feed)));
-            let waits = last == Some(&Happened::Said(word));
-            (facts.is_ready && start.reads_input && !waits, FromProcessWorker::WantsInput)
-        }
-        Word::Profile(len) => {
-            let may = facts.is_ready && start.is_profiled && is_within_profile(past, len);
-            (may, FromProcessWorker::Profile)
-        }
-        _ => return None,
-    };
-    may.then(|| format!("{meant:?}"))
 }
