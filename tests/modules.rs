@@ -441,11 +441,8 @@ fn f41_a_cache_directory_of_others_is_not_used() {
     std::os::unix::fs::symlink(scene.cache(), &link).unwrap();
     filled_cache(&scene);
     let file = scene.file("file", b"");
-    let mut places = vec![
-        (theirs, "others than its owner have access"),
-        (link, "not a directory"),
-        (file, "not a directory"),
-    ];
+    let mut places =
+        vec![(theirs, "other users have access to it"), (link, "not a directory"), (file, "not a directory")];
     match rustix::process::geteuid().is_root() {
         // A directory of another user: made, or found.
         true => {

@@ -118,6 +118,8 @@ struct LastWrite {
     lines: usize,
     from: usize,
     to: usize,
+    /// The lines before it are about results that were lost, or that lie behind `from`.
+    is_moved: bool,
 }
 
 struct Files {
@@ -159,10 +161,16 @@ impl Runs {
             let results = self.lines.iter().map(|task| &task.result[..]);
             assert!(before[..len] == [BEFORE].into_iter().chain(results).collect::<Vec<_>>().concat());
         }
-        self.mark = Some(LastWrite { lines: self.lines.len(), from: len, to: len });
+        self.mark =
+            Some(LastWrite { lines: self.lines.len(), from: len, to: len, is_moved: self.ends_behind(len) });
         // Keeps the writer from syncing.
         writer.synced = Synced { at: Instant::now(), cost: Duration::from_secs(3600) };
         (writer, output, resumed.expect("it is resumed"))
+    }
+
+    /// Whether the last line's result ends behind an offset of the output.
+    fn ends_behind(&self, at: usize) -> bool {
+        self.lines.last().is_some_and(|task| task.end > at)
     }
 
     fn log_len(&self) -> usize {
@@ -172,9 +180,9 @@ impl Runs {
     /// The length that an output of `len` bytes has when the next run has begun. `None`: results are missing.
     fn settled(&self, len: usize) -> Option<usize> {
         let Some(mark) = self.mark.filter(|mark| self.lines.len() >= mark.lines) else { return Some(len) };
-        // After results were lost, earlier lines may seem to belong to this write: then nothing is cut.
+        // Lines are missing: the last one is from before the write, and its result lies in the write.
         let is_of_it = |task: &Task| (mark.from + 1..=mark.to).contains(&task.end);
-        if self.lines.len() == mark.lines && self.lines.last().is_some_and(is_of_it) {
+        if self.lines.len() == mark.lines && !mark.is_moved && self.lines.last().is_some_and(is_of_it) {
             assert!(!self.is_whole);
             return Some(len);
         }
@@ -242,11 +250,13 @@ impl Runs {
     /// Runs tasks, until it is killed or all are done.
     fn run(&mut self, mut writer: Writer, output: File, chosen: &[(usize, bool)], choices: &mut Choices<'_>) {
         let mut rest = chosen;
+        let mut is_first = true;
         while !rest.is_empty() {
             let batch = rest
                 .split_off(..(1 + usize::from(choices.byte() % 3)).min(rest.len()))
                 .expect("it is within");
             let (lines_before, from) = (self.lines.len(), bytes(&self.files.output).len());
+            let before = self.lines.last().map(|task| task.end);
             let mut results = Vec::new();
             let log_len = self.log_len();
             for (number, is_rerun) in batch {
@@ -273,8 +283,10 @@ impl Runs {
             pending.write_all(&results).expect("it is counted only");
             writer.announce(&pending);
             if !results.is_empty() {
-                self.mark = Some(LastWrite { lines: lines_before, from, to: from + results.len() });
+                let is_moved = is_first && before.is_some_and(|end| end > from);
+                self.mark = Some(LastWrite { lines: lines_before, from, to: from + results.len(), is_moved });
             }
+            is_first = false;
             let how = choices.byte() % 8;
             let arrived = if how == 1 { below(choices, results.len() + 1) } else { results.len() };
             (&output).write_all(&results[..arrived]).expect("memory can be written");

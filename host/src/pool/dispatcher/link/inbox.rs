@@ -47,6 +47,8 @@ pub(super) struct Run {
     pub(super) count: u64,
     /// Those of them that are failures.
     pub(super) failed: u64,
+    /// Where a large frame had begun that there is room for.
+    granted: Option<usize>,
 }
 
 impl Run {
@@ -59,12 +61,12 @@ impl Run {
 
     /// A new run begins at `at`.
     pub(super) fn begin(&mut self, at: usize) {
-        *self = Run { from: at, to: at, at, ..Run::default() };
+        *self = Run { from: at, to: at, at, granted: self.granted, ..Run::default() };
     }
 
     /// The outcomes were passed on: a new run begins behind them.
     pub(super) fn clear(&mut self) {
-        *self = Run { from: self.to, to: self.to, at: self.at, ..Run::default() };
+        *self = Run { from: self.to, to: self.to, at: self.at, granted: self.granted, ..Run::default() };
     }
 }
 
@@ -104,8 +106,13 @@ impl Inbox {
     }
 
     /// Takes the bytes out, to be read and [put back](Self::put_back). Gives the run that begins in them.
+    ///
+    /// Nothing of the bytes is remembered here meanwhile: a buffer that is one large outcome goes to its job as
+    /// it is, and is never put back.
     pub(super) fn take(&mut self) -> (Vec<u8>, Run) {
-        (std::mem::take(&mut self.bytes), Run { at: self.judged, ..Run::default() })
+        let granted = self.begun.take().filter(|begun| begun.is_granted).map(|begun| begun.at);
+        let run = Run { at: std::mem::take(&mut self.judged), granted, ..Run::default() };
+        (std::mem::take(&mut self.bytes), run)
     }
 
     /// Goes on in `bytes` at [`Run::at`]. Results and their attachments are added to the run here, because
@@ -135,12 +142,11 @@ impl Inbox {
     /// Puts back what is left of the bytes behind `run`, which was passed on. `begun`: the payload's length
     /// of the frame that has begun at their end, and how much of it is missing.
     pub(super) fn put_back(&mut self, mut bytes: Vec<u8>, run: Run, begun: Option<(usize, usize)>) {
-        let before = self.begun.take();
         self.judged = run.at - run.from;
         self.begun = begun.filter(|(len, _)| *len > READ_LEN).map(|(_, missing)| Begun {
             at: self.judged,
             missing,
-            is_granted: before.is_some_and(|begun| begun.at == run.at && begun.is_granted),
+            is_granted: run.granted == Some(run.at),
         });
         bytes.drain(..run.from);
         if bytes.is_empty() {
@@ -165,4 +171,49 @@ pub(super) fn len_of_outcomes(bytes: &[u8], count: u64) -> usize {
         left -= u64::from(matches!(frame.kind, Kind::Returned | Kind::Failed));
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::VERSION;
+    use crate::protocol::message::{self, FromWorker};
+
+    /// A large outcome goes to its job in the buffer in which it came, behind attachments that were judged in an
+    /// earlier turn. What comes next is read from its beginning.
+    #[test]
+    fn a_buffer_that_is_not_put_back_leaves_nothing_behind() {
+        let mut inbox = Inbox::new(&Limits::default(), false);
+        let mut greeting = Vec::new();
+        message::write_control(&mut greeting, &FromWorker::Hello { version: VERSION });
+        message::write_control(&mut greeting, &FromWorker::Ready);
+        while let Ok(Some(frame)) = frame::parse(&greeting) {
+            inbox.session.on(frame).unwrap();
+            greeting.drain(..frame.len());
+        }
+        inbox.session.sent_batch(2);
+        let (mut printed, mut result, mut small) = (Vec::new(), Vec::new(), Vec::new());
+        frame::write(&mut printed, Kind::Stdout, |out| out.extend_from_slice(b"printed"));
+        frame::write(&mut result, Kind::Returned, |out| out.resize(out.len() + 2 * READ_LEN, 7));
+        frame::write(&mut small, Kind::Returned, |_| {});
+
+        // The attachment comes whole, the result begins.
+        inbox.bytes = [&printed[..], &result[..100]].concat();
+        let (bytes, mut run) = inbox.take();
+        let Ok(Next::Nothing { begun }) = inbox.next(&bytes, &mut run, false) else { panic!("it begins") };
+        inbox.put_back(bytes, run, begun);
+        assert_eq!(inbox.read_len(), result.len() - 100);
+
+        inbox.bytes.extend_from_slice(&result[100..]);
+        let (bytes, mut run) = inbox.take();
+        assert!(matches!(inbox.next(&bytes, &mut run, false), Ok(Next::Nothing { begun: None })));
+        assert_eq!((run.from, run.to, run.count), (0, bytes.len(), 1));
+        drop(bytes);
+
+        assert_eq!(inbox.read_len(), READ_LEN);
+        inbox.bytes = small;
+        let (bytes, mut run) = inbox.take();
+        assert!(matches!(inbox.next(&bytes, &mut run, false), Ok(Next::Nothing { begun: None })));
+        assert_eq!((run.from, run.to, run.count), (0, bytes.len(), 1));
+    }
 }
