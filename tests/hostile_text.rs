@@ -269,13 +269,15 @@ fn control(json: &str) -> Vec<u8> {
     [&u32::try_from(json.len()).unwrap().to_le_bytes()[..], b"\x01", json.as_bytes()].concat()
 }
 
-/// The answers that tell of no imports, and describe one function with a parameter of this name and type.
+/// The answers of a compiler: a greeting, no imports, and a description of one function with a parameter of this
+/// name and type.
 fn description(name: &str, ty: &str) -> Vec<u8> {
     let func = format!(r#"{{"params":[{{"name":"{name}","ty":{ty}}}],"result":null}}"#);
     let export = format!(r#"{{"path":"f\u001b","ty":{func},"role":"function"}}"#);
     let rest = r#""memory_min":null,"codegen":{"fuel":false,"deterministic":false}"#;
     let compiled = format!(r#"{{"Compiled":{{"kind":"core","imports":[],"exports":[{export}],{rest}}}}}"#);
-    [control(r#"{"Imports":{"kind":"core","imports":[]}}"#), control(&compiled)].concat()
+    let hello = control(r#"{"Hello":{"version":3}}"#);
+    [hello, control(r#"{"Imports":{"kind":"core","imports":[]}}"#), control(&compiled)].concat()
 }
 
 #[test]

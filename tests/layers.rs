@@ -273,6 +273,12 @@ fn no_file_uses_a_layer_above_its_own() {
 }
 
 #[test]
+fn no_files_use_each_other_in_a_circle() {
+    let circles = Sources::of_the_host().circles();
+    assert!(circles.is_empty(), "{circles:#?}");
+}
+
+#[test]
 fn the_page_on_the_architecture_has_the_layers_in_this_order() {
     let page = include_str!("../host/docs/architecture.md");
     let (_, picture) = page.split_once("## The layers\n").unwrap();

@@ -20,7 +20,7 @@ mod rule;
 
 #[cfg(feature = "worker")]
 pub(crate) use self::enter::{Confinement, Enforcement, ProcessLimits, Reach};
-#[cfg(any(feature = "worker", feature = "cli"))]
+#[cfg(feature = "cli")]
 pub(crate) use self::requirement::GrantKinds;
 // Names for the page of this module. They belong to layers above; nothing else in this folder uses those
 // layers.

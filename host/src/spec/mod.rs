@@ -26,6 +26,8 @@ pub(crate) use self::limits::size;
 pub use self::limits::{CompileLimits, Isolation, Limit, Limits};
 pub(crate) use self::profiling::PROFILE_LEN_MAX;
 pub use self::profiling::ProfilingStrategy;
-pub(crate) use self::property::{Layer, REPORTED_MAX};
+#[cfg(any(feature = "worker", feature = "cli"))]
+pub(crate) use self::property::Layer;
+pub(crate) use self::property::REPORTED_MAX;
 pub use self::property::{ProcessRole, Property};
 pub use self::sandbox::{Sandbox, Status, Step};

@@ -1,6 +1,5 @@
 //! Asking the schedule, and carrying out what it decides.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Dispatcher;
@@ -12,19 +11,6 @@ use crate::pool::schedule::{Action, AnswerStep, Answered, Event, NoResult, Retur
 use crate::pool::worker::WorkerState;
 use crate::protocol::message::{Failure, ToWorker};
 use crate::spec::Limit;
-
-/// What is under way between the schedule and the dispatcher.
-#[derive(Debug, Default)]
-pub(super) struct Turn {
-    /// Buffers, kept for their memory.
-    actions: Vec<Action>,
-    steps: Vec<AnswerStep>,
-    /// What has happened while actions are carried out.
-    events: VecDeque<Event>,
-    is_acting: bool,
-    /// The schedule has said that everything is over.
-    pub(super) is_finished: bool,
-}
 
 impl Dispatcher {
     /// Tells the schedule of an event, and carries out what it decides. While actions are carried out, the

@@ -153,8 +153,8 @@ fn give_back(page: &CoordinatorPage, place: u64, len: u64, kept: u64) {
     }
 }
 
-#[cfg(test)]
 #[cfg(feature = "worker")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::WorkerPage;

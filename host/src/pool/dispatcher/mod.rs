@@ -3,11 +3,14 @@
 
 mod act;
 mod arena;
+mod command;
+mod feed;
 mod heartbeat;
 mod jobs;
 mod link;
 mod reports;
 mod staff;
+mod turn;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -15,64 +18,29 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
 use rustix::io::Errno;
 
-use self::act::Turn;
 pub(super) use self::arena::Parked;
+pub(super) use self::command::{Command, RetryOn, Spec};
 use self::jobs::Jobs;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::link::fuzzing::link as fuzz_link;
 use self::link::{InstancesSeen, Link, ROUNDS};
 use self::reports::Reports;
-use super::events::Sink;
-use super::job::Job;
+use self::turn::Turn;
 use super::schedule::{Config, Event, NoResult, Schedule, WorkerId};
 use super::stats::Ledger;
 use super::waker::Waker;
 use super::worker::WorkerInfo;
+use crate::context::StartMethod;
 use crate::context::forkserver::Zygote;
-use crate::context::{Launch, StartMethod};
 use crate::error::TaskError;
-use crate::policy::Granted;
-use crate::protocol::message::Setup;
-use crate::spec::{Call, Limits};
 use crate::{clock, sys};
 
-/// A request of the pool's handle.
-pub(super) enum Command {
-    Job { job: Arc<Job>, call: Option<Call> },
-    Resize(usize),
-    Close,
-    CloseQueued,
-    Terminate,
-}
-
-/// What every worker is started with.
-pub(super) struct Spec {
-    pub(super) launch: Launch,
-    pub(super) limits: Limits,
-    pub(super) start_method: StartMethod,
-    pub(super) setup: Setup,
-    pub(super) granted: Granted,
-    /// Whether failures or successes may end a job. Then their order matters.
-    pub(super) tells_apart: bool,
-    /// Says which failures are worth another attempt. `None`: there are no retries.
-    pub(super) retry_on: Option<RetryOn>,
-    pub(super) name: String,
-    /// A worker with more private memory than this is replaced.
-    pub(super) memory_max: Option<u64>,
-    pub(super) sink: Sink,
-    /// A busy worker silent for this long is reported (`WorkerSilent`).
-    pub(super) heartbeat: Duration,
-    /// The number of workers that are not ready yet, and the channel that is told once all are.
-    pub(super) awaited: Option<(usize, Sender<()>)>,
-}
-
-pub(super) type RetryOn = Arc<dyn Fn(&TaskError) -> bool + Send + Sync>;
-
+/// The state of the pool's thread.
 pub(super) struct Dispatcher {
     spec: Spec,
     schedule: Schedule,

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::Shutdown;
@@ -255,5 +255,31 @@ impl Dispatcher {
                 TaskError::WorkerLost { exitcode, reason: reason.clone() }
             });
         self.on(Event::Gone { worker, started: link.page.started(), retriable, exitcode, reason });
+    }
+
+    /// When signs of life are to be looked at next. `None`: events have no receiver, or the workers are
+    /// threads, which show no signs.
+    pub(super) fn heartbeats_due(&self) -> Option<Duration> {
+        let is_heard = self.reports.are_heard() && self.spec.start_method != StartMethod::Thread;
+        let period = self.spec.heartbeat / 4;
+        (is_heard && !self.jobs.is_empty()).then(|| self.reports.heartbeats_checked.saturating_add(period))
+    }
+
+    /// Reports each worker that is silent for too long, once.
+    pub(super) fn check_heartbeats(&mut self) {
+        let now = self.now();
+        if self.heartbeats_due().is_none_or(|due| now < due) {
+            return;
+        }
+        self.reports.heartbeats_checked = now;
+        let mut silent = Vec::new();
+        for (&worker, link) in &mut self.links {
+            let is_busy = self.schedule.is_busy(worker);
+            let time = link.heartbeat.note(link.page.beats(), is_busy, now, self.spec.heartbeat);
+            silent.extend(link.child.as_ref().zip(time).map(|(child, time)| (worker, child.pid(), time)));
+        }
+        for (worker, pid, time) in silent {
+            self.reports.tell(|| PoolEvent::WorkerSilent { worker, pid, time });
+        }
     }
 }

@@ -14,6 +14,7 @@
 //!          Run | Close --terminate | broken--> Terminate --all gone--> Finished
 //! ```
 
+mod config;
 mod costs;
 mod event;
 mod job;
@@ -24,80 +25,15 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use self::config::{
+    BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME, FUTILE_DEATHS, FUTILE_ROUNDS, HAND_OVER_MAX,
+    PREFETCH_TIME, REASON_LEN_MAX, START_PAUSE, START_PAUSE_MAX, TAKE_BACK_TIME, THAW_TIME, WATCH_PERIOD,
+};
+pub(crate) use self::config::{Config, JobId, WorkerId};
 pub use self::event::Recycle;
 pub(crate) use self::event::{Action, AnswerStep, Answered, Event, NoResult, Retry, Returned};
 use self::job::{ScheduledJob, Span, Wanted};
-use self::staff::Death;
-use self::worker::{KillReason, Phase, PhaseChange, Worker};
-use super::policy::{Backoff, Halt};
-
-/// Counted from 1 over the life of the pool.
-pub(crate) type WorkerId = u32;
-/// Counted from 1 over the life of the pool.
-pub(crate) type JobId = u64;
-
-/// The work that one batch should hold: long enough that handing it over costs little, short enough that
-/// workers finish together.
-const BATCH_TIME: Duration = Duration::from_micros(400);
-/// A batch is at most this many times as long as the one before: one fast task proves little about the next.
-const BATCH_GROWTH: u64 = 4;
-/// The most bytes of records in one batch, by the mean of the job's records.
-const BATCH_BYTES: u64 = 256 << 10;
-/// The most records in one batch, however quick their tasks are said to be.
-const BATCH_LEN_MAX: u64 = 1 << 10;
-/// Handing over a batch and hearing of its end takes at most this many times as long as the batch: a worker
-/// that says it took less is not believed.
-const HAND_OVER_MAX: u32 = 16;
-/// A second batch waits at a busy worker only if the first one is expected to take no longer than this.
-const PREFETCH_TIME: Duration = Duration::from_millis(2);
-/// Workers that may die before they begin a task, with no task done in between, before the pool breaks.
-const FUTILE_DEATHS: u32 = 5;
-/// Deaths must span this many rounds of hiring: one kill of all workers proves nothing.
-const FUTILE_ROUNDS: u32 = 3;
-/// The pause before workers are started again after the system has refused one twice in a row. Each further
-/// refusal doubles it.
-const START_PAUSE: Duration = Duration::from_millis(10);
-/// The longest of these pauses.
-const START_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// The most bytes kept of the reason why a pool broke: an initializer chooses its own message.
-const REASON_LEN_MAX: usize = 1 << 10;
-/// After this time at one batch a worker gives back the tasks that it has not begun, if another worker is
-/// idle.
-const TAKE_BACK_TIME: Duration = Duration::from_millis(1);
-/// A worker without tasks has this long to answer `Thaw`.
-const THAW_TIME: Duration = Duration::from_secs(5);
-/// How often the coordinator looks at time limits.
-const WATCH_PERIOD: Duration = Duration::from_millis(50);
-
-#[derive(Debug, Clone)]
-pub(crate) struct Config {
-    pub(crate) processes: usize,
-    pub(crate) max_tasks_per_child: Option<u64>,
-    /// How often a failed task is tried again.
-    pub(crate) retries: u32,
-    /// The pause before the first retry.
-    pub(crate) delay: Duration,
-    /// How the pauses grow.
-    pub(crate) backoff: Backoff,
-    /// A task over which this many workers have died is not tried again.
-    pub(crate) poison_limit: u32,
-    pub(crate) halt: Option<Halt>,
-    /// A job with this many bytes of results that are not taken gets no more work, until a quarter of them is
-    /// gone.
-    pub(crate) results_max: u64,
-    /// After this time at one task the worker is killed: the task's own limit and the grace.
-    pub(crate) kill_after: Option<Duration>,
-    /// A worker has this long to drop a cancelled task.
-    pub(crate) grace: Duration,
-    /// A worker has this long to become ready, besides the time limit of its initializer.
-    pub(crate) start_time: Duration,
-    /// A retiring worker has this long for its guest's `shutdown`.
-    pub(crate) retire_time: Duration,
-    /// A worker without a task for this long is told to end.
-    pub(crate) idle_time: Option<Duration>,
-    /// All workers are started whether there are tasks or not.
-    pub(crate) eager: bool,
-}
+use self::worker::{Death, KillReason, Phase, PhaseChange, Worker};
 
 /// The life of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]

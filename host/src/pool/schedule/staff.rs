@@ -2,18 +2,11 @@
 
 use std::time::Duration;
 
+use super::worker::Death;
 use super::{
     Action, FUTILE_DEATHS, FUTILE_ROUNDS, KillReason, NoResult, Phase, PhaseChange, Recycle, START_PAUSE,
     START_PAUSE_MAX, Schedule, Span, Worker, WorkerId, earlier,
 };
-
-/// How a worker died.
-pub(super) struct Death {
-    pub(super) started: u64,
-    pub(super) retriable: bool,
-    pub(super) exitcode: Option<i32>,
-    pub(super) reason: String,
-}
 
 impl Schedule {
     pub(super) fn ready(&mut self, now: Duration, id: WorkerId) {

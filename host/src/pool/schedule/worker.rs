@@ -6,6 +6,14 @@ use std::time::Duration;
 use super::job::Span;
 use super::{JobId, Recycle, THAW_TIME};
 
+/// How a worker died.
+pub(super) struct Death {
+    pub(super) started: u64,
+    pub(super) retriable: bool,
+    pub(super) exitcode: Option<i32>,
+    pub(super) reason: String,
+}
+
 /// Where a worker is in its life. [`Phase::after`] has all transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {

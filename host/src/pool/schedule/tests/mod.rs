@@ -7,6 +7,7 @@ mod model;
 mod staff;
 
 use super::*;
+use crate::pool::policy::Backoff;
 
 /// A schedule and its clock, driven by hand.
 struct Pool {
