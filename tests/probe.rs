@@ -302,12 +302,12 @@ static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 impl Inherited {
     fn open() -> Inherited {
         let file = tempfile::tempfile().unwrap();
-        // SAFETY: nothing else uses the number: tests of this program hold a lock, and nothing here has so
-        // many descriptors.
         #[expect(
             unsafe_code,
             reason = "no safe function makes a descriptor of a chosen number that children inherit"
         )]
+        // SAFETY: nothing else uses the number: tests of this program hold a lock, and nothing here has so
+        // many descriptors.
         let made = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&file), Attempt::INHERITED) };
         assert_eq!(made, Attempt::INHERITED);
         Inherited(file)

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Frame, Kind, Violation};
 use crate::escape::shortened;
+#[cfg(feature = "fault-points")]
+use crate::spec::Fault;
 use crate::spec::{
     Call, Codegen, CompileLimits, Features, Grants, Import, Isolation, Limits, ModuleInfo, ModuleKind,
     ProfilingStrategy,
