@@ -48,7 +48,10 @@ fn cost(cell: Cell) -> std::ops::RangeInclusive<usize> {
 }
 
 fn is_named(error: &TaskError, action: FaultAction) -> bool {
-    let is_lost = |code: i32, words: &str| matches!(error, TaskError::WorkerLost { exitcode, reason } if *exitcode == Some(code) && reason.starts_with(words));
+    let is_lost = |code: i32, words: &str| {
+        matches!(error, TaskError::WorkerLost { exitcode, reason }
+            if *exitcode == Some(code) && reason.starts_with(words))
+    };
     match action {
         Kill => is_lost(-9, "SIGKILL"),
         Segv => is_lost(-11, "SIGSEGV"),

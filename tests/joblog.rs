@@ -492,7 +492,8 @@ fn f83_a_log_that_is_damaged_is_refused_with_the_line() {
 #[test]
 fn f83_what_is_no_log_is_neither_resumed_nor_written_over() {
     let dir = scratch();
-    let parallels = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n1\t:\t1.0\t0.1\t0\t0\t0\t0\techo a\n";
+    let parallels = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n\
+                     1\t:\t1.0\t0.1\t0\t0\t0\t0\techo a\n";
     let cut = "no newline";
     for (content, resumed) in [
         ("dear diary\n", "it is not a job log"),

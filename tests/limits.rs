@@ -369,7 +369,8 @@ fn instances_have_a_number_that_is_not_exceeded() {
     );
     let module = wat(&ECHO.text().replace("(core module $m", &format!("{around} (core module $m")));
     let ended = outcomes(builder(&module, StartMethod::Forkserver), &["a"]);
-    let told = "cannot instantiate: limit of 1000 instances, memories or tables of a task reached: instance count too high at 1001";
+    let told = "cannot instantiate: limit of 1000 instances, memories or tables of a task reached: \
+                instance count too high at 1001";
     assert_limit(&ended[0], Limit::Memory, told);
 }
 

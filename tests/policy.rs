@@ -323,7 +323,10 @@ fn a_shutdown_that_does_not_end_is_ended_and_told(method: StartMethod) {
     assert_eq!(pool.apply(&run, ()), Ok(7));
     pool.close();
     pool.join().unwrap();
-    let said = |event: &PoolEvent| matches!(event, PoolEvent::WorkerExited { reason, .. } if reason == "its shutdown took too long: it was killed");
+    let said = |event: &PoolEvent| {
+        matches!(event, PoolEvent::WorkerExited { reason, .. }
+            if reason == "its shutdown took too long: it was killed")
+    };
     assert_eq!(told.count(said), 1, "{:?}", told.all());
 }
 

@@ -51,7 +51,8 @@ fn f138_none_and_some_of_none_are_told_apart_in_json_both_ways() {
     }
     // A field that is missing is `none`.
     let records = "{}\n{\"true\":1}\n{\"first-one\":null,\"true\":2}\n";
-    let results = "{\"first-one\":null,\"true\":null}\n{\"first-one\":null,\"true\":1}\n{\"first-one\":null,\"true\":2}\n";
+    let results = "{\"first-one\":null,\"true\":null}\n{\"first-one\":null,\"true\":1}\n\
+                   {\"first-one\":null,\"true\":2}\n";
     assert_eq!(mapped(&odd(), &args(&["--func", "ro"], &JSON), records.as_bytes()), results);
 }
 
@@ -232,7 +233,8 @@ fn f147_several_parameters_are_shown_as_what_to_write() {
     let dir = scratch();
     let core = path_text(&file(&dir, "core.wat", CORE));
     let said = refused(&core, &["--func", "scale"], "7,2.5");
-    let wanted = "expected a value for each of 2 parameters, tuple<s32, f64> such as (7, 2.5), got 7,2.5 (input \"7,2.5\")";
+    let wanted = "expected a value for each of 2 parameters, tuple<s32, f64> such as (7, 2.5), \
+                  got 7,2.5 (input \"7,2.5\")";
     assert_eq!(said, wanted);
     let said = refused(&core, &["--func", "scale", "--input-format", "json"], "7");
     assert_eq!(

@@ -208,9 +208,9 @@ pub use wpool_guest_macro::init;
 /// Makes a function the last call of an instance: exports it as `shutdown` of the world
 /// `wpool:task/shutdown`.
 ///
-/// The function is `fn()`. It is called once before an instance that its worker keeps (`--init`, `--init-arg`,
-/// `--reuse`, or that of a process) is retired in good order. It is not called when a worker is terminated, nor
-/// in the instances that tasks have of their own.
+/// The function is `fn()`. It is called once before an instance that its worker keeps (`--init`,
+/// `--init-arg`, `--reuse`, or that of a process) is retired in good order. It is not called when a worker
+/// is terminated, nor in the instances that tasks have of their own.
 ///
 /// ```
 /// #[wpool_guest::shutdown]

@@ -90,8 +90,8 @@ fn rounds(pool: &Pool, tasks: u64, until: Option<Instant>, counts: &Counts) -> R
         let (retried, exited) =
             (counts.retried.load(Ordering::Relaxed), counts.exited.load(Ordering::Relaxed));
         println!(
-            "round {round}: {tasks} tasks in {secs:.1} s; so far {exited} workers lost, {retried} attempts repeated; \
-             {files} descriptors, {memory} MiB"
+            "round {round}: {tasks} tasks in {secs:.1} s; so far {exited} workers lost, \
+             {retried} attempts repeated; {files} descriptors, {memory} MiB"
         );
         let (first_files, first_memory) = *first.get_or_insert((files, memory));
         // At the moment of the count there may be a worker more or less, each with a few descriptors.

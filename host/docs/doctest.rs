@@ -15,7 +15,8 @@ fn program() -> std::path::PathBuf {
     let paths = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let beside = |deps: std::path::PathBuf| Some(deps.parent()?.join("wpool"));
     let mut programs = std::env::split_paths(&paths).filter(|path| path.ends_with("deps")).filter_map(beside);
-    programs.find(|program| program.is_file()).expect("the program `wpool` is built: run `cargo build --release` first")
+    let program = programs.find(|program| program.is_file());
+    program.expect("the program `wpool` is built: run `cargo build --release` first")
 }
 
 /// A prebuilt guest.

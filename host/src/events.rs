@@ -1,7 +1,7 @@
 //! Watch a pool while it works.
 //!
-//! [`PoolBuilder::on_event`] calls a function with each [`PoolEvent`]: a worker starts, a task is retried, a worker
-//! is lost. [`Pool::workers`] lists the workers of this moment ([`WorkerInfo`]). [`Pool::stats`] tells
+//! [`PoolBuilder::on_event`] calls a function with each [`PoolEvent`]: a worker starts, a task is retried, a
+//! worker is lost. [`Pool::workers`] lists the workers of this moment ([`WorkerInfo`]). [`Pool::stats`] tells
 //! where their time has gone ([`Stats`]). [`PoolBuilder::profile`] collects profiles of the guests
 //! ([`ProfilingStrategy`]).
 //!

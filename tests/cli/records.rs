@@ -164,7 +164,8 @@ fn a_record_over_the_limit_fails_and_its_neighbours_do_not() {
     ends(
         &output,
         1,
-        "wpool: task 2: input limit of 1 KiB reached by a longer record (--max-input, Limits::input) (input \"xxxx",
+        "wpool: task 2: input limit of 1 KiB reached by a longer record \
+         (--max-input, Limits::input) (input \"xxxx",
     );
     assert_eq!(out(&output), "BEFORE\nAFTER\n");
 }

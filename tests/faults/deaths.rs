@@ -99,7 +99,8 @@ fn f46_workers_killed_while_they_start_are_replaced() {
     let dir = temp_dir();
     // The first two workers die before they are one.
     let text = format!(
-        "case $2 in worker) for n in 1 2; do mkdir {dir}/$n 2>/dev/null && kill -9 $$; done;; esac\nexec {program} \"$@\"",
+        "case $2 in worker) for n in 1 2; do mkdir {dir}/$n 2>/dev/null && kill -9 $$; done;; esac\n\
+         exec {program} \"$@\"",
         dir = dir.path().display(),
         program = support::program().display()
     );

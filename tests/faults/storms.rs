@@ -166,7 +166,9 @@ fn f105_a_worker_whose_socket_outlives_it_has_ended_for_its_pool_too() {
     let dir = temp_dir();
     // Something that the first worker has started holds its end of the socket.
     let text = format!(
-        "case $2 in worker) if mkdir {dir}/first 2>/dev/null; then exec 3<&0; sleep 60 & echo $! > {dir}/left; exit 3; fi;; esac\nexec {program} \"$@\"",
+        "case $2 in worker) if mkdir {dir}/first 2>/dev/null; then \
+         exec 3<&0; sleep 60 & echo $! > {dir}/left; exit 3; fi;; esac\n\
+         exec {program} \"$@\"",
         dir = dir.path().display(),
         program = support::program().display()
     );

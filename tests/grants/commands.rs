@@ -243,9 +243,8 @@ fn f116_mounts_below_a_directory_are_looked_at() {
         assert_eq!(output.status.code(), Some(2), "{mounts}: {told}");
         assert!(told.contains(said), "{mounts}: {told}");
     }
-    let plain = run(
-        "mount --bind home/wpool granted/below && mount -t tmpfs none granted/below && mount --bind /etc granted/below",
-    );
+    let plain = run("mount --bind home/wpool granted/below && mount -t tmpfs none granted/below && \
+         mount --bind /etc granted/below");
     assert_eq!(plain.status.code(), Some(0), "{}", text_of(&plain.stderr));
 }
 

@@ -60,6 +60,20 @@ fn f141_what_gc_keeps_is_memory_of_the_guests() {
     }
 }
 
+/// The engine's linker has the interface under another patch version. A function that is added under the
+/// version of the module would hide the whole interface.
+#[test]
+fn f142_a_function_that_an_interface_of_wpool_does_not_have_is_refused_in_any_case() {
+    let dir = scratch();
+    let imports = r#"(component
+        (import "wasi:cli/stdout@0.2.0" (instance (export "nonsense" (func (param "n" u32))))))"#;
+    let module = module(&dir, imports);
+    for unknown in ["refuse", "trap"] {
+        let ended = run(wpool(["call", "--unknown-imports", unknown, &module, "quiet"]));
+        ends(&ended, 2, "`nonsense` has the wrong type: function implementation is missing");
+    }
+}
+
 #[test]
 fn f142_imports_that_nobody_provides_trap_when_they_are_called_if_that_is_wanted() {
     let dir = scratch();
@@ -187,9 +201,8 @@ fn f148_imports_are_judged_before_the_module_is_compiled() {
     let loader = loader().no_cache().compile_limits(limits);
     assert!(matches!(loader.from_bytes(text), Err(ModuleError::CompileLimit(_))));
     let refused = loader.policy(Policy::sealed()).from_bytes(text);
-    assert!(
-        matches!(refused, Err(ModuleError::MissingImports { missing }) if missing[0].starts_with("acme gone ("))
-    );
+    assert!(matches!(refused, Err(ModuleError::MissingImports { missing })
+        if missing[0].starts_with("acme gone (")));
     // A module that has been compiled is judged as well.
     let compiled = support::loader();
     compiled.from_bytes(text).unwrap();

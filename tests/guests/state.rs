@@ -11,7 +11,8 @@ fn f118_state_is_never_the_modules_choice() {
     let dir = scratch();
     let leaks = module(&dir, LEAKS);
     let map = ["map", &leaks, "--items", "Asecret", "B", "C", "D", "-j", "1"];
-    let note = "the module exports init: it is called in each task's own instance; --reuse or --init init keeps its state";
+    let note = "the module exports init: it is called in each task's own instance; \
+                --reuse or --init init keeps its state";
     for options in
         [&[][..], &["--threads"], &["--start-method", "spawn"], &["--fresh"], &["--fresh", "--init", "init"]]
     {

@@ -146,7 +146,8 @@ fn f87_too_little_address_space_is_named() {
     let upper = prebuilt("upper");
     let output = run(under("ulimit -v 2000000;", &["map", &upper, "--items", "a"]));
     let said = err(&output);
-    let named = "no room for the guest's memory: it reserves some GiB of address space, and the limit on that (ulimit -v) is 1953 MiB";
+    let named = "no room for the guest's memory: it reserves some GiB of address space, \
+                 and the limit on that (ulimit -v) is 1953 MiB";
     // It is the same for every task, which may end the run early.
     assert!(matches!(output.status.code(), Some(1 | 3)) && said.contains(named), "{said}");
 }

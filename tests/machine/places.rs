@@ -40,7 +40,8 @@ fn f126_a_cache_on_a_file_system_without_execution_serves_all_runs() {
 
 /// The program where memory that was written is never executed, as systemd's MemoryDenyWriteExecute has it.
 fn without_new_code(args: &[&str]) -> Option<Command> {
-    let script = "import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) and sys.exit(99); os.execv(sys.argv[1], sys.argv[1:])";
+    let script = "import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) and sys.exit(99); \
+                  os.execv(sys.argv[1], sys.argv[1:])";
     let known = Command::new("python3").args(["-c", script, "/bin/true"]).status();
     if !known.is_ok_and(|status| status.success()) {
         eprintln!("there is no python here, or this kernel does not know it: nothing is tested");

@@ -28,13 +28,25 @@ use wpool::{
 macro_rules! over_all_start_methods {
     ($($name:ident)*) => {
         mod forkserver {
-            $(#[test] fn $name() { let _bound = super::time_bound(); super::$name(wpool::StartMethod::Forkserver) })*
+            $(#[test]
+            fn $name() {
+                let _bound = super::time_bound();
+                super::$name(wpool::StartMethod::Forkserver)
+            })*
         }
         mod spawn {
-            $(#[test] fn $name() { let _bound = super::time_bound(); super::$name(wpool::StartMethod::Spawn) })*
+            $(#[test]
+            fn $name() {
+                let _bound = super::time_bound();
+                super::$name(wpool::StartMethod::Spawn)
+            })*
         }
         mod thread {
-            $(#[test] fn $name() { let _bound = super::time_bound(); super::$name(wpool::StartMethod::Thread) })*
+            $(#[test]
+            fn $name() {
+                let _bound = super::time_bound();
+                super::$name(wpool::StartMethod::Thread)
+            })*
         }
     };
 }

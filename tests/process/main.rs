@@ -31,7 +31,11 @@ macro_rules! over_start_methods {
     };
     (@ $module:ident $method:ident $($name:ident)*) => {
         mod $module {
-            $(#[test] fn $name() { let _bound = super::time_bound(); super::$name(wpool::StartMethod::$method) })*
+            $(#[test]
+            fn $name() {
+                let _bound = super::time_bound();
+                super::$name(wpool::StartMethod::$method)
+            })*
         }
     };
 }

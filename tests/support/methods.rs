@@ -4,13 +4,25 @@
 macro_rules! over_all_start_methods {
     ($($name:ident)*) => {
         mod forkserver {
-            $(#[test] fn $name() { let _bound = super::support::time_bound(); super::$name(wpool::StartMethod::Forkserver) })*
+            $(#[test]
+            fn $name() {
+                let _bound = super::support::time_bound();
+                super::$name(wpool::StartMethod::Forkserver)
+            })*
         }
         mod thread {
-            $(#[test] fn $name() { let _bound = super::support::time_bound(); super::$name(wpool::StartMethod::Thread) })*
+            $(#[test]
+            fn $name() {
+                let _bound = super::support::time_bound();
+                super::$name(wpool::StartMethod::Thread)
+            })*
         }
         mod spawn {
-            $(#[test] fn $name() { let _bound = super::support::time_bound(); super::$name(wpool::StartMethod::Spawn) })*
+            $(#[test]
+            fn $name() {
+                let _bound = super::support::time_bound();
+                super::$name(wpool::StartMethod::Spawn)
+            })*
         }
     };
 }

@@ -68,7 +68,8 @@ impl Toolchain {
             return Ok(private);
         }
         bail!(
-            "WPOOL_GUEST_TOOLCHAIN={0} is no guest toolchain; `guest/builder/mk-guest-toolchain.sh {0}` makes one",
+            "WPOOL_GUEST_TOOLCHAIN={0} is no guest toolchain; \
+             `guest/builder/mk-guest-toolchain.sh {0}` makes one",
             directory.display()
         )
     }

@@ -123,7 +123,10 @@ fn wrap(signature: &Signature, once: &str, export: TokenStream) -> TokenStream {
     );
     tokens.extend(at(
         signature.name.span(),
-        &format!("#[doc(hidden)] #[allow(non_local_definitions)] #[macro_export] macro_rules! {once} {{ () => {{}} }}"),
+        &format!(
+            "#[doc(hidden)] #[allow(non_local_definitions)] #[macro_export] \
+             macro_rules! {once} {{ () => {{}} }}"
+        ),
     ));
     tokens
 }

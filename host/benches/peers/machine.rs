@@ -43,7 +43,8 @@ fn proc_line(path: &str, key: &str) -> Option<String> {
 /// The processor time of all children that have been waited for, and of their own such children.
 pub(crate) fn children_cpu_secs() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field, the name, may have spaces. So the fields are counted behind it, from the third one on.
+    // The second field, the name, may have spaces. So the fields are counted behind it, from the third one
+    // on.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(13);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((user + system) / TICKS_PER_SECOND)

@@ -63,8 +63,8 @@ impl Waker {
         self.0.pending.load(Ordering::Relaxed)
     }
 
-    /// The dispatcher calls this before a sleep that the eventfd ends, and [`wake_up`](Self::wake_up) after it.
-    /// `false`: something was left to look for, so it must not sleep.
+    /// The dispatcher calls this before a sleep that the eventfd ends, and [`wake_up`](Self::wake_up) after
+    /// it. `false`: something was left to look for, so it must not sleep.
     pub(super) fn may_sleep(&self) -> bool {
         self.0.asleep.store(true, Ordering::SeqCst);
         !self.0.pending.load(Ordering::SeqCst)

@@ -51,9 +51,9 @@ pub(crate) const PANICKED: &str = "it panicked";
 pub(crate) const UNFIT: &str = "workers cannot run here";
 
 /// What a program must change whose `init` came too late.
-pub(crate) const INIT_TOO_LATE: &str = "call wpool::init() before any thread is started: first thing in a plain \
-    `fn main`, which then builds the runtime (#[tokio::main] builds it before the first line), or point to an \
-    installed `wpool` with ModuleLoader::program";
+pub(crate) const INIT_TOO_LATE: &str = "call wpool::init() before any thread is started: first thing in a \
+    plain `fn main`, which then builds the runtime (#[tokio::main] builds it before the first line), or point \
+    to an installed `wpool` with ModuleLoader::program";
 
 /// From a compiler, zygote or worker, in a [`Kind::Control`] frame.
 #[derive(Debug, Serialize, Deserialize)]

@@ -2,9 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-/// The number of processors that this program may use, at least 1. Like `multiprocessing.cpu_count()`, but it
-/// heeds the affinity mask, as CPython's `os.process_cpu_count()` does, and the quotas of the program's control
-/// group and of all groups above it.
+/// The number of processors that this program may use, at least 1. Like `multiprocessing.cpu_count()`, but
+/// it heeds the affinity mask, as CPython's `os.process_cpu_count()` does, and the quotas of the program's
+/// control group and of all groups above it.
 ///
 /// ```
 /// assert!(wpool::process::cpu_count() >= 1);

@@ -1,5 +1,5 @@
-//! A pool, processes and a compilation in an application whose other dependencies have all their features turned on: see Cargo.toml.
-//! It is its own worker. Prints `all is well`.
+//! A pool, processes and a compilation in an application whose other dependencies have all their features
+//! turned on: see Cargo.toml. It is its own worker. Prints `all is well`.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -48,9 +48,8 @@ fn work() -> Result<(), Box<dyn Error>> {
             let run = pool.func::<&str, String>("run")?;
             assert!(pool.map(&run, ["a:20", "b:20", "c:20", "d:0"])?[0].starts_with("hello a"));
             // It fails in all ways, and at a time limit.
-            let pool =
-                Pool::builder(&failing).processes(2).start_method(method).task_timeout(Duration::from_millis(300));
-            let pool = pool.build()?;
+            let pool = Pool::builder(&failing).processes(2).start_method(method);
+            let pool = pool.task_timeout(Duration::from_millis(300)).build()?;
             let run = pool.func::<&str, String>("run")?;
             let kinds = pool.try_map(&run, ["good", "bad", "panic", "exit", "loop"]).into_iter();
             let kinds: Vec<_> = kinds.map(|outcome| outcome.map_err(|error| error.kind())).collect();
@@ -62,11 +61,11 @@ fn work() -> Result<(), Box<dyn Error>> {
         }
         // Files and connections need more of the runtime, and of the calls.
         for method in [StartMethod::Forkserver, StartMethod::Spawn] {
-            let policy =
-                Policy::sealed().dir(guest("upper").parent().ok_or("no directory")?, "/guests", DirAccess::ReadOnly);
-            let policy = policy.net("127.0.0.1:9");
-            let pool = Pool::builder(&hello).processes(1).start_method(method).policy(policy).limits(Limits::default());
-            let pool = pool.build()?;
+            let upper = guest("upper");
+            let guests = upper.parent().ok_or("no directory")?;
+            let policy = Policy::sealed().dir(guests, "/guests", DirAccess::ReadOnly).net("127.0.0.1:9");
+            let pool = Pool::builder(&hello).processes(1).start_method(method);
+            let pool = pool.policy(policy).limits(Limits::default()).build()?;
             let run = pool.func::<&str, String>("run")?;
             assert!(pool.apply(&run, "f:20")?.starts_with("hello f"));
         }

@@ -31,7 +31,8 @@ pub(super) struct Started {
     pub(super) sentinel: OwnedFd,
 }
 
-/// Starts the process, and the thread that looks after it. If it cannot be started, what that would have needed comes back.
+/// Starts the process, and the thread that looks after it. If the start fails, `pending` comes back, so that
+/// the caller can start it again.
 pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<Started, NotStarted> {
     let ready_by = clock::now().checked_add(pending.start_timeout);
     let forked = match Born::fork(&shared.name, &pending, ready_by) {
@@ -191,7 +192,8 @@ impl Born {
         }
     }
 
-    /// From now on it is known to all that it runs. As CPython loses its reference to the target with the start, so the module is let go.
+    /// Makes the start known: from now on the process counts as running. The module is dropped here, as
+    /// CPython drops its reference to the target with the start.
     fn announce(&self, shared: &Arc<Supervised>, pending: Pending) -> Task {
         let Pending {
             module,
@@ -248,8 +250,8 @@ fn request(mut request: Vec<u8>, call: Call, input: Vec<u8>) -> Vec<u8> {
     request
 }
 
-/// Kills whatever, at its end, belongs to the process's group then. No guest can start a process; this is against a worker that
-/// a guest has taken over.
+/// Kills what is left in the process's group when the process has ended. No guest can start a process; this
+/// is against a worker that a guest has taken over.
 fn end_descendants(child: &Child) {
     let (pid, pidfd) = match child {
         Child::Process { pid, pidfd, .. } => (pid, pidfd),
