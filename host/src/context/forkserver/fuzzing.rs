@@ -180,3 +180,24 @@ fn model(messages: &[FromWorker], asked: u32, sandbox: Sandbox) -> (Vec<Told>, b
     }
     (answers, false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::frame::{self, Kind, Violation};
+
+    /// The announced length is enough: no byte of the message needs to come.
+    #[test]
+    fn f111_a_zygote_that_announces_a_long_message_is_ended_at_once() {
+        let len = Caps::IDLE.other + 1;
+        let (ours, theirs) = connection::pair().unwrap();
+        let mut zygote = waiting(ours, Sandbox::Default, 1);
+        let mut head = Vec::new();
+        frame::write_head(&mut head, Kind::Control, len);
+        UnixStream::from(theirs.try_clone().unwrap()).write_all(&head).unwrap();
+        match zygote.turn(&mut Vec::new()) {
+            Err(Unfit::Violation(Violation::TooLong { len: told })) => assert_eq!(told, len),
+            end => panic!("{end:?}"),
+        }
+    }
+}

@@ -107,8 +107,8 @@ impl Inbox {
 
     /// Takes the bytes out, to be read and [put back](Self::put_back). Gives the run that begins in them.
     ///
-    /// Nothing of the bytes is remembered here meanwhile: a buffer that is one large outcome goes to its job as
-    /// it is, and is never put back.
+    /// Nothing of the bytes is remembered here meanwhile: a buffer that is one large outcome goes to its job
+    /// as it is, and is never put back.
     pub(super) fn take(&mut self) -> (Vec<u8>, Run) {
         let granted = self.begun.take().filter(|begun| begun.is_granted).map(|begun| begun.at);
         let run = Run { at: std::mem::take(&mut self.judged), granted, ..Run::default() };
@@ -176,22 +176,62 @@ pub(super) fn len_of_outcomes(bytes: &[u8], count: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::VERSION;
-    use crate::protocol::message::{self, FromWorker};
+    use crate::fuzzing::session::{Word, said};
 
-    /// A large outcome goes to its job in the buffer in which it came, behind attachments that were judged in an
-    /// earlier turn. What comes next is read from its beginning.
+    /// The inbox of a worker that has started and holds this many tasks.
+    fn ready(tasks: u64) -> Inbox {
+        let mut inbox = Inbox::new(&Limits::default(), false);
+        for word in [Word::Hello { is_ours: true }, Word::Ready] {
+            inbox.session.on(frame::parse(&said(word)).unwrap().unwrap()).unwrap();
+        }
+        inbox.session.sent_batch(tasks);
+        inbox
+    }
+
+    #[test]
+    fn a_result_joins_a_run_with_failures_only_where_they_are_not_told_apart() {
+        let bytes = [said(Word::Failed), said(Word::Returned)].concat();
+        for tells_apart in [false, true] {
+            let (mut inbox, mut run) = (ready(2), Run::default());
+            let Ok(Next::Heard(Heard::Said(FromPoolWorker::Failed(_)), failed)) =
+                inbox.next(&bytes, &mut run, tells_apart)
+            else {
+                panic!("a failure comes first")
+            };
+            run.add(failed.len(), true);
+            let next = inbox.next(&bytes, &mut run, tells_apart).unwrap();
+            let is_alone = matches!(next, Next::Heard(Heard::Said(FromPoolWorker::Returned), _));
+            assert_eq!(is_alone, tells_apart);
+            let count = if tells_apart { 1 } else { 2 };
+            assert_eq!((run.count, run.failed), (count, 1));
+        }
+    }
+
+    #[test]
+    fn room_that_is_granted_to_a_large_frame_is_not_granted_to_the_next_one() {
+        let mut inbox = ready(2);
+        let large = Some((READ_LEN + 1, 5));
+        let is_granted = |inbox: &Inbox| inbox.begun.unwrap().is_granted;
+
+        inbox.put_back(vec![0; 50], Run::default(), large);
+        assert!(!is_granted(&inbox));
+        inbox.begun.as_mut().unwrap().is_granted = true;
+        // More of the same frame.
+        let (bytes, run) = inbox.take();
+        inbox.put_back(bytes, run, large);
+        assert!(is_granted(&inbox));
+        // It is passed on, and another one has begun.
+        let (bytes, mut run) = inbox.take();
+        run.begin(30);
+        inbox.put_back(bytes, run, large);
+        assert!(!is_granted(&inbox));
+    }
+
+    /// A large outcome goes to its job in the buffer in which it came, behind attachments that were judged in
+    /// an earlier turn. What comes next is read from its beginning.
     #[test]
     fn a_buffer_that_is_not_put_back_leaves_nothing_behind() {
-        let mut inbox = Inbox::new(&Limits::default(), false);
-        let mut greeting = Vec::new();
-        message::write_control(&mut greeting, &FromWorker::Hello { version: VERSION });
-        message::write_control(&mut greeting, &FromWorker::Ready);
-        while let Ok(Some(frame)) = frame::parse(&greeting) {
-            inbox.session.on(frame).unwrap();
-            greeting.drain(..frame.len());
-        }
-        inbox.session.sent_batch(2);
+        let mut inbox = ready(2);
         let (mut printed, mut result, mut small) = (Vec::new(), Vec::new(), Vec::new());
         frame::write(&mut printed, Kind::Stdout, |out| out.extend_from_slice(b"printed"));
         frame::write(&mut result, Kind::Returned, |out| out.resize(out.len() + 2 * READ_LEN, 7));
