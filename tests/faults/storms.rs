@@ -80,7 +80,9 @@ fn f54_a_pool_whose_workers_cannot_live_gives_up_and_says_why() {
                 assert!(reason.ends_with(" tries)"), "{reason}");
             }
             let starts = std::fs::read_to_string(starts).unwrap().lines().count();
-            assert!((5..=12).contains(&starts), "{starts} processes");
+            // Three rounds of four workers, those hired in place of the last of them, and the compiler. How
+            // many of the last are hired depends on when a busy machine tells of the deaths.
+            assert!((5..=17).contains(&starts), "{starts} processes");
         }
     }
 }
