@@ -18,7 +18,7 @@ fn assert_said(
     items_max: usize,
 ) {
     let said = serde_json::to_value(message).expect("messages have a JSON form");
-    // A field that nobody reads may hold what is no text.
+    // A field that is not read may hold bytes that are no text.
     let Ok(heard) = serde_json::from_slice(payload) else { return };
     assert!(model::is_said(&said, &heard, cut, items_max), "{said} of {heard}");
 }
@@ -181,7 +181,7 @@ fn one_failure(data: &[u8]) -> Option<Failure> {
             return None;
         }
     };
-    // A field that nobody reads may hold what is no text.
+    // A field that is not read may hold bytes that are no text.
     let Ok(heard) = serde_json::from_slice::<Json>(data) else { return Some(failure) };
     let cut = |said: &str, heard: &str| {
         model::is_cut(said, heard, MESSAGE_MAX) || model::is_cut(said, heard, NAME_MAX)

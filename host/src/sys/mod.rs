@@ -61,7 +61,7 @@ use std::sync::OnceLock;
 /// The variable with the directories of libraries. A worker forgets it before it reads anything.
 pub(crate) const LIBRARIES: &str = "LD_LIBRARY_PATH";
 
-/// Whether this process has more threads than the one that calls. Where `/proc` is missing, nobody knows.
+/// Whether this process has more threads than the calling one. `false` where `/proc` is missing.
 pub(crate) fn has_threads() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1)
 }

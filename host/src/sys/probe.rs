@@ -237,7 +237,7 @@ impl Attempt {
                 Attempt::BecomeTraceable => libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 1, 0, 0, 0),
                 Attempt::MemoryFile => libc::syscall(libc::SYS_memfd_create, path(c"probe"), 0),
                 Attempt::TcpConnectToPort9 => match send_by(libc::SOCK_STREAM, 0, Way::Connect) {
-                    // Nobody listens there: nothing but that was in the way.
+                    // Nothing listens at that address, and nothing else was in the way.
                     -1 if io::Error::last_os_error().raw_os_error() == Some(libc::ECONNREFUSED) => 0,
                     result => result,
                 },

@@ -51,7 +51,7 @@ pub(crate) struct ResultChunk {
     pub(crate) ended: SystemTime,
 }
 
-/// The outcomes of a chunk, and who says them.
+/// The outcomes of a chunk, as a worker gave them or the coordinator decided them.
 #[derive(Debug)]
 enum Outcomes {
     /// A worker: `Returned` and `Failed` frames as they came, each behind its attachments.

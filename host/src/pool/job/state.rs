@@ -1,4 +1,4 @@
-//! The state of a job: its input, its progress, and who waits for what.
+//! The state of a job: its input, its progress, and the threads that wait for it.
 
 use std::any::Any;
 use std::collections::VecDeque;

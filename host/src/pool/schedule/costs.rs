@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{BATCH_LEN_MAX, WorkerId};
 
-/// A worker earns so many times the tasks that the worker in the middle answers in the same time.
+/// A worker earns this many times the tasks that the worker in the middle answers in the same time.
 const EARNED: u128 = 2;
 /// The credit that a worker begins with.
 const CREDIT_FIRST: i64 = BATCH_LEN_MAX as i64;

@@ -22,7 +22,7 @@ use crate::protocol::connection;
 use crate::spec::{Call, Exit, Input, Output, Sandbox};
 use crate::sys::CoordinatorPage;
 
-/// Bytes that a socket takes though nobody reads them.
+/// The bytes that a socket takes without a reader.
 const SOCKET_LEN: usize = 32 << 10;
 
 /// A process says what it may say, one thing that it may not, and any bytes: its status, its result, its

@@ -1,4 +1,4 @@
-//! Listening to a process: what comes of its words, its clock, and its standard input.
+//! Listening to a process: its messages, its time limits and its standard input.
 
 use std::os::fd::OwnedFd;
 use std::sync::MutexGuard;
@@ -18,26 +18,26 @@ use crate::protocol::frame::{self, Caps, Kind, Violation};
 use crate::protocol::session::{FromProcessWorker, Heard, ProcessWorkerRole, Session};
 use crate::spec::{Exit, Limit, Limits, Sandbox};
 
-/// How long a process that has closed its connection may take to end: it has nothing to do any more.
+/// A process that has closed its connection has this long to end: there is nothing left for it to do.
 pub(super) const LAST_BREATH: Duration = Duration::from_secs(5);
 
-/// Bytes of a process's output that are kept when nobody takes them as they come.
+/// The most bytes of a process's output that are kept, where no function takes them as they come.
 const KEPT_OUTPUT: usize = 1 << 20;
 
-/// How a process is ended by a program that has changed its user since it started it.
+/// The reason of an end after this program has changed its user: it may not signal the process any more.
 const MAY_NOT_SIGNAL: &str =
     "it was ended by closing its connection: this program may not send it signals any more";
 
-/// What a process is held to.
+/// What a process is given, and the limits that it is held to.
 pub(super) struct Rules {
-    /// Where its standard input comes from, if it asks for that.
+    /// The source of its standard input, in case the guest reads it.
     pub(super) stdin: Option<feeder::Source>,
     pub(super) limits: Limits,
     pub(super) sinks: OutputFns,
     pub(super) sandbox: Sandbox,
     pub(super) method: StartMethod,
     pub(super) start_timeout: Duration,
-    /// It gives a profile at its end.
+    /// The process sends a profile at its end.
     pub(super) is_profiled: bool,
 }
 
@@ -46,27 +46,44 @@ pub(super) struct Listener<'s> {
     shared: &'s Supervised,
     running: &'s Running,
     rules: Rules,
-    /// What it may say.
+    /// Judges what the process says.
     session: Session<ProcessWorkerRole>,
-    /// When it is killed unless it has gone further by then.
+    /// The time at which the process is killed, unless it takes its next step before.
     kill_at: Option<Instant>,
-    /// When it gets `SIGINT`.
-    signal_at: Option<Instant>,
-    /// It has been asked to stop.
-    interrupted: bool,
-    /// It has said that it cannot do its task, and why.
-    gave_up: bool,
+    interrupt: Interrupt,
+    course: Course,
     outcome: Option<Result<(), TaskError>>,
-    /// It was killed because its task, or its `shutdown`, took too long.
-    timed_out: bool,
-    /// Why it did not run, if neither the guest nor a signal is to blame.
+    /// Why the task was not run, if that is due to neither the guest nor a signal.
     reason: Option<String>,
-    /// What reads its standard input, since it has asked for some.
+    /// Reads the standard input, once the process has asked for some.
     feeder: Option<Feeder>,
 }
 
+/// How a process goes on, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// The process gets ready, or runs its task or its `shutdown`.
+    UnderWay,
+    /// The process has said that it cannot do its task, and why. It only has to end.
+    GaveUp,
+    /// The process was killed because its task or its `shutdown` took too long.
+    TimedOut,
+}
+
+/// What has become of [`Process::interrupt`](crate::Process::interrupt). Only the first call counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interrupt {
+    NotAsked,
+    /// The grace begins when the process is ready: before, it can neither see the request nor die of a
+    /// signal.
+    Asked,
+    /// The process gets `SIGINT` at this time.
+    SignalAt(Instant),
+    Signaled,
+}
+
 impl<'s> Listener<'s> {
-    /// `ready_by`: when the process is killed if it is not ready.
+    /// `ready_by`: the time at which the process is killed if it is not ready.
     pub(super) fn new(
         shared: &'s Supervised,
         running: &'s Running,
@@ -79,11 +96,9 @@ impl<'s> Listener<'s> {
             session: Session::process_worker(&rules.limits, rules.stdin.is_some(), rules.is_profiled),
             rules,
             kill_at: ready_by,
-            signal_at: None,
-            interrupted: false,
-            gave_up: false,
+            interrupt: Interrupt::NotAsked,
+            course: Course::UnderWay,
             outcome: None,
-            timed_out: false,
             reason: None,
             feeder: None,
         }
@@ -91,7 +106,7 @@ impl<'s> Listener<'s> {
 }
 
 impl Listener<'_> {
-    /// Gives it its task and hears what comes of it.
+    /// Sends the process its task, and handles what the process says until its socket closes.
     pub(super) fn listen(&mut self, socket: OwnedFd, request: Vec<u8>) {
         let mut outgoing = Outgoing { bytes: request, sent: 0 };
         let mut connection = Connection::new(socket, Caps::of_worker(&self.rules.limits));
@@ -129,44 +144,47 @@ impl Listener<'_> {
                     let _last_words = self.hear(&mut connection);
                     return;
                 }
-                // That there is no use in it was said before.
-                Woken::Late if self.gave_up => {
+                // The reason is known: the process has given it.
+                Woken::Late if self.course == Course::GaveUp => {
                     self.running.child.kill();
                     return;
                 }
                 Woken::Late if self.kill_at.is_some_and(|at| at <= clock::now()) => {
-                    self.timed_out = self.session.is_ready();
-                    let late = || format!("it was not ready after {:?}", self.rules.start_timeout);
-                    self.reason = (!self.timed_out).then(late);
+                    if self.session.is_ready() {
+                        (self.course, self.reason) = (Course::TimedOut, None);
+                    } else {
+                        self.reason = Some(format!("it was not ready after {:?}", self.rules.start_timeout));
+                    }
                     self.running.child.kill();
                     return;
                 }
                 Woken::Late => {
-                    self.signal_at = None;
+                    self.interrupt = Interrupt::Signaled;
                     self.running.signal(Signal::INT);
                 }
             }
         }
     }
 
-    /// Lets go of the functions that take its output. They may panic.
+    /// Drops the functions that take the output. Their destructors may panic.
     pub(super) fn drop_sinks(&mut self) {
         drop(std::mem::take(&mut self.rules.sinks));
     }
 
-    /// Nothing of what the process has said counts any more, for this reason.
+    /// Sets the reason of the end: nothing that the process has said counts any more.
     pub(super) fn blame(&mut self, reason: &str) {
         self.reason = Some(reason.to_owned());
     }
 
-    /// It has said that it cannot do it: it has nothing left to do but to end.
+    /// The process has said that it cannot do its task. It only has to end, for which it has little time.
     fn give_up(&mut self) {
-        self.gave_up = true;
+        self.course = Course::GaveUp;
         let until = clock::now() + LAST_BREATH;
         self.kill_at = Some(self.kill_at.map_or(until, |at| at.min(until)));
     }
 
-    /// It may be its attacker's by now: nothing more that it says counts.
+    /// The process broke the protocol: an attacker may have taken it over, and nothing more that it says
+    /// counts.
     fn punish(&mut self, violation: &Violation) {
         self.reason = Some(format!("protocol error: {violation}"));
         self.running.child.kill();
@@ -176,9 +194,9 @@ impl Listener<'_> {
     fn wait(&self, connection: &Connection<OwnedFd>, wants_to_send: bool) -> Woken {
         let flags = if wants_to_send { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         loop {
-            let until = self.kill_at.into_iter().chain(self.signal_at).min();
+            let until = self.kill_at.into_iter().chain(self.signal_at()).min();
             let left = until.map(|until| until.saturating_duration_since(clock::now()));
-            // Without a feeder the interrupt stands in twice.
+            // Without a feeder, the descriptor of the interrupt is polled twice.
             let fed = self.feeder.as_ref().map_or(&self.running.interrupt, |feeder| &feeder.has_piece);
             let mut fds = [
                 PollFd::new(connection.carrier(), flags),
@@ -189,10 +207,10 @@ impl Listener<'_> {
             let polled = clock::poll(&mut fds, left);
             let [_socket, interrupt, ended, fed] = fds.map(|fd| !fd.revents().is_empty());
             match polled {
-                // A guest that talks all the time has no more time than others.
+                // First, because a guest that talks all the time has no more time than others.
                 Ok(_) if until.is_some_and(|until| until <= clock::now()) => return Woken::Late,
                 Ok(0) => {}
-                // First: something else may hold its end of the socket, and talk on.
+                // Before the socket: another process may hold that end of it, and talk on.
                 Ok(_) if ended => return Woken::Ended,
                 Ok(_) if interrupt => return Woken::Interrupt,
                 Ok(_) if fed => return Woken::Fed,
@@ -202,7 +220,7 @@ impl Listener<'_> {
         }
     }
 
-    /// Has the next piece of its standard input read.
+    /// Has the feeder read the next piece of the standard input.
     fn ask(&mut self) {
         if let Some(source) = self.rules.stdin.take() {
             match Feeder::new(source) {
@@ -218,7 +236,7 @@ impl Listener<'_> {
         }
     }
 
-    /// Sends it what has come for it. `false`: that cannot be read.
+    /// Sends the process the piece that was read. `false`: the standard input cannot be read.
     fn feed(&mut self, outgoing: &mut Outgoing) -> bool {
         match self.feeder.as_mut().and_then(Feeder::take) {
             Some(Ok(piece)) => {
@@ -231,26 +249,41 @@ impl Listener<'_> {
         self.reason.is_none()
     }
 
-    /// It has been asked to stop. Before it is ready, it can neither see that nor die of a signal.
+    /// Notes a call of `interrupt`.
     fn interrupt(&mut self) {
         let _count = rustix::io::read(&self.running.interrupt, &mut [0; 8]);
-        if !self.interrupted {
-            self.interrupted = true;
-            self.signal_at = if self.session.is_ready() {
-                clock::now().checked_add(self.rules.limits.grace)
-            } else {
-                None
-            };
+        if self.interrupt == Interrupt::NotAsked {
+            self.interrupt = Interrupt::Asked;
+            if self.session.is_ready() {
+                self.begin_grace();
+            }
         }
     }
 
-    /// It has gone a step further: the next may take as long as a task may.
+    /// Sets the time of the signal, if the process was asked to stop. A grace without end has none.
+    fn begin_grace(&mut self) {
+        if let (Interrupt::Asked, Some(at)) =
+            (self.interrupt, clock::now().checked_add(self.rules.limits.grace))
+        {
+            self.interrupt = Interrupt::SignalAt(at);
+        }
+    }
+
+    /// The time at which the process gets `SIGINT`.
+    fn signal_at(&self) -> Option<Instant> {
+        match self.interrupt {
+            Interrupt::SignalAt(at) => Some(at),
+            Interrupt::NotAsked | Interrupt::Asked | Interrupt::Signaled => None,
+        }
+    }
+
+    /// The process has taken a step. The next one may take as long as a task may.
     fn has_gone_further(&mut self) {
         let allowed = self.rules.limits.time.map(|time| time.saturating_add(self.rules.limits.grace));
         self.kill_at = allowed.and_then(|time| clock::now().checked_add(time));
     }
 
-    /// Handles what has come.
+    /// Handles the whole frames that have come.
     fn hear(&mut self, connection: &mut Connection<OwnedFd>) -> Result<(), RecvError> {
         while let Some(frame) = connection.next()? {
             match self.session.on(frame)? {
@@ -270,13 +303,12 @@ impl Listener<'_> {
         Ok(())
     }
 
-    /// Takes note of what the process may say. `payload`: of the frame in which it did.
+    /// Notes what the process says. `payload`: that of the frame.
     fn take(&mut self, said: FromProcessWorker, payload: &[u8]) {
         match said {
             FromProcessWorker::Ready => {
                 self.has_gone_further();
-                let grace = clock::now().checked_add(self.rules.limits.grace);
-                self.signal_at = grace.filter(|_| self.interrupted);
+                self.begin_grace();
             }
             FromProcessWorker::InitFailed(failure) => {
                 self.outcome = Some(Err(failure.into()));
@@ -291,7 +323,7 @@ impl Listener<'_> {
                 self.outcome = Some(Err(failure.into()));
                 self.has_gone_further();
             }
-            // A thread that was told to end drops its task. How it ended is known here.
+            // A thread that was told to end drops its task. The reason of its end is known here.
             FromProcessWorker::Cancelled if self.session.is_ready() => self.has_gone_further(),
             FromProcessWorker::Cancelled => self.give_up(),
             FromProcessWorker::Stdout => {
@@ -309,14 +341,14 @@ impl Listener<'_> {
     pub(super) fn status(self, exit: Exit) -> ExitStatus {
         let exitcode = match (exit.exitcode(), &self.outcome) {
             (Some(code), _) => code,
-            // Somebody else has reaped it: what it said itself counts.
+            // Other code has reaped the process: what the process said itself counts.
             (None, Some(Ok(()))) => 0,
             (None, Some(Err(TaskError::Exited { code }))) => (code & 0xff).cast_signed(),
             (None, Some(Err(_))) => 1,
             (None, None) => ExitStatus::UNKNOWN,
         };
         let reason = match (self.outcome, self.reason, exit) {
-            _ if self.timed_out => ExitReason::Failed(TaskError::Limit {
+            _ if self.course == Course::TimedOut => ExitReason::Failed(TaskError::Limit {
                 limit: Limit::Time,
                 message: format!(
                     "{}; it did not stop by itself: the process was {}",
@@ -326,7 +358,7 @@ impl Listener<'_> {
             }),
             (_, Some(reason), _) => ExitReason::Failed(TaskError::Broken { reason }),
             (Some(Err(error)), None, _) => ExitReason::Failed(error),
-            // Also after its target has returned, while its `shutdown` ran.
+            // This may have been after the target returned, while `shutdown` ran.
             (_, None, Exit::Signal(signal)) => ExitReason::Signaled(signal),
             (Some(Ok(())), None, Exit::Code(_) | Exit::Unknown) => ExitReason::Returned,
             (None, None, Exit::Code(_)) => ExitReason::Exited(exitcode),
@@ -336,22 +368,22 @@ impl Listener<'_> {
     }
 }
 
-/// What has not been sent yet. It is sent without waiting: a process that is not ready does not read, and
-/// its time may be over.
+/// The bytes that have not been sent yet. They are sent without waiting: a process that is not ready does not
+/// read, and its time must still be looked at.
 struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
 }
 
 impl Outgoing {
-    /// Sends what goes at once.
+    /// Sends as much as the socket takes at once.
     fn send(&mut self, socket: &OwnedFd) {
         while self.sent < self.bytes.len() {
             match rustix::net::send(socket, &self.bytes[self.sent..], rustix::net::SendFlags::NOSIGNAL) {
                 Ok(sent) => self.sent += sent,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return,
-                // It is ending, which is noticed elsewhere.
+                // The process is ending. `wait` notices that.
                 Err(_) => break,
             }
         }
@@ -359,20 +391,21 @@ impl Outgoing {
     }
 }
 
+/// Why a wait has ended.
 enum Woken {
     /// There is something to read, or room to send.
     Socket,
-    /// Somebody has called [`Process::interrupt`](super::Process::interrupt).
+    /// [`Process::interrupt`](crate::Process::interrupt) was called.
     Interrupt,
-    /// There is more of its standard input.
+    /// The feeder has a piece of the standard input.
     Fed,
-    /// The process has ended. What it has said is in the socket.
+    /// The process has ended. Its last messages are in the socket.
     Ended,
-    /// It is time to act.
+    /// The time of a signal or a kill has come.
     Late,
 }
 
-/// Reads what is there now, and no more.
+/// Reads the bytes that are there now, and no more.
 fn drain(connection: &mut Connection<OwnedFd>) {
     let mut left = rustix::io::ioctl_fionread(connection.carrier()).unwrap_or(0);
     while left > 0 {
@@ -383,6 +416,7 @@ fn drain(connection: &mut Connection<OwnedFd>) {
     }
 }
 
+/// Passes output on to the function that takes it, or keeps it.
 fn pass<'s>(
     bytes: &[u8],
     sink: &mut Option<OutputFn>,

@@ -81,29 +81,29 @@ pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<S
     }
 }
 
-/// Why there is no process, and what it would have needed, unless that is lost.
+/// Why there is no process, and the settings that it would have needed, unless these are lost.
 pub(super) type NotStarted = (StartError, Option<Box<Pending>>);
 
-/// What the thread gets to begin with.
+/// What the thread begins with.
 enum Given {
     Forked(Box<Task>, Born),
     ToSpawn(Box<Pending>),
 }
 
-/// What a process that has been started is given, and is held to.
+/// The task of a started process, and the limits that the process is held to.
 struct Task {
     call: Call,
     input: Vec<u8>,
     rules: Rules,
 }
 
-/// The thread's life, once its process is there.
+/// The thread's work, once the process exists.
 fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<Instant>) {
     let Born { running, socket, unsent, server } = born;
     let Task { call, input, rules } = task;
     let mut listener = Listener::new(shared, &running, rules, ready_by);
     let request = request(unsent, call, input);
-    // Whoever joins must see an end, whatever the functions that take the output do.
+    // The end must be announced to `join`, whatever the functions that take the output do.
     let listened = std::panic::catch_unwind(AssertUnwindSafe(|| listener.listen(socket, request)));
     let _panicked = std::panic::catch_unwind(AssertUnwindSafe(|| listener.drop_sinks()));
     if listened.is_err() {
@@ -113,13 +113,14 @@ fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<
     if !clock::await_readable(&running.child, clock::now() + LAST_BREATH) {
         listener.blame("it closed its connection and went on");
         running.child.kill();
-        // Its connection is closed: that ends it where we may not kill it.
+        // The connection is closed, which ends the process where this program may not kill it.
         clock::await_readable(&running.child, clock::now() + END_TIME);
     }
     end_descendants(&running.child);
     let exit = running.child.wait();
     let status = listener.status(exit);
-    // Whoever joins must find nothing of it left: no descriptor, and no fork server that nobody else wants.
+    // When `join` returns, nothing of the process is left: no descriptor, and no fork server without another
+    // use.
     drop((running, server));
     children::unregister(shared);
     shared.lock().state = ProcessState::Stopped(status);
@@ -130,15 +131,15 @@ fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<
 struct Born {
     running: Arc<Running>,
     socket: OwnedFd,
-    /// What of its setup the socket has not taken yet.
+    /// The part of its setup that the socket has not taken yet.
     unsent: Vec<u8>,
-    /// Where it was forked; kept until it has been reaped.
+    /// The fork server that forked it, kept until the process is reaped.
     server: Option<Arc<ForkServer>>,
 }
 
 impl Born {
-    /// Forks the process, if that is its start method. `None`: it is not, or the process cannot be forked.
-    /// Executed instead, it tells why.
+    /// Forks the process, if that is its start method. `None`: it is another one, or no zygote can fork. Then
+    /// the process is executed, and an executed process tells what is wrong.
     fn fork(
         name: &str,
         pending: &Pending,
@@ -157,7 +158,7 @@ impl Born {
         }
     }
 
-    /// Executes it, or starts a thread in its place. By the thread that will look after it.
+    /// Executes the process, or starts a thread instead. The caller is the thread that will look after it.
     fn spawn(name: &str, pending: &Pending) -> Result<(Born, Started), StartError> {
         let Pending { module, granted, method, .. } = pending;
         let launch = module.launch();
@@ -240,7 +241,7 @@ fn setup(pending: &Pending) -> Setup {
     }
 }
 
-/// The one task, behind what comes before it.
+/// The message with the one task, behind the bytes that are not sent yet.
 fn request(mut request: Vec<u8>, call: Call, input: Vec<u8>) -> Vec<u8> {
     message::write_control(&mut request, &ToWorker::Plan { id: 1, call });
     frame::write(&mut request, Kind::Batch, |out| {
@@ -258,7 +259,7 @@ fn end_descendants(child: &Child) {
         #[cfg(feature = "worker")]
         Child::Thread(_) => return,
     };
-    // Not reaped yet: until then nobody else gets its number, and so no other group has that.
+    // Only before the process is reaped: until then no other process has its number, and no other group.
     let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     if let Ok(Some(_)) =
         rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), unreaped))

@@ -175,7 +175,7 @@ const BATCH_NOT_HELD: Violation = Violation::Unexpected("the end of a batch that
 pub(super) struct Owed {
     sent: u64,
     answered: u64,
-    /// The worker was told that the first so many of its tasks are not wanted.
+    /// The worker was told that its first tasks, this many, are cancelled.
     cancelled: u64,
     /// The tasks of each batch whose end the worker has not told, oldest first.
     batches: VecDeque<u64>,

@@ -114,7 +114,7 @@ impl Link {
         self.inbox.session.is_leaving()
     }
 
-    /// Bytes of memory that the worker shares with nobody. `None`: it is gone, or no process of its own.
+    /// Bytes of memory that only the worker uses. `None`: the process is gone, or the worker is a thread.
     fn private_memory(&self) -> Option<u64> {
         let pid = self.child.as_ref().map(Child::pid).filter(|pid| *pid != std::process::id())?;
         let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;

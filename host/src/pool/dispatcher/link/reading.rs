@@ -1,4 +1,4 @@
-//! What comes of a worker's words.
+//! Reading what a worker says, and acting on it.
 
 use std::io;
 use std::time::Duration;
@@ -21,21 +21,21 @@ use crate::protocol::frame::{self, Frame, Kind, Violation};
 use crate::protocol::message::Failure;
 use crate::protocol::session::{FromPoolWorker, Heard};
 
-/// A worker's memory is looked at no more often than this.
+/// A worker's memory is measured at most once in this time.
 const WEIGH_PERIOD: Duration = Duration::from_millis(100);
 
 impl Dispatcher {
-    /// Reads up to `rounds` times, so that others have their turn too; what is left is reported again.
+    /// Reads up to `rounds` times. Then the other workers have their turn: epoll reports again what is left.
     pub(in crate::pool::dispatcher) fn serve_socket(&mut self, worker: WorkerId, rounds: usize) {
         self.flush(worker);
         for _ in 0..rounds {
-            // Of a worker that has ended, little can be left.
+            // A worker that has ended has left little, which is read without a look at the room for it.
             if rounds != LAST_ROUNDS && !self.may_read(worker) {
                 return self.pause(worker);
             }
             let Some(link) = self.links.get_mut(&worker) else { return };
             if link.distrusted || self.schedule.is_terminated() {
-                // It has been killed. What it has still to say counts for nothing.
+                // The worker was killed. What it still says does not count.
                 let _gone = epoll::delete(&self.epoll, &link.socket);
                 return;
             }
@@ -53,23 +53,23 @@ impl Dispatcher {
         }
     }
 
-    /// The worker closed its socket. It is ending; if it should not, it is ended.
+    /// The worker closed its socket. It is ending, or it is killed now.
     fn hung_up(&mut self, worker: WorkerId) {
         let Some(link) = self.links.get_mut(&worker) else { return };
         let _gone = epoll::delete(&self.epoll, &link.socket);
-        // A process that is exiting already keeps its exit code.
+        // A process that is already exiting keeps its exit code.
         if link.child.as_ref().is_some_and(|child| !child.kill()) {
             self.disconnect(worker);
         }
     }
 
-    /// The worker broke the protocol: it may be the attacker's by now.
+    /// The worker broke the protocol: an attacker may have taken it over.
     fn punish(&mut self, worker: WorkerId, violation: &Violation) {
         if let Some(link) = self.links.get_mut(&worker) {
             let _gone = epoll::delete(&self.epoll, &link.socket);
             link.inbox.clear();
             link.distrusted = true;
-            // A worker that is being ended may speak out of turn: a thread says that it has dropped its task.
+            // A worker that is being ended may speak out of turn: a thread reports its dropped task.
             if link.fault.is_none() {
                 tracing::warn!(target: "wpool::pool", worker, %violation, "protocol error");
                 link.fault = Some(format!("protocol error: {violation}"));
@@ -160,7 +160,7 @@ impl Dispatcher {
     fn take_failure(&mut self, worker: WorkerId, failure: Failure, bytes: &[u8], end: usize, run: &mut Run) {
         let never = self.instances.note(&failure).then(|| failure.clone());
         if self.spec.retry_on.is_some() && self.is_worth_retrying(&TaskError::from(failure.clone())) {
-            // It may not be the last word, so that it goes its own way.
+            // The task may be tried again, so this failure may not be its outcome.
             self.pass_on(worker, bytes, run);
             self.fail(worker, &bytes[run.from..end], &failure);
             run.begin(end);
@@ -178,7 +178,7 @@ impl Dispatcher {
         }
     }
 
-    /// What a worker says that is no answer. `payload`: of the frame in which it did.
+    /// Handles a message that is no answer. `payload`: that of its frame.
     fn hear(&mut self, worker: WorkerId, heard: Heard<FromPoolWorker>, payload: &[u8]) {
         let Some(link) = self.links.get_mut(&worker) else { return };
         match heard {
@@ -202,7 +202,7 @@ impl Dispatcher {
                 self.on(Event::Thawed { worker });
             }
             Heard::Said(FromPoolWorker::Profile) => link.profile.extend_from_slice(payload),
-            // Answers are for `take_answer`, and what belongs to them is for the inbox.
+            // `take_answer` handles answers, and the inbox their attachments.
             Heard::Said(
                 FromPoolWorker::Returned
                 | FromPoolWorker::Placed { .. }
@@ -233,7 +233,7 @@ impl Dispatcher {
         self.weigh(worker);
     }
 
-    /// Passes one outcome on as it is: it may be large.
+    /// Passes one outcome on without a copy, because it may be large.
     fn pass_on_one(&mut self, worker: WorkerId, frames: Vec<u8>, failed: u64) {
         let by = self.by(worker);
         let mut frames = Some(frames);
@@ -255,7 +255,7 @@ impl Dispatcher {
         let (mut left, mut failures) = (run.count, run.failed);
         let answers = Returned { worker, count: run.count, failed: run.failed };
         self.on_answer(answers, |this, count, answered| {
-            // Most of the time they are all of one job.
+            // Usually all outcomes belong to one job.
             let len = if count == left { rest.len() } else { len_of_outcomes(rest, count) };
             let frames;
             (frames, rest) = rest.split_at(len);
@@ -270,7 +270,8 @@ impl Dispatcher {
         run.clear();
     }
 
-    /// Passes on a result that lies in the arena: copied out if there is room for it, else as where it is.
+    /// Passes on a result that lies in the arena. It is copied out if there is room; otherwise its place is
+    /// passed on.
     /// `attached`: the frames that belong to it.
     fn fetch(&mut self, worker: WorkerId, attached: &[u8], offset: u64, len: usize) -> Result<(), Violation> {
         let nowhere = |_| Violation::Malformed("a result at no place".to_owned());
@@ -315,7 +316,7 @@ impl Dispatcher {
         }
     }
 
-    /// Tells whoever waits for the pool to be complete.
+    /// Counts a worker that is ready. The builder of an eager pool waits for all of them.
     fn count_ready(&mut self) {
         if let Some((awaited, _)) = &mut self.spec.awaited {
             *awaited -= 1;
