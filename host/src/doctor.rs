@@ -118,20 +118,26 @@ pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> R
 /// How long a process may take to report what is enforced in it. Usually that takes milliseconds.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
+/// Reads until a whole frame is there. A process may also send a byte now and then: the time is that of all of
+/// them together.
+fn await_frame(connection: &mut Connection<OwnedFd>, until: Instant) -> Result<(), RecvError> {
+    while !connection.has_frame()? {
+        if !clock::await_readable(connection.carrier(), until) {
+            return Err(RecvError::Io(io::ErrorKind::TimedOut.into()));
+        }
+        if connection.fill()? == 0 {
+            return Err(RecvError::Closed);
+        }
+    }
+    Ok(())
+}
+
 fn ask(socket: OwnedFd, setup: &[u8], role: ProcessRole, until: Instant) -> Result<Status, RecvError> {
     set_socket_timeout(&socket, Timeout::Send, Some(ANSWER_TIME)).map_err(io::Error::from)?;
     let mut connection = Connection::new(socket, Caps::IDLE);
     connection.send(setup)?;
     loop {
-        // Piece by piece, because a process may also send a byte now and then.
-        while !connection.has_frame()? {
-            if !clock::await_readable(connection.carrier(), until) {
-                return Err(RecvError::Io(io::ErrorKind::TimedOut.into()));
-            }
-            if connection.fill()? == 0 {
-                return Err(RecvError::Closed);
-            }
-        }
+        await_frame(&mut connection, until)?;
         match (message::read_control(connection.recv()?)?, role) {
             // A compiler never sends `Ready`: after `Hello` it waits for a request.
             (FromWorker::Ready, ProcessRole::Worker | ProcessRole::Zygote)

@@ -36,25 +36,22 @@ impl Sandbox {
                 Err(format!("the sandbox is strict, and not all that must hold can be enforced: {missing}"))
             }
             Sandbox::Default => {
-                let mut known = UNENFORCED.lock().unwrap_or_else(PoisonError::into_inner);
-                for property in missing {
-                    let is_known = known.iter().any(|known| known.name == property.name);
-                    // The cap is needed because a compromised process can invent new names.
-                    if !is_known && known.len() < REPORTED_MAX {
-                        let Property { name, missing, .. } = &property;
-                        let why = missing.as_deref().unwrap_or_default();
-                        tracing::warn!(
-                            target: "wpool::sandbox",
-                            property = name,
-                            why,
-                            "not enforced in worker processes"
-                        );
-                        known.push(property);
-                    }
-                }
+                missing.for_each(warn_once);
                 Ok(())
             }
             Sandbox::Off => Ok(()),
         }
+    }
+}
+
+fn warn_once(property: Property) {
+    let mut known = UNENFORCED.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_known = known.iter().any(|known| known.name == property.name);
+    // The cap is needed because a compromised process can invent new names.
+    if !is_known && known.len() < REPORTED_MAX {
+        let Property { name, missing, .. } = &property;
+        let why = missing.as_deref().unwrap_or_default();
+        tracing::warn!(target: "wpool::sandbox", property = name, why, "not enforced in worker processes");
+        known.push(property);
     }
 }

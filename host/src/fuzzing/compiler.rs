@@ -20,10 +20,7 @@ pub(super) fn compiler(data: &[u8]) {
     let unconfined = || said(FromWorker::Unconfined { missing: Vec::new() });
     let features = crate::spec::Features::default();
     let needs = || said(FromWorker::Needs { features, reason: "why".to_owned() });
-    let compiled = || {
-        let info = session::description();
-        said(FromWorker::Compiled(Box::new(info)))
-    };
+    let compiled = || said(FromWorker::Compiled(Box::new(session::description())));
     for answer in [said(FromWorker::Refused { reason: text }), said(FromWorker::Ready), needs(), compiled()] {
         compare_answer(&[&hello()[..], &unconfined(), &imports(), &answer, data].concat());
         compare_answer(&[&hello()[..], &answer, data].concat());

@@ -137,20 +137,23 @@ impl JobLog {
         Ok((writer, resumed))
     }
 
+    /// An error, if what would be written over is no job log.
+    fn check_overwritten(&self) -> anyhow::Result<()> {
+        let mut start = Vec::new();
+        if self.is_file {
+            let read = (&self.file).take(HEADER_LEN as u64).read_to_end(&mut start);
+            read.map_err(LogRefused::Read)?;
+        }
+        if !is_log(&start) {
+            bail!("it has something else in it, which is not written over: name another file, or remove it");
+        }
+        Ok(())
+    }
+
     fn read(&mut self, identity: &RunIdentity, report: &Report) -> anyhow::Result<(Extent, Option<Resumed>)> {
         match self.mode {
             LogMode::Overwrite => {
-                let mut start = Vec::new();
-                if self.is_file {
-                    let read = (&self.file).take(HEADER_LEN as u64).read_to_end(&mut start);
-                    read.map_err(LogRefused::Read)?;
-                }
-                if !is_log(&start) {
-                    bail!(
-                        "it has something else in it, which is not written over: name another file, or \
-                         remove it"
-                    );
-                }
+                self.check_overwritten()?;
                 Ok((Extent::default(), None))
             }
             LogMode::Append => Ok((lines(&self.file, |_, _, _| Ok(()))?, None)),

@@ -238,13 +238,7 @@ impl Dispatcher {
         }
         self.reports.directory().retain(|w| w.index != worker);
         self.reports.ledger().gone(worker);
-        let reason = match (reason.or(link.fault), exit) {
-            (Some(reason), _) => reason,
-            (None, Exit::Signal(libc::SIGKILL)) => {
-                "SIGKILL (by someone else; perhaps the machine is out of memory)".to_owned()
-            }
-            (None, exit) => exit.to_string(),
-        };
+        let reason = reason.or(link.fault).unwrap_or_else(|| unasked_end(exit));
         let (pid, exitcode) = (link.child.as_ref().map_or(0, Child::pid), exit.exitcode());
         self.reports.tell(|| PoolEvent::WorkerExited { worker, pid, exitcode, reason: reason.clone() });
         // `retry_on` is asked only if the worker held a task.
@@ -281,5 +275,15 @@ impl Dispatcher {
         for (worker, pid, time) in silent {
             self.reports.tell(|| PoolEvent::WorkerSilent { worker, pid, time });
         }
+    }
+}
+
+/// The reason of an end that the coordinator has not caused.
+fn unasked_end(exit: Exit) -> String {
+    match exit {
+        Exit::Signal(libc::SIGKILL) => {
+            "SIGKILL (by someone else; perhaps the machine is out of memory)".to_owned()
+        }
+        exit => exit.to_string(),
     }
 }

@@ -200,23 +200,20 @@ impl Schedule {
                 Some(PhaseChange::Kill(KillReason::SlowEnd))
             }
             Phase::Starting { .. } | Phase::Retiring { .. } => None,
-            Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } => {
-                let is_idle = worker.held.is_empty();
-                // A cancelled task is not to blame, also if it has reached its own time limit as well.
-                let is_disobedient = if is_idle {
-                    has_passed(worker.thaw_deadline())
-                } else {
-                    has_passed(self.drop_deadline(worker))
-                };
-                if is_disobedient {
-                    Some(PhaseChange::Kill(KillReason::Innocent))
-                } else if is_idle {
-                    has_passed(self.idle_until(worker)).then_some(PhaseChange::Dismiss(Recycle::Idle))
-                } else {
-                    let task = worker.started.max(worker.answered + 1);
-                    let timed_out = PhaseChange::Kill(KillReason::TimedOut { task });
-                    has_passed(self.task_deadline(worker)).then_some(timed_out)
+            Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } if worker.held.is_empty() => {
+                if has_passed(worker.thaw_deadline()) {
+                    return Some(PhaseChange::Kill(KillReason::Innocent));
                 }
+                has_passed(self.idle_until(worker)).then_some(PhaseChange::Dismiss(Recycle::Idle))
+            }
+            Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } => {
+                // A cancelled task is not to blame, also if it has reached its own time limit as well.
+                if has_passed(self.drop_deadline(worker)) {
+                    return Some(PhaseChange::Kill(KillReason::Innocent));
+                }
+                let task = worker.started.max(worker.answered + 1);
+                let timed_out = PhaseChange::Kill(KillReason::TimedOut { task });
+                has_passed(self.task_deadline(worker)).then_some(timed_out)
             }
         }
     }

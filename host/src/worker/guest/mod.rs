@@ -285,12 +285,11 @@ impl Guest {
         // A result that was written before the failure is removed. The printed output stays: it may explain
         // the failure.
         drop_results(out, result_at);
-        let code = match &failure {
-            Failure::Exited { code } => (code & 0xff).cast_signed(),
-            _ => 1,
-        };
         crate::protocol::message::write_failure(out, &failure);
-        TaskExit { code }
+        match failure {
+            Failure::Exited { code } => TaskExit { code: (code & 0xff).cast_signed() },
+            _ => TaskExit { code: 1 },
+        }
     }
 
     /// Whether [`run_many`](Self::run_many) can run records of this plan now: the guest has a function for

@@ -141,7 +141,12 @@ impl Plan {
             Some(Value::Result(Ok(value))) => value.map(|v| *v),
             other => other,
         };
-        let encoded = match (value, self.call.output) {
+        write_returned(&self.encode(value), template, out)
+    }
+
+    /// The bytes of a result, in the form that the call asks for.
+    fn encode(&self, value: Option<Value>) -> Vec<u8> {
+        match (value, self.call.output) {
             (None, Output::Json) => b"null".to_vec(),
             (None, _) => Vec::new(),
             (Some(Value::String(text)), Output::Raw) => text.into_bytes(),
@@ -150,8 +155,7 @@ impl Plan {
             }
             (Some(value), Output::Json) => to_json(&value),
             (Some(value), Output::Wave | Output::Raw | Output::Stdout) => to_wave(&value).into_bytes(),
-        };
-        write_returned(&encoded, template, out)
+        }
     }
 }
 

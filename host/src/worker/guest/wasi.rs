@@ -64,6 +64,11 @@ impl WasiGrants {
     /// Configures what each store has for itself: environment, clocks, random numbers.
     pub(super) fn configure(&self, builder: &mut WasiCtxBuilder) {
         builder.envs(&self.spec.env);
+        self.set_clocks(builder);
+        self.set_generators(builder);
+    }
+
+    fn set_clocks(&self, builder: &mut WasiCtxBuilder) {
         match self.spec.clock {
             Clock::Coarse => {
                 builder.wall_clock(CoarseClock(WallClock::new()));
@@ -75,6 +80,9 @@ impl WasiGrants {
                 builder.monotonic_clock(CountingClock(Cell::new(0)));
             }
         }
+    }
+
+    fn set_generators(&self, builder: &mut WasiCtxBuilder) {
         match self.spec.random {
             // The engine's own generators are thread-local. A fork copies their state, and all workers of a
             // zygote would draw the same numbers.
