@@ -131,7 +131,7 @@ pub(super) enum ProgressForm {
 
 /// `-j`: a number of workers, absolute or relative to the number of processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Jobs {
+pub(super) enum JobCount {
     Default,
     Exactly(usize),
     Percent(usize),

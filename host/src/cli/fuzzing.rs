@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::choices::Jobs;
+use super::choices::JobCount;
 use super::input::{RecordSink, Splitter};
 pub(crate) use super::joblog::fuzzing::{joblog, resume};
 use super::parse::{self, TIME_MAX};
@@ -91,7 +91,7 @@ pub(crate) fn options(data: &[u8]) {
         text.find('=').filter(|at| *at > 0).map(|at| (text[..at].to_owned(), text[at + 1..].to_owned()));
     assert_eq!(parse::name_and_value(text).ok(), pair);
     assert_eq!(parse::count(text).ok().map(NonZeroU64::get), count(text));
-    let _any_number = (parse::size(text), text.parse::<Jobs>());
+    let _any_number = (parse::size(text), text.parse::<JobCount>());
     let _any_grant = (parse::dir(text.as_ref()), parse::clock(text), parse::random(text));
     let _any_limit =
         (parse::count(text), parse::some_size(text), parse::payload_size(text), parse::stack_size(text));
@@ -121,10 +121,10 @@ fn valid_numbers(data: &[u8]) {
         "{count}"
     );
     let jobs = small as usize;
-    assert_eq!(format!("+{jobs}").parse::<Jobs>(), Ok(Jobs::More(jobs)));
-    assert_eq!(format!("-{jobs}").parse::<Jobs>(), Ok(Jobs::Fewer(jobs)));
-    assert_eq!(format!("{jobs}%").parse::<Jobs>(), Ok(Jobs::Percent(jobs)));
-    assert_eq!(format!("{}", jobs + 1).parse::<Jobs>(), Ok(Jobs::Exactly(jobs + 1)));
+    assert_eq!(format!("+{jobs}").parse::<JobCount>(), Ok(JobCount::More(jobs)));
+    assert_eq!(format!("-{jobs}").parse::<JobCount>(), Ok(JobCount::Fewer(jobs)));
+    assert_eq!(format!("{jobs}%").parse::<JobCount>(), Ok(JobCount::Percent(jobs)));
+    assert_eq!(format!("{}", jobs + 1).parse::<JobCount>(), Ok(JobCount::Exactly(jobs + 1)));
 }
 
 /// Digits and perhaps a unit, up to the largest number. A second implementation of `parse::count`.

@@ -39,7 +39,7 @@ pub(super) struct OutputSettings {
 }
 
 /// Writes the results of a run.
-pub(super) struct ResultWriter {
+pub(super) struct ResultPrinter {
     form: ResultForm,
     out: Buffer,
     /// A large outcome that is about to be written, or written in part.
@@ -178,10 +178,10 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-impl ResultWriter {
-    pub(super) fn new(settings: OutputSettings, is_command: bool, report: &Report) -> ResultWriter {
+impl ResultPrinter {
+    pub(super) fn new(settings: OutputSettings, is_command: bool, report: &Report) -> ResultPrinter {
         let OutputSettings { form, end, .. } = settings;
-        ResultWriter {
+        ResultPrinter {
             form: ResultForm { form, end, is_printed: is_command },
             out: Buffer {
                 stdout: stdio::GuestData::to(rustix::stdio::stdout()),
@@ -215,8 +215,8 @@ impl ResultWriter {
         most > BUFFER_MAX
     }
 
-    /// Measures a large outcome before it is written. [`ResultWriter::add`] writes a part of it at once, so
-    /// the buffer alone would not tell what [`ResultWriter::pending`] must say. Everything before the outcome
+    /// Measures a large outcome before it is written. [`ResultPrinter::add`] writes a part of it at once, so
+    /// the buffer alone would not tell what [`ResultPrinter::pending`] must say. Everything before the outcome
     /// has been written.
     pub(super) fn measure(
         &mut self,
@@ -230,9 +230,9 @@ impl ResultWriter {
         self.measured = Some(pending);
     }
 
-    /// Adds one outcome, for [`ResultWriter::flush`] to write. `number`: that of its record in the input,
+    /// Adds one outcome, for [`ResultPrinter::flush`] to write. `number`: that of its record in the input,
     /// from 0 on. `tag`: the record, which is written before its result. `is_large`: what
-    /// [`ResultWriter::is_large`] has returned.
+    /// [`ResultPrinter::is_large`] has returned.
     pub(super) fn add(
         &mut self,
         outcome: &Outcome<'_>,
@@ -259,7 +259,7 @@ impl ResultWriter {
         self.out.bytes.len() >= BUFFER_LEN
     }
 
-    /// Bytes of the outcomes since the last [`ResultWriter::flush`], which the next one completes.
+    /// Bytes of the outcomes since the last [`ResultPrinter::flush`], which the next one completes.
     pub(super) fn pending_len(&self) -> usize {
         self.measured.as_ref().map_or(self.out.bytes.len(), |measured| measured.len)
     }
@@ -271,7 +271,7 @@ impl ResultWriter {
         self.measured.clone().unwrap_or_else(|| Unwritten { len: bytes.len(), tail: tail() })
     }
 
-    /// Writes what is gathered. After the first error nothing more is written; [`ResultWriter::finish`]
+    /// Writes what is gathered. After the first error nothing more is written; [`ResultPrinter::finish`]
     /// returns it.
     pub(super) fn flush(&mut self) {
         self.out.flush_bytes();

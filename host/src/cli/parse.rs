@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use super::choices::{DirArg, Jobs, LogFile, ProfileArg};
+use super::choices::{DirArg, JobCount, LogFile, ProfileArg};
 use crate::spec::{Clock, DirAccess, Limits, ProfilingStrategy, Random};
 
 /// Failures that another attempt may avoid: the name of each group, and its kinds as in `TaskError::kind`.
@@ -23,7 +23,7 @@ pub(super) type RetryKind = &'static [&'static str];
 /// The file of `--profile guest`, unless the flag names one.
 const PROFILE_PATH: &str = "wpool-guest-profile.json";
 
-impl FromStr for Jobs {
+impl FromStr for JobCount {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -35,12 +35,12 @@ impl FromStr for Jobs {
             Ok(digits.parse().unwrap_or(usize::MAX))
         };
         if let Some(percent) = text.strip_suffix('%') {
-            return number(percent).map(Jobs::Percent);
+            return number(percent).map(JobCount::Percent);
         }
         match text.as_bytes().first() {
-            Some(b'+') => number(&text[1..]).map(Jobs::More),
-            Some(b'-') => number(&text[1..]).map(Jobs::Fewer),
-            _ => number(text).map(|n| if n == 0 { Jobs::Default } else { Jobs::Exactly(n) }),
+            Some(b'+') => number(&text[1..]).map(JobCount::More),
+            Some(b'-') => number(&text[1..]).map(JobCount::Fewer),
+            _ => number(text).map(|n| if n == 0 { JobCount::Default } else { JobCount::Exactly(n) }),
         }
     }
 }
@@ -222,13 +222,13 @@ mod tests {
 
     #[test]
     fn jobs_are_a_number_or_relative_to_the_processors() {
-        let jobs = |text: &str| text.parse::<Jobs>();
-        assert_eq!(jobs("0"), Ok(Jobs::Default));
-        assert_eq!(jobs("5"), Ok(Jobs::Exactly(5)));
-        assert_eq!(jobs("50%"), Ok(Jobs::Percent(50)));
-        assert_eq!(jobs("+2"), Ok(Jobs::More(2)));
-        assert_eq!(jobs("-1"), Ok(Jobs::Fewer(1)));
-        assert_eq!(jobs("99999999999999999999999"), Ok(Jobs::Exactly(usize::MAX)));
+        let jobs = |text: &str| text.parse::<JobCount>();
+        assert_eq!(jobs("0"), Ok(JobCount::Default));
+        assert_eq!(jobs("5"), Ok(JobCount::Exactly(5)));
+        assert_eq!(jobs("50%"), Ok(JobCount::Percent(50)));
+        assert_eq!(jobs("+2"), Ok(JobCount::More(2)));
+        assert_eq!(jobs("-1"), Ok(JobCount::Fewer(1)));
+        assert_eq!(jobs("99999999999999999999999"), Ok(JobCount::Exactly(usize::MAX)));
         for wrong in ["", "abc", "1.5", "%", "+", "-", "-5%", "--1", "5 ", "0x10"] {
             assert!(jobs(wrong).is_err(), "{wrong:?}");
         }

@@ -1,7 +1,7 @@
 //! Batches of records, and what comes of a task.
 
 use super::{assert_plain, lengthened, model};
-use crate::pool::{Said, parse_outcome};
+use crate::pool::{TaskEnd, parse_outcome};
 use crate::protocol::message::{self, Batch, Entry, Record, Used};
 
 /// The records of a batch: those of the definition, in every length.
@@ -104,10 +104,10 @@ pub(super) fn outcome(data: &[u8]) {
 }
 
 /// The kind of frame and the payload by which a worker says it.
-fn said<'c>(said: &Said<'c>) -> (u8, &'c [u8]) {
+fn said<'c>(said: &TaskEnd<'c>) -> (u8, &'c [u8]) {
     match said {
-        Said::Returned(result) => (16, result),
-        Said::Failed(failure) => (17, failure),
-        Said::Verdict(error) => panic!("no worker says {error}"),
+        TaskEnd::Returned(result) => (16, result),
+        TaskEnd::Failed(failure) => (17, failure),
+        TaskEnd::Verdict(error) => panic!("no worker says {error}"),
     }
 }

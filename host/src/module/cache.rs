@@ -18,7 +18,7 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest as _, Sha256};
 
 use super::digest::{Digest, hex, unhex};
-use super::entry::{Entry, read_entry};
+use super::entry::{CacheEntry, read_entry};
 use super::shelf::{self, CacheLimits};
 use crate::spec::{Codegen, ModuleInfo};
 
@@ -115,7 +115,7 @@ impl Cache {
         entry: &[u8],
         artefact: &File,
     ) -> io::Result<ModuleInfo> {
-        let entry: Entry = serde_json::from_slice(entry)?;
+        let entry: CacheEntry = serde_json::from_slice(entry)?;
         if entry.info.codegen != codegen {
             return Err(io::Error::other("it is of another kind than its name says"));
         }
@@ -138,7 +138,7 @@ impl Cache {
         let (artefact_path, entry_path) = self.paths(digest, info.codegen);
         let artefact = File::from(artefact.try_clone()?);
         let mac = self.mac(digest, info, &artefact)?;
-        let entry = Entry {
+        let entry = CacheEntry {
             mac: hex(&mac.finalize().into_bytes()),
             info: info.clone(),
             name: name.map(str::to_owned),
@@ -212,20 +212,20 @@ pub(super) fn fuzz_entry(data: &[u8]) {
         cache.verified(digest, codegen, data, &artefact).is_err(),
         "an entry cannot be made without the key"
     );
-    let Ok(Entry { mac, info, .. }) = serde_json::from_slice(data) else { return };
+    let Ok(CacheEntry { mac, info, .. }) = serde_json::from_slice(data) else { return };
     if let Some(bytes) = unhex(&mac) {
         assert_eq!(hex(&bytes), mac.to_ascii_lowercase());
     }
-    let written = serde_json::to_vec(&Entry { mac: String::new(), info: info.clone(), name: None })
+    let written = serde_json::to_vec(&CacheEntry { mac: String::new(), info: info.clone(), name: None })
         .expect("entries have a JSON form");
-    let read: Entry = serde_json::from_slice(&written).expect("what we write we can read");
+    let read: CacheEntry = serde_json::from_slice(&written).expect("what we write we can read");
     assert!(read.info == info);
 
     // An entry as its owner writes it, and entries that differ from it slightly.
     let codegen = info.codegen;
     let code = cache.mac(digest, &info, &artefact).expect("memory can be read").finalize().into_bytes();
     let entry = |code: &[u8]| {
-        let entry = Entry { mac: hex(code), info: info.clone(), name: None };
+        let entry = CacheEntry { mac: hex(code), info: info.clone(), name: None };
         serde_json::to_vec(&entry).expect("entries have a JSON form")
     };
     let right = entry(&code);

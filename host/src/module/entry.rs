@@ -15,7 +15,7 @@ const ENTRY_LEN_MAX: u64 = ModuleInfo::LEN_MAX as u64 + 4096;
 
 /// The description of a module, and the proof that this user wrote the entry.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct CacheEntry {
     pub(super) mac: String,
     pub(super) info: ModuleInfo,
     /// The name of the module's file. For lists only: the MAC does not cover it.
@@ -25,7 +25,7 @@ pub(super) struct Entry {
 
 /// The file name that an entry records.
 pub(super) fn name_in(path: &Path) -> Option<String> {
-    let entry: Entry = serde_json::from_slice(&read_entry(path).ok()?).ok()?;
+    let entry: CacheEntry = serde_json::from_slice(&read_entry(path).ok()?).ok()?;
     entry.name
 }
 

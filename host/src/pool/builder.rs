@@ -82,7 +82,7 @@ pub struct PoolBuilder {
     retries: u32,
     retry_delay: Duration,
     backoff: Backoff,
-    retry_on: RetryOn,
+    retry_on: RetryRule,
     poison_limit: NonZeroU32,
     halt: Option<Halt>,
     max_memory_per_child: Option<u64>,
@@ -102,9 +102,9 @@ pub struct PoolBuilder {
 
 /// Which failures are worth another attempt. The wrapper gives the function a `Debug`.
 #[derive(Clone)]
-struct RetryOn(dispatcher::RetryOn);
+struct RetryRule(dispatcher::RetryOn);
 
-impl fmt::Debug for RetryOn {
+impl fmt::Debug for RetryRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a function")
     }
@@ -137,7 +137,7 @@ impl PoolBuilder {
             retries: 0,
             retry_delay: Duration::ZERO,
             backoff: Backoff::default(),
-            retry_on: RetryOn(Arc::new(is_worth_retrying)),
+            retry_on: RetryRule(Arc::new(is_worth_retrying)),
             poison_limit: POISON_LIMIT,
             halt: None,
             max_memory_per_child: None,
@@ -256,7 +256,7 @@ impl PoolBuilder {
     /// A record that is too long, or not of the parameter's type ([`TaskError::BadRecord`]), is never tried
     /// again.
     pub fn retry_on(mut self, retry_on: impl Fn(&TaskError) -> bool + Send + Sync + 'static) -> Self {
-        self.retry_on = RetryOn(Arc::new(move |error| is_worth_retrying(error) && retry_on(error)));
+        self.retry_on = RetryRule(Arc::new(move |error| is_worth_retrying(error) && retry_on(error)));
         self
     }
 

@@ -162,12 +162,12 @@ pub enum PoolEvent {
     },
 }
 
-type Listener = Arc<dyn Fn(&PoolEvent) + Send + Sync>;
+type EventFn = Arc<dyn Fn(&PoolEvent) + Send + Sync>;
 
 /// The receiver of the events: the function of `on_event`, and `tracing`.
 #[derive(Clone, Default)]
 pub(super) struct Sink {
-    listener: Option<Listener>,
+    listener: Option<EventFn>,
     /// The listener has panicked: it is not called again.
     broken: Arc<AtomicBool>,
 }

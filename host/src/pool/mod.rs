@@ -49,7 +49,7 @@ pub use self::func::Func;
 pub use self::imap::{Imap, ImapUnordered};
 use self::job::{Job, Panic, Window};
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use self::job::{Said, parse_outcome};
+pub(crate) use self::job::{TaskEnd, parse_outcome};
 use self::map::{all_or_first, collect, not_drawn};
 pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
 use self::shared::{PoolShared, in_fork, map_in_fork};

@@ -26,7 +26,7 @@ pub use self::builder::ProcessBuilder;
 pub use self::children::{ProcessInfo, active_children, current_process, parent_process};
 use self::state::{Known, OutputFn, OutputFns, Pending, ProcessState, Running, Supervised};
 pub use self::status::{AlreadyStarted, ExitReason, ExitStatus, NotStarted};
-use self::supervisor::Started;
+use self::supervisor::StartedProcess;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::supervisor::fuzzing::supervisor as fuzz_supervisor;
 use crate::context::StartError;
@@ -106,7 +106,7 @@ impl Process {
         children::prepare_for_exit();
         let Some(pending) = self.pending.take() else { return Err(StartError::AlreadyStarted) };
         match supervisor::start(&self.shared, pending) {
-            Ok(Started { pid, sentinel }) => {
+            Ok(StartedProcess { pid, sentinel }) => {
                 (self.pid, self.sentinel) = (Some(pid), Some(sentinel));
                 Ok(())
             }

@@ -13,8 +13,8 @@ use super::guest::{
 };
 use super::module::ModuleArgs;
 use crate::cli::choices::{
-    AsArgs, ExitRule, Growth, Jobs, LogFile, LogMatch, NoInput, OutputForm, ProgressForm, Show, StartChoice,
-    ValueForm,
+    AsArgs, ExitRule, Growth, JobCount, LogFile, LogMatch, NoInput, OutputForm, ProgressForm, Show,
+    StartChoice, ValueForm,
 };
 use crate::cli::parse::{RetryKind, delimiter, duration, log_file, retry_kind, some_size};
 use crate::pool::Halt;
@@ -143,7 +143,7 @@ pub(in crate::cli) struct MapArgs {
         hide_env_values = true,
         help_heading = WORKERS
     )]
-    pub(in crate::cli) jobs: Jobs,
+    pub(in crate::cli) jobs: JobCount,
 
     /// Replace a worker process after this many tasks
     #[arg(long, value_name = "N", conflicts_with = "threads", help_heading = WORKERS)]

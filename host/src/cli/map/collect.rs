@@ -9,7 +9,7 @@ use crate::cli::choices::Show;
 use crate::cli::failures::{Bounds, Failures, printed};
 use crate::cli::joblog::Writer;
 use crate::cli::labels::{Label, SHORT};
-use crate::cli::output::{ResultWriter, trace};
+use crate::cli::output::{ResultPrinter, trace};
 use crate::cli::report::Report;
 use crate::cli::settings::MapSettings;
 use crate::error::{TaskError, TimedOut};
@@ -22,7 +22,7 @@ const PROGRESS_TIME: Duration = Duration::from_millis(200);
 pub(super) struct Collector<'a> {
     pub(super) settings: &'a MapSettings,
     pub(super) report: Report,
-    pub(super) results: ResultWriter,
+    pub(super) results: ResultPrinter,
     pub(super) failures: Failures,
     pub(super) log: Option<Writer>,
     /// Why the pool could not go on, if an outcome said so.
@@ -45,7 +45,7 @@ impl<'a> Collector<'a> {
     ) -> Collector<'a> {
         Collector {
             settings,
-            results: ResultWriter::new(settings.output, is_command, &report),
+            results: ResultPrinter::new(settings.output, is_command, &report),
             failures: Failures::new(Bounds::of(settings.failure_output, report.is_verbose())),
             report,
             log,

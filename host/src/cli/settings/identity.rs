@@ -43,9 +43,9 @@ enum Tag {
     Deterministic = 22,
 }
 
-struct Fields(Vec<u8>);
+struct IdentityBytes(Vec<u8>);
 
-impl Fields {
+impl IdentityBytes {
     fn add(&mut self, tag: Tag, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
         self.0.push(tag as u8);
@@ -55,7 +55,7 @@ impl Fields {
 }
 
 pub(super) fn bytes(args: &MapArgs) -> Vec<u8> {
-    let mut fields = Fields(vec![VERSION]);
+    let mut fields = IdentityBytes(vec![VERSION]);
     fields.add(Tag::InputFormat, form(args.input_format));
     fields.add(Tag::OutputFormat, form(args.target.output_format));
     match args.as_args {
@@ -81,7 +81,7 @@ pub(super) fn bytes(args: &MapArgs) -> Vec<u8> {
     fields.0
 }
 
-fn add_grants(fields: &mut Fields, grants: &GrantArgs) {
+fn add_grants(fields: &mut IdentityBytes, grants: &GrantArgs) {
     for dir in &grants.dirs {
         fields.add(Tag::DirHost, dir.host.as_os_str().as_bytes());
         fields.add(Tag::DirGuest, &dir.guest);
@@ -107,7 +107,7 @@ fn add_grants(fields: &mut Fields, grants: &GrantArgs) {
 
 /// Clock and random numbers as the guest has them: `--deterministic` means a fixed clock and a seed, and is
 /// the same as both flags.
-fn add_determinism(fields: &mut Fields, grants: &GrantArgs) {
+fn add_determinism(fields: &mut IdentityBytes, grants: &GrantArgs) {
     let by_default = |clock, random| (grants.clock.unwrap_or(clock), grants.random.unwrap_or(random));
     let (clock, random) = if grants.deterministic {
         by_default(Clock::Fixed(SystemTime::UNIX_EPOCH), Random::Seeded(0))

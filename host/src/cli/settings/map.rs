@@ -11,7 +11,7 @@ use super::module::loader;
 use super::{identity, workers};
 use crate::cli::args::{FailureArgs, LogArgs, MapArgs, TargetArgs};
 use crate::cli::choices::{
-    AsArgs, ExitRule, Growth, Jobs, NoInput, OutputForm, ProfileArg, ProgressForm, Show, StartChoice,
+    AsArgs, ExitRule, Growth, JobCount, NoInput, OutputForm, ProfileArg, ProgressForm, Show, StartChoice,
     ValueForm,
 };
 use crate::cli::exit::CliError;
@@ -35,7 +35,7 @@ pub(in crate::cli) struct MapSettings {
     pub(in crate::cli) loader: ModuleLoader,
     target: TargetSettings,
     pool: PoolSettings,
-    jobs: Jobs,
+    jobs: JobCount,
     policy: Policy,
     limits: Limits,
     pub(in crate::cli) origin: Origin,

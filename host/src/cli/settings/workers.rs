@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::cli::choices::Jobs;
+use crate::cli::choices::JobCount;
 use crate::cli::report::Report;
 
 /// More workers than this are of no use, and a typing error should not fill the process table.
@@ -13,7 +13,7 @@ const FDS_PER_WORKER: u64 = 5;
 const FDS_OF_OURS: u64 = 32;
 
 /// The number of workers. Warns if it is smaller than the one asked for.
-pub(super) fn processes(jobs: Jobs, report: &Report) -> usize {
+pub(super) fn processes(jobs: JobCount, report: &Report) -> usize {
     let wanted = resolve(jobs, crate::sys::cpu_count());
     let by_files = raise_files().saturating_sub(FDS_OF_OURS) / FDS_PER_WORKER;
     let by_files = usize::try_from(by_files).unwrap_or(usize::MAX);
@@ -28,13 +28,13 @@ pub(super) fn processes(jobs: Jobs, report: &Report) -> usize {
     wanted.min(most)
 }
 
-fn resolve(jobs: Jobs, processors: usize) -> usize {
+fn resolve(jobs: JobCount, processors: usize) -> usize {
     let wanted = match jobs {
-        Jobs::Default => processors,
-        Jobs::Exactly(n) => n,
-        Jobs::Percent(percent) => processors.saturating_mul(percent) / 100,
-        Jobs::More(n) => processors.saturating_add(n),
-        Jobs::Fewer(n) => processors.saturating_sub(n),
+        JobCount::Default => processors,
+        JobCount::Exactly(n) => n,
+        JobCount::Percent(percent) => processors.saturating_mul(percent) / 100,
+        JobCount::More(n) => processors.saturating_add(n),
+        JobCount::Fewer(n) => processors.saturating_sub(n),
     };
     wanted.max(1)
 }
@@ -56,10 +56,10 @@ mod tests {
     #[test]
     fn jobs_follow_the_processors_and_are_at_least_one() {
         let of = |jobs| resolve(jobs, 4);
-        assert_eq!(of(Jobs::Default), 4);
-        assert_eq!(of(Jobs::Exactly(7)), 7);
-        assert_eq!((of(Jobs::Percent(50)), of(Jobs::Percent(1))), (2, 1));
-        assert_eq!((of(Jobs::More(2)), of(Jobs::More(usize::MAX))), (6, usize::MAX));
-        assert_eq!((of(Jobs::Fewer(1)), of(Jobs::Fewer(9))), (3, 1));
+        assert_eq!(of(JobCount::Default), 4);
+        assert_eq!(of(JobCount::Exactly(7)), 7);
+        assert_eq!((of(JobCount::Percent(50)), of(JobCount::Percent(1))), (2, 1));
+        assert_eq!((of(JobCount::More(2)), of(JobCount::More(usize::MAX))), (6, usize::MAX));
+        assert_eq!((of(JobCount::Fewer(1)), of(JobCount::Fewer(9))), (3, 1));
     }
 }

@@ -45,7 +45,7 @@ impl InputChunk {
 pub(crate) struct ResultChunk {
     pub(crate) first: u64,
     pub(crate) count: u64,
-    outcomes: Outcomes,
+    outcomes: ChunkContent,
     pub(crate) by: By,
     /// When it came.
     pub(crate) ended: SystemTime,
@@ -53,7 +53,7 @@ pub(crate) struct ResultChunk {
 
 /// The outcomes of a chunk, as a worker gave them or the coordinator decided them.
 #[derive(Debug)]
-enum Outcomes {
+enum ChunkContent {
     /// A worker: `Returned` and `Failed` frames as they came, each behind its attachments.
     Frames(Vec<u8>),
     /// A worker, of the chunk's one task: the frames before its result, and the result in the worker's
@@ -72,35 +72,35 @@ pub(crate) struct By {
 }
 
 impl ResultChunk {
-    fn new(first: u64, count: u64, outcomes: Outcomes, by: By) -> ResultChunk {
+    fn new(first: u64, count: u64, outcomes: ChunkContent, by: By) -> ResultChunk {
         ResultChunk { first, count, outcomes, by, ended: SystemTime::now() }
     }
 
     /// The coordinator's verdict on `count` tasks.
     pub(crate) fn verdict(first: u64, count: u64, error: TaskError, by: By) -> ResultChunk {
-        ResultChunk::new(first, count, Outcomes::Verdict(error), by)
+        ResultChunk::new(first, count, ChunkContent::Verdict(error), by)
     }
 
     /// What a worker has just answered.
     pub(crate) fn answered(first: u64, count: u64, frames: Vec<u8>, by: By) -> ResultChunk {
-        ResultChunk::new(first, count, Outcomes::Frames(frames), by)
+        ResultChunk::new(first, count, ChunkContent::Frames(frames), by)
     }
 
     /// A result that stays in its worker's memory until it is taken. `frames` ends with the head of its
     /// frame.
     pub(crate) fn parked(first: u64, frames: Vec<u8>, parked: Parked, by: By) -> ResultChunk {
-        ResultChunk::new(first, 1, Outcomes::Parked(frames, parked), by)
+        ResultChunk::new(first, 1, ChunkContent::Parked(frames, parked), by)
     }
 
     /// Bytes of it in this process, and in its worker's memory.
     pub(crate) fn size(&self) -> Size {
         match &self.outcomes {
-            Outcomes::Frames(frames) => Size { here: frames.len() as u64, parked: 0 },
-            Outcomes::Parked(frames, parked) => {
+            ChunkContent::Frames(frames) => Size { here: frames.len() as u64, parked: 0 },
+            ChunkContent::Parked(frames, parked) => {
                 Size { here: frames.len() as u64, parked: parked.len() as u64 }
             }
             // One reason for many tasks.
-            Outcomes::Verdict(_) => Size::default(),
+            ChunkContent::Verdict(_) => Size::default(),
         }
     }
 
@@ -108,22 +108,22 @@ impl ResultChunk {
     pub(crate) fn fetch(&mut self) {
         let unreadable = || TaskError::BadResult { message: "its worker's memory cannot be read".to_owned() };
         // The placeholder is gone before this returns.
-        let outcomes = std::mem::replace(&mut self.outcomes, Outcomes::Frames(Vec::new()));
+        let outcomes = std::mem::replace(&mut self.outcomes, ChunkContent::Frames(Vec::new()));
         self.outcomes = match outcomes {
-            Outcomes::Parked(mut frames, parked) => match parked.fetch(&mut frames) {
-                Ok(()) => Outcomes::Frames(frames),
-                Err(_) => Outcomes::Verdict(unreadable()),
+            ChunkContent::Parked(mut frames, parked) => match parked.fetch(&mut frames) {
+                Ok(()) => ChunkContent::Frames(frames),
+                Err(_) => ChunkContent::Verdict(unreadable()),
             },
-            here @ (Outcomes::Frames(_) | Outcomes::Verdict(_)) => here,
+            here @ (ChunkContent::Frames(_) | ChunkContent::Verdict(_)) => here,
         };
     }
 
     /// The outcome that begins at byte `at` of the chunk. `None`: there is none, or it is not here yet.
     pub(crate) fn outcome(&self, at: usize) -> Option<Parsed<'_>> {
         match &self.outcomes {
-            Outcomes::Frames(frames) => parse_outcome(frames.get(at..)?),
-            Outcomes::Parked(..) => None,
-            Outcomes::Verdict(error) => Some(Parsed::verdict(error)),
+            ChunkContent::Frames(frames) => parse_outcome(frames.get(at..)?),
+            ChunkContent::Parked(..) => None,
+            ChunkContent::Verdict(error) => Some(Parsed::verdict(error)),
         }
     }
 }
@@ -137,7 +137,7 @@ pub(crate) struct Size {
 
 /// One outcome: what it is, and what came before it.
 pub(crate) struct Parsed<'c> {
-    pub(crate) said: Said<'c>,
+    pub(crate) said: TaskEnd<'c>,
     pub(crate) stdout: &'c [u8],
     pub(crate) stderr: &'c [u8],
     pub(crate) micros: Option<u64>,
@@ -148,7 +148,7 @@ pub(crate) struct Parsed<'c> {
 
 /// What is said of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Said<'c> {
+pub(crate) enum TaskEnd<'c> {
     /// By its worker: the result.
     Returned(&'c [u8]),
     /// By its worker: a [`Failure`](message::Failure) in JSON.
@@ -157,22 +157,22 @@ pub(crate) enum Said<'c> {
     Verdict(&'c TaskError),
 }
 
-impl<'c> Said<'c> {
+impl<'c> TaskEnd<'c> {
     pub(crate) fn result(self) -> Result<&'c [u8], TaskError> {
         match self {
-            Said::Returned(result) => Ok(result),
-            Said::Failed(failure) => Err(match message::read_failure(failure) {
+            TaskEnd::Returned(result) => Ok(result),
+            TaskEnd::Failed(failure) => Err(match message::read_failure(failure) {
                 Ok(failure) => failure.into(),
                 Err(violation) => TaskError::BadResult { message: violation.to_string() },
             }),
-            Said::Verdict(error) => Err(error.clone()),
+            TaskEnd::Verdict(error) => Err(error.clone()),
         }
     }
 }
 
 impl<'c> Parsed<'c> {
     fn verdict(error: &'c TaskError) -> Parsed<'c> {
-        Parsed { said: Said::Verdict(error), stdout: &[], stderr: &[], micros: None, used: None, len: 0 }
+        Parsed { said: TaskEnd::Verdict(error), stdout: &[], stderr: &[], micros: None, used: None, len: 0 }
     }
 }
 
@@ -189,11 +189,11 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
             Kind::Took => micros = frame.payload.try_into().ok().map(u64::from_le_bytes),
             Kind::Used => used = Used::read(frame.payload).ok(),
             Kind::Returned => {
-                let said = Said::Returned(frame.payload);
+                let said = TaskEnd::Returned(frame.payload);
                 return Some(Parsed { said, stdout, stderr, micros, used, len: at });
             }
             Kind::Failed => {
-                let said = Said::Failed(frame.payload);
+                let said = TaskEnd::Failed(frame.payload);
                 return Some(Parsed { said, stdout, stderr, micros, used, len: at });
             }
             Kind::Control | Kind::Batch | Kind::Input | Kind::BatchDone | Kind::Placed | Kind::Profile => {

@@ -14,7 +14,7 @@ use std::time::Instant;
 use self::chunk::CHUNK_LEN;
 pub(crate) use self::chunk::{By, InputChunk, Parsed, ResultChunk, Size};
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use self::chunk::{Said, parse_outcome};
+pub(crate) use self::chunk::{TaskEnd, parse_outcome};
 use self::state::{JobInput, JobState, TakeOrder, WhenDone};
 pub(crate) use self::state::{Panic, Taken, Undelivered};
 use super::schedule::JobId;

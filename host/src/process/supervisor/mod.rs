@@ -26,14 +26,14 @@ use crate::spec::{Call, Isolation};
 use crate::{clock, sys};
 
 /// What [`Process::start`](super::Process::start) learns.
-pub(super) struct Started {
+pub(super) struct StartedProcess {
     pub(super) pid: u32,
     pub(super) sentinel: OwnedFd,
 }
 
 /// Starts the process, and the thread that looks after it. If the start fails, `pending` comes back, so that
 /// the caller can start it again.
-pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<Started, NotStarted> {
+pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<StartedProcess, FailedStart> {
     let ready_by = clock::now().checked_add(pending.start_timeout);
     let forked = match Born::fork(&shared.name, &pending, ready_by) {
         Ok(forked) => forked,
@@ -82,7 +82,7 @@ pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<S
 }
 
 /// Why there is no process, and the settings that it would have needed, unless these are lost.
-pub(super) type NotStarted = (StartError, Option<Box<Pending>>);
+pub(super) type FailedStart = (StartError, Option<Box<Pending>>);
 
 /// What the thread begins with.
 enum Given {
@@ -144,7 +144,7 @@ impl Born {
         name: &str,
         pending: &Pending,
         until: Option<Instant>,
-    ) -> Result<Option<(Born, Started)>, StartError> {
+    ) -> Result<Option<(Born, StartedProcess)>, StartError> {
         if pending.method != StartMethod::Forkserver {
             return Ok(None);
         }
@@ -159,7 +159,7 @@ impl Born {
     }
 
     /// Executes the process, or starts a thread instead. The caller is the thread that will look after it.
-    fn spawn(name: &str, pending: &Pending) -> Result<(Born, Started), StartError> {
+    fn spawn(name: &str, pending: &Pending) -> Result<(Born, StartedProcess), StartError> {
         let Pending { module, granted, method, .. } = pending;
         let launch = module.launch();
         let setup = Setup { identity: Some(identity(name)), ..setup(pending) };
@@ -170,7 +170,10 @@ impl Born {
         Born::new(started?, None)
     }
 
-    fn new(started: spawn::Started, server: Option<Arc<ForkServer>>) -> Result<(Born, Started), StartError> {
+    fn new(
+        started: spawn::Started,
+        server: Option<Arc<ForkServer>>,
+    ) -> Result<(Born, StartedProcess), StartError> {
         let spawn::Started { child, socket, page, unsent } = started;
         let prepare = || {
             let interrupt =
@@ -180,7 +183,7 @@ impl Born {
         };
         match prepare() {
             Ok((interrupt, sentinel)) => {
-                let started = Started { pid: child.pid(), sentinel };
+                let started = StartedProcess { pid: child.pid(), sentinel };
                 let (terminated, hang_up) = (false.into(), false.into());
                 let running = Arc::new(Running { child, page, interrupt, terminated, hang_up });
                 Ok((Born { running, socket, unsent, server }, started))

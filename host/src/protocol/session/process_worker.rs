@@ -13,13 +13,13 @@ pub(crate) struct ProcessWorkerRole {
     owed: Owed,
     /// The figures that have come. Output has no place among them: it comes as the guest writes it.
     attached: Attached,
-    input: Input,
+    input: InputState,
     profile: ProfileLen,
 }
 
 /// How the process gets its standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
+enum InputState {
     /// It has none that it could ask for.
     None,
     /// It may ask for the next piece.
@@ -65,15 +65,15 @@ impl Session<ProcessWorkerRole> {
             terms: Terms::new(limits),
             owed,
             attached: Attached::default(),
-            input: if reads_input { Input::Idle } else { Input::None },
+            input: if reads_input { InputState::Idle } else { InputState::None },
             profile: ProfileLen::new(is_profiled),
         })
     }
 
     /// The process was given the piece of its standard input that it had asked for.
     pub(crate) fn fed(&mut self) {
-        if self.role.input == Input::Asked {
-            self.role.input = Input::Idle;
+        if self.role.input == InputState::Asked {
+            self.role.input = InputState::Idle;
         }
     }
 
@@ -104,8 +104,8 @@ impl Speaker for ProcessWorkerRole {
                     _ => Err(NOT_ITS_TO_TELL),
                 }
             }
-            FromWorker::WantsInput if *stage == Stage::Ready && self.input == Input::Idle => {
-                self.input = Input::Asked;
+            FromWorker::WantsInput if *stage == Stage::Ready && self.input == InputState::Idle => {
+                self.input = InputState::Asked;
                 Ok(FromProcessWorker::WantsInput)
             }
             FromWorker::WantsInput => {

@@ -146,7 +146,7 @@ impl<S: Carrier> Results<S> {
 }
 
 /// What follows a valid frame.
-enum Next {
+enum ServeStep {
     GoOn,
     /// The worker ends: it was told to shut down, or it is a Process that has run its task.
     Over(TaskExit),
@@ -204,8 +204,8 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
     let mut results = Results { outbox: ticks.outbox(), sender, draft: Vec::new() };
     loop {
         match next(connection, &mut results, guest, ticks, &status) {
-            Ok(Next::GoOn) => {}
-            Ok(Next::Over(ended)) => {
+            Ok(ServeStep::GoOn) => {}
+            Ok(ServeStep::Over(ended)) => {
                 ticks.start();
                 guest.shutdown();
                 if let Some(profile) = guest.take_profile() {
@@ -238,7 +238,7 @@ fn next<C: Carrier, S: Carrier>(
     guest: &mut Guest,
     ticks: &impl Ticks,
     status: &Status,
-) -> Result<Next, Stop> {
+) -> Result<ServeStep, Stop> {
     let comes = connection.has_frame()? || guest.spins() && crate::spin::is_quiet() && connection.spin();
     if !comes {
         ticks.stop();
@@ -249,22 +249,22 @@ fn next<C: Carrier, S: Carrier>(
             fault_point!(GotTask);
             ticks.start();
             let ended = run_batch(Batch::parse(frame.payload)?, results, guest)?;
-            Ok(if guest.runs_once() { Next::Over(ended) } else { Next::GoOn })
+            Ok(if guest.runs_once() { ServeStep::Over(ended) } else { ServeStep::GoOn })
         }
         Kind::Control => match message::read_control(frame)? {
             ToWorker::Plan { id, call } => {
                 guest.add_plan(id, call);
-                Ok(Next::GoOn)
+                Ok(ServeStep::GoOn)
             }
             ToWorker::Thaw => {
                 guest.thaw();
                 say(connection, &FromWorker::Thawed);
-                Ok(Next::GoOn)
+                Ok(ServeStep::GoOn)
             }
-            ToWorker::Shutdown => Ok(Next::Over(TaskExit { code: EXIT_OK })),
+            ToWorker::Shutdown => Ok(ServeStep::Over(TaskExit { code: EXIT_OK })),
             ToWorker::Report => {
                 say(connection, &FromWorker::Report(status.clone()));
-                Ok(Next::GoOn)
+                Ok(ServeStep::GoOn)
             }
             ToWorker::Setup(_) | ToWorker::Fork(_) | ToWorker::Compile { .. } => Err(Stop::Violation),
         },

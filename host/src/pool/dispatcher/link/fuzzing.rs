@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::inbox::{Inbox, Next, READ_LEN, Run, len_of_outcomes};
+use super::inbox::{Inbox, NextFrame, READ_LEN, Run, len_of_outcomes};
 use crate::fuzzing::choices::Choices;
 use crate::fuzzing::session::{self, Conditions, Deed, Happened, Word};
 use crate::pool::dispatcher::arena::Parked;
@@ -91,8 +91,8 @@ impl Reader {
     fn hear_all(&mut self, bytes: &[u8], run: &mut Run) -> Result<Option<(usize, usize)>, Violation> {
         loop {
             let (heard, frame) = match self.inbox.next(bytes, run, self.tells_apart)? {
-                Next::Nothing { begun } => return Ok(begun),
-                Next::Heard(heard, frame) => (heard, frame),
+                NextFrame::Nothing { begun } => return Ok(begun),
+                NextFrame::Heard(heard, frame) => (heard, frame),
             };
             let end = run.at + frame.len();
             match heard {

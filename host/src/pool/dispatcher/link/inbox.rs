@@ -72,7 +72,7 @@ impl Run {
 
 /// What comes next in the bytes.
 #[derive(Debug)]
-pub(super) enum Next<'b> {
+pub(super) enum NextFrame<'b> {
     /// Something that is no more of the run, and its frame, which begins at [`Run::at`].
     Heard(Heard<FromPoolWorker>, Frame<'b>),
     /// No more whole frames.
@@ -122,19 +122,21 @@ impl Inbox {
         bytes: &'b [u8],
         run: &mut Run,
         tells_apart: bool,
-    ) -> Result<Next<'b>, Violation> {
+    ) -> Result<NextFrame<'b>, Violation> {
         loop {
             let frame = match frame::find(&bytes[run.at..], self.caps)? {
                 Found::Whole(frame) => frame,
-                Found::Begun { len, missing } => return Ok(Next::Nothing { begun: Some((len, missing)) }),
-                Found::Nothing => return Ok(Next::Nothing { begun: None }),
+                Found::Begun { len, missing } => {
+                    return Ok(NextFrame::Nothing { begun: Some((len, missing)) });
+                }
+                Found::Nothing => return Ok(NextFrame::Nothing { begun: None }),
             };
             match self.session.on(frame)? {
                 Heard::Said(FromPoolWorker::Attached) => run.at += frame.len(),
                 Heard::Said(FromPoolWorker::Returned) if !tells_apart || run.failed == 0 => {
                     run.add(run.at + frame.len(), false)
                 }
-                heard => return Ok(Next::Heard(heard, frame)),
+                heard => return Ok(NextFrame::Heard(heard, frame)),
             }
         }
     }
@@ -193,14 +195,14 @@ mod tests {
         let bytes = [said(Word::Failed), said(Word::Returned)].concat();
         for tells_apart in [false, true] {
             let (mut inbox, mut run) = (ready(2), Run::default());
-            let Ok(Next::Heard(Heard::Said(FromPoolWorker::Failed(_)), failed)) =
+            let Ok(NextFrame::Heard(Heard::Said(FromPoolWorker::Failed(_)), failed)) =
                 inbox.next(&bytes, &mut run, tells_apart)
             else {
                 panic!("a failure comes first")
             };
             run.add(failed.len(), true);
             let next = inbox.next(&bytes, &mut run, tells_apart).unwrap();
-            let is_alone = matches!(next, Next::Heard(Heard::Said(FromPoolWorker::Returned), _));
+            let is_alone = matches!(next, NextFrame::Heard(Heard::Said(FromPoolWorker::Returned), _));
             assert_eq!(is_alone, tells_apart);
             let count = if tells_apart { 1 } else { 2 };
             assert_eq!((run.count, run.failed), (count, 1));
@@ -240,20 +242,22 @@ mod tests {
         // The attachment comes whole, the result begins.
         inbox.bytes = [&printed[..], &result[..100]].concat();
         let (bytes, mut run) = inbox.take();
-        let Ok(Next::Nothing { begun }) = inbox.next(&bytes, &mut run, false) else { panic!("it begins") };
+        let Ok(NextFrame::Nothing { begun }) = inbox.next(&bytes, &mut run, false) else {
+            panic!("it begins")
+        };
         inbox.put_back(bytes, run, begun);
         assert_eq!(inbox.read_len(), result.len() - 100);
 
         inbox.bytes.extend_from_slice(&result[100..]);
         let (bytes, mut run) = inbox.take();
-        assert!(matches!(inbox.next(&bytes, &mut run, false), Ok(Next::Nothing { begun: None })));
+        assert!(matches!(inbox.next(&bytes, &mut run, false), Ok(NextFrame::Nothing { begun: None })));
         assert_eq!((run.from, run.to, run.count), (0, bytes.len(), 1));
         drop(bytes);
 
         assert_eq!(inbox.read_len(), READ_LEN);
         inbox.bytes = small;
         let (bytes, mut run) = inbox.take();
-        assert!(matches!(inbox.next(&bytes, &mut run, false), Ok(Next::Nothing { begun: None })));
+        assert!(matches!(inbox.next(&bytes, &mut run, false), Ok(NextFrame::Nothing { begun: None })));
         assert_eq!((run.from, run.to, run.count), (0, bytes.len(), 1));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::event::epoll;
 
-use super::inbox::{Next, READ_LEN, Run, len_of_outcomes};
+use super::inbox::{NextFrame, READ_LEN, Run, len_of_outcomes};
 use super::instances::{InstancesSeen, NO_INSTANCE_MAX};
 use super::{LAST_ROUNDS, Link};
 use crate::context::Child;
@@ -114,12 +114,12 @@ impl Dispatcher {
                 self.instances = InstancesSeen::Some;
             }
             match next? {
-                Next::Nothing { begun } => return Ok(begun),
-                Next::Heard(Heard::Said(said), frame) if is_answer(&said) => {
+                NextFrame::Nothing { begun } => return Ok(begun),
+                NextFrame::Heard(Heard::Said(said), frame) if is_answer(&said) => {
                     link.reserved = None;
                     self.take_answer(worker, said, frame, bytes, run)?;
                 }
-                Next::Heard(heard, frame) => {
+                NextFrame::Heard(heard, frame) => {
                     self.pass_on(worker, bytes, run);
                     run.begin(run.at + frame.len());
                     self.hear(worker, heard, frame.payload);
