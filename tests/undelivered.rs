@@ -78,7 +78,7 @@ fn f108_results_wait_with_their_workers_for_a_slow_first_record() {
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
         let lines: Vec<&[u8]> = ended.stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
         let results = lines.iter().filter(|line| line.len() as u64 >= LEN);
-        assert_eq!(results.clone().count(), 30, "{jobs} {format}");
+        assert_eq!(results.clone().count(), 30, "{jobs} {format}: {}", ended.stderr);
         let are_right = |(line, letter): (&&[u8], char)| line[line.len() / 2] == letter as u8;
         assert!(results.copied().zip(letters(30)).all(|(line, letter)| are_right((&line, letter))));
         assert!(ended.peak_mib < 16 + 4 + 32, "{jobs} {format} {shares}: {} MiB", ended.peak_mib);
