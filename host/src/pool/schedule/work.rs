@@ -444,6 +444,9 @@ impl Schedule {
 
     /// The number of tasks of a job that the worker may be handed by what it has earned.
     fn credit(&self, now: Duration, id: WorkerId, job: JobId) -> u64 {
+        if !self.config.has_credit {
+            return u64::MAX;
+        }
         let Some(job) = self.jobs.get(&job) else { return 0 };
         let credit = job.costs.credit(id, self.workers.len() as u64, job.submitted);
         if job.costs.is_known() || credit >= UNPROVEN_LEN {
