@@ -6,6 +6,7 @@
 //! handed costs one. The time in which it holds tasks, by the coordinator's own clock, earns twice the tasks
 //! that the worker in the middle answers in that time: an honest worker may be twice as fast as others. A
 //! worker without credit still gets one task after the other, because no worker may idle while there is work.
+//! Pools that keep instances hand out tasks without credit (`Config::has_credit`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
