@@ -386,7 +386,7 @@ impl PoolBuilder {
             return Err(StartError::ThreadUnconfined.into());
         }
         let setup = self.setup(&granted)?;
-        let config = self.config(setup.isolation);
+        let config = self.config();
         let records = self.buffer.map_or(Window::DEFAULT.records, |records| records.get() as u64);
         let window = Window { records, results: self.buffer_bytes, ..Window::DEFAULT };
         let (info, limits) = (setup.info.clone(), self.limits.clone());
@@ -425,7 +425,7 @@ impl PoolBuilder {
     }
 
     /// The settings of the schedule.
-    fn config(&self, isolation: Isolation) -> Config {
+    fn config(&self) -> Config {
         Config {
             processes: self.processes,
             max_tasks_per_child: self.max_tasks_per_child.map(NonZeroU64::get),
@@ -440,7 +440,6 @@ impl PoolBuilder {
             retire_time: self.shutdown_timeout,
             idle_time: self.idle_timeout,
             eager: !self.lazy,
-            has_credit: isolation == Isolation::Fresh,
             kill_after: self.limits.time.map(|time| time.saturating_add(self.limits.grace)),
         }
     }

@@ -47,6 +47,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    #[inline]
     pub(crate) fn from_byte(byte: u8) -> Option<Kind> {
         Some(match byte {
             1 => Kind::Control,
@@ -96,6 +97,7 @@ pub(crate) enum Violation {
 
 /// The kind and the payload's length that the frame at the head of `bytes` announces. `Ok(None)`: the head
 /// is not complete.
+#[inline]
 pub(crate) fn head(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Violation> {
     let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
         return Ok(None);
@@ -132,6 +134,7 @@ impl Caps {
         Caps { result: limits.output, other: limits.stdout.saturating_add(MESSAGE_LEN_MAX) }
     }
 
+    #[inline]
     fn allow(self, kind: Kind, len: usize) -> Result<(), Violation> {
         let most = if kind == Kind::Returned { self.result } else { self.other };
         if len > most { Err(Violation::TooLong { len }) } else { Ok(()) }
@@ -151,6 +154,7 @@ pub(crate) enum Found<'b> {
 
 /// Reads the head at the beginning of `bytes`. A frame that is longer than `caps` allow is refused as soon as
 /// it is announced.
+#[inline]
 pub(crate) fn find(bytes: &[u8], caps: Caps) -> Result<Found<'_>, Violation> {
     let Some((kind, len)) = head(bytes)? else { return Ok(Found::Nothing) };
     caps.allow(kind, len)?;
@@ -162,6 +166,7 @@ pub(crate) fn find(bytes: &[u8], caps: Caps) -> Result<Found<'_>, Violation> {
 }
 
 /// The frame at the head of bytes that were judged before; `Ok(None)` if there is no whole one.
+#[inline]
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>, Violation> {
     let Some((kind, len)) = head(bytes)? else { return Ok(None) };
     Ok(bytes[HEADER_LEN..].get(..len).map(|payload| Frame { kind, payload }))
@@ -171,6 +176,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>, Violation> {
 ///
 /// # Panics
 /// If that is more than [`FRAME_LEN_MAX`].
+#[inline]
 pub(crate) fn write_head(out: &mut Vec<u8>, kind: Kind, len: usize) {
     assert!(len <= FRAME_LEN_MAX, "a frame of {len} bytes was announced");
     let len = u32::try_from(len).expect("FRAME_LEN_MAX is less than u32::MAX");
@@ -182,6 +188,7 @@ pub(crate) fn write_head(out: &mut Vec<u8>, kind: Kind, len: usize) {
 ///
 /// # Panics
 /// If `fill` writes more than [`FRAME_LEN_MAX`] bytes: what goes into a frame is checked before.
+#[inline]
 pub(crate) fn write(out: &mut Vec<u8>, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0, 0, 0, 0, kind as u8]);

@@ -28,11 +28,13 @@ struct Ready {
 
 impl Outbox {
     /// Appends what `write` writes. The lock is held meanwhile, so that no tick sees a part.
+    #[inline]
     pub(super) fn append<R>(&self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         write(&mut self.ready().bytes)
     }
 
     /// Whether it is time to send.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.ready().bytes.len() >= OUTBOX_LEN
     }
@@ -68,6 +70,7 @@ impl Outbox {
         }
     }
 
+    #[inline]
     fn ready(&self) -> MutexGuard<'_, Ready> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -80,6 +80,7 @@ impl<'a> Collector<'a> {
         }
     }
 
+    #[inline]
     fn on(&mut self, outcome: &Outcome<'_>) {
         let taken = self.taken.get_or_insert((outcome.index(), 0));
         taken.1 += 1;
@@ -98,6 +99,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Adds a result to the output, and its line to the job log. A large result is written at once.
+    #[inline]
     fn write(&mut self, outcome: &Outcome<'_>, result: &Result<&[u8], TaskError>) {
         let label = (self.settings.tag || self.log.is_some()).then(|| self.label(outcome));
         let number = label.as_ref().map_or(outcome.index(), |label| label.number);

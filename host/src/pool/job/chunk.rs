@@ -119,6 +119,7 @@ impl ResultChunk {
     }
 
     /// The outcome that begins at byte `at` of the chunk. `None`: there is none, or it is not here yet.
+    #[inline]
     pub(crate) fn outcome(&self, at: usize) -> Option<Parsed<'_>> {
         match &self.outcomes {
             ChunkContent::Frames(frames) => parse_outcome(frames.get(at..)?),
@@ -158,6 +159,7 @@ pub(crate) enum TaskEnd<'c> {
 }
 
 impl<'c> TaskEnd<'c> {
+    #[inline]
     pub(crate) fn result(self) -> Result<&'c [u8], TaskError> {
         match self {
             TaskEnd::Returned(result) => Ok(result),
@@ -177,6 +179,7 @@ impl<'c> Parsed<'c> {
 }
 
 /// Reads the first outcome in `frames`, which the dispatcher has checked.
+#[inline]
 pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
     let (mut stdout, mut stderr, mut micros, mut used) = (&[][..], &[][..], None, None);
     let mut at = 0;

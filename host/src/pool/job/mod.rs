@@ -85,6 +85,7 @@ impl Job {
         self.waker.is_in_fork()
     }
 
+    #[inline]
     fn has_room(&self, inner: &JobState) -> bool {
         let under_way = inner.pushed - inner.taken;
         under_way < self.window.records && (inner.bytes < self.window.bytes || under_way < UNDER_WAY_MIN)
@@ -110,6 +111,7 @@ impl Job {
         if inner.takes_no_more() { Err(Closed) } else { Ok(()) }
     }
 
+    #[inline]
     fn wait_for_room<'j>(&'j self, inner: MutexGuard<'j, JobState>) -> MutexGuard<'j, JobState> {
         self.room.wait_while(inner, None, |inner| !inner.takes_no_more() && !self.has_room(inner))
     }
@@ -148,6 +150,7 @@ impl Job {
         Ok(())
     }
 
+    #[inline]
     fn add(&self, inner: &mut JobState, record: Record<'_>) -> Result<(), Closed> {
         if inner.takes_no_more() {
             return Err(Closed);

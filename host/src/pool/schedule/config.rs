@@ -69,9 +69,6 @@ pub(crate) struct Config {
     pub(crate) retire_time: Duration,
     /// A worker without a task for this long is told to end.
     pub(crate) idle_time: Option<Duration>,
-    /// Workers are handed tasks by credit. With kept instances they are not: a worker's records share state then,
-    /// and tasks may be so short that their handing over decides how fast a worker seems.
-    pub(crate) has_credit: bool,
     /// All workers are started whether there are tasks or not.
     pub(crate) eager: bool,
 }

@@ -6,11 +6,14 @@
 //! handed costs one. The time in which it holds tasks, by the coordinator's own clock, earns twice the tasks
 //! that the worker in the middle answers in that time: an honest worker may be twice as fast as others. A
 //! worker without credit still gets one task after the other, because no worker may idle while there is work.
-//! Pools that keep instances hand out tasks without credit (`Config::has_credit`).
+//! Such a batch is short only for lack of credit, and most of its time may be the handing over. It may show
+//! that tasks take less time than was known, never that they take more: otherwise short batches would make
+//! every worker look slow, and slow workers would earn short batches.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::worker::SentBatch;
 use super::{BATCH_LEN_MAX, WorkerId};
 
 /// A worker earns this many times the tasks that the worker in the middle answers in the same time.
@@ -58,12 +61,15 @@ impl Costs {
         self.mean
     }
 
-    /// Notes a batch of `count` tasks, which the worker held for the time `held` and worked at for `busy`.
-    pub(super) fn note(&mut self, worker: WorkerId, count: u64, busy: Duration, held: Duration) {
-        let count = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-        // The mean of the old and the new follows a change within a few batches, and one outlier counts
-        // little.
-        let mean_of = |old: Option<Duration>, new| old.map_or(new, |old| (old + new) / 2);
+    /// Notes a batch that the worker held for the time `held` and worked at for `busy`.
+    pub(super) fn note(&mut self, worker: WorkerId, batch: &SentBatch, busy: Duration, held: Duration) {
+        let count = u32::try_from(batch.count.max(1)).unwrap_or(u32::MAX);
+        let mean_of = |old: Option<Duration>, new: Duration| match old {
+            None => new,
+            Some(old) if batch.lacked_credit && new > old => old,
+            // This follows a change within a few batches, and one outlier counts little.
+            Some(old) => (old + new) / 2,
+        };
         let cost = mean_of(self.take_cost(worker), busy / count);
         self.sum += cost;
         self.known += 1;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::costs::{UNPROVEN_LEN, UNPROVEN_TIME};
-use super::worker::SentBatch;
 use super::{
     Action, AnswerStep, Answered, HAND_OVER_MAX, JobId, NoResult, PREFETCH_TIME, PhaseChange, PoolState,
     Retry, Returned, Schedule, ScheduledJob, Span, TAKE_BACK_TIME, Wanted, Worker, WorkerId,
@@ -298,14 +297,14 @@ impl Schedule {
     /// has seen. Of that the worker may say how much it was not at work, within bounds.
     pub(super) fn batch_done(&mut self, now: Duration, id: WorkerId, busy: Duration) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(SentBatch { job, count, at }) = worker.batches.pop_front() else { return };
+        let Some(batch) = worker.batches.pop_front() else { return };
         // It did not begin before the end of the batch before, but the coordinator may have heard of that end
         // late.
-        let held = now.saturating_sub(at.max(worker.through_since));
-        let busy = busy.clamp(held / HAND_OVER_MAX, now.saturating_sub(at));
+        let held = now.saturating_sub(batch.at.max(worker.through_since));
+        let busy = busy.clamp(held / HAND_OVER_MAX, now.saturating_sub(batch.at));
         worker.through_since = now;
-        if let Some(job) = self.jobs.get_mut(&job) {
-            job.costs.note(id, count, busy, held);
+        if let Some(job) = self.jobs.get_mut(&batch.job) {
+            job.costs.note(id, &batch, busy, held);
         }
     }
 
@@ -422,11 +421,11 @@ impl Schedule {
         let quota = self.config.max_tasks_per_child.map_or(u64::MAX, |max| max.saturating_sub(worker.sent));
         let Some(job_id) = self.next_job(is_ahead).filter(|_| quota > 0) else { return };
         let credit = self.credit(now, id, job_id);
-        let Some(span) = self.take_batch(job_id, quota, credit, is_ahead) else { return };
+        let Some((span, lacked_credit)) = self.take_batch(job_id, quota, credit, is_ahead) else { return };
         self.last_job = job_id;
         self.recount(job_id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.push_back(now, job_id, span);
+        worker.push_back(now, job_id, span, lacked_credit);
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.costs.hand_out(id, span.count);
         }
@@ -444,9 +443,6 @@ impl Schedule {
 
     /// The number of tasks of a job that the worker may be handed by what it has earned.
     fn credit(&self, now: Duration, id: WorkerId, job: JobId) -> u64 {
-        if !self.config.has_credit {
-            return u64::MAX;
-        }
         let Some(job) = self.jobs.get(&job) else { return 0 };
         let credit = job.costs.credit(id, self.workers.len() as u64, job.submitted);
         if job.costs.is_known() || credit >= UNPROVEN_LEN {
@@ -460,28 +456,29 @@ impl Schedule {
         if self.workers.iter().all(is_at_it) { UNPROVEN_LEN } else { credit }
     }
 
-    /// Takes the tasks of the next batch off a job's queue, `quota` of them at most. An idle worker gets at
-    /// least one, whatever its credit is.
-    fn take_batch(&mut self, id: JobId, quota: u64, credit: u64, is_ahead: bool) -> Option<Span> {
+    /// Takes the tasks of the next batch off a job's queue, `quota` of them at most, and tells whether these are
+    /// fewer for lack of credit. An idle worker gets at least one, whatever its credit is.
+    fn take_batch(&mut self, id: JobId, quota: u64, credit: u64, is_ahead: bool) -> Option<(Span, bool)> {
         let processes = self.config.processes as u64;
         let job = self.jobs.get_mut(&id)?;
-        let span = if job.is_full {
-            job.pop_awaited()?
-        } else {
-            // So many that the last of them halts the job, if one does; but an idle worker gets at least one.
-            let most = self.config.halt.map_or(u64::MAX, |halt| job.before_halt(halt));
-            let most = most.min(credit).max(u64::from(!is_ahead));
-            let len = job.batch_len(processes).min(quota).min(most);
-            if len == 0 {
-                return None;
-            }
-            job.pop_front(len)?
-        };
-        // A batch that was short for lack of credit says nothing about the batches of others.
-        if span.count < credit || span.count > job.last_len {
+        if job.is_full {
+            return job.pop_awaited().map(|span| (span, false));
+        }
+        let least = u64::from(!is_ahead);
+        // So many that the last of them halts the job, if one does.
+        let most = self.config.halt.map_or(u64::MAX, |halt| job.before_halt(halt).max(least));
+        let len = job.batch_len(processes).min(quota).min(most);
+        let lacks_credit = credit < len;
+        let len = len.min(credit.max(least));
+        if len == 0 {
+            return None;
+        }
+        let span = job.pop_front(len)?;
+        // A batch that is short for lack of credit says nothing about the batches of others.
+        if !lacks_credit || span.count > job.last_len {
             job.last_len = span.count;
         }
-        Some(span)
+        Some((span, lacks_credit))
     }
 }
 

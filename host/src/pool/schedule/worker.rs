@@ -139,6 +139,8 @@ pub(super) struct SentBatch {
     pub(super) job: JobId,
     pub(super) count: u64,
     pub(super) at: Duration,
+    /// It would have been longer if the worker had had more credit.
+    pub(super) lacked_credit: bool,
 }
 
 impl Worker {
@@ -260,14 +262,14 @@ impl Worker {
     }
 
     /// Adds a batch behind what it holds.
-    pub(super) fn push_back(&mut self, now: Duration, job: JobId, span: Span) {
+    pub(super) fn push_back(&mut self, now: Duration, job: JobId, span: Span, lacked_credit: bool) {
         if self.held.is_empty() {
             self.running_since = now;
             self.front_since = now;
         }
         self.sent += span.count;
         self.held.push_back((job, span));
-        self.batches.push_back(SentBatch { job, count: span.count, at: now });
+        self.batches.push_back(SentBatch { job, count: span.count, at: now, lacked_credit });
     }
 
     /// Takes back the tasks behind the first `kept` tasks of its life. Gives them from the last to the first.

@@ -124,6 +124,7 @@ impl<R: Speaker> Session<R> {
     }
 
     /// Judges the next frame of the process.
+    #[inline]
     pub(crate) fn on(&mut self, frame: Frame<'_>) -> Result<Heard<R::Said>, Violation> {
         if frame.kind != Kind::Control {
             return self.role.on_frame(self.stage, frame).map(Heard::Said);

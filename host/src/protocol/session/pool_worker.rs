@@ -112,6 +112,7 @@ impl Speaker for PoolWorkerRole {
         }
     }
 
+    #[inline]
     fn on_frame(&mut self, stage: Stage, frame: Frame<'_>) -> Result<FromPoolWorker, Violation> {
         if stage != Stage::Ready {
             return Err(match frame.kind {
@@ -187,6 +188,7 @@ impl Owed {
         self.batches.push_back(count);
     }
 
+    #[inline]
     pub(super) fn unanswered(&self) -> u64 {
         self.sent - self.answered
     }
@@ -196,6 +198,7 @@ impl Owed {
         self.answered < self.cancelled
     }
 
+    #[inline]
     pub(super) fn answer(&mut self) -> Result<(), Violation> {
         if self.unanswered() == 0 {
             return Err(NOT_HELD);
@@ -243,6 +246,7 @@ pub(super) struct Attached {
 }
 
 impl Attached {
+    #[inline]
     pub(super) fn add(&mut self, kind: Kind) -> Result<(), Violation> {
         let has_come = match kind {
             Kind::Stdout => &mut self.stdout,

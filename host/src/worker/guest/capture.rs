@@ -114,6 +114,7 @@ impl OutputStreams {
 
     /// Appends frames with what was written since the last call. `note`: a line from wpool before what is on
     /// stderr.
+    #[inline]
     pub(super) fn report(&self, out: &mut Vec<u8>, note: Option<&str>) {
         for (kind, capture, note) in [(Kind::Stdout, &self.stdout, None), (Kind::Stderr, &self.stderr, note)]
         {

@@ -44,6 +44,7 @@ impl CurrentProcess {
 
     /// Counts the next task as started, on the status page. `false`: the coordinator has taken back all that
     /// has not begun.
+    #[inline]
     pub(super) fn start_one(&self) -> bool {
         self.page.as_ref().is_none_or(|page| page.start_one())
     }
@@ -56,6 +57,7 @@ impl CurrentProcess {
     }
 
     /// Whether the coordinator has cancelled the task that was started last.
+    #[inline]
     pub(super) fn is_cancelled(&self) -> bool {
         self.page.as_ref().is_some_and(|page| page.is_cancelled())
     }

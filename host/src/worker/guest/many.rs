@@ -94,6 +94,7 @@ impl ManyCall {
     }
 
     /// Appends the outcome of the running record: the printed output, then what `write` writes.
+    #[inline]
     pub(super) fn answer(&mut self, output: &OutputStreams, write: impl FnOnce(&mut Vec<u8>)) {
         self.outbox.append(|out| {
             output.report(out, None);
@@ -122,6 +123,7 @@ impl ManyCall {
     /// Begins the next record, if there is one and the outbox has room.
     ///
     /// A full outbox ends the call, because the serve loop cannot send results while the guest runs.
+    #[inline]
     pub(super) fn begin_next(&mut self, process: &CurrentProcess) {
         if self.answered == self.count || self.outbox.is_full() {
             return;

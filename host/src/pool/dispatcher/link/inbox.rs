@@ -117,6 +117,7 @@ impl Inbox {
 
     /// Goes on in `bytes` at [`Run::at`]. Results and their attachments are added to the run here, because
     /// there may be thousands of them. `tells_apart`: no result is added to a run with failures.
+    #[inline]
     pub(super) fn next<'b>(
         &mut self,
         bytes: &'b [u8],

@@ -62,23 +62,26 @@ fn f112_a_worker_that_says_it_took_no_time_gets_no_more_than_its_batches_have_ta
     assert!(most <= 120, "{most} tasks at a time");
 }
 
-/// The number of `tasks` that each worker answers, and the time for all of them. `micros`: the time of a task
-/// in each worker, without the time in which a batch comes and goes.
-fn drawn(tasks: u64, micros: &[u64]) -> (Vec<u64>, Duration) {
-    let mut pool = Pool::new(Config { processes: micros.len(), ..ONE });
+/// The number of `tasks` that each worker answers, and the time for all of them. `nanos`: the time of a task
+/// in each worker. `hand_over`: the time in which the given batch comes and goes.
+fn drawn(tasks: u64, nanos: &[u64], hand_over: impl Fn(u64) -> Duration) -> (Vec<u64>, Duration) {
+    let mut pool = Pool::new(Config { processes: nanos.len(), ..ONE });
     pool.submit(tasks);
-    let workers = 1..=u32::try_from(micros.len()).unwrap();
+    let workers = 1..=u32::try_from(nanos.len()).unwrap();
     for worker in workers.clone() {
         pool.on(Event::Ready { worker });
     }
-    let mut answered = vec![0; micros.len()];
+    let mut answered = vec![0; nanos.len()];
+    let mut batches = 0;
     let mut due: BTreeMap<WorkerId, (Duration, u64)> = BTreeMap::new();
     loop {
-        for (worker, micros) in workers.clone().zip(micros) {
+        for (worker, nanos) in workers.clone().zip(nanos) {
             let batch = pool.schedule.workers.get(&worker).and_then(|worker| worker.batches.front());
             if let Some(count) = batch.map(|batch| batch.count) {
-                let end = pool.now + Duration::from_micros(30 + micros * count);
-                due.entry(worker).or_insert((end, count));
+                due.entry(worker).or_insert_with(|| {
+                    batches += 1;
+                    (pool.now + hand_over(batches) + Duration::from_nanos(nanos * count), count)
+                });
             }
         }
         let Some((&worker, &(end, count))) = due.iter().min_by_key(|(_, (end, _))| *end) else { break };
@@ -87,18 +90,22 @@ fn drawn(tasks: u64, micros: &[u64]) -> (Vec<u64>, Duration) {
         let at = usize::try_from(worker - 1).unwrap();
         answered[at] += count;
         pool.answer(worker, count);
-        pool.on(Event::BatchDone { worker, busy: Duration::from_micros(micros[at] * count) });
+        pool.on(Event::BatchDone { worker, busy: Duration::from_nanos(nanos[at] * count) });
     }
     (answered, pool.now)
+}
+
+const fn always_alike(_batch: u64) -> Duration {
+    Duration::from_micros(30)
 }
 
 #[test]
 fn f112_a_worker_that_answers_at_once_gets_twice_the_tasks_of_an_honest_one() {
     for processes in [2, 3, 4, 8] {
         for honest in [1, 2, 10] {
-            let mut micros = vec![honest; processes];
-            micros[0] = 0;
-            let (answered, _) = drawn(200_000, &micros);
+            let mut nanos = vec![honest * 1000; processes];
+            nanos[0] = 0;
+            let (answered, _) = drawn(200_000, &nanos, always_alike);
             assert_eq!(answered.iter().sum::<u64>(), 200_000);
             let most = 200_000 * 2 / (processes as u64 + 1) + 2 * BATCH_LEN_MAX;
             assert!(answered[0] <= most, "{honest} us, {processes} workers: {answered:?}");
@@ -110,10 +117,27 @@ fn f112_a_worker_that_answers_at_once_gets_twice_the_tasks_of_an_honest_one() {
 fn f112_honest_workers_are_not_slowed_down_by_that() {
     // All alike, or one of them nearly twice as fast.
     for (micros, percent) in [(vec![2; 4], 112), (vec![4, 7, 7, 7], 112), (vec![18, 10], 112)] {
-        let (answered, took) = drawn(200_000, &micros);
+        let nanos: Vec<u64> = micros.iter().map(|micros| micros * 1000).collect();
+        let (answered, took) = drawn(200_000, &nanos, always_alike);
         let ideal: f64 = 200_000.0 / micros.iter().map(|micros| 1.0 / *micros as f64).sum::<f64>();
         let most = Duration::from_secs_f64(ideal * 1e-6) * percent / 100;
         assert!(took < most, "{micros:?}: {took:?}, more than {most:?}; {answered:?}");
+    }
+}
+
+/// Kept instances: handing over takes a good part of a batch's time, and now and then the system lets a worker
+/// wait.
+#[test]
+fn f112_the_shortest_tasks_come_in_the_longest_batches_all_the_same() {
+    let interrupted =
+        |batch: u64| if batch % 9 == 0 { Duration::from_millis(2) } else { always_alike(batch) };
+    for nanos in [vec![150; 2], vec![150; 4], vec![150; 8], vec![100, 190]] {
+        let (answered, took) = drawn(1_000_000, &nanos, interrupted);
+        let hand_over = (1..=9).map(interrupted).sum::<Duration>() / 9;
+        let batch = |nanos: &u64| hand_over + Duration::from_nanos(nanos * BATCH_LEN_MAX);
+        let rate: f64 = nanos.iter().map(|nanos| BATCH_LEN_MAX as f64 / batch(nanos).as_secs_f64()).sum();
+        let most = Duration::from_secs_f64(1e6 / rate).mul_f64(1.25);
+        assert!(took < most, "{nanos:?}: {took:?}, more than {most:?}; {answered:?}");
     }
 }
 

@@ -23,7 +23,6 @@ const ONE: Config = Config {
     retries: 0,
     delay: Duration::ZERO,
     backoff: Backoff::Fixed,
-    has_credit: true,
     poison_limit: 3,
     halt: None,
     results_max: 64 << 20,

@@ -89,7 +89,6 @@ pub(super) fn config() -> impl Strategy<Value = Config> {
         let (processes, max_tasks_per_child, idle_time, eager) = staff;
         let (retries, delay, backoff, poison_limit) = again;
         Config {
-            has_credit: true,
             processes,
             max_tasks_per_child,
             retries,
