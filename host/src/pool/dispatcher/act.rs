@@ -95,9 +95,7 @@ impl Dispatcher {
     fn act(&mut self, action: Action) {
         match action {
             Action::Start { worker } => self.start(worker),
-            Action::Send { worker, job, first, count, attempt } => {
-                self.send(worker, job, first, count, attempt)
-            }
+            Action::Send { worker, job, tasks, attempt } => self.send(worker, job, tasks, attempt),
             Action::Retry { retry, failure } => self.reports.tell_retried(retry, || self.verdict(failure)),
             Action::Give { job, first, count, attempt, verdict } => {
                 let (error, by) = (self.verdict(verdict), By { attempt, ..By::default() });

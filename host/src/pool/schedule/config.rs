@@ -12,6 +12,9 @@ pub(crate) type JobId = u64;
 /// The work that one batch should hold: long enough that handing it over costs little, short enough that
 /// workers finish together.
 pub(super) const BATCH_TIME: Duration = Duration::from_micros(400);
+/// The work that one batch holds at least, if the tasks are there: about the time in which it is handed over. With
+/// hundreds of workers a batch would otherwise be a few tasks, and its handing over all of its cost.
+pub(super) const BATCH_TIME_MIN: Duration = Duration::from_micros(100);
 /// A batch is at most this many times as long as the one before: one fast task proves little about the next.
 pub(super) const BATCH_GROWTH: u64 = 4;
 /// The most bytes of records in one batch, by the mean of the job's records.

@@ -1,5 +1,6 @@
 //! What the schedule hears, and what it answers.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::{JobId, WorkerId};
@@ -67,8 +68,8 @@ pub(crate) struct Returned {
 pub(crate) enum Action {
     /// Start a worker.
     Start { worker: WorkerId },
-    /// Send these tasks to a worker, as one batch.
-    Send { worker: WorkerId, job: JobId, first: u64, count: u64, attempt: u32 },
+    /// Send these tasks to a worker, as one batch. They are in the order in which the worker will answer.
+    Send { worker: WorkerId, job: JobId, tasks: Vec<Range<u64>>, attempt: u32 },
     /// Report that the task has failed and will be tried again.
     Retry { retry: Retry, failure: NoResult },
     /// End these tasks without a result.

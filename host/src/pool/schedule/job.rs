@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::costs::Costs;
-use super::{BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME};
+use super::{BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME, BATCH_TIME_MIN};
 use crate::pool::policy::{Halt, HaltOn, HaltWhen};
 
 /// Consecutive tasks of a job at the same attempt.
@@ -177,17 +177,29 @@ impl ScheduledJob {
         Some(Span { first: task, count: 1, ..span })
     }
 
-    /// Takes up to `len` consecutive tasks of one attempt off the head of the queue.
-    pub(super) fn pop_front(&mut self, len: u64) -> Option<Span> {
-        let head = self.queue.front_mut()?;
-        let taken = Span { count: len.min(head.count).max(1), ..*head };
-        head.first += taken.count;
-        head.count -= taken.count;
-        if head.count == 0 {
-            self.queue.pop_front();
+    /// Takes the tasks of a batch, `len` at most, off the head of the queue. All of them are at the same attempt.
+    /// They need not follow each other: retried tasks are scattered, and come in batches all the same. A task
+    /// that has killed a worker comes alone, so that it takes down no other.
+    pub(super) fn pop_batch(&mut self, len: u64) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let mut left = len;
+        while left > 0
+            && let Some(head) = self.queue.front_mut()
+            && spans
+                .first()
+                .is_none_or(|first| first.attempt == head.attempt && first.deaths + head.deaths == 0)
+        {
+            let taken = Span { count: left.min(head.count), ..*head };
+            head.first += taken.count;
+            head.count -= taken.count;
+            if head.count == 0 {
+                self.queue.pop_front();
+            }
+            left -= taken.count;
+            spans.push(taken);
         }
-        self.queued -= taken.count;
-        Some(taken)
+        self.queued -= len - left;
+        spans
     }
 
     /// The number of tasks in the next batch.
@@ -196,7 +208,10 @@ impl ScheduledJob {
         let by_time = u64::try_from(BATCH_TIME.as_nanos() / cost.as_nanos().max(1)).unwrap_or(u64::MAX);
         let mean_bytes = self.bytes / self.submitted.max(1);
         let by_bytes = BATCH_BYTES / mean_bytes.max(1);
-        let share = self.queued.div_ceil(4 * processes.max(1));
+        // Towards the end batches get shorter, so that workers finish together; not so short that handing them
+        // over takes longer than the work in them.
+        let least = u64::try_from(BATCH_TIME_MIN.as_nanos() / cost.as_nanos().max(1)).unwrap_or(u64::MAX);
+        let share = self.queued.div_ceil(4 * processes.max(1)).max(least);
         by_time.min(by_bytes).min(self.last_len * BATCH_GROWTH).min(share).clamp(1, BATCH_LEN_MAX)
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::costs::{UNPROVEN_LEN, UNPROVEN_TIME};
+use super::worker::SentBatch;
 use super::{
     Action, AnswerStep, Answered, HAND_OVER_MAX, JobId, NoResult, PREFETCH_TIME, PhaseChange, PoolState,
     Retry, Returned, Schedule, ScheduledJob, Span, TAKE_BACK_TIME, Wanted, Worker, WorkerId,
@@ -318,7 +319,7 @@ impl Schedule {
             let ids: Vec<WorkerId> = self
                 .workers
                 .iter()
-                .filter(|(_, w)| w.takes_tasks() && w.held.len() == ahead)
+                .filter(|(_, w)| w.takes_tasks() && w.batches_held() == ahead)
                 .map(|(id, _)| *id)
                 .collect();
             for id in ids {
@@ -334,13 +335,13 @@ impl Schedule {
     /// present task has taken already.
     fn soon_through(&self, now: Duration, id: WorkerId) -> bool {
         let Some(worker) = self.workers.get(&id) else { return false };
-        let Some((job, span)) = worker.held.front() else { return false };
+        let Some((job, _)) = worker.held.front() else { return false };
         if now.saturating_sub(worker.running_since) > PREFETCH_TIME {
             return false;
         }
         let cost = self.jobs.get(job).and_then(|job| job.costs.mean());
         cost.is_some_and(|cost| {
-            cost.saturating_mul(u32::try_from(span.count).unwrap_or(u32::MAX)) <= PREFETCH_TIME
+            cost.saturating_mul(u32::try_from(worker.unanswered()).unwrap_or(u32::MAX)) <= PREFETCH_TIME
         })
     }
 
@@ -421,16 +422,18 @@ impl Schedule {
         let quota = self.config.max_tasks_per_child.map_or(u64::MAX, |max| max.saturating_sub(worker.sent));
         let Some(job_id) = self.next_job(is_ahead).filter(|_| quota > 0) else { return };
         let credit = self.credit(now, id, job_id);
-        let Some((span, lacked_credit)) = self.take_batch(job_id, quota, credit, is_ahead) else { return };
+        let Some((spans, lacked_credit)) = self.take_batch(job_id, quota, credit, is_ahead) else { return };
         self.last_job = job_id;
         self.recount(job_id);
+        let count = spans.iter().map(|span| span.count).sum();
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.push_back(now, job_id, span, lacked_credit);
+        worker.push_back(job_id, &spans, SentBatch { job: job_id, count, at: now, lacked_credit });
         if let Some(job) = self.jobs.get_mut(&job_id) {
-            job.costs.hand_out(id, span.count);
+            job.costs.hand_out(id, count);
         }
-        let Span { first, count, attempt, .. } = span;
-        actions.push(Action::Send { worker: id, job: job_id, first, count, attempt });
+        let attempt = spans.first().map_or(1, |span| span.attempt);
+        let tasks = spans.iter().map(|span| span.first..span.first + span.count).collect();
+        actions.push(Action::Send { worker: id, job: job_id, tasks, attempt });
     }
 
     /// The next job that has a batch to hand out: jobs take turns.
@@ -458,27 +461,31 @@ impl Schedule {
 
     /// Takes the tasks of the next batch off a job's queue, `quota` of them at most, and tells whether these are
     /// fewer for lack of credit. An idle worker gets at least one, whatever its credit is.
-    fn take_batch(&mut self, id: JobId, quota: u64, credit: u64, is_ahead: bool) -> Option<(Span, bool)> {
+    fn take_batch(
+        &mut self,
+        id: JobId,
+        quota: u64,
+        credit: u64,
+        is_ahead: bool,
+    ) -> Option<(Vec<Span>, bool)> {
         let processes = self.config.processes as u64;
         let job = self.jobs.get_mut(&id)?;
         if job.is_full {
-            return job.pop_awaited().map(|span| (span, false));
+            return job.pop_awaited().map(|span| (vec![span], false));
         }
         let least = u64::from(!is_ahead);
         // So many that the last of them halts the job, if one does.
         let most = self.config.halt.map_or(u64::MAX, |halt| job.before_halt(halt).max(least));
-        let len = job.batch_len(processes).min(quota).min(most);
-        let lacks_credit = credit < len;
-        let len = len.min(credit.max(least));
-        if len == 0 {
-            return None;
+        let wanted = job.batch_len(processes).min(quota).min(most);
+        let len = wanted.min(credit.max(least));
+        let spans = job.pop_batch(len);
+        let count = spans.iter().map(|span| span.count).sum();
+        // A batch that is short for lack of credit, or because few tasks of its attempt are left, says nothing
+        // about the next batches.
+        if count == wanted || count > job.last_len {
+            job.last_len = count;
         }
-        let span = job.pop_front(len)?;
-        // A batch that is short for lack of credit says nothing about the batches of others.
-        if !lacks_credit || span.count > job.last_len {
-            job.last_len = span.count;
-        }
-        Some((span, lacks_credit))
+        (count > 0).then_some((spans, len < wanted))
     }
 }
 

@@ -262,14 +262,25 @@ impl Worker {
     }
 
     /// Adds a batch behind what it holds.
-    pub(super) fn push_back(&mut self, now: Duration, job: JobId, span: Span, lacked_credit: bool) {
+    pub(super) fn push_back(&mut self, job: JobId, spans: &[Span], batch: SentBatch) {
         if self.held.is_empty() {
-            self.running_since = now;
-            self.front_since = now;
+            self.running_since = batch.at;
+            self.front_since = batch.at;
         }
-        self.sent += span.count;
-        self.held.push_back((job, span));
-        self.batches.push_back(SentBatch { job, count: span.count, at: now, lacked_credit });
+        self.sent += batch.count;
+        self.held.extend(spans.iter().map(|span| (job, *span)));
+        self.batches.push_back(batch);
+    }
+
+    /// The number of batches of which it holds tasks.
+    pub(super) fn batches_held(&self) -> usize {
+        let mut left = self.unanswered();
+        let is_held = |batch: &&SentBatch| {
+            let holds = left > 0;
+            left = left.saturating_sub(batch.count);
+            holds
+        };
+        self.batches.iter().rev().take_while(is_held).count()
     }
 
     /// Takes back the tasks behind the first `kept` tasks of its life. Gives them from the last to the first.

@@ -1,11 +1,14 @@
 //! What a worker is sent, and whether it is listened to.
 
+use std::ops::Range;
+
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::SendFlags;
 
 use super::Link;
 use super::inbox::Begun;
 use crate::pool::dispatcher::arena::Halves;
+use crate::pool::dispatcher::jobs::OpenJob;
 use crate::pool::dispatcher::{Dispatcher, socket_token};
 use crate::pool::events::PoolEvent;
 use crate::pool::schedule::{Event, JobId, WorkerId};
@@ -22,8 +25,7 @@ impl Dispatcher {
         &mut self,
         worker: WorkerId,
         job: JobId,
-        first: u64,
-        count: u64,
+        tasks: Vec<Range<u64>>,
         attempt: u32,
     ) {
         let (Some(link), Some(open)) = (self.links.get_mut(&worker), self.jobs.get(&job)) else { return };
@@ -34,26 +36,18 @@ impl Dispatcher {
             link.plans.push(plan);
             message::write_control(&mut link.outgoing, &ToWorker::Plan { id: plan, call: call.clone() });
         }
-        link.session().sent_batch(count);
+        link.session().sent_batch(tasks.iter().map(|span| span.end - span.start).sum());
         let Link { outgoing, halves, page, .. } = link;
         halves.begin();
         frame::write(outgoing, Kind::Batch, |out| {
             Batch::write_head(out, plan, attempt);
-            let (mut first, mut left) = (first, count);
-            while left > 0 {
-                let at = open.chunks.partition_point(|c| c.first + c.count() <= first);
-                let chunk = &open.chunks[at];
-                let part = left.min(chunk.first + chunk.count() - first);
-                let records = chunk.records(first, part);
-                if records.len() as u64 / part < LARGE as u64 {
-                    out.extend_from_slice(records);
-                } else {
-                    (first..first + part).for_each(|n| add_large(chunk.records(n, 1), halves, page, out));
-                }
-                (first, left) = (first + part, left - part);
+            for span in &tasks {
+                write_records(open, span.clone(), halves, page, out);
             }
         });
-        self.reports.tell(|| PoolEvent::TasksStarted { job, tasks: first..first + count, attempt, worker });
+        for tasks in tasks {
+            self.reports.tell(|| PoolEvent::TasksStarted { job, tasks, attempt, worker });
+        }
         self.reports.ledger().holds(worker);
         self.reports.set_state(worker, WorkerState::Busy);
         self.flush(worker);
@@ -162,6 +156,29 @@ impl Dispatcher {
             None => link.reserved = Some(job.reserve(missing)),
         }
         begun.is_granted
+    }
+}
+
+/// Adds the records of consecutive tasks to a batch.
+fn write_records(
+    open: &OpenJob,
+    tasks: Range<u64>,
+    halves: &mut Halves,
+    page: &CoordinatorPage,
+    out: &mut Vec<u8>,
+) {
+    let mut first = tasks.start;
+    while first < tasks.end {
+        let at = open.chunks.partition_point(|c| c.first + c.count() <= first);
+        let chunk = &open.chunks[at];
+        let part = tasks.end.min(chunk.first + chunk.count()) - first;
+        let records = chunk.records(first, part);
+        if records.len() as u64 / part < LARGE as u64 {
+            out.extend_from_slice(records);
+        } else {
+            (first..first + part).for_each(|n| add_large(chunk.records(n, 1), halves, page, out));
+        }
+        first += part;
     }
 }
 

@@ -220,7 +220,8 @@ fn what_waits_behind_a_slow_task_goes_to_a_worker_that_has_nothing_to_do() {
     assert!(pool.schedule.is_frozen(1));
     // It is at its second task.
     let actions = pool.on(Event::TakenBack { worker: 1, started: 2 });
-    let Action::Send { worker: 2, job: 1, first, attempt: 1, .. } = actions[0] else { panic!("{actions:?}") };
+    let Action::Send { worker: 2, job: 1, attempt: 1, tasks } = &actions[0] else { panic!("{actions:?}") };
+    let first = tasks[0].start;
     assert_eq!((first, pool.schedule.unanswered(1)), (2, 1));
     let moved = pool.schedule.queued(1) + pool.schedule.unanswered(2);
     assert_eq!(moved, held - 1);

@@ -19,7 +19,9 @@ fn o44_a_death_is_charged_to_the_task_that_was_running_and_the_rest_goes_back() 
     let actions = pool.on(gone(1, answered + 3));
     let given = Action::Give { job: 1, first: answered + 2, count: 1, attempt: 1, verdict: lost() };
     assert_eq!(actions, [given, Action::Start { worker: 2 }]);
-    assert_eq!(pool.on(Event::Ready { worker: 2 })[0], send(2, answered, 2, 1));
+    let sent = &pool.on(Event::Ready { worker: 2 })[0];
+    let Action::Send { worker: 2, job: 1, tasks, attempt: 1 } = sent else { panic!("{sent:?}") };
+    assert_eq!(tasks[..2], [answered..answered + 2, answered + 3..100]);
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn f12_a_worker_that_takes_too_long_is_killed_and_its_task_told_why() {
 #[test]
 fn a_task_begun_while_its_worker_was_being_killed_for_another_is_not_charged() {
     let mut pool = Pool::new(Config { kill_after: Some(Duration::from_secs(1)), ..ONE });
-    pool.submit(100);
+    pool.submit(10_000);
     pool.on(Event::Ready { worker: 1 });
     for _ in 0..3 {
         pool.batch_after(Duration::from_micros(1));
@@ -186,7 +188,7 @@ fn a_worker_that_does_not_drop_what_nobody_wants_is_killed_and_nobody_is_charged
     assert_eq!(pool.on(gone(1, 1)), [give(0, 1, 1, NoResult::Cancelled)]);
     assert_eq!(
         pool.on(Event::Ready { worker: 2 }),
-        [Action::Send { worker: 2, job: 2, first: 0, count: 1, attempt: 1 }]
+        [Action::Send { worker: 2, job: 2, tasks: vec![0..1], attempt: 1 }]
     );
 }
 

@@ -61,6 +61,39 @@ fn jobs_take_turns() {
 }
 
 #[test]
+fn retried_tasks_come_in_batches_as_others_do() {
+    let mut pool = Pool::new(Config { retries: 1, ..ONE });
+    pool.submit(100_000);
+    pool.on(Event::Ready { worker: 1 });
+    while pool.schedule.jobs[&1].last_len < 100 {
+        pool.batch_after(Duration::from_micros(1));
+    }
+    // Every third task fails.
+    let (mut batches, mut retried, mut shortest) = (0, 0, u64::MAX);
+    let mut answered = pool.schedule.workers[&1].answered;
+    while retried < 10_000 {
+        let front = pool.schedule.workers[&1].held[0].1;
+        let mut sent = if front.attempt == 1 && answered % 3 == 0 {
+            pool.fail_retriably(1).1
+        } else {
+            retried += u64::from(front.attempt == 2);
+            pool.answer(1, 1)
+        };
+        answered += 1;
+        pool.now += Duration::from_micros(1);
+        if pool.schedule.is_through(1) {
+            sent.extend(pool.on(Event::BatchDone { worker: 1, busy: Duration::from_micros(100) }));
+        }
+        for action in sent {
+            let Action::Send { tasks, .. } = action else { continue };
+            batches += 1;
+            shortest = shortest.min(number(&tasks));
+        }
+    }
+    assert!(batches < 600, "{batches} batches, the shortest of {shortest} tasks");
+}
+
+#[test]
 fn a_failed_task_waits_for_the_end_of_its_pause_while_others_go_on() {
     let millis = Duration::from_millis;
     let backoff = Backoff::Exponential { max: millis(500) };

@@ -6,6 +6,8 @@ mod jobs;
 mod model;
 mod staff;
 
+use std::ops::Range;
+
 use super::*;
 use crate::pool::policy::Backoff;
 
@@ -87,7 +89,7 @@ impl Pool {
         actions.extend(self.on(Event::BatchDone { worker: 1, busy }));
         actions
             .iter()
-            .filter_map(|a| if let Action::Send { count, .. } = a { Some(*count) } else { None })
+            .filter_map(|a| if let Action::Send { tasks, .. } = a { Some(number(tasks)) } else { None })
             .sum()
     }
 }
@@ -109,7 +111,11 @@ fn give(first: u64, count: u64, attempt: u32, verdict: NoResult) -> Action {
 }
 
 fn send(worker: WorkerId, first: u64, count: u64, attempt: u32) -> Action {
-    Action::Send { worker, job: 1, first, count, attempt }
+    Action::Send { worker, job: 1, tasks: vec![first..first + count], attempt }
+}
+
+fn number(tasks: &[Range<u64>]) -> u64 {
+    tasks.iter().map(|span| span.end - span.start).sum()
 }
 
 fn lost() -> NoResult {

@@ -1,6 +1,7 @@
 //! Passes events on to the schedule, and follows and checks each of its actions.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::{Model, ModelPhase, ModelWorker, RESULTS_MAX, TaskState};
 use crate::pool::policy::HaltWhen;
@@ -75,9 +76,7 @@ impl Model {
         assert!(!self.finished, "{action:?} after the end");
         match action {
             Action::Start { worker } => self.start(worker),
-            Action::Send { worker, job, first, count, attempt } => {
-                self.send(worker, job, first, count, attempt);
-            }
+            Action::Send { worker, job, tasks, attempt } => self.send(worker, job, &tasks, attempt),
             Action::Retry { retry, failure } => {
                 let Cause::Event(Event::Gone { retriable: true, .. }) = cause else {
                     panic!("no reason to try again: {cause:?}")
@@ -147,14 +146,24 @@ impl Model {
         assert!(self.workers.insert(worker, new).is_none(), "a worker's number is used twice");
     }
 
-    fn send(&mut self, worker: WorkerId, job: JobId, first: u64, count: u64, attempt: u32) {
-        assert!(count > 0);
+    fn send(&mut self, worker: WorkerId, job: JobId, tasks: &[Range<u64>], attempt: u32) {
+        assert!(!tasks.is_empty() && tasks.iter().all(|span| !span.is_empty()));
+        let all = || tasks.iter().cloned().flatten();
+        let count = all().count() as u64;
         let model = self.jobs.get_mut(&job).unwrap();
         assert!(!model.cancelled && !model.halted, "a task is begun that is not wanted");
         if self.schedule.is_full(job) {
-            assert_eq!((Some(first), count), (model.waits_for, 1), "there is no room for its result");
+            assert_eq!(
+                (Some(tasks[0].start), count),
+                (model.waits_for, 1),
+                "there is no room for its result"
+            );
         }
-        for task in first..first + count {
+        for task in all() {
+            assert!(
+                count == 1 || !model.deaths.contains_key(&task),
+                "a task that has killed a worker comes alone"
+            );
             assert!(model.due.remove(&task).is_none_or(|due| due <= self.now), "its pause is not over");
             let task = &mut model.tasks[usize::try_from(task).unwrap()];
             assert_eq!(*task, TaskState::Queued { attempt });
@@ -162,7 +171,7 @@ impl Model {
         }
         let worker = self.workers.get_mut(&worker).expect("tasks go to a living worker");
         assert!(worker.phase == ModelPhase::Serving && !worker.killed && worker.frozen.is_none());
-        worker.inbox.extend((first..first + count).map(|task| (job, task, attempt)));
+        worker.inbox.extend(all().map(|task| (job, task, attempt)));
         worker.batches.push_back(count);
         worker.sent += count;
         assert!(worker.sent <= self.config.max_tasks_per_child.unwrap_or(u64::MAX));
