@@ -428,6 +428,7 @@ impl PoolBuilder {
     fn config(&self) -> Config {
         Config {
             processes: self.processes,
+            cpus: crate::sys::cpu_count(),
             max_tasks_per_child: self.max_tasks_per_child.map(NonZeroU64::get),
             retries: self.retries,
             delay: self.retry_delay,

@@ -60,7 +60,7 @@ pub(crate) use self::worker::WorkerInfo;
 use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
 use crate::module::Module;
 use crate::spec::Call;
-use crate::target::{Format, Target, resolve};
+use crate::target::{Format, Priority, Target, resolve};
 use crate::value::{Args, Ret};
 
 /// A pool of worker processes that run the functions of one module: Python's `multiprocessing.Pool`.
@@ -142,7 +142,13 @@ impl Pool {
         (plan, Some(call.clone()))
     }
 
-    fn job(&self, plan: u32, call: Option<Call>, window: Window) -> Result<Arc<Job>, Closed> {
+    fn job(
+        &self,
+        plan: u32,
+        call: Option<Call>,
+        priority: Priority,
+        window: Window,
+    ) -> Result<Arc<Job>, Closed> {
         if self.shared.is_in_fork() {
             return Err(Closed);
         }
@@ -150,7 +156,7 @@ impl Pool {
             return Err(Closed);
         }
         let id = self.shared.next_job.fetch_add(1, Ordering::Relaxed);
-        let job = Arc::new(Job::new(id, plan, window, self.shared.waker.clone()));
+        let job = Arc::new(Job::new(id, plan, priority, window, self.shared.waker.clone()));
         self.shared.commands.send(Command::Job { job: job.clone(), call }).map_err(|_| Closed)?;
         // After the pool's end no dispatcher ends the job. `End::drop` sets `over` and then empties the
         // channel, so either it finds the job, or the job is refused here.
@@ -170,7 +176,7 @@ impl Pool {
         let resolved = resolve(target, &self.shared.info)?;
         self.shared.check_home()?;
         let (plan, call) = self.plan(&resolved.call);
-        let job = self.job(plan, call, self.shared.window)?;
+        let job = self.job(plan, call, resolved.priority, self.shared.window)?;
         Ok((Inputs::new(job.clone(), self.shared.limits.input), Outcomes::new(job, ordered)))
     }
 
@@ -194,7 +200,7 @@ impl Pool {
         args: A,
     ) -> AsyncResult<R> {
         let callbacks = self.shared.callbacks.clone();
-        let job = match self.job(func.plan, func.call.clone(), self.shared.window) {
+        let job = match self.job(func.plan, func.call.clone(), func.resolved.priority, self.shared.window) {
             Ok(job) => job,
             Err(Closed) => {
                 let refusal = self.shared.refusal();
@@ -244,7 +250,7 @@ impl Pool {
         items: impl IntoIterator<Item = A>,
     ) -> Vec<Result<R, TaskError>> {
         let mut items = items.into_iter();
-        match self.job(func.plan, func.call.clone(), self.shared.window) {
+        match self.job(func.plan, func.call.clone(), func.resolved.priority, self.shared.window) {
             Ok(job) => collect(&self.shared, job, func, items),
             Err(Closed) => not_drawn(&mut items, &self.shared.refusal()),
         }
@@ -343,7 +349,8 @@ impl Pool {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
     {
-        let Ok(job) = self.job(func.plan, func.call.clone(), self.shared.window) else {
+        let Ok(job) = self.job(func.plan, func.call.clone(), func.resolved.priority, self.shared.window)
+        else {
             return Outcomes::refused(self.shared.waker.clone(), &self.shared.refusal());
         };
         let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);

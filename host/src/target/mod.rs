@@ -4,11 +4,13 @@
 //! [`Target::func`] names a function, and [`Target::arg`] and [`Target::kwarg`] fix arguments.
 //! [`Target::input`] and [`Target::output`] choose how records and results are written ([`Format`]). For a
 //! command, a module with a `main`, [`Target::argv`] gives the arguments and [`CommandInput`] says how it
-//! gets its record. What is wrong with a target is a [`TargetError`], before anything starts.
+//! gets its record. [`Target::priority`] says how urgent its jobs are. What is wrong with a target is a [`TargetError`], before anything starts.
 
 mod initializer;
+mod priority;
 
 pub(crate) use self::initializer::{INIT, initializer, own_initializer};
+pub use self::priority::Priority;
 use crate::error::BuildError;
 use crate::policy::{self, Policy};
 pub use crate::spec::TargetError;
@@ -121,6 +123,7 @@ pub struct Target {
     ok_exit: Vec<u32>,
     command_input: CommandInput,
     timed: bool,
+    priority: Priority,
 }
 
 impl Target {
@@ -217,6 +220,14 @@ impl Target {
         self.timed = timed;
         self
     }
+
+    /// How urgent the jobs of a pool with this target are. A [`Process`](crate::Process), which has no other jobs
+    /// beside it, ignores it.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
 }
 
 impl From<&str> for Target {
@@ -230,6 +241,7 @@ impl From<&str> for Target {
 pub(crate) struct Resolved {
     pub(crate) call: Call,
     pub(crate) ty: FuncType,
+    pub(crate) priority: Priority,
     fixed: Vec<Option<Value>>,
 }
 
@@ -294,7 +306,7 @@ pub(crate) fn resolve(target: &Target, info: &ModuleInfo) -> Result<Resolved, Bu
         ok_exit: target.ok_exit.clone(),
         timed: target.timed,
     };
-    Ok(Resolved { call, ty: export.ty.clone(), fixed })
+    Ok(Resolved { call, ty: export.ty.clone(), priority: target.priority, fixed })
 }
 
 /// The arguments of a command. The first is the program's name, which every command has.

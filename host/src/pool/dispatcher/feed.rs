@@ -16,7 +16,7 @@ impl Dispatcher {
                 Command::Job { job, call } => {
                     self.jobs.insert(job.clone(), call);
                     // Before any later `Close`: the pool finishes this job then.
-                    self.on(Event::Opened { job: job.id });
+                    self.on(Event::Opened { job: job.id, priority: job.priority });
                     // A cancellation before this found no job.
                     if job.is_cancelled() {
                         self.on(Event::Cancelled { job: job.id });

@@ -23,6 +23,7 @@ use crate::condition::Condition;
 use crate::context::IN_FORK;
 use crate::error::{Closed, TaskError};
 use crate::protocol::message::{Batch, Record};
+use crate::target::Priority;
 
 /// How much of a job may be under way: pushed, but its outcome not yet taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,7 @@ const UNDER_WAY_MIN: u64 = 2;
 pub(crate) struct Job {
     pub(crate) id: JobId,
     pub(crate) plan: u32,
+    pub(crate) priority: Priority,
     window: Window,
     waker: Waker,
     state: Mutex<JobState>,
@@ -56,11 +58,12 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(id: JobId, plan: u32, window: Window, waker: Waker) -> Job {
+    pub(crate) fn new(id: JobId, plan: u32, priority: Priority, window: Window, waker: Waker) -> Job {
         let state = JobState { wakes_on_record: true, ..JobState::default() };
         Job {
             id,
             plan,
+            priority,
             window,
             waker,
             state: Mutex::new(state),
@@ -71,7 +74,7 @@ impl Job {
 
     /// A job that is over before it begins: its pool takes no more tasks.
     pub(crate) fn refused(waker: Waker, why: &TaskError) -> Arc<Job> {
-        let job = Job::new(0, 0, Window::DEFAULT, waker);
+        let job = Job::new(0, 0, Priority::default(), Window::DEFAULT, waker);
         job.finish(why);
         Arc::new(job)
     }

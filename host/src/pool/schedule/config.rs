@@ -21,8 +21,8 @@ pub(super) const BATCH_GROWTH: u64 = 4;
 pub(super) const BATCH_BYTES: u64 = 256 << 10;
 /// The most records in one batch, however quick their tasks are said to be.
 pub(super) const BATCH_LEN_MAX: u64 = 1 << 10;
-/// Handing over a batch and hearing of its end takes at most this many times as long as the batch: a worker
-/// that says it took less is not believed.
+/// Handing over a batch and hearing of its end takes at most this many times as long as the batch, if the worker
+/// has a processor to itself: a worker that says it took less is not believed.
 pub(super) const HAND_OVER_MAX: u32 = 16;
 /// A second batch waits at a busy worker only if the first one is expected to take no longer than this.
 pub(super) const PREFETCH_TIME: Duration = Duration::from_millis(2);
@@ -49,6 +49,8 @@ pub(super) const WATCH_PERIOD: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) processes: usize,
+    /// The processors that the workers share.
+    pub(crate) cpus: usize,
     pub(crate) max_tasks_per_child: Option<u64>,
     /// How often a failed task is tried again.
     pub(crate) retries: u32,

@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::{JobId, WorkerId};
+use crate::target::Priority;
 
 /// Something has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     /// There is a job. A pool that closes waits for the job from now on.
-    Opened { job: JobId },
+    Opened { job: JobId, priority: Priority },
     /// A job has `count` more tasks, with `bytes` of records.
     Submitted { job: JobId, count: u64, bytes: u64 },
     /// The job will get no more tasks.

@@ -4,8 +4,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::costs::Costs;
+use super::turns::Turn;
 use super::{BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME, BATCH_TIME_MIN};
 use crate::pool::policy::{Halt, HaltOn, HaltWhen};
+use crate::target::Priority;
 
 /// Consecutive tasks of a job at the same attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub(super) enum Wanted {
 /// A job, by the numbers of its tasks.
 #[derive(Debug)]
 pub(super) struct ScheduledJob {
+    pub(super) turn: Turn,
     pub(super) queue: VecDeque<Span>,
     /// Tasks in `queue`.
     pub(super) queued: u64,
@@ -60,8 +63,9 @@ pub(super) struct ScheduledJob {
 }
 
 impl ScheduledJob {
-    pub(super) fn new() -> ScheduledJob {
+    pub(super) fn new(priority: Priority) -> ScheduledJob {
         ScheduledJob {
+            turn: Turn::new(priority),
             queue: VecDeque::new(),
             queued: 0,
             pauses: BTreeSet::new(),

@@ -19,10 +19,11 @@ mod costs;
 mod event;
 mod job;
 mod staff;
+mod turns;
 mod work;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::config::{
@@ -34,6 +35,7 @@ pub(crate) use self::config::{Config, JobId, WorkerId};
 pub use self::event::Recycle;
 pub(crate) use self::event::{Action, AnswerStep, Answered, Event, NoResult, Retry, Returned};
 use self::job::{ScheduledJob, Span, Wanted};
+use self::turns::Turns;
 use self::worker::{Death, KillReason, Phase, PhaseChange, Worker};
 
 /// The life of a pool.
@@ -67,11 +69,9 @@ pub(crate) struct Schedule {
     /// and every event needs the number.
     queued: u64,
     /// The jobs that have such tasks.
-    waiting: BTreeSet<JobId>,
+    turns: Turns,
     workers: BTreeMap<WorkerId, Worker>,
     next_worker: WorkerId,
-    /// The job served last: jobs take turns.
-    last_job: JobId,
     /// Workers that died before they began a task, since a task was last done.
     futile_deaths: u32,
     /// The longest chain among them in which each worker was hired after the death of the one before.
@@ -99,10 +99,9 @@ impl Schedule {
             delayed: BTreeMap::new(),
             delays: 0,
             queued: 0,
-            waiting: BTreeSet::new(),
+            turns: Turns::default(),
             workers: BTreeMap::new(),
             next_worker: 1,
-            last_job: 0,
             futile_deaths: 0,
             futile_rounds: 0,
             round: 0,
@@ -115,8 +114,8 @@ impl Schedule {
     /// Takes an event at time `now`, by any clock that does not go back, and appends what is to be done.
     pub(crate) fn on(&mut self, now: Duration, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::Opened { job } => {
-                self.jobs.entry(job).or_insert_with(ScheduledJob::new);
+            Event::Opened { job, priority } => {
+                self.jobs.entry(job).or_insert_with(|| ScheduledJob::new(priority));
             }
             Event::Submitted { job, count, bytes } => self.submitted(job, count, bytes, actions),
             Event::InputEnded { job } => self.input_ended(job, actions),
@@ -323,7 +322,7 @@ impl Schedule {
         self.state = PoolState::Terminate;
         let mut open: Vec<(JobId, Span)> = std::mem::take(&mut self.delayed).into_values().collect();
         self.queued = 0;
-        self.waiting.clear();
+        self.turns.clear();
         for (&id, job) in &mut self.jobs {
             job.pauses.clear();
             (job.queued, job.counted) = (0, 0);

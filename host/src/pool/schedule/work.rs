@@ -9,10 +9,11 @@ use super::{
     Retry, Returned, Schedule, ScheduledJob, Span, TAKE_BACK_TIME, Wanted, Worker, WorkerId,
 };
 use crate::pool::policy::HaltWhen;
+use crate::target::Priority;
 
 impl Schedule {
     pub(super) fn submitted(&mut self, id: JobId, count: u64, bytes: u64, actions: &mut Vec<Action>) {
-        let job = self.jobs.entry(id).or_insert_with(ScheduledJob::new);
+        let job = self.jobs.entry(id).or_insert_with(|| ScheduledJob::new(Priority::default()));
         let first = job.submitted;
         job.submitted += count;
         job.bytes += bytes;
@@ -32,7 +33,7 @@ impl Schedule {
     }
 
     pub(super) fn input_ended(&mut self, id: JobId, actions: &mut Vec<Action>) {
-        self.jobs.entry(id).or_insert_with(ScheduledJob::new).input_ended = true;
+        self.jobs.entry(id).or_insert_with(|| ScheduledJob::new(Priority::default())).input_ended = true;
         self.job_done(id, actions);
     }
 
@@ -237,11 +238,11 @@ impl Schedule {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let open = job.open(self.config.halt);
         self.queued = self.queued - job.counted + open;
-        job.counted = open;
-        match open {
-            0 => self.waiting.remove(&id),
-            _ => self.waiting.insert(id),
-        };
+        match (std::mem::replace(&mut job.counted, open), open) {
+            (0, 1..) => self.turns.join(id, &mut job.turn),
+            (1.., 0) => self.turns.leave(id, job.turn),
+            (0, 0) | (1.., 1..) => {}
+        }
     }
 
     // Results that are not taken yet.
@@ -297,12 +298,15 @@ impl Schedule {
     /// Notes the time that a batch took, by which the next ones are sized. The time is what the coordinator
     /// has seen. Of that the worker may say how much it was not at work, within bounds.
     pub(super) fn batch_done(&mut self, now: Duration, id: WorkerId, busy: Duration) {
+        // Workers that share a processor wait for each other.
+        let rivals = self.workers.len().div_ceil(self.config.cpus.max(1));
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(batch) = worker.batches.pop_front() else { return };
         // It did not begin before the end of the batch before, but the coordinator may have heard of that end
         // late.
         let held = now.saturating_sub(batch.at.max(worker.through_since));
-        let busy = busy.clamp(held / HAND_OVER_MAX, now.saturating_sub(batch.at));
+        let waits = HAND_OVER_MAX.saturating_mul(u32::try_from(rivals).unwrap_or(u32::MAX));
+        let busy = busy.clamp(held / waits.max(1), now.saturating_sub(batch.at));
         worker.through_since = now;
         if let Some(job) = self.jobs.get_mut(&batch.job) {
             job.costs.note(id, &batch, busy, held);
@@ -423,14 +427,14 @@ impl Schedule {
         let Some(job_id) = self.next_job(is_ahead).filter(|_| quota > 0) else { return };
         let credit = self.credit(now, id, job_id);
         let Some((spans, lacked_credit)) = self.take_batch(job_id, quota, credit, is_ahead) else { return };
-        self.last_job = job_id;
-        self.recount(job_id);
         let count = spans.iter().map(|span| span.count).sum();
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.push_back(job_id, &spans, SentBatch { job: job_id, count, at: now, lacked_credit });
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.costs.hand_out(id, count);
+            self.turns.served(job_id, &mut job.turn);
         }
+        self.recount(job_id);
         let attempt = spans.first().map_or(1, |span| span.attempt);
         let tasks = spans.iter().map(|span| span.first..span.first + span.count).collect();
         actions.push(Action::Send { worker: id, job: job_id, tasks, attempt });
@@ -439,9 +443,7 @@ impl Schedule {
     /// The next job that has a batch to hand out: jobs take turns.
     fn next_job(&self, is_ahead: bool) -> Option<JobId> {
         // The one task of a full job must be begun at once, or it would be taken back.
-        let may = |id: &&JobId| !is_ahead || self.jobs.get(id).is_some_and(|job| !job.is_full);
-        let next = self.waiting.range(self.last_job + 1..).find(may);
-        next.or_else(|| self.waiting.iter().find(may)).copied()
+        self.turns.iter().find(|id| !is_ahead || self.jobs.get(id).is_some_and(|job| !job.is_full))
     }
 
     /// The number of tasks of a job that the worker may be handed by what it has earned.

@@ -65,7 +65,15 @@ fn f112_a_worker_that_says_it_took_no_time_gets_no_more_than_its_batches_have_ta
 /// The number of `tasks` that each worker answers, and the time for all of them. `nanos`: the time of a task
 /// in each worker. `hand_over`: the time in which the given batch comes and goes.
 fn drawn(tasks: u64, nanos: &[u64], hand_over: impl Fn(u64) -> Duration) -> (Vec<u64>, Duration) {
-    let mut pool = Pool::new(Config { processes: nanos.len(), ..ONE });
+    drawn_of(Pool::new(Config { processes: nanos.len(), ..ONE }), tasks, nanos, hand_over)
+}
+
+fn drawn_of(
+    mut pool: Pool,
+    tasks: u64,
+    nanos: &[u64],
+    hand_over: impl Fn(u64) -> Duration,
+) -> (Vec<u64>, Duration) {
     pool.submit(tasks);
     let workers = 1..=u32::try_from(nanos.len()).unwrap();
     for worker in workers.clone() {
@@ -130,7 +138,7 @@ fn f112_honest_workers_are_not_slowed_down_by_that() {
 #[test]
 fn f112_the_shortest_tasks_come_in_the_longest_batches_all_the_same() {
     let interrupted =
-        |batch: u64| if batch % 9 == 0 { Duration::from_millis(2) } else { always_alike(batch) };
+        |batch: u64| if batch.is_multiple_of(9) { Duration::from_millis(2) } else { always_alike(batch) };
     for nanos in [vec![150; 2], vec![150; 4], vec![150; 8], vec![100, 190]] {
         let (answered, took) = drawn(1_000_000, &nanos, interrupted);
         let hand_over = (1..=9).map(interrupted).sum::<Duration>() / 9;
@@ -139,6 +147,16 @@ fn f112_the_shortest_tasks_come_in_the_longest_batches_all_the_same() {
         let most = Duration::from_secs_f64(1e6 / rate).mul_f64(1.25);
         assert!(took < most, "{nanos:?}: {took:?}, more than {most:?}; {answered:?}");
     }
+}
+
+#[test]
+fn many_workers_that_share_few_processors_get_long_batches_too() {
+    let pool = Pool::new(Config { processes: 64, cpus: 2, ..ONE });
+    // A batch waits until most other workers have had theirs.
+    let waits = |_| Duration::from_micros(5000);
+    let (answered, took) = drawn_of(pool, 2_000_000, &[150; 64], waits);
+    // 31 long batches for each worker, and the short ones at the start and at the end.
+    assert!(took < waits(0) * 60, "{took:?}; {answered:?}");
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn a_worker_that_does_not_drop_what_nobody_wants_is_killed_and_nobody_is_charged
     assert_eq!(pool.on(gone(1, 1)), [give(0, 1, 1, NoResult::Cancelled)]);
     assert_eq!(
         pool.on(Event::Ready { worker: 2 }),
-        [Action::Send { worker: 2, job: 2, tasks: vec![0..1], attempt: 1 }]
+        [Action::Send { worker: 2, job: 2, tasks: std::iter::once(0..1).collect(), attempt: 1 }]
     );
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::*;
+use crate::target::Priority;
 
 #[test]
 fn o30_a_closed_pool_finishes_what_was_opened_before() {
     let mut pool = Pool::new(ONE);
-    assert_eq!(pool.on(Event::Opened { job: 1 }), []);
+    assert_eq!(pool.on(Event::Opened { job: 1, priority: Priority::Normal }), []);
     assert_eq!(pool.on(Event::Close), []);
     assert_eq!(pool.submit(1), [Action::Start { worker: 1 }]);
     assert_eq!(pool.on(Event::InputEnded { job: 1 }), []);
@@ -73,7 +74,7 @@ fn retried_tasks_come_in_batches_as_others_do() {
     let mut answered = pool.schedule.workers[&1].answered;
     while retried < 10_000 {
         let front = pool.schedule.workers[&1].held[0].1;
-        let mut sent = if front.attempt == 1 && answered % 3 == 0 {
+        let mut sent = if front.attempt == 1 && answered.is_multiple_of(3) {
             pool.fail_retriably(1).1
         } else {
             retried += u64::from(front.attempt == 2);
@@ -91,6 +92,96 @@ fn retried_tasks_come_in_batches_as_others_do() {
         }
     }
     assert!(batches < 600, "{batches} batches, the shortest of {shortest} tasks");
+}
+
+/// Says that a job is there, and that it has `count` tasks.
+fn open(pool: &mut Pool, job: JobId, priority: Priority, count: u64) -> Vec<Action> {
+    let mut actions = pool.on(Event::Opened { job, priority });
+    actions.extend(pool.on(Event::Submitted { job, count, bytes: count }));
+    actions
+}
+
+/// The worker answers one task after the other, `answers` of them. Gives the jobs of which it gets tasks. `after`
+/// is called after each answer.
+fn served(
+    pool: &mut Pool,
+    answers: usize,
+    mut after: impl FnMut(&mut Pool, JobId) -> Vec<Action>,
+) -> Vec<JobId> {
+    let mut jobs = Vec::new();
+    for _ in 0..answers {
+        let job = pool.schedule.front(1).expect("the worker is never idle");
+        let mut actions = pool.answer(1, 1);
+        actions.extend(after(pool, job));
+        for action in actions {
+            if let Action::Send { job, tasks, .. } = action {
+                jobs.extend(std::iter::repeat_n(job, usize::try_from(number(&tasks)).unwrap()));
+            }
+        }
+    }
+    jobs
+}
+
+/// Four threads that call `apply` again and again, and an `imap`.
+#[test]
+fn a_job_is_not_outrun_by_jobs_that_come_later() {
+    let mut pool = Pool::new(ONE);
+    for job in 1..5 {
+        open(&mut pool, job, Priority::Normal, 1);
+    }
+    open(&mut pool, 5, Priority::Normal, 100);
+    pool.on(Event::Ready { worker: 1 });
+    let mut next = 6;
+    let jobs = served(&mut pool, 400, |pool, ended| {
+        if ended == 5 {
+            return Vec::new();
+        }
+        next += 1;
+        open(pool, next, Priority::Normal, 1)
+    });
+    let at: Vec<usize> = jobs.iter().enumerate().filter(|(_, job)| **job == 5).map(|(at, _)| at).collect();
+    assert!(at.len() > 75, "{} of {}", at.len(), jobs.len());
+    assert!(at.windows(2).all(|pair| pair[1] - pair[0] <= 5), "{at:?}");
+}
+
+#[test]
+fn jobs_of_one_task_are_served_in_the_order_in_which_they_came() {
+    let mut pool = Pool::new(ONE);
+    for job in 1..1000 {
+        open(&mut pool, job, Priority::Normal, 1);
+    }
+    pool.on(Event::Ready { worker: 1 });
+    let jobs = served(&mut pool, 998, |_, _| Vec::new());
+    assert!(jobs.is_sorted() && jobs.len() == 998, "{jobs:?}");
+}
+
+#[test]
+fn an_urgent_job_gets_more_and_the_others_are_served_all_the_same() {
+    let mut pool = Pool::new(ONE);
+    for (job, priority) in [(1, Priority::Low), (2, Priority::Normal), (3, Priority::High)] {
+        open(&mut pool, job, priority, 10_000);
+    }
+    pool.on(Event::Ready { worker: 1 });
+    let jobs = served(&mut pool, 2100, |_, _| Vec::new());
+    let of = |wanted| jobs.iter().filter(|job| **job == wanted).count();
+    assert!((95..=105).contains(&of(1)) && (395..=405).contains(&of(2)), "{} {} {}", of(1), of(2), of(3));
+
+    // Urgent jobs that never cease.
+    let mut pool = Pool::new(ONE);
+    open(&mut pool, 1, Priority::Low, 100);
+    for job in 2..5 {
+        open(&mut pool, job, Priority::High, 1);
+    }
+    pool.on(Event::Ready { worker: 1 });
+    let mut next = 5;
+    let jobs = served(&mut pool, 2000, |pool, ended| {
+        if ended == 1 {
+            return Vec::new();
+        }
+        next += 1;
+        open(pool, next, Priority::High, 1)
+    });
+    assert!(jobs.iter().filter(|job| **job == 1).count() > 30);
 }
 
 #[test]

@@ -21,6 +21,7 @@ struct Pool {
 
 const ONE: Config = Config {
     processes: 1,
+    cpus: 64,
     max_tasks_per_child: None,
     retries: 0,
     delay: Duration::ZERO,
@@ -111,7 +112,7 @@ fn give(first: u64, count: u64, attempt: u32, verdict: NoResult) -> Action {
 }
 
 fn send(worker: WorkerId, first: u64, count: u64, attempt: u32) -> Action {
-    Action::Send { worker, job: 1, tasks: vec![first..first + count], attempt }
+    Action::Send { worker, job: 1, tasks: std::iter::once(first..first + count).collect(), attempt }
 }
 
 fn number(tasks: &[Range<u64>]) -> u64 {

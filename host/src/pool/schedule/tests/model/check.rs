@@ -1,5 +1,6 @@
 //! What must hold after each event.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Model, ModelJob, ModelPhase, ModelWorker, RESULTS_MAX, TaskState};
@@ -27,7 +28,8 @@ impl Model {
         let jobs = &self.schedule.jobs;
         assert_eq!(self.schedule.queued, jobs.values().map(|job| job.open(self.config.halt)).sum::<u64>());
         let is_open = |job: &ScheduledJob| job.open(self.config.halt) > 0;
-        assert!(jobs.iter().filter(|(_, job)| is_open(job)).map(|(id, _)| id).eq(&self.schedule.waiting));
+        let waiting: BTreeSet<JobId> = self.schedule.turns.iter().collect();
+        assert!(jobs.iter().filter(|(_, job)| is_open(job)).map(|(id, _)| id).eq(&waiting));
         assert_eq!(self.schedule.held_back, jobs.values().filter(|job| job.is_held_back()).count());
         assert_eq!(self.schedule.unwanted, jobs.values().filter(|job| job.wanted == Wanted::No).count());
         assert_eq!(self.schedule.delayed.len(), jobs.values().map(|job| job.pauses.len()).sum::<usize>());

@@ -1,6 +1,6 @@
 //! Passes events on to the schedule, and follows and checks each of its actions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 use super::{Model, ModelPhase, ModelWorker, RESULTS_MAX, TaskState};
@@ -175,6 +175,20 @@ impl Model {
         worker.batches.push_back(count);
         worker.sent += count;
         assert!(worker.sent <= self.config.max_tasks_per_child.unwrap_or(u64::MAX));
+        self.check_turns(job);
+    }
+
+    /// A job that waits gets a batch after a bounded number of others, whatever the priorities are.
+    fn check_turns(&mut self, served: JobId) {
+        let waits: BTreeSet<JobId> =
+            self.schedule.turns.iter().filter(|job| *job != served && !self.schedule.is_full(*job)).collect();
+        self.passed.retain(|job, _| waits.contains(job));
+        for job in waits {
+            let passed = self.passed.entry(job).or_default();
+            *passed += 1;
+            // A job of the highest priority goes up by a sixteenth of one of the lowest.
+            assert!(*passed <= 17 * self.jobs.len(), "job {job} is outrun");
+        }
     }
 
     fn settle_answers(&mut self, worker: WorkerId, count: u64, tasks: Answered) {

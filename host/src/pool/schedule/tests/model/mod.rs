@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use self::op::Op;
 use crate::pool::policy::{Halt, HaltOn};
 use crate::pool::schedule::{Action, Config, Event, JobId, NoResult, Returned, Schedule, WorkerId, earlier};
+use crate::target::Priority;
 
 /// How a task stands, by the actions alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,8 @@ struct Model {
     taken_back: VecDeque<(WorkerId, u64)>,
     /// And jobs whose results have become many.
     undelivered: BTreeSet<JobId>,
+    /// The number of batches of other jobs since a job that waits was served.
+    passed: BTreeMap<JobId, usize>,
 }
 
 fn is_holding(worker: &ModelWorker) -> bool {
@@ -139,6 +142,7 @@ impl Model {
             finished: false,
             taken_back: VecDeque::new(),
             undelivered: BTreeSet::new(),
+            passed: BTreeMap::new(),
         }
     }
 
@@ -275,7 +279,8 @@ impl Model {
             return;
         }
         // A second `Opened` changes nothing.
-        self.event(Event::Opened { job });
+        let priority = [Priority::High, Priority::Normal, Priority::Low][usize::try_from(job % 3).unwrap()];
+        self.event(Event::Opened { job, priority });
         let tasks = &mut self.jobs.entry(job).or_default().tasks;
         tasks.resize(tasks.len() + usize::try_from(count).unwrap(), TaskState::Queued { attempt: 1 });
         self.event(Event::Submitted { job, count, bytes });

@@ -90,6 +90,7 @@ pub(super) fn config() -> impl Strategy<Value = Config> {
         let (retries, delay, backoff, poison_limit) = again;
         Config {
             processes,
+            cpus: 2,
             max_tasks_per_child,
             retries,
             delay,
