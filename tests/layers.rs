@@ -26,7 +26,8 @@ const LAYERS: &[&[&str]] = &[
     &["spec"],
     &["value"],
     &["sys"],
-    &["escape", "clock", "condition", "spin"],
+    &["spin"],
+    &["escape", "clock", "condition"],
 ];
 
 /// The place of a layer in the table, 0 for the top row.

@@ -18,8 +18,8 @@ static SINCE: Mutex<Option<Instant>> = Mutex::new(None);
 /// The end of the last pause that was counted. Several threads find the same pause; it counts once.
 static COUNTED: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// A wait that ends this much too late proves a pause: this process could not run. The freezer of a container
-/// and the end of a share of processor time send no signal.
+/// A gap of this length proves a pause: this process could not run. The freezer of a container and the end of a
+/// share of processor time send no signal.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest wait at once with a deadline: a pause within a longer wait would count as passed time.
@@ -34,11 +34,16 @@ pub(crate) fn nap<R>(left: Option<Duration>, wait: impl FnOnce(&Timespec) -> R) 
     let most = left.map_or(DOZE, |left| left.min(NAP));
     let due = Instant::now() + most;
     let waited = wait(&Timespec::try_from(most).expect("less than a second fits"));
-    let now = Instant::now();
-    if now.saturating_duration_since(due) > PAUSE {
-        count(due, now);
-    }
+    note_gap(due, Instant::now());
     waited
+}
+
+/// Notes that a thread has looked at the clock at `from` and at `to`, with next to nothing to do in between. A
+/// long gap is a pause of this program.
+pub(crate) fn note_gap(from: Instant, to: Instant) {
+    if to.saturating_duration_since(from) > PAUSE {
+        count(from, to);
+    }
 }
 
 /// Counts a time in which this program could not run. While the program is stopped, `go_on` will count it.
@@ -109,12 +114,23 @@ pub(crate) fn await_readable(file: &impl AsFd, deadline: Instant) -> bool {
     }
 }
 
+/// For a test that lets the clock stand still, or that counts a pause: there is one clock for all tests.
+/// Pauses that earlier tests have counted, perhaps in the future, hide none of its own.
+#[cfg(test)]
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    *COUNTED.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    alone
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn f126_a_pause_is_counted_once_however_many_threads_find_it() {
+        let _alone = alone();
         let counted = || Duration::from_nanos(STOPPED.load(Ordering::Relaxed));
         let before = counted();
         // Two threads with a deadline could not run for a second.
@@ -128,6 +144,7 @@ mod tests {
 
     #[test]
     fn f64_the_clock_stands_still_while_it_is_stopped() {
+        let _alone = alone();
         stop();
         let before = now();
         let real = Instant::now();

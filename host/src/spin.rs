@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::clock;
+
 /// Spinning for one wake-up's cost at most doubles the best wait.
 const SPIN_TIME: Duration = Duration::from_micros(50);
 
@@ -50,6 +52,7 @@ pub(crate) fn until(mut is_there: impl FnMut() -> bool) -> bool {
         }
         rustix::thread::sched_yield();
         let now = Instant::now();
+        clock::note_gap(looked, now);
         if now - looked > SLICE_TIME {
             let times = 1 << CROWDED.fetch_add(1, Ordering::Relaxed).min(7);
             let [least, most] = CROWDED_TIMES;
@@ -85,5 +88,19 @@ mod tests {
         }) {}
         assert!(!until(|| false));
         assert!(!pays(usize::MAX));
+    }
+
+    #[test]
+    fn f126_a_pause_between_two_looks_counts_for_no_limit() {
+        let _alone = clock::alone();
+        let behind = || Instant::now() - clock::now();
+        let before = behind();
+        // The freezer of a container holds this thread for that long.
+        let pause = Duration::from_millis(400);
+        assert!(!until(|| {
+            std::thread::sleep(pause);
+            false
+        }));
+        assert!(behind() - before >= pause, "{:?}", behind() - before);
     }
 }

@@ -38,17 +38,18 @@ Exit codes:
   3      the pool is broken: workers cannot be started, or the initializer failed
   4      an input could not be read to its end, or output or the job log could not be written
   5      stopped by failures: --halt WHEN,fail=N or --max-fail
-  124    the time limit of the whole run (--global-timeout); the results of finished tasks are written
+  124    the time limit of the whole run (--global-timeout); results of finished tasks are written
   125    an internal error
-  1..101 with --exit-code count: the number of failed tasks, 101 for more than 100; the codes 2 to 5
-         above become 102 to 105
-  128+N  ended by signal N (130: Ctrl-C, 143: SIGTERM, 141: the reader of the results has closed its end)
+  1..101 with --exit-code count: the number of failed tasks, 101 for more than 100; the codes
+         2 to 5 above become 102 to 105
+  128+N  ended by signal N (130: Ctrl-C, 143: SIGTERM, 141: the reader of the results has closed
+         its end)
 
-Signals: the first Ctrl-C or SIGTERM ends the workers, and wpool writes the results of finished tasks; the
-second ends everything at once. SIGHUP does the same. With a job log, and unless standard input is a
-terminal, SIGHUP lets running tasks finish first. SIGUSR1 prints the state of the run, SIGUSR2 shows or
-hides the progress. Ctrl-Z stops the workers too; the time until wpool is continued counts for no time
-limit.";
+Signals: the first Ctrl-C or SIGTERM ends the workers, and wpool writes the results of finished
+tasks; the second ends everything at once. SIGHUP does the same. With a job log, and unless
+standard input is a terminal, SIGHUP lets running tasks finish first. SIGUSR1 prints the state of
+the run, SIGUSR2 shows or hides the progress. Ctrl-Z stops the workers too; the time until wpool is
+continued counts for no time limit.";
 
 const INPUT: &str = "Input";
 const OUTPUT: &str = "Output";

@@ -26,9 +26,9 @@ Exit codes:
   128+N  signal N killed the process
   2      wrong usage, or the input (--input) cannot be read or is over its limit
 
-Signals: the first Ctrl-C asks the guest to stop. A guest that does not stop within the grace (--grace, at
-most 2 s) is ended. SIGTERM ends the guest at once. A second signal ends everything at once. Ctrl-Z stops
-the process too; the time until wpool is continued counts for no time limit.";
+Signals: the first Ctrl-C asks the guest to stop. A guest that does not stop within the grace
+(--grace, at most 2 s) is ended. SIGTERM ends the guest at once. A second signal ends everything at
+once. Ctrl-Z stops the process too; the time until wpool is continued counts for no time limit.";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CallArgs {
