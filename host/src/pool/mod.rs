@@ -163,7 +163,7 @@ impl Pool {
         if *self.shared.over.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(Closed);
         }
-        self.shared.waker.wake();
+        // Its first record, or the end of its input, wakes the dispatcher.
         Ok(job)
     }
 
@@ -208,14 +208,13 @@ impl Pool {
                 return AsyncResult::done(Err(refusal), job, callbacks, in_fork);
             }
         };
-        let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
+        let inputs = Inputs::new(job.clone(), self.shared.limits.input);
         let mut record = Vec::new();
         let encoded = args.encode(&func.resolved.free(), &mut record);
-        if inputs.push_item(encoded.map(|()| &record[..])).is_err() {
+        if inputs.push_last_item(encoded.map(|()| &record[..])).is_err() {
             // The pool has ended since the job was made.
             return AsyncResult::done(Err(self.shared.refusal()), job, callbacks, in_fork);
         }
-        drop(inputs);
         let mut outcomes = Outcomes::new(job.clone(), false).detached();
         let decode = func.decode();
         AsyncResult::lazy(job, callbacks, in_fork, move || {

@@ -95,11 +95,18 @@ impl Inputs {
 
     /// Adds the record of an item, or the reason why it has none, with which its task fails. Waits for room.
     pub(super) fn push_item(&mut self, encoded: Result<&[u8], String>) -> Result<(), Closed> {
+        self.job.push(self.record_of(&encoded))
+    }
+
+    /// Adds the record of the only item, and ends the input.
+    pub(super) fn push_last_item(self, encoded: Result<&[u8], String>) -> Result<(), Closed> {
+        self.job.push_last(self.record_of(&encoded))
+    }
+
+    fn record_of<'r>(&self, encoded: &'r Result<&'r [u8], String>) -> Record<'r> {
         match encoded {
-            Ok(record) => self.push(record),
-            Err(reason) => self
-                .job
-                .push(Record::Misfit(&reason.as_bytes()[..reason.floor_char_boundary(REASON_LEN_MAX)])),
+            Ok(record) => Record::Bytes(self.cut(record)),
+            Err(reason) => Record::Misfit(&reason.as_bytes()[..reason.floor_char_boundary(REASON_LEN_MAX)]),
         }
     }
 

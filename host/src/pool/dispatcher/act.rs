@@ -95,11 +95,15 @@ impl Dispatcher {
     fn act(&mut self, action: Action) {
         match action {
             Action::Start { worker } => self.start(worker),
-            Action::Send { worker, job, tasks, attempt } => self.send(worker, job, tasks, attempt),
+            Action::Send { worker, job, tasks, attempt } => {
+                self.send(worker, job, tasks, attempt);
+                self.jobs.queue_shrunk(job);
+            }
             Action::Retry { retry, failure } => self.reports.tell_retried(retry, || self.verdict(failure)),
             Action::Give { job, first, count, attempt, verdict } => {
                 let (error, by) = (self.verdict(verdict), By { attempt, ..By::default() });
                 self.deliver(job, ResultChunk::verdict(first, count, error, by), count);
+                self.jobs.queue_shrunk(job);
             }
             Action::Halted { job } => {
                 self.reports.tell(|| PoolEvent::Halted { job });

@@ -1,5 +1,8 @@
 //! Records on their way from the jobs to the schedule, and outcomes on their way back.
 
+use std::collections::HashSet;
+
+use super::jobs::Intake;
 use super::{Command, Dispatcher};
 use crate::pool::job::{ResultChunk, Undelivered};
 use crate::pool::schedule::{Event, JobId};
@@ -9,18 +12,35 @@ use crate::pool::schedule::{Event, JobId};
 const QUEUE_LEN: u64 = 1 << 14;
 
 impl Dispatcher {
-    /// Runs the commands of the pool's users.
-    pub(super) fn run_commands(&mut self) {
+    /// Takes what other threads have left: the commands of the pool's users, and the jobs that have changed.
+    pub(super) fn take_changes(&mut self) {
+        // The list comes before the commands: each job on it was opened by a command before.
+        let mut changes = self.waker.take_changes(std::mem::take(&mut self.changes));
+        self.run_commands();
+        for id in changes.cancelled.drain(..) {
+            // The cancellation comes first, so that no task is begun now. Each record still has its outcome.
+            self.on(Event::Cancelled { job: id });
+            self.jobs.look_at(id);
+        }
+        for id in changes.changed.drain(..) {
+            let Some(open) = self.jobs.get(&id) else { continue };
+            open.job.unlist();
+            if self.jobs.full.contains(&id) {
+                self.jobs.roomier.push(id);
+            }
+            self.jobs.look_at(id);
+        }
+        self.changes = changes;
+    }
+
+    fn run_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Job { job, call } => {
-                    self.jobs.insert(job.clone(), call);
+                    let (id, priority) = (job.id, job.priority);
+                    self.jobs.insert(job, call);
                     // Before any later `Close`: the pool finishes this job then.
-                    self.on(Event::Opened { job: job.id, priority: job.priority });
-                    // A cancellation before this found no job.
-                    if job.is_cancelled() {
-                        self.on(Event::Cancelled { job: job.id });
-                    }
+                    self.on(Event::Opened { job: id, priority });
                 }
                 Command::Resize(processes) => self.on(Event::Resized { processes }),
                 Command::Close => self.on(Event::Close),
@@ -30,36 +50,39 @@ impl Dispatcher {
         }
     }
 
-    /// Takes records from the jobs as far as there is use for them, and cancels jobs.
+    /// Takes records from the jobs that have changed or that have queued tasks, as far as there is use for
+    /// the records. It comes last in a turn: whatever is sent in the turn may lead to a look.
     pub(super) fn feed(&mut self) {
-        for id in self.waker.take_cancelled() {
-            // The cancellation comes first, so that no task is begun now. Each record still has its outcome.
-            self.on(Event::Cancelled { job: id });
+        self.jobs.look_at_flowing();
+        while let Some(id) = self.jobs.next_due() {
             self.take_from(id);
         }
-        let ids: Vec<JobId> = self.jobs.open.iter().copied().collect();
-        for id in ids {
-            if self.schedule.queued(id) < QUEUE_LEN {
-                self.take_from(id);
-                // While tasks are queued, the end of a running task leads here again. Otherwise the next
-                // record must.
-                while self.schedule.queued(id) == 0 && self.is_fed(id) {
-                    self.take_from(id);
+    }
+
+    /// Takes the records of one job.
+    fn take_from(&mut self, id: JobId) {
+        loop {
+            let Some(open) = self.jobs.get(&id) else { return };
+            match open.intake {
+                Intake::Ended => return,
+                // Sending a batch leads here again.
+                Intake::Awaited | Intake::Flowing if self.schedule.queued(id) >= QUEUE_LEN => {
+                    return self.jobs.set_intake(id, Intake::Flowing);
                 }
+                Intake::Awaited | Intake::Flowing => self.take_input(id),
+            }
+            let Some(open) = self.jobs.get(&id).filter(|open| open.intake != Intake::Ended) else { return };
+            if self.schedule.queued(id) > 0 {
+                return self.jobs.set_intake(id, Intake::Flowing);
+            }
+            // Nothing is queued whose end would lead here again, so the next record must.
+            if open.job.await_input() {
+                return self.jobs.set_intake(id, Intake::Awaited);
             }
         }
     }
 
-    /// Whether records have come to an open job since they were taken. If not, the next record wakes the
-    /// dispatcher.
-    fn is_fed(&self, id: JobId) -> bool {
-        self.jobs.open.contains(&id) && self.jobs.get(&id).is_some_and(|open| !open.job.await_input())
-    }
-
-    fn take_from(&mut self, id: JobId) {
-        if !self.jobs.open.contains(&id) {
-            return;
-        }
+    fn take_input(&mut self, id: JobId) {
         let Some(open) = self.jobs.by_id.get_mut(&id) else { return };
         let taken = open.job.take_input();
         let (mut count, mut bytes) = (0, 0);
@@ -69,7 +92,7 @@ impl Dispatcher {
             open.chunks.push_back(chunk);
         }
         if taken.ended {
-            self.jobs.open.remove(&id);
+            self.jobs.set_intake(id, Intake::Ended);
         }
         if count > 0 {
             self.on(Event::Submitted { job: id, count, bytes });
@@ -81,10 +104,10 @@ impl Dispatcher {
 
     // Results that are not taken yet.
 
-    /// There is no room for the job's results. From now on each turn looks at it, and each result that is
-    /// taken wakes the dispatcher.
+    /// There is no room for the job's results. From now on each result that is taken leads to a look at it.
     pub(super) fn note_full(&mut self, id: JobId) {
-        if self.jobs.full.insert(id)
+        let is_new = self.jobs.full.insert(id);
+        if (is_new || !self.schedule.is_full(id))
             && let Some(open) = self.jobs.get(&id)
         {
             self.tell_undelivered(id, open.job.watch(true));
@@ -99,30 +122,24 @@ impl Dispatcher {
     /// Looks at what was taken of full jobs, and reads from paused workers again if there is room for their
     /// results.
     pub(super) fn make_room(&mut self) {
-        if self.jobs.full.is_empty() && self.paused.is_empty() {
+        let roomier = std::mem::take(&mut self.jobs.roomier);
+        if roomier.is_empty() && self.paused.is_empty() {
             return;
         }
-        for id in self.jobs.full.iter().copied().collect::<Vec<_>>() {
-            match self.jobs.get(&id).map(|open| open.job.undelivered()) {
-                Some(undelivered) => self.tell_undelivered(id, undelivered),
-                None => {
-                    self.jobs.full.remove(&id);
-                }
+        for &id in &roomier {
+            if let Some(undelivered) = self.jobs.get(&id).map(|open| open.job.undelivered()) {
+                self.tell_undelivered(id, undelivered);
             }
         }
         self.resume();
-        let is_paused_for =
-            |id: &JobId| self.paused.iter().any(|worker| self.schedule.front(*worker) == Some(*id));
-        let over: Vec<JobId> = self
-            .jobs
-            .full
-            .iter()
-            .copied()
-            .filter(|id| !self.schedule.is_full(*id) && !is_paused_for(id))
-            .collect();
-        for id in over {
-            self.jobs.full.remove(&id);
-            if let Some(open) = self.jobs.get(&id) {
+        let awaited: HashSet<JobId> =
+            self.paused.iter().filter_map(|worker| self.schedule.front(*worker)).collect();
+        for id in roomier {
+            if !self.schedule.is_full(id)
+                && !awaited.contains(&id)
+                && self.jobs.full.remove(&id)
+                && let Some(open) = self.jobs.get(&id)
+            {
                 open.job.watch(false);
             }
         }

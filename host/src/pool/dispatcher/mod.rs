@@ -33,7 +33,7 @@ use self::reports::Reports;
 use self::turn::Turn;
 use super::schedule::{Config, Event, NoResult, Schedule, WorkerId};
 use super::stats::Ledger;
-use super::waker::Waker;
+use super::waker::{Changes, Waker};
 use super::worker::WorkerInfo;
 use crate::context::StartMethod;
 use crate::context::forkserver::Zygote;
@@ -52,6 +52,8 @@ pub(super) struct Dispatcher {
     /// The beginning of the schedule's time.
     epoch: Instant,
     jobs: Jobs,
+    /// A buffer, kept for its memory.
+    changes: Changes,
     links: HashMap<WorkerId, Link>,
     /// Workers that are not read until there is room for their results.
     paused: HashSet<WorkerId>,
@@ -93,6 +95,7 @@ impl Dispatcher {
             commands,
             epoch: clock::now(),
             jobs: Jobs::default(),
+            changes: Changes::default(),
             links: HashMap::new(),
             paused: HashSet::new(),
             zygote: None,
@@ -121,14 +124,14 @@ impl Dispatcher {
             }
             // What is left for the dispatcher from here on is pending again.
             self.waker.begin_look();
-            self.run_commands();
-            self.feed();
+            self.take_changes();
             self.make_room();
             if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
                 self.tick();
             }
             self.check_heartbeats();
             self.abandon_survivors();
+            self.feed();
         }
         // These jobs have records that came too late even for the schedule: their input has not ended.
         let verdict = self.schedule.verdict();

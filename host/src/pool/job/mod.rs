@@ -59,7 +59,7 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn new(id: JobId, plan: u32, priority: Priority, window: Window, waker: Waker) -> Job {
-        let state = JobState { wakes_on_record: true, ..JobState::default() };
+        let state = JobState { lists_on_record: true, ..JobState::default() };
         Job {
             id,
             plan,
@@ -86,6 +86,13 @@ impl Job {
     /// Whether this is a copy in a forked child. It counts as over, and its lock is not taken.
     pub(crate) fn is_in_fork(&self) -> bool {
         self.waker.is_in_fork()
+    }
+
+    /// Puts the job on the list of jobs that the dispatcher looks at.
+    fn list(&self, inner: &mut JobState) {
+        if !std::mem::replace(&mut inner.is_listed, true) {
+            self.waker.list(self.id);
+        }
     }
 
     #[inline]
@@ -177,10 +184,22 @@ impl Job {
         }
         inner.pushed += 1;
         inner.bytes += len as u64;
-        if inner.wakes_on_record {
-            inner.wakes_on_record = false;
-            self.waker.wake();
+        if std::mem::take(&mut inner.lists_on_record) {
+            self.list(inner);
         }
+        Ok(())
+    }
+
+    /// Adds the job's last record, whether there is room for it or not. The dispatcher sees the record and
+    /// the end of the input in one look.
+    pub(crate) fn push_last(&self, record: Record<'_>) -> Result<(), Closed> {
+        if self.is_in_fork() {
+            return Err(Closed);
+        }
+        let mut inner = self.lock();
+        self.add(&mut inner, record)?;
+        inner.input.end();
+        self.list(&mut inner);
         Ok(())
     }
 
@@ -192,8 +211,7 @@ impl Job {
         let mut inner = self.lock();
         inner.input.cut_short(TaskError::Cancelled);
         inner.panic = panic;
-        drop(inner);
-        self.end_input();
+        self.list(&mut inner);
     }
 
     /// No more records will come.
@@ -201,8 +219,11 @@ impl Job {
         if self.is_in_fork() {
             return;
         }
-        self.lock().input.end();
-        self.waker.wake();
+        let mut inner = self.lock();
+        if inner.input.is_open() {
+            inner.input.end();
+            self.list(&mut inner);
+        }
     }
 
     // For the dispatcher.
@@ -214,9 +235,14 @@ impl Job {
         if inner.input.is_open() {
             inner.input.cut_short(TaskError::Cancelled);
         }
+        self.list(&mut inner);
         drop(inner);
         self.room.announce();
-        self.waker.wake();
+    }
+
+    /// The dispatcher has taken the job off its list: the next change puts it there again.
+    pub(crate) fn unlist(&self) {
+        self.lock().is_listed = false;
     }
 
     /// Takes the records that have come.
@@ -234,11 +260,11 @@ impl Job {
         Taken { chunks, ended: !inner.input.is_open() }
     }
 
-    /// Lets the next record wake the dispatcher. `false`: there are records already.
+    /// Lets the next record put the job on the dispatcher's list. `false`: there are records already.
     pub(crate) fn await_input(&self) -> bool {
         let mut inner = self.lock();
-        inner.wakes_on_record = inner.full.is_empty() && inner.filling.starts.is_empty();
-        inner.wakes_on_record
+        inner.lists_on_record = inner.full.is_empty() && inner.filling.starts.is_empty();
+        inner.lists_on_record
     }
 
     /// Passes outcomes on. `released`: the bytes of records that are not needed any more. `false`: there is
@@ -275,11 +301,11 @@ impl Job {
         self.undelivered_of(&self.lock())
     }
 
-    /// Sets whether each outcome that is taken or waited for wakes the dispatcher. Gives what is not taken
-    /// yet.
+    /// Sets whether each outcome that is taken or waited for puts the job on the dispatcher's list. Gives what
+    /// is not taken yet.
     pub(crate) fn watch(&self, watched: bool) -> Undelivered {
         let mut inner = self.lock();
-        inner.wakes_on_take = watched;
+        inner.lists_on_take = watched;
         self.undelivered_of(&inner)
     }
 
@@ -385,8 +411,8 @@ impl Job {
             && waits_for != next
         {
             inner.order = TakeOrder::ByRecord { waits_for: next };
-            if inner.wakes_on_take {
-                self.waker.wake();
+            if inner.lists_on_take {
+                self.list(&mut inner);
             }
         }
         if let Some(chunk) = inner.outcomes.pop_front() {
@@ -415,8 +441,8 @@ impl Job {
     fn release(&self, inner: &mut JobState, size: Size) {
         inner.size.here = inner.size.here.saturating_sub(size.here);
         inner.size.parked = inner.size.parked.saturating_sub(size.parked);
-        if inner.wakes_on_take {
-            self.waker.wake();
+        if inner.lists_on_take {
+            self.list(inner);
         }
     }
 

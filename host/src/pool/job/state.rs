@@ -110,14 +110,16 @@ pub(super) struct JobState {
     /// Bytes of records under way and of outcomes that are not taken.
     pub(super) bytes: u64,
     pub(super) input: JobInput,
-    /// The next record wakes the dispatcher.
-    pub(super) wakes_on_record: bool,
+    /// The job is on the list of jobs that the dispatcher looks at.
+    pub(super) is_listed: bool,
+    /// The next record puts the job on that list.
+    pub(super) lists_on_record: bool,
     pub(super) outcomes: VecDeque<ResultChunk>,
     /// Bytes of outcomes that are not taken, and of those that are being read.
     pub(super) size: Size,
     pub(super) order: TakeOrder,
-    /// Each outcome that is taken wakes the dispatcher.
-    pub(super) wakes_on_take: bool,
+    /// Each outcome that is taken puts the job on that list.
+    pub(super) lists_on_take: bool,
     pub(super) taken: u64,
     pub(super) progress: JobProgress,
     /// The pool's policy has halted the job.
