@@ -78,16 +78,12 @@ impl Dispatcher {
         retry.is_some()
     }
 
-    /// Tells the schedule the time, and before that how far the busy workers have come.
+    /// Tells the schedule the time, and before that how far the workers have come whose counts matter.
     pub(super) fn tick(&mut self) {
-        let busy: Vec<(WorkerId, u64)> = self
-            .links
-            .iter()
-            .filter(|(id, _)| self.schedule.is_busy(**id))
-            .map(|(id, link)| (*id, link.page.started()))
-            .collect();
-        for (worker, started) in busy {
-            self.on(Event::Progress { worker, started });
+        let count = |worker| self.links.get(&worker).map(|link| (worker, link.page.started()));
+        let started: Vec<(WorkerId, u64)> = self.schedule.watched_workers().filter_map(count).collect();
+        if !started.is_empty() {
+            self.on(Event::Progress { started });
         }
         self.on(Event::Tick);
     }

@@ -28,8 +28,9 @@ pub(crate) enum Event {
     Ready { worker: WorkerId },
     /// The worker has ended its oldest batch, which took `busy` as the worker says.
     BatchDone { worker: WorkerId, busy: Duration },
-    /// The worker says that it has started `started` tasks in its life.
-    Progress { worker: WorkerId, started: u64 },
+    /// Each of these workers says how many tasks it has started in its life. One event carries them all: the
+    /// schedule does the same work after each event, however small the event is.
+    Progress { started: Vec<(WorkerId, u64)> },
     /// These workers did not start, all for one reason. However many were asked for, it is one failed try.
     NotStarted { workers: Vec<WorkerId>, reason: String },
     /// The worker uses too much memory.

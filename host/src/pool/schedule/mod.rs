@@ -125,7 +125,11 @@ impl Schedule {
             Event::Resumed { worker } => self.resumed(now, worker),
             Event::Ready { worker } => self.ready(now, worker),
             Event::BatchDone { worker, busy } => self.batch_done(now, worker, busy),
-            Event::Progress { worker, started } => self.progress(now, worker, started),
+            Event::Progress { started } => {
+                for (worker, started) in started {
+                    self.progress(now, worker, started);
+                }
+            }
             Event::NotStarted { workers, reason } => self.not_started(now, &workers, reason, actions),
             Event::Oversized { worker } => self.oversized(worker),
             Event::Resized { processes } => self.config.processes = processes,
@@ -270,6 +274,12 @@ impl Schedule {
         [workers, delayed, hiring, self.next_take_back()].into_iter().flatten().min()
     }
 
+    /// The workers whose counts of started tasks matter for a time limit. `Progress` tells the counts.
+    pub(crate) fn watched_workers(&self) -> impl Iterator<Item = WorkerId> {
+        let may_begin_one = |worker: &Worker| self.task_deadline(worker).is_some() && worker.may_begin_one();
+        self.workers.iter().filter(move |(_, worker)| may_begin_one(worker)).map(|(id, _)| *id)
+    }
+
     /// When time limits of this worker are to be looked at next.
     fn worker_due(&self, worker: &Worker) -> Option<Duration> {
         let look = worker.running_since.max(self.watched).saturating_add(WATCH_PERIOD);
@@ -279,8 +289,9 @@ impl Schedule {
                 earlier(self.idle_until(worker), worker.thaw_deadline())
             }
             // By its deadline the worker may have begun a later task, of which the coordinator learns only
-            // when it looks. So it looks more often.
+            // when it looks. So it looks more often, until the last task is known to have begun.
             Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } => {
+                let look = if worker.may_begin_one() { look } else { Duration::MAX };
                 let task = self.task_deadline(worker).map(|deadline| deadline.min(look));
                 earlier(task, self.drop_deadline(worker))
             }

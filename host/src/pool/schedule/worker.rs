@@ -237,6 +237,11 @@ impl Worker {
         if may { self.unanswered().saturating_sub(1) } else { 0 }
     }
 
+    /// Whether it holds a task that is not known to have begun.
+    pub(super) fn may_begin_one(&self) -> bool {
+        self.started.max(self.answered) < self.sent
+    }
+
     pub(super) fn unanswered(&self) -> u64 {
         self.sent - self.answered
     }

@@ -166,12 +166,44 @@ fn a_worker_gets_no_more_time_by_counting_on() {
     let mut pool = Pool::new(Config { kill_after: Some(Duration::from_millis(100)), ..ONE });
     pool.submit(1);
     pool.on(Event::Ready { worker: 1 });
-    pool.on(Event::Progress { worker: 1, started: 1 });
+    pool.on(progress(1, 1));
     for started in 2..40 {
         pool.now = Duration::from_millis(started * 5);
-        pool.on(Event::Progress { worker: 1, started });
+        pool.on(progress(1, started));
     }
     assert_eq!(pool.on(Event::Tick)[0], Action::Kill { worker: 1 });
+}
+
+#[test]
+fn a_worker_is_looked_at_until_its_last_task_is_known_to_have_begun() {
+    let millis = Duration::from_millis;
+    let mut pool = Pool::new(Config { processes: 3, kill_after: Some(millis(500)), ..ONE });
+    pool.submit(2);
+    for worker in [1, 2] {
+        pool.on(Event::Ready { worker });
+    }
+    assert_eq!(pool.schedule.watched_workers().collect::<Vec<_>>(), [1, 2]);
+    // The second worker is slow to begin. Its time runs from when it has begun.
+    for (now, started) in [(50, 0), (100, 1)] {
+        assert_eq!(pool.schedule.next_tick(), Some(millis(now)));
+        pool.now = millis(now);
+        pool.on(Event::Progress { started: vec![(1, 1), (2, started)] });
+        assert_eq!(pool.on(Event::Tick), []);
+    }
+    assert_eq!(pool.schedule.watched_workers().count(), 0);
+    for (now, worker) in [(550, 1), (600, 2)] {
+        assert_eq!(pool.schedule.next_tick(), Some(millis(now)));
+        pool.now = millis(now);
+        assert_eq!(pool.on(Event::Tick), [Action::Kill { worker }]);
+    }
+}
+
+#[test]
+fn without_a_time_limit_no_worker_is_looked_at() {
+    let mut pool = Pool::new(ONE);
+    pool.submit(2);
+    pool.on(Event::Ready { worker: 1 });
+    assert_eq!((pool.schedule.watched_workers().count(), pool.schedule.next_tick()), (0, None));
 }
 
 #[test]

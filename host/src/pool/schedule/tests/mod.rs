@@ -99,6 +99,10 @@ fn gone(worker: WorkerId, started: u64) -> Event {
     Event::Gone { worker, started, retriable: true, exitcode: Some(-9), reason: "SIGKILL".to_owned() }
 }
 
+fn progress(worker: WorkerId, started: u64) -> Event {
+    Event::Progress { started: vec![(worker, started)] }
+}
+
 fn settled(first: u64) -> (u64, Option<Answered>) {
     (1, Some(Answered { job: 1, first, attempt: 1 }))
 }

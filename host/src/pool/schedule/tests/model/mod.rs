@@ -245,7 +245,7 @@ impl Model {
             }
             Op::Progress { worker, lie } => {
                 let worker = self.worker(worker, is_holding)?;
-                self.progress(worker, lie);
+                self.progress(vec![(worker, lie)]);
             }
             Op::Die { worker, lie, code, retriable } => {
                 let worker = self.worker(worker, |_| true)?;
@@ -307,11 +307,8 @@ impl Model {
 
     fn pass(&mut self, millis: u64) {
         self.now += Duration::from_millis(millis);
-        let busy: Vec<WorkerId> =
-            self.workers.iter().filter(|(_, w)| is_holding(w)).map(|(id, _)| *id).collect();
-        for worker in busy {
-            self.progress(worker, None);
-        }
+        let watched: Vec<WorkerId> = self.schedule.watched_workers().collect();
+        self.progress(watched.into_iter().map(|worker| (worker, None)).collect());
         self.event(Event::Tick);
         if let Some(due) = self.schedule.next_tick() {
             assert!(due > self.now, "a tick that is due again at once would spin");
@@ -351,11 +348,15 @@ impl Model {
         self.event(Event::InputEnded { job });
     }
 
-    fn progress(&mut self, worker: WorkerId, lie: Option<u64>) {
-        let model = self.workers.get_mut(&worker).unwrap();
-        let started = lie.unwrap_or(model.started);
-        model.told = model.told.max(started.min(model.sent));
-        self.event(Event::Progress { worker, started });
+    fn progress(&mut self, counts: Vec<(WorkerId, Option<u64>)>) {
+        let mut tell = |(worker, lie): (WorkerId, Option<u64>)| {
+            let model = self.workers.get_mut(&worker).unwrap();
+            let started = lie.unwrap_or(model.started);
+            model.told = model.told.max(started.min(model.sent));
+            (worker, started)
+        };
+        let started = counts.into_iter().map(&mut tell).collect();
+        self.event(Event::Progress { started });
     }
 
     fn thaw(&mut self, worker: WorkerId) {
