@@ -8,6 +8,7 @@ mod support;
 
 mod commands;
 mod library;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -417,6 +417,7 @@ impl PoolBuilder {
             isolation,
             initializer,
             spins: crate::spin::pays(self.processes - 1),
+            heartbeat: self.heartbeat,
             profile: self.profile,
             #[cfg(feature = "fault-points")]
             fault: self.fault,

@@ -112,6 +112,8 @@ pub(crate) struct Setup {
     pub(crate) once: bool,
     /// There are processors enough for a worker to look for its next task for a moment before it sleeps.
     pub(crate) spins: bool,
+    /// A busy worker that shows no sign of life for this long is reported.
+    pub(crate) heartbeat: Duration,
     pub(crate) profile: Option<ProfilingStrategy>,
     /// Where the first worker dies, in tests.
     #[cfg(feature = "fault-points")]
@@ -131,6 +133,7 @@ impl Setup {
             identity: None,
             once: false,
             spins: false,
+            heartbeat: Duration::MAX,
             profile: None,
             #[cfg(feature = "fault-points")]
             fault: None,

@@ -169,7 +169,7 @@ pub(super) const CALLS: &[CallRule] = &[
     call(SYS_getpid, ALL, Always, "abort; a guest may ask for its id through the host"),
     call(SYS_gettid, ALL, Always, "abort"),
     // Time. All of these are usually answered without a system call.
-    call(SYS_timer_settime, &[Worker, Zygote], Always, "starts and stops the tick"),
+    call(SYS_timer_settime, &[Worker, Zygote], Always, "starts, stops and slows the tick"),
     call(SYS_clock_gettime, ALL, Always, "clocks"),
     call(SYS_clock_getres, ALL, Always, "a guest may ask for it"),
     call(SYS_gettimeofday, ALL, Always, "clocks"),

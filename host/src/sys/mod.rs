@@ -50,7 +50,7 @@ pub(crate) use self::socket::{Received, recv_bytes, recv_onto};
 #[cfg(feature = "cli")]
 pub(crate) use self::streams::was_stdout_closed;
 #[cfg(feature = "worker")]
-pub(crate) use self::tick::{Ticker, is_hung_up, send_some};
+pub(crate) use self::tick::{AfterTick, TickPeriods, TickRate, Ticker, is_hung_up, send_some};
 #[cfg(feature = "worker")]
 pub(crate) use self::times::answer_for_times;
 

@@ -56,18 +56,20 @@ impl Outbox {
     }
 
     /// For a tick: calls `send` with what is ready; `send` gives the number of bytes that it has sent.
+    /// Returns whether all that is ready is sent.
     ///
     /// Never waits: if the worker holds the lock, the next tick tries again. A signal handler that interrupts
     /// the worker may call this if it may call `send`.
-    pub(super) fn send_some(&self, send: impl FnOnce(&[u8]) -> usize) {
+    pub(super) fn send_some(&self, send: impl FnOnce(&[u8]) -> usize) -> bool {
         let mut ready = match self.0.try_lock() {
             Ok(ready) => ready,
             Err(TryLockError::Poisoned(ready)) => ready.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) => return false,
         };
         if ready.sent < ready.bytes.len() {
             ready.sent += send(&ready.bytes[ready.sent..]);
         }
+        ready.sent == ready.bytes.len()
     }
 
     #[inline]
@@ -87,10 +89,11 @@ mod tests {
         outbox.append(|out| out.extend_from_slice(b"abcdef"));
         let mut by_ticks = Vec::new();
         for len in [2, 0, 1] {
-            outbox.send_some(|ready| {
+            let is_all = outbox.send_some(|ready| {
                 by_ticks.extend_from_slice(&ready[..len]);
                 len
             });
+            assert!(!is_all);
         }
         outbox.append(|out| out.push(b'g'));
         let mut sender = InMemory(io::empty(), Vec::new());
@@ -105,8 +108,9 @@ mod tests {
         let outbox = Outbox::default();
         outbox.append(|out| {
             out.extend_from_slice(b"half");
-            outbox.send_some(|_| panic!("half of it was seen"));
+            assert!(!outbox.send_some(|_| panic!("half of it was seen")));
         });
-        outbox.send_some(|ready| ready.len());
+        assert!(outbox.send_some(|ready| ready.len()));
+        assert!(outbox.send_some(|_| panic!("it is sent already")));
     }
 }

@@ -11,7 +11,7 @@ use super::fault::fault_point;
 use super::guest::{CurrentProcess, Guest};
 use super::send::{EXIT_SOFTWARE, hello, refuse};
 use super::serve;
-use super::setup::{load, may_go_on, period, receive_setup};
+use super::setup::{load, may_go_on, receive_setup, tick_periods};
 use crate::protocol::connection::{Connection, TakesFds};
 use crate::protocol::message::{Identity, Setup};
 use crate::sandbox::Confinement;
@@ -56,7 +56,7 @@ pub(super) fn become_worker(
         Ok(page) => Arc::new(page),
         Err(e) => return refuse(connection, format!("cannot map the status page: {e}")),
     };
-    let ticker = match serve::make_ticker(&guest, connection.carrier().socket(), &page, period(setup)) {
+    let ticker = match serve::make_ticker(&guest, connection.carrier().socket(), &page, tick_periods(setup)) {
         Ok(ticker) => ticker,
         Err(e) => return refuse(connection, no_timer(&e)),
     };
@@ -72,7 +72,7 @@ pub(super) fn become_worker(
         return refuse(connection, format!("cannot set what a signal does: {e}"));
     }
     let stream = if setup.once { connection.carrier().socket().try_clone().ok() } else { None };
-    guest.enter(CurrentProcess::new(identity, page), stream.map(Arc::new));
+    guest.enter(CurrentProcess::new(identity, page, Box::new(|| ticker.notice())), stream.map(Arc::new));
     confinement.close_files();
     if guest.may_wait()
         && let Err(e) = start_runtime(setup.grants.has_dirs(), setup.grants.can_connect())

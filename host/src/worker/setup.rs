@@ -12,10 +12,13 @@ use crate::protocol::connection::{Carrier, Connection, TakesFds};
 use crate::protocol::message::{self, FromWorker, Setup, ToWorker};
 use crate::sandbox::{Confinement, Enforcement, ProcessLimits, Reach};
 use crate::spec::ProfilingStrategy;
-use crate::sys;
+use crate::sys::{self, TickPeriods};
 
 /// The time between two ticks, unless a short time limit or a profile needs more of them.
 const TICK: Duration = Duration::from_millis(10);
+/// The time between two ticks while the guest waits. They only show that the worker lives, and notice that
+/// its coordinator is gone.
+const TICK_WAITING: Duration = Duration::from_secs(1);
 
 /// Descriptors of a worker whose guest can reach nothing.
 const FILES: u64 = 64;
@@ -97,9 +100,15 @@ pub(super) fn may_go_on(connection: &mut Connection<impl Carrier>, confinement: 
     }
 }
 
-/// The time between two ticks: a twentieth of the time limit, so that a limit is kept to within 5 %.
-pub(super) fn period(setup: &Setup) -> Duration {
+/// The times between two ticks. While the guest computes: a twentieth of the time limit, so that a limit is
+/// kept to within 5 %. While it waits: at most a quarter of the time within which the coordinator expects a
+/// sign of life.
+pub(super) fn tick_periods(setup: &Setup) -> TickPeriods {
     let limit = setup.limits.time.map_or(TICK, |time| (time / 20).clamp(Duration::from_millis(1), TICK));
     let samples = setup.profile.and_then(ProfilingStrategy::interval);
-    samples.map_or(limit, |interval| interval.min(limit))
+    let busy = samples.map_or(limit, |interval| interval.min(limit));
+    // When a stopped process goes on, the time since the last tick is forgiven: no more than the limit.
+    let forgiven = setup.limits.time.unwrap_or(TICK_WAITING);
+    let waiting = TICK_WAITING.min(setup.heartbeat / 4).min(forgiven).max(busy);
+    TickPeriods { busy, waiting }
 }

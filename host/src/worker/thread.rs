@@ -14,17 +14,18 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SendFlags;
 
-use super::guest::{CurrentProcess, EngineTick, Guest};
+use super::guest::{CurrentProcess, EngineTick, Guest, NoticeTick};
 use super::life::Life;
 use super::outbox::Outbox;
 use super::send::{hello, refuse, report_panic};
 use super::serve::{Ticks, serve};
-use super::setup::period;
+use super::setup::tick_periods;
 use crate::policy::Granted;
 use crate::protocol::connection::Connection;
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{Identity, Setup};
 use crate::spec::{Exit, Property, Status};
+use crate::sys::{AfterTick, TickPeriods, TickRate};
 
 /// The time between two ticks of an abandoned worker. A tick still ends its guest once a call to the host
 /// returns, but nothing waits for that end.
@@ -52,13 +53,13 @@ fn run(
     };
     // The machine code is mapped. The descriptor is closed with the last reference.
     drop(artefact);
-    let ticks = match TickThread::start(guest.engine_tick(), life.clone(), period(setup)) {
+    let ticks = match TickThread::start(guest.engine_tick(), life.clone(), tick_periods(setup)) {
         Ok(ticks) => ticks,
         Err(e) => return refuse(connection, format!("cannot start a thread: {e}")),
     };
     let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
-    guest
-        .enter(CurrentProcess::new(identity, life.page().clone()), setup.once.then(|| life.socket().clone()));
+    let process = CurrentProcess::new(identity, life.page().clone(), ticks.notice());
+    guest.enter(process, setup.once.then(|| life.socket().clone()));
     serve(connection, life.socket().clone(), &mut guest, &ticks, status())
 }
 
@@ -79,7 +80,8 @@ struct TickThread {
 struct TickState {
     engine: EngineTick,
     life: Arc<Life>,
-    period: Duration,
+    periods: TickPeriods,
+    rate: TickRate,
     /// Whether the worker is busy.
     wanted: AtomicBool,
     /// Whether the thread of the ticks sleeps until it is woken. It sets this before it reads `wanted` for
@@ -91,11 +93,12 @@ struct TickState {
 }
 
 impl TickThread {
-    fn start(engine: EngineTick, life: Arc<Life>, period: Duration) -> io::Result<TickThread> {
+    fn start(engine: EngineTick, life: Arc<Life>, periods: TickPeriods) -> io::Result<TickThread> {
         let state = Arc::new(TickState {
             engine,
             life,
-            period,
+            periods,
+            rate: TickRate::default(),
             wanted: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -111,6 +114,16 @@ impl TickThread {
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
+    }
+
+    fn notice(&self) -> NoticeTick {
+        let (state, thread) =
+            (self.state.clone(), self.thread.as_ref().map(|thread| thread.thread().clone()));
+        Box::new(move || {
+            if state.rate.notice() {
+                thread.iter().for_each(std::thread::Thread::unpark);
+            }
+        })
     }
 }
 
@@ -146,9 +159,12 @@ impl TickState {
     fn run(&self) {
         while !self.over.load(Ordering::SeqCst) {
             if self.wanted.load(Ordering::SeqCst) {
-                let abandoned = self.life.exit().is_some();
-                std::thread::park_timeout(if abandoned { TICK_ABANDONED } else { self.period });
-                self.tick();
+                let is_rare = self.rate.is_rare();
+                std::thread::park_timeout(self.period(is_rare));
+                // If the guest has woken this thread, the next tick is due one period later.
+                if !is_rare || self.rate.is_rare() {
+                    self.tick();
+                }
             } else {
                 self.asleep.store(true, Ordering::SeqCst);
                 if !self.wanted.load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
@@ -158,21 +174,30 @@ impl TickState {
         }
     }
 
+    fn period(&self, is_rare: bool) -> Duration {
+        match (self.life.exit(), is_rare) {
+            (Some(_), _) => TICK_ABANDONED,
+            (None, true) => self.periods.waiting,
+            (None, false) => self.periods.busy,
+        }
+    }
+
     fn tick(&self) {
-        self.send_pending();
+        let is_all_sent = self.send_pending();
         if self.is_hung_up() {
             // A worker process exits here. A thread cannot: the guest ends at its next check of the epoch,
             // and then the loop finds the socket closed.
             self.life.cancel();
         }
+        self.rate.tick(if is_all_sent { AfterTick::Nothing } else { AfterTick::Work });
         self.engine.advance();
     }
 
-    /// Sends as much of the outbox as the socket takes without waiting.
-    fn send_pending(&self) {
+    /// Sends as much of the outbox as the socket takes without waiting. Returns whether that is all.
+    fn send_pending(&self) -> bool {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         // An error counts as nothing sent. The worker meets it again when it sends the rest.
-        self.outbox.send_some(|ready| rustix::net::send(&**self.life.socket(), ready, flags).unwrap_or(0));
+        self.outbox.send_some(|ready| rustix::net::send(&**self.life.socket(), ready, flags).unwrap_or(0))
     }
 
     fn is_hung_up(&self) -> bool {

@@ -59,7 +59,8 @@ impl CoordinatorPage {
         self.page.layout().stop.store(1, Ordering::Release);
     }
 
-    /// The worker's signs of life so far. A busy worker gives a hundred each second, whatever its guest does.
+    /// The worker's signs of life so far. A busy worker gives a hundred each second while its guest computes,
+    /// and one each second while it waits; four in each `Setup::heartbeat`, if that is more.
     pub(crate) fn beats(&self) -> u32 {
         self.page.layout().beats.load(Ordering::Relaxed)
     }

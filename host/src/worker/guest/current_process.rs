@@ -7,22 +7,27 @@ use super::profile::Profile;
 use crate::protocol::message::Identity;
 use crate::sys::WorkerPage;
 
+/// Tells the ticks that the guest runs: they are rare while it waits.
+pub(crate) type NoticeTick = Box<dyn Fn() + Send + Sync>;
+
 /// The worker that a guest runs in, as `wpool:process/current` shows it (Python's `current_process()`).
 pub(crate) struct CurrentProcess {
     pub(super) name: String,
     pub(super) index: u32,
     attempt: AtomicU32,
     page: Option<Arc<WorkerPage>>,
+    notice_tick: NoticeTick,
     pub(super) profile: Option<Profile>,
 }
 
 impl CurrentProcess {
-    pub(crate) fn new(identity: Identity, page: Arc<WorkerPage>) -> CurrentProcess {
+    pub(crate) fn new(identity: Identity, page: Arc<WorkerPage>, notice_tick: NoticeTick) -> CurrentProcess {
         CurrentProcess {
             name: identity.name,
             index: identity.index,
             attempt: AtomicU32::new(1),
             page: Some(page),
+            notice_tick,
             profile: None,
         }
     }
@@ -34,8 +39,15 @@ impl CurrentProcess {
             index: 0,
             attempt: AtomicU32::new(1),
             page: None,
+            notice_tick: Box::new(|| ()),
             profile: None,
         }
+    }
+
+    /// The guest is in its own code, or about to be.
+    #[inline]
+    pub(super) fn runs(&self) {
+        (self.notice_tick)();
     }
 
     pub(super) fn page(&self) -> Option<Arc<WorkerPage>> {

@@ -31,7 +31,7 @@ use wasmtime::Engine;
 
 use self::component::ComponentFormat;
 use self::core::CoreFormat;
-pub(super) use self::current_process::CurrentProcess;
+pub(super) use self::current_process::{CurrentProcess, NoticeTick};
 pub(super) use self::describe::{Refusal, compile};
 pub(super) use self::engine::TABLE_ELEMENT_LEN;
 use self::instances::{BinaryFormat, Instances};

@@ -55,12 +55,14 @@ impl Ctx {
 
     /// Begins a task: its time runs from now.
     pub(super) fn begin(&mut self, time: Option<Duration>) {
+        self.process.runs();
         self.deadline = time.and_then(|time| clock::now().checked_add(time));
         self.limiter.begin();
     }
 
     /// Whether the guest may go on. The engine calls this after each tick, once the guest is in its own code.
     fn check_deadline(&self) -> wasmtime::Result<UpdateDeadline> {
+        self.process.runs();
         match self.deadline {
             // A cancel before the deadline: a cancelled task must not be reported as too slow.
             _ if self.process.is_cancelled() => Err(wasmtime::Error::new(Cancelled)),
@@ -127,6 +129,8 @@ impl Ctx {
         });
         // One tick: the callback runs at each of them, and reads the clock only there.
         store.set_epoch_deadline(1);
+        // Again: a tick before this is none that the guest could notice.
+        store.data().process.runs();
         refuel(&mut store, limits);
         store.set_hostcall_fuel(copy_max(limits));
         store

@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::fault::fault_point;
 use super::guest::{EngineTick, Guest, TaskExit, TaskStart};
@@ -18,7 +18,7 @@ use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
 use crate::protocol::message::{self, Batch, Entry, Failure, FromWorker, Record, ToWorker};
 use crate::spec::Status;
-use crate::sys::{self, Ticker, WorkerPage};
+use crate::sys::{self, AfterTick, TickPeriods, Ticker, WorkerPage};
 
 /// The most records that a guest gets in one call. The cost of the call itself is then small beside theirs.
 const MANY_MAX: usize = 256;
@@ -45,13 +45,14 @@ struct Ticked {
 
 impl Ticked {
     /// One tick, in the signal handler.
-    fn tick(&self) {
+    fn tick(&self) -> AfterTick {
         self.engine.advance();
         self.page.beat();
-        self.outbox.send_some(|ready| sys::send_some(self.socket, ready));
+        let is_all_sent = self.outbox.send_some(|ready| sys::send_some(self.socket, ready));
         if sys::is_hung_up(self.socket) {
             sys::exit_now(EXIT_OK);
         }
+        if is_all_sent { AfterTick::Nothing } else { AfterTick::Work }
     }
 }
 
@@ -61,23 +62,20 @@ pub(super) fn make_ticker(
     guest: &Guest,
     socket: &OwnedFd,
     page: &Arc<WorkerPage>,
-    period: Duration,
-) -> io::Result<Ticker> {
+    periods: TickPeriods,
+) -> io::Result<&'static Ticker> {
     TICKED.get_or_init(|| Ticked {
         engine: guest.engine_tick(),
         socket: socket.as_raw_fd(),
         outbox: Outbox::default(),
         page: page.clone(),
     });
-    Ticker::new(period, || {
-        if let Some(ticked) = TICKED.get() {
-            ticked.tick();
-        }
-    })
+    Ticker::new(periods, || TICKED.get().map_or(AfterTick::Nothing, Ticked::tick))
 }
 
 /// Looks after a busy worker: every few milliseconds a tick advances the guest's epoch, sends results that
-/// are ready, and notices that the coordinator is gone.
+/// are ready, and notices that the coordinator is gone. While the guest waits in a call to the host, ticks
+/// are rare: `CurrentProcess::runs` makes them frequent again.
 pub(super) trait Ticks {
     /// Begins to tick.
     fn start(&self);
@@ -90,7 +88,7 @@ pub(super) trait Ticks {
 }
 
 /// A worker process is interrupted by its timer.
-impl Ticks for Ticker {
+impl Ticks for &'static Ticker {
     fn start(&self) {
         Ticker::start(self);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -58,7 +59,10 @@ fn said(
         change(setup);
     });
     let (page, workers) = pages();
-    guest.enter(CurrentProcess::new(Identity { name: "PoolWorker-7".to_owned(), index: 7 }, workers), None);
+    guest.enter(
+        CurrentProcess::new(Identity { name: "PoolWorker-7".to_owned(), index: 7 }, workers, Box::new(|| ())),
+        None,
+    );
     let script =
         batches.iter().fold(Script::default().plan(1, RAW, false), |script, batch| script.batch(1, batch));
     let tick = guest.engine_tick();
@@ -183,7 +187,10 @@ fn what_is_taken_back_in_the_midst_of_many_is_not_run() {
     for frozen in [false, true] {
         let mut guest = BY_HAND.guest(|setup| setup.isolation = Isolation::Reuse);
         let (page, workers) = pages();
-        guest.enter(CurrentProcess::new(Identity { name: String::new(), index: 1 }, workers), None);
+        guest.enter(
+            CurrentProcess::new(Identity { name: String::new(), index: 1 }, workers, Box::new(|| ())),
+            None,
+        );
         guest.add_plan(1, call());
         assert_eq!(guest.start_one(), TaskStart::Run);
         guest.run(1, 1, b"n", &mut Vec::new());
@@ -209,7 +216,10 @@ fn tasks_that_nobody_wants_are_dropped_and_the_state_is_kept() {
             }
         });
         let (page, workers) = pages();
-        guest.enter(CurrentProcess::new(Identity { name: String::new(), index: 1 }, workers), None);
+        guest.enter(
+            CurrentProcess::new(Identity { name: String::new(), index: 1 }, workers, Box::new(|| ())),
+            None,
+        );
         page.cancel_until(2);
         let script = Script::default().plan(1, RAW, false).batch(1, &[b"n", b"n", b"n", b"n"]).shutdown();
         assert_eq!(script.run_in(guest).1[1..], ["-Cancelled", "-Cancelled", "+001", "+002", "BatchDone"]);
