@@ -151,7 +151,11 @@ impl Dispatcher {
         self.reports.tell_finished(job, &chunk, failed);
         let Some(open) = self.jobs.by_id.get_mut(&job) else { return };
         let released = open.release(chunk.first, chunk.count);
-        if !open.job.deliver(chunk, released) {
+        let has_room = open.job.deliver(chunk, released);
+        if self.jobs.delivered.last() != Some(&job) {
+            self.jobs.delivered.push(job);
+        }
+        if !has_room {
             self.note_full(job);
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct Jobs {
     pub(super) full: HashSet<JobId>,
     /// Those of them of which results were taken since the last look.
     pub(super) roomier: Vec<JobId>,
+    /// Jobs with outcomes that have not been announced.
+    pub(super) delivered: Vec<JobId>,
     /// The calls of all jobs so far, by their number.
     pub(super) calls: HashMap<u32, Call>,
 }
@@ -122,6 +124,16 @@ impl Jobs {
     /// The call with this number.
     pub(super) fn call(&self, plan: u32) -> Option<&Call> {
         self.calls.get(&plan)
+    }
+
+    /// Announces the outcomes that were delivered.
+    pub(super) fn announce(&mut self) {
+        for id in self.delivered.drain(..) {
+            // A job that is done has announced its end.
+            if let Some(open) = self.by_id.get(&id) {
+                open.job.announce();
+            }
+        }
     }
 
     /// Ends all jobs. `left`: the outcome of records that the dispatcher has not taken.

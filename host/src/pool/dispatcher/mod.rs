@@ -121,6 +121,7 @@ impl Dispatcher {
             self.waker.wake_up();
             for event in &events {
                 self.dispatch(event.data.u64());
+                self.jobs.announce();
             }
             // What is left for the dispatcher from here on is pending again.
             self.waker.begin_look();
@@ -132,6 +133,7 @@ impl Dispatcher {
             self.check_heartbeats();
             self.abandon_survivors();
             self.feed();
+            self.jobs.announce();
         }
         // These jobs have records that came too late even for the schedule: their input has not ended.
         let verdict = self.schedule.verdict();

@@ -101,6 +101,15 @@ impl Job {
         under_way < self.window.records && (inner.bytes < self.window.bytes || under_way < UNDER_WAY_MIN)
     }
 
+    /// Whether there is so much room that a thread which waits for some is woken. It then pushes many records, and
+    /// does not wait again after each.
+    fn has_much_room(&self, inner: &JobState) -> bool {
+        let Window { records, bytes, .. } = self.window;
+        let under_way = inner.pushed - inner.taken;
+        let is_half = under_way <= records / 2 && inner.bytes <= bytes / 2;
+        under_way < records && (is_half || under_way < UNDER_WAY_MIN)
+    }
+
     // For the thread that pushes.
 
     /// Whether one more record fits now. A record that the same thread pushes next finds the room.
@@ -123,7 +132,10 @@ impl Job {
 
     #[inline]
     fn wait_for_room<'j>(&'j self, inner: MutexGuard<'j, JobState>) -> MutexGuard<'j, JobState> {
-        self.room.wait_while(inner, None, |inner| !inner.takes_no_more() && !self.has_room(inner))
+        if self.has_room(&inner) {
+            return inner;
+        }
+        self.room.wait_while(inner, None, |inner| !inner.takes_no_more() && !self.has_much_room(inner))
     }
 
     /// Adds a record, waiting for room before.
@@ -267,7 +279,7 @@ impl Job {
         inner.lists_on_record
     }
 
-    /// Passes outcomes on. `released`: the bytes of records that are not needed any more. `false`: there is
+    /// Passes outcomes on, for [`Job::announce`] to announce. `released`: the bytes of records that are not needed any more. `false`: there is
     /// no room for more outcomes.
     pub(crate) fn deliver(&self, chunk: ResultChunk, released: u64) -> bool {
         let mut inner = self.lock();
@@ -281,10 +293,13 @@ impl Job {
         inner.size.here += here;
         inner.size.parked += parked;
         inner.outcomes.push_back(chunk);
-        let has_room = inner.size.here + inner.size.parked < self.window.results;
-        drop(inner);
+        inner.size.here + inner.size.parked < self.window.results
+    }
+
+    /// Wakes the thread that waits for outcomes. Called after [`Job::deliver`], once for all chunks that came
+    /// together: a thread that is woken for each of them is asleep again before the next.
+    pub(crate) fn announce(&self) {
         self.ready.announce();
-        has_room
     }
 
     fn undelivered_of(&self, inner: &JobState) -> Undelivered {
@@ -434,8 +449,11 @@ impl Job {
         inner.taken += count;
         inner.bytes = inner.bytes.saturating_sub(size.here);
         self.release(&mut inner, size);
+        let has_much_room = self.has_much_room(&inner);
         drop(inner);
-        self.room.announce();
+        if has_much_room {
+            self.room.announce();
+        }
     }
 
     fn release(&self, inner: &mut JobState, size: Size) {
