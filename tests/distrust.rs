@@ -371,6 +371,29 @@ fn f112_a_worker_that_answers_at_once_holds_no_more_than_its_share() {
 }
 
 #[test]
+fn f117_a_process_reports_what_is_enforced_in_it_when_it_is_asked_and_says_nothing_else() {
+    const OUT_OF_TURN: &str = "the process said what it was not asked";
+    let (_alone, _bound) = (alone(), time_bound());
+    let hello = |messages: &[&str]| [HELLO].iter().chain(messages).flat_map(|m| control(m)).collect();
+    let scripts: [(Vec<u8>, &str); 7] = [
+        (control(REPORT), OUT_OF_TURN),
+        (control(OTHER_HELLO), OTHER_VERSION),
+        (hello(&[REPORT]), OUT_OF_TURN),
+        (hello(&[HELLO]), OUT_OF_TURN),
+        (hello(&[FORKED]), OUT_OF_TURN),
+        (hello(&["\"Nonsense\""]), UNREADABLE),
+        ([control(HELLO), frame(18, b"x")].concat(), NO_MESSAGE),
+    ];
+    for role in [ProcessRole::Worker, ProcessRole::Zygote] {
+        for (said, verdict) in &scripts {
+            let hostile = Hostile::saying(&format!("{role:?}").to_lowercase(), said, b"");
+            let answer = wpool::sandbox::doctor_of(&hostile.loader(), &Policy::sealed(), role);
+            assert_judged(&chain(&answer.unwrap_err()), verdict, said);
+        }
+    }
+}
+
+#[test]
 fn f117_a_process_that_does_not_report_what_is_enforced_in_it_is_waited_for_no_longer_than_ten_seconds() {
     let (_alone, _bound) = (alone(), time_bound());
     let hostile = Hostile::new("worker", "never-reads");

@@ -9,12 +9,12 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::clock;
 use crate::context::{StartError, spawn};
 use crate::error::BuildError;
-use crate::escape::shortened;
 use crate::module::ModuleLoader;
 use crate::policy::Policy;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::Caps;
-use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
+use crate::protocol::message::{self, Identity, Setup, ToWorker};
+use crate::protocol::session::{FromReporter, Heard, ReporterRole, Session};
 use crate::spec::{Limits, ProcessRole, Status};
 
 /// Starts a worker from the program of `loader`, and asks it what is enforced in it. Pools and processes on
@@ -132,25 +132,30 @@ fn await_frame(connection: &mut Connection<OwnedFd>, until: Instant) -> Result<(
     Ok(())
 }
 
+/// Asks a process that is starting for its report.
 fn ask(socket: OwnedFd, setup: &[u8], role: ProcessRole, until: Instant) -> Result<Status, RecvError> {
+    // A process that reads nothing must not hold up a caller that has a deadline only for its answers.
     set_socket_timeout(&socket, Timeout::Send, Some(ANSWER_TIME)).map_err(io::Error::from)?;
     let mut connection = Connection::new(socket, Caps::IDLE);
+    let mut session = Session::reporter(role);
     connection.send(setup)?;
     loop {
         await_frame(&mut connection, until)?;
-        match (message::read_control(connection.recv()?)?, role) {
-            // A compiler never sends `Ready`: after `Hello` it waits for a request.
-            (FromWorker::Ready, ProcessRole::Worker | ProcessRole::Zygote)
-            | (FromWorker::Hello { .. }, ProcessRole::Compiler) => {
-                let mut request = Vec::new();
-                message::write_control(&mut request, &ToWorker::Report);
-                connection.send(&request)?;
-            }
-            (FromWorker::Report(status), _) => return Ok(status.made_safe()),
-            (FromWorker::Refused { reason }, _) => {
-                return Err(RecvError::Io(io::Error::other(shortened(&reason))));
-            }
-            _ => {}
+        match session.on(connection.recv()?)? {
+            // A compiler never says that it is ready: after its greeting it waits for a request.
+            Heard::Greeted if role == ProcessRole::Compiler => request(&mut connection, &mut session)?,
+            Heard::Said(FromReporter::Ready) => request(&mut connection, &mut session)?,
+            // What does not hold is in the report too, and the report is what the caller wants.
+            Heard::Greeted | Heard::Unconfined(_) => {}
+            Heard::Said(FromReporter::Report(status)) => return Ok(status),
+            Heard::Refused(why) => return Err(RecvError::Io(io::Error::other(why.into_reason()))),
         }
     }
+}
+
+fn request(connection: &mut Connection<OwnedFd>, session: &mut Session<ReporterRole>) -> io::Result<()> {
+    let mut request = Vec::new();
+    message::write_control(&mut request, &ToWorker::Report);
+    session.ask_for_report();
+    connection.send(&request)
 }

@@ -11,8 +11,10 @@ use crate::fuzzing::choices::Choices;
 use crate::protocol::VERSION;
 use crate::protocol::frame::{self, Frame, Kind, Violation};
 use crate::protocol::message::{self, Failure, FromWorker, PANICKED, UNFIT};
-use crate::protocol::session::{CompilerRole, PoolWorkerRole, ProcessWorkerRole, Session, ZygoteRole};
-use crate::spec::{Codegen, Features, Limits, ModuleInfo, ModuleKind, PROFILE_LEN_MAX};
+use crate::protocol::session::{
+    CompilerRole, PoolWorkerRole, ProcessWorkerRole, ReporterRole, Session, ZygoteRole,
+};
+use crate::spec::{Codegen, Features, Limits, ModuleInfo, ModuleKind, PROFILE_LEN_MAX, ProcessRole};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
@@ -20,6 +22,8 @@ enum Whose {
     Zygote,
     PoolWorker,
     ProcessWorker,
+    /// A process of this kind that is asked for a report.
+    Reporter(ProcessRole),
 }
 
 /// What a process says.
@@ -86,6 +90,7 @@ pub(crate) enum Deed {
     ShutDown,
     Ask(u32),
     Feed,
+    AskForReport,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,9 +154,16 @@ pub(crate) struct Conditions {
 pub(crate) fn session(data: &[u8]) {
     let mut choices = Choices(data);
     let first = choices.byte();
-    let whose = [Whose::PoolWorker, Whose::ProcessWorker, Whose::Zygote, Whose::Compiler];
+    let whose = [
+        Whose::PoolWorker,
+        Whose::ProcessWorker,
+        Whose::Zygote,
+        Whose::Compiler,
+        Whose::Reporter(ProcessRole::Worker),
+        Whose::Reporter(ProcessRole::Compiler),
+    ];
     let start = Conditions {
-        whose: whose[usize::from(first % 4)],
+        whose: whose[usize::from(first) % whose.len()],
         is_profiled: first & 4 != 0,
         reads_input: first & 8 != 0,
     };
@@ -188,14 +200,15 @@ fn compare(start: Conditions, past: &[Happened], session: &mut AnySession, word:
 }
 
 pub(crate) fn deed(choices: &mut Choices<'_>) -> Deed {
-    let (kind, count) = (choices.byte() % 6, u64::from(choices.byte() % 5));
+    let (kind, count) = (choices.byte() % 7, u64::from(choices.byte() % 5));
     match kind {
         0 => Deed::SendBatch(1 + count),
         1 => Deed::CancelUntil(count * 2),
         2 => Deed::TakeBack(if count == 4 { u64::MAX } else { count }),
         3 => Deed::ShutDown,
         4 => Deed::Ask(u32::from(choices.byte())),
-        _ => Deed::Feed,
+        5 => Deed::Feed,
+        _ => Deed::AskForReport,
     }
 }
 
@@ -221,7 +234,7 @@ pub(crate) fn obey(session: &mut Session<PoolWorkerRole>, deed: Deed) -> bool {
         Deed::CancelUntil(until) => session.cancel_until(until),
         Deed::TakeBack(started) => session.take_back(started),
         Deed::ShutDown => session.shut_down(),
-        Deed::Ask(_) | Deed::Feed => return false,
+        Deed::Ask(_) | Deed::Feed | Deed::AskForReport => return false,
     }
     true
 }
@@ -307,6 +320,7 @@ enum AnySession {
     Zygote(Session<ZygoteRole>),
     PoolWorker(Session<PoolWorkerRole>),
     ProcessWorker(Session<ProcessWorkerRole>),
+    Reporter(Session<ReporterRole>),
 }
 
 impl AnySession {
@@ -321,6 +335,7 @@ impl AnySession {
                 start.reads_input,
                 start.is_profiled,
             )),
+            Whose::Reporter(kind) => AnySession::Reporter(Session::reporter(kind)),
         }
     }
 
@@ -330,6 +345,7 @@ impl AnySession {
             (AnySession::PoolWorker(session), deed) => return obey(session, deed),
             (AnySession::Zygote(session), Deed::Ask(worker)) => session.ask(worker),
             (AnySession::ProcessWorker(session), Deed::Feed) => session.fed(),
+            (AnySession::Reporter(session), Deed::AskForReport) => session.ask_for_report(),
             _ => return false,
         }
         true
@@ -352,6 +368,7 @@ impl AnySession {
             AnySession::Zygote(session) => session.on(frame).map(|heard| format!("{heard:?}")),
             AnySession::PoolWorker(session) => session.on(frame).map(|heard| format!("{heard:?}")),
             AnySession::ProcessWorker(session) => session.on(frame).map(|heard| format!("{heard:?}")),
+            AnySession::Reporter(session) => session.on(frame).map(|heard| format!("{heard:?}")),
         }
     }
 }
@@ -488,6 +505,17 @@ mod tests {
             past.push(Happened::Done(Deed::SendBatch(2)));
             past.extend([said(Word::Returned), Happened::Done(Deed::TakeBack(0))]);
             explore(start, &mut past, 2);
+        }
+    }
+
+    #[test]
+    fn f114_every_short_conversation_about_a_report_is_judged_as_by_the_model() {
+        for kind in [ProcessRole::Worker, ProcessRole::Zygote, ProcessRole::Compiler] {
+            let start = Conditions { whose: Whose::Reporter(kind), is_profiled: false, reads_input: false };
+            explore(start, &mut vec![], 3);
+            let asked = Happened::Done(Deed::AskForReport);
+            explore(start, &mut vec![asked], 2);
+            explore(start, &mut vec![Happened::Said(Word::Hello { is_ours: true }), asked], 2);
         }
     }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::{Conditions, Deed, Figure, Happened, OUTPUT_MAX, Whose, Why, Word, description, failure};
 use crate::protocol::message::Failure;
-use crate::protocol::session::{FromCompiler, FromPoolWorker, FromProcessWorker, FromZygote, GaveUp};
-use crate::spec::{Features, ModuleKind, PROFILE_LEN_MAX};
+use crate::protocol::session::{
+    FromCompiler, FromPoolWorker, FromProcessWorker, FromReporter, FromZygote, GaveUp,
+};
+use crate::spec::{Features, ModuleKind, PROFILE_LEN_MAX, ProcessRole, Status};
 
 /// What a word means behind this past; `None` if it may not be said.
 pub(crate) fn meaning(start: Conditions, past: &[Happened], word: Word) -> Option<String> {
@@ -36,6 +38,7 @@ pub(crate) fn meaning(start: Conditions, past: &[Happened], word: Word) -> Optio
                 Whose::Zygote => of_zygote(facts, past, word),
                 Whose::PoolWorker => of_pool_worker(facts, start, past, word),
                 Whose::ProcessWorker => of_process_worker(facts, start, past, word),
+                Whose::Reporter(kind) => of_reporter(facts, kind, past, word),
             };
             meant.map(|meant| format!("Said({meant})"))
         }
@@ -80,6 +83,22 @@ fn of_zygote(facts: Facts, past: &[Happened], word: Word) -> Option<String> {
     }
 }
 
+fn of_reporter(facts: Facts, kind: ProcessRole, past: &[Happened], word: Word) -> Option<String> {
+    let (may, meant) = match word {
+        Word::Ready => (facts.is_starting && kind != ProcessRole::Compiler, FromReporter::Ready),
+        Word::Report => {
+            let is_of_reports = |event: &&Happened| {
+                matches!(event, Happened::Said(Word::Report) | Happened::Done(Deed::AskForReport))
+            };
+            let last = past.iter().rev().find(is_of_reports);
+            let is_asked = last == Some(&Happened::Done(Deed::AskForReport));
+            (facts.has_greeted && is_asked, FromReporter::Report(Status::default()))
+        }
+        _ => return None,
+    };
+    may.then(|| format!("{meant:?}"))
+}
+
 /// The tasks of a pool's worker, batch by batch: whether each has its answer. Batches that are done are
 /// first.
 #[derive(Debug, Default)]
@@ -111,7 +130,7 @@ impl HeldTasks {
                         *answer = true;
                     }
                 }
-                Happened::Said(_) | Happened::Done(Deed::Ask(_) | Deed::Feed) => {}
+                Happened::Said(_) | Happened::Done(Deed::Ask(_) | Deed::Feed | Deed::AskForReport) => {}
             }
         }
         tasks

@@ -11,17 +11,20 @@
 //! | [`ZygoteRole`] | `Hello`, `Unconfined`?, `Ready`, then one `Forked` or `NotForked` for each request |
 //! | [`PoolWorkerRole`] | `Hello`, `Unconfined`?, `Ready` or `InitFailed`, answers, at its end a profile |
 //! | [`ProcessWorkerRole`] | the same for one batch of one task; its guest's output may come at any time |
+//! | [`ReporterRole`] | `Hello`, `Unconfined`?, `Ready` unless it is a compiler, one `Report` for each question |
 //!
 //! A process of any role may give up at any time, once: it says `Refused`.
 
 mod compiler;
 mod pool_worker;
 mod process_worker;
+mod reporter;
 mod zygote;
 
 pub(crate) use self::compiler::{CompilerRole, FromCompiler};
 pub(crate) use self::pool_worker::{FromPoolWorker, PoolWorkerRole};
 pub(crate) use self::process_worker::{FromProcessWorker, ProcessWorkerRole};
+pub(crate) use self::reporter::{FromReporter, ReporterRole};
 pub(crate) use self::zygote::{FromZygote, ZygoteRole};
 
 use super::VERSION;
@@ -88,6 +91,8 @@ pub(crate) enum GaveUp {
 impl GaveUp {
     fn new(reason: &str) -> GaveUp {
         let shown = shortened(reason);
+        // Our own code writes these two beginnings. A process that forges one changes only the wording of an
+        // error.
         if reason.starts_with(UNFIT) {
             GaveUp::Unfit(shown)
         } else if reason.starts_with(PANICKED) {
@@ -126,6 +131,7 @@ impl<R: Speaker> Session<R> {
     /// Judges the next frame of the process.
     #[inline]
     pub(crate) fn on(&mut self, frame: Frame<'_>) -> Result<Heard<R::Said>, Violation> {
+        // First, and inlined: nearly all frames are those of tasks.
         if frame.kind != Kind::Control {
             return self.role.on_frame(self.stage, frame).map(Heard::Said);
         }
@@ -138,6 +144,7 @@ impl<R: Speaker> Session<R> {
     }
 
     fn greet<S>(&mut self, version: u32) -> Result<Heard<S>, Violation> {
+        // A second greeting could come from a guest that has taken over its worker and wants to begin anew.
         if self.stage != Stage::Silent {
             return Err(R::OUT_OF_TURN);
         }

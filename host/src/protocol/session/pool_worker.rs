@@ -101,6 +101,7 @@ impl Speaker for PoolWorkerRole {
                 Ok(FromPoolWorker::Ready)
             }
             FromWorker::InitFailed { failure } if stage.is_starting() => {
+                // Before the judgement of the failure: the worker has spoken its last word in either case.
                 *stage = Stage::Over;
                 if !failure.is_of_a_task() {
                     return Err(NOT_ITS_TO_TELL);
@@ -133,6 +134,7 @@ impl Speaker for PoolWorkerRole {
                 Ok(FromPoolWorker::Placed { offset, len })
             }
             Kind::Failed => {
+                // Asked before the answer is counted: the question is about the task that is answered.
                 let may_cancel = self.owed.may_cancel();
                 self.owed.answer()?;
                 self.attached = Attached::default();
@@ -144,6 +146,7 @@ impl Speaker for PoolWorkerRole {
                 Ok(FromPoolWorker::Failed(failure))
             }
             Kind::Stdout | Kind::Stderr | Kind::Took | Kind::Used => {
+                // Attachments for no task would stay in memory until the next one.
                 if self.owed.unanswered() == 0 {
                     return Err(Self::OUT_OF_TURN);
                 }
@@ -209,6 +212,7 @@ impl Owed {
 
     /// The end of a batch comes behind the answers to all its tasks.
     pub(super) fn batch_done(&mut self) -> Result<(), Violation> {
+        // Later batches may be in the worker's socket already, unanswered.
         let behind: u64 = self.batches.iter().skip(1).sum();
         if self.batches.is_empty() || self.unanswered() > behind {
             return Err(BATCH_NOT_HELD);

@@ -108,6 +108,8 @@ impl Speaker for ProcessWorkerRole {
                 self.input = InputState::Asked;
                 Ok(FromProcessWorker::WantsInput)
             }
+            // Named apart from other words out of turn: an honest worker of another build could do this, and
+            // the reason then helps.
             FromWorker::WantsInput => {
                 Err(Violation::Unexpected("the worker asked for input that it cannot have"))
             }
