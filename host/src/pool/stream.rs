@@ -258,11 +258,20 @@ pub struct Outcomes {
     early: BTreeMap<u64, ResultChunk>,
     /// The index of the next outcome.
     next: u64,
-    over: bool,
-    /// `cut_short` has given its reason.
-    told: bool,
+    end: StreamEnd,
     /// Dropping this does not cancel the tasks.
     detached: bool,
+}
+
+/// How near a stream is to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StreamEnd {
+    /// More outcomes may come.
+    Ahead,
+    /// Every outcome has been given.
+    Reached,
+    /// `cut_short` has given its reason too.
+    Explained,
 }
 
 #[derive(Debug)]
@@ -287,8 +296,7 @@ impl Outcomes {
             current: None,
             early: BTreeMap::new(),
             next: 0,
-            over: false,
-            told: false,
+            end: StreamEnd::Ahead,
             detached: false,
         }
     }
@@ -311,12 +319,12 @@ impl Outcomes {
     /// At the end of the outcomes: the reason if the input had not ended, the first time only. If the
     /// iterator of the items panicked, its panic goes on here.
     pub(super) fn cut_short(&mut self) -> Option<TaskError> {
+        // The panic is the explanation: a caller that catches it and goes on is not told another one.
+        let before = std::mem::replace(&mut self.end, StreamEnd::Explained);
         if let Some(Panic(payload)) = self.job.take_panic() {
-            self.told = true;
             std::panic::resume_unwind(payload);
         }
-        let told = std::mem::replace(&mut self.told, true);
-        self.job.cut_short().filter(|_| !told)
+        self.job.cut_short().filter(|_| before != StreamEnd::Explained)
     }
 
     /// Waits for outcomes, and calls `each` with all that are there, in order if the stream is ordered.
@@ -370,7 +378,7 @@ impl Outcomes {
 
     /// Whether an outcome or the end is there. In an ordered stream it may be the outcome of a later task.
     pub fn is_ready(&self) -> bool {
-        self.current.is_some() || self.over || self.job.is_ready()
+        self.current.is_some() || self.end != StreamEnd::Ahead || self.job.is_ready()
     }
 
     /// Cancels the tasks that are queued, and stops those that run. No more outcomes come.
@@ -380,7 +388,7 @@ impl Outcomes {
 
     /// Waits for a chunk to read from. `false` at the end.
     fn reading(&mut self, deadline: Option<Instant>) -> Result<bool, TimedOut> {
-        while self.current.is_none() && !self.over {
+        while self.current.is_none() && self.end == StreamEnd::Ahead {
             if let Some(chunk) = self.early.remove(&self.next) {
                 self.begin(chunk);
                 break;
@@ -393,7 +401,7 @@ impl Outcomes {
                 None => match self.early.pop_first() {
                     // A gap: only a cancelled job has gaps.
                     Some((_, chunk)) => self.begin(chunk),
-                    None => self.over = true,
+                    None => self.end = StreamEnd::Reached,
                 },
             }
         }

@@ -15,7 +15,7 @@ use self::chunk::CHUNK_LEN;
 pub(crate) use self::chunk::{By, InputChunk, Parsed, ResultChunk, Size};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::chunk::{TaskEnd, parse_outcome};
-use self::state::{JobInput, JobState, TakeOrder, WhenDone};
+use self::state::{JobInput, JobState, Listing, TakeOrder, WhenDone};
 pub(crate) use self::state::{Panic, Taken, Undelivered};
 use super::schedule::JobId;
 use super::waker::Waker;
@@ -59,7 +59,7 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn new(id: JobId, plan: u32, priority: Priority, window: Window, waker: Waker) -> Job {
-        let state = JobState { lists_on_record: true, ..JobState::default() };
+        let state = JobState { on_record: Listing::Once, ..JobState::default() };
         Job {
             id,
             plan,
@@ -196,7 +196,7 @@ impl Job {
         }
         inner.pushed += 1;
         inner.bytes += len as u64;
-        if std::mem::take(&mut inner.lists_on_record) {
+        if inner.on_record.is_due() {
             self.list(inner);
         }
         Ok(())
@@ -275,8 +275,9 @@ impl Job {
     /// Lets the next record put the job on the dispatcher's list. `false`: there are records already.
     pub(crate) fn await_input(&self) -> bool {
         let mut inner = self.lock();
-        inner.lists_on_record = inner.full.is_empty() && inner.filling.starts.is_empty();
-        inner.lists_on_record
+        let is_empty = inner.full.is_empty() && inner.filling.starts.is_empty();
+        inner.on_record = if is_empty { Listing::Once } else { Listing::Never };
+        is_empty
     }
 
     /// Passes outcomes on, for [`Job::announce`] to announce. `released`: the bytes of records that are not needed any more. `false`: there is
@@ -320,7 +321,7 @@ impl Job {
     /// is not taken yet.
     pub(crate) fn watch(&self, watched: bool) -> Undelivered {
         let mut inner = self.lock();
-        inner.lists_on_take = watched;
+        inner.on_take = if watched { Listing::EachTime } else { Listing::Never };
         self.undelivered_of(&inner)
     }
 
@@ -426,7 +427,7 @@ impl Job {
             && waits_for != next
         {
             inner.order = TakeOrder::ByRecord { waits_for: next };
-            if inner.lists_on_take {
+            if inner.on_take.is_due() {
                 self.list(&mut inner);
             }
         }
@@ -459,7 +460,7 @@ impl Job {
     fn release(&self, inner: &mut JobState, size: Size) {
         inner.size.here = inner.size.here.saturating_sub(size.here);
         inner.size.parked = inner.size.parked.saturating_sub(size.parked);
-        if inner.lists_on_take {
+        if inner.on_take.is_due() {
             self.list(inner);
         }
     }

@@ -98,6 +98,29 @@ impl TakeOrder {
     }
 }
 
+/// When something that happens to a job puts it on the list of jobs that the dispatcher looks at. That may wake
+/// the dispatcher, which costs a system call on each side: a job is listed only if the dispatcher waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Listing {
+    #[default]
+    Never,
+    /// The next time. The dispatcher then takes all that is there, and says whether it waits again.
+    Once,
+    EachTime,
+}
+
+impl Listing {
+    /// Whether the job is to be listed now.
+    #[inline]
+    pub(super) fn is_due(&mut self) -> bool {
+        let is_due = *self != Listing::Never;
+        if *self == Listing::Once {
+            *self = Listing::Never;
+        }
+        is_due
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct JobState {
     /// Full chunks of records that the dispatcher has not taken.
@@ -112,14 +135,14 @@ pub(super) struct JobState {
     pub(super) input: JobInput,
     /// The job is on the list of jobs that the dispatcher looks at.
     pub(super) is_listed: bool,
-    /// The next record puts the job on that list.
-    pub(super) lists_on_record: bool,
+    /// Whether a record that comes puts the job on that list.
+    pub(super) on_record: Listing,
     pub(super) outcomes: VecDeque<ResultChunk>,
     /// Bytes of outcomes that are not taken, and of those that are being read.
     pub(super) size: Size,
     pub(super) order: TakeOrder,
-    /// Each outcome that is taken puts the job on that list.
-    pub(super) lists_on_take: bool,
+    /// Whether an outcome that is taken puts the job on that list.
+    pub(super) on_take: Listing,
     pub(super) taken: u64,
     pub(super) progress: JobProgress,
     /// The pool's policy has halted the job.

@@ -44,8 +44,7 @@ pub(super) struct Link {
     sent: usize,
     /// The socket is registered for writing.
     wants_write: bool,
-    /// The socket is registered for reading; if not, there is no room for what would come.
-    wants_read: bool,
+    listening: Listening,
     halves: Halves,
     /// The plans that it was sent.
     plans: Vec<u32>,
@@ -56,10 +55,37 @@ pub(super) struct Link {
     pub(super) fault: Option<String>,
     /// What has come of its profile.
     pub(super) profile: Vec<u8>,
-    /// It broke the protocol: what it says is not listened to any more.
-    distrusted: bool,
     /// When its socket was shut to end it, since it may not be killed.
     pub(super) disconnected: Option<Instant>,
+}
+
+/// Whether a worker is listened to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listening {
+    /// The socket is registered for reading.
+    Listens,
+    /// There is no room for what would come.
+    Paused,
+    /// Never again: the worker broke the protocol.
+    Distrusts,
+}
+
+impl Listening {
+    // A worker that is read for the last time may be both paused and distrusted: room for results must not
+    // make it heard again.
+    fn pause(&mut self) {
+        *self = match *self {
+            Listening::Listens | Listening::Paused => Listening::Paused,
+            Listening::Distrusts => Listening::Distrusts,
+        };
+    }
+
+    fn resume(&mut self) {
+        *self = match *self {
+            Listening::Listens | Listening::Paused => Listening::Listens,
+            Listening::Distrusts => Listening::Distrusts,
+        };
+    }
 }
 
 impl Link {
@@ -74,14 +100,13 @@ impl Link {
             outgoing: Vec::new(),
             sent: 0,
             wants_write: false,
-            wants_read: true,
+            listening: Listening::Listens,
             halves: Halves::default(),
             plans: Vec::new(),
             weighed: Instant::now(),
             heartbeat: Heartbeat::default(),
             fault: None,
             profile: Vec::new(),
-            distrusted: false,
             disconnected: None,
         }
     }

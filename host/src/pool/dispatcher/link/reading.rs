@@ -7,7 +7,7 @@ use rustix::event::epoll;
 
 use super::inbox::{NextFrame, READ_LEN, Run, len_of_outcomes};
 use super::instances::{InstancesSeen, NO_INSTANCE_MAX};
-use super::{LAST_ROUNDS, Link};
+use super::{LAST_ROUNDS, Link, Listening};
 use crate::context::Child;
 use crate::error::TaskError;
 use crate::pool::dispatcher::Dispatcher;
@@ -34,7 +34,7 @@ impl Dispatcher {
                 return self.pause(worker);
             }
             let Some(link) = self.links.get_mut(&worker) else { return };
-            if link.distrusted || self.schedule.is_terminated() {
+            if link.listening == Listening::Distrusts || self.schedule.is_terminated() {
                 // The worker was killed. What it still says does not count.
                 let _gone = epoll::delete(&self.epoll, &link.socket);
                 return;
@@ -68,7 +68,7 @@ impl Dispatcher {
         if let Some(link) = self.links.get_mut(&worker) {
             let _gone = epoll::delete(&self.epoll, &link.socket);
             link.inbox.clear();
-            link.distrusted = true;
+            link.listening = Listening::Distrusts;
             // A worker that is being ended may speak out of turn: a thread reports its dropped task.
             if link.fault.is_none() {
                 tracing::warn!(target: "wpool::pool", worker, %violation, "protocol error");

@@ -5,8 +5,8 @@ use std::ops::Range;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::SendFlags;
 
-use super::Link;
 use super::inbox::Begun;
+use super::{Link, Listening};
 use crate::pool::dispatcher::arena::Halves;
 use crate::pool::dispatcher::jobs::OpenJob;
 use crate::pool::dispatcher::{Dispatcher, socket_token};
@@ -102,7 +102,8 @@ impl Dispatcher {
     fn watch(&self, worker: WorkerId) {
         let Some(link) = self.links.get(&worker) else { return };
         let flag = |wanted, flag| if wanted { flag } else { EventFlags::empty() };
-        let flags = flag(link.wants_read, EventFlags::IN) | flag(link.wants_write, EventFlags::OUT);
+        let is_heard = link.listening == Listening::Listens;
+        let flags = flag(is_heard, EventFlags::IN) | flag(link.wants_write, EventFlags::OUT);
         let _gone = epoll::modify(&self.epoll, &link.socket, EventData::new_u64(socket_token(worker)), flags);
     }
 
@@ -112,7 +113,7 @@ impl Dispatcher {
             if self.may_read(worker) {
                 self.paused.remove(&worker);
                 if let Some(link) = self.links.get_mut(&worker) {
-                    link.wants_read = true;
+                    link.listening.resume();
                     self.watch(worker);
                     self.on(Event::Resumed { worker });
                 }
@@ -123,7 +124,7 @@ impl Dispatcher {
     /// Until there is room, what the worker has to say waits with it.
     pub(super) fn pause(&mut self, worker: WorkerId) {
         let Some(link) = self.links.get_mut(&worker) else { return };
-        link.wants_read = false;
+        link.listening.pause();
         self.watch(worker);
         self.paused.insert(worker);
         if let Some(job) = self.schedule.front(worker) {
