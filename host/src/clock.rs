@@ -50,6 +50,8 @@ pub(crate) fn note_gap(from: Instant, to: Instant) {
 fn count(from: Instant, to: Instant) {
     let is_stopped = since().is_some();
     let mut counted = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    // Only the part behind the last counted pause: two threads that find the same pause have begun to wait at
+    // different times.
     let from = counted.map_or(from, |counted| counted.max(from));
     if !is_stopped && from < to {
         STOPPED.fetch_add(nanos(to - from), Ordering::Relaxed);

@@ -29,6 +29,7 @@ impl Condition {
             if left.is_some_and(|left| left.is_zero()) {
                 break;
             }
+            // Relaxed is enough under the mutex.
             self.waiting.fetch_add(1, Ordering::Relaxed);
             guard = match left {
                 None => self.condvar.wait(guard).unwrap_or_else(PoisonError::into_inner),

@@ -26,6 +26,7 @@ const TAIL_MAX: usize = 40;
 pub(crate) fn is_plain(c: char) -> bool {
     match c {
         ' '..='~' => true,
+        // Some programs take these for line ends, though they count as white space.
         '\u{2028}' | '\u{2029}' => false,
         c if c.is_ascii() || c.is_control() => false,
         c if c.is_alphanumeric() || c.is_whitespace() => true,
@@ -121,6 +122,7 @@ pub(crate) fn list(names: &[String], between: &str) -> String {
         if at > 0 {
             line.push_str(between);
         }
+        // Checked before each name, so that one name at least is always shown.
         if line.len() > HEAD_MAX {
             return format!("{line}and {} more", names.len() - at);
         }
@@ -182,6 +184,7 @@ fn shown(bytes: &[u8]) -> Vec<u8> {
 #[cfg(feature = "cli")]
 pub(crate) fn begun_len(bytes: &[u8]) -> usize {
     let end = |len: &usize| &bytes[bytes.len() - len..];
+    // No character has more than four bytes: three may wait for the fourth.
     let first = (1..=bytes.len().min(3)).find(|len| end(len)[0] >= 0xc0);
     first.filter(|len| std::str::from_utf8(end(len)).is_err_and(|e| e.error_len().is_none())).unwrap_or(0)
 }

@@ -47,9 +47,11 @@ pub(crate) fn until(mut is_there: impl FnMut() -> bool) -> bool {
     let mut looked = begun;
     loop {
         if is_there() {
+            // An answer proves that the other side runs, so that the machine is not too busy for it.
             CROWDED.store(0, Ordering::Relaxed);
             return true;
         }
+        // Not a spin loop instruction: on one processor the answer can only come from a thread that gets it.
         rustix::thread::sched_yield();
         let now = Instant::now();
         clock::note_gap(looked, now);

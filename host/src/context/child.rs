@@ -30,6 +30,7 @@ impl Child {
     pub(crate) fn open(pid: i32) -> io::Result<Child> {
         let pid =
             Pid::from_raw(pid).filter(|p| p.as_raw_nonzero().get() > 1).ok_or(io::ErrorKind::InvalidInput)?;
+        // Not reaped yet, so the id still names this child.
         let pidfd = sys::above_stdio(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)?;
         // `waitid` fails if this is not a child. `NOWAIT` leaves a child that has ended to be reaped later.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -63,6 +64,8 @@ impl Child {
         // session.
         is_ours()?;
         let mut living = living();
+        // A zygote that names a worker twice would get two owners for one process, and tasks of the one would
+        // be charged to the other.
         let is_known = living.get(&pid).is_some_and(|pidfd| pidfd.strong_count() > 0);
         if its_session != *session || is_known {
             return Err(foreign);
@@ -127,6 +130,7 @@ impl Child {
         match self {
             Child::Process { home, .. } if *home != sys::home() => true,
             Child::Process { pidfd, .. } => {
+                // ESRCH is no failure: the process has ended, and its exit code is already its own.
                 !matches!(rustix::process::pidfd_send_signal(pidfd, signal), Err(Errno::PERM | Errno::ACCESS))
             }
             #[cfg(feature = "worker")]
@@ -146,6 +150,8 @@ impl Child {
     /// Ends the worker; shuts its socket if it may not be killed.
     pub(crate) fn kill_or_shut(&self, socket: impl AsFd) {
         if !self.kill() {
+            // The worker's tick notices the hang-up and exits. This works across users, which a signal does
+            // not.
             let _shut_before = rustix::net::shutdown(socket, Shutdown::Both);
         }
     }
@@ -187,6 +193,7 @@ impl Child {
 /// Kills all of these, and waits until `until` at most for all together. A worker that this program may not
 /// kill ends when its connection does.
 pub(super) fn end_all(children: &[Child], until: Instant) {
+    // All are killed before any is waited for: together they take as long as the slowest.
     for child in children {
         child.kill();
     }
@@ -196,6 +203,8 @@ pub(super) fn end_all(children: &[Child], until: Instant) {
 }
 
 /// How long a process may take to end after it was killed or lost its connection.
+// A killed process ends within milliseconds unless it is in an uninterruptible call, such as one to a file
+// server that is gone. No caller should wait for that.
 pub(crate) const END_TIME: Duration = Duration::from_secs(5);
 
 /// Why a process that a zygote has named is not taken over.
@@ -267,12 +276,14 @@ pub fn while_stopped<R>(stop: impl FnOnce() -> R) -> R {
     struct GoOn(MutexGuard<'static, Living>);
     impl Drop for GoOn {
         fn drop(&mut self) {
+            // In the opposite order: a worker that answers at once finds the clock running.
             clock::go_on();
             signal_all(&self.0, Signal::CONT);
         }
     }
     // Held to the end: a process that would start meanwhile waits until this program continues.
     let living = living();
+    // Before the workers stop: a deadline that passed in between would kill a worker that may not run.
     clock::stop();
     signal_all(&living, Signal::STOP);
     let _go_on = GoOn(living);
@@ -292,6 +303,7 @@ fn reap(pid: Pid, pidfd: &Arc<OwnedFd>) -> Option<Exit> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     let ended = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options));
     let is_it = |known: &Weak<OwnedFd>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(pidfd));
+    // The id may have been registered for another process already, if other code has reaped this one.
     if !matches!(ended, Ok(None)) && living.get(&pid).is_some_and(is_it) {
         living.remove(&pid);
     }
@@ -302,6 +314,8 @@ fn reap(pid: Pid, pidfd: &Arc<OwnedFd>) -> Option<Exit> {
             (None, Some(signal)) => Exit::Signal(signal),
             (None, None) => Exit::Unknown,
         }),
+        // Another part of this program has reaped it: a library that waits for any child, or SIGCHLD that is
+        // ignored.
         Err(_) => Some(Exit::Unknown),
     }
 }

@@ -118,6 +118,7 @@ pub fn init() {
     if args.next().as_deref() == Some(OsStr::new(ROLE_ARG)) {
         #[cfg(feature = "worker")]
         {
+            // A wrong argument is not judged here: `worker::main` exits unless all three are there.
             let role = args.next().as_deref().and_then(ProcessRole::parse);
             let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok());
             let sandbox = args.next().and_then(|choice| choice.to_str()?.parse().ok());
@@ -129,6 +130,7 @@ pub fn init() {
     }
     // Now, because relative paths still mean what they meant at the start of the program.
     loader::get();
+    // Noted, not an error: the program may never start a worker of its own. `Program::choose` judges it.
     INIT_TOO_LATE_HERE.store(sys::has_threads(), Ordering::Relaxed);
     INIT_CALLED.store(true, Ordering::Relaxed);
 }
@@ -165,11 +167,14 @@ impl Program {
         match given {
             Some(path) => {
                 // An absolute path, because processes start in `/`.
+                // Found out here, not at the first task: a misspelt path is the caller's mistake.
                 let missing = |source| StartError::Spawn { program: path.display().to_string(), source };
                 Ok(Program::at(std::fs::canonicalize(path).map_err(missing)?, sandbox))
             }
             None if cfg!(not(feature = "worker")) => Err(StartError::NoWorker),
             None if !INIT_CALLED.load(Ordering::Relaxed) => Err(StartError::InitNotCalled),
+            // A worker's `main` runs the same code up to `init`: it would have the same threads, and could be
+            // neither forked nor confined as a whole.
             None if INIT_TOO_LATE_HERE.load(Ordering::Relaxed) => Err(StartError::InitTooLate),
             // `/proc/self/exe` stays right when the file is replaced or removed while this program runs.
             None => Ok(Program { is_this: true, ..Program::at("/proc/self/exe".into(), sandbox) }),
@@ -209,12 +214,16 @@ impl Program {
         let loader = loader::get().filter(|_| self.is_this);
         let spawned = command
             .args(loader.iter().flat_map(|loader| &loader.args))
+            // The sandbox choice is an argument, not part of the setup: the first steps come before a byte is
+            // read.
             .args([ROLE_ARG, role.as_str(), &std::process::id().to_string(), self.sandbox.as_str()])
             .env_clear()
             // A worker must never symbolise a backtrace of its own: that opens files and takes locks.
             .env("RUST_BACKTRACE", "0")
             .envs((role == ProcessRole::Compiler).then_some(LENIENT_TEXT))
             .envs(loader.iter().flat_map(|loader| &loader.libraries).map(|path| (sys::LIBRARIES, path)))
+            // Not the caller's directory: a process that stays in it keeps its file system from being
+            // unmounted.
             .current_dir("/")
             .stdin(Stdio::from(socket))
             .stdout(null().map_err(failed)?)

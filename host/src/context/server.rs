@@ -23,6 +23,8 @@ use crate::spec::Limits;
 use crate::sys;
 
 /// Idle fork servers that a module keeps: each is a process with the module in its memory.
+// Enough for a program that alternates between a few sets of limits, and few enough not to fill the memory of
+// one that makes up new limits for each call.
 const SERVERS_KEPT: usize = 4;
 
 /// How many zygotes one request may try, if they die under it. A zygote that dies for a lasting reason dies
@@ -130,6 +132,8 @@ impl ForkServer {
         identity: &Identity,
         until: Option<Instant>,
     ) -> Result<Started, NotForked> {
+        // Held to the end: the next thread's request comes behind this one. A fork takes a third of a
+        // millisecond, so that more zygotes would win nothing.
         let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..TRIES {
             let asked = match &mut *zygote {
@@ -145,6 +149,7 @@ impl ForkServer {
                     *zygote = None;
                     return Err(NotForked::NoZygote);
                 }
+                // Dropped before the next one is started: its end is waited for, and its children are swept.
                 Fate::Unfit => *zygote = None,
                 Fate::Late => {
                     *zygote = None;
@@ -163,11 +168,13 @@ impl Drop for ForkServer {
     fn drop(&mut self) {
         if self.home != sys::home() {
             // A forked child has no such thread to join, and the zygote is not that child's own.
+            // Dropping a `JoinHandle` detaches its thread, and this process has no such thread.
             std::mem::forget(self.thread.take());
             return;
         }
         // The zygote first: it must be reaped before the thread that is its parent ends.
         drop(self.zygote.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        // The closed channel is what ends the thread.
         drop(self.starts.take());
         let _panicked = self.thread.take().map(JoinHandle::join);
     }

@@ -64,6 +64,7 @@ pub(crate) fn start_with(
     setup: Setup,
     fds: &[BorrowedFd<'_>],
 ) -> Result<Executed, StartError> {
+    // An early zygote has been executed with the same arguments, and waits for exactly this message.
     let early = program.early.as_ref().filter(|_| role == ProcessRole::Zygote).and_then(|early| early.take());
     let mut started = match early {
         Some(early) => early,
@@ -72,9 +73,12 @@ pub(crate) fn start_with(
     let mut bytes = Vec::new();
     message::write_control(&mut bytes, &ToWorker::Setup(Box::new(setup)));
     match connection::send_with_fds(&started.socket, &bytes, fds) {
+        // A setup with the descriptions of many functions is larger than a socket's buffer. The caller sends
+        // the rest between other work, since the process may be slow to read.
         Ok(sent) => started.unsent = bytes.split_off(sent),
         Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
         Err(e) => {
+            // Reaped here: no caller has a handle on it yet.
             started.child.kill_or_shut(&started.socket);
             started.child.wait();
             return Err(StartError::Spawn { program: "a worker".to_owned(), source: e });

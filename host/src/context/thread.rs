@@ -26,6 +26,8 @@ const STACK_BESIDE: usize = 2 << 20;
 pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<Started, StartError> {
     use std::sync::Arc;
 
+    // A thread has the rights of the whole program. Strict means that nothing runs with less confinement than
+    // promised.
     if launch.program.sandbox == Sandbox::Strict {
         return Err(StartError::ThreadUnconfined);
     }
@@ -35,6 +37,8 @@ pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<
     let (its, artefact, granted) = (life.clone(), launch.artefact.clone(), granted.clone());
     // `Builder::spawn` panics on a name with a NUL. The kernel cuts such a name off anyway.
     let name = setup.identity.as_ref().map_or("wpool-worker", |identity| &identity.name).replace('\0', "");
+    // The engine does not check that a thread has the stack that its guests may use: too small a one would be
+    // a crash of the program.
     let stack = setup.limits.stack.saturating_add(STACK_BESIDE);
     let thread = std::thread::Builder::new().name(name).stack_size(stack);
     // Detached: an abandoned thread may never end, so no code may join it.

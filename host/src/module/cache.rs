@@ -63,10 +63,12 @@ impl Cache {
         if !found.is_dir() {
             return refuse("it is not a directory");
         }
+        // The owner of a directory can replace what is in it, whatever the modes of the files say.
         if found.uid() != rustix::process::geteuid().as_raw() {
             return refuse("it belongs to another user");
         }
         if found.mode() & 0o077 != 0 {
+            // Refused, not repaired: another user may have written there already.
             return refuse("other users have access to it (chmod 700 fixes that)");
         }
         Ok(Cache { dir: dir.to_owned(), key: open_key(&dir.join("key"))? })
@@ -80,6 +82,7 @@ impl Cache {
                 shelf::note_use(&entry);
                 Some(hit)
             }
+            // The common miss, without a warning. It is also how a concurrent clean-up looks.
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => {
                 warnings.push(format!("{} is not used and will be replaced: {e}", entry.display()));
@@ -143,6 +146,7 @@ impl Cache {
             info: info.clone(),
             name: name.map(str::to_owned),
         };
+        // At an addition, which comes after a compilation: a hit stays cheap.
         sweep(&self.dir);
         // The artefact first: an entry without its artefact is a miss with a warning, an artefact alone is
         // ignored.
@@ -156,7 +160,10 @@ impl Cache {
     fn publish(&self, path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let mut temporary = Temporary::create(&self.dir)?;
         fill(&mut temporary.file)?;
+        // Before the rename: under its final name the artefact is never writable.
         temporary.file.set_permissions(Permissions::from_mode(0o444))?;
+        // Without `fsync`: after a crash of the machine an entry may be cut off, and its MAC then makes it a
+        // miss.
         fs::rename(&temporary.path, path)
     }
 
@@ -186,6 +193,7 @@ impl Cache {
 fn make_dirs(dir: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
+        // Its modes stay as they are: it may be a directory such as ~/.cache, which is not ours to change.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             make_dirs(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or(e)?)?;

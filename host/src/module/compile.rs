@@ -39,6 +39,8 @@ pub(super) fn compile(
     under_way: &mut dyn FnMut(),
 ) -> Result<Compiled, ModuleError> {
     let code = if text { without_mark(bytes) } else { bytes };
+    // A sealed copy in memory: the compiler opens no file of the user, and what it reads is what the digest
+    // names.
     let source = memory_file("wpool-module", code).map_err(|e| {
         ModuleError::Compiler(format!("the module cannot be handed over: {e}{}", limit_behind(&e)))
     })?;
@@ -67,11 +69,15 @@ pub(super) fn compile(
     let _sent = connection::send_with_fds(&ours, &request, &[source.as_fd(), artefact.as_fd()]);
 
     let info = Conversation::new(ours, program.sandbox, most).await_description(judge, under_way);
+    // Also after an answer: a compiler has nothing left to do, and must not go on in the hands of an
+    // attacker.
     child.kill();
     // A process that may not be killed ends too, because it has lost its connection.
     let exit = child.wait();
     let info = info.map_err(|why| why.into_error(exit, most))?;
+    // Before anything is stored: the description may be the attacker's.
     info.check().map_err(|what| ModuleError::Compiler(format!("it describes {what}")))?;
+    // Only now, because the compiler writes into it. It is dead, so that no write is under way.
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&artefact, seals).map_err(|e| ModuleError::Io(e.into()))?;
     Ok(Compiled { info: *info, artefact })
@@ -220,6 +226,7 @@ fn died(exit: Exit, most: CompileLimits) -> ModuleError {
             "it used more than {:?} of processor time; {RAISES_TIME}",
             most.time
         )),
+        // Rust aborts when an allocation fails, and RLIMIT_DATA makes it fail.
         Exit::Signal(libc::SIGABRT) => too_much_memory(most),
         // The kernel kills a compiler first when memory runs out, because its score for that is the highest.
         Exit::Signal(libc::SIGKILL) => ModuleError::CompileLimit(

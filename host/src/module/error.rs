@@ -76,6 +76,7 @@ pub enum ModuleError {
 impl ModuleError {
     pub(crate) fn at(self, path: &Path) -> ModuleError {
         match self {
+            // These are about the machine. A path in front of them would blame the file.
             ModuleError::Start(_) | ModuleError::Sandbox(_) | ModuleError::At { .. } => self,
             other => ModuleError::At { path: path.display().to_string(), source: Box::new(other) },
         }

@@ -17,6 +17,7 @@ impl Policy {
     /// processes could not be confined to it, or if guests could use it against wpool itself.
     pub(crate) fn resolve_for(&self, module: &Module, method: StartMethod) -> Result<Granted, PolicyError> {
         let granted = self.resolve()?;
+        // A thread is not confined at all, so that a kernel which cannot confine it changes nothing.
         if method != StartMethod::Thread && module.launch().program.sandbox != Sandbox::Off {
             granted.check_kernel(sys::landlock_version())?;
         }

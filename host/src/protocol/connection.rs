@@ -164,6 +164,7 @@ fn is_readable(socket: &OwnedFd) -> bool {
 
 fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
+        // NOSIGNAL: an application may have SIGPIPE at its default, which would end it when a worker dies.
         let sent = rustix::io::retry_on_intr(|| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL))?;
         bytes = &bytes[sent..];
     }
@@ -264,6 +265,7 @@ impl<C: Carrier> Connection<C> {
 
     /// Reads once.
     pub(crate) fn fill(&mut self) -> Result<usize, RecvError> {
+        // Usually nothing is left to move: a reader takes all frames before it reads again.
         self.buf.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         // A long frame is read in steps that grow with what has arrived, not with what was announced.

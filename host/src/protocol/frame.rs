@@ -106,6 +106,8 @@ pub(crate) fn head(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Violation> {
     if len > FRAME_LEN_MAX {
         return Err(Violation::TooLong { len });
     }
+    // Before the payload has come: a stream that is no conversation of ours (a wrong program, a log line) is
+    // refused at its fifth byte.
     let kind = Kind::from_byte(header[4]).ok_or(Violation::UnknownKind { kind: header[4] })?;
     Ok(Some((kind, len)))
 }
@@ -136,6 +138,8 @@ impl Caps {
 
     #[inline]
     fn allow(self, kind: Kind, len: usize) -> Result<(), Violation> {
+        // Two caps are enough: a result may be long by its own limit, and all the rest is short or the
+        // guest's output.
         let most = if kind == Kind::Returned { self.result } else { self.other };
         if len > most { Err(Violation::TooLong { len }) } else { Ok(()) }
     }
@@ -191,6 +195,7 @@ pub(crate) fn write_head(out: &mut Vec<u8>, kind: Kind, len: usize) {
 #[inline]
 pub(crate) fn write(out: &mut Vec<u8>, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
+    // The length is filled in afterwards: the payload is written in place, without a buffer of its own.
     out.extend_from_slice(&[0, 0, 0, 0, kind as u8]);
     fill(out);
     let len = out.len() - start - HEADER_LEN;

@@ -253,6 +253,8 @@ impl Used {
         let used = Used::read(payload)?;
         let has_fuel = match (used.fuel, limits.fuel) {
             (Some(used), Some(most)) => used <= most,
+            // Fuel that is told without a limit, or is missing with one, is a lie too: the engine counts it
+            // exactly then.
             (used, most) => used.is_some() == most.is_some(),
         };
         if used.memory <= limits.memory && has_fuel {
@@ -400,6 +402,7 @@ impl<'b> Iterator for Batch<'b> {
                 Some(Ok(record))
             }
             None => {
+                // The iterator ends behind its first error: where the next record would begin is not known.
                 self.records = &[];
                 Some(Err(Violation::Malformed("a record longer than its batch, or of no kind".to_owned())))
             }
@@ -418,6 +421,7 @@ pub(crate) fn write_control(out: &mut Vec<u8>, message: &impl Serialize) {
 /// Reads a control frame.
 pub(crate) fn read_control<'f, M: Deserialize<'f>>(frame: Frame<'f>) -> Result<M, Violation> {
     match frame.kind {
+        // JSON, since control messages are rare. What is sent for each task has a binary form.
         Kind::Control => serde_json::from_slice(frame.payload).map_err(malformed),
         _ => Err(Violation::Unexpected("a control message was expected")),
     }

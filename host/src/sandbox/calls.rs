@@ -381,6 +381,7 @@ pub(super) fn calls(role: Role, grants: &Grants, landlock: Landlock) -> BTreeMap
         (CALLS, true),
         (DIR_CALLS, grants.has_dirs()),
         (WRITE_CALLS, grants.can_write()),
+        // Behind the lists of directories, whose entry for `openat` this one narrows.
         (UNTRUNCATED_CALLS, grants.has_dirs() && !grants.can_write() && !landlock.truncation),
         (NET_CALLS, grants.can_connect()),
         (UNSCOPED_CALLS, !landlock.scope),

@@ -106,14 +106,19 @@ impl Confinement {
     /// Takes the first steps of a new process, before it reads a byte.
     pub(crate) fn begin(sandbox: Sandbox, role: ProcessRole, parent: u32) -> Confinement {
         let mut status = Status::default();
+        // First: should anything below hang, the process still ends with its coordinator.
         status.note(Layer::ParentDeath, ENDS_WITH_PARENT, watch_parent(parent));
+        // For a zygote this is more than hygiene: the coordinator knows a zygote's workers by their session.
         let session = rustix::process::setsid().map(|_| ());
         status.note(Layer::Session, "a session of its own, without a terminal", session);
+        // 0 to 2 stay: the socket, and twice /dev/null.
         status.note(Layer::Descriptors, "no inherited descriptors", crate::sys::close_from(3));
         status.note(Layer::Environment, "empty environment", empty_environment());
         status.note(Layer::Signals, "default signals", crate::sys::reset_signals());
+        // The kernel demands this of a process without privileges before it takes a filter or a domain.
         status.note(Layer::NoNewPrivileges, "no new privileges", rustix::thread::set_no_new_privs(true));
         // A worker is the process of the machine that costs least to lose.
+        // A process may always raise its own score. To lower it again takes a privilege.
         let first = std::fs::write("/proc/self/oom_score_adj", "1000");
         status.note(Layer::OutOfMemory, "first to go when memory runs out", first);
         Confinement { sandbox, role, parent, status, ruleset: None, reach: Reach::default() }
@@ -140,7 +145,10 @@ impl Confinement {
     pub(crate) fn limit(&mut self, limits: ProcessLimits) {
         let ProcessLimits { data, cpu_secs, file, files } = limits;
         let status = &mut self.status;
+        // A core file would hold inputs of tasks, on a disk where others may read it.
         status.note(Layer::NoCore, "no core dumps", set(Resource::Core, 0));
+        // RLIMIT_DATA counts private writable memory. RLIMIT_RSS, whose name fits better, has no effect in
+        // today's kernels.
         let memory = format!("at most {} MiB of private memory", data >> 20);
         status.note(Layer::Data, &memory, set(Resource::Data, data));
         // Page tables are memory that no limit counts: 8 bytes for each page that was touched. Hence a limit
@@ -168,8 +176,11 @@ impl Confinement {
     /// takes milliseconds to make, and sockets are out of reach anyway. There is no namespace of processes:
     /// workers are children of the coordinator.
     pub(crate) fn isolate(&mut self) {
+        // Before the capabilities are dropped: a new user namespace gives a full set of them, in that
+        // namespace.
         let namespaces = "user, IPC and host name namespaces of its own";
         self.note_unless_off(Layer::Namespaces, namespaces, crate::sys::unshare_namespaces);
+        // No inheritable set either: nothing is executed, but the list should not be all that says so.
         let none = CapabilitySet::empty();
         let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
         self.note_unless_off(Layer::NoCapabilities, "no capabilities", || {
@@ -185,6 +196,8 @@ impl Confinement {
     pub(crate) fn close_files(&mut self) {
         // Siblings, and all other processes without privileges, can then neither trace this process nor read
         // its memory.
+        // Not earlier: for a process that is not dumpable, the files in /proc/self belong to root, and a
+        // worker opens the artefact through one of them.
         self.note_unless_off(Layer::NotTraceable, "not traceable", || {
             rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         });
@@ -199,6 +212,8 @@ impl Confinement {
                     None => no_access().and_then(|none| allow(none, &reach)).map_err(|e| e.to_string())?,
                 };
                 if self.role == ProcessRole::Zygote {
+                    // A zygote's own domain does not separate its children from each other, since they
+                    // inherit the same one.
                     kept = ruleset.try_clone().ok();
                 }
                 restrict(ruleset)
@@ -210,12 +225,15 @@ impl Confinement {
         }
         self.ruleset = kept;
         // The rules hold the directories from now on.
+        // Their descriptors are closed here; the guest's file system has copies of its own.
         self.reach = Reach { dirs: vec![], ..reach };
     }
 
     /// Takes the last step: allows only the system calls that the role needs, in all threads.
     pub(crate) fn close_calls(&mut self) {
         let grants = std::mem::take(&mut self.reach.grants);
+        // What landlock enforced, not what the kernel's version promises: it may have been switched off at
+        // the start of the machine.
         let landlock = Landlock {
             truncation: self.status.has(Layer::LandlockTruncation),
             scope: self.status.has(Layer::LandlockScope),
@@ -224,6 +242,7 @@ impl Confinement {
         self.note_unless_off(Layer::Calls, "system calls by a list, no new machine code (seccomp)", || {
             filter::install(role, &grants, landlock)
         });
+        // Behind the last step, whether it succeeded or not: a property can hold by another layer.
         self.status.judge(role, GrantKinds::of(&grants));
         self.reach.grants = grants;
     }
@@ -266,6 +285,8 @@ const ENDS_WITH_PARENT: &str = "ends with its parent";
 /// Asks the kernel for SIGKILL at the parent's death. Exits if the parent was gone before: then no signal
 /// would come.
 pub(crate) fn watch_parent(parent: u32) -> io::Result<()> {
+    // In this order: a parent that ends between the two is noticed by the second, one that ends later by the
+    // first.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     match rustix::process::getppid().map(Pid::as_raw_nonzero) {
         Some(pid) if pid.get().unsigned_abs() == parent => Ok(()),
@@ -276,6 +297,8 @@ pub(crate) fn watch_parent(parent: u32) -> io::Result<()> {
 /// A rule set that covers every kind of access and allows none.
 fn no_access() -> Result<RulesetCreated, landlock::RulesetError> {
     Ruleset::default()
+        // The crate's default is best effort: rights that this kernel does not know are left out, and
+        // `check_version` reports them.
         .handle_access(AccessFs::from_all(LANDLOCK))?
         .handle_access(AccessNet::from_all(LANDLOCK))?
         .scope(Scope::from_all(LANDLOCK))?
@@ -321,6 +344,8 @@ fn check_version(version: i32, part: Layer) -> Result<(), String> {
 const ADDRESSES: u64 = 96 << 30;
 
 /// Bytes of addresses that this process has mapped already. 0 if `/proc` is not there.
+// RLIMIT_AS counts what is mapped already. A program of an embedding application may have gigabytes of its
+// own.
 fn addresses_in_use() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = text.split_whitespace().next().and_then(|pages| pages.parse().ok()).unwrap_or(0);
@@ -328,6 +353,7 @@ fn addresses_in_use() -> u64 {
 }
 
 fn empty_environment() -> Result<(), String> {
+    // Compared with what is really there: an audit of the sandbox must not rely on the starter's `env_clear`.
     let ours = ["RUST_BACKTRACE", "WAST_STRICT_COMPONENT_INDICES"];
     match std::env::vars_os().find(|(name, _)| !ours.iter().any(|known| name == known)) {
         None => Ok(()),
@@ -342,6 +368,8 @@ fn set(resource: Resource, wanted: u64) -> io::Result<()> {
 
 fn set_apart(resource: Resource, lower: u64, upper: u64) -> io::Result<()> {
     let had = rustix::process::getrlimit(resource);
+    // A process without privileges cannot raise its upper limit: asking for that would fail, and leave the
+    // limit as it was.
     let upper = had.maximum.map_or(upper, |had| had.min(upper));
     let lower = had.current.map_or(lower, |had| had.min(lower)).min(upper);
     Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(lower), maximum: Some(upper) })?)

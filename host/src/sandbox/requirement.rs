@@ -208,6 +208,7 @@ fn judge(steps: &[Step], role: ProcessRole, granted: GrantKinds) -> Vec<Property
 fn property(requirement: Requirement, steps: &[Step], role: ProcessRole, granted: GrantKinds) -> Property {
     let lacks =
         |wall: &&[Layer]| -> Vec<String> { wall.iter().filter_map(|layer| lack(*layer, steps)).collect() };
+    // Every whole wall is named, not the first: a reader sees whether a property hangs on one layer.
     let (whole, broken): (Vec<_>, Vec<_>) = requirement
         .walls(granted)
         .iter()
@@ -219,6 +220,7 @@ fn property(requirement: Requirement, steps: &[Step], role: ProcessRole, granted
         wall.iter().filter(is_there).map(|layer| layer.as_str()).collect::<Vec<_>>().join(" and ")
     };
     let mut absent: Vec<String> = broken.iter().flat_map(|(_, lacks)| lacks.clone()).collect();
+    // Two walls of one requirement often share the layer that is missing, and name it one after the other.
     absent.dedup();
     Property {
         name: requirement.as_str(role, granted).to_owned(),
@@ -234,6 +236,7 @@ fn lack(layer: Layer, steps: &[Step]) -> Option<String> {
         Some(step) => step.missing.as_ref().map(|_| step.to_string()),
         // Only a forked worker has a group of its own, and only a compiler has a limit on processor time.
         None if matches!(layer, Layer::Group | Layer::ProcessorTime) => None,
+        // The report comes from the process itself. A step that it leaves out must not count as taken.
         None => Some(format!("{}: not reported", layer.as_str())),
     }
 }

@@ -16,6 +16,8 @@ static ASKED_BY: AtomicU32 = AtomicU32::new(0);
 /// The thread-local values of that thread with destructors are gone by then: `on_exit` must not use any.
 pub(crate) fn at_exit(on_exit: fn()) -> io::Result<()> {
     let mut registered = 0;
+    // Before the registration: another thread may call `exit` right after it. Each call stores again, because
+    // a fork has inherited the registration with its parent's id.
     ASKED_BY.store(std::process::id(), Ordering::Relaxed);
     ON_EXIT.get_or_init(|| {
         // SAFETY: `handle_exit` has the type that is asked for, lives as long as the program, and never
@@ -24,6 +26,7 @@ pub(crate) fn at_exit(on_exit: fn()) -> io::Result<()> {
         on_exit
     });
     match registered {
+        // `atexit` fails only for want of memory, and sets no error number.
         0 => Ok(()),
         _ => Err(io::ErrorKind::OutOfMemory.into()),
     }

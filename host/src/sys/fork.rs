@@ -26,6 +26,8 @@ pub(crate) fn fork_as_sibling() -> io::Result<Fork> {
     // whole address space. The process is single-threaded (checked above), so no lock of libc or of ours is
     // held by a thread that does not exist in the child. The pointers for thread ids and TLS are null, and
     // their flags are not set.
+    // The raw call, since no function of libc takes CLONE_PARENT. It skips the handlers of `pthread_atfork`:
+    // nothing in a zygote relies on one.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
@@ -47,6 +49,7 @@ fn has_one_thread() -> io::Result<bool> {
 pub(crate) fn unshare_namespaces() -> io::Result<()> {
     // SAFETY: unshare takes an integer and touches no memory of ours; these flags do not unshare descriptors,
     // so that no other thread's descriptors change.
+    // One call: the kernel makes the user namespace first, and its rights allow the other two.
     match unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) } {
         0 => Ok(()),
         _ => Err(match io::Error::last_os_error() {

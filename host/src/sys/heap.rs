@@ -8,6 +8,8 @@ const KEPT: libc::c_int = 32 << 20;
 
 /// Keeps freed memory for the next allocations, up to a limit.
 pub(crate) fn keep_freed_memory() {
+    // Other C libraries have no such parameters. Setting either of them also stops glibc from adjusting both
+    // by itself.
     #[cfg(target_env = "gnu")]
     for parameter in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
         // SAFETY: mallopt sets a number in the allocator, under its own lock, and touches no memory of ours.

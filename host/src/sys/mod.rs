@@ -63,6 +63,7 @@ pub(crate) const LIBRARIES: &str = "LD_LIBRARY_PATH";
 
 /// Whether this process has more threads than the calling one. `false` where `/proc` is missing.
 pub(crate) fn has_threads() -> bool {
+    // Where the number cannot be told, the program is let go on: a worker's fork checks for itself.
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1)
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn landlock_version() -> i32 {
         let none = std::ptr::null::<libc::c_void>();
         // SAFETY: with this flag the kernel reads no memory and makes nothing; it answers with a number.
         let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, VERSION) };
+        // An error is -1: there is no landlock, or it was not switched on when the machine was started.
         i32::try_from(version).unwrap_or(0).max(0)
     })
 }
@@ -109,6 +111,8 @@ pub(crate) fn forget_variable(name: &std::ffi::CStr) {
     unsafe {
         let value = libc::getenv(name.as_ptr());
         if !value.is_null() {
+            // `unsetenv` takes only the pointer away. The text would stay on the stack, where a guest that
+            // has broken out could read the paths of the machine.
             value.write_bytes(0, libc::strlen(value));
             libc::unsetenv(name.as_ptr());
         }

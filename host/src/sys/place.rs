@@ -13,7 +13,10 @@ pub(crate) fn may_make_code() -> io::Result<()> {
     // before this returns. Nothing in it is executed.
     unsafe {
         let page = rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, access, MapFlags::PRIVATE)?;
+        // In two steps, as the engine does it: a place may allow a mapping that is executable from the start,
+        // and forbid the change.
         let changed = rustix::mm::mprotect(page, len, MprotectFlags::READ | MprotectFlags::EXEC);
+        // Before the verdict: the page must not stay if the change was refused.
         rustix::mm::munmap(page, len)?;
         Ok(changed?)
     }

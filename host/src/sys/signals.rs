@@ -7,6 +7,8 @@ use std::io;
 /// the coordinator), and so is `SIGPIPE` (a closed socket is an error value).
 #[cfg(feature = "worker")]
 pub(crate) fn reset_signals() -> io::Result<()> {
+    // `exec` resets handlers, but keeps what is ignored: with an inherited SIG_IGN, SIGXCPU would not end a
+    // compiler, and a change of SIGCHLD would hide how children end.
     for (signal, action) in [
         (libc::SIGTERM, libc::SIG_DFL),
         (libc::SIGHUP, libc::SIG_DFL),

@@ -189,10 +189,14 @@ fn create_timer() -> io::Result<libc::timer_t> {
     // successful call.
     unsafe {
         let mut event: libc::sigevent = std::mem::zeroed();
+        // A signal to the process could be delivered to the engine's other threads (WASI's runtime), and
+        // would not interrupt the guest.
         event.sigev_notify = libc::SIGEV_THREAD_ID;
         event.sigev_signo = libc::SIGALRM;
         event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
         let mut timer: libc::timer_t = std::ptr::null_mut();
+        // Not CLOCK_THREAD_CPUTIME_ID: the time limit of a task is a limit on waiting too, and a guest that
+        // sleeps uses no processor.
         match libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) {
             0 => Ok(timer),
             _ => Err(io::Error::last_os_error()),
@@ -221,6 +225,8 @@ impl Ticker {
     /// Begins to tick.
     pub(crate) fn start(&self) {
         if !self.is_running.swap(true, Ordering::Relaxed) {
+            // The idle time before was no pause. Noted before the timer runs: its first tick compares with
+            // this.
             begin_period();
             self.set(self.periods.busy);
         }

@@ -59,14 +59,19 @@ unsafe fn interrupted(context: *mut libc::c_void) -> Interrupted {
 extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel calls this with a valid description of the signal and of what it interrupted.
     unsafe {
+        // Anyone with this user may send SIGSYS. Without this test the handler would write an answer into
+        // whatever was interrupted.
         if (*info).si_code != SYS_SECCOMP {
             return;
         }
         let errno = *libc::__errno_location();
         let number = info.byte_add(NUMBER_AT).cast::<libc::c_int>().read();
         let Interrupted { args: [dir, path, times, flags], answer } = interrupted(context);
+        // The engine makes this one call. Any other one is answered as if the kernel did not have it.
         let is_known = libc::c_long::from(number) == libc::SYS_utimensat
             && flags == i64::from(libc::AT_SYMLINK_NOFOLLOW);
+        // The kernel returns to the instruction behind the call. It finds the answer in this register, as if
+        // the call had been made.
         *answer = if is_known { set_times(dir, path, times) } else { -i64::from(libc::ENOSYS) };
         *libc::__errno_location() = errno;
     }
@@ -81,10 +86,14 @@ unsafe fn set_times(dir: i64, path: i64, times: i64) -> i64 {
     // SAFETY: the caller's promise.
     unsafe {
         let open = |access: libc::c_int| {
+            // A guest may have put a link or a pipe there: a link must not lead out of the directory, and the
+            // opening of a pipe must not wait.
             let how = access | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
             answer(libc::syscall(libc::SYS_openat, dir, path, how))
         };
         let file = match open(libc::O_RDONLY) {
+            // A file that may be written but not read. Whether its times may be set is still the kernel's
+            // decision.
             denied if denied == -i64::from(libc::EACCES) => open(libc::O_WRONLY),
             file => file,
         };

@@ -17,6 +17,7 @@ use crate::sandbox::{Confinement, ProcessLimits};
 use crate::spec::CompileLimits;
 
 fn process_limits(most: CompileLimits) -> ProcessLimits {
+    // Rounded up to whole seconds, the unit of the kernel's limit: half a second must not become none.
     let is_limited = most.time < Duration::MAX;
     let cpu_secs =
         is_limited.then(|| most.time.as_secs() + u64::from(most.time.subsec_nanos() > 0)).map(|s| s.max(1));
@@ -57,6 +58,7 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
         }
         _ => return refuse(connection, "the compiler program is of another version of wpool".to_owned()),
     };
+    // Two descriptors, not bytes in the message: a module may have a hundred megabytes, and its code more.
     let Some([source, artefact]) = connection.take_fds() else {
         return refuse(connection, "the request came without its descriptors".to_owned());
     };
@@ -71,6 +73,8 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
     }
     let tell =
         |kind, imports: &[_]| say(connection, &FromWorker::Imports { kind, imports: imports.to_vec() });
+    // The machine code goes into the file before the answer: the coordinator seals the file when it has
+    // heard.
     let answer = match guest::compile(&bytes, text, &limits, codegen, tell) {
         Ok((info, code)) => match File::from(artefact).write_all(&code) {
             Ok(()) => FromWorker::Compiled(Box::new(info)),

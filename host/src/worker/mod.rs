@@ -43,10 +43,13 @@ pub(crate) fn main(args: Option<((ProcessRole, u32), Sandbox)>) -> ! {
     sys::keep_freed_memory();
     // First of all: the next steps change what other threads may rely on, so that there must be none.
     let unfit = unfit();
+    // With other threads this write would be a race: they may read the environment.
     if unfit.is_none() {
         // The dynamic linker has used the variable already. Its name has no NUL, so that it is a C string.
         std::ffi::CString::new(sys::LIBRARIES).iter().for_each(|name| sys::forget_variable(name));
     }
+    // Before the verdict on the place is sent: even a process that is about to give up reads nothing
+    // unconfined.
     let confinement = Confinement::begin(sandbox, role, parent);
     name_thread(match role {
         ProcessRole::Compiler => "wpool-compiler",
@@ -68,6 +71,7 @@ pub(crate) fn main(args: Option<((ProcessRole, u32), Sandbox)>) -> ! {
             std::mem::forget(connection);
             code
         }
+        // Without a socket no reason can be told. The coordinator has the exit code.
         Err(_) => EXIT_SOFTWARE,
     };
     // Without destructors: none of the engine's is needed, and none may fail here.
@@ -90,6 +94,7 @@ fn unfit() -> Option<String> {
 /// Moves the socket from standard input, where a guest could read it, to another descriptor.
 fn take_socket() -> rustix::io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    // Standard input stays open, but leads nowhere: its number must not go to a descriptor of the engine.
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(socket)

@@ -50,6 +50,7 @@ impl Outbox {
             fault_point!(MidWrite);
         }
         let sent = sender.send(&ready.bytes[ready.sent..]);
+        // Cleared after an error too: the socket is broken, and the worker ends.
         ready.bytes.clear();
         ready.sent = 0;
         sent
@@ -63,10 +64,14 @@ impl Outbox {
     pub(super) fn send_some(&self, send: impl FnOnce(&[u8]) -> usize) -> bool {
         let mut ready = match self.0.try_lock() {
             Ok(ready) => ready,
+            // A panic while results were appended: the worker gives up, and what was ready before may still
+            // go.
             Err(TryLockError::Poisoned(ready)) => ready.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
         if ready.sent < ready.bytes.len() {
+            // Bytes are not removed from the front, which would move the rest inside a signal handler. The
+            // next flush clears them.
             ready.sent += send(&ready.bytes[ready.sent..]);
         }
         ready.sent == ready.bytes.len()

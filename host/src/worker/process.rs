@@ -72,8 +72,11 @@ pub(super) fn become_worker(
         return refuse(connection, format!("cannot set what a signal does: {e}"));
     }
     let stream = if setup.once { connection.carrier().socket().try_clone().ok() } else { None };
+    // The page before the first line of a guest: the initializer may ask for its name, and can be cancelled.
     guest.enter(CurrentProcess::new(identity, page, Box::new(|| ticker.notice())), stream.map(Arc::new));
+    // Landlock holds for the thread that asks for it and for its later children only.
     confinement.close_files();
+    // Not for every guest: a thread costs time at each start, and memory in each worker.
     if guest.may_wait()
         && let Err(e) = start_runtime(setup.grants.has_dirs(), setup.grants.can_connect())
     {
@@ -113,6 +116,8 @@ fn no_timer(error: &io::Error) -> String {
 fn start_runtime(has_files: bool, connects: bool) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let builder = builder.worker_threads(1).max_blocking_threads(1).thread_keep_alive(Duration::MAX);
+    // Without `enable_io` unless it is needed: that driver listens for signals through a socket pair if the
+    // application has tokio with signals.
     builder.enable_time();
     if connects {
         builder.enable_io();
@@ -125,6 +130,8 @@ fn start_runtime(has_files: bool, connects: bool) -> io::Result<()> {
     }
     // The runtime lives as long as the process.
     let runtime: &'static tokio::runtime::Runtime = Box::leak(Box::new(runtime));
+    // The engine asks for the current runtime before it makes one of its own. The guard is forgotten because
+    // its drop would leave this runtime again.
     std::mem::forget(runtime.enter());
     Ok(())
 }

@@ -50,6 +50,8 @@ pub(super) fn load(
     confinement: &mut Confinement,
 ) -> Result<Guest, String> {
     confinement.limit(worker_limits(setup));
+    // SIGXFSZ stays deadly in other workers: nothing in them writes a file, so that it would be the sign of
+    // an attack.
     if setup.writes_files() {
         sys::outlive_large_files().map_err(|e| format!("cannot set what a signal does: {e}"))?;
         sys::answer_for_times().map_err(|e| format!("cannot set what a signal does: {e}"))?;
@@ -65,6 +67,7 @@ pub(super) fn load(
     if setup.profile == Some(ProfilingStrategy::JitDump) {
         std::env::set_current_dir("/").map_err(|e| format!("cannot leave /tmp: {e}"))?;
     }
+    // Behind the load, which opens the directories once more for the guest's file system.
     confinement.grant(Reach::new(setup.grants.clone(), dirs));
     Ok(guest)
 }
@@ -105,6 +108,7 @@ pub(super) fn may_go_on(connection: &mut Connection<impl Carrier>, confinement: 
 /// sign of life.
 pub(super) fn tick_periods(setup: &Setup) -> TickPeriods {
     let limit = setup.limits.time.map_or(TICK, |time| (time / 20).clamp(Duration::from_millis(1), TICK));
+    // A profile cannot have more samples than there are ticks.
     let samples = setup.profile.and_then(ProfilingStrategy::interval);
     let busy = samples.map_or(limit, |interval| interval.min(limit));
     // When a stopped process goes on, the time since the last tick is forgiven: no more than the limit.

@@ -18,6 +18,8 @@ const HOST_STACK: u64 = 1 << 20;
 pub(super) fn within_process(limits: &Limits) -> Limits {
     let wanted = limits.stack as u64 + HOST_STACK;
     let now = getrlimit(Resource::Stack);
+    // The limit of the first thread can be raised while it runs: the kernel reads it at each growth of the
+    // stack.
     if now.current.is_some_and(|current| current < wanted) {
         let current = Some(now.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
         // A failure changes nothing. The limit is read again below, and counts as it is.

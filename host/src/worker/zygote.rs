@@ -65,11 +65,14 @@ fn serve(connection: &mut Connection<TakesFds>, status: &Status) -> Result<Forke
                 ));
             }
         };
+        // Descriptors come with the first byte of their message, which has been read whole.
         let Some([socket, page]) = connection.take_fds() else {
             return Err(refuse(connection, "a request for a fork came without its descriptors".to_owned()));
         };
         match sys::fork_as_sibling() {
             Ok(Fork::Child) => return Ok(ForkedWorker { identity, socket, page }),
+            // The descriptors of this request are dropped here: a zygote that kept the socket would hide the
+            // worker's end.
             Ok(Fork::Parent(pid)) => say(connection, &FromWorker::Forked { pid: pid.as_raw_nonzero().get() }),
             Err(e) => {
                 let reason = format!("{e}{}", sys::limit_behind(&e));

@@ -38,6 +38,8 @@ use crate::sys::{CoordinatorPage, limit_behind};
 /// to read.
 const ASKED_MAX: usize = 16;
 /// Bytes that one read takes, and the number of reads in one turn.
+// The answers to 16 requests are shorter. What is left after a turn is reported again by the next poll, so
+// that a zygote that talks without end holds up no worker.
 const READ_LEN: usize = 4 << 10;
 const ROUNDS: usize = 8;
 
@@ -173,6 +175,7 @@ impl Zygote {
 
     /// Handles the complete frames that have come.
     fn hear(&mut self, answers: &mut Vec<Answer>) -> Result<(), Violation> {
+        // Taken out, since the frames borrow it while `answer` needs all of `self`.
         let incoming = std::mem::take(&mut self.incoming);
         let mut rest = &incoming[..];
         while let Found::Whole(frame) = frame::find(rest, Caps::IDLE)? {
@@ -205,12 +208,14 @@ impl Zygote {
     /// Takes over the process that the zygote says it has forked, if the kernel confirms it.
     fn take_forked(&mut self, worker: u32, pid: i32) -> Result<Answer, Violation> {
         match Child::take_from(pid, &self.child) {
+            // The kernel's word, not the zygote's: `take_from` asks whose child the process is.
             Ok(child) => Ok(Answer::Forked { worker, child }),
             Err(NotTaken::Gone(e)) => {
                 let reason = format!("{e}{}", limit_behind(&e));
                 Ok(Answer::NotForked { workers: vec![worker], step: "it was gone at once", reason })
             }
             Err(NotTaken::Foreign(what)) => {
+                // The worker is still owed: it must be among the lost ones when the zygote is ended for this.
                 self.session.disbelieve(worker);
                 Err(Violation::Unexpected(what))
             }
@@ -226,6 +231,7 @@ impl Zygote {
                 Err(_) => return Err(Unfit::Died),
             }
         }
+        // Behind the setup, which must come first: descriptors travel with the byte they were sent with.
         while self.session.asked().len() < ASKED_MAX
             && let Some(identity) = self.wanted.pop_front()
         {
@@ -236,6 +242,7 @@ impl Zygote {
                     answers.push(Answer::Asked { worker, requested });
                 }
                 Err(e) => {
+                    // Back to the front: the order of requests is the order of answers.
                     self.wanted.push_front(identity);
                     match e.kind() {
                         io::ErrorKind::WouldBlock => return Ok(()),
@@ -257,12 +264,15 @@ impl Zygote {
     /// Requests a worker. The request waits in the socket while the zygote is still loading.
     fn ask(&self, identity: &Identity) -> io::Result<Requested> {
         let (page, page_fd) = CoordinatorPage::create()?;
+        // Made anew at each attempt. They are cheap, and a full socket is rare.
         let (ours, theirs) = connection::pair()?;
         let mut bytes = Vec::new();
         message::write_control(&mut bytes, &ToWorker::Fork(identity.clone()));
         let sent = connection::send_with_fds(&self.socket, &bytes, &[theirs.as_fd(), page_fd.as_fd()])?;
         // A request is about a hundred bytes; a stream socket takes all of it or nothing.
         if sent != bytes.len() {
+            // The kernel broke its rule, or the zygote died in between. Half a request would shift all that
+            // follow.
             return Err(io::Error::from(io::ErrorKind::BrokenPipe));
         }
         Ok(Requested { socket: ours, page })
@@ -285,6 +295,7 @@ impl Zygote {
                     Answer::Forked { child, .. } => match asked {
                         Some(requested) => return Fate::Forked(child, requested),
                         None => {
+                            // A fork that was not asked for: the zygote cannot be trusted with another one.
                             end(&child);
                             return Fate::Unfit;
                         }
@@ -300,6 +311,7 @@ impl Zygote {
             if left.is_some_and(|left| left.is_zero()) {
                 return Fate::Late;
             }
+            // The next round ends it, and reads what it said before its death.
             is_dead = !self.await_turn(left);
         }
     }
@@ -337,6 +349,7 @@ impl Zygote {
         let mut answers = Vec::new();
         if self.exit.is_none() {
             self.child.kill_or_shut(&self.socket);
+            // Only a process that has ended forks no more. The sweep below then finds all.
             self.child.await_end();
             let _its_last_words = self.read(&mut answers);
             // The session is swept before the zygote is reaped: until then its id cannot name another

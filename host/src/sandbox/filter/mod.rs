@@ -16,10 +16,14 @@ use crate::spec::{Grants, ProcessRole as Role};
 /// Installs the filter for all threads of this process.
 pub(super) fn install(role: Role, grants: &Grants, landlock: Landlock) -> Result<(), String> {
     let program = program(&calls(role, grants, landlock))?;
+    // All threads at once (TSYNC): a worker's runtime may have started one before, which would keep every
+    // call.
     seccompiler::apply_filter_all_threads(&program).map_err(|e| e.to_string())
 }
 
 /// The number of calls that a filter compares one after the other, at the end of the search.
+// Each range carries its own check of the architecture: with a range for each call the program would be
+// several times as long, to save two comparisons.
 const GROUP_LEN: usize = 4;
 
 /// A filter for a range of calls: from this number on, up to the number of the next range.
@@ -31,6 +35,7 @@ type Range = (i64, BpfProgram);
 /// other. The kernel runs a filter for each number that there is when it installs it, and this took a good
 /// part of a worker's start.
 fn program(calls: &BTreeMap<i64, CallWhen>) -> Result<BpfProgram, String> {
+    // Each range's own filter checks the architecture too: the numbers of a 32-bit program mean other calls.
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| e.to_string())?;
     let ranges = ranges(calls, arch).map_err(|e| e.to_string())?;
     let load_number = sock_filter { code: LOAD_WORD, jt: 0, jf: 0, k: 0 };
@@ -68,6 +73,7 @@ fn ranges(
                 _ => (kill.clone(), unknown.clone()),
             };
             ranges.push((*number, program(BTreeMap::from([(*number, rules)]), otherwise, matching)?));
+            // The range must end here: the numbers behind it would otherwise get this call's answer.
             ranges.push((number + 1, nothing()?));
         } else {
             group.insert(*number, rules);
@@ -95,6 +101,8 @@ fn search(ranges: &[Range]) -> BpfProgram {
     }
     let (below, from) = (search(below), search(from));
     let len = u32::try_from(below.len()).expect("a filter has at most a few thousand steps");
+    // The jump over the lower half has its own step with 32 bits. The offsets of a comparison have 8, and a
+    // half can be longer than 255 steps.
     let is_in_from = sock_filter {
         code: JUMP_IF_NOT_LESS,
         jt: 0,
@@ -132,6 +140,8 @@ fn rules(when: CallWhen) -> Result<Vec<SeccompRule>, seccompiler::BackendError> 
         If(args) => vec![all(args)?],
         Any(alternatives) => alternatives.iter().map(|args| all(args)).collect::<Result<_, _>>()?,
         Socket(families, kind, protocols) => {
+            // `SeccompRule` compares one argument with one value, so that each pair is an alternative of its
+            // own.
             let pairs =
                 families.iter().flat_map(|family| protocols.iter().map(move |protocol| (*family, *protocol)));
             let rule = |(family, protocol)| {
@@ -149,6 +159,7 @@ fn rules(when: CallWhen) -> Result<Vec<SeccompRule>, seccompiler::BackendError> 
             vec![SeccompRule::new(vec![is_set])?]
         }
         OwnPid(argument) => {
+            // Compiled into the program: a filter cannot ask for the process id, and this process keeps it.
             let own = u64::from(std::process::id());
             let is_own = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, own)?;
             vec![SeccompRule::new(vec![is_own])?]

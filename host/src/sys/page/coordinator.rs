@@ -29,11 +29,13 @@ impl CoordinatorPage {
         // A limit on the length of files holds for this file too, and SIGXFSZ kills a process that goes over
         // it.
         let most = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+        // Without an arena large payloads go through the socket: slower, but they arrive.
         let arena = if most >= PAGE_LEN as u64 + ARENA_LEN { ARENA_LEN } else { 0 };
         rustix::fs::ftruncate(&fd, PAGE_LEN as u64 + arena)?;
         // The worker cannot shrink the file under our mapping, which would be a SIGBUS.
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let page = Mapping::new(&fd)?;
+        // A descriptor of its own, since the caller sends the first one to the worker and closes it.
         let file = if arena > 0 { Some(fd.try_clone()?) } else { None };
         Ok((CoordinatorPage { page, file }, fd))
     }
@@ -45,6 +47,8 @@ impl CoordinatorPage {
 
     /// Lets no further task start. Gives the number of tasks that the worker has started.
     pub(crate) fn freeze(&self) -> u64 {
+        // One operation sets the bit and reads the count. With two, the worker could start a task in between,
+        // and that task would be run here and elsewhere.
         self.page.layout().started.fetch_or(FROZEN, Ordering::AcqRel) & !FROZEN
     }
 
@@ -62,11 +66,14 @@ impl CoordinatorPage {
     /// The worker's signs of life so far. A busy worker gives a hundred each second while its guest computes,
     /// and one each second while it waits; four in each `Setup::heartbeat`, if that is more.
     pub(crate) fn beats(&self) -> u32 {
+        // Relaxed is enough: only a change of the number counts, and nothing is read because of it.
         self.page.layout().beats.load(Ordering::Relaxed)
     }
 
     /// The file behind the arena, if both sides have it.
     pub(crate) fn arena(&self) -> Option<&OwnedFd> {
+        // The worker maps the arena after its start, and may find no addresses for it. Until it has said so,
+        // a record that went there would be lost.
         self.file.as_ref().filter(|_| self.page.layout().has_arena.load(Ordering::Acquire) != 0)
     }
 

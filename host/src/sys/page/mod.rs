@@ -66,6 +66,8 @@ impl Mapping {
     /// with an arena.
     fn new(fd: impl AsFd) -> io::Result<Mapping> {
         let len = rustix::fs::fstat(&fd)?.st_size;
+        // The descriptor came through the socket. In a shorter file, the first access behind its end would be
+        // a SIGBUS.
         if len != PAGE_LEN as i64 && len != (PAGE_LEN as u64 + ARENA_LEN) as i64 {
             return Err(io::Error::other("the status page has the wrong size"));
         }

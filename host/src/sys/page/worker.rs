@@ -42,6 +42,7 @@ impl WorkerPage {
         let page = Mapping::new(&fd)?;
         let arena = Arena::map(fd)?;
         if arena.is_some() {
+            // Release: whoever sees the flag also finds the mapping made.
             page.layout().has_arena.store(1, Ordering::Release);
         }
         Ok(WorkerPage { page, arena, writer_is_taken: AtomicBool::new(false) })
@@ -55,6 +56,8 @@ impl WorkerPage {
         // The coordinator writes only the bit FROZEN: either it is seen here, or the coordinator sees this
         // task in the count.
         now & FROZEN == 0
+            // It fails only if the bit was set since the load. There is no second try: the worker then waits
+            // for word from the coordinator.
             && started.compare_exchange(now, now + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
@@ -157,6 +160,7 @@ impl Arena {
                 PAGE_LEN as u64,
             )
         };
+        // Too few addresses, for example under `ulimit -v`, are no error: the worker then does without.
         Ok(arena.ok().and_then(|at| NonNull::new(at.cast())).map(|at| Arena { at }))
     }
 }

@@ -77,9 +77,13 @@ impl Capture {
         state.written += new.len() as u64;
         match &mut state.destination {
             Destination::Keep { bytes, max, .. } => {
+                // What does not fit is counted and not an error: a guest that logs much should not fail for
+                // that.
                 let room = max.saturating_sub(bytes.len()).min(new.len());
                 bytes.extend_from_slice(&new[..room]);
             }
+            // Waits while the socket is full, so that a guest which prints without end is as fast as its
+            // reader.
             Destination::Stream { socket, kind } => send_now(socket.as_fd(), *kind, new),
         }
     }
@@ -124,6 +128,7 @@ impl OutputStreams {
             }
             frame::write(out, kind, |out| {
                 if let Some(note) = note {
+                    // Before the guest's own text, which may be cut off at its end.
                     out.extend_from_slice(format!("wpool: {note}\n").as_bytes());
                 }
                 out.extend_from_slice(&kept);

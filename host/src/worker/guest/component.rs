@@ -54,6 +54,7 @@ impl ComponentFormat {
             }
             None => self.component.get_export_index(None, path),
         };
+        // An index, not a function: functions belong to an instance, and each task may have a new one.
         plan.index = Some(index.ok_or_else(|| format!("{path} is not exported"))?);
         if plan.fast.is_some() && many::is_provided(info, &plan.call) {
             plan.many = self.component.get_export_index(None, many::RUN_MANY);
@@ -75,6 +76,8 @@ pub(super) fn link(
 ) -> wasmtime::Result<InstancePre<Ctx>> {
     let mut linker = Linker::new(engine);
     if imports(info, "wasi:") {
+        // All of WASI is linked, and the context decides what works: a module that imports more than it uses
+        // can still run.
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
         host::names::add_to_linker(&mut linker, grants)?;
     }
@@ -87,6 +90,8 @@ pub(super) fn link(
     let mut known = Vec::new();
     for (name, item) in component.component_type().imports(engine) {
         let import = info.imports.iter().find(|import| import.name == name);
+        // By the list of the coordinator (`is_provided`), not by the linker's failure: both sides must name
+        // the same imports.
         let unprovided = import.filter(|import| !is_provided(ModuleKind::Component, &import.name));
         if unprovided.is_some_and(|import| import.kind == ImportKind::Types || grants.traps_unknown) {
             stand_in(&mut linker.root(), engine, name, &item.ty, name, &mut known)?;
@@ -127,6 +132,7 @@ fn stand_in(
         ComponentItem::Resource(ty) if known.contains(ty) => Ok(()),
         ComponentItem::Resource(ty) => {
             known.push(*ty);
+            // Its destructor is never called: no value exists.
             linker.resource(name, ResourceType::host::<NoResource>(), |_, _| Ok(()))
         }
         ComponentItem::CoreFunc(_)
@@ -186,6 +192,8 @@ impl BinaryFormat for ComponentFormat {
     ) -> wasmtime::Result<()> {
         let index =
             plan.many.ok_or_else(|| wasmtime::Error::msg("the plan has no function for many records"))?;
+        // Not kept from call to call: the lookup by an index costs some 30 ns, and a typed function is bound
+        // to a store.
         let func = live.instance.get_typed_func::<(&[&[u8]],), ()>(&mut live.store, index)?;
         func.call(&mut live.store, (records,))
     }
@@ -277,6 +285,8 @@ impl LiveInstance<Instance> {
             values.into_iter().zip(&plan.ty.params).map(|(v, p)| values::to_val(v, &p.ty)).collect();
         let mut results = vec![Val::Bool(false); usize::from(plan.ty.result.is_some())];
         let as_values = values::values_len(&template.limits, plan.values_max());
+        // The engine counts each value of a dynamic result with the size of `Val`: without more fuel, a
+        // result within the user's limit would be refused.
         self.store.set_hostcall_fuel(as_values.max(copy_max(&template.limits)));
         let called = func.call(&mut self.store, &args, &mut results);
         self.store.set_hostcall_fuel(copy_max(&template.limits));

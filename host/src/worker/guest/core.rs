@@ -67,6 +67,7 @@ pub(super) fn link(
     if needs_wasi(info) {
         wasmtime_wasi::p1::add_to_linker_sync(&mut linker, Ctx::p1)?;
         // The engine's own function accepts exit codes below 126 only.
+        // Only for this one name: elsewhere, a second definition is a mistake.
         linker.allow_shadowing(true);
         linker.func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> {
             Err(I32Exit(code).into())
@@ -76,6 +77,8 @@ pub(super) fn link(
     if grants.traps_unknown {
         for import in module.imports() {
             let path = format!("{} {}", import.module(), import.name());
+            // Memories, tables and globals have no stand-in. The module is refused for those before it gets
+            // here.
             if let (ExternType::Func(ty), false) = (import.ty(), is_provided(ModuleKind::Core, &path)) {
                 let trap = move |_: Caller<'_, Ctx>, _: &[Val], _: &mut [Val]| {
                     Err(wasmtime::Error::msg(unprovided(&path)))
@@ -96,6 +99,8 @@ impl BinaryFormat for CoreFormat {
 
     fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Instance> {
         let instance = self.pre.instantiate(&mut *store)?;
+        // In each new instance, and before the initializer of the user: libraries of C and C++ run their
+        // constructors there.
         if self.is_reactor {
             instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE)?.call(&mut *store, ())?;
         }

@@ -63,6 +63,8 @@ pub(crate) fn compile(
             let module = builder.compile_module().map_err(|e| refused(one_line_of(&e)))?;
             let memory_min = bytes_of(module.resources_required().max_initial_memory_size);
             let info = admitted(described(exports_of_core(&module), memory_min))?;
+            // Linked here to find imports of a wrong type: otherwise each worker would meet them, and the
+            // user would hear of a failed start.
             if are_imports_known(&info) {
                 core::link(&engine, &module, &info, &Grants::default()).map_err(wrong_type)?;
             }
@@ -110,6 +112,7 @@ fn one_line_of(error: &wasmtime::Error) -> String {
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let mut line = words.join(" ");
+    // The parser quotes the line of the text that it did not understand, and a line may be the whole module.
     line.truncate(line.floor_char_boundary(400));
     line
 }
@@ -117,6 +120,7 @@ fn one_line(text: &str) -> String {
 /// The description, if the coordinator will accept it.
 fn admitted(info: ModuleInfo) -> Result<ModuleInfo, String> {
     info.check().map_err(|what| format!("it has {what}"))?;
+    // Measured on this side, where the reason can be told. The coordinator would only see too long a frame.
     let len = serde_json::to_vec(&info).map_err(|e| e.to_string())?.len();
     if len > ModuleInfo::LEN_MAX {
         let most = ModuleInfo::LEN_MAX;

@@ -38,6 +38,7 @@ pub(super) fn classify(error: &Error, limiter: &Limiter, limits: &Limits) -> Fai
         let message = format!("limit of {RESOURCES_MAX} handles of a task reached");
         return Failure::Limit { limit: Limit::Table, message };
     }
+    // Behind the verdicts that need no backtrace: it is made of strings.
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
     if error.downcast_ref::<ThrownException>().is_some() {
         return Failure::Trap { message: "an uncaught exception".to_owned(), backtrace };
@@ -46,6 +47,8 @@ pub(super) fn classify(error: &Error, limiter: &Limiter, limits: &Limits) -> Fai
         (None, refused) => classify_without_trap(error, refused, limits, backtrace),
         (Some(Trap::Interrupt), _) => reached(Limit::Time, limits),
         (Some(Trap::OutOfFuel), _) => reached(Limit::Fuel, limits),
+        // Before the refused growth: a guest that recurses may have been refused memory long before, and
+        // lived with it.
         (Some(Trap::StackOverflow), _) => reached(Limit::Stack, limits),
         // An allocator that gets no memory traps in most guests, and returns an invalid address in others.
         (
@@ -64,6 +67,8 @@ fn classify_without_trap(
     limits: &Limits,
     backtrace: Vec<String>,
 ) -> Failure {
+    // The engine has no types for these errors. Their texts are compared, and the hostile guests of the tests
+    // notice when an update changes one.
     let cause = error.root_cause().to_string();
     if let (true, Some(limit)) = (is_refused_by_kernel(error), *ADDRESS_SPACE.get_or_init(|| None)) {
         let limit = limit >> 20;

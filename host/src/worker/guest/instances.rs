@@ -119,10 +119,13 @@ impl<F: BinaryFormat> Instances<F> {
         let instance = match self.format.instantiate(&mut store) {
             Ok(instance) => instance,
             Err(e) => {
+                // A task that got no instance has used memory too, and that may be what it failed for.
                 self.used = Some(used(&store, &template.limits));
                 return Err(without_instance(&e, &store.data().limiter, &template.limits));
             }
         };
+        // Without the initializer: this time is compared with that of the tasks, to tell a user whether
+        // `--reuse` would help.
         self.making += begun.elapsed();
         let mut live = LiveInstance { store, instance };
         if let Some(plan) = &self.initializer {
@@ -146,6 +149,7 @@ impl<F: BinaryFormat> Instances<F> {
         if plan.is_command {
             return self.run_command(engine, template, plan, record, out);
         }
+        // Taken out, and put back only if it is sound: on each early return the instance is gone.
         let mut live = match self.live.take() {
             Some(mut live) => {
                 live.store.data_mut().begin(template.limits.time);
@@ -162,10 +166,13 @@ impl<F: BinaryFormat> Instances<F> {
         };
         let result_at = out.len();
         let called = self.format.call(&mut live, plan, record, template, out);
+        // Before the usage is read, and before the instance may be kept: a task over its fuel has failed.
         let called = live.within_fuel(called, template);
         if plan.call.timed {
             self.used = Some(used(&live.store, &template.limits));
         }
+        // A guest often swallows a refused growth, and fails later with a message that does not mention
+        // memory.
         let (called, note) = match called {
             Ok(()) => (Ok(()), None),
             Err(failure) => {
@@ -211,9 +218,12 @@ impl<F: BinaryFormat> Instances<F> {
         let many = ManyCall::new(records.len(), &template.limits, outbox);
         let mut live = self.live.take().expect("callers ask `is_live` before");
         live.store.data_mut().begin(template.limits.time);
+        // Boxed: a store without such a call carries a pointer, not the whole state.
         live.store.data_mut().many = Some(Box::new(many));
         let called = self.format.call_many(&mut live, plan, records);
         let mut many = live.store.data_mut().many.take().expect("`report` puts it back when it returns");
+        // A guest that returned in the middle of a record has not followed the protocol: its state says
+        // nothing.
         let is_sound = called.is_ok() && many.next() != NextRecord::Running;
         let begun = end_many(&mut many, called, &live.store, template);
         if is_sound {
@@ -244,6 +254,8 @@ impl<F: BinaryFormat> Instances<F> {
         if let Some(result) = &result {
             output.stdout = Some(result.clone());
         }
+        // A command's state is its process's state: two commands never share an instance, whatever the
+        // isolation.
         let instance = self.instantiate(engine, template, &args, stdin, output.clone());
         let mut refused = RefusedGrowth::default();
         let ended = instance.and_then(|mut live| {

@@ -114,6 +114,7 @@ impl ResourceLimiter for Limiter {
         if max.is_some_and(|max| desired > max) {
             return Ok(false);
         }
+        // A growth that succeeded clears the suspicion: the guest has got over the refusal.
         (self.memory, self.refused) = (total, None);
         Ok(true)
     }

@@ -125,6 +125,7 @@ impl ManyCall {
     /// A full outbox ends the call, because the serve loop cannot send results while the guest runs.
     #[inline]
     pub(super) fn begin_next(&mut self, process: &CurrentProcess) {
+        // The count first: with no record left, `start_one` would count one that does not exist.
         if self.answered == self.count || self.outbox.is_full() {
             return;
         }
@@ -133,6 +134,7 @@ impl ManyCall {
             return;
         }
         if process.is_cancelled() {
+            // It is counted as started, so that it needs an outcome from this worker. `end_many` gives it.
             self.next = NextRecord::Cancelled;
             return;
         }

@@ -101,11 +101,14 @@ impl Guest {
         // The pooling allocator makes fresh instances several times faster, but its slots have a fixed size,
         // and it reserves much address space. A module that does not fit into it, or a process that has no
         // room for it, gets memory on demand.
+        // An artefact fits both engines: the strategy of allocation is no part of the machine code.
         let load = |engine| Self::load_with(engine, kind, &setup.info, &grants, &path);
         let strategy = setup.profile;
         let pooled = engine::pooling(limits, codegen, strategy).and_then(load);
         let (engine, code) = match pooled {
             Ok(loaded) => loaded,
+            // The reason does not matter here. If the module cannot be loaded at all, this second try says
+            // why.
             Err(_) => load(engine::on_demand(limits, codegen, strategy)?)?,
         };
         Ok(Guest {
@@ -157,6 +160,7 @@ impl Guest {
                 Code::Core(instances) => instances.format.profiler(&self.engine, &process.name, interval),
             };
             // An engine that debugs has no profiler. Ours never does.
+            // A profile is made of the worker's own ticks, so that each worker has one.
             process.profile = profiler.ok().map(|profiler| Profile::new(profiler, interval));
         }
         // The one result of a Process goes through its socket.
@@ -180,6 +184,8 @@ impl Guest {
     pub(super) fn may_wait(&self) -> bool {
         let grants = self.template.grants.spec();
         let has_more = grants.has_dirs() || grants.can_connect();
+        // Preview 1 has sleeping in the one interface that all of its guests import; preview 2 has it in
+        // `wasi:io`.
         let waits = |name: &str| {
             name.starts_with("wasi:io/")
                 || name.starts_with(PREVIEW1)
@@ -268,6 +274,8 @@ impl Guest {
         let _of_another_task = self.take_used();
         let result_at = out.len();
         let outcome = match self.plans.get(&plan) {
+            // The pool cuts a record one byte behind the limit: it is refused here, with the name of the
+            // limit.
             _ if record.len() > self.template.limits.input => {
                 Err(failure::reached(Limit::Input, &self.template.limits))
             }
@@ -287,6 +295,7 @@ impl Guest {
         drop_results(out, result_at);
         crate::protocol::message::write_failure(out, &failure);
         match failure {
+            // As the kernel does it: a process's exit code has eight bits.
             Failure::Exited { code } => TaskExit { code: (code & 0xff).cast_signed() },
             _ => TaskExit { code: 1 },
         }

@@ -43,6 +43,8 @@ impl Placement {
     pub(super) fn put(&self, result: &[u8]) -> Option<u64> {
         let writer = self.writer.as_ref().filter(|_| result.len() >= LARGE)?;
         let len = result.len() as u64;
+        // Not a ring, which would need the length of each result that is not copied out. Usually the
+        // coordinator has copied all of them before the next one comes.
         let at = if writer.taken() == self.placed.get() { 0 } else { self.head.get() };
         if at > BEGIN_MAX || !writer.put(at, result) {
             return None;

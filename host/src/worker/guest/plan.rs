@@ -178,6 +178,7 @@ pub(super) fn write_returned(
 impl FastPath {
     fn of(call: &Call, ty: &FuncType) -> Option<FastPath> {
         let [param] = &ty.params[..] else { return None };
+        // Only `result<_, string>`: another error value needs the dynamic call to be shown.
         let (given, fallible) = match &ty.result {
             Some(Type::Result(Some(ok), Some(err))) if **err == Type::String => (&**ok, true),
             Some(other) => (other, false),

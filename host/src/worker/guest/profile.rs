@@ -25,6 +25,8 @@ impl Profile {
 
     /// Takes a sample of the guest of this store, which is in its own code.
     pub(super) fn sample(&self, store: impl AsContext) {
+        // A lock without contention: samples are taken on the guest's own thread, in the callback of the
+        // epoch, not in the signal handler.
         let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(samples) = samples.as_mut().filter(|samples| samples.count < SAMPLES_MAX) else { return };
         let now = Instant::now();

@@ -47,6 +47,7 @@ impl AskedInput {
         if size > 0 && inner.left.is_empty() && !inner.is_over {
             match inner.ask() {
                 Some(piece) if !piece.is_empty() => inner.left = piece.into(),
+                // An answer that breaks the protocol counts as the end of the input.
                 _ => inner.is_over = true,
             }
         }
@@ -64,6 +65,8 @@ impl AskedState {
     fn ask(&self) -> Option<Vec<u8>> {
         let mut question = Vec::new();
         message::write_control(&mut question, &FromWorker::WantsInput);
+        // Not through the outbox: the tick sends that at any time, and this question must be out before the
+        // wait begins.
         send_all(self.socket.as_fd(), &question);
         let mut head = [0; HEADER_LEN];
         self.receive(&mut head)?;

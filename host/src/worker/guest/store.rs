@@ -73,6 +73,7 @@ impl Ctx {
 
     /// Gives the guest WASI preview 2, with its grants.
     pub(super) fn with_wasi(mut self, grants: &WasiGrants, args: &[String], stdin: GuestStdin) -> Ctx {
+        // Each handle is memory of the host, which the limiter does not count.
         self.table.set_max_capacity(RESOURCES_MAX);
         let mut wasi = self.builder(grants, args, stdin).build();
         grants.share(&mut wasi);

@@ -24,6 +24,7 @@ pub(super) fn imports(
         let payload = payload?;
         let valid = validator.payload(&payload)?;
         match payload {
+            // Imports of a nested module are filled by the component around it, and ask nothing of the host.
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
@@ -141,6 +142,8 @@ pub(super) fn lack(binary: &[u8]) -> Option<Lack> {
     if is_valid(&[false; OFF.len()]) || !is_valid(&is_on) {
         return None;
     }
+    // One feature after the other is turned off if the module does without. With all subsets this would take
+    // 64 validations.
     for i in 0..OFF.len() {
         let mut without = is_on;
         without[i] = false;

@@ -38,11 +38,14 @@ impl WasiGrants {
                 DirAccess::ReadWrite => FsPerms::ReadWrite,
             };
             let opened =
+                // Through the descriptor that the coordinator opened and checked, not by the path: that may
+                // lead elsewhere by now.
                 builder.preopened_dir(format!("/proc/self/fd/{}", fd.as_raw_fd()), &dir.guest, perms);
             opened.map_err(|e| format!("the directory {:?} cannot be opened: {e:#}", dir.guest))?;
         }
         if grants.can_connect() {
             let granted: HashSet<SocketAddr> = grants.addresses().collect();
+            // The address is checked here, since landlock sees the port only.
             builder.allow_tcp(true).socket_addr_check(move |address, what| {
                 let allowed = may_use(&granted, address, what);
                 Box::pin(async move { allowed })
@@ -70,6 +73,8 @@ impl WasiGrants {
 
     fn set_clocks(&self, builder: &mut WasiCtxBuilder) {
         match self.spec.clock {
+            // The default: a clock of nanoseconds lets a guest measure caches, which is how other processes'
+            // secrets are read.
             Clock::Coarse => {
                 builder.wall_clock(CoarseClock(WallClock::new()));
                 builder.monotonic_clock(CoarseClock(MonotonicClock::new()));
@@ -93,6 +98,7 @@ impl WasiGrants {
                     .insecure_random(KernelRandom)
                     .insecure_random_seed(number);
             }
+            // Each store begins anew: a task draws the same numbers on any worker and in any order.
             Random::Seeded(seed) => {
                 let Ok(number) = bytes_of(&mut SeededBytes::new(seed, "seed")).map(u128::from_le_bytes);
                 builder.secure_random(SeededBytes::new(seed, "secure"));

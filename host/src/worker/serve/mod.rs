@@ -46,9 +46,11 @@ struct Ticked {
 impl Ticked {
     /// One tick, in the signal handler.
     fn tick(&self) -> AfterTick {
+        // First: nothing below may keep a guest from its time limit.
         self.engine.advance();
         self.page.beat();
         let is_all_sent = self.outbox.send_some(|ready| sys::send_some(self.socket, ready));
+        // A guest in an endless loop never comes to the next receive, which would find the closed socket.
         if sys::is_hung_up(self.socket) {
             sys::exit_now(EXIT_OK);
         }
@@ -121,9 +123,12 @@ impl<S: Carrier> Results<S> {
 
     /// Runs one record in a call of its own.
     fn run(&mut self, guest: &mut Guest, plan: u32, attempt: u32, record: &[u8]) -> TaskExit {
+        // Only if asked for: two readings of the clock are not free beside the shortest tasks.
         let started = guest.is_timed(plan).then(Instant::now);
         fault_point!(MidTask);
         let ended = guest.run(plan, attempt, record, &mut self.draft);
+        // One append for all parts of an answer: a tick in between would send the figures without their
+        // result.
         self.outbox.append(|out| {
             if let Some(started) = started {
                 message::write_took(out, started.elapsed());
@@ -189,6 +194,7 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
 ) -> i32 {
     fault_point!(Handshake);
     ticks.start();
+    // Under the ticks, since an initializer has the time limit of a task.
     let initialized = guest.initialize();
     ticks.stop();
     match initialized {
@@ -238,6 +244,8 @@ fn next<C: Carrier, S: Carrier>(
     status: &Status,
 ) -> Result<ServeStep, Stop> {
     let comes = connection.has_frame()? || guest.spins() && crate::spin::is_quiet() && connection.spin();
+    // Only before a sleep: stopping and starting the timer are two system calls, and a busy worker has the
+    // next batch already.
     if !comes {
         ticks.stop();
     }
@@ -280,6 +288,7 @@ fn run_batch<S: Carrier>(
     let mut ended = TaskExit { code: EXIT_OK };
     let mut has_begun = false;
     let arena = guest.arena();
+    // Adapted within a batch only: another batch may be of another plan.
     let mut many = MANY_MAX;
     // How the next record starts, if `start_one` has counted it already.
     let mut next_start = None;
@@ -296,8 +305,10 @@ fn run_batch<S: Carrier>(
             }
         }
         let Some(record) = batch.next() else { break };
+        // Judged before it is counted: a batch that is not well formed must not charge a task.
         let entry = record?;
         let start = next_start.take().unwrap_or_else(|| guest.start_one());
+        // The records behind it were taken back with it.
         if start == TaskStart::TakenBack {
             break;
         }
@@ -353,6 +364,8 @@ fn run_many<S: Carrier>(
     if records.len() < 2 {
         return Ok(Many::NotTried);
     }
+    // Only the first record is counted here. The guest's reports count the others, so that a death is charged
+    // to the one that ran.
     let start = guest.start_one();
     if start != TaskStart::Run {
         return Ok(Many::NotRun(start));

@@ -19,12 +19,14 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Ctx>) -> wasmtime::Result<()> {
 
 /// Appends the outcome of the running record and begins the next one. Returns whether the guest shall run it.
 fn report(mut store: StoreContextMut<'_, Ctx>, (reported,): (Reported,)) -> wasmtime::Result<(bool,)> {
+    // Taken out, since its methods need the store too. It is put back on each path: `run_many` expects it.
     let mut many =
         store.data_mut().many.take().ok_or_else(|| wasmtime::Error::msg("report is only for run-many"))?;
     let accepted = accept(&mut many, (&store).into(), &reported);
     let ctx = store.data_mut();
     if accepted.is_ok() {
         many.begin_next(&ctx.process);
+        // The time limit holds for each record, although there is one call.
         ctx.begin(many.limits().time);
     }
     let goes_on = many.next() == NextRecord::Running;
@@ -61,5 +63,6 @@ fn accept(many: &mut ManyCall, store: StoreContext<'_, Ctx>, reported: &Reported
         },
     };
     many.fail(output, broken);
+    // The call ends here: the guest's next reports could be as broken as this one.
     Err(wasmtime::Error::msg("the reported outcome is not valid"))
 }

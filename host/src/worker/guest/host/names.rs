@@ -49,6 +49,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Ctx>, grants: &Grants) -> wasmti
         "resolve-addresses",
         move |mut store, (network, name): (Resource<Network>, String)| {
             let view = store.data_mut().ctx();
+            // The engine's own function checks its handle too. Without that, a guest could pass any number.
             view.table.get(&network)?;
             let found = match find(&granted, &name) {
                 Some(addresses) => Ok(view.table.push(Addresses(addresses.into_iter()))?),
@@ -78,6 +79,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Ctx>, grants: &Grants) -> wasmti
 /// The granted addresses of `name`, which may be an address itself. `None`: it is not granted.
 fn find(granted: &[NetGrant], name: &str) -> Option<Vec<IpAddr>> {
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    // An address that is written out is compared as a number: it has many spellings.
     let written_out = bare.parse::<IpAddr>().ok();
     let mut found: Vec<IpAddr> = Vec::new();
     for net in granted {
