@@ -92,17 +92,7 @@ fn d2_the_exit_code_tells_the_truth() {
     assert_eq!(unstarted.join(), Err(NotStarted));
 
     let ended = |record| started(process("failing", record)).join().unwrap();
-    assert_eq!(ended("good"), ExitStatus { exitcode: 0, reason: ExitReason::Returned });
-    let bad = ExitReason::Failed(TaskError::Failed { message: "bad is bad".to_owned() });
-    assert_eq!(ended("bad"), ExitStatus { exitcode: 1, reason: bad });
-    let trapped = ended("panic");
-    assert!(matches!(
-        trapped,
-        ExitStatus { exitcode: 1, reason: ExitReason::Failed(TaskError::Trap { .. }) }
-    ));
-    // The guest's exit, not ours.
-    let exited = ExitReason::Failed(TaskError::Exited { code: 1 });
-    assert_eq!(ended("exit"), ExitStatus { exitcode: 1, reason: exited });
+    support::assert_exit_codes(ended);
 }
 
 #[test]
@@ -473,7 +463,7 @@ fn wpool(args: &[&str], files: &[&str]) -> (i32, String, String) {
     let cache = support::cache_dir();
     let mut command = Command::new(program());
     let (subcommand, rest) = args.split_first().unwrap();
-    // Of `run`, options come before the module.
+    // The options of `run` come before the module.
     let options =
         if *subcommand == "run" { rest.iter().take_while(|arg| **arg != "MODULE").count() } else { 0 };
     let (before, behind) = rest.split_at(options);

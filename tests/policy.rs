@@ -30,7 +30,7 @@ methods::over_all_start_methods! {
     a_pool_that_is_resized_all_the_time_does_its_work
     the_choice_is_asked_for_failures_only
     each_thing_that_happens_is_told_once_and_in_order
-    a_listener_that_panics_harms_nobody
+    a_listener_that_panics_does_no_harm
     a_listener_may_drop_the_pool
     a_worker_that_is_not_ready_in_time_is_killed
     a_shutdown_that_does_not_end_is_ended_and_told
@@ -268,7 +268,7 @@ fn each_thing_that_happens_is_told_once_and_in_order(method: StartMethod) {
     assert_eq!(finished.sum::<u64>(), 3);
 }
 
-fn a_listener_that_panics_harms_nobody(method: StartMethod) {
+fn a_listener_that_panics_does_no_harm(method: StartMethod) {
     let pool = builder(&guest("upper"), method)
         .on_event(|_| panic!("this panic is part of a test"))
         .build()

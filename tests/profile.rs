@@ -103,7 +103,7 @@ fn what_cannot_be_a_profile_is_refused_before_anything_runs() {
     let output = run(wpool(["map", &upper, "--items", "a", "--profile", "guest,/nowhere/p"]));
     ends(&output, 4, "cannot write the profile /nowhere/p: No such file or directory");
     assert!(output.stdout.is_empty());
-    // Nor does a run that runs nothing make a file.
+    // A run that runs nothing makes no file either.
     let dir = scratch();
     let path = dir.path().join("p");
     let how = format!("guest,{}", path_text(&path));

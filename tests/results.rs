@@ -23,7 +23,7 @@ methods::over_all_start_methods! {
     o16_callbacks_are_called_before_the_result_is_seen_and_before_join_returns
     o16_a_callback_that_comes_late_is_called_too
     o17_a_slow_callback_holds_up_no_result
-    o17_a_callback_that_panics_harms_nobody
+    o17_a_callback_that_panics_does_no_harm
     o27_an_item_that_does_not_fit_fails_in_its_place
     o49_shutdown_cancels_what_is_queued_and_finishes_what_runs
     o51_a_deadline_for_all_results_counts_from_the_call
@@ -175,7 +175,7 @@ fn o17_a_slow_callback_holds_up_no_result(method: StartMethod) {
     gate.1.notify_all();
 }
 
-fn o17_a_callback_that_panics_harms_nobody(method: StartMethod) {
+fn o17_a_callback_that_panics_does_no_harm(method: StartMethod) {
     let pool = pool("upper", method);
     let upper = pool.func::<&str, String>("run").unwrap();
     let panicking = pool.apply_async(&upper, "a").callback(|_| panic!("this panic is part of a test"));
@@ -251,7 +251,7 @@ fn o52_dropping_an_iterator_stops_what_is_running(method: StartMethod) {
     let pids = support::pids(&pool);
     drop(results);
     assert_eq!(pool.apply(&run, "on").as_deref(), Ok("on"));
-    wait_until("nobody is busy", Duration::from_secs(20), || busy(&pool) == 0);
+    wait_until("no worker is busy", Duration::from_secs(20), || busy(&pool) == 0);
     // The workers dropped their tasks themselves: none had to be killed.
     assert_eq!(support::pids(&pool), pids);
 }

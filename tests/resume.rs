@@ -256,10 +256,10 @@ fn f146_what_is_cut_off_is_told() {
 }
 
 #[test]
-fn f146_what_somebody_else_has_written_stays() {
+fn f146_what_another_program_has_written_stays() {
     // Behind what the killed run had in its hands.
     let (job, whole, vouched) = torn();
-    let foreign = [&job.written()[..], &b"somebody else's\n".repeat(20)].concat();
+    let foreign = [&job.written()[..], &b"of another program\n".repeat(20)].concat();
     job.write(&foreign);
     let said = err(&job.resume());
     assert!(
@@ -375,7 +375,7 @@ fn f146_a_log_without_the_place_of_results_is_gone_on_with_as_it_is() {
 fn f146_where_each_result_ends_is_in_the_log() {
     let dir = scratch();
     let log = path_text(&dir.path().join("log"));
-    // Of a pipe, as bytes of the run.
+    // In a pipe, offsets are bytes of the run.
     let output = run(wpool(["map", &prebuilt("upper"), "--joblog", &log, "--items", "a", "bc", "def"]));
     ends(&output, 0, "3 ok");
     let text = std::fs::read_to_string(&log).unwrap();

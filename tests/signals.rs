@@ -117,7 +117,7 @@ fn f51_a_worker_that_shows_no_sign_of_life_is_told_of_and_a_long_task_is_not() {
     let (tell, told) = std::sync::mpsc::channel();
     let listen = move |event: &PoolEvent| {
         if let PoolEvent::WorkerSilent { worker, pid, time } = event {
-            let _nobody_listens = tell.send((*worker, *pid, *time));
+            let _receiver_is_gone = tell.send((*worker, *pid, *time));
         }
     };
     let heartbeat = Duration::from_secs(1);
@@ -227,7 +227,7 @@ fn the_second_user_signal_shows_and_hides_the_progress() {
     // The program itself, behind `script` and a shell or not.
     let mut pid = running.child.id();
     while support::workers_of(pid).is_empty() {
-        pid = child_of(pid).expect("somebody has a worker");
+        pid = child_of(pid).expect("one of the processes has a worker");
     }
     kill(pid, Signal::USR2);
     until(&mut running, "1 done [");
@@ -277,7 +277,7 @@ fn f106_a_pool_changes_nothing_of_its_program() {
     let upper = pool.func::<&str, String>("run").unwrap();
     assert_eq!(pool.apply(&upper, "a").unwrap(), "A");
     let worker = support::pids(&pool)[0];
-    // Of a session of its own, without a terminal.
+    // The worker has a session of its own, without a terminal.
     let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     assert_eq!(fields[4], "0", "its terminal: {stat}");

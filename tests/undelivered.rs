@@ -17,7 +17,7 @@ use wpool::events::{PoolEvent, WorkerState};
 use wpool::{Pool, StartMethod};
 
 methods::over_all_start_methods! {
-    f108_results_that_nobody_takes_hold_up_nothing_else
+    f108_results_that_are_not_taken_hold_up_nothing_else
     f108_results_of_a_dropped_iterator_are_gone
     f108_results_outlive_their_workers
     f108_results_larger_than_the_budget_come_one_by_one
@@ -166,10 +166,10 @@ fn narrow(method: StartMethod) -> (Pool, Arc<AtomicU64>) {
 
 fn wait_idle(pool: &Pool) {
     let is_idle = || pool.workers().iter().all(|worker| worker.state == WorkerState::Idle);
-    wait_until("nobody has anything to do", Duration::from_secs(30), is_idle);
+    wait_until("no worker has anything to do", Duration::from_secs(30), is_idle);
 }
 
-fn f108_results_that_nobody_takes_hold_up_nothing_else(method: StartMethod) {
+fn f108_results_that_are_not_taken_hold_up_nothing_else(method: StartMethod) {
     let (pool, begun) = narrow(method);
     let run = pool.func::<String, Vec<u8>>("run").unwrap();
     for ordered in [true, false] {
@@ -186,7 +186,7 @@ fn f108_results_that_nobody_takes_hold_up_nothing_else(method: StartMethod) {
         wait_idle(&pool);
         // Those that fit, those that had begun, and one ahead of each.
         let begun = begun.load(Ordering::SeqCst) - 10;
-        assert!(begun <= 2 + 2 * 3, "{begun} tasks were begun for nobody");
+        assert!(begun <= 2 + 2 * 3, "{begun} tasks were begun in vain");
         let mut taken: Vec<(u64, Vec<u8>)> = match ordered {
             true => (0..).zip(in_order.as_mut().unwrap().map(Result::unwrap)).collect(),
             false => as_they_come.as_mut().unwrap().map(|(index, result)| (index, result.unwrap())).collect(),

@@ -168,7 +168,7 @@ fn f57_a_task_that_takes_down_workers_is_given_up() {
     });
     let (status, stderr) = running.end();
     assert_eq!(status.code(), Some(1), "{stderr}");
-    let said = "wpool: task 2: worker died: SIGKILL (by someone else; \
+    let said = "wpool: task 2: worker died: SIGKILL (not from wpool; \
                 perhaps the machine is out of memory); not tried again";
     assert!(stderr.contains(said), "{stderr}");
     assert!(stderr.contains("2 tasks: 1 ok, 1 failed in ") && stderr.contains(" died)\n"), "{stderr}");

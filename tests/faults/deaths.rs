@@ -13,7 +13,7 @@ fn o44_f44_a_task_that_kills_its_worker_costs_that_task_only() {
         let victim = computing(&pool);
         let others = pool.imap(&run, (0..200).map(|n| n.to_string()));
         signal(victim, Signal::KILL);
-        let reason = "SIGKILL (by someone else; perhaps the machine is out of memory)";
+        let reason = "SIGKILL (not from wpool; perhaps the machine is out of memory)";
         assert_eq!(looping.get(), Err(lost(9, reason)));
         assert_eq!(
             others.map(Result::unwrap).collect::<Vec<_>>(),
@@ -133,7 +133,7 @@ fn o47_f47_a_worker_killed_while_it_writes_a_large_result_leaves_nothing_of_it()
 }
 
 #[test]
-fn f48_a_worker_killed_while_it_is_written_to_blocks_nobody() {
+fn f48_a_worker_killed_while_it_is_written_to_blocks_no_other() {
     let _bound = time_bound();
     let pool = builder("upper", StartMethod::Forkserver).build().unwrap();
     let upper = pool.func::<Vec<u8>, Vec<u8>>("run").unwrap();

@@ -37,7 +37,7 @@ fn f98_no_path_leads_out_of_a_directory(method: StartMethod) {
         assert_eq!(ask(&core, "r loop"), "errno 32");
         assert_eq!(ask(&core, "r none"), "errno 44");
     }
-    // Nor is anything made or removed there, though writing is granted.
+    // Nothing can be made or removed there either, though writing is granted.
     let core = pool(&wat(REACH), method, granted(&dir, DirAccess::ReadWrite));
     for what in ["w", "d", "u", "x", "l", "h", "m", "t", "f"] {
         for path in

@@ -62,7 +62,7 @@ fn f97_only_what_is_granted_is_connected_to(method: StartMethod) {
     assert_eq!(try_sockets(&pool, b"b"), [255, 2, DENIED], "nor an address of its own");
     let listening = try_sockets(&pool, b"w");
     assert!(listening[..1] == [255] && listening[1] >= 2, "nor listening: {listening:?}");
-    assert_eq!(try_sockets(&pool, &connect_to(granted.0)), b"pong", "nobody died of it");
+    assert_eq!(try_sockets(&pool, &connect_to(granted.0)), b"pong", "no worker died of it");
 }
 
 fn f97_sockets_that_are_only_linked_refuse_everything(method: StartMethod) {

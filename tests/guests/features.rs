@@ -75,7 +75,7 @@ fn f142_a_function_that_an_interface_of_wpool_does_not_have_is_refused_in_any_ca
 }
 
 #[test]
-fn f142_imports_that_nobody_provides_trap_when_they_are_called_if_that_is_wanted() {
+fn f142_imports_that_are_not_provided_trap_when_they_are_called_if_that_is_wanted() {
     let dir = scratch();
     let core = r#"(module (import "acme" "log" (func $log (param i32))) (memory (export "memory") 1)
         (func (export "quiet") (result i32) (i32.const 42)) (func (export "loud") (result i32) (call $log (i32.const 1)) (i32.const 1)))"#;
@@ -116,7 +116,7 @@ fn f142_imports_that_nobody_provides_trap_when_they_are_called_if_that_is_wanted
 }
 
 #[test]
-fn f142_a_function_that_preview_1_does_not_have_is_one_that_nobody_provides() {
+fn f142_a_function_that_preview_1_does_not_have_counts_as_not_provided() {
     let dir = scratch();
     let text = r#"(module (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
         (import "wasi_snapshot_preview1" "sock_open" (func $open (param i32) (result i32)))

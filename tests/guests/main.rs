@@ -65,7 +65,7 @@ const TYPES: [&str; 7] = [
        (alias export $e "error" (type $error))
        (import "demo:geo/users" (instance
             (alias outer 1 $error (type $e)) (export "mishap" (type $mine (eq $e))) (type $o (option (own $mine))) (export "maybe" (type (eq $o)))))"#,
-    // Of interfaces that exist elsewhere, and of one that could be granted.
+    // Types of interfaces that exist elsewhere, and of one that could be granted.
     r#"(import "wasi:http/types@0.2.0" (instance (export "fields" (type (sub resource)))))
        (import "wasi:sockets/network@0.2.0" (instance (type $e (enum "unknown")) (export "error-code" (type (eq $e)))))
        (import "wasi:io/error@0.2.0" (instance (export "error" (type (sub resource)))))"#,

@@ -169,7 +169,7 @@ fn f93_one_processor_that_is_busy_is_no_reason_to_give_up_workers() {
 }
 
 #[test]
-fn f130_a_worker_that_somebody_else_has_left_is_no_matter_of_these_tests() {
+fn f130_a_worker_of_another_program_does_not_disturb_these_tests() {
     // As its command line shows it: a worker of a coordinator that is gone.
     let dir = scratch();
     file(&dir, "__wpool-worker", "echo; read _");

@@ -94,7 +94,7 @@ fn f53_a_worker_that_the_kernel_kills_for_memory_costs_its_task_only() {
     let script = format!("echo $$ >{}/cgroup.procs && exec \"$0\" \"$@\"", path_text(&group.0));
     let call = ["map", &module, "-j", "2", "--memory", "1G", "--items", "1", "2", "8000", "3", "4"];
     let output = run(by_shell(&script, &call));
-    ends(&output, 1, "task 3: worker died: SIGKILL (by someone else; perhaps the machine is out of memory)");
+    ends(&output, 1, "task 3: worker died: SIGKILL (not from wpool; perhaps the machine is out of memory)");
     assert_eq!(out(&output), "1\n2\n3\n4\n", "{}", err(&output));
 }
 
@@ -185,7 +185,7 @@ fn f88_a_limit_on_processor_time_kills_workers_which_is_named() {
 #[test]
 fn f59_f90_no_process_is_named_by_its_number_and_no_time_taken_from_the_wall() {
     // Processes are signalled by descriptors, which never name another; and limits are measured by a clock
-    // that nobody can set. What the sources do not call cannot happen.
+    // that cannot be set. What the sources do not call cannot happen.
     let mut sources = vec![repo("host/src")];
     let (mut looked, mut measured) = (0, 0);
     while let Some(dir) = sources.pop() {

@@ -81,7 +81,7 @@ fn f126_a_limit_on_pending_signals_is_named() {
         &["call", &upper, "run(\"a\")"],
         &["run", "--func", "run", "--arg", "a", &upper],
     ] {
-        // Of root, too, with the limit there is none.
+        // Where the limit holds for root too, there is no timer.
         let output = run(by_shell("exec prlimit --sigpending=0 \"$0\" \"$@\"", call));
         match output.status.code() {
             Some(0) => {}

@@ -165,7 +165,7 @@ fn o20_imap_unordered_gives_each_result_once(method: StartMethod) {
     let items = ["slow:1500".to_owned()].into_iter().chain(sleepers(6, 1));
     let index = |(index, result): (u64, Result<String, TaskError>)| result.map(|_| index).unwrap();
     let order: Vec<u64> = pool.imap_unordered(&hello, items).map(index).collect();
-    assert_ne!(order[0], 0, "nobody waits for the slow one");
+    assert_ne!(order[0], 0, "no result waits for the slow one");
     let mut sorted = order;
     sorted.sort_unstable();
     assert_eq!(sorted, (0..7).collect::<Vec<_>>());

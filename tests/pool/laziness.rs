@@ -28,7 +28,7 @@ fn o11_imap_draws_no_more_than_its_buffer_ahead(method: StartMethod) {
             wait_until("as many are drawn as may be", Duration::from_secs(9), || {
                 let drawn = drawn.load(Ordering::SeqCst);
                 assert!(drawn <= taken + n, "{drawn} drawn, {taken} taken, with a buffer of {n}");
-                // Of results that came together the places come free together.
+                // The places of results that came together come free together.
                 drawn > taken
             });
             results.next().unwrap();

@@ -92,7 +92,7 @@ fn errors_of_building_come_before_any_process() {
     assert!(said(unknown).contains("missing"));
     let unfit = Pool::builder(&module).initializer("grow", ["much"]).build().unwrap_err();
     assert!(matches!(unfit, BuildError::Argument { .. }));
-    assert!(Pool::builder(&module).initargs(["for nobody"]).build().is_err());
+    assert!(Pool::builder(&module).initargs(["for no function"]).build().is_err());
 
     let needy = wat(r#"(module (import "env" "secret" (func)) (func (export "run")))"#);
     let error = Pool::builder(&needy).build().unwrap_err();

@@ -133,16 +133,7 @@ fn p32_many_processes_at_once(method: StartMethod) {
 
 fn p33_exit_codes_tell_how_it_ended(method: StartMethod) {
     let ended = |record| started(failing(record, method)).join().unwrap();
-    assert_eq!(ended("good"), returned());
-    let bad = ExitReason::Failed(TaskError::Failed { message: "bad is bad".to_owned() });
-    assert_eq!(ended("bad"), ExitStatus { exitcode: 1, reason: bad });
-    let trapped = ended("panic");
-    assert!(matches!(
-        trapped,
-        ExitStatus { exitcode: 1, reason: ExitReason::Failed(TaskError::Trap { .. }) }
-    ));
-    let exited = ExitReason::Failed(TaskError::Exited { code: 1 });
-    assert_eq!(ended("exit"), ExitStatus { exitcode: 1, reason: exited });
+    support::assert_exit_codes(ended);
 }
 
 fn p33_exit_with_a_number_is_the_exit_code(method: StartMethod) {

@@ -84,7 +84,7 @@ fn signal_threads(also: i32) {
 #[test]
 fn p52_cpu_count_heeds_the_affinity() {
     assert!(cpu_count() >= 1);
-    // Of this thread only.
+    // The processor time of this thread only.
     let mut one = rustix::thread::CpuSet::new();
     let mine = rustix::thread::sched_getaffinity(None).unwrap();
     one.set((0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| mine.is_set(*cpu)).unwrap());

@@ -44,7 +44,7 @@ fn p46_a_killed_zygote_is_replaced_on_the_next_need() {
     let mut third = started(hello_of(&module, 60_000));
     assert_ne!(zygote_of(&third), zygote);
     assert_gone(&[zygote]);
-    assert!(first.is_alive() && second.is_alive(), "its death costs nobody anything");
+    assert!(first.is_alive() && second.is_alive(), "its death costs no process anything");
     at_work(&third);
     first.terminate().unwrap();
     third.terminate().unwrap();
@@ -102,7 +102,7 @@ fn p46_zygotes_that_are_not_used_do_not_pile_up() {
 }
 
 #[test]
-fn p47_nobody_else_can_reach_a_zygote() {
+fn p47_only_its_coordinator_can_reach_a_zygote() {
     let _bound = time_bound();
     let module = guest("hello");
     let process = started(hello_of(&module, 60_000));

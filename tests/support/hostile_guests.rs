@@ -78,7 +78,7 @@ impl Class {
         text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).filter_map(Class::of).collect()
     }
 
-    /// Of a task, by the kind that the results name.
+    /// The end of a task, by the kind that the results name.
     pub(crate) fn of_kind(kind: &str) -> &'static [Class] {
         match kind {
             "ok" => &[Class::Ok],
@@ -92,7 +92,7 @@ impl Class {
         }
     }
 
-    /// Of a run that was refused, by what was said.
+    /// The end of a run that was refused, by what was said.
     pub(crate) fn of_refusal(said: &str) -> Class {
         let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
         match () {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wpool::Module;
 use wpool::module::ModuleLoader;
+use wpool::process::{ExitReason, ExitStatus};
+use wpool::{Module, TaskError};
 
 /// The program under test, which is also the worker of every pool here.
 pub(crate) fn program() -> &'static Path {
@@ -552,4 +553,18 @@ pub(crate) fn assert_harmless(text: &str) {
     };
     let found: Vec<char> = text.chars().filter(|c| has_power(*c)).collect();
     assert!(found.is_empty(), "{found:?} in {text:?}");
+}
+
+/// Checks the exit codes of the guest `failing`. `ended`: runs it with a record, as a process of some kind.
+pub(crate) fn assert_exit_codes(ended: impl Fn(&str) -> ExitStatus) {
+    let failed = |error| ExitStatus { exitcode: 1, reason: ExitReason::Failed(error) };
+    assert_eq!(ended("good"), ExitStatus { exitcode: 0, reason: ExitReason::Returned });
+    assert_eq!(ended("bad"), failed(TaskError::Failed { message: "bad is bad".to_owned() }));
+    let trapped = ended("panic");
+    assert!(matches!(
+        trapped,
+        ExitStatus { exitcode: 1, reason: ExitReason::Failed(TaskError::Trap { .. }) }
+    ));
+    // The guest's exit, not that of this program.
+    assert_eq!(ended("exit"), failed(TaskError::Exited { code: 1 }));
 }

@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn pass(bytes: &[u8]) {
-    std::io::stdout().write_all(bytes).expect("somebody reads this");
+    std::io::stdout().write_all(bytes).expect("the test reads this");
 }
 
 /// Starts a process, says which it is, and forgets it.

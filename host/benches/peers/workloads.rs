@@ -175,6 +175,12 @@ fn with_ideal<'b>(
     contenders.into_iter().map(ideal).collect()
 }
 
+/// The maps of CPython's pool.
+fn maps<'b>(bench: &'b Bench, input: &Input) -> impl Iterator<Item = Contender<'b>> {
+    let maps = [(MAP, "map"), (CHUNK_1, "chunksize=1"), ("CPython imap_unordered", "imap_unordered")];
+    maps.map(|(name, how)| bench.python(name, "python", how, input, JOBS, None)).into_iter().flatten()
+}
+
 fn short_tasks<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     let tasks = |name: &str, full, rounds| rounds_of(bench, name, size.tasks(full), |_| rounds);
     let Rounds { wasm, native, python } = size.rounds;
@@ -186,16 +192,7 @@ fn short_tasks<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
         bench.map(FRESH, XORSHIFT, &ours, &["-j2"]),
         bench.floor(&tasks("w2t-native", 16_000, native), JOBS),
     ];
-    contenders.extend(bench.python(MAP, "python", "map", &theirs, JOBS, None));
-    contenders.extend(bench.python(CHUNK_1, "python", "chunksize=1", &theirs, JOBS, None));
-    contenders.extend(bench.python(
-        "CPython imap_unordered",
-        "python",
-        "imap_unordered",
-        &theirs,
-        JOBS,
-        None,
-    ));
+    contenders.extend(maps(bench, &theirs));
     contenders.extend(executors(bench, &theirs, &few));
     contenders.extend(bindings(bench, artefact, &tasks("w2t-binding", 6_000, wasm)));
     contenders.extend(commands(bench, &tasks("w2t-native-few", 1_000, native)));
@@ -467,16 +464,7 @@ fn uneven<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
         bench.map(FRESH, XORSHIFT, &ours, &["-j2"]),
         bench.floor(&tasks("w9-native", native), JOBS),
     ];
-    contenders.extend(bench.python(MAP, "python", "map", &theirs, JOBS, None));
-    contenders.extend(bench.python(CHUNK_1, "python", "chunksize=1", &theirs, JOBS, None));
-    contenders.extend(bench.python(
-        "CPython imap_unordered",
-        "python",
-        "imap_unordered",
-        &theirs,
-        JOBS,
-        None,
-    ));
+    contenders.extend(maps(bench, &theirs));
     contenders.extend(bench.python(
         "ProcessPoolExecutor, chunked",
         "python",

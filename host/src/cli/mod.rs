@@ -74,7 +74,10 @@ pub fn main() -> ExitCode {
     let _valid_mask = crate::sys::unblock_signals();
     // If SIGCHLD were ignored, the kernel would not keep the exit codes of our processes.
     let _known_signal = crate::sys::hear_of_children();
+    // As the caller wanted it: a write to a stream that was closed must be an error, not vanish in /dev/null.
     stdio::close_again();
+    // A code of its own for a bug, which scripts can tell from failed tasks. Without the catch it would be
+    // Rust's 101.
     let exit = std::panic::catch_unwind(run).unwrap_or(WpoolExit::Own);
     match exit {
         WpoolExit::Signal(signal) => signals::die_of(signal),
@@ -164,6 +167,7 @@ fn exit_of_clap(error: &clap::Error, args: &[OsString]) -> WpoolExit {
         Ok(())
     };
     match (printed, error.exit_code()) {
+        // `wpool --help | head` must end as other programs do there.
         (Err(e), 0) if e.kind() == std::io::ErrorKind::BrokenPipe => WpoolExit::Signal(libc::SIGPIPE),
         (Err(_), 0) => WpoolExit::Io,
         (Ok(()), 0) => WpoolExit::Success,

@@ -186,6 +186,7 @@ impl ResultPrinter {
             out: Buffer {
                 stdout: stdio::GuestData::to(rustix::stdio::stdout()),
                 report: report.clone(),
+                // The full size at once: growth would copy what is gathered.
                 bytes: Vec::with_capacity(BUFFER_MAX),
                 error: None,
                 time: Duration::ZERO,
@@ -206,6 +207,7 @@ impl ResultPrinter {
             |error: &TaskError| error.message().len() + trace(error).iter().map(String::len).sum::<usize>();
         let printed = outcome.stdout().len() + outcome.stderr().len();
         let tag = tag.map_or(0, <[u8]>::len);
+        // An upper bound by multiplication: the exact length of JSON would need the whole text to be written.
         let most = match (self.form.form, result) {
             (OutputForm::Text, Ok(bytes)) => tag + bytes.len(),
             (OutputForm::Text, Err(_)) => 0,
@@ -249,6 +251,7 @@ impl ResultPrinter {
         written.expect("Buffer keeps its error, and writing to a Vec does not fail");
         if let (OutputForm::Text, Ok(bytes)) = (self.form.form, result) {
             let holds_end = |bytes: &[u8]| memchr::memchr(self.form.end, bytes).is_some();
+            // Counted, not refused: most results are read by people.
             let is_ambiguous = holds_end(self.form.shown(bytes)) || tag.is_some_and(holds_end);
             self.ambiguous += u64::from(is_ambiguous);
         }

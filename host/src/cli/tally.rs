@@ -157,6 +157,7 @@ impl Tally {
     /// dead.
     fn end_worker(&self, worker: u32, exitcode: Option<i32>) -> bool {
         self.workers().remove(&worker);
+        // Ends with 0 are ends in good order: a worker retires or was told to go.
         let died = exitcode.is_some_and(|code| code != 0) && !self.ending.load(Ordering::SeqCst);
         add(&self.died, u64::from(died));
         died

@@ -41,7 +41,7 @@ pub(super) fn from_worker(data: &[u8]) {
         let heard = control(only_frame(&bytes).payload).expect("what is right is read");
         assert_eq!(format!("{message:?}"), format!("{heard:?}"));
     }
-    // Of any other kind, no message of control is read.
+    // A frame of another kind is never read as a control message.
     for kind in [Kind::Batch, Kind::Returned, Kind::Failed, Kind::Stdout, Kind::BatchDone] {
         assert!(message::read_control::<FromWorker>(Frame { kind, payload: b"\"Ready\"" }).is_err());
     }

@@ -124,7 +124,7 @@ pub(super) fn is_said(said: &Json, heard: &Json, cut: &dyn Fn(&str, &str) -> boo
     }
 }
 
-/// What a message may leave out. Of an import that says no kind, that is `interface`.
+/// What a message may leave out. An import without a kind is an `interface`.
 fn is_nothing(json: &Json) -> bool {
     match json {
         Json::Null => true,

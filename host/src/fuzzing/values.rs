@@ -29,6 +29,22 @@ pub(super) fn values(data: &[u8]) {
     round_trips(&value, &ty);
     several(data);
     without_a_field(data);
+    floats();
+    let (near, digits) = (i128::from(choices.byte()) - 128, choices.byte() % 30);
+    integers(near, 1 + usize::from(digits));
+    let Ok(text) = std::str::from_utf8(choices.0) else { return };
+    match parse_wave(text, &ty) {
+        Ok(value) => round_trips(&value, &ty),
+        Err(why) => assert_plain(&escape::shortened(&why)),
+    }
+    match from_json(text, &ty, Integers::OfType) {
+        Ok(value) => round_trips(&value, &ty),
+        Err(why) => assert_plain(&escape::shortened(&why)),
+    }
+}
+
+/// The floats whose texts are easily wrong.
+fn floats() {
     for n in [
         f64::INFINITY,
         f64::NEG_INFINITY,
@@ -44,13 +60,13 @@ pub(super) fn values(data: &[u8]) {
         round_trips(&Value::F64(n), &Type::F64);
         round_trips(&Value::F32(n as f32), &Type::F32);
     }
-    let (near, digits) = (i128::from(choices.byte()) - 128, choices.byte() % 30);
+}
+
+/// Numbers near the ends of each range and near zero, and one with this many digits.
+fn integers(near: i128, digits: usize) {
     for (ty, min, max) in &RANGES {
-        let decimal = format!(
-            "{}{}",
-            if near < 0 { "-" } else { "" },
-            &"179206358294671356192837465017"[..1 + usize::from(digits)]
-        );
+        let decimal =
+            format!("{}{}", if near < 0 { "-" } else { "" }, &"179206358294671356192837465017"[..digits]);
         for text in [(min + near).to_string(), (max + near).to_string(), near.to_string(), decimal] {
             let n = model::integer(&text, *min, *max);
             for text in [text.clone(), format!("{text}.0"), format!("{text}e0")] {
@@ -85,15 +101,6 @@ pub(super) fn values(data: &[u8]) {
                 "{text}"
             );
         }
-    }
-    let Ok(text) = std::str::from_utf8(choices.0) else { return };
-    match parse_wave(text, &ty) {
-        Ok(value) => round_trips(&value, &ty),
-        Err(why) => assert_plain(&escape::shortened(&why)),
-    }
-    match from_json(text, &ty, Integers::OfType) {
-        Ok(value) => round_trips(&value, &ty),
-        Err(why) => assert_plain(&escape::shortened(&why)),
     }
 }
 

@@ -289,7 +289,7 @@ fn sweep(dir: &Path) {
         entry.file_name().to_string_lossy().starts_with("tmp-") && age.is_ok_and(|age| age > STALE_AFTER)
     };
     for entry in fs::read_dir(dir).into_iter().flatten().flatten().filter(is_stale) {
-        let _someone_else_was_quicker = fs::remove_file(entry.path());
+        let _another_process_was_quicker = fs::remove_file(entry.path());
     }
 }
 
@@ -390,14 +390,7 @@ mod tests {
     }
 
     fn info() -> ModuleInfo {
-        ModuleInfo {
-            kind: ModuleKind::Core,
-            imports: vec![],
-            exports: vec![],
-            memory_min: None,
-            codegen: Codegen::default(),
-            needs: crate::spec::Features::default(),
-        }
+        ModuleInfo::of(ModuleKind::Core, vec![])
     }
 
     const DIGEST: Digest = Digest([7; 32]);

@@ -92,6 +92,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<CachedModule>> {
         if !metadata.is_file() {
             continue;
         }
+        // The modification time, since many file systems are mounted without access times.
         let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         let entry = found.entry(stem.to_owned()).or_insert((0, used));
         *entry = (entry.0 + metadata.len(), entry.1.max(used));
@@ -149,6 +150,7 @@ fn remove(artefact: &Path) -> io::Result<()> {
 /// Records that an entry is used now.
 pub(super) fn note_use(entry: &Path) {
     let renew = || {
+        // Opened for reading: the owner of a file may set its times through any descriptor.
         let file = File::open(entry)?;
         match file.metadata()?.modified()?.elapsed() {
             Ok(age) if age > NOTED_FOR => file.set_modified(SystemTime::now()),

@@ -37,6 +37,8 @@ impl Granted {
 
     /// Fails if the kernel has no landlock, which would confine a process to its grants.
     pub(crate) fn check_kernel(&self, landlock: i32) -> Result<(), PolicyError> {
+        // Without a grant the list of system calls alone keeps files and sockets away, so that no landlock is
+        // needed.
         let what = match (self.grants.dirs.first(), self.grants.addresses().next()) {
             (_, _) if landlock > 0 => return Ok(()),
             (Some(dir), _) => format!("the directory {:?}", dir.guest),
@@ -56,6 +58,7 @@ impl Granted {
                 DirAccess::ReadOnly => {}
                 DirAccess::ReadWrite => {
                     if let Some(cache) =
+                        // Both directions: a directory inside of the cache is as bad as one around it.
                         own.caches.iter().find(|it| place.contains(it) || place.is_within(it))
                     {
                         let of = format!("guests could write wpool's cache {} and its key", cache.display());
@@ -73,6 +76,8 @@ impl Granted {
 
     /// Warnings about grants that the caller may not have meant.
     pub(crate) fn warnings(&self, own: &OwnPlaces) -> Vec<String> {
+        // A warning only: the home directory is a natural thing to grant for reading, and it has the cache in
+        // it.
         let readable =
             self.grants.dirs.iter().zip(&*self.places).filter(|(dir, _)| dir.access == DirAccess::ReadOnly);
         let warning = |(_, place): (&DirGrant, &Place)| {
@@ -155,6 +160,8 @@ fn open(dirs: &[Dir]) -> Result<Vec<Opened>, PolicyError> {
         let (metadata, file) = file.map_err(|e| refused(&what, words(&e)))?;
         let place = Place::of(&file).map_err(|reason| refused(&what, reason))?;
         let grant =
+            // With its inode: two policies with the same names may mean different directories, and share no
+            // zygote then.
             DirGrant { guest: dir.guest.clone(), access: dir.access, file: (metadata.dev(), metadata.ino()) };
         Ok((grant, (file, place)))
     };
@@ -211,6 +218,8 @@ fn look_up(net: &Net) -> Result<Vec<NetGrant>, PolicyError> {
             None if host.is_empty() || host.contains([':', '[', ']', '/', ' ']) => return Err(form()),
             None => host,
         };
+        // Looked up here, once: workers cannot ask a name server, and all of them shall see the same
+        // addresses.
         let found = (host, port)
             .to_socket_addrs()
             .map_err(|e| wrong(format!("the name is not found: {}", words(&e))))?;

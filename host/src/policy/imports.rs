@@ -111,6 +111,7 @@ pub(crate) fn missing(policy: &Policy, kind: ModuleKind, imports: &[Import]) -> 
     let mut by_reason: Vec<(String, Vec<&str>)> = Vec::new();
     for import in imports {
         let Grant::Missing(why) = grant(policy, kind, import) else { continue };
+        // A list, not a map: the reasons stay in the order of the imports, and there are few.
         match by_reason.iter_mut().find(|(reason, _)| *reason == why) {
             Some((_, names)) => names.push(&import.name),
             None => by_reason.push((why, vec![&import.name])),
@@ -174,6 +175,7 @@ fn of_component(policy: &Policy, name: &str) -> Grant {
 
 /// WASI preview 1 is one interface for everything, so its note lists all parts.
 fn all_of_preview1(policy: &Policy) -> Grant {
+    // Sockets are not among them: preview 1 can only use those that it is given, and gets none.
     let parts = [directories(policy), environment(policy), clock(policy), random(policy)];
     let is_granted = parts.iter().any(|part| matches!(part, Grant::Granted(_)));
     let notes: Vec<String> =
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn f142_what_nobody_provides_traps_if_it_is_to_and_names_of_types_are_never_missing() {
+    fn f142_what_is_not_provided_traps_if_it_is_to_and_names_of_types_are_never_missing() {
         let trapping = Policy::sealed().trap_unknown_imports();
         let of = |policy: &Policy, name: &str, kind| {
             let import = Import { name: name.to_owned(), kind };

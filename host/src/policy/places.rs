@@ -72,10 +72,12 @@ impl Place {
         if let Some((name, _)) = SPECIAL.iter().find(|(_, magic)| *magic != 0 && *magic == of_dir) {
             return Err(format!("it is in a file system of the kernel's own ({name})"));
         }
+        // The path of the open directory, not the one that was given: that may be a link.
         let path = fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).map_err(untold)?;
         let mounts = fs::read("/proc/self/mountinfo").map_err(untold)?;
         let below: Vec<Mount> = mounts.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect();
         let below: Vec<Mount> = below.into_iter().filter(|mount| mount.at.starts_with(&path)).collect();
+        // Landlock covers a directory with everything mounted below it, now and later.
         if let Some(mount) = below.iter().find(|mount| mount.special.is_some()) {
             let name = mount.special.unwrap_or_default();
             if mount.at == path {
@@ -117,6 +119,7 @@ impl Place {
 /// A path and all directories above it, both as written and with links followed. A path that does not exist
 /// yet is treated as below its nearest existing parent.
 fn above(path: &Path) -> impl Iterator<Item = PathBuf> {
+    // Both: a link may lead into the directory, and a name in the directory may be a link out of it.
     let written = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let there = written.ancestors().find_map(|path| fs::canonicalize(path).ok());
     let both: Vec<PathBuf> = [Some(written), there].into_iter().flatten().collect();

@@ -395,6 +395,7 @@ impl Outcomes {
             }
             match self.job.take(self.ordered.then_some(self.next), deadline)? {
                 Some(chunk) if self.ordered && chunk.first != self.next => {
+                    // Bounded by the job's window: chunks that wait here are not counted as taken.
                     self.early.insert(chunk.first, chunk);
                 }
                 Some(chunk) => self.begin(chunk),

@@ -57,6 +57,7 @@ impl Waker {
     /// Makes the dispatcher look for everything that was left for it before this call.
     pub(crate) fn wake(&self) {
         self.0.pending.store(true, Ordering::SeqCst);
+        // The swap leaves one of several callers to write: the others find the flag cleared.
         if self.0.asleep.swap(false, Ordering::SeqCst) {
             // The write fails only if the counter is full. Then a wake-up is pending already.
             let _pending = rustix::io::write(&self.0.eventfd, &1u64.to_ne_bytes());

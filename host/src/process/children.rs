@@ -67,6 +67,7 @@ fn end_children() {
     let (running, can_wait) = (running(), !SUPERVISES.get());
     let (daemons, others): (Vec<_>, Vec<_>) =
         running.into_iter().partition(|shared| shared.is_daemon() || !can_wait);
+    // The daemons first: they end while the others are waited for.
     daemons.iter().for_each(|shared| shared.kill());
     if can_wait {
         others.iter().for_each(|shared| drop(shared.wait(None)));

@@ -29,6 +29,7 @@ pub(super) struct Feeder {
 impl Feeder {
     /// Starts the thread.
     pub(super) fn new(mut source: Source) -> std::io::Result<Feeder> {
+        // An eventfd beside the channel: the supervisor waits for sockets too, by one poll.
         let has_piece = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let ((asks, asked), (tell, pieces)) = (mpsc::channel(), mpsc::channel());
         let waker = WakeSupervisor(has_piece.clone());
@@ -70,6 +71,7 @@ impl Feeder {
 }
 
 fn read_piece(source: &mut Source) -> std::io::Result<Vec<u8>> {
+    // A new buffer for each piece: it is handed over, and its memory is freed when the guest has it.
     let mut piece = vec![0; PIECE_LEN];
     loop {
         match source.read(&mut piece) {

@@ -116,22 +116,22 @@ pub(crate) fn head(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Violation> {
 /// it. Otherwise a process that was taken over could fill the coordinator's memory with one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caps {
-    /// Of a result.
+    /// The cap on a result.
     pub(crate) result: usize,
-    /// Of everything else.
+    /// The cap on everything else.
     pub(crate) other: usize,
 }
 
 impl Caps {
-    /// Of the coordinator, which its processes trust.
+    /// The caps of the coordinator, which its processes trust.
     #[cfg(feature = "worker")]
     pub(crate) const COORDINATOR: Caps = Caps { result: 0, other: FRAME_LEN_MAX };
-    /// Of a compiler process, which describes a module.
+    /// The caps of a compiler process, which describes a module.
     pub(crate) const COMPILER: Caps = Caps { result: 0, other: ModuleInfo::LEN_MAX + MESSAGE_LEN_MAX };
-    /// Of a process that has no tasks: a zygote.
+    /// The caps of a process that has no tasks: a zygote.
     pub(crate) const IDLE: Caps = Caps { result: 0, other: MESSAGE_LEN_MAX };
 
-    /// Of a worker: a result, or what its guest has printed, may be as long as its limits say.
+    /// The caps of a worker: a result, or what its guest has printed, may be as long as its limits say.
     pub(crate) fn of_worker(limits: &Limits) -> Caps {
         Caps { result: limits.output, other: limits.stdout.saturating_add(MESSAGE_LEN_MAX) }
     }

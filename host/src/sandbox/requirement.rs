@@ -89,7 +89,7 @@ enum Requirement {
     NoNewCode,
     NoPrivilege,
     BoundedResources,
-    /// Of the program that started it: no descriptors, no environment.
+    /// No descriptors and no environment of the program that started it.
     NothingInherited,
     NoTerminal,
     NoCoreDump,

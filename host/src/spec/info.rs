@@ -272,6 +272,13 @@ impl ModuleInfo {
     /// 128.
     const DEPTH_MAX: usize = 32;
 
+    /// A description without imports, for tests.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of(kind: ModuleKind, exports: Vec<Export>) -> ModuleInfo {
+        let (codegen, needs) = (Codegen::default(), Features::default());
+        ModuleInfo { kind, imports: vec![], exports, memory_min: None, codegen, needs }
+    }
+
     /// Checks that wpool can handle this description; an error says what it cannot handle. A compiler process
     /// already refuses such a module. The coordinator checks again, because the author of a module may
     /// control the compiler process through a flaw of the compiler.
@@ -365,7 +372,7 @@ impl ModuleInfo {
     }
 }
 
-/// The command among these exports. Of several versions of `wasi:cli/run`, the last.
+/// The command among these exports. If there are several versions of `wasi:cli/run`, it is the last.
 fn the_command<'e>(exports: &[&'e Export]) -> Option<&'e Export> {
     exports.iter().rfind(|e| e.role == Role::Command).copied()
 }
@@ -389,14 +396,7 @@ mod tests {
             ty: FuncType { params: vec![], result: None },
             role: *role,
         };
-        ModuleInfo {
-            kind: ModuleKind::Component,
-            imports: vec![],
-            exports: paths.iter().map(export).collect(),
-            memory_min: None,
-            codegen: Codegen::default(),
-            needs: Features::default(),
-        }
+        ModuleInfo::of(ModuleKind::Component, paths.iter().map(export).collect())
     }
 
     #[test]

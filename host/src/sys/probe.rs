@@ -113,7 +113,7 @@ impl Attempt {
         // SAFETY: each call gets integers, null pointers, C strings, or pointers to local storage that is
         // large enough for what the kernel reads and writes there and outlives the call. Those that would
         // change this process beyond repair (exec, fork, a thread) are made in a process that ends right
-        // after the attempt, whatever comes of it. A call by its number has no pointers but null ones.
+        // after the attempt, whether it succeeds or not. A call by its number has no pointers but null ones.
         let result = unsafe {
             match self {
                 Attempt::OpenRead => {
@@ -268,7 +268,7 @@ impl Attempt {
 }
 
 /// # Safety
-/// None of its memory is anybody's: a fresh mapping at an address of the kernel's choice.
+/// It touches no memory of this process: a fresh mapping at an address of the kernel's choice.
 unsafe fn map(protection: libc::c_int) -> libc::c_long {
     // SAFETY: see above.
     unsafe {

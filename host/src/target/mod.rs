@@ -432,14 +432,8 @@ mod tests {
             params: vec![param("line", Type::String), param("factor", Type::F64), param("n", Type::U8)],
             result: Some(Type::U32),
         };
-        ModuleInfo {
-            kind: ModuleKind::Component,
-            imports: vec![],
-            exports: vec![Export { path: "scale".to_owned(), ty, role: Role::Function }],
-            memory_min: None,
-            codegen: crate::spec::Codegen::default(),
-            needs: crate::spec::Features::default(),
-        }
+        let scale = Export { path: "scale".to_owned(), ty, role: Role::Function };
+        ModuleInfo::of(ModuleKind::Component, vec![scale])
     }
 
     #[track_caller]

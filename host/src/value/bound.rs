@@ -174,7 +174,7 @@ mod tests {
     fn f113_what_is_inside_of_a_text_does_not_count() {
         let text = format!("[\"{}\", \"\"\"\n{}\n\"\"\"]", "{:},[(".repeat(1000), ",".repeat(1000));
         assert!(is_within(&text, &Type::List(Box::new(Type::String)), 8));
-        // Nor the options of other records.
+        // The options of other records do not count either.
         let narrow = Type::Record(vec![("n".into(), Type::U8)]);
         let ty =
             Type::Tuple(vec![Type::List(Box::new(narrow)), optional((0..1000).map(|n| format!("w{n}")))]);

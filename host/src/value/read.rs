@@ -171,6 +171,7 @@ pub(super) fn whole(text: &str) -> Option<Whole> {
     {
         return None;
     }
+    // Exact, by digits: as a float, an integer above 2^53 would be rounded.
     let digits = [int, fraction].concat();
     let significant = digits.trim_end_matches('0');
     if significant.trim_start_matches('0').is_empty() {
@@ -200,6 +201,7 @@ impl Value {
     /// An example of a value of type `ty`, which takes its parts from `parts`. `None`: too few are left, or
     /// the type has no values.
     fn example(ty: &Type, parts: &mut usize) -> Option<Value> {
+        // A budget, not a depth: a record of many fields is as unreadable as a deep one.
         *parts = parts.checked_sub(1)?;
         let payload = |ty: Option<&Type>, parts: &mut usize| match ty {
             Some(ty) => Value::example(ty, parts).map(|value| Some(Box::new(value))),

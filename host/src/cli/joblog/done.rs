@@ -52,6 +52,7 @@ pub(in crate::cli) struct Done {
 
 impl Done {
     fn add(&mut self, line: &LogLine<'_>) {
+        // A second attempt of the same record replaces its failure, and does not count as another record.
         if line.rerun {
             take(&mut self.failed, line.input);
         }
@@ -77,6 +78,7 @@ impl Done {
             Rule::NewAndFailed | Rule::Failed if take(&mut self.failed, record) => RecordVerdict::RunAgain,
             Rule::New | Rule::NewAndFailed => RecordVerdict::Run,
             Rule::Failed => {
+                // Used up all the same: equal records behind it are judged by what is left.
                 take(&mut self.ok, record);
                 RecordVerdict::Skip
             }

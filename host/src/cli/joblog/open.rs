@@ -104,6 +104,7 @@ impl JobLog {
     ) -> Result<(Writer, Option<Resumed>), CliError> {
         let identity = run.identity();
         let read = self.read(&identity, report);
+        // Read in full before anything is written: a log of another run is left as it was.
         let (extent, resumed) = read.or_exit(WpoolExit::Usage, || cannot_use(&self.path))?;
         if extent.is_cut {
             report.detail(&format!("{}: its last line was cut short, and is left out", self.path.display()));
@@ -188,7 +189,10 @@ fn open(path: &Path, mode: LogMode, source: &InputSource, report: &Report) -> an
     }
     // A pipe is opened for writing only: opened for reading too, it would never report that its reader has
     // left.
+    // Append mode, not a seek to the end: a line of another process, if the lock does not hold, is then not
+    // written over.
     let file = OpenOptions::new().append(true).create(is_file).read(is_file).open(path)?;
+    // The metadata is that of the open file: its path may lead elsewhere by now.
     refuse_other_use(&file.metadata()?, is_file, source)?;
     if is_file {
         lock(&file, report)?;
@@ -203,6 +207,7 @@ fn refuse_other_use(log: &Metadata, is_file: bool, source: &InputSource) -> anyh
         bail!("it is also the input");
     }
     let output = rustix::fs::fstat(rustix::stdio::stdout()).ok().map(|stdout| (stdout.st_dev, stdout.st_ino));
+    // A terminal or /dev/null may well be both.
     if output == Some(place) && !log.file_type().is_char_device() {
         bail!("it is also the output");
     }
@@ -250,6 +255,7 @@ fn unsettled(unsettled: &UnsettledOutput, rule: Rule) -> String {
 fn lock(file: &File, report: &Report) -> anyhow::Result<()> {
     match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),
+        // A lock of `fcntl`, not of `flock`: it works on NFS, and names the process that holds it.
         Err(Errno::ACCESS | Errno::AGAIN) => {
             let by = rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock)).ok().flatten();
             match by.and_then(|by| by.pid) {

@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes before a mark that are compared with those at the time of the mark.
+// Enough to tell two outputs apart, and little enough to be digested for each mark.
 const TAIL_LEN: usize = 64;
 
 /// What the header of a log says about the last write of results.
@@ -159,6 +160,8 @@ impl OutputPlace {
         self.at = at;
         let Some(end) = &mut self.end else { return true };
         end.tail = tail;
+        // The offset is shared by all processes with this descriptor: if it is elsewhere, another one has
+        // written.
         let is_ours = rustix::fs::tell(&end.output).is_ok_and(|found| found == at);
         if !is_ours {
             self.end = None;
@@ -180,8 +183,11 @@ impl OutputPlace {
         let len = end.len().map_err(|error| UnsettledOutput::Cut { to, error })?;
         let settled = if len < to && !force {
             return Err(UnsettledOutput::Shorter { len, to });
+        // Nothing behind the vouched part, or all of the last write is vouched for.
         } else if len <= to || to == mark.to {
             SettledOutput::AsItIs
+        // What lies behind the mark, or before it, is not what this program has left. It may be a user's:
+        // nothing is cut.
         } else if len > mark.to || !end.is_behind(&mark) {
             SettledOutput::Changed
         } else {
@@ -225,6 +231,7 @@ fn open(output: BorrowedFd<'_>, beside: BorrowedFd<'_>) -> Option<OutputPlace> {
     }
     let appends = rustix::fs::fcntl_getfl(&output).ok()?.contains(OFlags::APPEND);
     let at = if appends { found.len() } else { rustix::fs::tell(&output).ok()? };
+    // Standard output is usually open for writing only.
     let reader = reopen(output.as_fd(), File::options().read(true)).ok()?;
     let mut end = OutputEnd { output, reader, id: id(&found), tail: Vec::new() };
     // Fails if the offset lies behind the end of the file: then there is nothing to compare.

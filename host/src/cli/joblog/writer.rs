@@ -19,6 +19,8 @@ use crate::pool::Outcome;
 /// Lines are written when this many bytes are gathered, or with the results.
 const BUFFER_LEN: usize = 128 << 10;
 /// Syncing to the disk takes at most one part in this many of the time.
+// A sync can take milliseconds or seconds, depending on the disk. A share of the time bounds both cases,
+// which a fixed period does not.
 const SYNC_SHARE: u32 = 20;
 
 /// Writes lines after the results that they belong to.
@@ -71,6 +73,8 @@ impl Writer {
         pending: usize,
     ) {
         let Some(fact) = label.fact else { return };
+        // The clock of the wall is read once, at the end: the beginning follows from the worker's own
+        // measure.
         let took = outcome.took().unwrap_or_default();
         let ended = outcome.ended().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (exitval, signal) = ended_with(result.as_ref().err());
@@ -126,6 +130,7 @@ impl Writer {
         }
         if !self.buffer.is_empty() {
             self.write();
+            // From now on the lines before the mark are this run's own.
             self.last_end = None;
             if self.synced.is_due() {
                 self.sync();
@@ -154,6 +159,8 @@ impl Writer {
         }
         let began = Instant::now();
         // A pipe or a terminal cannot be synced: its error means nothing.
+        // The output first: after a crash of the machine, a line on the disk must not vouch for a result that
+        // is not there.
         let _only_files = rustix::fs::fdatasync(rustix::stdio::stdout());
         self.error = rustix::fs::fdatasync(&self.file).err().map(io::Error::from);
         self.synced = Synced { at: Instant::now(), cost: began.elapsed() };

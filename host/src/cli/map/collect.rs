@@ -101,9 +101,12 @@ impl<'a> Collector<'a> {
     /// Adds a result to the output, and its line to the job log. A large result is written at once.
     #[inline]
     fn write(&mut self, outcome: &Outcome<'_>, result: &Result<&[u8], TaskError>) {
+        // Only if it is shown: a label is a copy of the record.
         let label = (self.settings.tag || self.log.is_some()).then(|| self.label(outcome));
         let number = label.as_ref().map_or(outcome.index(), |label| label.number);
         let tag = label.as_ref().filter(|_| self.settings.tag).map(|label| &label.text[..]);
+        // Asked before anything is added: a large result must not share its write with small ones, so that
+        // its mark covers it alone.
         let is_large = self.results.is_large(outcome, result, tag);
         if is_large {
             self.flush();
@@ -136,6 +139,8 @@ impl<'a> Collector<'a> {
         self.results.flush();
         if let Some(log) = &mut self.log {
             if self.results.has_failed() {
+                // No line without its result: a resumed run would leave the task out, and its result would be
+                // nowhere.
                 log.forget();
             } else {
                 log.flush();
@@ -145,6 +150,7 @@ impl<'a> Collector<'a> {
 
     /// Says why a task has failed and what it printed, within the bounds of `--failure-output`.
     fn say_failed(&mut self, outcome: &Outcome<'_>, error: &TaskError) {
+        // Asked before the message is built: a million equal failures must cost little.
         if !self.failures.is_news(error) {
             return;
         }
@@ -192,6 +198,7 @@ impl<'a> Collector<'a> {
     /// Ends the pool if results or log lines cannot be written any more.
     fn stop_if_unwritable(&mut self) {
         if self.results.has_failed() || self.log.as_ref().is_some_and(Writer::has_failed) {
+            // First, so that the workers that are killed now do not count as dead.
             self.state.tally.end();
             self.pool.terminate();
         }

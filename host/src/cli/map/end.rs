@@ -32,6 +32,8 @@ pub(super) fn end(
     threads: Threads,
     state: &RunState,
 ) -> Result<WpoolExit, CliError> {
+    // Before the pool ends: that can take as long as a guest's `shutdown`, and a reader of the output should
+    // not wait for it.
     collector.flush();
     collector.failures.rest().iter().for_each(|line| collector.report.error(line));
     let Collector { settings, mut report, results, log, broken, started, .. } = collector;
@@ -40,6 +42,7 @@ pub(super) fn end(
     let written = results.finish();
     let logged = log.map_or(Ok(()), Writer::finish);
     let received = threads.received.clone();
+    // A run whose output is lost has no use for an end in good order.
     let is_good = written.is_ok() && logged.is_ok() && received.get().is_none();
     let (stats, profiled) = end_threads(threads, is_good, state, &mut report);
 
@@ -47,6 +50,7 @@ pub(super) fn end(
     if let Some(signal) = received.get() {
         return Ok(run.interrupted(signal, logged));
     }
+    // Behind the end of all threads: an error must not leave workers behind.
     written?;
     logged?;
     profiled?;
@@ -149,6 +153,7 @@ impl Ended<'_> {
         let halted = self.settings.halt.as_ref().filter(|_| tally.is_halted());
         let by_failures = halted.is_some_and(|halt| self.say_halted(halt));
         Ok(match input {
+            // A broken pool explains everything else, and the other codes would hide it.
             _ if broken.is_some() => WpoolExit::Broken,
             _ if by_failures => WpoolExit::Halted,
             InputState::Failed(_) => WpoolExit::Io,

@@ -54,6 +54,7 @@ pub(super) fn run(settings: &MapSettings, report: &Report) -> Result<WpoolExit, 
     let log = log.map(|log| JobLog::open(log, &source, report)).transpose()?;
     let staff = format!("at most {processes} worker{}", if processes == 1 { "" } else { "s" });
     report.detail(&format!("calling {}, with {staff}", export.wit()));
+    // As late as possible: a dry run finds most of the mistakes that a run would find before its first task.
     if settings.dry_run {
         report.note(&format!("would call {} for each record, with {staff}", export.wit()));
         return Ok(WpoolExit::Success);
@@ -68,7 +69,9 @@ pub(super) fn run(settings: &MapSettings, report: &Report) -> Result<WpoolExit, 
     let state = Arc::new(RunState::new(events.labels.clone(), events.tally.clone()));
     let (teller, profiles) = events.tell(&report)?;
     let drains = writer.is_some() && !io::stdin().is_terminal();
+    // Before the reader: from the first record on, a signal must end the run in good order.
     let received = watch::signals(&pool, &state, &report, drains)?;
+    // The time counts from the beginning: a user counts the compilation too.
     if let Some(end) = settings.global_timeout.and_then(|time| begun.checked_add(time)) {
         watch::clock(end, &pool, &state)?;
     }

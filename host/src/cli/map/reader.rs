@@ -18,6 +18,7 @@ use crate::pool::Inputs;
 pub(super) fn start(source: InputSource, splitter: Splitter, mut feed: Feed) -> Result<(), CliError> {
     start_detached("wpool-reader", move || {
         let read = read_all(source, splitter, &mut feed);
+        // The main thread reads this state as soon as the pool has no more outcomes.
         feed.state.set_input(feed.end(read));
         // Dropping `inputs` announces the end to the pool, after the state is set.
         drop(feed);
@@ -38,6 +39,7 @@ pub(super) struct Feed {
 
 impl RecordSink for Feed {
     fn records(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), Closed> {
+        // Taken out while it calls back into `self`.
         let Some(mut ledger) = self.ledger.take() else { return self.push(bytes, bounds, Vec::new()) };
         let mut run = |bytes: &[u8], chosen: &Chosen| {
             let logged = chosen.numbers.iter().copied().zip(chosen.facts.iter().copied()).collect();
@@ -64,6 +66,7 @@ impl Feed {
         bounds: &[Range<usize>],
         logged: Vec<(u64, RecordFact)>,
     ) -> Result<(), Closed> {
+        // Before the records are pushed: an outcome may ask for its label at once.
         self.state.labels.note(self.next, bytes, bounds, logged);
         self.next += bounds.len() as u64;
         // Set before any outcome of these records can arrive, so that the number of tasks under way is never

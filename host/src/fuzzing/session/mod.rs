@@ -14,7 +14,7 @@ use crate::protocol::message::{self, Failure, FromWorker, PANICKED, UNFIT};
 use crate::protocol::session::{
     CompilerRole, PoolWorkerRole, ProcessWorkerRole, ReporterRole, Session, ZygoteRole,
 };
-use crate::spec::{Codegen, Features, Limits, ModuleInfo, ModuleKind, PROFILE_LEN_MAX, ProcessRole};
+use crate::spec::{Features, Limits, ModuleInfo, ModuleKind, PROFILE_LEN_MAX, ProcessRole};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
@@ -262,7 +262,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Of the worker of a `Process` without standard input.
+    /// The script of the worker of a `Process` without standard input.
     pub(crate) fn of_a_process(choices: &mut Choices<'_>) -> Script {
         let start = Conditions {
             whose: Whose::ProcessWorker,
@@ -394,14 +394,7 @@ fn failure() -> Failure {
 }
 
 pub(super) fn description() -> ModuleInfo {
-    ModuleInfo {
-        kind: ModuleKind::Core,
-        imports: vec![],
-        exports: vec![],
-        memory_min: None,
-        codegen: Codegen::default(),
-        needs: Features::default(),
-    }
+    ModuleInfo::of(ModuleKind::Core, vec![])
 }
 
 fn reason(why: Why) -> String {

@@ -16,6 +16,7 @@ impl Dispatcher {
     /// Tells the schedule of an event, and carries out what it decides. While actions are carried out, the
     /// event waits: these actions were decided without it.
     pub(super) fn on(&mut self, event: Event) {
+        // A queue, not recursion: the schedule must see the events in the order in which things happened.
         self.turn.events.push_back(event);
         if self.turn.is_acting {
             return;
@@ -113,6 +114,8 @@ impl Dispatcher {
             }
             Action::Drop { worker, until } => {
                 if let Some(link) = self.links.get_mut(&worker) {
+                    // On the page, not by a message: the worker sees it between two records, and its guest at
+                    // the next tick.
                     link.cancel_until(until);
                 }
             }
@@ -143,6 +146,7 @@ impl Dispatcher {
         }
         self.reports.set_state(worker, WorkerState::Retiring);
         if let Some(link) = self.links.get_mut(&worker) {
+            // Before the message: from then on the worker may send its profile.
             link.shut_down();
         }
         self.say(worker, &ToWorker::Shutdown);

@@ -16,7 +16,7 @@ use crate::sys::{CoordinatorPage, HALF_LEN, RESULTS_LEN};
 
 /// Memory that a half, or the place of a result, keeps when it is free. The rest goes back to the system.
 const KEPT: u64 = 4 << 20;
-/// Of the part for results, nothing is kept behind this.
+/// The memory of the part for results that lies behind this is given back.
 const RESULTS_KEPT: u64 = 16 << 20;
 
 /// The two halves of an arena's part for records, as the coordinator uses them.

@@ -118,6 +118,7 @@ impl Dispatcher {
             if self.wait(&mut events).is_err() {
                 return Some(self.abandon());
             }
+            // As soon as it is awake: until then, each `wake` would cost a system call for nothing.
             self.waker.wake_up();
             for event in &events {
                 self.dispatch(event.data.u64());
@@ -125,8 +126,11 @@ impl Dispatcher {
             }
             // What is left for the dispatcher from here on is pending again.
             self.waker.begin_look();
+            // Behind `begin_look`: what comes after this look sets the flag again, so that the next turn does not
+            // sleep.
             self.take_changes();
             self.make_room();
+            // Last: a worker's answer that has come counts, although its time is over by now.
             if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
                 self.tick();
             }

@@ -35,6 +35,7 @@ impl Dispatcher {
     }
 
     fn spawn(&mut self, worker: WorkerId) -> Result<(), String> {
+        // Only an executed worker has its name in the setup. A zygote gets it with each request.
         let mut setup = self.spec.setup.clone();
         setup.identity = Some(self.identity(worker));
         let launch = &self.spec.launch;
@@ -76,6 +77,8 @@ impl Dispatcher {
     }
 
     fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: CoordinatorPage) -> Result<(), String> {
+        // The dispatcher must never wait for one worker. The worker's own end keeps waiting: that setting
+        // belongs to each end.
         rustix::io::ioctl_fionbio(&socket, true)
             .map_err(|e| with_limit("cannot watch the worker", &e.into()))?;
         self.links.insert(worker, Link::new(socket, page, &self.spec));
@@ -90,9 +93,11 @@ impl Dispatcher {
             return;
         };
         let socket_token = EventData::new_u64(socket_token(worker));
+        // The process before the socket: if the second call fails, the end of the process is still noticed.
         let watched =
             epoll::add(&self.epoll, &child, EventData::new_u64(child_token(worker)), EventFlags::IN)
                 .and_then(|()| epoll::add(&self.epoll, &link.socket, socket_token, EventFlags::IN));
+        // It may have been killed, in the schedule's eyes, before its process id came.
         if watched.is_err() || link.fault.is_some() {
             child.kill();
         }
@@ -149,6 +154,7 @@ impl Dispatcher {
         let Some(zygote) = self.zygote.take() else { return };
         let _gone = epoll::delete(&self.epoll, &zygote);
         // The coordinator reaps the workers that it has forked.
+        // The workers that it has forked in the meantime are taken over, since their requests count as open.
         let (last, lost, exit) = zygote.end();
         answers.extend(last);
         self.handle_answers(answers);
@@ -160,6 +166,7 @@ impl Dispatcher {
     /// These workers have no process that the coordinator knows.
     fn not_started(&mut self, workers: Vec<WorkerId>, reason: String) {
         for worker in &workers {
+            // Asked of the zygote already: its socket is there, and no process will ever use it.
             if let Some(link) = self.links.remove(worker) {
                 let _gone = epoll::delete(&self.epoll, &link.socket);
             }
@@ -180,7 +187,10 @@ impl Dispatcher {
     pub(super) fn kill(&mut self, worker: WorkerId) {
         self.reports.set_state(worker, WorkerState::Retiring);
         if let Some(link) = self.links.get_mut(&worker) {
+            // The first reason stays: a worker that broke the protocol is killed for that.
             link.fault.get_or_insert_with(|| "it was killed".to_owned());
+            // For a worker that this program may not kill: a guest that asks whether it should stop ends by
+            // itself.
             link.page.ask_to_stop();
             if link.child.as_ref().is_some_and(|child| !child.kill()) {
                 self.disconnect(worker);
@@ -220,6 +230,8 @@ impl Dispatcher {
         else {
             return;
         };
+        // Results that were sent before the death count. The order matters: behind `let_go` there is no link
+        // to read from.
         self.serve_socket(worker, LAST_ROUNDS);
         self.let_go(worker, exit, None);
     }
@@ -229,6 +241,7 @@ impl Dispatcher {
         let Some(mut link) = self.links.remove(&worker) else { return };
         let _gone = epoll::delete(&self.epoll, &link.socket);
         // The profile of a killed worker is not complete.
+        // The event before `WorkerExited`, which is a worker's last one.
         if !link.profile.is_empty() && matches!(exit, Exit::Code(_)) {
             let profile: Arc<[u8]> = std::mem::take(&mut link.profile).into();
             self.reports.tell(|| PoolEvent::WorkerProfiled { worker, profile });
@@ -248,6 +261,7 @@ impl Dispatcher {
             } else {
                 TaskError::WorkerLost { exitcode, reason: reason.clone() }
             });
+        // Read after the death: the count cannot change any more.
         self.on(Event::Gone { worker, started: link.page.started(), retriable, exitcode, reason });
     }
 
@@ -255,6 +269,7 @@ impl Dispatcher {
     /// threads, which show no signs.
     pub(super) fn heartbeats_due(&self) -> Option<Duration> {
         let is_heard = self.reports.are_heard() && self.spec.start_method != StartMethod::Thread;
+        // Four looks in the time: a silence is then noticed after five quarters of it at the latest.
         let period = self.spec.heartbeat / 4;
         (is_heard && !self.jobs.is_empty()).then(|| self.reports.heartbeats_checked.saturating_add(period))
     }
@@ -282,7 +297,7 @@ impl Dispatcher {
 fn unasked_end(exit: Exit) -> String {
     match exit {
         Exit::Signal(libc::SIGKILL) => {
-            "SIGKILL (by someone else; perhaps the machine is out of memory)".to_owned()
+            "SIGKILL (not from wpool; perhaps the machine is out of memory)".to_owned()
         }
         exit => exit.to_string(),
     }

@@ -166,6 +166,7 @@ impl Job {
         }
         let mut inner = self.lock();
         for record in records {
+            // Under the same lock as the addition: between two locks another thread could take the room.
             inner = self.wait_for_room(inner);
             self.add(&mut inner, Record::Bytes(record))?;
         }
@@ -180,6 +181,7 @@ impl Job {
         let len = match record {
             Record::Bytes(bytes) | Record::Misfit(bytes) => bytes.len(),
         };
+        // A chunk that holds nothing takes any record, however long, so that a record is never split.
         if inner.filling.data.len() + len > CHUNK_LEN && !inner.filling.starts.is_empty() {
             let next = InputChunk { first: inner.pushed, ..InputChunk::default() };
             let full = std::mem::replace(&mut inner.filling, next);
@@ -268,6 +270,8 @@ impl Job {
         for chunk in &mut chunks {
             chunk.open = chunk.count();
         }
+        // Records that come later than this get their outcome in `finish`, since the schedule has not heard
+        // of them.
         inner.first_left = inner.pushed;
         Taken { chunks, ended: !inner.input.is_open() }
     }
@@ -286,6 +290,7 @@ impl Job {
         let mut inner = self.lock();
         inner.bytes = inner.bytes.saturating_sub(released);
         if inner.progress.is_cancelled() {
+            // These are never taken, and must not hold up the thread that pushes.
             inner.taken += chunk.count;
             return true;
         }
@@ -351,6 +356,7 @@ impl Job {
         drop(inner);
         self.ready.announce();
         self.room.announce();
+        // Without the lock: the call may use this job.
         if let Some(WhenDone(call)) = when_done {
             call();
         }

@@ -111,6 +111,7 @@ impl Listener<'_> {
         let mut outgoing = Outgoing { bytes: request, sent: 0 };
         let mut connection = Connection::new(socket, Caps::of_worker(&self.rules.limits));
         loop {
+            // Before the wait: frames that were read together with an earlier one wake no poll.
             match self.hear(&mut connection) {
                 Ok(()) => {}
                 Err(RecvError::Closed | RecvError::Io(_)) => return,
@@ -122,11 +123,13 @@ impl Listener<'_> {
                     match connection.fill() {
                         Ok(0) => return,
                         Ok(_) => {}
+                        // The socket was ready for sending only.
                         Err(RecvError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {}
                         Err(RecvError::Closed | RecvError::Io(_)) => return,
                         Err(RecvError::Violation(violation)) => return self.punish(&violation),
                     }
                 }
+                // Returning closes the connection, and that ends the process.
                 Woken::Interrupt if self.running.hang_up.load(Ordering::SeqCst) => {
                     self.reason.get_or_insert_with(|| MAY_NOT_SIGNAL.to_owned());
                     return;
@@ -140,6 +143,8 @@ impl Listener<'_> {
                     outgoing.send(connection.carrier());
                 }
                 Woken::Ended => {
+                    // Only what is there now: a process of the same group may hold the other end and write
+                    // on.
                     drain(&mut connection);
                     let _last_words = self.hear(&mut connection);
                     return;
@@ -179,6 +184,7 @@ impl Listener<'_> {
     /// The process has said that it cannot do its task. It only has to end, for which it has little time.
     fn give_up(&mut self) {
         self.course = Course::GaveUp;
+        // Never later than before: giving up must not win time.
         let until = clock::now() + LAST_BREATH;
         self.kill_at = Some(self.kill_at.map_or(until, |at| at.min(until)));
     }
@@ -222,6 +228,8 @@ impl Listener<'_> {
 
     /// Has the feeder read the next piece of the standard input.
     fn ask(&mut self) {
+        // The source is read only when the guest asks: a program that starts a process must not lose input
+        // that the guest never wants.
         if let Some(source) = self.rules.stdin.take() {
             match Feeder::new(source) {
                 Ok(feeder) => self.feeder = Some(feeder),
@@ -252,6 +260,7 @@ impl Listener<'_> {
     /// Notes a call of `interrupt`.
     fn interrupt(&mut self) {
         let _count = rustix::io::read(&self.running.interrupt, &mut [0; 8]);
+        // Further calls must not prolong the grace.
         if self.interrupt == Interrupt::NotAsked {
             self.interrupt = Interrupt::Asked;
             if self.session.is_ready() {
@@ -315,6 +324,8 @@ impl Listener<'_> {
                 self.give_up();
             }
             FromProcessWorker::Returned => {
+                // Kept at once: the process may be killed in its `shutdown`, and its result counts all the
+                // same.
                 self.shared.lock().result = Some(payload.to_vec());
                 self.outcome = Some(Ok(()));
                 self.has_gone_further();
@@ -340,6 +351,7 @@ impl Listener<'_> {
 
     pub(super) fn status(self, exit: Exit) -> ExitStatus {
         let exitcode = match (exit.exitcode(), &self.outcome) {
+            // The kernel's word first: it cannot be forged.
             (Some(code), _) => code,
             // Other code has reaped the process: what the process said itself counts.
             (None, Some(Ok(()))) => 0,
@@ -429,6 +441,7 @@ fn pass<'s>(
             let mut state = lock();
             let kept = kept(&mut state);
             let room = KEPT_OUTPUT.saturating_sub(kept.len()).min(bytes.len());
+            // The beginning is kept, where most programs say what they are about to do.
             kept.extend_from_slice(&bytes[..room]);
         }
     }

@@ -35,6 +35,7 @@ pub(super) struct StartedProcess {
 /// the caller can start it again.
 pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<StartedProcess, FailedStart> {
     let ready_by = clock::now().checked_add(pending.start_timeout);
+    // On the caller's thread: a hand-over to another thread and back would cost two wake-ups.
     let forked = match Born::fork(&shared.name, &pending, ready_by) {
         Ok(forked) => forked,
         Err(e) => return Err((e, Some(pending))),
@@ -65,6 +66,7 @@ pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<S
     };
     let no_thread = |source| StartError::Spawn { program: "a thread".to_owned(), source };
     if let Err(source) = std::thread::Builder::new().name("wpool-process".to_owned()).spawn(live) {
+        // The process is there already, and has no thread that would reap it.
         forked.iter().for_each(|(born, _)| born.give_up());
         return Err((no_thread(source), Some(pending)));
     }
@@ -110,6 +112,7 @@ fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<
         listener.blame("the function that takes its output panicked");
         running.child.kill();
     }
+    // The connection is closed. A process that goes on all the same is no worker of ours any more.
     if !clock::await_readable(&running.child, clock::now() + LAST_BREATH) {
         listener.blame("it closed its connection and went on");
         running.child.kill();
@@ -122,6 +125,7 @@ fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<
     // When `join` returns, nothing of the process is left: no descriptor, and no fork server without another
     // use.
     drop((running, server));
+    // Before `join` returns, so that `active_children` does not list a process that has been joined.
     children::unregister(shared);
     shared.lock().state = ProcessState::Stopped(status);
     shared.changed.announce();
@@ -175,6 +179,7 @@ impl Born {
         server: Option<Arc<ForkServer>>,
     ) -> Result<(Born, StartedProcess), StartError> {
         let spawn::Started { child, socket, page, unsent } = started;
+        // The process exists by now. Each failure in here must end it, so that all of them come to one place.
         let prepare = || {
             let interrupt =
                 sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
@@ -212,6 +217,7 @@ impl Born {
             start_timeout,
             profile,
         } = pending;
+        // Before the thread runs: it may see the end at once, and the states must come in their order.
         shared.lock().state = ProcessState::Started(self.running.clone());
         children::register(shared);
         let is_profiled = profile.is_some_and(|profile| profile.interval().is_some());

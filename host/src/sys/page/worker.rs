@@ -42,7 +42,7 @@ impl WorkerPage {
         let page = Mapping::new(&fd)?;
         let arena = Arena::map(fd)?;
         if arena.is_some() {
-            // Release: whoever sees the flag also finds the mapping made.
+            // Release: the coordinator that sees the flag may rely on the mapping.
             page.layout().has_arena.store(1, Ordering::Release);
         }
         Ok(WorkerPage { page, arena, writer_is_taken: AtomicBool::new(false) })

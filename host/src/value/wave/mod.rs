@@ -349,6 +349,7 @@ impl<'s> WaveReader<'s> {
         let field = |(name, t): &(String, Type)| {
             let value = match (given.get(name.as_str()), t) {
                 (Some(node), t) => self.read(node, t).map_err(|e| e.under(format_args!(".{name}")))?,
+                // As WAVE itself has it: a missing field of an option is `none`.
                 (None, Type::Option(_)) => Value::Option(None),
                 (None, t) => return Err(Mismatch::missing(name, t, to_wave)),
             };

@@ -158,7 +158,7 @@ fn is_failure(frames: &[u8]) -> bool {
 #[cfg(feature = "worker")]
 fn open_arena(fd: &std::os::fd::OwnedFd) -> bool {
     let worker = Arc::new(crate::sys::WorkerPage::open(fd).expect("a page"));
-    let writer = worker.take_writer().expect("nobody else writes");
+    let writer = worker.take_writer().expect("there is no other writer");
     writer.put(0, &[IN_ARENA; 2000])
 }
 

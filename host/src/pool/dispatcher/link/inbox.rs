@@ -7,6 +7,7 @@ use crate::protocol::session::{FromPoolWorker, Heard, PoolWorkerRole, Session};
 use crate::spec::Limits;
 
 /// Bytes that are read from a worker at once, unless a longer frame has begun.
+// A socket's buffer holds some 200 KiB by default: a larger number reads no more at once.
 pub(super) const READ_LEN: usize = 256 << 10;
 /// Bytes of memory that the buffer keeps when it is empty.
 const BUFFER_KEPT: usize = 1 << 20;
@@ -98,6 +99,8 @@ impl Inbox {
     pub(super) fn read_len(&mut self) -> usize {
         match self.begun {
             Some(Begun { missing, .. }) => {
+                // Exact, since this buffer goes to the job as it is, and its spare room would stay allocated
+                // with the result.
                 self.bytes.reserve_exact(missing);
                 missing
             }
@@ -149,8 +152,10 @@ impl Inbox {
         self.begun = begun.filter(|(len, _)| *len > READ_LEN).map(|(_, missing)| Begun {
             at: self.judged,
             missing,
+            // Room was granted to this frame and to no other one, even if both are equally long.
             is_granted: run.granted == Some(run.at),
         });
+        // Moves what is left to the front: less than a frame, except where a large one has begun.
         bytes.drain(..run.from);
         if bytes.is_empty() {
             bytes.shrink_to(BUFFER_KEPT);

@@ -27,6 +27,8 @@ const WEIGH_PERIOD: Duration = Duration::from_millis(100);
 impl Dispatcher {
     /// Reads up to `rounds` times. Then the other workers have their turn: epoll reports again what is left.
     pub(in crate::pool::dispatcher) fn serve_socket(&mut self, worker: WorkerId, rounds: usize) {
+        // The same event tells that the socket takes more. What waits goes first: the worker may have nothing
+        // to do without it.
         self.flush(worker);
         for _ in 0..rounds {
             // A worker that has ended has left little, which is read without a look at the room for it.
@@ -83,6 +85,8 @@ impl Dispatcher {
         let Some(link) = self.links.get_mut(&worker) else { return Ok(()) };
         let (bytes, mut run) = link.inbox.take();
         let begun = self.hear_all(worker, &bytes, &mut run);
+        // A single large result is given away with its buffer. A copy of it would be the largest cost of its
+        // way.
         if run.count == 1 && run.from == 0 && run.to == bytes.len() && run.to > READ_LEN {
             self.pass_on_one(worker, bytes, run.failed);
             return begun.map(drop);
@@ -158,7 +162,10 @@ impl Dispatcher {
 
     /// A task failed. `end`: of its frame in `bytes`.
     fn take_failure(&mut self, worker: WorkerId, failure: Failure, bytes: &[u8], end: usize, run: &mut Run) {
+        // Counted even if the task is tried again: otherwise a pool with endless retries would never notice
+        // that no instance can be made.
         let never = self.instances.note(&failure).then(|| failure.clone());
+        // `retry_on` is the application's function, and is asked once for each failure.
         if self.spec.retry_on.is_some() && self.is_worth_retrying(&TaskError::from(failure.clone())) {
             // The task may be tried again, so this failure may not be its outcome.
             self.pass_on(worker, bytes, run);
@@ -188,6 +195,7 @@ impl Dispatcher {
                     self.on(Event::Broke { reason });
                 }
             }
+            // No more than a reason: the worker ends by itself, and its end has the consequences.
             Heard::Refused(why) => link.fault = Some(why.into_reason()),
             Heard::Said(FromPoolWorker::Ready) => self.is_ready(worker),
             Heard::Said(FromPoolWorker::InitFailed(failure)) => {
@@ -198,6 +206,8 @@ impl Dispatcher {
                 self.batch_done(worker, busy, instances)
             }
             Heard::Said(FromPoolWorker::Thawed) => {
+                // The worker has dropped what it held: no batch of it is read any more, and both halves are
+                // free.
                 link.halves.all_done(&link.page);
                 self.on(Event::Thawed { worker });
             }
@@ -224,6 +234,7 @@ impl Dispatcher {
         if let Some(link) = self.links.get_mut(&worker) {
             link.halves.batch_done(&link.page);
         }
+        // Before the ledger looks: the event decides whether the worker is still busy.
         self.on(Event::BatchDone { worker, busy });
         let is_busy = self.schedule.is_busy(worker);
         self.reports.ledger().batch_done(worker, busy, instances, is_busy);
@@ -256,6 +267,7 @@ impl Dispatcher {
         let answers = Returned { worker, count: run.count, failed: run.failed };
         self.on_answer(answers, |this, count, answered| {
             // Usually all outcomes belong to one job.
+            // Only the other case has to look for the borders of outcomes once more.
             let len = if count == left { rest.len() } else { len_of_outcomes(rest, count) };
             let frames;
             (frames, rest) = rest.split_at(len);
@@ -276,6 +288,7 @@ impl Dispatcher {
     fn fetch(&mut self, worker: WorkerId, attached: &[u8], offset: u64, len: usize) -> Result<(), Violation> {
         let nowhere = |_| Violation::Malformed("a result at no place".to_owned());
         let Some(link) = self.links.get(&worker) else { return Ok(()) };
+        // Before the answer is counted: a place outside of the arena breaks the protocol.
         let parked = Parked::new(&link.page, offset, len).map_err(nowhere)?;
         let job = self.schedule.front(worker).and_then(|job| self.jobs.get(&job));
         let mut frames = Vec::with_capacity(attached.len() + frame::HEADER_LEN);
@@ -309,6 +322,7 @@ impl Dispatcher {
     fn weigh(&mut self, worker: WorkerId) {
         let Some(max) = self.spec.memory_max else { return };
         let is_due = |link: &&mut Link| link.weighed.elapsed() >= WEIGH_PERIOD;
+        // Not after each batch: a look into /proc is several system calls.
         let Some(link) = self.links.get_mut(&worker).filter(is_due) else { return };
         link.weighed = std::time::Instant::now();
         if link.private_memory().is_some_and(|bytes| bytes > max) {
@@ -323,7 +337,7 @@ impl Dispatcher {
             if *awaited == 0
                 && let Some((_, complete)) = self.spec.awaited.take()
             {
-                let _nobody_waits = complete.send(());
+                let _given_up_meanwhile = complete.send(());
             }
         }
     }

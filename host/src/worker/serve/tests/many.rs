@@ -147,7 +147,7 @@ fn a_guest_that_breaks_the_rules_of_run_many_harms_itself_only() {
     // Outside of its memory there is no outcome, whichever way it hands it in.
     let [.., outside, count, _] = &run(vec![b"n", b"w", b"n"])[..] else { panic!("too little was said") };
     assert!(outside.starts_with("-trap") && count == "+001", "{outside}");
-    // Nor may it report where there is nothing to report.
+    // It may not report either where there is nothing to report.
     let stray = "-trap: report is only for run-many";
     let said = said(&BY_HAND, &[vec![b"p", b"n"]], false, small);
     assert_eq!(said[1..], [stray, "+001", "BatchDone"]);
@@ -207,7 +207,7 @@ fn what_is_taken_back_in_the_midst_of_many_is_not_run() {
 }
 
 #[test]
-fn tasks_that_nobody_wants_are_dropped_and_the_state_is_kept() {
+fn tasks_that_are_not_wanted_are_dropped_and_the_state_is_kept() {
     for many in [false, true] {
         let mut guest = BY_HAND.guest(|setup| {
             setup.isolation = Isolation::Reuse;
