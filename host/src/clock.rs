@@ -18,8 +18,8 @@ static SINCE: Mutex<Option<Instant>> = Mutex::new(None);
 /// The end of the last pause that was counted. Several threads find the same pause; it counts once.
 static COUNTED: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// A gap of this length proves a pause: this process could not run. The freezer of a container and the end of a
-/// share of processor time send no signal.
+/// A gap of this length proves a pause: this process could not run. The freezer of a container and the end of
+/// a share of processor time send no signal.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest wait at once with a deadline: a pause within a longer wait would count as passed time.
@@ -38,8 +38,8 @@ pub(crate) fn nap<R>(left: Option<Duration>, wait: impl FnOnce(&Timespec) -> R) 
     waited
 }
 
-/// Notes that a thread has looked at the clock at `from` and at `to`, with next to nothing to do in between. A
-/// long gap is a pause of this program.
+/// Notes that a thread has looked at the clock at `from` and at `to`, with next to nothing to do in between.
+/// A long gap is a pause of this program.
 pub(crate) fn note_gap(from: Instant, to: Instant) {
     if to.saturating_duration_since(from) > PAUSE {
         count(from, to);

@@ -118,8 +118,8 @@ pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> R
 /// How long a process may take to report what is enforced in it. Usually that takes milliseconds.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// Reads until a whole frame is there. A process may also send a byte now and then: the time is that of all of
-/// them together.
+/// Reads until a whole frame is there. A process may also send a byte now and then: the time is that of all
+/// of them together.
 fn await_frame(connection: &mut Connection<OwnedFd>, until: Instant) -> Result<(), RecvError> {
     while !connection.has_frame()? {
         if !clock::await_readable(connection.carrier(), until) {

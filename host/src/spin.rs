@@ -3,8 +3,8 @@
 //! Waking a thread that sleeps on another processor costs some 25 to 50 microseconds, which is more than a
 //! short task takes. A thread that expects an answer soon looks for it for a moment first, and yields to
 //! other threads between two looks. At rest no thread spins: a look in vain ends in a sleep. A thread
-//! does not spin either on a machine that is busy with other things: a yield costs a time slice there, while a thread
-//! woken from a sleep gets the processor soon.
+//! does not spin either on a machine that is busy with other things: a yield costs a time slice there, while
+//! a thread woken from a sleep gets the processor soon.
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;

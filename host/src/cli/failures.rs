@@ -1,9 +1,9 @@
 //! How failed tasks and the output of guests are reported: enough to see what is wrong, and not more than a
 //! person reads.
 //!
-//! A failed task gets a line, its trace and some of its output. The first few of the failures with the same words
-//! are reported, and the others are counted. All reports together have a limit in bytes. The end of the run
-//! says what was left out.
+//! A failed task gets a line, its trace and some of its output. The first few of the failures with the same
+//! words are reported, and the others are counted. All reports together have a limit in bytes. The end of the
+//! run says what was left out.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

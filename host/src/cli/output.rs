@@ -218,8 +218,8 @@ impl ResultPrinter {
     }
 
     /// Measures a large outcome before it is written. [`ResultPrinter::add`] writes a part of it at once, so
-    /// the buffer alone would not tell what [`ResultPrinter::pending`] must say. Everything before the outcome
-    /// has been written.
+    /// the buffer alone would not tell what [`ResultPrinter::pending`] must say. Everything before the
+    /// outcome has been written.
     pub(super) fn measure(
         &mut self,
         outcome: &Outcome<'_>,

@@ -149,8 +149,8 @@ impl Policy {
     /// Provides unknown imported functions as functions that end the task when they are called. For modules
     /// that import more than they use, as Ruby does, or whose only missing import is a logger. Memories,
     /// tables and globals cannot be provided like this, and imports that a policy can grant (sockets) still
-    /// need that grant. The imports of a component are provided as whole interfaces: a component that imports a
-    /// function which an interface of wpool's does not have is refused.
+    /// need that grant. The imports of a component are provided as whole interfaces: a component that imports
+    /// a function which an interface of wpool's does not have is refused.
     pub fn trap_unknown_imports(mut self) -> Policy {
         self.traps_unknown = true;
         self

@@ -4,7 +4,8 @@
 //! [`Target::func`] names a function, and [`Target::arg`] and [`Target::kwarg`] fix arguments.
 //! [`Target::input`] and [`Target::output`] choose how records and results are written ([`Format`]). For a
 //! command, a module with a `main`, [`Target::argv`] gives the arguments and [`CommandInput`] says how it
-//! gets its record. [`Target::priority`] says how urgent its jobs are. What is wrong with a target is a [`TargetError`], before anything starts.
+//! gets its record. [`Target::priority`] says how urgent its jobs are. What is wrong with a target is a
+//! [`TargetError`], before anything starts.
 
 mod initializer;
 mod priority;
@@ -221,8 +222,8 @@ impl Target {
         self
     }
 
-    /// How urgent the jobs of a pool with this target are. A [`Process`](crate::Process), which has no other jobs
-    /// beside it, ignores it.
+    /// How urgent the jobs of a pool with this target are. A [`Process`](crate::Process), which has no other
+    /// jobs beside it, ignores it.
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;

@@ -1,10 +1,10 @@
 //! How urgent a job is.
 
-/// How often a job gets workers when other jobs of its pool want them too. [`Target::priority`](super::Target::priority)
-/// takes it.
+/// How often a job gets workers when other jobs of its pool want them too.
+/// [`Target::priority`](super::Target::priority) takes it.
 ///
-/// A job gets four times as many batches as a job of the next lower priority. None waits for ever: also a job of low
-/// priority is served after a bounded number of others. A worker finishes the task that it is at.
+/// A job gets four times as many batches as a job of the next lower priority. None waits for ever: also a job
+/// of low priority is served after a bounded number of others. A worker finishes the task that it is at.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));

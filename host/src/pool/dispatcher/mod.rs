@@ -126,8 +126,8 @@ impl Dispatcher {
             }
             // What is left for the dispatcher from here on is pending again.
             self.waker.begin_look();
-            // Behind `begin_look`: what comes after this look sets the flag again, so that the next turn does not
-            // sleep.
+            // Behind `begin_look`: what comes after this look sets the flag again, so that the next turn does
+            // not sleep.
             self.take_changes();
             self.make_room();
             // Last: a worker's answer that has come counts, although its time is over by now.

@@ -322,8 +322,8 @@ impl Job {
         self.undelivered_of(&self.lock())
     }
 
-    /// Sets whether each outcome that is taken or waited for puts the job on the dispatcher's list. Gives what
-    /// is not taken yet.
+    /// Sets whether each outcome that is taken or waited for puts the job on the dispatcher's list. Gives
+    /// what is not taken yet.
     pub(crate) fn watch(&self, watched: bool) -> Undelivered {
         let mut inner = self.lock();
         inner.on_take = if watched { Listing::EachTime } else { Listing::Never };

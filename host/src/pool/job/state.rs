@@ -98,8 +98,9 @@ impl TakeOrder {
     }
 }
 
-/// When something that happens to a job puts it on the list of jobs that the dispatcher looks at. That may wake
-/// the dispatcher, which costs a system call on each side: a job is listed only if the dispatcher waits for it.
+/// When something that happens to a job puts it on the list of jobs that the dispatcher looks at. That may
+/// wake the dispatcher, which costs a system call on each side: a job is listed only if the dispatcher waits
+/// for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Listing {
     #[default]

@@ -181,8 +181,8 @@ impl<F: BinaryFormat> Instances<F> {
             }
         };
         report_before(&live.store.data().output, note.as_deref(), out, result_at);
-        // An instance is sound after its function has returned, also with an error. After a trap or a limit it is
-        // not.
+        // An instance is sound after its function has returned, also with an error. After a trap or a limit
+        // it is not.
         let sound = matches!(called, Ok(()) | Err(Failure::Failed { .. } | Failure::BadRecord { .. }));
         if sound && template.isolation == Isolation::Reuse {
             self.live = Some(live);

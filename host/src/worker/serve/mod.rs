@@ -20,7 +20,8 @@ use crate::protocol::message::{self, Batch, Entry, Failure, FromWorker, Record, 
 use crate::spec::Status;
 use crate::sys::{self, AfterTick, TickPeriods, Ticker, WorkerPage};
 
-/// The most records that a guest gets in one call. The cost of the call itself is then small beside that of the records.
+/// The most records that a guest gets in one call. The cost of the call itself is then small beside that of
+/// the records.
 const MANY_MAX: usize = 256;
 /// The most bytes of records in one call: a small part of the guest's memory.
 const MANY_BYTES_MAX: usize = 32 << 10;
