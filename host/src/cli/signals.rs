@@ -51,6 +51,7 @@ pub(super) fn watch(
     on_progress: impl Fn() + Send + 'static,
 ) -> io::Result<ReceivedSignal> {
     let wanted = [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1, SIGUSR2];
+    // A program that was started with an ignored signal, by `nohup` or in the background, leaves it ignored.
     let heard =
         wanted.into_iter().filter(|s| !(matches!(*s, SIGINT | SIGHUP | SIGTSTP) && sys::is_ignored(*s)));
     let mut signals = Signals::new(heard)?;
@@ -75,6 +76,8 @@ pub(super) fn watch(
                     });
                 }
                 (signal, Some(on_end)) => {
+                    // Before the end begins: the main thread asks for the signal as soon as the outcomes
+                    // stop.
                     stored.0.store(signal, Ordering::SeqCst);
                     // The grace begins before `on_end`, which may hang.
                     let is_off = end_later(signal);
@@ -83,6 +86,7 @@ pub(super) fn watch(
                         Ending::Drains => is_off.store(true, Ordering::SeqCst),
                     }
                 }
+                // A second signal means that the user does not want to wait. Workers end with this program.
                 (signal, None) => die_of(signal),
             }
         }

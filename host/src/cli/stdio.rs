@@ -23,6 +23,7 @@ pub(super) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> 
 }
 
 /// Bytes that are escaped for a terminal at once.
+// The escaped text is a copy, several times as long: a result of many megabytes is shown piece by piece.
 const PIECE_LEN: usize = 128 << 10;
 
 /// Data for stdout or stderr that a guest may have chosen. It goes out byte for byte; on a terminal, control
@@ -40,6 +41,7 @@ impl GuestData {
     /// Writes all of `bytes`. On a terminal, the beginning of a character waits for its rest.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.terminal {
+            // Only a terminal acts on what it shows. A file or a pipe gets the bytes of the result unchanged.
             Some(terminal) => {
                 bytes.chunks(PIECE_LEN).try_for_each(|piece| write_all(self.fd, &terminal.show(piece)))
             }

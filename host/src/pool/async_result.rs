@@ -85,6 +85,8 @@ impl<T, E> Slot<T, E> {
                 ResultState::Coming(callbacks) => std::mem::take(callbacks),
                 _ => Vec::new(),
             };
+            // A loop, because a callback may be added while the others run. The last look and the result are
+            // under one lock.
             if callbacks.is_empty() {
                 *state = ResultState::Ready(result);
                 break;
@@ -127,6 +129,7 @@ pub(super) struct Bringer<T, E> {
 impl<T: Send + 'static, E: Send + 'static> Bringer<T, E> {
     pub(super) fn bring(self, result: Result<T, E>) {
         let Bringer { slot, callbacks, promise } = self;
+        // Asked first: without callbacks the thread of the callbacks is never started.
         let has_callbacks = slot.has_callbacks();
         let complete = move || {
             slot.complete(result);

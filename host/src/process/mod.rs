@@ -103,6 +103,7 @@ impl Process {
         if self.shared.is_in_fork() {
             return Err(StartError::InFork);
         }
+        // Before the process exists: from its start on, an exit of this program must end it.
         children::prepare_for_exit();
         let Some(pending) = self.pending.take() else { return Err(StartError::AlreadyStarted) };
         match supervisor::start(&self.shared, pending) {
@@ -111,6 +112,7 @@ impl Process {
                 Ok(())
             }
             Err((error, pending)) => {
+                // So that a start that failed for want of descriptors, for example, can be tried again.
                 self.pending = pending;
                 Err(error)
             }
@@ -182,6 +184,7 @@ impl Process {
     /// [`ProfilingStrategy::Guest`](crate::events::ProfilingStrategy::Guest).
     pub fn profile(&self) -> Option<Vec<u8>> {
         let known = self.shared.known()?;
+        // The profile of a killed process may lack its end, which is no JSON then.
         let has_exited = matches!(&known.state, ProcessState::Stopped(status) if status.exitcode >= 0);
         Some(known.profile.clone()).filter(|profile| has_exited && !profile.is_empty())
     }

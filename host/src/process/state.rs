@@ -84,6 +84,7 @@ impl Running {
     /// A process that was just executed ignores `SIGTERM` if this program does. [`Running::hear_hello`] sends
     /// it again.
     pub(super) fn terminate(&self) {
+        // Before the signal: a process that begins to listen in between sees one of the two.
         self.terminated.store(true, Ordering::SeqCst);
         self.signal(Signal::TERM);
     }
@@ -96,6 +97,7 @@ impl Running {
     /// connection.
     pub(super) fn signal(&self, signal: Signal) {
         if !self.child.signal(signal) {
+            // The supervisor closes the connection, since it owns it: here the descriptor might be in use.
             self.hang_up.store(true, Ordering::SeqCst);
             let _count = rustix::io::write(&self.interrupt, &1u64.to_ne_bytes());
         }

@@ -282,6 +282,7 @@ impl Resolved {
 
 /// An error if no instance of the module can run under these limits and this policy.
 pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits, policy: &Policy) -> Result<(), BuildError> {
+    // The limits first: the comparison of memory below relies on sensible ones.
     limits.check().map_err(|reason| BuildError::Limits { reason })?;
     let missing = policy::missing(policy, info.kind, &info.imports);
     if !missing.is_empty() {
@@ -302,6 +303,7 @@ pub(crate) fn resolve(target: &Target, info: &ModuleInfo) -> Result<Resolved, Bu
         path: export.path.clone(),
         input: input_form(target, export, &fixed)?,
         output: output_form(target, export)?,
+        // As text: the worker has the types, and reads it once for each plan.
         fixed: fixed.iter().map(|v| v.as_ref().map(to_wave)).collect(),
         argv: if export.role == Role::Command { argv(target, export)? } else { Vec::new() },
         ok_exit: target.ok_exit.clone(),

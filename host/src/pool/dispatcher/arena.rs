@@ -48,6 +48,7 @@ impl Halves {
         }
         let file = page.arena()?;
         let of = |batch: Option<u64>| self.halves.iter().position(|half| half.batch == batch);
+        // Never into the half of an older batch, even if it has room: the worker may be reading there.
         let n = of(Some(self.sent)).or_else(|| of(None))?;
         let half = &mut self.halves[n];
         let end = half.used.checked_add(record.len() as u64).filter(|end| *end <= HALF_LEN)?;
@@ -60,6 +61,7 @@ impl Halves {
                 rustix::io::retry_on_intr(|| rustix::io::pwrite(file, rest, at)).ok().filter(|n| *n > 0)?;
             rest = &rest[written..];
         }
+        // Only now: a record that was written in part occupies nothing, and goes through the socket.
         half.batch = Some(self.sent);
         half.used = end;
         Some(place)
@@ -114,6 +116,7 @@ impl Parked {
     pub(in crate::pool) fn fetch(self, out: &mut Vec<u8>) -> io::Result<()> {
         let file = self.page.arena().ok_or_else(outside)?;
         let (start, place) = (out.len(), 2 * HALF_LEN + self.offset);
+        // Exact: the buffer stays with the result, and its room beyond that would be lost.
         out.reserve_exact(self.len);
         while out.len() < start + self.len {
             let at = CoordinatorPage::in_file(place + (out.len() - start) as u64);
@@ -132,8 +135,10 @@ impl Parked {
 
 impl Drop for Parked {
     fn drop(&mut self) {
+        // The beginning is used again and again. What lies far behind came from a rare burst.
         let kept = RESULTS_KEPT.saturating_sub(self.offset).min(KEPT);
         give_back(&self.page, 2 * HALF_LEN + self.offset, self.len as u64, kept);
+        // Last: with this, the worker may write there again.
         self.page.take_one();
     }
 }

@@ -55,6 +55,8 @@ const LOOKS: usize = 8;
 impl Jobs {
     pub(super) fn insert(&mut self, job: Arc<Job>, call: Option<Call>) {
         if let Some(call) = call {
+            // Kept after the job's end: other jobs share the plan, and a worker that starts later must be
+            // sent it.
             self.calls.insert(job.plan, call);
         }
         let intake = Intake::Awaited;

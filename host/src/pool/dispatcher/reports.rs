@@ -67,6 +67,7 @@ impl Reports {
 
     /// Counts outcomes and tells of them. `failed`: the number of failures among them.
     pub(super) fn tell_finished(&self, job: JobId, chunk: &ResultChunk, failed: u64) {
+        // Counted without a receiver too: the figures of a pool can be asked for at any time.
         self.ledger().add_tasks(chunk.count);
         if !self.are_heard() {
             return;

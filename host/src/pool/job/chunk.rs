@@ -106,6 +106,8 @@ impl ResultChunk {
 
     /// Copies a result out of its worker's memory, if it is still there.
     pub(crate) fn fetch(&mut self) {
+        // The worker's memory outlives the worker, as long as the page is kept. So this is rare, and concerns
+        // one task.
         let unreadable = || TaskError::BadResult { message: "its worker's memory cannot be read".to_owned() };
         // The placeholder is gone before this returns.
         let outcomes = std::mem::replace(&mut self.outcomes, ChunkContent::Frames(Vec::new()));
@@ -189,6 +191,7 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
         match frame.kind {
             Kind::Stdout => stdout = frame.payload,
             Kind::Stderr => stderr = frame.payload,
+            // No error here: the judge of the protocol has read these frames before.
             Kind::Took => micros = frame.payload.try_into().ok().map(u64::from_le_bytes),
             Kind::Used => used = Used::read(frame.payload).ok(),
             Kind::Returned => {

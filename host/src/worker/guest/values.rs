@@ -116,6 +116,7 @@ pub(super) fn to_val(value: Value, of: &Type) -> Val {
         (Value::Result(Ok(v)), Type::Result(ok, _)) => Val::Result(Ok(boxed(v, ok.as_deref()))),
         (Value::Result(Err(v)), Type::Result(_, err)) => Val::Result(Err(boxed(v, err.as_deref()))),
         (Value::Flags(v), _) => Val::Flags(v),
+        // Arguments are read by their type, so that a value of another type is a bug here, not of the guest.
         (value, of) => unreachable!("{value:?} was checked to be a {of}"),
     }
 }

@@ -91,6 +91,8 @@ impl Dispatcher {
             link.outgoing.clear();
             link.outgoing.shrink_to(BUFFER_KEPT);
         }
+        // Registered only while something waits: a socket that takes more is nearly always ready, and would
+        // wake every wait.
         let wants_write = !link.outgoing.is_empty();
         if wants_write != link.wants_write {
             link.wants_write = wants_write;
