@@ -91,8 +91,7 @@ fn d2_the_exit_code_tells_the_truth() {
     assert_eq!((unstarted.exitcode(), unstarted.is_alive(), unstarted.pid()), (None, false, None));
     assert_eq!(unstarted.join(), Err(NotStarted));
 
-    let ended = |record| started(process("failing", record)).join().unwrap();
-    support::assert_exit_codes(ended);
+    support::assert_exit_codes(|record| started(process("failing", record)).join().unwrap());
 }
 
 #[test]

@@ -132,8 +132,7 @@ fn p32_many_processes_at_once(method: StartMethod) {
 }
 
 fn p33_exit_codes_tell_how_it_ended(method: StartMethod) {
-    let ended = |record| started(failing(record, method)).join().unwrap();
-    support::assert_exit_codes(ended);
+    support::assert_exit_codes(|record| started(failing(record, method)).join().unwrap());
 }
 
 fn p33_exit_with_a_number_is_the_exit_code(method: StartMethod) {
