@@ -4,20 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::costs::Costs;
+use super::span::Span;
 use super::turns::Turn;
 use super::{BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME, BATCH_TIME_MIN};
 use crate::pool::policy::{Halt, HaltOn, HaltWhen};
 use crate::target::Priority;
-
-/// Consecutive tasks of a job at the same attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) first: u64,
-    pub(super) count: u64,
-    pub(super) attempt: u32,
-    /// The number of workers that have died over it. A task that has killed a worker has a span of its own.
-    pub(super) deaths: u32,
-}
 
 /// Which outcomes of a job are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

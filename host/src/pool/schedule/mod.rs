@@ -18,6 +18,7 @@ mod config;
 mod costs;
 mod event;
 mod job;
+mod span;
 mod staff;
 mod turns;
 mod work;
@@ -34,7 +35,8 @@ use self::config::{
 pub(crate) use self::config::{Config, JobId, WorkerId};
 pub use self::event::Recycle;
 pub(crate) use self::event::{Action, AnswerStep, Answered, Event, NoResult, Retry, Returned};
-use self::job::{ScheduledJob, Span, Wanted};
+use self::job::{ScheduledJob, Wanted};
+use self::span::Span;
 use self::turns::Turns;
 use self::worker::{Death, KillReason, Phase, PhaseChange, Worker};
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::job::Span;
+use super::span::Span;
 use super::{JobId, Recycle, THAW_TIME};
 
 /// How a worker died.
