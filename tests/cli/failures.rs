@@ -78,6 +78,12 @@ fn f149_an_input_of_run_that_cannot_be_read_is_wrong_usage() {
     ] {
         ends(&run(wpool(["run", "--max-input", "1K", "--input", input, &guest, "0"])), 2, said);
     }
+    for guest in [&guest, &prebuilt("upper")] {
+        let mut command = wpool(["run", guest]);
+        command.stdin(std::fs::File::open(dir.path()).unwrap());
+        let ended = command.output().unwrap();
+        ends(&ended, 2, "cannot read standard input: ");
+    }
 }
 
 #[test]

@@ -60,17 +60,66 @@ fn f141_what_gc_keeps_is_memory_of_the_guests() {
     }
 }
 
-/// The engine's linker has the interface under another patch version. A function that is added under the
-/// version of the module would hide the whole interface.
+/// The engine's linker has the interfaces of WASI under another patch version. A function that is added under
+/// the version of the module would hide the whole interface.
 #[test]
-fn f142_a_function_that_an_interface_of_wpool_does_not_have_is_refused_in_any_case() {
+fn f142_a_function_that_an_interface_of_wpool_does_not_have_counts_as_not_provided() {
     let dir = scratch();
-    let imports = r#"(component
-        (import "wasi:cli/stdout@0.2.0" (instance (export "nonsense" (func (param "n" u32))))))"#;
-    let module = module(&dir, imports);
+    let calls_of = |interface: &str, has: &str, result: &str| {
+        format!(
+            r#"(component
+            (import "{interface}" (instance $i (export "{has}" (func (result {result})))
+                (export "nonsense" (func (param "n" u32)))))
+            (core func $has (canon lower (func $i "{has}")))
+            (core func $nonsense (canon lower (func $i "nonsense")))
+            (core module $m (import "" "nonsense" (func $nonsense (param i32)))
+                (func (export "loud") (result i32) (call $nonsense (i32.const 1)) (i32.const 1)))
+            (core instance $m (instantiate $m (with "" (instance (export "nonsense" (func $nonsense))))))
+            (func (export "quiet") (result {result}) (canon lift (core func $has)))
+            (func (export "loud") (result u32) (canon lift (core func $m "loud"))))"#
+        )
+    };
+    let interfaces = [
+        ("wasi:clocks/monotonic-clock@0.2.0", "resolution", "u64"),
+        ("wasi:random/random@0.2.6", "get-random-u64", "u64"),
+        ("wpool:process/current@0.1.0", "worker-index", "u32"),
+    ];
+    for (interface, has, result) in interfaces {
+        let module = module(&dir, &calls_of(interface, has, result));
+        let absent = format!("{interface}#nonsense");
+        for _compiled_and_cached in 0..2 {
+            let ended = run(wpool(["call", &module, "quiet"]));
+            ends(&ended, 2, &format!("{absent} (the interface has no function of that name)"));
+        }
+        let inspected = run(wpool(["inspect", &module]));
+        assert!(out(&inspected).contains(&format!("{absent}  MISSING: ")), "{}", out(&inspected));
+        for options in [&[][..], &["--threads"]] {
+            let trap = ["call", "--unknown-imports", "trap", &module];
+            let trap = args(&trap, options);
+            // The rest of the interface is there.
+            ends(&run(wpool(args(&trap, &["quiet"]))), 0, "");
+            let told = format!("trap: it called {absent}, which is not provided");
+            ends(&run(wpool(args(&trap, &["loud"]))), 1, &told);
+        }
+    }
+    // Beside an interface that nobody provides.
+    let both = r#"(component
+        (import "acme:log/log" (instance (export "log" (func (param "n" u32)))))
+        (import "wasi:cli/stdout@0.2.0" (instance (export "nonsense" (func (param "n" u32)))))
+        (core module $m (func (export "f") (result i32) (i32.const 42)))
+        (core instance $i (instantiate $m))
+        (func (export "f") (result u32) (canon lift (core func $i "f"))))"#;
+    let both = module(&dir, both);
+    let ended = run(wpool(["call", "--unknown-imports", "trap", &both, "f"]));
+    ends(&ended, 0, "");
+    assert_eq!(out(&ended), "42\n");
+    // A function that is there, with another type, is refused in any case.
+    let other = r#"(component (import "wasi:random/random@0.2.0"
+        (instance (export "get-random-u64" (func (result u32))) (export "nonsense" (func)))))"#;
+    let other = module(&dir, other);
     for unknown in ["refuse", "trap"] {
-        let ended = run(wpool(["call", "--unknown-imports", unknown, &module, "quiet"]));
-        ends(&ended, 2, "`nonsense` has the wrong type: function implementation is missing");
+        let ended = run(wpool(["call", "--unknown-imports", unknown, &other, "f"]));
+        ends(&ended, 2, "it imports something with another type than it has");
     }
 }
 

@@ -88,9 +88,16 @@ fn f136_standard_input_is_passed_on_and_read_only_when_the_guest_reads() {
     assert_eq!(out(&ended), "ABC\n");
     ends(&run(wpool(["run", &prebuilt("upper")])), 2, "input");
     // What cannot be read is no empty input.
-    let mut command = wpool(["run", &copies]);
-    command.stdin(std::fs::File::open(dir.path()).unwrap());
-    ends(&command.output().unwrap(), 125, "standard input cannot be read");
+    let not_for_reading = std::fs::File::create(dir.path().join("written")).unwrap();
+    let inputs = [
+        (std::fs::File::open(dir.path()).unwrap(), 2, "cannot read standard input: it is a directory"),
+        (not_for_reading, 125, "standard input cannot be read"),
+    ];
+    for (input, code, said) in inputs {
+        let mut command = wpool(["run", &copies]);
+        command.stdin(input);
+        ends(&command.output().unwrap(), code, said);
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use rustix::fs::{FileType, Stat};
 
 use super::exit::{CliError, OrExit, WpoolExit};
 use super::stdio;
@@ -77,14 +78,20 @@ pub(super) fn is_stdin(path: &Path) -> bool {
 }
 
 fn stdin() -> Result<InputStream, CliError> {
-    // A stdin that cannot be looked at is reported by the first read.
-    let Ok(found) = rustix::fs::fstat(rustix::stdio::stdin()) else { return Ok(InputStream::Stdin) };
-    let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
-    if kind == rustix::fs::FileType::Directory {
-        return Err(CliError::usage("cannot read standard input: it is a directory"));
+    if let Some(found) = readable_stdin()? {
+        let is_file = FileType::from_raw_mode(found.st_mode).is_file();
+        refuse_output("standard input", (found.st_dev, found.st_ino), is_file)?;
     }
-    refuse_output("standard input", (found.st_dev, found.st_ino), kind.is_file())?;
     Ok(InputStream::Stdin)
+}
+
+/// What standard input is. `None` if it cannot be looked at: the first read will report that.
+pub(super) fn readable_stdin() -> Result<Option<Stat>, CliError> {
+    let Ok(found) = rustix::fs::fstat(rustix::stdio::stdin()) else { return Ok(None) };
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory => Err(CliError::usage("cannot read standard input: it is a directory")),
+        _ => Ok(Some(found)),
+    }
 }
 
 fn open(path: &Path, keep: bool) -> Result<InputStream, CliError> {

@@ -241,7 +241,10 @@ fn with_input(
     let from = args.input.as_deref().or_else(|| is_wanted.then_some(stdin));
     match from {
         None => Ok(builder),
-        Some(path) if is_command && input::is_stdin(path) => Ok(builder.stdin(OwnStdin)),
+        Some(path) if is_command && input::is_stdin(path) => {
+            input::readable_stdin()?;
+            Ok(builder.stdin(OwnStdin))
+        }
         Some(path) => Ok(builder.input(read_input(path, settings::limits(&args.limits).input)?)),
     }
 }

@@ -18,7 +18,7 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest as _, Sha256};
 
 use super::digest::{Digest, hex, unhex};
-use super::entry::{CacheEntry, read_entry};
+use super::entry::{CacheEntry, open_to_read, read_entry};
 use super::shelf::{self, CacheLimits};
 use crate::spec::{Codegen, ModuleInfo};
 
@@ -99,8 +99,7 @@ impl Cache {
         entry_path: &Path,
     ) -> io::Result<Hit> {
         let entry = read_entry(entry_path)?;
-        // `O_NOFOLLOW`, because a link could lead to a file that other users may change.
-        let artefact = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(artefact_path)?;
+        let artefact = open_to_read(artefact_path)?;
         let metadata = artefact.metadata()?;
         // A writable artefact could change between the check of its MAC and its use.
         if !metadata.is_file() || metadata.mode() & 0o222 != 0 {
@@ -191,14 +190,21 @@ impl Cache {
 
 /// Creates a directory and its missing parents with access for the owner only, whatever the umask is.
 fn make_dirs(dir: &Path) -> io::Result<()> {
+    match make_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            make_dirs(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or(e)?)?;
+            // Once more and no further: proc says "not found" of any new name, although its parent exists.
+            make_dir(dir)
+        }
+        made => made,
+    }
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
         // Its modes stay as they are: it may be a directory such as ~/.cache, which is not ours to change.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            make_dirs(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or(e)?)?;
-            make_dirs(dir)
-        }
         Err(e) => Err(e),
     }
 }
@@ -311,8 +317,7 @@ fn open_key(path: &Path) -> io::Result<[u8; 32]> {
 
 fn read_key(path: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-    match file.read_exact(&mut key) {
+    match open_to_read(path)?.read_exact(&mut key) {
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
             Err(io::Error::other(format!("its key is damaged (remove {})", path.display())))
         }
@@ -507,5 +512,34 @@ mod tests {
         fs::set_permissions(&open, Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::symlink(&open, &link).unwrap();
         assert!(Cache::open(&link).err().unwrap().to_string().contains("not a directory"));
+    }
+
+    #[test]
+    fn f126_a_pipe_in_a_cache_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+        let pipe = |name: &str| {
+            let path = dir.path().join(name);
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+            path
+        };
+        pipe("key");
+        assert!(Cache::open(dir.path()).err().unwrap().to_string().contains("its key is damaged"));
+        fs::remove_file(dir.path().join("key")).unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        let name = entry_name(DIGEST, Codegen::default());
+        pipe(&format!("{name}.json"));
+        pipe(&format!("{name}.cwasm"));
+        let mut warnings = Vec::new();
+        assert!(cache.get(DIGEST, Codegen::default(), &mut warnings).is_none());
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+    }
+
+    #[test]
+    fn f126_a_cache_where_no_directory_can_be_made_is_an_error() {
+        for dir in ["/proc/wpool-test", "/proc/wpool-test/cache", "/sys/wpool-test/cache", "/dev/null/cache"]
+        {
+            assert!(Cache::open(Path::new(dir)).is_err(), "{dir}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The description that lies beside an artefact in the cache.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -31,9 +31,14 @@ pub(super) fn name_in(path: &Path) -> Option<String> {
 
 pub(super) fn read_entry(path: &Path) -> io::Result<Vec<u8>> {
     let mut entry = Vec::new();
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-    if file.take(ENTRY_LEN_MAX + 1).read_to_end(&mut entry)? as u64 > ENTRY_LEN_MAX {
+    if open_to_read(path)?.take(ENTRY_LEN_MAX + 1).read_to_end(&mut entry)? as u64 > ENTRY_LEN_MAX {
         return Err(io::Error::other("it is too long"));
     }
     Ok(entry)
+}
+
+/// Opens a file of the cache. It follows no link, because that could lead to a file that other users may
+/// change, and it does not wait for the other end of a pipe.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }

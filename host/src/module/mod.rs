@@ -427,6 +427,8 @@ impl ModuleLoader {
             }
             None => None,
         };
+        // Again: the compilation may have found functions that interfaces do not have.
+        self.judge(compiled.info.kind, &compiled.info.imports)?;
         let launch = Launch { program, artefact: Arc::new(compiled.artefact) };
         Ok(self.module(digest, source, compiled.info, launch, cached, warnings))
     }

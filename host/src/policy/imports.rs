@@ -25,6 +25,10 @@ pub(crate) const PROCESS: &str = "wpool:process/current";
 /// The interface through which a guest reports the outcomes of many records, in any compatible version.
 pub(crate) const BATCH: &str = "wpool:task/batch";
 
+/// Between an interface and a function in the name of an import, which stands for a function that wpool's
+/// interface of that name does not have.
+pub(crate) const IN_INTERFACE: char = '#';
+
 /// How a worker provides an import under its policy.
 ///
 /// ```
@@ -136,6 +140,9 @@ fn not_there(reason: &str) -> Grant {
 }
 
 fn of_component(policy: &Policy, name: &str) -> Grant {
+    if name.contains(IN_INTERFACE) {
+        return not_there("the interface has no function of that name");
+    }
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
     if interface == BATCH {
         return match version {
@@ -318,7 +325,12 @@ mod tests {
     fn f142_names_that_wasi_does_not_have_are_unknown_like_others() {
         let trapping = Policy::sealed().trap_unknown_imports();
         let preview1 = ["path_teleport", "fd_write2", ""].map(|name| format!("{PREVIEW1} {name}"));
-        let interfaces = ["wasi:clocks/timezone@0.2.0", "wasi:io/no@0.2.6", "wasi:sockets/raw@0.2.0"];
+        let interfaces = [
+            "wasi:clocks/timezone@0.2.0",
+            "wasi:io/no@0.2.6",
+            "wasi:sockets/raw@0.2.0",
+            "wasi:cli/stdout@0.2.0#nonsense",
+        ];
         let core = preview1.iter().map(|name| (ModuleKind::Core, name.as_str()));
         for (kind, name) in core.chain(interfaces.map(|name| (ModuleKind::Component, name))) {
             let import = |kind| Import { name: name.to_owned(), kind };

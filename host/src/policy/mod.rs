@@ -22,7 +22,7 @@ pub use self::imports::Grant;
 pub(crate) use self::imports::PREVIEW1_FUNCTIONS;
 pub(crate) use self::imports::missing;
 #[cfg(feature = "worker")]
-pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS, is_provided};
+pub(crate) use self::imports::{BATCH, IN_INTERFACE, PREVIEW1, PROCESS, is_provided};
 use crate::spec::Codegen;
 pub use crate::spec::{Clock, DirAccess, Random};
 
@@ -147,10 +147,10 @@ impl Policy {
     }
 
     /// Provides unknown imported functions as functions that end the task when they are called. For modules
-    /// that import more than they use, as Ruby does, or whose only missing import is a logger. Memories,
-    /// tables and globals cannot be provided like this, and imports that a policy can grant (sockets) still
-    /// need that grant. The imports of a component are provided as whole interfaces: a component that imports
-    /// a function which an interface of wpool's does not have is refused.
+    /// that import more than they use, as Ruby does, or whose only missing import is a logger. This also
+    /// holds for a function that a component imports from an interface of wpool's which does not have it.
+    /// Memories, tables and globals cannot be provided like this, and imports that a policy can grant
+    /// (sockets) still need that grant.
     pub fn trap_unknown_imports(mut self) -> Policy {
         self.traps_unknown = true;
         self

@@ -16,9 +16,9 @@ use super::store::{Ctx, copy_max};
 use super::template::StoreTemplate;
 use super::wasi::WasiGrants;
 use super::{host, many, values};
-use crate::policy::{BATCH, PROCESS, is_provided};
+use crate::policy::{BATCH, IN_INTERFACE, PROCESS, is_provided};
 use crate::protocol::message::Failure;
-use crate::spec::{Grants, ImportKind, ModuleInfo, ModuleKind};
+use crate::spec::{Grants, Import, ImportKind, ModuleInfo, ModuleKind};
 use crate::value::Value;
 
 pub(super) struct ComponentFormat {
@@ -74,18 +74,15 @@ pub(super) fn link(
     info: &ModuleInfo,
     grants: &Grants,
 ) -> wasmtime::Result<InstancePre<Ctx>> {
-    let mut linker = Linker::new(engine);
-    if imports(info, "wasi:") {
-        // All of WASI is linked, and the context decides what works: a module that imports more than it uses
-        // can still run.
-        wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
-        host::names::add_to_linker(&mut linker, grants)?;
-    }
-    if imports(info, PROCESS) {
-        host::current::add_to_linker(&mut linker, grants.deterministic)?;
-    }
-    if imports(info, BATCH) {
-        host::batch::add_to_linker(&mut linker)?;
+    let mut linker = provided(engine, info, grants)?;
+    if grants.traps_unknown {
+        for import in &info.imports {
+            let Some((interface, function)) = import.name.split_once(IN_INTERFACE) else { continue };
+            let path = import.name.clone();
+            linker
+                .instance(&host::name_in_linker(interface))?
+                .func_new(function, move |_, _, _, _| Err(wasmtime::Error::msg(unprovided(&path))))?;
+        }
     }
     let mut known = Vec::new();
     for (name, item) in component.component_type().imports(engine) {
@@ -100,6 +97,51 @@ pub(super) fn link(
         }
     }
     linker.instantiate_pre(component)
+}
+
+/// What wpool provides of the imports.
+fn provided(engine: &Engine, info: &ModuleInfo, grants: &Grants) -> wasmtime::Result<Linker<Ctx>> {
+    let mut linker = Linker::new(engine);
+    if imports(info, "wasi:") {
+        // All of WASI is linked, and the context decides what works: a module that imports more than it uses
+        // can still run.
+        wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+        host::names::add_to_linker(&mut linker, grants)?;
+    }
+    if imports(info, PROCESS) {
+        host::current::add_to_linker(&mut linker, grants.deterministic)?;
+    }
+    if imports(info, BATCH) {
+        host::batch::add_to_linker(&mut linker)?;
+    }
+    Ok(linker)
+}
+
+/// The functions that the component imports from interfaces of wpool's which do not have them, each as an
+/// import of its own.
+pub(super) fn absent(
+    engine: &Engine,
+    component: &Component,
+    info: &ModuleInfo,
+) -> wasmtime::Result<Vec<Import>> {
+    let mut linker = provided(engine, info, &Grants::default())?;
+    let mut absent = Vec::new();
+    for (name, item) in component.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
+        if !is_provided(ModuleKind::Component, name) {
+            continue;
+        }
+        let mut interface = linker.instance(&host::name_in_linker(name))?;
+        for (function, item) in instance.exports(engine) {
+            // The linker does not tell what it has, but it takes no name twice.
+            let is_function = matches!(item.ty, ComponentItem::ComponentFunc(_));
+            if is_function && interface.func_new(function, |_, _, _, _| Ok(())).is_ok() {
+                let name = format!("{name}{IN_INTERFACE}{function}");
+                absent.push(Import { name, kind: ImportKind::Function });
+            }
+        }
+    }
+    Ok(absent)
 }
 
 /// The type of a resource of which no value exists.
@@ -125,7 +167,7 @@ fn stand_in(
         ComponentItem::ComponentInstance(instance) => {
             let mut inner = linker.instance(name)?;
             for (name, item) in instance.exports(engine) {
-                stand_in(&mut inner, engine, name, &item.ty, &format!("{path}#{name}"), known)?;
+                stand_in(&mut inner, engine, name, &item.ty, &format!("{path}{IN_INTERFACE}{name}"), known)?;
             }
             Ok(())
         }

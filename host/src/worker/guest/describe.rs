@@ -74,12 +74,30 @@ pub(crate) fn compile(
             let component = builder.compile_component().map_err(|e| refused(one_line_of(&e)))?;
             let memory_min = component.resources_required().and_then(|r| bytes_of(r.max_initial_memory_size));
             let info = admitted(described(exports_of_component(&engine, &component), memory_min))?;
-            if are_imports_known(&info) {
-                component::link(&engine, &component, &info, &Grants::default()).map_err(wrong_type)?;
-            }
+            let info = checked_imports(&engine, &component, info)?;
             Ok((info, component.serialize().map_err(|e| one_line_of(&e))?))
         }
     }
+}
+
+/// The description, with the functions that interfaces of wpool's lack among its imports. An error if an
+/// import has another type than what is provided under its name.
+fn checked_imports(
+    engine: &Engine,
+    component: &Component,
+    mut info: ModuleInfo,
+) -> Result<ModuleInfo, String> {
+    let are_known = are_imports_known(&info);
+    let trapping = Grants { traps_unknown: true, ..Grants::default() };
+    let link = |info: &ModuleInfo| component::link(engine, component, info, &trapping);
+    if link(&info).is_err() {
+        let absent = component::absent(engine, component, &info).map_err(wrong_type)?;
+        info.imports.extend(absent);
+        if let (Err(error), true) = (link(&info), are_known) {
+            return Err(wrong_type(error));
+        }
+    }
+    admitted(info)
 }
 
 /// Whether some grant provides each import. If not, the coordinator refuses the module, and its message names

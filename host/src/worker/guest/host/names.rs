@@ -14,8 +14,8 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use crate::spec::{Grants, NetGrant};
 use crate::worker::guest::store::Ctx;
 
-/// The interface, in the version of the engine's own one, which this replaces.
-const LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.12";
+/// The interface, of which the engine has its own. This replaces it.
+const LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.0";
 
 /// The addresses of a name that have not been handed out yet.
 struct Addresses(std::vec::IntoIter<IpAddr>);
@@ -35,7 +35,7 @@ impl Pollable for Addresses {
 pub(crate) fn add_to_linker(linker: &mut Linker<Ctx>, grants: &Grants) -> wasmtime::Result<()> {
     let Some(granted) = grants.net.clone() else { return Ok(()) };
     linker.allow_shadowing(true);
-    let mut lookup = linker.instance(LOOKUP)?;
+    let mut lookup = linker.instance(&super::name_in_linker(LOOKUP))?;
     lookup.resource(
         "resolve-address-stream",
         ResourceType::host::<Addresses>(),
