@@ -84,3 +84,68 @@ fn ten_thousand_open_streams_give_their_results_while_others_are_idle() {
         assert_eq!(next(&mut outcomes), None);
     }
 }
+
+/// The threads of this program that draw items or collect results.
+fn handlers() -> usize {
+    let comm =
+        |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    tasks.map(comm).filter(|comm| ["wpool-tasks\n", "wpool-results\n"].contains(&&**comm)).count()
+}
+
+/// The largest number of threads that draw items and of those that collect results.
+const HANDLERS_MAX: usize = 2 * 256;
+
+#[test]
+fn twenty_thousand_maps_and_iterators_share_a_few_threads() {
+    const EACH: usize = 10_000;
+    let (_turn, _bound) = (one_at_a_time(), time_bound());
+    let pool = Pool::builder(&guest("upper")).processes(2).isolation(Isolation::Reuse).build().unwrap();
+    let upper = pool.func::<String, String>("run").unwrap();
+    let items = |n: usize| (0..3).map(move |item| format!("n{n} i{item}"));
+    let results = |n: usize| (0..3).map(|item| format!("N{n} I{item}")).collect::<Vec<_>>();
+    let (mut maps, mut iterators, mut most) = (Vec::new(), Vec::new(), 0);
+    for n in 0..EACH {
+        maps.push(pool.map_async(&upper, items(n)));
+        iterators.push(pool.imap(&upper, items(n)));
+        if n % 500 == 0 {
+            most = most.max(handlers());
+        }
+    }
+    assert_eq!(pool.apply(&upper, "among them".to_owned()).unwrap(), "AMONG THEM");
+    assert!(most.max(handlers()) <= HANDLERS_MAX, "{most} threads");
+    for (n, (map, iterator)) in maps.into_iter().zip(iterators).enumerate() {
+        assert_eq!(map.get().unwrap(), results(n));
+        assert_eq!(iterator.collect::<Result<Vec<_>, _>>().unwrap(), results(n));
+    }
+    pool.close();
+    pool.join().unwrap();
+    support::wait_until("the threads end", std::time::Duration::from_secs(20), || handlers() == 0);
+}
+
+#[test]
+fn iterators_that_block_stop_no_other_job_and_no_end() {
+    let (_turn, _bound) = (one_at_a_time(), time_bound());
+    let pool = Pool::builder(&guest("upper")).processes(2).build().unwrap();
+    let upper = pool.func::<String, String>("run").unwrap();
+    let (mut keys, mut blocked): (Vec<_>, Vec<_>) = (0..100)
+        .map(|_| {
+            let (key, lock) = std::sync::mpsc::channel::<String>();
+            (key, pool.map_async(&upper, lock))
+        })
+        .unzip();
+    let results = pool.imap(&upper, (0..1000).map(|n| format!("n{n}")));
+    assert!(results.eq((0..1000).map(|n| Ok(format!("N{n}")))));
+    // One of them goes on, and its result comes.
+    keys[7].send("seven".to_owned()).unwrap();
+    drop(keys.remove(7));
+    assert_eq!(blocked.remove(7).get().unwrap(), ["SEVEN"]);
+    // The end of the pool is the end of the others, though their iterators still block.
+    pool.terminate();
+    pool.join().unwrap();
+    for map in blocked {
+        assert_eq!(map.get().unwrap_err().error, TaskError::Cancelled);
+    }
+    drop(keys);
+    support::wait_until("the threads end", std::time::Duration::from_secs(20), || handlers() == 0);
+}

@@ -13,6 +13,7 @@ use super::Pool;
 use super::callbacks::Callbacks;
 use super::dispatcher::{self, Command, Dispatcher, Spec};
 use super::events::{PoolEvent, Sink};
+use super::handlers::Handlers;
 use super::job::Window;
 use super::policy::{Backoff, Halt, HaltOn};
 use super::schedule::Config;
@@ -505,6 +506,8 @@ fn start(
         ledger,
         closed: AtomicBool::new(false),
         callbacks: Callbacks::default(),
+        task_handlers: Handlers::new("wpool-tasks"),
+        result_handlers: Handlers::new("wpool-results"),
         dispatcher: OnceLock::new(),
         broken: OnceLock::new(),
         over: Mutex::new(false),

@@ -20,9 +20,12 @@
 mod async_result;
 mod builder;
 mod callbacks;
+mod collecting;
 mod dispatcher;
+mod drawing;
 pub(crate) mod events;
 mod func;
+mod handlers;
 mod imap;
 mod job;
 mod map;
@@ -35,19 +38,20 @@ mod waker;
 pub(crate) mod worker;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use self::async_result::AsyncResult;
 pub use self::builder::PoolBuilder;
+use self::collecting::Collecting;
 use self::dispatcher::Command;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::dispatcher::fuzz_link;
+use self::drawing::Drawing;
 pub use self::func::Func;
 pub use self::imap::{Imap, ImapUnordered};
-use self::job::{Job, Panic, Window};
+use self::job::{Job, Window};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::job::{TaskEnd, parse_outcome};
 use self::map::{all_or_first, collect, not_drawn};
@@ -255,7 +259,8 @@ impl Pool {
         }
     }
 
-    /// [`Pool::map`] without waiting: `Pool.map_async`. Threads draw the items and collect the results.
+    /// [`Pool::map`] without waiting: `Pool.map_async`. The pool's threads draw the items, as in
+    /// [`Pool::imap`], and collect the results.
     pub fn map_async<A, R, I>(&self, func: &Func<A, R>, items: I) -> AsyncResult<Vec<R>, MapError>
     where
         A: Args + 'static,
@@ -266,23 +271,11 @@ impl Pool {
         let callbacks = self.shared.callbacks.clone();
         let outcomes = self.feed(func, items, true);
         let job = outcomes.job().clone();
-        let (result, bringer) = AsyncResult::coming(job.clone(), callbacks, map_in_fork);
-        // This is another thread than the one that draws the items: an iterator may block for ever.
-        let mut results = Imap::new(outcomes, func.decode());
-        let work = move || {
-            let collected = catch_unwind(AssertUnwindSafe(|| {
-                let mut outcomes: Vec<_> = results.by_ref().collect();
-                // The iterator of a cancelled job ends without an error.
-                outcomes.extend(job.is_cancelled().then_some(Err(TaskError::Cancelled)));
-                all_or_first(outcomes)
-            }));
-            match collected {
-                Ok(collected) => bringer.bring(collected),
-                Err(payload) => bringer.panicked(Panic(payload)),
-            }
-        };
-        if std::thread::Builder::new().name("wpool-map".to_owned()).spawn(work).is_err() {
-            // `work` was dropped, and `results` with it, which cancelled the job.
+        let (result, bringer) = AsyncResult::coming(job, callbacks, map_in_fork);
+        // These threads are others than those that draw items: an iterator may block for ever.
+        let collecting = Collecting::new(outcomes, func.decode(), bringer);
+        if !self.shared.result_handlers.start(Box::new(collecting)) {
+            // The job was cancelled, since its outcomes were dropped.
             let error = MapError { index: 0, error: TaskError::Cancelled, failed: 0 };
             let job = Job::refused(self.shared.waker.clone(), &TaskError::Cancelled);
             return AsyncResult::done(Err(error), job, self.shared.callbacks.clone(), map_in_fork);
@@ -318,6 +311,10 @@ impl Pool {
     ///
     /// A thread draws the items, ahead of the results by at most [`PoolBuilder::buffer`]. Dropping the
     /// iterator cancels its tasks.
+    ///
+    /// A few threads draw the items of all calls, however many these are. An iterator that waits for
+    /// something keeps its thread, and others get more threads, up to 256. If that many iterators wait, the
+    /// items of further calls are drawn once one of these iterators goes on.
     pub fn imap<A, R, I>(&self, func: &Func<A, R>, items: I) -> Imap<R>
     where
         A: Args,
@@ -340,7 +337,7 @@ impl Pool {
         ImapUnordered::new(self.feed(func, items, false), func.decode())
     }
 
-    /// Starts a thread that draws the items and pushes them into a job.
+    /// Lets the pool's threads draw the items and push them into a job.
     fn feed<A, R, I>(&self, func: &Func<A, R>, items: I, ordered: bool) -> Outcomes
     where
         A: Args,
@@ -352,35 +349,15 @@ impl Pool {
         else {
             return Outcomes::refused(self.shared.waker.clone(), &self.shared.refusal());
         };
-        let mut inputs = Inputs::new(job.clone(), self.shared.limits.input);
-        let resolved = func.resolved.clone();
-        let mut items = items.into_iter();
-        let feeder = move || {
-            let free = resolved.free();
-            let mut record = Vec::new();
-            let fed = catch_unwind(AssertUnwindSafe(|| {
-                // Room first: an item is not drawn before it can be pushed.
-                while inputs.wait_room().is_ok() {
-                    let Some(args) = items.next() else { break };
-                    record.clear();
-                    let encoded = args.encode(&free, &mut record);
-                    if inputs.push_item(encoded.map(|()| &record[..])).is_err() {
-                        break;
-                    }
-                }
-            }));
-            if let Err(payload) = fed {
-                inputs.panicked(payload);
-            }
-        };
+        let inputs = Inputs::new(job.clone(), self.shared.limits.input);
+        let drawing = Drawing::new(inputs, func.resolved.clone(), items.into_iter());
         // `Outcomes::new` tells the job the order, which must come before the first outcome.
         let outcomes = Outcomes::new(job, ordered);
-        // Detached: an iterator that blocks for ever holds only this thread, which otherwise ends with the
-        // job.
-        match std::thread::Builder::new().name("wpool-feeder".to_owned()).spawn(feeder) {
-            Ok(_detached) => outcomes,
+        if self.shared.task_handlers.start(Box::new(drawing)) {
+            outcomes
+        } else {
             // `outcomes` is dropped here, which cancels the job.
-            Err(_) => Outcomes::refused(self.shared.waker.clone(), &TaskError::Cancelled),
+            Outcomes::refused(self.shared.waker.clone(), &TaskError::Cancelled)
         }
     }
 

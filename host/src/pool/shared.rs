@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 
 use super::callbacks::Callbacks;
 use super::dispatcher::Command;
+use super::handlers::Handlers;
 use super::job::Window;
 use super::stats::Ledger;
 use super::waker::Waker;
@@ -36,6 +37,10 @@ pub(super) struct PoolShared {
     /// Why the pool broke, if it did.
     pub(super) broken: OnceLock<String>,
     pub(super) callbacks: Callbacks,
+    /// The threads that draw the items of iterators.
+    pub(super) task_handlers: Handlers,
+    /// The threads that collect the results of `map_async`.
+    pub(super) result_handlers: Handlers,
     /// The thread of the dispatcher.
     pub(super) dispatcher: OnceLock<ThreadId>,
     pub(super) over: Mutex<bool>,

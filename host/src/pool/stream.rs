@@ -83,9 +83,8 @@ impl Inputs {
         &record[..record.len().min(self.record_max.saturating_add(1))]
     }
 
-    /// Waits until there is room for a record.
-    pub(super) fn wait_room(&self) -> Result<(), Closed> {
-        self.job.wait_room()
+    pub(super) fn job(&self) -> &Arc<Job> {
+        &self.job
     }
 
     /// Whether there is room for a record.

@@ -15,7 +15,7 @@ use self::chunk::CHUNK_LEN;
 pub(crate) use self::chunk::{By, InputChunk, Parsed, ResultChunk, Size};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::chunk::{TaskEnd, parse_outcome};
-use self::state::{JobInput, JobState, Listing, TakeOrder, WhenDone};
+use self::state::{JobInput, JobState, Later, Listing, TakeOrder};
 pub(crate) use self::state::{Panic, Taken, Undelivered};
 use super::schedule::JobId;
 use super::waker::Waker;
@@ -119,15 +119,6 @@ impl Job {
         }
         let inner = self.lock();
         if inner.takes_no_more() { Err(Closed) } else { Ok(self.has_room(&inner)) }
-    }
-
-    /// Waits until one more record fits.
-    pub(crate) fn wait_room(&self) -> Result<(), Closed> {
-        if self.is_in_fork() {
-            return Err(Closed);
-        }
-        let inner = self.wait_for_room(self.lock());
-        if inner.takes_no_more() { Err(Closed) } else { Ok(()) }
     }
 
     #[inline]
@@ -250,8 +241,7 @@ impl Job {
             inner.input.cut_short(TaskError::Cancelled);
         }
         self.list(&mut inner);
-        drop(inner);
-        self.room.announce();
+        self.tell(inner);
     }
 
     /// The dispatcher has taken the job off its list: the next change puts it there again.
@@ -284,8 +274,8 @@ impl Job {
         is_empty
     }
 
-    /// Passes outcomes on, for [`Job::announce`] to announce. `released`: the bytes of records that are not needed any more. `false`: there is
-    /// no room for more outcomes.
+    /// Passes outcomes on, for [`Job::announce`] to announce. `released`: the bytes of records that are not
+    /// needed any more. `false`: there is no room for more outcomes.
     pub(crate) fn deliver(&self, chunk: ResultChunk, released: u64) -> bool {
         let mut inner = self.lock();
         inner.bytes = inner.bytes.saturating_sub(released);
@@ -302,10 +292,10 @@ impl Job {
         inner.size.here + inner.size.parked < self.window.results
     }
 
-    /// Wakes the thread that waits for outcomes. Called after [`Job::deliver`], once for all chunks that came
-    /// together: a thread that is woken for each of them is asleep again before the next.
+    /// Tells the thread or the call that waits for outcomes. Called after [`Job::deliver`], once for all chunks
+    /// that came together: a thread that is woken for each of them is asleep again before the next.
     pub(crate) fn announce(&self) {
-        self.ready.announce();
+        self.tell(self.lock());
     }
 
     fn undelivered_of(&self, inner: &JobState) -> Undelivered {
@@ -353,11 +343,9 @@ impl Job {
             }
         }
         let when_done = inner.when_done.take();
-        drop(inner);
-        self.ready.announce();
-        self.room.announce();
+        self.tell(inner);
         // Without the lock: the call may use this job.
-        if let Some(WhenDone(call)) = when_done {
+        if let Some(Later(call)) = when_done {
             call();
         }
     }
@@ -366,11 +354,42 @@ impl Job {
     pub(crate) fn when_done(&self, call: impl FnOnce() + Send + 'static) {
         let mut inner = self.lock();
         if !inner.progress.is_done() {
-            inner.when_done = Some(WhenDone(Box::new(call)));
+            inner.when_done = Some(Later(Box::new(call)));
             return;
         }
         drop(inner);
         call();
+    }
+
+    /// Calls `call` once there is room for many records or no more are taken, or now if so. `call` must not
+    /// block.
+    pub(crate) fn when_room(&self, call: impl FnOnce() + Send + 'static) {
+        let mut inner = self.lock();
+        inner.when_room = Some(Later(Box::new(call)));
+        self.tell(inner);
+    }
+
+    /// Calls `call` once there are outcomes or there will be no more, or now if so. `call` must not
+    /// block.
+    pub(crate) fn when_ready(&self, call: impl FnOnce() + Send + 'static) {
+        let mut inner = self.lock();
+        inner.when_ready = Some(Later(Box::new(call)));
+        self.tell(inner);
+    }
+
+    /// Tells each thread and each call that waits for room or for outcomes, if there are some now.
+    fn tell(&self, mut inner: MutexGuard<'_, JobState>) {
+        let has_room = inner.takes_no_more() || self.has_much_room(&inner);
+        let when_room = if has_room { inner.when_room.take() } else { None };
+        let when_ready = if inner.is_ready() { inner.when_ready.take() } else { None };
+        drop(inner);
+        if has_room {
+            self.room.announce();
+        }
+        self.ready.announce();
+        for Later(call) in [when_room, when_ready].into_iter().flatten() {
+            call();
+        }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -456,11 +475,7 @@ impl Job {
         inner.taken += count;
         inner.bytes = inner.bytes.saturating_sub(size.here);
         self.release(&mut inner, size);
-        let has_much_room = self.has_much_room(&inner);
-        drop(inner);
-        if has_much_room {
-            self.room.announce();
-        }
+        self.tell(inner);
     }
 
     fn release(&self, inner: &mut JobState, size: Size) {
@@ -495,11 +510,9 @@ impl Job {
         let dropped = std::mem::take(&mut inner.outcomes);
         inner.size = Size::default();
         let is_over = inner.progress.is_done();
-        drop(inner);
+        self.tell(inner);
         // Dropped without the lock: these may be many megabytes.
         drop(dropped);
-        self.room.announce();
-        self.ready.announce();
         if !is_over {
             self.waker.cancel(self.id);
         }

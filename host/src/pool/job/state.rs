@@ -151,7 +151,11 @@ pub(super) struct JobState {
     /// The panic of the iterator that records were drawn from.
     pub(super) panic: Option<Panic>,
     /// Called once every outcome is there.
-    pub(super) when_done: Option<WhenDone>,
+    pub(super) when_done: Option<Later>,
+    /// Called once there is room for many records, or no more are taken.
+    pub(super) when_room: Option<Later>,
+    /// Called once there are outcomes, or there will be no more.
+    pub(super) when_ready: Option<Later>,
 }
 
 impl JobState {
@@ -209,9 +213,10 @@ impl fmt::Debug for Panic {
     }
 }
 
-pub(super) struct WhenDone(pub(super) Box<dyn FnOnce() + Send>);
+/// A call for later. It must not block.
+pub(super) struct Later(pub(super) Box<dyn FnOnce() + Send>);
 
-impl fmt::Debug for WhenDone {
+impl fmt::Debug for Later {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a call")
     }
