@@ -418,9 +418,9 @@ fn drawn(processes: usize, tasks: usize) -> usize {
     forged
 }
 
-/// In batches it is handed two shares of `j + 1` at most (the schedule's unit test). Here the honest workers also
-/// take their time to start, and a worker without credit still gets one record after the other. On a busy machine
-/// these are many, but never the whole job: without credit it was 98 of 100 records.
+/// In batches it is handed two shares of `j + 1` at most (the schedule's unit test). Here the honest workers
+/// also take their time to start, and a worker without credit still gets one record after the other. On a
+/// busy machine these are many, but never the whole job: without credit it was 98 of 100 records.
 #[test]
 fn f112_a_worker_that_answers_at_once_does_not_get_the_whole_job() {
     let (_alone, _bound) = (alone(), time_bound());

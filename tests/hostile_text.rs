@@ -269,8 +269,8 @@ fn control(json: &str) -> Vec<u8> {
     [&u32::try_from(json.len()).unwrap().to_le_bytes()[..], b"\x01", json.as_bytes()].concat()
 }
 
-/// The answers of a compiler: a greeting, no imports, and a description of one function with a parameter of this
-/// name and type.
+/// The answers of a compiler: a greeting, no imports, and a description of one function with a parameter of
+/// this name and type.
 fn description(name: &str, ty: &str) -> Vec<u8> {
     let func = format!(r#"{{"params":[{{"name":"{name}","ty":{ty}}}],"result":null}}"#);
     let export = format!(r#"{{"path":"f\u001b","ty":{func},"role":"function"}}"#);

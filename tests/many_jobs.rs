@@ -1,5 +1,5 @@
-//! Many jobs at once: their order, what an idle one costs, and how they end. The tests of this program run one
-//! after the other, since they count its threads.
+//! Many jobs at once: their order, what an idle one costs, and how they end. The tests of this program run
+//! one after the other, since they count its threads.
 
 #[path = "support/mod.rs"]
 mod support;

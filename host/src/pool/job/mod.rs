@@ -101,8 +101,8 @@ impl Job {
         under_way < self.window.records && (inner.bytes < self.window.bytes || under_way < UNDER_WAY_MIN)
     }
 
-    /// Whether there is so much room that a thread which waits for some is woken. It then pushes many records, and
-    /// does not wait again after each.
+    /// Whether there is so much room that a thread which waits for some is woken. It then pushes many
+    /// records, and does not wait again after each.
     fn has_much_room(&self, inner: &JobState) -> bool {
         let Window { records, bytes, .. } = self.window;
         let under_way = inner.pushed - inner.taken;
@@ -292,8 +292,8 @@ impl Job {
         inner.size.here + inner.size.parked < self.window.results
     }
 
-    /// Tells the thread or the call that waits for outcomes. Called after [`Job::deliver`], once for all chunks
-    /// that came together: a thread that is woken for each of them is asleep again before the next.
+    /// Tells the thread or the call that waits for outcomes. Called after [`Job::deliver`], once for all
+    /// chunks that came together: a thread that is woken for each of them is asleep again before the next.
     pub(crate) fn announce(&self) {
         self.tell(self.lock());
     }

@@ -12,8 +12,8 @@ pub(crate) type JobId = u64;
 /// The work that one batch should hold: long enough that handing it over costs little, short enough that
 /// workers finish together.
 pub(super) const BATCH_TIME: Duration = Duration::from_micros(400);
-/// The work that one batch holds at least, if the tasks are there: about the time in which it is handed over. With
-/// hundreds of workers a batch would otherwise be a few tasks, and its handing over all of its cost.
+/// The work that one batch holds at least, if the tasks are there: about the time in which it is handed over.
+/// With hundreds of workers a batch would otherwise be a few tasks, and its handing over all of its cost.
 pub(super) const BATCH_TIME_MIN: Duration = Duration::from_micros(100);
 /// A batch is at most this many times as long as the one before: one fast task proves little about the next.
 pub(super) const BATCH_GROWTH: u64 = 4;
@@ -21,8 +21,8 @@ pub(super) const BATCH_GROWTH: u64 = 4;
 pub(super) const BATCH_BYTES: u64 = 256 << 10;
 /// The most records in one batch, however quick their tasks are said to be.
 pub(super) const BATCH_LEN_MAX: u64 = 1 << 10;
-/// Handing over a batch and hearing of its end takes at most this many times as long as the batch, if the worker
-/// has a processor to itself: a worker that says it took less is not believed.
+/// Handing over a batch and hearing of its end takes at most this many times as long as the batch, if the
+/// worker has a processor to itself: a worker that says it took less is not believed.
 pub(super) const HAND_OVER_MAX: u32 = 16;
 /// A second batch waits at a busy worker only if the first one is expected to take no longer than this.
 pub(super) const PREFETCH_TIME: Duration = Duration::from_millis(2);

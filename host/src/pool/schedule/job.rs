@@ -172,9 +172,9 @@ impl ScheduledJob {
         Some(Span { first: task, count: 1, ..span })
     }
 
-    /// Takes the tasks of a batch, `len` at most, off the head of the queue. All of them are at the same attempt.
-    /// They need not follow each other: retried tasks are scattered, and come in batches all the same. A task
-    /// that has killed a worker comes alone, so that it takes down no other.
+    /// Takes the tasks of a batch, `len` at most, off the head of the queue. All of them are at the same
+    /// attempt. They need not follow each other: retried tasks are scattered, and come in batches all the
+    /// same. A task that has killed a worker comes alone, so that it takes down no other.
     pub(super) fn pop_batch(&mut self, len: u64) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
         let mut left = len;
@@ -203,8 +203,8 @@ impl ScheduledJob {
         let by_time = u64::try_from(BATCH_TIME.as_nanos() / cost.as_nanos().max(1)).unwrap_or(u64::MAX);
         let mean_bytes = self.bytes / self.submitted.max(1);
         let by_bytes = BATCH_BYTES / mean_bytes.max(1);
-        // Towards the end batches get shorter, so that workers finish together; not so short that handing them
-        // over takes longer than the work in them.
+        // Towards the end batches get shorter, so that workers finish together; not so short that handing
+        // them over takes longer than the work in them.
         let least = u64::try_from(BATCH_TIME_MIN.as_nanos() / cost.as_nanos().max(1)).unwrap_or(u64::MAX);
         let share = self.queued.div_ceil(4 * processes.max(1)).max(least);
         by_time.min(by_bytes).min(self.last_len * BATCH_GROWTH).min(share).clamp(1, BATCH_LEN_MAX)

@@ -1,10 +1,11 @@
 //! Whose turn it is: the jobs that have tasks to hand out, in the order in which they get the next batches.
 //!
-//! Each job has a number, its turn; the lowest is next. When a job is served, its turn goes up by its stride, the
-//! smaller the more urgent the job is. A job that joins stands one stride behind the job that was served last: so
-//! neither a stream of new jobs nor a job that comes and goes overtakes those that wait. Each batch is handed to
-//! the job that waits at the lowest turn, the turns of all that come later are higher, and therefore every job is
-//! served after a bounded number of others, whatever its priority (stride scheduling, Waldspurger and Weihl 1995).
+//! Each job has a number, its turn; the lowest is next. When a job is served, its turn goes up by its stride,
+//! the smaller the more urgent the job is. A job that joins stands one stride behind the job that was served
+//! last: so neither a stream of new jobs nor a job that comes and goes overtakes those that wait. Each batch
+//! is handed to the job that waits at the lowest turn, the turns of all that come later are higher, and
+//! therefore every job is served after a bounded number of others, whatever its priority (stride scheduling,
+//! Waldspurger and Weihl 1995).
 
 use std::collections::BTreeSet;
 

@@ -461,8 +461,8 @@ impl Schedule {
         if self.workers.iter().all(is_at_it) { UNPROVEN_LEN } else { credit }
     }
 
-    /// Takes the tasks of the next batch off a job's queue, `quota` of them at most, and tells whether these are
-    /// fewer for lack of credit. An idle worker gets at least one, whatever its credit is.
+    /// Takes the tasks of the next batch off a job's queue, `quota` of them at most, and tells whether these
+    /// are fewer for lack of credit. An idle worker gets at least one, whatever its credit is.
     fn take_batch(
         &mut self,
         id: JobId,
@@ -482,8 +482,8 @@ impl Schedule {
         let len = wanted.min(credit.max(least));
         let spans = job.pop_batch(len);
         let count = spans.iter().map(|span| span.count).sum();
-        // A batch that is short for lack of credit, or because few tasks of its attempt are left, says nothing
-        // about the next batches.
+        // A batch that is short for lack of credit, or because few tasks of its attempt are left, says
+        // nothing about the next batches.
         if count == wanted || count > job.last_len {
             job.last_len = count;
         }

@@ -133,8 +133,8 @@ fn f112_honest_workers_are_not_slowed_down_by_that() {
     }
 }
 
-/// Kept instances: handing over takes a good part of a batch's time, and now and then the system lets a worker
-/// wait.
+/// Kept instances: handing over takes a good part of a batch's time, and now and then the system lets a
+/// worker wait.
 #[test]
 fn f112_the_shortest_tasks_come_in_the_longest_batches_all_the_same() {
     let interrupted =

@@ -101,8 +101,8 @@ fn open(pool: &mut Pool, job: JobId, priority: Priority, count: u64) -> Vec<Acti
     actions
 }
 
-/// The worker answers one task after the other, `answers` of them. Gives the jobs of which it gets tasks. `after`
-/// is called after each answer.
+/// The worker answers one task after the other, `answers` of them. Gives the jobs of which it gets tasks.
+/// `after` is called after each answer.
 fn served(
     pool: &mut Pool,
     answers: usize,
