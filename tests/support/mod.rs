@@ -120,9 +120,9 @@ pub(crate) fn tmp_of_runs() -> PathBuf {
     dir
 }
 
-/// What is there now and still is after two seconds. What comes meanwhile may be another test's.
+/// What is there now and still is after ten seconds. What comes meanwhile may be another test's.
 fn staying<T: PartialEq>(what: impl Fn() -> Vec<T>) -> Vec<T> {
-    let end = Instant::now() + Duration::from_secs(2);
+    let end = Instant::now() + Duration::from_secs(10);
     let mut left = what();
     while !left.is_empty() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(2));
