@@ -57,12 +57,7 @@ impl Child {
         }
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
         let pidfd = sys::above_stdio(pidfd)?;
-        let is_ours = || rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), LOOK).map_err(io::Error::from);
-        is_ours()?;
-        let its_session = rustix::process::getsid(Some(pid)).map_err(io::Error::from)?;
-        // If the child is still not reaped here, `pid` named the descriptor's process when `getsid` read its
-        // session.
-        is_ours()?;
+        let its_session = session_of_child(pid, &pidfd)?;
         let mut living = living();
         // A zygote that names a worker twice would get two owners for one process, and tasks of the one would
         // be charged to the other.
@@ -188,6 +183,16 @@ impl Child {
             Child::Thread(life) => life.exit(),
         }
     }
+}
+
+/// The session of a child of this program that is not reaped. An error: it is none.
+fn session_of_child(pid: Pid, pidfd: &OwnedFd) -> io::Result<Pid> {
+    let look = || rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), LOOK);
+    look()?;
+    let session = rustix::process::getsid(Some(pid))?;
+    // If the child is still not reaped here, `pid` named the descriptor's process when `getsid` read its session.
+    look()?;
+    Ok(session)
 }
 
 /// Kills all of these, and waits until `until` at most for all together. A worker that this program may not

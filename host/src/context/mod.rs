@@ -203,12 +203,6 @@ impl Program {
     /// signal when that *thread* ends, not when the program ends.
     pub(crate) fn start(&self, role: ProcessRole, socket: OwnedFd) -> Result<Child, StartError> {
         let failed = |source| StartError::Spawn { program: self.path.display().to_string(), source };
-        // Not `Stdio::null()`: if this program has closed its standard streams, the standard library's
-        // descriptor would get one of their numbers.
-        let null = || {
-            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-            Ok(Stdio::from(sys::above_stdio(null)?))
-        };
         let mut command = Command::new(&self.path);
         // The loader's variables are read before `env_clear` removes them from the command.
         let loader = loader::get().filter(|_| self.is_this);
@@ -226,10 +220,17 @@ impl Program {
             // unmounted.
             .current_dir("/")
             .stdin(Stdio::from(socket))
-            .stdout(null().map_err(failed)?)
-            .stderr(null().map_err(failed)?)
+            .stdout(dev_null().map_err(failed)?)
+            .stderr(dev_null().map_err(failed)?)
             .spawn();
         let child = spawned.map_err(failed)?;
         Child::open(i32::try_from(child.id()).expect("a process id is a positive i32")).map_err(failed)
     }
+}
+
+/// Not `Stdio::null()`: if this program has closed its standard streams, the standard library's descriptor would
+/// get one of their numbers.
+fn dev_null() -> std::io::Result<Stdio> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(Stdio::from(sys::above_stdio(null)?))
 }

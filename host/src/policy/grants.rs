@@ -168,6 +168,19 @@ fn open(dirs: &[Dir]) -> Result<Vec<Opened>, PolicyError> {
     dirs.iter().map(open).collect()
 }
 
+/// The parts of `example.org:443` or `[::1]:80`.
+fn host_and_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    // Port 0 names no port to connect to.
+    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(host) => Some((host, port)),
+        // An IPv6 address needs brackets: its own colons cannot be told from the one before the port.
+        None if host.is_empty() || host.contains([':', '[', ']', '/', ' ']) => None,
+        None => Some((host, port)),
+    }
+}
+
 /// An error's text without the error number, which tells most users nothing.
 fn words(error: &std::io::Error) -> String {
     let text = error.to_string();
@@ -208,16 +221,7 @@ fn look_up(net: &Net) -> Result<Vec<NetGrant>, PolicyError> {
     let look_up = |address: &String| {
         let wrong = |reason: String| refused(format!("a connection to {address:?}"), reason);
         let form = || wrong("expected HOST:PORT, such as example.org:443 or [::1]:80".to_owned());
-        let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
-        // Port 0 names no port to connect to.
-        let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(form)?;
-        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = match bracketed {
-            Some(host) => host,
-            // An IPv6 address needs brackets: its own colons cannot be told from the one before the port.
-            None if host.is_empty() || host.contains([':', '[', ']', '/', ' ']) => return Err(form()),
-            None => host,
-        };
+        let (host, port) = host_and_port(address).ok_or_else(form)?;
         // Looked up here, once: workers cannot ask a name server, and all of them shall see the same
         // addresses.
         let found = (host, port)

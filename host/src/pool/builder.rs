@@ -402,20 +402,8 @@ impl PoolBuilder {
             Some(name) => Some(initializer(name, &self.initargs, info)?),
             None => own_initializer(info)?,
         };
-        // The caller's initializer asks for state between tasks. The module's own `init` must not.
-        let isolation = self.isolation.unwrap_or(match asked {
-            Some(_) if !granted.grants.deterministic => Isolation::Reuse,
-            Some(_) | None => Isolation::Fresh,
-        });
-        if isolation == Isolation::Reuse && granted.grants.deterministic {
-            return Err(BuildError::Policy {
-                what: "one instance for many tasks (--reuse, Isolation::Reuse)".to_owned(),
-                reason: "in a deterministic run no result depends on what a worker has done before"
-                    .to_owned(),
-            });
-        }
         Ok(Setup {
-            isolation,
+            isolation: self.isolation_of(asked.is_some(), granted.grants.deterministic)?,
             initializer,
             spins: crate::spin::pays(self.processes - 1),
             heartbeat: self.heartbeat,
@@ -424,6 +412,21 @@ impl PoolBuilder {
             fault: self.fault,
             ..Setup::new(info.clone(), self.limits.clone(), granted.grants.clone())
         })
+    }
+
+    /// Whether tasks share an instance. `initialized`: the caller asks for an initializer.
+    fn isolation_of(&self, initialized: bool, deterministic: bool) -> Result<Isolation, BuildError> {
+        // The caller's initializer asks for state between tasks. The module's own `init` must not.
+        let default = if initialized && !deterministic { Isolation::Reuse } else { Isolation::Fresh };
+        let isolation = self.isolation.unwrap_or(default);
+        if isolation == Isolation::Reuse && deterministic {
+            return Err(BuildError::Policy {
+                what: "one instance for many tasks (--reuse, Isolation::Reuse)".to_owned(),
+                reason: "in a deterministic run no result depends on what a worker has done before"
+                    .to_owned(),
+            });
+        }
+        Ok(isolation)
     }
 
     /// The settings of the schedule.

@@ -112,13 +112,7 @@ fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<
         listener.blame("the function that takes its output panicked");
         running.child.kill();
     }
-    // The connection is closed. A process that goes on all the same is no worker of ours any more.
-    if !clock::await_readable(&running.child, clock::now() + LAST_BREATH) {
-        listener.blame("it closed its connection and went on");
-        running.child.kill();
-        // The connection is closed, which ends the process where this program may not kill it.
-        clock::await_readable(&running.child, clock::now() + END_TIME);
-    }
+    await_end(&running.child, &mut listener);
     end_descendants(&running.child);
     let exit = running.child.wait();
     let status = listener.status(exit);
@@ -129,6 +123,17 @@ fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<
     children::unregister(shared);
     shared.lock().state = ProcessState::Stopped(status);
     shared.changed.announce();
+}
+
+/// Waits for the end of a process whose connection is closed.
+fn await_end(child: &Child, listener: &mut Listener) {
+    if !clock::await_readable(child, clock::now() + LAST_BREATH) {
+        // A process that goes on all the same is no worker of ours any more.
+        listener.blame("it closed its connection and went on");
+        child.kill();
+        // The closed connection ends the process where this program may not kill it.
+        clock::await_readable(child, clock::now() + END_TIME);
+    }
 }
 
 /// A process that has been started.

@@ -76,13 +76,7 @@ pub(super) fn link(
 ) -> wasmtime::Result<InstancePre<Ctx>> {
     let mut linker = provided(engine, info, grants)?;
     if grants.traps_unknown {
-        for import in &info.imports {
-            let Some((interface, function)) = import.name.split_once(IN_INTERFACE) else { continue };
-            let path = import.name.clone();
-            linker
-                .instance(&host::name_in_linker(interface))?
-                .func_new(function, move |_, _, _, _| Err(wasmtime::Error::msg(unprovided(&path))))?;
-        }
+        trap_absent(&mut linker, info)?;
     }
     let mut known = Vec::new();
     for (name, item) in component.component_type().imports(engine) {
@@ -97,6 +91,18 @@ pub(super) fn link(
         }
     }
     linker.instantiate_pre(component)
+}
+
+/// Adds the functions that an interface of wpool's does not have. A call of one is a trap.
+fn trap_absent(linker: &mut Linker<Ctx>, info: &ModuleInfo) -> wasmtime::Result<()> {
+    for import in &info.imports {
+        let Some((interface, function)) = import.name.split_once(IN_INTERFACE) else { continue };
+        let path = import.name.clone();
+        linker
+            .instance(&host::name_in_linker(interface))?
+            .func_new(function, move |_, _, _, _| Err(wasmtime::Error::msg(unprovided(&path))))?;
+    }
+    Ok(())
 }
 
 /// What wpool provides of the imports.

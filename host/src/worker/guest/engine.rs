@@ -91,6 +91,13 @@ pub(super) fn pooling(
     if limits.table_elements > POOLED_TABLE_ELEMENTS_MAX {
         return Err("the tables are too large for a pool".to_owned());
     }
+    let mut config = profiled(config(limits, codegen), profile);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(slots(limits)));
+    Engine::new(&config).map_err(|e| e.to_string())
+}
+
+/// The slots of a worker's pool.
+fn slots(limits: &Limits) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::default();
     // One store at a time. A component may have several core instances, memories and tables, and all of them
     // need slots of their own. A module with more than these is loaded without the pool.
@@ -110,9 +117,7 @@ pub(super) fn pooling(
     pool.total_gc_heaps(1);
     // Synchronous calls need no fiber stacks.
     pool.total_stacks(0);
-    let mut config = profiled(config(limits, codegen), profile);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    Engine::new(&config).map_err(|e| e.to_string())
+    pool
 }
 
 /// The engine of workers whose module does not fit into the pool.

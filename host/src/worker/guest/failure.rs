@@ -70,13 +70,10 @@ fn classify_without_trap(
     // The engine has no types for these errors. Their texts are compared, and the hostile guests of the tests
     // notice when an update changes one.
     let cause = error.root_cause().to_string();
-    if let (true, Some(limit)) = (is_refused_by_kernel(error), *ADDRESS_SPACE.get_or_init(|| None)) {
-        let limit = limit >> 20;
-        let message = format!(
-            "no room for the guest's memory: it reserves some GiB of address space, and the limit on that \
-             (ulimit -v) is {limit} MiB"
-        );
-        return Failure::Limit { limit: Limit::Memory, message };
+    if is_refused_by_kernel(error)
+        && let Some(limit) = *ADDRESS_SPACE.get_or_init(|| None)
+    {
+        return no_addresses(limit);
     }
     if let Some(limit) = refused.or_else(|| refused_by_engine(error, &cause)) {
         return reached(limit, limits);
@@ -91,6 +88,16 @@ fn classify_without_trap(
         None if !backtrace.is_empty() => Failure::Trap { message: cause, backtrace },
         None => Failure::BadResult { message: cause },
     }
+}
+
+/// The kernel refused addresses. `limit`: the most that it grants, in bytes.
+fn no_addresses(limit: u64) -> Failure {
+    let limit = limit >> 20;
+    let message = format!(
+        "no room for the guest's memory: it reserves some GiB of address space, and the limit on that \
+         (ulimit -v) is {limit} MiB"
+    );
+    Failure::Limit { limit: Limit::Memory, message }
 }
 
 /// The failure that an error of an instantiation means. The time limit, an exit and a cancel concern this

@@ -128,13 +128,21 @@ impl<F: BinaryFormat> Instances<F> {
         // `--reuse` would help.
         self.making += begun.elapsed();
         let mut live = LiveInstance { store, instance };
-        if let Some(plan) = &self.initializer {
-            let call = || self.format.call(&mut live, plan, &[], template, &mut Vec::new());
-            // The initializer's result goes nowhere. A large one must not stay counted in the shared memory.
-            let initialized = template.placement.discarding(call);
-            initialized.inspect_err(|_| self.used = Some(used(&live.store, &template.limits)))?;
-        }
+        self.run_initializer(&mut live, template)?;
         Ok(live)
+    }
+
+    /// Calls the initializer, if there is one.
+    fn run_initializer(
+        &mut self,
+        live: &mut LiveInstance<F::Instance>,
+        template: &StoreTemplate,
+    ) -> Result<(), Failure> {
+        let Some(plan) = &self.initializer else { return Ok(()) };
+        let call = || self.format.call(live, plan, &[], template, &mut Vec::new());
+        // The initializer's result goes nowhere. A large one must not stay counted in the shared memory.
+        let initialized = template.placement.discarding(call);
+        initialized.inspect_err(|_| self.used = Some(used(&live.store, &template.limits)))
     }
 
     /// Runs one record. Appends the printed output and, if the function returned, its result.

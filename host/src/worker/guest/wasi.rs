@@ -17,13 +17,24 @@ use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtx};
 use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
-use crate::spec::{Clock, DirAccess, Grants, Random};
+use crate::spec::{Clock, DirAccess, DirGrant, Grants, Random};
 
 /// The grants of a worker's guests, with what is opened for them once.
 pub(super) struct WasiGrants {
     spec: Grants,
     files: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
+}
+
+/// Grants a directory through the descriptor that the coordinator opened and checked, not by the path: that may
+/// lead elsewhere by now.
+fn preopen(builder: &mut WasiCtxBuilder, dir: &DirGrant, fd: BorrowedFd<'_>) -> wasmtime::Result<()> {
+    let perms = match dir.access {
+        DirAccess::ReadOnly => FsPerms::ReadOnly,
+        DirAccess::ReadWrite => FsPerms::ReadWrite,
+    };
+    builder.preopened_dir(format!("/proc/self/fd/{}", fd.as_raw_fd()), &dir.guest, perms)?;
+    Ok(())
 }
 
 impl WasiGrants {
@@ -33,14 +44,7 @@ impl WasiGrants {
         // A guest may block its thread in a file operation: the worker has no other guest to run.
         builder.allow_blocking_current_thread(true);
         for (dir, fd) in grants.dirs.iter().zip(dirs) {
-            let perms = match dir.access {
-                DirAccess::ReadOnly => FsPerms::ReadOnly,
-                DirAccess::ReadWrite => FsPerms::ReadWrite,
-            };
-            let opened =
-                // Through the descriptor that the coordinator opened and checked, not by the path: that may
-                // lead elsewhere by now.
-                builder.preopened_dir(format!("/proc/self/fd/{}", fd.as_raw_fd()), &dir.guest, perms);
+            let opened = preopen(&mut builder, dir, *fd);
             opened.map_err(|e| format!("the directory {:?} cannot be opened: {e:#}", dir.guest))?;
         }
         if grants.can_connect() {

@@ -71,26 +71,7 @@ impl Dispatcher {
     /// Writes as much as the socket takes; the rest when it is ready for more.
     pub(super) fn flush(&mut self, worker: WorkerId) {
         let Some(link) = self.links.get_mut(&worker) else { return };
-        while link.sent < link.outgoing.len() {
-            match rustix::net::send(
-                &link.socket,
-                &link.outgoing[link.sent..],
-                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-            ) {
-                Ok(sent) => link.sent += sent,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => break,
-                // It is dying; its process will tell.
-                Err(_) => {
-                    link.sent = link.outgoing.len();
-                }
-            }
-        }
-        if link.sent == link.outgoing.len() {
-            link.sent = 0;
-            link.outgoing.clear();
-            link.outgoing.shrink_to(BUFFER_KEPT);
-        }
+        link.write_out();
         // Registered only while something waits: a socket that takes more is nearly always ready, and would
         // wake every wait.
         let wants_write = !link.outgoing.is_empty();
@@ -159,6 +140,27 @@ impl Dispatcher {
             None => link.reserved = Some(job.reserve(missing)),
         }
         begun.is_granted
+    }
+}
+
+impl Link {
+    /// Writes as much as the socket takes.
+    fn write_out(&mut self) {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        while self.sent < self.outgoing.len() {
+            match rustix::net::send(&self.socket, &self.outgoing[self.sent..], flags) {
+                Ok(sent) => self.sent += sent,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                // It is dying; its process will tell.
+                Err(_) => self.sent = self.outgoing.len(),
+            }
+        }
+        if self.sent == self.outgoing.len() {
+            self.sent = 0;
+            self.outgoing.clear();
+            self.outgoing.shrink_to(BUFFER_KEPT);
+        }
     }
 }
 
