@@ -132,7 +132,7 @@ mod record;
 /// ```
 /// ```compile_fail
 /// #[wpool_guest::task]
-/// fn any<T: serde::Serialize>(line: String) -> T { unimplemented!() }
+/// fn any<T: serde::Serialize + Default>(line: String) -> T { T::default() }
 /// # fn main() {}
 /// ```
 /// ```compile_fail

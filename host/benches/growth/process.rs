@@ -100,15 +100,7 @@ pub(crate) fn wpool(args: &[&str]) -> Command {
 
 /// Waits for the end of a command, and gives the peak of its memory in KiB. The exit code must be `code`.
 pub(crate) fn peak_of(mut child: Child, code: i32) -> Result<f64, String> {
-    let mut peak = 0.0;
-    // The kernel keeps the peak while the process lives, so only the last reading counts.
-    let status = loop {
-        peak = machine::peak_kib(child.id()).unwrap_or(peak);
-        match child.try_wait().map_err(|e| e.to_string())? {
-            Some(status) => break status,
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
-    };
+    let (status, peak) = machine::wait_with_peak(&mut child)?;
     match status.code() {
         Some(found) if found == code => Ok(peak),
         _ => Err(format!("wpool ended with {status}")),

@@ -1,7 +1,8 @@
 //! The machine, its load, and the memory and processor time of processes.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
 /// The unit of times in `/proc/PID/stat`. Linux promises programs this value on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -59,6 +60,19 @@ pub(crate) fn thread_cpu_secs(pid: u32) -> Option<f64> {
 /// The peak of a process's memory so far, in KiB. `None` once it has ended.
 pub(crate) fn peak_kib(pid: u32) -> Option<f64> {
     kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:")
+}
+
+/// Waits for the end of a process. Gives how it ended, and the peak of its memory in KiB; 0: it was never read.
+pub(crate) fn wait_with_peak(child: &mut Child) -> Result<(ExitStatus, f64), String> {
+    let mut peak = 0.0;
+    // The kernel keeps the peak while the process lives, so only the last reading counts.
+    loop {
+        peak = peak_kib(child.id()).unwrap_or(peak);
+        match child.try_wait().map_err(|e| e.to_string())? {
+            Some(status) => return Ok((status, peak)),
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
 }
 
 /// Private and proportional memory of a process, in KiB.

@@ -532,15 +532,7 @@ fn peak_of(bench: &Bench, module: &str, input: &Input, args: &[&str]) -> Result<
     command.arg(repo(module)).arg(&input.path).args(args).stdin(Stdio::null()).stdout(Stdio::null());
     let started = Instant::now();
     let mut child = command.spawn().map_err(|e| e.to_string())?;
-    let mut peak = 0.0;
-    // The kernel keeps the peak while the process lives, so only the last reading counts.
-    let status = loop {
-        peak = machine::peak_kib(child.id()).unwrap_or(peak);
-        match child.try_wait().map_err(|e| e.to_string())? {
-            Some(status) => break status,
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
-    };
+    let (status, peak) = machine::wait_with_peak(&mut child)?;
     if !status.success() || peak == 0.0 {
         return Err(format!("{status}, peak {peak}"));
     }
