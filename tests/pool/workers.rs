@@ -10,6 +10,7 @@ over_all_start_methods! {
     o42_close_with_one_task_per_child_finishes_all
     fresh_instances_know_nothing_of_each_other_and_reused_ones_do
     a_failed_task_is_tried_again_as_often_as_was_asked_for
+    f126_whoever_comes_while_the_pool_breaks_is_told_why
 }
 
 fn o37_the_initializer_runs_before_any_task(method: StartMethod) {
@@ -53,6 +54,34 @@ fn o38_a_failing_initializer_breaks_the_pool_once(method: StartMethod) {
     // Threads leave none there.
     let starts = std::fs::read_to_string(log).unwrap_or_default();
     assert!(starts.lines().count() <= 5, "{starts}");
+}
+
+/// Before, a stream that came a moment too late was told that the pool was not running.
+fn f126_whoever_comes_while_the_pool_breaks_is_told_why(method: StartMethod) {
+    let is_reason = |reason: &str| reason.starts_with("the initializer failed: ");
+    let is_why = |why: &TaskError| matches!(why, TaskError::Broken { reason } if is_reason(reason));
+    for _ in 0..10 {
+        let pool = builder(&guest("counter"), method).processes(1).initargs(["ten"]).build().unwrap();
+        let count = pool.func::<&str, String>("run").unwrap();
+        let refused = loop {
+            match pool.stream(&Target::default(), true) {
+                Err(refused) => break refused,
+                Ok((mut inputs, mut outcomes)) => {
+                    let _told_below = inputs.push(b"");
+                    drop(inputs);
+                    let first =
+                        outcomes.take_one(None, |outcome| outcome.result().map(<[u8]>::to_vec)).unwrap();
+                    let why = first.map_or_else(|| outcomes.cut_short(), Result::err);
+                    assert!(why.as_ref().is_some_and(is_why), "{why:?}");
+                }
+            }
+            let failed = [pool.apply(&count, ""), pool.imap(&count, [""]).next().unwrap()];
+            for outcome in failed.into_iter().chain(pool.try_map(&count, [""; 2])) {
+                assert!(outcome.as_ref().is_err_and(is_why), "{outcome:?}");
+            }
+        };
+        assert!(matches!(&refused, BuildError::Broken { reason } if is_reason(reason)), "{refused:?}");
+    }
 }
 
 fn o39_replacements_run_the_initializer_too(method: StartMethod) {

@@ -43,7 +43,9 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<WpoolExit, CliErro
         return Ok(WpoolExit::Signal(signal));
     }
     let Ok(Some(done)) = done else {
-        return Err(CliError::new(WpoolExit::Broken, "the pool ended without an outcome"));
+        // The pool had ended before it took the record.
+        let why = outcomes.cut_short().unwrap_or(TaskError::Closed);
+        return tell_failure(&why, report);
     };
     if args.profile.how.is_some() {
         // A worker sends its profile when it ends in good order. Without a profile, dropping the pool is
@@ -100,11 +102,17 @@ fn tell(outcome: &Outcome<'_>, is_printed: bool, report: &Report) -> Result<Wpoo
     match outcome.result() {
         Ok(bytes) if is_printed => print(&[without_line_end(bytes), b"\n"].concat()),
         Ok(bytes) => print(&[bytes, b"\n"].concat()),
-        Err(TaskError::Cancelled) => Ok(WpoolExit::TasksFailed),
-        Err(error) => {
-            say(&error, report);
+        Err(error) => tell_failure(&error, report),
+    }
+}
+
+fn tell_failure(error: &TaskError, report: &Report) -> Result<WpoolExit, CliError> {
+    match error {
+        TaskError::Cancelled => Ok(WpoolExit::TasksFailed),
+        error => {
+            say(error, report);
             Ok(match error {
-                TaskError::Broken { .. } => WpoolExit::Broken,
+                TaskError::Broken { .. } | TaskError::Closed => WpoolExit::Broken,
                 _ => WpoolExit::TasksFailed,
             })
         }

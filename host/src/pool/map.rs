@@ -47,13 +47,11 @@ pub(super) fn collect<A: Args, R: Ret>(
     }
     drop(inputs);
     while take(&mut outcomes, &mut results) {}
-    let why = || match shared.broken.get() {
-        Some(reason) => TaskError::Broken { reason: reason.clone() },
-        None => TaskError::Cancelled,
-    };
-    results.extend((0..refused).map(|_| Err(why())));
+    // Asked of the job, which ends before the pool has noted why it broke.
+    let why = outcomes.cut_short().unwrap_or(TaskError::Cancelled);
+    results.extend((0..refused).map(|_| Err(why.clone())));
     if is_over {
-        results.extend(not_drawn(&mut items, &why()));
+        results.extend(not_drawn(&mut items, &why));
     }
     results
 }

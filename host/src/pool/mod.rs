@@ -175,12 +175,15 @@ impl Pool {
     /// one thread or two. The other methods are built on it.
     ///
     /// # Errors
-    /// [`BuildError`] as for [`Pool::func`], and if the pool takes no more tasks.
+    /// [`BuildError`] as for [`Pool::func`]. If the pool takes no more tasks, [`BuildError::Broken`] with the
+    /// reason, or [`BuildError::Closed`].
     pub fn stream(&self, target: &Target, ordered: bool) -> Result<(Inputs, Outcomes), BuildError> {
         let resolved = resolve(target, &self.shared.info)?;
         self.shared.check_home()?;
         let (plan, call) = self.plan(&resolved.call);
-        let job = self.job(plan, call, resolved.priority, self.shared.window)?;
+        let job = self
+            .job(plan, call, resolved.priority, self.shared.window)
+            .map_err(|Closed| self.shared.refused_stream())?;
         Ok((Inputs::new(job.clone(), self.shared.limits.input), Outcomes::new(job, ordered)))
     }
 
@@ -217,7 +220,8 @@ impl Pool {
         let encoded = args.encode(&func.resolved.free(), &mut record);
         if inputs.push_last_item(encoded.map(|()| &record[..])).is_err() {
             // The pool has ended since the job was made.
-            return AsyncResult::done(Err(self.shared.refusal()), job, callbacks, in_fork);
+            let why = job.cut_short().unwrap_or_else(|| self.shared.refusal());
+            return AsyncResult::done(Err(why), job, callbacks, in_fork);
         }
         let mut outcomes = Outcomes::new(job.clone(), false).detached();
         let decode = func.decode();

@@ -17,7 +17,7 @@ use super::waker::Waker;
 use super::worker::WorkerInfo;
 use crate::condition::Condition;
 use crate::context::IN_FORK;
-use crate::error::{BuildError, MapError, TaskError};
+use crate::error::{BuildError, Closed, MapError, TaskError};
 use crate::spec::{Limits, ModuleInfo};
 
 /// What the pool's handle, its jobs and the dispatcher's thread share.
@@ -89,6 +89,14 @@ impl PoolShared {
         match self.broken.get() {
             Some(reason) => TaskError::Broken { reason: reason.clone() },
             None => TaskError::Closed,
+        }
+    }
+
+    /// The error of a stream that is asked for when the pool takes no more tasks.
+    pub(super) fn refused_stream(&self) -> BuildError {
+        match self.refusal() {
+            TaskError::Broken { reason } => BuildError::Broken { reason },
+            _ => Closed.into(),
         }
     }
 }

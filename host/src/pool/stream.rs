@@ -315,9 +315,12 @@ impl Outcomes {
         Outcomes::new(Job::refused(waker, why), false)
     }
 
-    /// At the end of the outcomes: the reason if the input had not ended, the first time only. If the
-    /// iterator of the items panicked, its panic goes on here.
-    pub(super) fn cut_short(&mut self) -> Option<TaskError> {
+    /// At the end of the outcomes: why the stream took no more records, if its input had not ended. It gives
+    /// the reason the first time only. [`TaskError::Broken`] says why the pool broke.
+    ///
+    /// # Panics
+    /// If the iterator of the items panicked ([`Pool::imap`](super::Pool::imap)): its panic goes on here.
+    pub fn cut_short(&mut self) -> Option<TaskError> {
         // The panic is the explanation: a caller that catches it and goes on is not told another one.
         let before = std::mem::replace(&mut self.end, StreamEnd::Explained);
         if let Some(Panic(payload)) = self.job.take_panic() {
