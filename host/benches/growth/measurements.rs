@@ -46,13 +46,15 @@ pub(crate) struct Measurement {
 pub(crate) type Function = fn(&[String]) -> Result<Vec<f64>, String>;
 
 /// The functions by their names.
-pub(crate) const FUNCTIONS: [(&str, Function); 18] = [
+pub(crate) const FUNCTIONS: [(&str, Function); 20] = [
     ("start", super::workers::start),
     ("fairness", super::jobs::fairness),
     ("order", super::jobs::order),
     ("apply-among", super::jobs::apply_among),
     ("threads", super::jobs::threads),
     ("busy", super::workers::busy),
+    ("paced", super::workers::paced),
+    ("paced-by-one", super::workers::paced_by_one),
     ("tiny", super::workers::tiny),
     ("sleepers", super::workers::sleepers),
     ("map", super::memory::map),
@@ -137,6 +139,18 @@ fn of_workers(quick: bool) -> Vec<Measurement> {
             ("busy", &[]),
             ("workers", 100, 1000),
             ("the coordinator beside looping guests with a time limit", "% of a core", Goal::Large(1.0)),
+        ),
+        grows(
+            (5, "workers-paced"),
+            ("paced", &[]),
+            ("workers", 10, 1000),
+            ("the pool's thread, while workers end 1,000 tasks a second", "% of a core", Goal::Ratio(2.0)),
+        ),
+        grows(
+            (5, "workers-idle"),
+            ("paced-by-one", &[]),
+            ("workers", 10, 1000),
+            ("the same, if one of them does all tasks", "% of a core", Goal::Ratio(2.0)),
         ),
         grows(
             (5, "workers-tiny"),

@@ -1,13 +1,13 @@
 //! Many workers: their start, their time limits, tiny tasks, and guests that sleep.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use wpool::events::PoolEvent;
 use wpool::{Isolation, Limits, Pool, Target};
 
-use super::process::{UPPER, XORSHIFT, cpu_secs, load, number, pool, wait_until};
+use super::process::{UPPER, XORSHIFT, cpu_secs, load, number, pool, repo, thread_secs, wait_until};
 
 /// The time over which shares of a processor are measured.
 const WINDOW: Duration = Duration::from_secs(3);
@@ -51,6 +51,57 @@ pub(crate) fn busy(args: &[String]) -> Result<Vec<f64>, String> {
     }
     pool.terminate();
     Ok(vec![share])
+}
+
+/// The share of a processor that the pool's thread takes while all workers nap so long that together they end
+/// 1,000 tasks a second.
+pub(crate) fn paced(args: &[String]) -> Result<Vec<f64>, String> {
+    let workers = number(args, 0)?;
+    thousand_a_second(workers, Duration::from_micros(900 * workers as u64))
+}
+
+/// The same for tasks that take no time: one worker does all of them, and the others are idle.
+pub(crate) fn paced_by_one(args: &[String]) -> Result<Vec<f64>, String> {
+    thousand_a_second(number(args, 0)?, Duration::ZERO)
+}
+
+fn thousand_a_second(workers: usize, nap: Duration) -> Result<Vec<f64>, String> {
+    let text = std::fs::read_to_string(repo("host/benches/guests/sleep.wat")).map_err(|e| e.to_string())?;
+    let text = text.replace("100000000000", &nap.as_nanos().to_string());
+    let module = wpool::Module::from_bytes(text.as_bytes()).map_err(|e| e.to_string())?;
+    let mut limits = Limits::default();
+    limits.time = Some(Duration::from_secs(300));
+    let begun = Arc::new(AtomicUsize::new(0));
+    let pool = counted(&module, workers, limits, &begun)?;
+    let (mut inputs, mut outcomes) = pool.stream(&Target::default(), false).map_err(|e| e.to_string())?;
+    let (is_over, mut failed) = (AtomicBool::new(false), 0);
+    let (share, rate) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (started, mut pushed) = (Instant::now(), 0);
+            while !is_over.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+                let due = started.elapsed().as_millis();
+                let _none_if_the_pool_broke = inputs.push_all((pushed..due).map(|_| &b""[..]));
+                pushed = due;
+            }
+            drop(inputs);
+        });
+        scope.spawn(|| {
+            while outcomes.take_into(&mut |outcome| failed += usize::from(outcome.result().is_err())) {}
+        });
+        // In the first naps the workers get out of step.
+        std::thread::sleep(Duration::from_secs(1) + nap);
+        let now = || (thread_secs("wpool-dispatcher"), begun.load(Ordering::Relaxed));
+        let ((secs, tasks), from) = (now(), Instant::now());
+        std::thread::sleep(WINDOW);
+        let ((secs_after, tasks_after), elapsed) = (now(), from.elapsed().as_secs_f64());
+        is_over.store(true, Ordering::Relaxed);
+        (100.0 * (secs_after - secs) / elapsed, (tasks_after - tasks) as f64 / elapsed)
+    });
+    match (failed, rate) {
+        (0, 900.0..1100.0) => Ok(vec![share]),
+        _ => Err(format!("{failed} failures, {rate} tasks a second")),
+    }
 }
 
 /// A warm pool that counts the tasks that were begun.

@@ -20,6 +20,7 @@ use super::schedule::Config;
 use super::shared::PoolShared;
 use super::stats::Ledger;
 use super::waker::Waker;
+use super::worker::Directory;
 use crate::condition::Condition;
 use crate::context::{StartError, StartMethod};
 use crate::error::{BuildError, TaskError};
@@ -492,7 +493,7 @@ fn start(
         is_complete
     });
     let waker = Waker::new()?;
-    let directory = Arc::new(Mutex::new(Vec::new()));
+    let directory = Arc::new(Mutex::new(Directory::new()));
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let dispatcher =
         Dispatcher::new(spec, config, waker.clone(), inbox.clone(), directory.clone(), ledger.clone())?;

@@ -438,7 +438,8 @@ impl Pool {
         if self.shared.is_in_fork() {
             return Vec::new();
         }
-        self.shared.directory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let directory = self.shared.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        directory.values().copied().collect()
     }
 
     /// Where the time of the workers has gone so far. A running batch counts once it is done.

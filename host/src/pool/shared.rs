@@ -14,7 +14,7 @@ use super::handlers::Handlers;
 use super::job::Window;
 use super::stats::Ledger;
 use super::waker::Waker;
-use super::worker::WorkerInfo;
+use super::worker::Directory;
 use crate::condition::Condition;
 use crate::context::IN_FORK;
 use crate::error::{BuildError, Closed, MapError, TaskError};
@@ -31,7 +31,7 @@ pub(super) struct PoolShared {
     pub(super) next_plan: AtomicU32,
     /// The number of each call that workers have been or will be told of: equal calls share one.
     pub(super) plans: Mutex<HashMap<CallKey, u32>>,
-    pub(super) directory: Arc<Mutex<Vec<WorkerInfo>>>,
+    pub(super) directory: Arc<Mutex<Directory>>,
     pub(super) ledger: Arc<Mutex<Ledger>>,
     pub(super) closed: AtomicBool,
     /// Why the pool broke, if it did.

@@ -1,5 +1,7 @@
 //! A worker as the user of a pool sees it.
 
+use std::collections::BTreeMap;
+
 /// A worker of a pool: its number, its process and its state at this moment.
 ///
 /// ```
@@ -23,6 +25,9 @@ pub struct WorkerInfo {
     /// What the worker does.
     pub state: WorkerState,
 }
+
+/// The workers of a pool by their numbers.
+pub(super) type Directory = BTreeMap<u32, WorkerInfo>;
 
 /// What a worker does.
 ///

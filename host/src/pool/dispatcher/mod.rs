@@ -34,7 +34,7 @@ use self::turn::Turn;
 use super::schedule::{Config, Event, NoResult, Schedule, WorkerId};
 use super::stats::Ledger;
 use super::waker::{Changes, Waker};
-use super::worker::WorkerInfo;
+use super::worker::Directory;
 use crate::context::StartMethod;
 use crate::context::forkserver::Zygote;
 use crate::error::TaskError;
@@ -57,6 +57,8 @@ pub(super) struct Dispatcher {
     links: HashMap<WorkerId, Link>,
     /// Workers that are not read until there is room for their results.
     paused: HashSet<WorkerId>,
+    /// Workers that this program may not kill, and since when their sockets are shut.
+    disconnected: HashMap<WorkerId, Instant>,
     zygote: Option<Zygote>,
     instances: InstancesSeen,
     reports: Reports,
@@ -80,7 +82,7 @@ impl Dispatcher {
         config: Config,
         waker: Waker,
         commands: Receiver<Command>,
-        directory: Arc<Mutex<Vec<WorkerInfo>>>,
+        directory: Arc<Mutex<Directory>>,
         ledger: Arc<Mutex<Ledger>>,
     ) -> io::Result<Dispatcher> {
         let epoll = sys::above_stdio(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
@@ -98,6 +100,7 @@ impl Dispatcher {
             changes: Changes::default(),
             links: HashMap::new(),
             paused: HashSet::new(),
+            disconnected: HashMap::new(),
             zygote: None,
             instances: InstancesSeen::None { failures: 0 },
         })

@@ -8,12 +8,12 @@ use crate::pool::events::{PoolEvent, Sink};
 use crate::pool::job::{By, ResultChunk};
 use crate::pool::schedule::{JobId, Retry, WorkerId};
 use crate::pool::stats::Ledger;
-use crate::pool::worker::{WorkerInfo, WorkerState};
+use crate::pool::worker::{Directory, WorkerState};
 use crate::spec::Limit;
 
 pub(super) struct Reports {
     sink: Sink,
-    directory: Arc<Mutex<Vec<WorkerInfo>>>,
+    directory: Arc<Mutex<Directory>>,
     ledger: Arc<Mutex<Ledger>>,
     has_told_broken: bool,
     /// When the signs of life of the workers were last looked at.
@@ -21,11 +21,7 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    pub(super) fn new(
-        sink: Sink,
-        directory: Arc<Mutex<Vec<WorkerInfo>>>,
-        ledger: Arc<Mutex<Ledger>>,
-    ) -> Reports {
+    pub(super) fn new(sink: Sink, directory: Arc<Mutex<Directory>>, ledger: Arc<Mutex<Ledger>>) -> Reports {
         Reports { sink, directory, ledger, has_told_broken: false, heartbeats_checked: Duration::ZERO }
     }
 
@@ -45,12 +41,12 @@ impl Reports {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn directory(&self) -> MutexGuard<'_, Vec<WorkerInfo>> {
+    pub(super) fn directory(&self) -> MutexGuard<'_, Directory> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_state(&self, worker: WorkerId, state: WorkerState) {
-        if let Some(info) = self.directory().iter_mut().find(|w| w.index == worker) {
+        if let Some(info) = self.directory().get_mut(&worker) {
             info.state = state;
         }
     }

@@ -103,7 +103,7 @@ impl Dispatcher {
         }
         let info = WorkerInfo { index: worker, pid: child.pid(), state: WorkerState::Starting };
         link.child = Some(child);
-        self.reports.directory().push(info);
+        self.reports.directory().insert(worker, info);
         self.reports.tell(|| PoolEvent::WorkerStarted { worker, pid: info.pid });
     }
 
@@ -206,16 +206,19 @@ impl Dispatcher {
     /// Ends a worker that this program may not kill, since it has changed its user: the worker ends with its
     /// socket.
     pub(super) fn disconnect(&mut self, worker: WorkerId) {
-        let Some(link) = self.links.get_mut(&worker) else { return };
+        let Some(link) = self.links.get(&worker) else { return };
         let _closed_before = rustix::net::shutdown(&link.socket, Shutdown::Both);
-        link.disconnected.get_or_insert_with(Instant::now);
+        self.disconnected.entry(worker).or_insert_with(Instant::now);
     }
 
     /// Lets go of workers that have not ended with their sockets. The pool does not wait for them.
     pub(super) fn abandon_survivors(&mut self) {
-        let is_survivor = |link: &Link| link.disconnected.is_some_and(|since| since.elapsed() > END_TIME);
+        if self.disconnected.is_empty() {
+            return;
+        }
+        let is_survivor = |(_, since): &(&WorkerId, &Instant)| since.elapsed() > END_TIME;
         let survivors: Vec<WorkerId> =
-            self.links.iter().filter(|(_, link)| is_survivor(link)).map(|(id, _)| *id).collect();
+            self.disconnected.iter().filter(is_survivor).map(|(id, _)| *id).collect();
         for worker in survivors {
             let reason =
                 "it may not be killed by this program any more, and does not end by itself".to_owned();
@@ -239,6 +242,7 @@ impl Dispatcher {
     /// Forgets a worker that has ended, or that is given up for `reason`.
     fn let_go(&mut self, worker: WorkerId, exit: Exit, reason: Option<String>) {
         let Some(mut link) = self.links.remove(&worker) else { return };
+        self.disconnected.remove(&worker);
         let _gone = epoll::delete(&self.epoll, &link.socket);
         // The profile of a killed worker is not complete.
         // The event before `WorkerExited`, which is a worker's last one.
@@ -249,7 +253,7 @@ impl Dispatcher {
         if let Some(child) = &link.child {
             let _gone = epoll::delete(&self.epoll, child);
         }
-        self.reports.directory().retain(|w| w.index != worker);
+        self.reports.directory().remove(&worker);
         self.reports.ledger().gone(worker);
         let reason = reason.or(link.fault).unwrap_or_else(|| unasked_end(exit));
         let (pid, exitcode) = (link.child.as_ref().map_or(0, Child::pid), exit.exitcode());

@@ -16,6 +16,7 @@
 
 mod config;
 mod costs;
+mod deadlines;
 mod event;
 mod job;
 mod span;
@@ -23,6 +24,7 @@ mod staff;
 mod turns;
 mod work;
 mod worker;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,12 +35,14 @@ use self::config::{
     WATCH_PERIOD,
 };
 pub(crate) use self::config::{Config, JobId, WorkerId};
+use self::deadlines::Deadlines;
 pub use self::event::Recycle;
 pub(crate) use self::event::{Action, AnswerStep, Answered, Event, NoResult, Retry, Returned};
 use self::job::{ScheduledJob, Wanted};
 use self::span::Span;
 use self::turns::Turns;
 use self::worker::{Death, KillReason, Phase, PhaseChange, Worker};
+use self::workers::{Count, Group, Workers};
 
 /// The life of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +76,9 @@ pub(crate) struct Schedule {
     queued: u64,
     /// The jobs that have such tasks.
     turns: Turns,
-    workers: BTreeMap<WorkerId, Worker>,
+    workers: Workers,
+    /// A job was cancelled or may not be gone on with: any worker may hold tasks that it must not begin.
+    is_any_concerned: bool,
     next_worker: WorkerId,
     /// Workers that died before they began a task, since a task was last done.
     futile_deaths: u32,
@@ -92,7 +98,6 @@ pub(crate) struct Schedule {
 impl Schedule {
     pub(crate) fn new(config: Config) -> Schedule {
         Schedule {
-            config,
             state: PoolState::Run,
             broken: None,
             jobs: BTreeMap::new(),
@@ -102,7 +107,8 @@ impl Schedule {
             delays: 0,
             queued: 0,
             turns: Turns::default(),
-            workers: BTreeMap::new(),
+            workers: Workers::new(Deadlines::of(&config)),
+            is_any_concerned: false,
             next_worker: 1,
             futile_deaths: 0,
             futile_rounds: 0,
@@ -110,6 +116,7 @@ impl Schedule {
             failed_starts: 0,
             hire_at: Duration::ZERO,
             watched: Duration::ZERO,
+            config,
         }
     }
 
@@ -188,18 +195,20 @@ impl Schedule {
             self.take_back(now, actions);
         }
         self.finish(actions);
+        self.workers.settle();
+        self.is_any_concerned = false;
     }
 
     /// The number of tasks that the worker holds. A worker that answers more than these is lying.
     pub(crate) fn unanswered(&self, worker: WorkerId) -> u64 {
-        self.workers.get(&worker).map_or(0, Worker::unanswered)
+        self.workers.get(worker).map_or(0, Worker::unanswered)
     }
 
     /// Whether the worker has answered all tasks of its oldest batch. If not, a worker that tells of the end
     /// of a batch is lying.
     #[cfg(test)]
     pub(crate) fn is_through(&self, worker: WorkerId) -> bool {
-        self.workers.get(&worker).is_some_and(|w| {
+        self.workers.get(worker).is_some_and(|w| {
             let unanswered_behind = w.batches.iter().skip(1).map(|batch| batch.count).sum::<u64>();
             !w.batches.is_empty() && w.unanswered() <= unanswered_behind
         })
@@ -208,12 +217,12 @@ impl Schedule {
     /// Whether tasks were taken back from the worker and it has not answered `Thaw` yet.
     #[cfg(test)]
     pub(crate) fn is_frozen(&self, worker: WorkerId) -> bool {
-        self.workers.get(&worker).is_some_and(Worker::owes_thaw)
+        self.workers.get(worker).is_some_and(Worker::owes_thaw)
     }
 
     /// Whether the worker was killed because its task took too long.
     pub(crate) fn has_timed_out(&self, worker: WorkerId) -> bool {
-        let phase = self.workers.get(&worker).map(|w| w.phase);
+        let phase = self.workers.get(worker).map(|w| w.phase);
         matches!(phase, Some(Phase::Killed { why: KillReason::TimedOut { .. }, .. }))
     }
 
@@ -229,14 +238,14 @@ impl Schedule {
 
     /// The job of the task that the worker answers next.
     pub(crate) fn front(&self, worker: WorkerId) -> Option<JobId> {
-        self.workers.get(&worker).and_then(|w| w.held.front()).map(|(job, _)| *job)
+        self.workers.get(worker).and_then(|w| w.held.front()).map(|(job, _)| *job)
     }
 
     /// Whether the worker holds this task.
     pub(crate) fn holds(&self, worker: WorkerId, job: JobId, task: u64) -> bool {
         let is_it =
             |(of, span): &(JobId, Span)| *of == job && (span.first..span.first + span.count).contains(&task);
-        self.workers.get(&worker).is_some_and(|w| w.held.iter().any(is_it))
+        self.workers.get(worker).is_some_and(|w| w.held.iter().any(is_it))
     }
 
     /// Whether the job has no room for more results.
@@ -246,7 +255,7 @@ impl Schedule {
 
     /// The number of workers that hold tasks.
     pub(crate) fn busy(&self) -> usize {
-        self.workers.values().filter(|worker| !worker.held.is_empty()).count()
+        self.workers.count(Count::Busy)
     }
 
     /// Whether every task has its outcome and every worker was killed: what a worker says does not count any
@@ -272,33 +281,16 @@ impl Schedule {
     pub(crate) fn next_tick(&self) -> Option<Duration> {
         let delayed = self.delayed.keys().next().map(|(due, _)| *due);
         let hiring = Some(self.hire_at).filter(|at| *at > self.watched && !self.is_over());
-        let workers = self.workers.values().filter_map(|worker| self.worker_due(worker)).min();
-        [workers, delayed, hiring, self.next_take_back()].into_iter().flatten().min()
+        let deadline = self.workers.group(Group::Timed).next().map(|(due, _)| due);
+        // The coordinator looks at the counts of workers until their last tasks are known to have begun.
+        let first_watched = self.workers.group(Group::Watched).next();
+        let look = first_watched.map(|(since, _)| since.max(self.watched).saturating_add(WATCH_PERIOD));
+        [deadline, look, delayed, hiring, self.next_take_back()].into_iter().flatten().min()
     }
 
     /// The workers whose counts of started tasks matter for a time limit. `Progress` tells the counts.
     pub(crate) fn watched_workers(&self) -> impl Iterator<Item = WorkerId> {
-        let may_begin_one = |worker: &Worker| self.task_deadline(worker).is_some() && worker.may_begin_one();
-        self.workers.iter().filter(move |(_, worker)| may_begin_one(worker)).map(|(id, _)| *id)
-    }
-
-    /// When time limits of this worker are to be looked at next.
-    fn worker_due(&self, worker: &Worker) -> Option<Duration> {
-        let look = worker.running_since.max(self.watched).saturating_add(WATCH_PERIOD);
-        match worker.phase {
-            Phase::Killed { .. } => None,
-            Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } if worker.held.is_empty() => {
-                earlier(self.idle_until(worker), worker.thaw_deadline())
-            }
-            // By its deadline the worker may have begun a later task, of which the coordinator learns only
-            // when it looks. So it looks more often, until the last task is known to have begun.
-            Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } => {
-                let look = if worker.may_begin_one() { look } else { Duration::MAX };
-                let task = self.task_deadline(worker).map(|deadline| deadline.min(look));
-                earlier(task, self.drop_deadline(worker))
-            }
-            Phase::Starting { .. } | Phase::Retiring { .. } => self.deadline(worker),
-        }
+        self.workers.group(Group::Watched).map(|(_, id)| id)
     }
 
     // What happens to the pool.
@@ -341,7 +333,8 @@ impl Schedule {
             (job.queued, job.counted) = (0, 0);
             open.extend(std::mem::take(&mut job.queue).into_iter().map(|span| (id, span)));
         }
-        for (&id, worker) in &mut self.workers {
+        for id in self.workers.ids() {
+            let Some(mut worker) = self.workers.get_mut(id) else { continue };
             open.extend(std::mem::take(&mut worker.held));
             worker.answered = worker.sent;
             if !worker.is_killed() {
@@ -369,13 +362,6 @@ impl Schedule {
             PoolState::Close => self.jobs.is_empty(),
             PoolState::Terminate | PoolState::Finished => true,
         }
-    }
-}
-
-fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }
 

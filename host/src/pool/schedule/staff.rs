@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::worker::Death;
 use super::{
-    Action, FUTILE_DEATHS, FUTILE_ROUNDS, KillReason, NoResult, Phase, PhaseChange, Recycle, START_PAUSE,
-    START_PAUSE_MAX, Schedule, Span, Worker, WorkerId, earlier,
+    Action, Count, FUTILE_DEATHS, FUTILE_ROUNDS, Group, KillReason, NoResult, Phase, PhaseChange, Recycle,
+    START_PAUSE, START_PAUSE_MAX, Schedule, Span, Worker, WorkerId,
 };
 
 impl Schedule {
     pub(super) fn ready(&mut self, now: Duration, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id)
+        if let Some(mut worker) = self.workers.get_mut(id)
             && worker.is_starting()
         {
             worker.change(PhaseChange::Ready);
@@ -22,7 +22,7 @@ impl Schedule {
     pub(super) fn progress(&mut self, now: Duration, id: WorkerId, started: u64) {
         // The count only goes up, and to no more than the worker was sent: it gets no more time by counting
         // on.
-        if let Some(worker) = self.workers.get_mut(&id)
+        if let Some(mut worker) = self.workers.get_mut(id)
             && worker.started < started.min(worker.sent)
         {
             worker.started = started.min(worker.sent);
@@ -32,7 +32,7 @@ impl Schedule {
 
     /// Lets the worker finish what it holds. Then it is replaced.
     pub(super) fn oversized(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id)
+        if let Some(mut worker) = self.workers.get_mut(id)
             && worker.is_serving()
         {
             worker.change(PhaseChange::Dismiss(Recycle::Memory));
@@ -42,7 +42,7 @@ impl Schedule {
     /// A worker is gone. The task that it was running is charged. Tasks that it had not begun, or had
     /// finished without the coordinator having the result, go back to the queue at the same attempt.
     pub(super) fn gone(&mut self, now: Duration, id: WorkerId, death: Death, actions: &mut Vec<Action>) {
-        let Some(mut worker) = self.workers.remove(&id) else { return };
+        let Some(mut worker) = self.workers.remove(id) else { return };
         for job in self.jobs.values_mut() {
             job.costs.forget(id);
         }
@@ -104,7 +104,7 @@ impl Schedule {
         reason: String,
         actions: &mut Vec<Action>,
     ) {
-        let gone: Vec<Worker> = ids.iter().filter_map(|id| self.workers.remove(id)).collect();
+        let gone: Vec<Worker> = ids.iter().filter_map(|id| self.workers.remove(*id)).collect();
         let Some(latest) = gone.iter().map(|worker| worker.round).max() else { return };
         // Workers that were asked for together fail together: that is one failure.
         if now >= self.hire_at {
@@ -116,7 +116,7 @@ impl Schedule {
             self.failed_starts += 1;
         }
         // `Pool::start` of an eager pool waits for all workers and must get an error.
-        if self.config.eager || !self.workers.values().any(Worker::is_hired) {
+        if self.config.eager || self.workers.count(Count::Hired) == 0 {
             self.futile_death(latest, reason, actions);
         }
     }
@@ -144,82 +144,17 @@ impl Schedule {
         }
     }
 
-    // Time.
-
-    /// When the worker has taken too long at what it does.
-    pub(super) fn deadline(&self, worker: &Worker) -> Option<Duration> {
-        match worker.phase {
-            Phase::Starting { since, .. } => {
-                let kill_after = self.config.kill_after.unwrap_or_default();
-                Some(since.saturating_add(self.config.start_time).saturating_add(kill_after))
-            }
-            Phase::Retiring { since, .. } => Some(since.saturating_add(self.config.retire_time)),
-            Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } => {
-                earlier(self.task_deadline(worker), self.drop_deadline(worker))
-            }
-            Phase::Killed { .. } => None,
-        }
-    }
-
-    /// When the worker's task has reached the time limit and the grace.
-    pub(super) fn task_deadline(&self, worker: &Worker) -> Option<Duration> {
-        let kill_after = self.config.kill_after.filter(|_| !worker.held.is_empty() && !worker.paused)?;
-        Some(worker.running_since.saturating_add(kill_after))
-    }
-
-    /// When the worker should have dropped the cancelled tasks.
-    pub(super) fn drop_deadline(&self, worker: &Worker) -> Option<Duration> {
-        worker.dropping_since.map(|since| since.saturating_add(self.config.grace))
-    }
-
-    /// When the worker has been idle for too long.
-    pub(super) fn idle_until(&self, worker: &Worker) -> Option<Duration> {
-        let idle_time = self.config.idle_time.filter(|_| !self.config.eager && worker.takes_tasks())?;
-        Some(worker.running_since.saturating_add(idle_time))
-    }
-
     pub(super) fn tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.watched = now;
-        for id in self.workers.keys().copied().collect::<Vec<_>>() {
-            let Some(worker) = self.workers.get(&id) else { continue };
-            if let Some(change) = self.overdue(now, worker) {
+        for id in self.workers.group_until(Group::Timed, now) {
+            if let Some(change) = self.workers.overdue(now, id) {
                 self.change(id, change, actions);
             }
         }
     }
 
-    /// What becomes of a worker by a deadline that it has missed.
-    fn overdue(&self, now: Duration, worker: &Worker) -> Option<PhaseChange> {
-        let has_passed = |deadline: Option<Duration>| deadline.is_some_and(|deadline| now >= deadline);
-        match worker.phase {
-            Phase::Killed { .. } => None,
-            Phase::Starting { .. } if has_passed(self.deadline(worker)) => {
-                Some(PhaseChange::Kill(KillReason::SlowStart))
-            }
-            Phase::Retiring { .. } if has_passed(self.deadline(worker)) => {
-                Some(PhaseChange::Kill(KillReason::SlowEnd))
-            }
-            Phase::Starting { .. } | Phase::Retiring { .. } => None,
-            Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } if worker.held.is_empty() => {
-                if has_passed(worker.thaw_deadline()) {
-                    return Some(PhaseChange::Kill(KillReason::Innocent));
-                }
-                has_passed(self.idle_until(worker)).then_some(PhaseChange::Dismiss(Recycle::Idle))
-            }
-            Phase::Serving | Phase::Leaving { .. } | Phase::Frozen { .. } => {
-                // A cancelled task is not to blame, also if it has reached its own time limit as well.
-                if has_passed(self.drop_deadline(worker)) {
-                    return Some(PhaseChange::Kill(KillReason::Innocent));
-                }
-                let task = worker.started.max(worker.answered + 1);
-                let timed_out = PhaseChange::Kill(KillReason::TimedOut { task });
-                has_passed(self.task_deadline(worker)).then_some(timed_out)
-            }
-        }
-    }
-
     fn change(&mut self, id: WorkerId, change: PhaseChange, actions: &mut Vec<Action>) {
-        if let Some(worker) = self.workers.get_mut(&id) {
+        if let Some(mut worker) = self.workers.get_mut(id) {
             worker.change(change);
             if matches!(change, PhaseChange::Kill(_)) {
                 actions.push(Action::Kill { worker: id });
@@ -236,8 +171,7 @@ impl Schedule {
         if now < self.hire_at {
             return;
         }
-        let hired = self.workers.values().filter(|w| w.is_hired()).count();
-        let starting = self.workers.values().filter(|w| w.is_starting() && w.stays()).count();
+        let (hired, starting) = (self.workers.count(Count::Hired), self.workers.count(Count::Starting));
         let places = self.config.processes.saturating_sub(hired);
         let wanted = if self.config.eager && !self.is_over() {
             places
@@ -253,18 +187,20 @@ impl Schedule {
         }
     }
 
-    /// Tells workers to end that have run as many tasks as they may, or have no place any more; and all of
-    /// them once a closed pool has drained.
+    /// Tells workers to end that are to be replaced or have no place any more; and all of them once a closed
+    /// pool has drained.
     pub(super) fn retire(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.dismiss_excess();
         let over = self.is_over();
-        let max = self.config.max_tasks_per_child.unwrap_or(u64::MAX);
-        for (&id, worker) in &mut self.workers {
-            if worker.sent >= max {
-                worker.change(PhaseChange::Dismiss(Recycle::Quota));
-            }
+        let ids = if over && self.workers.count(Count::Hired) > 0 {
+            self.workers.ids()
+        } else {
+            self.workers.group_until(Group::Leaving, Duration::MAX)
+        };
+        for id in ids {
+            let Some(mut worker) = self.workers.get_mut(id) else { continue };
             let leaving = worker.leaving();
-            if worker.is_serving() && worker.held.is_empty() && (over || leaving.is_some()) {
+            if worker.is_serving() && worker.held.is_empty() {
                 worker.change(PhaseChange::Retire(now));
                 actions.push(Action::Retire { worker: id, why: leaving.filter(|_| !over) });
             } else if over && worker.is_starting() {
@@ -276,8 +212,7 @@ impl Schedule {
 
     /// After the pool has become smaller: dismisses the workers with the least to lose.
     fn dismiss_excess(&mut self) {
-        let hired = self.workers.values().filter(|w| w.is_hired()).count();
-        let staying = self.workers.values().filter(|w| w.stays()).count();
+        let (hired, staying) = (self.workers.count(Count::Hired), self.workers.count(Count::Staying));
         let leaving = hired - staying;
         let excess = hired.saturating_sub(self.config.processes).saturating_sub(leaving);
         if excess == 0 {
@@ -289,10 +224,10 @@ impl Schedule {
             if w.is_starting() { 0 } else { 1 + w.held.iter().map(|(_, span)| span.count).sum::<u64>() }
         };
         let mut ids: Vec<(u64, WorkerId)> =
-            self.workers.iter().filter(|(_, w)| w.stays()).map(|(id, w)| (loss(w), *id)).collect();
+            self.workers.iter().filter(|(_, w)| w.stays()).map(|(id, w)| (loss(w), id)).collect();
         ids.sort_unstable();
         for (_, id) in ids.into_iter().take(excess) {
-            if let Some(worker) = self.workers.get_mut(&id) {
+            if let Some(mut worker) = self.workers.get_mut(id) {
                 worker.change(PhaseChange::Dismiss(Recycle::Resize));
             }
         }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::costs::{UNPROVEN_LEN, UNPROVEN_TIME};
 use super::worker::SentBatch;
 use super::{
-    Action, AnswerStep, Answered, HAND_OVER_MAX, JobId, NoResult, PREFETCH_TIME, PhaseChange, PoolState,
-    Retry, Returned, Schedule, ScheduledJob, Span, TAKE_BACK_TIME, Wanted, Worker, WorkerId,
+    Action, AnswerStep, Answered, Count, Group, HAND_OVER_MAX, JobId, NoResult, PREFETCH_TIME, PhaseChange,
+    PoolState, Recycle, Retry, Returned, Schedule, ScheduledJob, Span, TAKE_BACK_TIME, Wanted, Worker,
+    WorkerId,
 };
 use crate::pool::policy::HaltWhen;
 use crate::target::Priority;
@@ -42,6 +43,7 @@ impl Schedule {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.wanted != Wanted::No) else { return };
         let was_held_back = job.is_held_back();
         job.wanted = wanted;
+        self.is_any_concerned = true;
         self.held_back = self.held_back - usize::from(was_held_back) + usize::from(job.is_held_back());
         self.unwanted += usize::from(wanted == Wanted::No);
         job.queued = 0;
@@ -56,21 +58,31 @@ impl Schedule {
         self.job_done(id, actions);
     }
 
+    /// The workers of which it may have changed which tasks they must not begin.
+    fn concerned(&self) -> Vec<WorkerId> {
+        if self.is_any_concerned { self.workers.ids() } else { self.workers.changed() }
+    }
+
     /// Tells workers which tasks at the head of what they hold are cancelled.
     pub(super) fn drop_unwanted(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.unwanted == 0 {
             return;
         }
-        for (&id, worker) in self.workers.iter_mut().filter(|(_, w)| w.is_serving()) {
-            let is_unwanted = |job: &JobId| self.jobs.get(job).is_some_and(|job| job.wanted == Wanted::No);
-            let run = worker.held.iter().take_while(|(job, _)| is_unwanted(job)).map(|(_, span)| span.count);
-            let until = worker.answered + run.sum::<u64>();
-            if until > worker.answered && until > worker.dropped {
-                worker.dropped = until;
-                worker.dropping_since.get_or_insert(now);
-                actions.push(Action::Drop { worker: id, until });
-            }
+        for id in self.concerned() {
+            let until = self.workers.get(id).and_then(|worker| self.to_drop(worker));
+            let Some((until, mut worker)) = until.zip(self.workers.get_mut(id)) else { continue };
+            worker.dropped = until;
+            worker.dropping_since.get_or_insert(now);
+            actions.push(Action::Drop { worker: id, until });
         }
+    }
+
+    /// The number of tasks of its life up to which the worker is to drop tasks, if it has not been told so.
+    pub(super) fn to_drop(&self, worker: &Worker) -> Option<u64> {
+        let is_unwanted = |job: &JobId| self.jobs.get(job).is_some_and(|job| job.wanted == Wanted::No);
+        let run = worker.held.iter().take_while(|(job, _)| is_unwanted(job)).map(|(_, span)| span.count);
+        let until = worker.answered + run.sum::<u64>();
+        (worker.is_serving() && until > worker.answered && until > worker.dropped).then_some(until)
     }
 
     /// Takes the answered tasks from the head of what the worker holds.
@@ -78,11 +90,12 @@ impl Schedule {
         let Returned { worker: id, count: mut left, mut failed } = returned;
         let mut consequences = Vec::new();
         while left > 0 {
-            let Some(worker) = self.workers.get_mut(&id) else { return };
+            let Some(mut worker) = self.workers.get_mut(id) else { return };
             let Some(&(job_id, span)) = worker.held.front() else { break };
             let Some(job) = self.jobs.get_mut(&job_id) else { break };
             let part = job.until_halted(self.config.halt, left.min(span.count), failed > 0);
             worker.pop_front(now, part);
+            drop(worker);
             let failures = failed.min(part);
             (left, failed) = (left - part, failed - failures);
             if job.discards {
@@ -109,13 +122,14 @@ impl Schedule {
         id: WorkerId,
         actions: &mut Vec<Action>,
     ) -> Option<Retry> {
-        let worker = self.workers.get_mut(&id)?;
+        let mut worker = self.workers.get_mut(id)?;
         let &(job, span) = worker.held.front()?;
         let is_wanted = self.jobs.get(&job).is_some_and(|job| job.wanted == Wanted::Yes);
         if span.attempt > self.config.retries || !is_wanted {
             return None;
         }
         worker.pop_front(now, 1);
+        drop(worker);
         self.progressed();
         Some(self.retry(now, job, Span { count: 1, ..span }, actions))
     }
@@ -254,6 +268,7 @@ impl Schedule {
         let was_held_back = job.is_held_back();
         job.is_full = bytes >= if job.is_full { max - max / 4 } else { max };
         self.held_back = self.held_back - usize::from(was_held_back) + usize::from(job.is_held_back());
+        self.is_any_concerned |= job.is_held_back() && !was_held_back;
         job.waits_for = waits_for;
         if !self.is_terminated() {
             self.recount(id);
@@ -261,21 +276,21 @@ impl Schedule {
     }
 
     pub(super) fn paused(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id) {
+        if let Some(mut worker) = self.workers.get_mut(id) {
             worker.paused = true;
         }
     }
 
     /// The worker's time begins anew: the coordinator does not know how long it has waited for room.
     pub(super) fn resumed(&mut self, now: Duration, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id) {
+        if let Some(mut worker) = self.workers.get_mut(id) {
             worker.paused = false;
             worker.running_since = now;
         }
     }
 
     /// Whether the worker holds tasks that it has not begun, and must not begin.
-    fn is_too_far_ahead(&self, worker: &Worker) -> bool {
+    pub(super) fn is_too_far_ahead(&self, worker: &Worker) -> bool {
         let is_held_back = |job: &JobId| self.jobs.get(job).is_some_and(ScheduledJob::is_held_back);
         let mut behind = worker.held.iter().enumerate().filter(|(at, (_, span))| *at > 0 || span.count > 1);
         worker.spare() > 0 && behind.any(|(_, (job, _))| is_held_back(job))
@@ -300,7 +315,7 @@ impl Schedule {
     pub(super) fn batch_done(&mut self, now: Duration, id: WorkerId, busy: Duration) {
         // Workers that share a processor wait for each other.
         let rivals = self.workers.len().div_ceil(self.config.cpus.max(1));
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(mut worker) = self.workers.get_mut(id) else { return };
         let Some(batch) = worker.batches.pop_front() else { return };
         // It did not begin before the end of the batch before, but the coordinator may have heard of that end
         // late.
@@ -316,21 +331,21 @@ impl Schedule {
     /// Hands out queued tasks: first to workers that hold none, then one batch ahead to workers that will
     /// soon hold none.
     pub(super) fn assign(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        for ahead in [0, 1] {
-            if self.queued == 0 {
-                return;
-            }
-            let ids: Vec<WorkerId> = self
-                .workers
-                .iter()
-                .filter(|(_, w)| w.takes_tasks() && w.batches_held() == ahead)
-                .map(|(id, _)| *id)
-                .collect();
-            for id in ids {
-                if ahead == 1 && !self.soon_through(now, id) {
-                    continue;
-                }
-                self.assign_to(now, id, ahead > 0, actions);
+        let mut next = 0;
+        while self.queued > 0
+            && let Some(id) = self.workers.next_free(next)
+        {
+            self.assign_to(now, id, false, actions);
+            next = id + 1;
+        }
+        if self.queued == 0 {
+            return;
+        }
+        // The others have been at their tasks for too long.
+        let recent = now.saturating_sub(PREFETCH_TIME);
+        for id in self.workers.group_since(Group::OneBatch, recent) {
+            if self.soon_through(now, id) {
+                self.assign_to(now, id, true, actions);
             }
         }
     }
@@ -338,7 +353,7 @@ impl Schedule {
     /// Whether the worker will soon hold no tasks, by the time that a task takes and by the time that its
     /// present task has taken already.
     fn soon_through(&self, now: Duration, id: WorkerId) -> bool {
-        let Some(worker) = self.workers.get(&id) else { return false };
+        let Some(worker) = self.workers.get(id) else { return false };
         let Some((job, _)) = worker.held.front() else { return false };
         if now.saturating_sub(worker.running_since) > PREFETCH_TIME {
             return false;
@@ -354,35 +369,30 @@ impl Schedule {
 
     /// The number of workers that could begin a task at once, or be started for it.
     fn idle(&self) -> usize {
-        let idle = self.workers.values().filter(|w| w.stays() && w.held.is_empty()).count();
-        let hired = self.workers.values().filter(|w| w.is_hired()).count();
-        idle + self.config.processes.saturating_sub(hired)
+        let places = self.config.processes.saturating_sub(self.workers.count(Count::Hired));
+        self.workers.count(Count::Idle) + places
     }
 
     /// Takes tasks back from workers that must not begin them; and, for each idle worker, from a worker that
     /// has been at its batch for long.
     pub(super) fn take_back(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let ahead: Vec<WorkerId> = if self.held_back == 0 {
-            Vec::new()
-        } else {
-            self.workers.iter().filter(|(_, w)| self.is_too_far_ahead(w)).map(|(id, _)| *id).collect()
-        };
-        for id in ahead {
-            self.freeze(now, id, actions);
+        let concerned = if self.held_back > 0 { self.concerned() } else { Vec::new() };
+        for id in concerned {
+            if self.workers.get(id).is_some_and(|worker| self.is_too_far_ahead(worker)) {
+                self.freeze(now, id, actions);
+            }
         }
-        if self.queued > 0 || !self.workers.values().any(|w| w.spare() > 0) {
-            return;
-        }
+        let Some(long_ago) = now.checked_sub(TAKE_BACK_TIME).filter(|_| self.queued == 0) else { return };
         for _ in 0..self.idle() {
-            let is_due = |w: &Worker| w.spare() > 0 && now >= w.front_since.saturating_add(TAKE_BACK_TIME);
-            let richest = self.workers.iter().filter(|(_, w)| is_due(w)).max_by_key(|(_, w)| w.spare());
-            let Some((&id, _)) = richest else { return };
-            self.freeze(now, id, actions);
+            let due = self.workers.group_until(Group::Spare, long_ago);
+            let spare = |id: &WorkerId| self.workers.get(*id).map(Worker::spare);
+            let Some(richest) = due.into_iter().max_by_key(spare) else { return };
+            self.freeze(now, richest, actions);
         }
     }
 
     fn freeze(&mut self, now: Duration, id: WorkerId, actions: &mut Vec<Action>) {
-        if let Some(worker) = self.workers.get_mut(&id) {
+        if let Some(mut worker) = self.workers.get_mut(id) {
             worker.change(PhaseChange::Freeze(now));
             actions.push(Action::TakeBack { worker: id });
         }
@@ -390,11 +400,10 @@ impl Schedule {
 
     /// When there will be tasks to take back, if nothing else happens.
     pub(super) fn next_take_back(&self) -> Option<Duration> {
-        let due = |w: &Worker| w.front_since.saturating_add(TAKE_BACK_TIME);
-        let next = self.workers.values().filter(|w| w.spare() > 0).map(due).min()?;
         let could =
             matches!(self.state, PoolState::Run | PoolState::Close) && self.queued == 0 && self.idle() > 0;
-        could.then_some(next)
+        let (since, _) = self.workers.group(Group::Spare).next().filter(|_| could)?;
+        Some(since.saturating_add(TAKE_BACK_TIME))
     }
 
     /// What the worker has not begun goes back to the queue at the same attempt.
@@ -402,9 +411,11 @@ impl Schedule {
         if self.is_terminated() {
             return;
         }
-        let Some(worker) = self.workers.get_mut(&id).filter(|w| w.owes_thaw()) else { return };
+        let Some(mut worker) = self.workers.get_mut(id).filter(|w| w.owes_thaw()) else { return };
         // The worker may lie about the count. It keeps no more than it holds.
-        let taken = worker.take_back(started.clamp(worker.answered, worker.sent));
+        let kept = started.clamp(worker.answered, worker.sent);
+        let taken = worker.take_back(kept);
+        drop(worker);
         // From the back, so that the head of the queue ends up in the old order.
         for (job, span) in taken {
             if let Some(job) = self.jobs.get_mut(&job) {
@@ -415,21 +426,25 @@ impl Schedule {
     }
 
     pub(super) fn thawed(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id) {
+        if let Some(mut worker) = self.workers.get_mut(id) {
             worker.change(PhaseChange::Thaw);
         }
     }
 
     /// Hands a batch to a worker. `is_ahead`: the worker holds another batch.
     fn assign_to(&mut self, now: Duration, id: WorkerId, is_ahead: bool, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id) else { return };
+        let Some(worker) = self.workers.get(id) else { return };
         let quota = self.config.max_tasks_per_child.map_or(u64::MAX, |max| max.saturating_sub(worker.sent));
         let Some(job_id) = self.next_job(is_ahead).filter(|_| quota > 0) else { return };
         let credit = self.credit(now, id, job_id);
         let Some((spans, lacked_credit)) = self.take_batch(job_id, quota, credit, is_ahead) else { return };
         let count = spans.iter().map(|span| span.count).sum();
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(mut worker) = self.workers.get_mut(id) else { return };
         worker.push_back(job_id, &spans, SentBatch { job: job_id, count, at: now, lacked_credit });
+        if worker.sent >= self.config.max_tasks_per_child.unwrap_or(u64::MAX) {
+            worker.change(PhaseChange::Dismiss(Recycle::Quota));
+        }
+        drop(worker);
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.costs.hand_out(id, count);
             self.turns.served(job_id, &mut job.turn);
@@ -455,8 +470,8 @@ impl Schedule {
         }
         // If all others have been at long tasks for a while, the rest of the job must not wait for them. If
         // one of them is still starting, it will soon take its share.
-        let is_at_it = |(of, w): (&WorkerId, &Worker)| {
-            *of == id || w.is_serving() && now >= w.front_since.saturating_add(UNPROVEN_TIME)
+        let is_at_it = |(of, w): (WorkerId, &Worker)| {
+            of == id || w.is_serving() && now >= w.front_since.saturating_add(UNPROVEN_TIME)
         };
         if self.workers.iter().all(is_at_it) { UNPROVEN_LEN } else { credit }
     }

@@ -55,8 +55,6 @@ pub(super) struct Link {
     pub(super) fault: Option<String>,
     /// What has come of its profile.
     pub(super) profile: Vec<u8>,
-    /// When its socket was shut to end it, since it may not be killed.
-    pub(super) disconnected: Option<Instant>,
 }
 
 /// Whether a worker is listened to.
@@ -107,7 +105,6 @@ impl Link {
             heartbeat: Heartbeat::default(),
             fault: None,
             profile: Vec::new(),
-            disconnected: None,
         }
     }
 

@@ -84,7 +84,7 @@ fn drawn_of(
     let mut due: BTreeMap<WorkerId, (Duration, u64)> = BTreeMap::new();
     loop {
         for (worker, nanos) in workers.clone().zip(nanos) {
-            let batch = pool.schedule.workers.get(&worker).and_then(|worker| worker.batches.front());
+            let batch = pool.schedule.workers.get(worker).and_then(|worker| worker.batches.front());
             if let Some(count) = batch.map(|batch| batch.count) {
                 due.entry(worker).or_insert_with(|| {
                     batches += 1;

@@ -11,6 +11,7 @@ impl Model {
     /// Checks what must hold, and lets the dispatcher say what follows.
     pub(super) fn check(&mut self) {
         self.check_counts();
+        self.check_groups();
         self.check_staff();
         self.check_halts();
         self.check_room();
@@ -38,11 +39,28 @@ impl Model {
         }
     }
 
+    /// What the schedule does for the workers of some groups, or for those that have changed, leaves nothing
+    /// to do for any worker.
+    fn check_groups(&self) {
+        assert!(self.schedule.workers.is_consistent());
+        if self.schedule.is_terminated() {
+            return;
+        }
+        for (id, worker) in self.schedule.workers.iter() {
+            assert!(!self.schedule.is_too_far_ahead(worker), "worker {id} is too far ahead");
+            assert_eq!(self.schedule.to_drop(worker), None, "worker {id} has cancelled tasks");
+            let is_through = worker.is_serving() && worker.held.is_empty();
+            assert!(!is_through || worker.leaving().is_none(), "worker {id} is not told to end");
+            let is_free = worker.takes_tasks() && worker.batches_held() == 0;
+            assert!(!is_free || self.schedule.queued == 0, "worker {id} has no task");
+        }
+    }
+
     /// There are no more workers than places.
     fn check_staff(&self) {
         let live = self.workers.values().filter(|w| !w.killed && w.phase != ModelPhase::Retiring).count();
         // Those that are too many after a resize end with what they hold.
-        let leaving = self.schedule.workers.values().filter(|w| w.is_hired() && !w.stays()).count();
+        let leaving = self.schedule.workers.iter().filter(|(_, w)| w.is_hired() && !w.stays()).count();
         assert!(live <= self.config.processes + leaving && live <= self.most, "{live} workers at work");
         assert!(self.workers.len() <= 2 * self.most, "{} processes", self.workers.len());
     }

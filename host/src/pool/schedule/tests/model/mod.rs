@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use self::op::Op;
 use crate::pool::policy::{Halt, HaltOn};
-use crate::pool::schedule::{Action, Config, Event, JobId, NoResult, Returned, Schedule, WorkerId, earlier};
+use crate::pool::schedule::{Action, Config, Event, JobId, NoResult, Returned, Schedule, WorkerId};
 use crate::target::Priority;
 
 /// How a task stands, by the actions alone.
@@ -469,7 +469,8 @@ impl Model {
     /// neither.
     fn wait(&mut self) -> bool {
         let refused = Some(self.schedule.hire_at).filter(|at| *at > self.now && self.schedule.queued > 0);
-        if let Some(due) = earlier(self.schedule.delayed.keys().next().map(|(due, _)| *due), refused) {
+        let delayed = self.schedule.delayed.keys().next().map(|(due, _)| *due);
+        if let Some(due) = delayed.into_iter().chain(refused).min() {
             assert!(self.schedule.next_tick().is_some_and(|tick| tick <= due), "a pause is forgotten");
             self.now = self.now.max(due);
             self.event(Event::Tick);
