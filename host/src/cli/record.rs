@@ -13,7 +13,7 @@ pub(super) struct RecordFact {
 }
 
 /// The first half of the SHA-256 of a record, by which the job log recognises it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct InputDigest([u8; 16]);
 
 impl std::fmt::Debug for InputDigest {

@@ -1,7 +1,7 @@
 //! The tasks that a log has, and what they mean for a record.
 
-use std::collections::HashMap;
 use std::io::Read;
+use std::ops::Range;
 
 use super::line::{LogLine, RunIdentity};
 use super::read::{Extent, LogRefused, lines};
@@ -42,63 +42,151 @@ pub(in crate::cli) enum RecordVerdict {
 /// The tasks of a log, by their records. Equal records are counted: each line of the log stands for one of
 /// them.
 ///
-/// A hash table has 21 bytes for each place, and is between 7/16 and 7/8 full. So a line of the log takes at
-/// most 48 bytes.
+/// A line takes 20 bytes here, and a quarter of a byte in the index. A hash table takes up to 48, and more
+/// while it grows.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Done {
-    ok: HashMap<InputDigest, u32>,
-    failed: HashMap<InputDigest, u32>,
+    /// In the order of their records: for each record at most one entry of each kind.
+    tasks: Vec<Entry>,
+    /// The place in `tasks` of the first entry of each bucket, and the end of the last. The first bits of a
+    /// digest, all of which are equally likely, choose its bucket.
+    starts: Vec<u32>,
+}
+
+/// A line of a log; once the log is read, the tasks of one kind of all equal records.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    record: InputDigest,
+    /// The lowest bit: whether the task has failed. Of a line, the next one: whether it was run again. The
+    /// others: the number of the line, or how many tasks no record has used up.
+    number: u32,
+}
+
+const FAILED: u32 = 1;
+const RERUN: u32 = 2;
+/// Lines of a log whose order counts. It matters only for a record that was run again.
+const LINES_MAX: u32 = u32::MAX >> 2;
+
+impl Entry {
+    fn is_failed(self) -> bool {
+        self.number & FAILED != 0
+    }
+
+    /// How many tasks are left.
+    fn count(self) -> u32 {
+        self.number >> 1
+    }
+}
+
+/// Collects the lines of a log.
+#[derive(Debug, Default)]
+struct DoneBuilder {
+    lines: Vec<Entry>,
+}
+
+impl DoneBuilder {
+    fn add(&mut self, line: &LogLine<'_>) {
+        let at = u32::try_from(self.lines.len()).map_or(LINES_MAX, |at| at.min(LINES_MAX));
+        let failed = if line.is_ok() { 0 } else { FAILED };
+        let rerun = if line.rerun { RERUN } else { 0 };
+        self.lines.push(Entry { record: line.input, number: at << 2 | rerun | failed });
+    }
+
+    /// Counts the tasks of each record, in the memory of the lines.
+    fn build(self) -> Done {
+        let DoneBuilder { lines: mut tasks } = self;
+        tasks.sort_unstable_by_key(|entry| (entry.record, entry.number));
+        let (mut kept, mut at) = (0, 0);
+        while let Some(&Entry { record, .. }) = tasks.get(at) {
+            let [mut ok, mut failed] = [0u32; 2];
+            while let Some(line) = tasks.get(at).filter(|line| line.record == record) {
+                // A second attempt of the same record replaces its failure, and does not count as another
+                // record.
+                if line.number & RERUN != 0 {
+                    failed = failed.saturating_sub(1);
+                }
+                let of_its_kind = if line.is_failed() { &mut failed } else { &mut ok };
+                *of_its_kind += 1;
+                at += 1;
+            }
+            // A record has at least as many lines as it gets entries.
+            for (count, kind) in [(ok, 0), (failed, FAILED)] {
+                if count > 0 {
+                    tasks[kept] = Entry { record, number: count << 1 | kind };
+                    kept += 1;
+                }
+            }
+        }
+        tasks.truncate(kept);
+        let starts = starts(&tasks);
+        Done { tasks, starts }
+    }
+}
+
+/// The index of sorted entries: a bucket for sixteen of them.
+fn starts(tasks: &[Entry]) -> Vec<u32> {
+    let buckets = (tasks.len() / 16).next_power_of_two();
+    let place = |bucket| tasks.partition_point(|entry| bucket_of(entry.record, buckets) < bucket);
+    (0..=buckets).map(|bucket| u32::try_from(place(bucket)).unwrap_or(u32::MAX)).collect()
+}
+
+/// The bucket of a record among a power of two of them.
+fn bucket_of(record: InputDigest, buckets: usize) -> usize {
+    let first = record.bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+    usize::try_from((u128::from(first) * buckets as u128) >> 64).unwrap_or_default()
 }
 
 impl Done {
-    fn add(&mut self, line: &LogLine<'_>) {
-        // A second attempt of the same record replaces its failure, and does not count as another record.
-        if line.rerun {
-            take(&mut self.failed, line.input);
-        }
-        let of_its_kind = if line.is_ok() { &mut self.ok } else { &mut self.failed };
-        let count = of_its_kind.entry(line.input).or_default();
-        *count = count.saturating_add(1);
-    }
-
     pub(in crate::cli) fn contains(&self, record: InputDigest) -> bool {
-        self.ok.contains_key(&record) || self.failed.contains_key(&record)
+        self.tasks[self.range(record)].iter().any(|entry| entry.record == record && entry.count() > 0)
     }
 
     /// Tasks for which no record has been found yet.
     pub(in crate::cli) fn left(&self) -> u64 {
-        self.ok.values().chain(self.failed.values()).map(|count| u64::from(*count)).sum()
+        self.tasks.iter().map(|entry| u64::from(entry.count())).sum()
     }
 
     /// Decides about one record, which uses up one task of the log.
     pub(super) fn verdict(&mut self, rule: Rule, record: InputDigest) -> RecordVerdict {
         match rule {
-            Rule::New | Rule::NewAndFailed if take(&mut self.ok, record) => RecordVerdict::Skip,
-            Rule::New if take(&mut self.failed, record) => RecordVerdict::SkipFailed,
-            Rule::NewAndFailed | Rule::Failed if take(&mut self.failed, record) => RecordVerdict::RunAgain,
+            Rule::New | Rule::NewAndFailed if self.take(record, 0) => RecordVerdict::Skip,
+            Rule::New if self.take(record, FAILED) => RecordVerdict::SkipFailed,
+            Rule::NewAndFailed | Rule::Failed if self.take(record, FAILED) => RecordVerdict::RunAgain,
             Rule::New | Rule::NewAndFailed => RecordVerdict::Run,
             Rule::Failed => {
                 // Used up all the same: equal records behind it are judged by what is left.
-                take(&mut self.ok, record);
+                self.take(record, 0);
                 RecordVerdict::Skip
             }
         }
     }
-}
 
-/// Uses up one task of the record, if there is one.
-fn take(counts: &mut HashMap<InputDigest, u32>, record: InputDigest) -> bool {
-    let Some(count) = counts.get_mut(&record) else { return false };
-    *count -= 1;
-    if *count == 0 {
-        counts.remove(&record);
+    /// Uses up one task of the record and kind, if there is one.
+    fn take(&mut self, record: InputDigest, kind: u32) -> bool {
+        let range = self.range(record);
+        let is_it = |entry: &&mut Entry| entry.record == record && entry.number & FAILED == kind;
+        match self.tasks[range].iter_mut().find(is_it) {
+            Some(entry) if entry.count() > 0 => {
+                entry.number -= 1 << 1;
+                true
+            }
+            Some(_) | None => false,
+        }
     }
-    true
+
+    /// The place of the record's bucket.
+    fn range(&self, record: InputDigest) -> Range<usize> {
+        let bucket = bucket_of(record, self.starts.len().saturating_sub(1));
+        match self.starts.get(bucket..bucket + 2) {
+            Some(&[start, end]) => start as usize..end as usize,
+            _ => 0..0,
+        }
+    }
 }
 
 /// Reads the tasks of a log. With `ours`, a line of another run is an error.
 pub(super) fn read(log: impl Read, ours: Option<&RunIdentity>) -> Result<(Done, Extent), LogRefused> {
-    let mut done = Done::default();
+    let mut done = DoneBuilder::default();
     let extent =
         lines(log, |number, line, identity| match ours.and_then(|ours| identity.difference(ours)) {
             Some(difference) => Err(LogRefused::Other { number, difference }),
@@ -107,7 +195,7 @@ pub(super) fn read(log: impl Read, ours: Option<&RunIdentity>) -> Result<(Done, 
                 Ok(())
             }
         })?;
-    Ok((done, extent))
+    Ok((done.build(), extent))
 }
 
 #[cfg(test)]
@@ -164,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn a_line_takes_at_most_24_bytes() {
+        let mut done = DoneBuilder::default();
+        let records = (0..10_000u32).map(|n| InputDigest::of(&n.to_le_bytes()));
+        done.lines.extend(records.clone().map(|record| Entry { record, number: 0 }));
+        let done = done.build();
+        assert!(size_of::<Entry>() * done.tasks.len() + 4 * done.starts.len() < 24 * 10_000);
+        assert!(records.clone().all(|record| done.contains(record)) && done.left() == 10_000);
+        // A bucket is looked through from its beginning.
+        assert!(records.map(|record| done.range(record).len()).max().unwrap() < 64);
+    }
+
+    #[test]
     fn f83_the_log_of_another_run_is_refused() {
         let log = log(&[("a", "ok", false)]);
         let refused = |ours: &RunIdentity| read(&log[..], Some(ours)).map_err(|refused| refused.to_string());
@@ -185,7 +285,42 @@ mod tests {
         }
     }
 
+    /// The tasks of one record by their definition, line by line: done, and failed.
+    fn tasks_of(lines: &[(u8, bool, bool)], record: u8) -> (u32, u32) {
+        let (mut ok, mut failed) = (0, 0u32);
+        for (_, is_failed, rerun) in lines.iter().filter(|line| line.0 == record) {
+            failed = failed.saturating_sub(u32::from(*rerun)) + u32::from(*is_failed);
+            ok += u32::from(!is_failed);
+        }
+        (ok, failed)
+    }
+
     proptest! {
+        #[test]
+        fn tasks_are_counted_as_line_by_line(
+            lines in proptest::collection::vec((0u8..40, any::<bool>(), any::<bool>()), 0..200),
+        ) {
+            let mut done = DoneBuilder::default();
+            for (at, (record, is_failed, rerun)) in lines.iter().enumerate() {
+                let number = u32::try_from(at).unwrap() << 2 | u32::from(*rerun) << 1 | u32::from(*is_failed);
+                done.lines.push(Entry { record: InputDigest::of(&[*record]), number });
+            }
+            let mut done = done.build();
+            for record in 0..40 {
+                let digest = InputDigest::of(&[record]);
+                let (ok, failed) = tasks_of(&lines, record);
+                prop_assert_eq!(done.contains(digest), ok + failed > 0);
+                for _ in 0..ok {
+                    prop_assert_eq!(done.verdict(Rule::New, digest), RecordVerdict::Skip);
+                }
+                for _ in 0..failed {
+                    prop_assert_eq!(done.verdict(Rule::New, digest), RecordVerdict::SkipFailed);
+                }
+                prop_assert_eq!(done.verdict(Rule::New, digest), RecordVerdict::Run);
+            }
+            prop_assert_eq!(done.left(), 0);
+        }
+
         #[test]
         fn any_bytes_are_a_log_or_refused(
             bytes in proptest::collection::vec(any::<u8>(), 0..300),
