@@ -506,7 +506,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&u32::try_from(payload.len()).unwrap().to_le_bytes()[..], &[kind], payload].concat()
 }
 
-const HELLO: &str = r#"{"Hello":{"version":3}}"#;
+const HELLO: &str = r#"{"Hello":{"version":4}}"#;
 const OTHER_HELLO: &str = r#"{"Hello":{"version":999}}"#;
 const UNCONFINED: &str = r#"{"Unconfined":{"missing":[]}}"#;
 const READY: &str = "\"Ready\"";
@@ -529,8 +529,8 @@ const MESSAGES: [&str; 10] = [
     "\"WantsInput\"",
     "\"Nonsense\"",
 ];
-/// Kinds of frames that carry no message: a batch, input, and what belongs to a task.
-const KINDS: [u8; 10] = [2, 3, 17, 18, 19, 20, 21, 22, 23, 24];
+/// Kinds of frames that carry no message: a batch, input, fixed arguments, and what belongs to a task.
+const KINDS: [u8; 11] = [2, 3, 4, 17, 18, 19, 20, 21, 22, 23, 24];
 
 const THE_COMPILER: &str = "the compiler gave an answer to a question that was not asked";
 const THE_ZYGOTE: &str = "the zygote said what it was not asked";
@@ -618,12 +618,12 @@ fn f112_a_worker_says_nothing_out_of_turn() {
             scripts.push((hello(control(message)), vec![], verdict(message, THE_WORKER)));
         }
     }
-    // A batch and input are the coordinator's, and the end of a batch has two figures; before `Ready` nothing
+    // A batch, input and fixed arguments are the coordinator's, and the end of a batch has two figures; before `Ready` nothing
     // of a task is.
-    let of_ready = [(2, THE_WORKER), (3, THE_WORKER), (21, UNREADABLE)];
+    let of_ready = [(2, THE_WORKER), (3, THE_WORKER), (4, THE_WORKER), (21, UNREADABLE)];
     scripts.extend(of_ready.map(|(kind, verdict)| (ready(), frame(kind, b""), verdict)));
     scripts.extend([16, 17].map(|kind| (hello(frame(kind, b"")), vec![], NOT_HELD)));
-    scripts.extend([2, 3, 20, 21, 22, 24].map(|kind| (hello(frame(kind, b"")), vec![], THE_WORKER)));
+    scripts.extend([2, 3, 4, 20, 21, 22, 24].map(|kind| (hello(frame(kind, b"")), vec![], THE_WORKER)));
     scripts.extend([READY, OTHER_HELLO].map(|m| (control(m), vec![], verdict(m, THE_WORKER))));
     scripts.push((frame(18, b""), vec![], THE_WORKER));
     scripts.extend([HELLO, UNCONFINED].map(|m| (ready(), control(m), THE_WORKER)));

@@ -14,6 +14,7 @@ use crate::policy::Policy;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, Identity, Setup, ToWorker};
+use crate::protocol::outgoing::Outgoing;
 use crate::protocol::session::{FromReporter, Heard, ReporterRole, Session};
 use crate::spec::{Limits, ProcessRole, Status};
 
@@ -102,7 +103,7 @@ pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> R
             (child, socket, unsent, None)
         }
     };
-    let answer = ask(socket, &unsent, role, clock::now() + ANSWER_TIME);
+    let answer = ask(socket, unsent, role, clock::now() + ANSWER_TIME);
     child.kill();
     let exit = child.wait();
     answer.map_err(|why| match why {
@@ -133,12 +134,16 @@ fn await_frame(connection: &mut Connection<OwnedFd>, until: Instant) -> Result<(
 }
 
 /// Asks a process that is starting for its report.
-fn ask(socket: OwnedFd, setup: &[u8], role: ProcessRole, until: Instant) -> Result<Status, RecvError> {
+fn ask(socket: OwnedFd, mut setup: Outgoing, role: ProcessRole, until: Instant) -> Result<Status, RecvError> {
     // A process that reads nothing must not hold up a caller that has a deadline only for its answers.
     set_socket_timeout(&socket, Timeout::Send, Some(ANSWER_TIME)).map_err(io::Error::from)?;
     let mut connection = Connection::new(socket, Caps::IDLE);
     let mut session = Session::reporter(role);
-    connection.send(setup)?;
+    while !setup.is_empty() {
+        connection.send(setup.front())?;
+        let sent = setup.front().len();
+        setup.advance(sent);
+    }
     loop {
         await_frame(&mut connection, until)?;
         match session.on(connection.recv()?)? {

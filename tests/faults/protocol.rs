@@ -48,6 +48,7 @@ fn f104_a_worker_that_breaks_the_protocol_is_ended_and_the_others_go_on() {
         "longer-than-the-limit",
         "unknown-kind",
         "a-batch",
+        "fixed-arguments",
         "profile-unasked",
         "too-many-results",
         "result-of-nothing",

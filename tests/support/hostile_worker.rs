@@ -43,6 +43,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 
 const CONTROL: u8 = 1;
 const BATCH: u8 = 2;
+const FIXED: u8 = 4;
 const RETURNED: u8 = 16;
 const FAILED: u8 = 17;
 const STDOUT: u8 = 18;
@@ -70,7 +71,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         say(&frame(CONTROL, br#"{"Hello":{"version":999}}"#));
         return;
     }
-    say(&frame(CONTROL, br#"{"Hello":{"version":3}}"#));
+    say(&frame(CONTROL, br#"{"Hello":{"version":4}}"#));
     if deed == "descriptors" {
         // A compiler is never ready: that would be its end before the first descriptor.
         if std::env::args().nth(2).as_deref() != Some("compiler") {
@@ -113,6 +114,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "longer-than-the-limit" => drop(say(&[0, 0, 0, 0x3f, RETURNED])),
         "unknown-kind" => drop(say(&frame(99, b"x"))),
         "profile-unasked" => drop(say(&frame(PROFILE, b"{}"))),
+        "fixed-arguments" => drop(say(&frame(FIXED, b"x"))),
         "a-batch" => drop(say(&frame(BATCH, b"x"))),
         // It may hold a few by now, but not so many.
         "too-many-results" => drop(say(&frame(RETURNED, b"FIRST").repeat(200))),
@@ -190,7 +192,7 @@ fn say_as_told(role: &str, dir: &Path, socket: &mut std::fs::File) {
 fn commit_as_zygote(deed: &str, dir: &Path, socket: &mut std::fs::File) {
     let _a_session_of_its_own = rustix::process::setsid();
     let mut say = |bytes: &[u8]| socket.write_all(bytes).is_ok();
-    say(&frame(CONTROL, br#"{"Hello":{"version":3}}"#));
+    say(&frame(CONTROL, br#"{"Hello":{"version":4}}"#));
     if deed != "ready-for-ever" {
         say(&frame(CONTROL, b"\"Ready\""));
     }

@@ -12,11 +12,14 @@ use rustix::fs::{FileType, Stat};
 
 use super::exit::{CliError, OrExit, WpoolExit};
 use super::stdio;
+use crate::sys::HEAP_KEPT_LEN;
 
 /// The size of the first read.
 const FIRST_READ_LEN: usize = 16 << 10;
 /// The size of a read once the input has filled the first one.
 const READ_LEN: usize = 256 << 10;
+/// The most that the buffer grows at once while a record is longer than it.
+const MORE_LEN: usize = 4 << 20;
 /// The buffer shrinks below this size after a long record.
 const KEPT_LEN: usize = 8 << 20;
 /// Blank records that are passed on at once when another record follows them.
@@ -253,7 +256,15 @@ impl Splitter {
 
     fn make_room(&mut self) {
         if self.held == self.buf.len() {
-            self.buf.resize(FIRST_READ_LEN.max(self.held * 2), 0);
+            // Doubling would leave up to half of the buffer of a long record unused, and in memory.
+            let more = self.held.clamp(FIRST_READ_LEN, MORE_LEN);
+            if self.buf.capacity() < self.held + more {
+                // At once so long that the heap does not keep the memory when it is freed. What is behind `more`
+                // stays untouched, and takes no memory.
+                let is_long = self.held >= MORE_LEN;
+                self.buf.reserve_exact(if is_long { HEAP_KEPT_LEN } else { more });
+            }
+            self.buf.resize(self.held + more, 0);
         } else if self.buf.len() > KEPT_LEN && self.held < READ_LEN {
             self.buf.truncate(READ_LEN);
             self.buf.shrink_to_fit();

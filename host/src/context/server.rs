@@ -19,6 +19,7 @@ use super::forkserver::{Fate, Requested, Zygote};
 use super::spawn::Started;
 use crate::policy::Granted;
 use crate::protocol::message::{Identity, Setup};
+use crate::protocol::outgoing::Outgoing;
 use crate::spec::Limits;
 use crate::sys;
 
@@ -142,7 +143,7 @@ impl ForkServer {
             };
             match asked.fork(identity.clone(), until) {
                 Fate::Forked(child, Requested { socket, page }) => {
-                    return Ok(Started { child, socket, page, unsent: Vec::new() });
+                    return Ok(Started { child, socket, page, unsent: Outgoing::default() });
                 }
                 Fate::NotForked { reason } => return Err(failed(io::Error::other(reason))),
                 Fate::Refused => {

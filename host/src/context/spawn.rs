@@ -9,7 +9,8 @@ use super::StartError;
 use super::{Child, Launch, Program};
 use crate::policy::Granted;
 use crate::protocol::connection;
-use crate::protocol::message::{self, Setup, ToWorker};
+use crate::protocol::message::{Setup, ToWorker};
+use crate::protocol::outgoing::Outgoing;
 use crate::spec::ProcessRole;
 use crate::sys::CoordinatorPage;
 
@@ -19,7 +20,7 @@ pub(crate) struct Started {
     pub(crate) socket: OwnedFd,
     pub(crate) page: CoordinatorPage,
     /// The part of its setup that the socket has not taken yet.
-    pub(crate) unsent: Vec<u8>,
+    pub(crate) unsent: Outgoing,
 }
 
 /// A process that has been executed, the coordinator's end of its socket, and the thread that is its parent.
@@ -29,7 +30,7 @@ pub(crate) struct Executed {
     pub(crate) child: Child,
     pub(super) thread: Pid,
     /// The part of its setup that the socket has not taken yet.
-    pub(crate) unsent: Vec<u8>,
+    pub(crate) unsent: Outgoing,
 }
 
 impl Executed {
@@ -41,7 +42,7 @@ impl Executed {
             socket,
             child: program.start(role, theirs)?,
             thread: rustix::thread::gettid(),
-            unsent: Vec::new(),
+            unsent: Outgoing::default(),
         })
     }
 }
@@ -70,12 +71,16 @@ pub(crate) fn start_with(
         Some(early) => early,
         None => Executed::start(program, role)?,
     };
-    let mut bytes = Vec::new();
-    message::write_control(&mut bytes, &ToWorker::Setup(Box::new(setup)));
-    match connection::send_with_fds(&started.socket, &bytes, fds) {
+    let mut outgoing = Outgoing::default();
+    outgoing.say(&ToWorker::Setup(Box::new(setup)));
+    // The descriptors go with the first bytes.
+    match connection::send_with_fds(&started.socket, outgoing.front(), fds) {
         // A setup with the descriptions of many functions is larger than a socket's buffer. The caller sends
         // the rest between other work, since the process may be slow to read.
-        Ok(sent) => started.unsent = bytes.split_off(sent),
+        Ok(sent) => {
+            outgoing.advance(sent);
+            started.unsent = outgoing;
+        }
         Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
         Err(e) => {
             // Reaped here: no caller has a handle on it yet.

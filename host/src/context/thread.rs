@@ -11,6 +11,7 @@ use super::StartError;
 use super::spawn::Started;
 use crate::policy::Granted;
 use crate::protocol::message::Setup;
+use crate::protocol::outgoing::Outgoing;
 #[cfg(feature = "worker")]
 use crate::spec::Sandbox;
 #[cfg(feature = "worker")]
@@ -43,7 +44,7 @@ pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<
     let thread = std::thread::Builder::new().name(name).stack_size(stack);
     // Detached: an abandoned thread may never end, so no code may join it.
     thread.spawn(move || crate::worker::thread_main(&its, artefact, &setup, &granted)).map_err(failed)?;
-    Ok(Started { child: super::Child::Thread(life), socket, page, unsent: Vec::new() })
+    Ok(Started { child: super::Child::Thread(life), socket, page, unsent: Outgoing::default() })
 }
 
 /// Fails: this program has no engine.

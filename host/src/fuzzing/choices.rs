@@ -78,6 +78,9 @@ impl Choices<'_> {
             Type::F64 => Value::F64(f64::from_le_bytes(self.number())),
             Type::Char => Value::Char(self.char()),
             Type::String => Value::String((0..self.byte() % 5).map(|_| self.char()).collect()),
+            Type::List(t) if **t == Type::U8 => {
+                Value::Bytes((0..self.byte() % 4).map(|_| self.byte()).collect())
+            }
             Type::List(t) => Value::List((0..self.byte() % 4).map(|_| self.value(t)).collect()),
             Type::FixedList(t, len) => Value::List((0..*len).map(|_| self.value(t)).collect()),
             Type::Record(fields) => {

@@ -2,7 +2,8 @@
 
 use super::{assert_plain, lengthened, model};
 use crate::pool::{TaskEnd, parse_outcome};
-use crate::protocol::message::{self, Batch, Entry, Record, Used};
+use crate::protocol::batch::{Batch, Entry, Record};
+use crate::protocol::message::{self, Used};
 
 /// The records of a batch: those of the definition, in every length.
 pub(super) fn batch(data: &[u8]) {

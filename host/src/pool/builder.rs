@@ -1,9 +1,8 @@
 //! The settings of a pool, and the checks before any process starts.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::dispatcher::{self, Command, Dispatcher, Spec};
 use super::events::{PoolEvent, Sink};
 use super::handlers::Handlers;
 use super::job::Window;
+use super::plan::Plans;
 use super::policy::{Backoff, Halt, HaltOn};
 use super::schedule::Config;
 use super::shared::PoolShared;
@@ -497,6 +497,7 @@ fn start(
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let dispatcher =
         Dispatcher::new(spec, config, waker.clone(), inbox.clone(), directory.clone(), ledger.clone())?;
+    let plans = Plans::new(waker.clone());
     let shared = Arc::new(PoolShared {
         info,
         limits,
@@ -504,8 +505,7 @@ fn start(
         commands,
         waker,
         next_job: AtomicU64::new(1),
-        next_plan: AtomicU32::new(1),
-        plans: Mutex::new(HashMap::new()),
+        plans,
         directory,
         ledger,
         closed: AtomicBool::new(false),

@@ -4,8 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::plan::Plan;
 use crate::error::TaskError;
-use crate::spec::Call;
 use crate::target::Resolved;
 use crate::value::Ret;
 
@@ -30,9 +30,8 @@ use crate::value::Ret;
 /// ```
 pub struct Func<A, R> {
     pub(super) resolved: Arc<Resolved>,
-    /// The number of the call among the calls that the pool's workers know.
-    pub(super) plan: u32,
-    pub(super) call: Option<Call>,
+    /// The call as the pool's workers know it.
+    pub(super) plan: Arc<Plan>,
     types: PhantomData<fn(A) -> R>,
 }
 
@@ -44,13 +43,13 @@ impl<A, R> fmt::Debug for Func<A, R> {
 
 impl<A, R> Clone for Func<A, R> {
     fn clone(&self) -> Self {
-        Func { resolved: self.resolved.clone(), plan: self.plan, call: self.call.clone(), types: PhantomData }
+        Func { resolved: self.resolved.clone(), plan: self.plan.clone(), types: PhantomData }
     }
 }
 
 impl<A, R> Func<A, R> {
-    pub(super) fn new(resolved: Resolved, plan: u32, call: Option<Call>) -> Func<A, R> {
-        Func { resolved: Arc::new(resolved), plan, call, types: PhantomData }
+    pub(super) fn new(resolved: Resolved, plan: Arc<Plan>) -> Func<A, R> {
+        Func { resolved: Arc::new(resolved), plan, types: PhantomData }
     }
 
     pub(super) fn decode(&self) -> Decode<R> {

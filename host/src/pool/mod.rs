@@ -29,6 +29,7 @@ mod handlers;
 mod imap;
 mod job;
 mod map;
+mod plan;
 mod policy;
 mod schedule;
 mod shared;
@@ -55,6 +56,7 @@ use self::job::{Job, Window};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::job::{TaskEnd, parse_outcome};
 use self::map::{all_or_first, collect, not_drawn};
+use self::plan::Plan;
 pub use self::policy::{Backoff, Halt, HaltError, HaltOn, HaltWhen};
 use self::shared::{PoolShared, in_fork, map_in_fork};
 use self::stats::Ledger;
@@ -63,7 +65,6 @@ pub use self::stream::{Inputs, Outcome, Outcomes};
 pub(crate) use self::worker::WorkerInfo;
 use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
 use crate::module::Module;
-use crate::spec::Call;
 use crate::target::{Format, Priority, Target, resolve};
 use crate::value::{Args, Ret};
 
@@ -134,25 +135,11 @@ impl Pool {
             return Err(BuildError::ResultType { func, wit, rust: std::any::type_name::<R>() });
         }
         self.shared.check_home()?;
-        let (plan, call) = self.plan(&resolved.call);
-        Ok(Func::new(resolved, plan, call))
+        let plan = self.shared.plans.get(&resolved.call);
+        Ok(Func::new(resolved, plan))
     }
 
-    /// The number under which workers know the call.
-    fn plan(&self, call: &Call) -> (u32, Option<Call>) {
-        let key = serde_json::to_string(call).expect("a call has a JSON form");
-        let mut plans = self.shared.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let plan = *plans.entry(key).or_insert_with(|| self.shared.next_plan.fetch_add(1, Ordering::Relaxed));
-        (plan, Some(call.clone()))
-    }
-
-    fn job(
-        &self,
-        plan: u32,
-        call: Option<Call>,
-        priority: Priority,
-        window: Window,
-    ) -> Result<Arc<Job>, Closed> {
+    fn job(&self, plan: Arc<Plan>, priority: Priority, window: Window) -> Result<Arc<Job>, Closed> {
         if self.shared.is_in_fork() {
             return Err(Closed);
         }
@@ -160,8 +147,8 @@ impl Pool {
             return Err(Closed);
         }
         let id = self.shared.next_job.fetch_add(1, Ordering::Relaxed);
-        let job = Arc::new(Job::new(id, plan, priority, window, self.shared.waker.clone()));
-        self.shared.commands.send(Command::Job { job: job.clone(), call }).map_err(|_| Closed)?;
+        let job = Arc::new(Job::new(id, priority, window, self.shared.waker.clone()));
+        self.shared.commands.send(Command::Job { job: job.clone(), plan }).map_err(|_| Closed)?;
         // After the pool's end no dispatcher ends the job. `End::drop` sets `over` and then empties the
         // channel, so either it finds the job, or the job is refused here.
         if *self.shared.over.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -180,9 +167,9 @@ impl Pool {
     pub fn stream(&self, target: &Target, ordered: bool) -> Result<(Inputs, Outcomes), BuildError> {
         let resolved = resolve(target, &self.shared.info)?;
         self.shared.check_home()?;
-        let (plan, call) = self.plan(&resolved.call);
+        let plan = self.shared.plans.get(&resolved.call);
         let job = self
-            .job(plan, call, resolved.priority, self.shared.window)
+            .job(plan, resolved.priority, self.shared.window)
             .map_err(|Closed| self.shared.refused_stream())?;
         Ok((Inputs::new(job.clone(), self.shared.limits.input), Outcomes::new(job, ordered)))
     }
@@ -207,7 +194,7 @@ impl Pool {
         args: A,
     ) -> AsyncResult<R> {
         let callbacks = self.shared.callbacks.clone();
-        let job = match self.job(func.plan, func.call.clone(), func.resolved.priority, self.shared.window) {
+        let job = match self.job(func.plan.clone(), func.resolved.priority, self.shared.window) {
             Ok(job) => job,
             Err(Closed) => {
                 let refusal = self.shared.refusal();
@@ -257,7 +244,7 @@ impl Pool {
         items: impl IntoIterator<Item = A>,
     ) -> Vec<Result<R, TaskError>> {
         let mut items = items.into_iter();
-        match self.job(func.plan, func.call.clone(), func.resolved.priority, self.shared.window) {
+        match self.job(func.plan.clone(), func.resolved.priority, self.shared.window) {
             Ok(job) => collect(&self.shared, job, func, items),
             Err(Closed) => not_drawn(&mut items, &self.shared.refusal()),
         }
@@ -349,8 +336,7 @@ impl Pool {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
     {
-        let Ok(job) = self.job(func.plan, func.call.clone(), func.resolved.priority, self.shared.window)
-        else {
+        let Ok(job) = self.job(func.plan.clone(), func.resolved.priority, self.shared.window) else {
             return Outcomes::refused(self.shared.waker.clone(), &self.shared.refusal());
         };
         let inputs = Inputs::new(job.clone(), self.shared.limits.input);

@@ -1,7 +1,6 @@
 //! What the handle of a pool shares with its iterators, its callbacks and the thread of its dispatcher.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::Instant;
@@ -12,6 +11,7 @@ use super::callbacks::Callbacks;
 use super::dispatcher::Command;
 use super::handlers::Handlers;
 use super::job::Window;
+use super::plan::Plans;
 use super::stats::Ledger;
 use super::waker::Waker;
 use super::worker::Directory;
@@ -28,9 +28,7 @@ pub(super) struct PoolShared {
     pub(super) commands: Sender<Command>,
     pub(super) waker: Waker,
     pub(super) next_job: AtomicU64,
-    pub(super) next_plan: AtomicU32,
-    /// The number of each call that workers have been or will be told of: equal calls share one.
-    pub(super) plans: Mutex<HashMap<CallKey, u32>>,
+    pub(super) plans: Plans,
     pub(super) directory: Arc<Mutex<Directory>>,
     pub(super) ledger: Arc<Mutex<Ledger>>,
     pub(super) closed: AtomicBool,
@@ -48,9 +46,6 @@ pub(super) struct PoolShared {
     /// Pid that created the pool; a forked copy of this handle must not touch its workers.
     pub(super) home: u32,
 }
-
-/// A call as JSON, by which it is looked up.
-pub(super) type CallKey = String;
 
 impl PoolShared {
     pub(super) fn is_in_fork(&self) -> bool {

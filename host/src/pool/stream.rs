@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::job::{By, Job, Panic, Parsed, ResultChunk, Size};
 use super::waker::Waker;
 use crate::error::{Closed, TaskError, TimedOut};
-use crate::protocol::message::Record;
+use crate::protocol::batch::Record;
 
 /// The error of an item that has no record is cut to this length, as a guest's error is.
 const REASON_LEN_MAX: usize = 64 << 10;

@@ -10,6 +10,11 @@ use rustix::event::EventfdFlags;
 use super::schedule::JobId;
 use crate::sys;
 
+/// A plan with this many bytes of arguments is forgotten at once.
+const LONG_PLAN_LEN: usize = 64 << 10;
+/// So many short plans wait for the dispatcher's next turn.
+const FORGOTTEN_MAX: usize = 64;
+
 /// Sets a flag; a system call only if the dispatcher sleeps.
 #[derive(Debug, Clone)]
 pub(crate) struct Waker(Arc<WakerState>);
@@ -24,6 +29,8 @@ struct WakerState {
     pending: AtomicBool,
     asleep: AtomicBool,
     changes: Mutex<Changes>,
+    /// Plans that have no further use.
+    forgotten: Mutex<Vec<u32>>,
     /// The process of the dispatcher. A fork of this process has a copy of the waker, and no dispatcher.
     home: u32,
 }
@@ -45,7 +52,8 @@ impl Waker {
             sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
         let (pending, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
         let home = sys::home();
-        Ok(Waker(Arc::new(WakerState { eventfd, pending, asleep, changes: Mutex::default(), home })))
+        let (changes, forgotten) = (Mutex::default(), Mutex::default());
+        Ok(Waker(Arc::new(WakerState { eventfd, pending, asleep, changes, forgotten, home })))
     }
 
     /// Whether this is a forked child of the dispatcher's process: a wake-up has no receiver here, and a lock
@@ -105,6 +113,22 @@ impl Waker {
     /// Takes the list, and leaves `empty` in its place for its memory.
     pub(super) fn take_changes(&self, empty: Changes) -> Changes {
         std::mem::replace(&mut *self.changes(), empty)
+    }
+
+    /// Tells the dispatcher that a plan has no further use. `len`: the bytes of memory that each worker has for
+    /// it. A short plan can wait for the next turn, which saves an idle pool a wake-up for each call.
+    pub(super) fn forget(&self, plan: u32, len: usize) {
+        let mut forgotten = self.0.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        forgotten.push(plan);
+        let are_many = forgotten.len() >= FORGOTTEN_MAX;
+        drop(forgotten);
+        if len >= LONG_PLAN_LEN || are_many {
+            self.wake();
+        }
+    }
+
+    pub(super) fn take_forgotten(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.0.forgotten.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the wake-ups out of the eventfd.

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Batch = 2,
     /// To a Process that has asked for it: what comes next on its standard input; nothing is the end of it.
     Input = 3,
+    /// To a worker or a zygote: a piece of the fixed arguments of the call in the next message.
+    Fixed = 4,
 
     /// From a worker: a task returned; the payload is its result.
     Returned = 16,
@@ -53,6 +55,7 @@ impl Kind {
             1 => Kind::Control,
             2 => Kind::Batch,
             3 => Kind::Input,
+            4 => Kind::Fixed,
             16 => Kind::Returned,
             17 => Kind::Failed,
             18 => Kind::Stdout,

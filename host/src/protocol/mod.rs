@@ -4,8 +4,9 @@
 //! [`connection`] (frames over a socket, with descriptors beside them), and [`session`] (what a process may
 //! say, and when). Nothing here knows pools or guests, and the carrier can be a socket or memory.
 //!
-//! The coordinator sends a worker one `Setup`, then `Plan`s (how to call a function) and `Batch`es of
-//! records, and `Shutdown` at its end. The worker sends `Hello` and `Ready`, then one outcome for each
+//! The coordinator sends a worker one `Setup`, then `Plan`s (how to call a function), `Batch`es of records and
+//! `Forget`s (a plan that has no further use), and `Shutdown` at its end. The fixed arguments of a call come
+//! before its `Setup` or `Plan`, in `Fixed` frames. The worker sends `Hello` and `Ready`, then one outcome for each
 //! record, in the order of the records, and a `BatchDone` after each batch.
 
 #![cfg_attr(
@@ -13,11 +14,13 @@
     allow(dead_code, reason = "a coordinator alone speaks its own half only")
 )]
 
+pub(crate) mod batch;
 pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod message;
+pub(crate) mod outgoing;
 pub(crate) mod session;
 
 /// Changes with every change of the protocol. A process of another version is refused at its `Hello`: an
 /// embedding application and the `wpool` program that it points to may come from different builds.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;

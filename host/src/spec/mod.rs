@@ -6,6 +6,7 @@ mod codegen;
 mod exit;
 #[cfg(feature = "fault-points")]
 mod fault;
+mod fixed;
 mod grants;
 mod info;
 mod limits;
@@ -13,12 +14,15 @@ mod profiling;
 mod property;
 mod sandbox;
 
-pub(crate) use self::call::{Call, Input, Output};
+pub(crate) use self::call::{ARGUMENT_BYTES_MAX, Call, Input, Output};
 pub use self::codegen::WasmFeature;
 pub(crate) use self::codegen::{Codegen, Features};
 pub(crate) use self::exit::Exit;
 #[cfg(feature = "fault-points")]
 pub use self::fault::{Fault, FaultAction, FaultPhase};
+#[cfg(feature = "worker")]
+pub(crate) use self::fixed::FixedPieces;
+pub(crate) use self::fixed::{FixedArgs, FixedForm};
 pub use self::grants::{Clock, DirAccess, Random};
 pub(crate) use self::grants::{DIRS_MAX, DirGrant, Grants, NetGrant};
 pub use self::info::{Export, Import, ImportKind, ModuleInfo, ModuleKind, Role, TargetError};

@@ -4,7 +4,7 @@
 /// Freed memory of up to this size stays with the process; the allocator takes no larger number. Records and
 /// results of some megabytes come and go all the time, and fresh pages for each cost more than the work on
 /// them.
-const KEPT: libc::c_int = 32 << 20;
+pub(crate) const HEAP_KEPT_LEN: usize = 32 << 20;
 
 /// Keeps freed memory for the next allocations, up to a limit.
 pub(crate) fn keep_freed_memory() {
@@ -12,7 +12,8 @@ pub(crate) fn keep_freed_memory() {
     // by itself.
     #[cfg(target_env = "gnu")]
     for parameter in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+        let kept = HEAP_KEPT_LEN.try_into().expect("32 MiB are a number of any size");
         // SAFETY: mallopt sets a number in the allocator, under its own lock, and touches no memory of ours.
-        let _only_faster = unsafe { libc::mallopt(parameter, KEPT) };
+        let _only_faster = unsafe { libc::mallopt(parameter, kept) };
     }
 }

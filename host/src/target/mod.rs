@@ -15,9 +15,11 @@ pub use self::priority::Priority;
 use crate::error::BuildError;
 use crate::policy::{self, Policy};
 pub use crate::spec::TargetError;
-use crate::spec::{Call, Export, Input, Limits, ModuleInfo, Output, Role};
+use crate::spec::{
+    ARGUMENT_BYTES_MAX, Call, Export, FixedArgs, FixedForm, Input, Limits, ModuleInfo, Output, Role, size,
+};
 use crate::value::{
-    FuncType, Integers, Type, Value, free_types, parse_call, parse_wave, parse_wave_of, to_wave,
+    FuncType, Integers, Type, VALUES_MAX, Value, free_types, parse_call, parse_wave, parse_wave_of, to_wave,
 };
 
 /// The form of a record or a result.
@@ -149,13 +151,17 @@ impl Target {
     }
 
     /// Fixes the next positional argument.
+    ///
+    /// Bytes and strings are sent as they are, once to each worker. All fixed arguments of a function have at
+    /// most 256 MiB. Its fixed bytes have at most 32 MiB if it has more than two parameters, or one that is
+    /// neither bytes nor a string, or a result that is neither. Any other value has at most four million parts.
     #[must_use]
     pub fn arg(mut self, value: impl Into<Value>) -> Self {
         self.args.push(Arg::Value(value.into()));
         self
     }
 
-    /// Fixes an argument by its parameter's name.
+    /// Fixes an argument by its parameter's name. The limits are those of [`Target::arg`].
     #[must_use]
     pub fn kwarg(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.kwargs.push((name.into(), Arg::Value(value.into())));
@@ -243,13 +249,12 @@ pub(crate) struct Resolved {
     pub(crate) call: Call,
     pub(crate) ty: FuncType,
     pub(crate) priority: Priority,
-    fixed: Vec<Option<Value>>,
 }
 
 impl Resolved {
     /// The types of the parameters that a record fills.
     pub(crate) fn free(&self) -> Vec<&Type> {
-        free_types(&self.ty, &self.fixed)
+        free_types(&self.ty, |position| self.call.fixed.is_given(position))
     }
 
     /// Whether a record is the text of values, which is never blank.
@@ -267,10 +272,28 @@ impl Resolved {
         self.call.output == Output::Stdout
     }
 
+    /// An error if workers would have to take more bytes apart than they have memory for.
+    fn check_fixed(&self) -> Result<(), BuildError> {
+        let (call, ty) = (&self.call, &self.ty);
+        let all = ty.params.iter().zip(call.fixed.iter()).enumerate();
+        let bytes =
+            all.filter_map(|(i, (param, arg))| Some((i, param, arg.filter(|_| param.ty.is_bytes())?)));
+        let mut len = 0;
+        for (i, param, (_, bytes)) in bytes {
+            len += bytes.len();
+            if len > ARGUMENT_BYTES_MAX && !call.is_unconverted(ty) {
+                let most = size(ARGUMENT_BYTES_MAX as u64);
+                let reason = format!("fixed bytes are limited to {most} in a function of this type, {ty}");
+                return Err(BuildError::Argument { func: call.path.clone(), index: param.label(i), reason });
+            }
+        }
+        Ok(())
+    }
+
     /// An error if a parameter is not fixed.
     pub(crate) fn complete(self) -> Result<Resolved, BuildError> {
-        let all = self.ty.params.iter().zip(&self.fixed).enumerate();
-        let missing = all.filter(|(_, (_, value))| value.is_none()).map(|(i, (param, _))| param.described(i));
+        let all = self.ty.params.iter().enumerate();
+        let missing = all.filter(|(i, _)| !self.call.fixed.is_given(*i)).map(|(i, param)| param.described(i));
         let missing: Vec<String> = missing.collect();
         if missing.is_empty() {
             Ok(self)
@@ -298,18 +321,20 @@ pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits, policy: &Policy) 
 /// Finds the target in a module and checks everything that the types alone can tell.
 pub(crate) fn resolve(target: &Target, info: &ModuleInfo) -> Result<Resolved, BuildError> {
     let export = info.target(target.name.as_deref())?;
-    let fixed = bind(target, export, info.kind.integers())?;
+    let given = bind(target, export, info.kind.integers())?;
+    let fixed = fixed_args(export, given)?;
     let call = Call {
         path: export.path.clone(),
         input: input_form(target, export, &fixed)?,
         output: output_form(target, export)?,
-        // As text: the worker has the types, and reads it once for each plan.
-        fixed: fixed.iter().map(|v| v.as_ref().map(to_wave)).collect(),
+        fixed,
         argv: if export.role == Role::Command { argv(target, export)? } else { Vec::new() },
         ok_exit: target.ok_exit.clone(),
         timed: target.timed,
     };
-    Ok(Resolved { call, ty: export.ty.clone(), priority: target.priority, fixed })
+    let resolved = Resolved { call, ty: export.ty.clone(), priority: target.priority };
+    resolved.check_fixed()?;
+    Ok(resolved)
 }
 
 /// The arguments of a command. The first is the program's name, which every command has.
@@ -356,6 +381,38 @@ fn bind(target: &Target, export: &Export, integers: Integers) -> Result<Vec<Opti
     Ok(fixed)
 }
 
+/// The fixed arguments as workers get them: bytes and strings as they are, all other values as WAVE.
+fn fixed_args(export: &Export, given: Vec<Option<Value>>) -> Result<FixedArgs, BuildError> {
+    let mut fixed = FixedArgs::default();
+    for (i, (value, param)) in given.into_iter().zip(&export.ty.params).enumerate() {
+        let wrong = |reason: String| BuildError::Argument {
+            func: export.path.clone(),
+            index: param.label(i),
+            reason: format!("{reason}; give it with each record instead"),
+        };
+        let (form, bytes) = match value {
+            None => {
+                fixed.push(None);
+                continue;
+            }
+            Some(Value::String(text)) => (FixedForm::Raw, text.into_bytes()),
+            Some(value) => match value.into_bytes(&param.ty) {
+                Ok(bytes) => (FixedForm::Raw, bytes),
+                Err(value) if !value.has_at_most(VALUES_MAX) => {
+                    return Err(wrong(format!("a fixed value has at most {VALUES_MAX} parts")));
+                }
+                Err(value) => (FixedForm::Wave, to_wave(&value).into_bytes()),
+            },
+        };
+        if fixed.bytes().len() + bytes.len() > FixedArgs::LEN_MAX {
+            let most = size(FixedArgs::LEN_MAX as u64);
+            return Err(wrong(format!("the fixed arguments of a function have at most {most} in all")));
+        }
+        fixed.push(Some((form, bytes)));
+    }
+    Ok(fixed)
+}
+
 fn value(arg: &Arg, ty: &Type, integers: Integers) -> Result<Value, String> {
     match arg {
         Arg::Value(value) => {
@@ -384,7 +441,7 @@ pub(crate) fn wave_or_text(text: &str, ty: &Type, integers: Integers) -> Result<
     }
 }
 
-fn input_form(target: &Target, export: &Export, fixed: &[Option<Value>]) -> Result<Input, BuildError> {
+fn input_form(target: &Target, export: &Export, fixed: &FixedArgs) -> Result<Input, BuildError> {
     if export.role == Role::Command {
         return Ok(match target.command_input {
             CommandInput::Stdin => Input::Stdin,
@@ -392,7 +449,7 @@ fn input_form(target: &Target, export: &Export, fixed: &[Option<Value>]) -> Resu
             CommandInput::Words => Input::Words,
         });
     }
-    let free = free_types(&export.ty, fixed);
+    let free = free_types(&export.ty, |position| fixed.is_given(position));
     let takes_raw = matches!(free[..], []) || matches!(free[..], [ty] if ty.is_bytes_or_string());
     match target.input {
         Format::Auto if takes_raw => Ok(Input::Raw),
@@ -439,6 +496,11 @@ mod tests {
         ModuleInfo::of(ModuleKind::Component, vec![scale])
     }
 
+    fn fixed(resolved: &Resolved) -> Vec<Option<&str>> {
+        let text = |(_, bytes)| std::str::from_utf8(bytes).unwrap();
+        resolved.call.fixed.iter().map(|arg| arg.map(text)).collect()
+    }
+
     #[track_caller]
     fn refused(target: Target, said: &str) {
         let error = resolve(&target, &info()).unwrap_err().to_string();
@@ -450,13 +512,10 @@ mod tests {
         let resolved =
             resolve(&Target::func("scale").kwarg("factor", 2.5).kwarg_wave("n", "3"), &info()).unwrap();
         assert_eq!(resolved.free(), [&Type::String]);
-        assert_eq!(resolved.call.fixed, [None, Some("2.5".to_owned()), Some("3".to_owned())]);
+        assert_eq!(fixed(&resolved), [None, Some("2.5"), Some("3")]);
         assert_eq!((resolved.call.input, resolved.call.output), (Input::Raw, Output::Wave));
         let resolved = resolve(&Target::default().arg("x").arg(2).arg(3), &info()).unwrap();
-        assert_eq!(
-            resolved.call.fixed,
-            [Some("\"x\"".to_owned()), Some("2".to_owned()), Some("3".to_owned())]
-        );
+        assert_eq!(fixed(&resolved), [Some("x"), Some("2"), Some("3")]);
         assert!(resolved.complete().is_ok());
     }
 
@@ -464,7 +523,7 @@ mod tests {
     fn a_call_names_the_function_and_fixes_its_arguments() {
         let resolved = resolve(&Target::call("scale(\"a, b\", 2.5, 3)").unwrap(), &info()).unwrap();
         assert!(resolved.free().is_empty());
-        assert_eq!(resolved.call.fixed[0], Some("\"a, b\"".to_owned()));
+        assert_eq!(fixed(&resolved)[0], Some("a, b"));
         assert_eq!(resolve(&Target::call("scale").unwrap(), &info()).unwrap().free().len(), 3);
         assert!(Target::call("scale(1").unwrap_err().to_string().contains("is not a call"));
     }

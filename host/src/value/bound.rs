@@ -9,7 +9,7 @@ use super::Type;
 
 /// The most parts (numbers, texts, lists, fields) of a result that the coordinator builds. Each takes about a
 /// hundred bytes while it is built. Bytes and strings that travel as they are do not count.
-pub(super) const VALUES_MAX: usize = 4 << 20;
+pub(crate) const VALUES_MAX: usize = 4 << 20;
 
 /// Whether the value that `text` stands for has at most `most` parts. The count here is an upper bound.
 pub(super) fn is_within(text: &str, ty: &Type, most: usize) -> bool {

@@ -152,7 +152,7 @@ macro_rules! bytes {
 bytes!([] &[u8], [const N: usize] &[u8; N], [] &Vec<u8>);
 
 fn bytes_value(bytes: &[u8], ty: &Type) -> Option<Value> {
-    ty.is_bytes().then(|| Value::List(bytes.iter().map(|b| Value::U8(*b)).collect()))
+    ty.is_bytes().then(|| Value::Bytes(bytes.to_vec()))
 }
 
 impl FromValue for String {
@@ -163,6 +163,7 @@ impl FromValue for String {
     fn from_value(value: Value) -> Option<Self> {
         match value {
             Value::String(s) => Some(s),
+            Value::Bytes(bytes) => String::from_utf8(bytes).ok(),
             other => String::from_utf8(Vec::from_value(other)?).ok(),
         }
     }
@@ -206,6 +207,8 @@ impl<T: FromValue + 'static> FromValue for Vec<T> {
     fn from_value(value: Value) -> Option<Self> {
         match value {
             Value::List(items) => items.into_iter().map(T::from_value).collect(),
+            Value::Bytes(bytes) => Self::from_raw(&bytes)
+                .or_else(|| bytes.into_iter().map(|byte| T::from_value(Value::U8(byte))).collect()),
             Value::String(s) => Self::from_raw(s.as_bytes()),
             _ => None,
         }
@@ -307,9 +310,10 @@ impl<T: IntoValue> Args for T {
             return Ok(());
         }
         match self.into_value(ty) {
-            Some(Value::String(text)) => record.extend_from_slice(text.as_bytes()),
-            Some(Value::List(items)) if ty.is_bytes() => record.extend(items.iter().filter_map(byte)),
-            Some(value) => record.extend_from_slice(to_wave(&value).as_bytes()),
+            Some(value) => match value.into_bytes(ty) {
+                Ok(bytes) => record.extend_from_slice(&bytes),
+                Err(value) => record.extend_from_slice(to_wave(&value).as_bytes()),
+            },
             None => return Err(does_not_fit(free)),
         }
         Ok(())
@@ -330,13 +334,6 @@ impl<A: Args, E: std::fmt::Display> Args for Result<A, E> {
 
     fn encode(self, free: &[&Type], record: &mut Vec<u8>) -> Result<(), String> {
         self.map_err(|e| e.to_string())?.encode(free, record)
-    }
-}
-
-fn byte(value: &Value) -> Option<u8> {
-    match value {
-        Value::U8(byte) => Some(*byte),
-        _ => None,
     }
 }
 
@@ -444,8 +441,8 @@ impl<T: FromValue> Ret for T {
 }
 
 /// The types of the free parameters, which the arguments of each task fill.
-pub(crate) fn free_types<'t>(ty: &'t FuncType, fixed: &[Option<Value>]) -> Vec<&'t Type> {
-    let is_free = |(i, _): &(usize, _)| fixed.get(*i).is_none_or(Option::is_none);
+pub(crate) fn free_types(ty: &FuncType, is_fixed: impl Fn(usize) -> bool) -> Vec<&Type> {
+    let is_free = |(i, _): &(usize, _)| !is_fixed(*i);
     ty.params.iter().enumerate().filter(is_free).map(|(_, p)| &p.ty).collect()
 }
 

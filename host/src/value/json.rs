@@ -16,23 +16,29 @@
 //! So `some(none)` of an `option<option<u8>>` is `{"some": null}`. No two values of a type have the same
 //! form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
 
-use super::read::{Integers, Mismatch, Payload, Whole, example, quoted, whole, without_mark};
+use super::read::{
+    Integers, LeftOut, Mismatch, NameTables, Payload, Whole, example, quoted, whole, without_mark,
+};
 use super::{Param, Type, Value};
 
 /// Reads a text as a value of type `ty`. The error names the expected type and the place (`.items[2].size`).
 pub(crate) fn from_json(text: &str, ty: &Type, integers: Integers) -> Result<Value, String> {
     let json = parse(text)?;
-    JsonReader(integers).read(json, ty).map_err(Mismatch::message)
+    JsonReader::new(json, integers).read(json, ty).map_err(Mismatch::message)
 }
 
 /// Reads a record for several parameters: an array by position, or an object by name.
-pub(crate) fn from_json_many(text: &str, params: &[Param], integers: Integers) -> Result<Vec<Value>, String> {
+pub(crate) fn from_json_many<'p>(
+    text: &str,
+    params: &'p [Param],
+    integers: Integers,
+) -> Result<Vec<Value>, String> {
     let json = parse(text)?;
-    let reader = JsonReader(integers);
+    let reader = JsonReader::new(json, integers);
     let expected = || {
         let ty = Type::Tuple(params.iter().map(|param| param.ty.clone()).collect());
         let such_as = example(&ty, json_text).map_or(String::new(), |text| format!(" such as {text}"));
@@ -48,14 +54,14 @@ pub(crate) fn from_json_many(text: &str, params: &[Param], integers: Integers) -
         )
     };
     if let Some(items) = array(json).filter(|items| items.len() == params.len()) {
-        let read = |(at, (json, param)): (usize, (&&RawValue, &Param))| {
+        let read = |(at, (json, param)): (usize, (&&RawValue, &'p Param))| {
             reader.read(json.get(), &param.ty).map_err(|e| e.under(param.label(at)).message())
         };
         return items.iter().zip(params).enumerate().map(read).collect();
     }
     let fields =
         object(json).filter(|_| params.iter().all(|param| param.name.is_some())).ok_or_else(expected)?;
-    let by_name = |(at, param): (usize, &Param)| {
+    let by_name = |(at, param): (usize, &'p Param)| {
         let name = param.label(at);
         match (fields.get(&name), &param.ty) {
             (Some(json), ty) => reader.read(json.get(), ty).map_err(|e| e.under(name).message()),
@@ -101,17 +107,25 @@ fn number(json: &str) -> Option<&str> {
     json.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some(json)
 }
 
-struct JsonReader(Integers);
+struct JsonReader<'t> {
+    integers: Integers,
+    left_out: LeftOut,
+    names: NameTables<'t>,
+}
 
-impl JsonReader {
-    fn read(&self, json: &str, ty: &Type) -> Result<Value, Mismatch> {
+impl<'t> JsonReader<'t> {
+    fn new(json: &str, integers: Integers) -> Self {
+        JsonReader { integers, left_out: LeftOut::within(json), names: NameTables::default() }
+    }
+
+    fn read(&self, json: &str, ty: &'t Type) -> Result<Value, Mismatch> {
         let mismatch = || Mismatch::kind(ty, json, json_text);
         Ok(match ty {
             Type::Bool => Value::Bool(serde_json::from_str(json).map_err(|_| mismatch())?),
             Type::S8 | Type::U8 | Type::S16 | Type::U16 | Type::S32 | Type::U32 | Type::S64 | Type::U64 => {
-                let range = || Mismatch::range(ty, self.0, json);
+                let range = || Mismatch::range(ty, self.integers, json);
                 match number(json).and_then(whole) {
-                    Some(Whole::Integer(n)) => self.0.value(n, ty).ok_or_else(range)?,
+                    Some(Whole::Integer(n)) => self.integers.value(n, ty).ok_or_else(range)?,
                     Some(Whole::TooLarge) => return Err(range()),
                     Some(Whole::Fraction) | None => return Err(mismatch()),
                 }
@@ -120,6 +134,9 @@ impl JsonReader {
             Type::F64 => Value::F64(float(json, ty, f64::is_infinite).ok_or_else(mismatch)??),
             Type::Char => Value::Char(serde_json::from_str(json).map_err(|_| mismatch())?),
             Type::String => Value::String(string(json).ok_or_else(mismatch)?),
+            Type::List(t) if **t == Type::U8 => {
+                Value::Bytes(self.bytes(&array(json).ok_or_else(mismatch)?, t)?)
+            }
             Type::List(t) => Value::List(self.list(&array(json).ok_or_else(mismatch)?, t)?),
             Type::FixedList(t, n) => {
                 let items = array(json).filter(|items| items.len() == *n as usize).ok_or_else(mismatch)?;
@@ -127,7 +144,7 @@ impl JsonReader {
             }
             Type::Tuple(types) => {
                 let items = array(json).filter(|items| items.len() == types.len()).ok_or_else(mismatch)?;
-                let read = |(i, (json, ty)): (usize, (&&RawValue, &Type))| {
+                let read = |(i, (json, ty)): (usize, (&&RawValue, &'t Type))| {
                     self.read(json.get(), ty).map_err(|e| e.under(format_args!("[{i}]")))
                 };
                 Value::Tuple(items.iter().zip(types).enumerate().map(read).collect::<Result<_, _>>()?)
@@ -136,13 +153,14 @@ impl JsonReader {
             Type::Variant(cases) => {
                 let (name, payload) = single(json).ok_or_else(mismatch)?;
                 let unknown = || Mismatch::unknown(&name, "case", ty, json_text);
-                let (case, t) = cases.iter().find(|(case, _)| *case == name).ok_or_else(unknown)?;
+                let at = self.names.position(cases, &name, |(case, _)| case).ok_or_else(unknown)?;
+                let (case, t) = &cases[at];
                 Value::Variant(case.clone(), self.payload(&name, payload, t.as_ref())?)
             }
             Type::Enum(cases) => {
                 let name = string(json).ok_or_else(mismatch)?;
-                let case = cases.iter().find(|case| **case == name);
-                Value::Enum(case.ok_or_else(|| Mismatch::unknown(&name, "case", ty, json_text))?.clone())
+                let at = self.names.position(cases, &name, |case| case);
+                Value::Enum(cases[at.ok_or_else(|| Mismatch::unknown(&name, "case", ty, json_text))?].clone())
             }
             Type::Option(_) if json == "null" => Value::Option(None),
             Type::Option(t) => Value::Option(Some(Box::new(self.some(json, t)?))),
@@ -160,7 +178,7 @@ impl JsonReader {
     }
 
     /// The value in a `some`. Only an option in an option has the wrapper `{"some": value}`.
-    fn some(&self, json: &str, ty: &Type) -> Result<Value, Mismatch> {
+    fn some(&self, json: &str, ty: &'t Type) -> Result<Value, Mismatch> {
         let wrapped = match ty {
             Type::Option(_) => single(json).filter(|(name, _)| name == "some").and_then(|(_, json)| json),
             _ => None,
@@ -171,17 +189,29 @@ impl JsonReader {
         }
     }
 
-    fn flags(&self, json: &str, ty: &Type, all: &[String]) -> Result<Value, Mismatch> {
+    fn flags(&self, json: &str, ty: &Type, all: &'t [String]) -> Result<Value, Mismatch> {
         let given: Vec<String> =
             serde_json::from_str(json).map_err(|_| Mismatch::kind(ty, json, json_text))?;
-        if let Some(name) = given.iter().find(|name| !all.contains(name)) {
-            return Err(Mismatch::unknown(name, "flag", ty, json_text));
-        }
+        let position = |name: &String| {
+            let unknown = || Mismatch::unknown(name, "flag", ty, json_text);
+            self.names.position(all, name, |flag| flag).ok_or_else(unknown)
+        };
         // In the order of the type, so that equal sets are equal values.
-        Ok(Value::Flags(all.iter().filter(|flag| given.contains(flag)).cloned().collect()))
+        let given: BTreeSet<usize> = given.iter().map(position).collect::<Result<_, _>>()?;
+        Ok(Value::Flags(given.into_iter().map(|at| all[at].clone()).collect()))
     }
 
-    fn list(&self, items: &[&RawValue], ty: &Type) -> Result<Vec<Value>, Mismatch> {
+    /// The bytes of a `list<u8>`, without a value for each.
+    fn bytes(&self, items: &[&RawValue], ty: &'t Type) -> Result<Vec<u8>, Mismatch> {
+        let read = |(i, json): (usize, &&RawValue)| match self.read(json.get(), ty) {
+            Ok(Value::U8(byte)) => Ok(byte),
+            Ok(_) => Err(Mismatch::kind(ty, json.get(), json_text)),
+            Err(e) => Err(e.under(format_args!("[{i}]"))),
+        };
+        items.iter().enumerate().map(read).collect()
+    }
+
+    fn list(&self, items: &[&RawValue], ty: &'t Type) -> Result<Vec<Value>, Mismatch> {
         let read = |(i, json): (usize, &&RawValue)| {
             self.read(json.get(), ty).map_err(|e| e.under(format_args!("[{i}]")))
         };
@@ -192,13 +222,14 @@ impl JsonReader {
         &self,
         object: &BTreeMap<String, &RawValue>,
         ty: &Type,
-        fields: &[(String, Type)],
+        fields: &'t [(String, Type)],
     ) -> Result<Value, Mismatch> {
         if fields.iter().filter(|(name, _)| object.contains_key(name)).count() < object.len() {
             let unknown = object.keys().find(|key| !fields.iter().any(|(name, _)| name == *key));
             return Err(Mismatch::unknown(unknown.map_or("", String::as_str), "field", ty, json_text));
         }
-        let field = |(name, ty): &(String, Type)| {
+        self.left_out.add(fields.len() - object.len())?;
+        let field = |(name, ty): &'t (String, Type)| {
             let value = match (object.get(name), ty) {
                 (Some(json), ty) => {
                     self.read(json.get(), ty).map_err(|e| e.under(format_args!(".{name}")))?
@@ -211,7 +242,12 @@ impl JsonReader {
         Ok(Value::Record(fields.iter().map(field).collect::<Result<_, _>>()?))
     }
 
-    fn payload(&self, case: &str, json: Option<&RawValue>, ty: Option<&Type>) -> Result<Payload, Mismatch> {
+    fn payload(
+        &self,
+        case: &str,
+        json: Option<&RawValue>,
+        ty: Option<&'t Type>,
+    ) -> Result<Payload, Mismatch> {
         match (json.map(RawValue::get), ty) {
             (None | Some("null"), None) => Ok(None),
             (Some(json), Some(ty)) => {
@@ -285,6 +321,7 @@ fn write(out: &mut Vec<u8>, value: &Value) {
         Value::Char(c) => plain(out, c),
         Value::String(s) => plain(out, s),
         Value::List(items) | Value::Tuple(items) => all(out, b'[', items, b']', write),
+        Value::Bytes(bytes) => all(out, b'[', bytes, b']', plain),
         Value::Record(fields) => {
             all(out, b'{', fields, b'}', |out, (name, value)| entry(out, name, Some(value)))
         }

@@ -17,11 +17,14 @@ mod read;
 mod ty;
 mod wave;
 
+pub(crate) use self::bound::VALUES_MAX;
 pub(crate) use self::convert::free_types;
 pub use self::convert::{Args, FromValue, IntoValue, Ret};
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
 pub(crate) use self::json::{from_json, from_json_many, to_json};
 pub(crate) use self::read::Integers;
+#[cfg(feature = "worker")]
+pub(crate) use self::read::NameTables;
 pub use self::ty::{FuncType, Param, Type};
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
 pub(crate) use self::wave::parse_many;
@@ -42,7 +45,7 @@ pub(crate) use self::wave::{parse_call, parse_wave, parse_wave_of, to_wave};
 /// let error = Value::from_wave("{x: 1}", &point);
 /// assert!(error.is_err_and(|error| error.contains('y')));
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the variants are the component model's own names")]
 pub enum Value {
@@ -60,6 +63,9 @@ pub enum Value {
     Char(char),
     String(String),
     List(Vec<Value>),
+    /// A `list<u8>` as its bytes: what [`Value::from`], a text and a result give. It is equal to a list of
+    /// [`Value::U8`], which is accepted too and takes 32 times the memory.
+    Bytes(Vec<u8>),
     Record(Vec<(String, Value)>),
     Tuple(Vec<Value>),
     Variant(String, Option<Box<Value>>),
@@ -91,6 +97,8 @@ impl Value {
             | (Value::F64(_), Type::F64)
             | (Value::Char(_), Type::Char)
             | (Value::String(_), Type::String) => true,
+            (Value::Bytes(_), Type::List(t)) => **t == Type::U8,
+            (Value::Bytes(bytes), Type::FixedList(t, n)) => **t == Type::U8 && bytes.len() == *n as usize,
             (Value::List(items), Type::List(t)) => items.iter().all(|v| v.is_of(t)),
             (Value::List(items), Type::FixedList(t, n)) => {
                 items.len() == *n as usize && items.iter().all(|v| v.is_of(t))
@@ -113,6 +121,35 @@ impl Value {
             (Value::Flags(names), Type::Flags(all)) => names.iter().all(|n| all.contains(n)),
             _ => false,
         }
+    }
+
+    /// The bytes of a value of type `ty`, if that is `list<u8>` or `string`; otherwise the value.
+    pub(crate) fn into_bytes(self, ty: &Type) -> Result<Vec<u8>, Value> {
+        match self {
+            Value::String(text) => Ok(text.into_bytes()),
+            Value::Bytes(bytes) if ty.is_bytes() => Ok(bytes),
+            Value::List(items) if ty.is_bytes() => {
+                Ok(items.iter().filter_map(|v| if let Value::U8(b) = v { Some(*b) } else { None }).collect())
+            }
+            other => Err(other),
+        }
+    }
+
+    /// Whether the value has at most `most` parts. Each byte is a part, since it is one in a text.
+    pub(crate) fn has_at_most(&self, most: usize) -> bool {
+        fn take(value: &Value, left: &mut usize) -> bool {
+            let own = if let Value::Bytes(bytes) = value { bytes.len() + 1 } else { 1 };
+            let Some(rest) = left.checked_sub(own) else { return false };
+            *left = rest;
+            match value {
+                Value::List(items) | Value::Tuple(items) => items.iter().all(|item| take(item, left)),
+                Value::Record(fields) => fields.iter().all(|(_, value)| take(value, left)),
+                Value::Variant(_, Some(v)) | Value::Option(Some(v)) => take(v, left),
+                Value::Result(Ok(Some(v)) | Err(Some(v))) => take(v, left),
+                _ => true,
+            }
+        }
+        take(self, &mut most.clone())
     }
 
     /// The number of an integer of any type.
@@ -157,9 +194,7 @@ impl Value {
             (Value::F64(n), Type::F32) => Some(Value::F32(*n as f32)),
             (_, Type::F64) => self.as_integer().map(|n| Value::F64(n as f64)),
             (_, Type::F32) => self.as_integer().map(|n| Value::F32(n as f32)),
-            (Value::String(text), ty) if ty.is_bytes() => {
-                Some(Value::List(text.bytes().map(Value::U8).collect()))
-            }
+            (Value::String(text), ty) if ty.is_bytes() => Some(Value::Bytes(text.clone().into_bytes())),
             _ => Value::integer(self.as_integer()?, ty),
         }
     }
@@ -181,13 +216,61 @@ from!(
 
 impl From<&[u8]> for Value {
     fn from(bytes: &[u8]) -> Self {
-        Value::List(bytes.iter().map(|b| Value::U8(*b)).collect())
+        Value::Bytes(bytes.to_vec())
     }
 }
 
 impl<T: Into<Value>> From<Vec<T>> for Value {
     fn from(items: Vec<T>) -> Self {
-        Value::List(items.into_iter().map(Into::into).collect())
+        let mut items = items.into_iter().map(Into::into);
+        let mut bytes = Vec::new();
+        // Bytes are collected as bytes as long as there is nothing else.
+        let other = loop {
+            match items.next() {
+                Some(Value::U8(byte)) => {
+                    if bytes.is_empty() {
+                        bytes.reserve_exact(items.len() + 1);
+                    }
+                    bytes.push(byte);
+                }
+                None if bytes.is_empty() => return Value::List(Vec::new()),
+                None => return Value::Bytes(bytes),
+                Some(other) => break other,
+            }
+        };
+        Value::List(bytes.into_iter().map(Value::U8).chain([other]).chain(items).collect())
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Value::Bytes(bytes), Value::List(items)) | (Value::List(items), Value::Bytes(bytes)) => {
+                bytes.len() == items.len()
+                    && bytes.iter().zip(items).all(|(b, v)| matches!(v, Value::U8(v) if v == b))
+            }
+            (Value::Bool(a), Value::Bool(b)) => a == b,
+            (Value::S8(a), Value::S8(b)) => a == b,
+            (Value::U8(a), Value::U8(b)) => a == b,
+            (Value::S16(a), Value::S16(b)) => a == b,
+            (Value::U16(a), Value::U16(b)) => a == b,
+            (Value::S32(a), Value::S32(b)) => a == b,
+            (Value::U32(a), Value::U32(b)) => a == b,
+            (Value::S64(a), Value::S64(b)) => a == b,
+            (Value::U64(a), Value::U64(b)) => a == b,
+            (Value::F32(a), Value::F32(b)) => a == b,
+            (Value::F64(a), Value::F64(b)) => a == b,
+            (Value::Char(a), Value::Char(b)) => a == b,
+            (Value::String(a), Value::String(b)) | (Value::Enum(a), Value::Enum(b)) => a == b,
+            (Value::Bytes(a), Value::Bytes(b)) => a == b,
+            (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => a == b,
+            (Value::Record(a), Value::Record(b)) => a == b,
+            (Value::Variant(a, v), Value::Variant(b, w)) => a == b && v == w,
+            (Value::Option(a), Value::Option(b)) => a == b,
+            (Value::Result(a), Value::Result(b)) => a == b,
+            (Value::Flags(a), Value::Flags(b)) => a == b,
+            _ => false,
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the readers of WAVE and of JSON have in common: numbers as people write them, and messages about
 //! wrong texts.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fmt::Display;
 
 use super::{Type, Value};
@@ -55,6 +57,69 @@ impl Integers {
             (Integers::OfBits, Type::S64) => (min, u64::MAX.into()),
             _ => (min, max),
         })
+    }
+}
+
+/// Bytes of memory for options that records leave out. A few bytes, `{:}`, stand for a record of a thousand.
+const LEFT_OUT_MAX: usize = 64 << 20;
+/// Bytes of memory that such an option takes while values are built, with its name.
+const LEFT_OUT_LEN: usize = 96;
+/// A long text may take so many times its length, if that is more.
+const LEFT_OUT_TIMES: usize = 32;
+
+/// The options that the records of one text may still leave out.
+#[derive(Debug)]
+pub(super) struct LeftOut {
+    left: Cell<usize>,
+    most: usize,
+}
+
+impl LeftOut {
+    pub(super) fn within(text: &str) -> LeftOut {
+        let most = text.len().saturating_mul(LEFT_OUT_TIMES).max(LEFT_OUT_MAX) / LEFT_OUT_LEN;
+        LeftOut { left: Cell::new(most), most }
+    }
+
+    /// Counts the options that a record leaves out. An error if these are too many.
+    pub(super) fn add(&self, count: usize) -> Result<(), Mismatch> {
+        match self.left.get().checked_sub(count) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(())
+            }
+            None => Err(Mismatch::new(format!(
+                "limit of {} options that the records of one value may leave out reached",
+                self.most
+            ))),
+        }
+    }
+}
+
+/// The positions of names within types that have many. Otherwise each word of a text would be compared with all
+/// names of its type.
+#[derive(Debug, Default)]
+pub(crate) struct NameTables<'t>(RefCell<HashMap<usize, HashMap<&'t str, usize>>>);
+
+/// A type with fewer names has no table.
+const TABLE_MIN: usize = 16;
+
+impl<'t> NameTables<'t> {
+    /// The position of a name among all names of a type. Each type has a place in memory, by which its table is
+    /// found.
+    pub(crate) fn position<T>(
+        &self,
+        all: &'t [T],
+        name: &str,
+        name_of: impl Fn(&'t T) -> &'t str,
+    ) -> Option<usize> {
+        if all.len() < TABLE_MIN {
+            return all.iter().position(|each| name_of(each) == name);
+        }
+        let mut tables = self.0.borrow_mut();
+        let table = tables.entry(all.as_ptr().addr()).or_insert_with(|| {
+            all.iter().enumerate().map(|(position, each)| (name_of(each), position)).collect()
+        });
+        table.get(name).copied()
     }
 }
 

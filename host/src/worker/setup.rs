@@ -9,9 +9,10 @@ use super::send::{refuse, say};
 use super::stack;
 use crate::policy::Policy;
 use crate::protocol::connection::{Carrier, Connection, TakesFds};
+use crate::protocol::frame::Kind;
 use crate::protocol::message::{self, FromWorker, Setup, ToWorker};
 use crate::sandbox::{Confinement, Enforcement, ProcessLimits, Reach};
-use crate::spec::ProfilingStrategy;
+use crate::spec::{FixedPieces, ProfilingStrategy};
 use crate::sys::{self, TickPeriods};
 
 /// The time between two ticks, unless a short time limit or a profile needs more of them.
@@ -29,9 +30,23 @@ const FILES_GRANTED: u64 = 1024;
 pub(super) fn receive_setup<const N: usize>(
     connection: &mut Connection<TakesFds>,
 ) -> Result<(Setup, [OwnedFd; N], Vec<OwnedFd>), i32> {
-    let Ok(frame) = connection.recv() else { return Err(0) };
+    let too_long = "the arguments of the initializer are too long";
+    let mut fixed = FixedPieces::default();
+    let frame = loop {
+        match connection.recv() {
+            Ok(frame) if frame.kind != Kind::Fixed => break frame,
+            Ok(piece) if fixed.add(piece.payload) => {}
+            Ok(_) => return Err(refuse(connection, too_long.to_owned())),
+            Err(_) => return Err(0),
+        }
+    };
     match message::read_control(frame) {
-        Ok(ToWorker::Setup(setup)) if setup.version == crate::protocol::VERSION => {
+        Ok(ToWorker::Setup(mut setup)) if setup.version == crate::protocol::VERSION => {
+            if let Some(call) = &mut setup.initializer
+                && !call.fixed.attach(fixed)
+            {
+                return Err(refuse(connection, "the setup came without its arguments".to_owned()));
+            }
             let count = setup.grants.dirs.len();
             match connection.take_fds().and_then(|fds| Some((fds, connection.take_many_fds(count)?))) {
                 Some((fds, dirs)) => Ok((*setup, fds, dirs)),
@@ -85,6 +100,7 @@ fn worker_limits(setup: &Setup) -> ProcessLimits {
         .saturating_mul(2)
         .saturating_add(payloads)
         .saturating_add(tables)
+        .saturating_add(guest::ARGUMENTS_LEN_MAX)
         .saturating_add(512 << 20);
     let file = if setup.writes_files() { Policy::FILE } else { 0 };
     let files = if grants.has_dirs() || grants.can_connect() { FILES_GRANTED } else { FILES };

@@ -82,7 +82,7 @@ fn waiting(socket: std::os::fd::OwnedFd, sandbox: Sandbox, asked: u32) -> Zygote
         incoming: Vec::new(),
         session,
         thread: rustix::thread::gettid(),
-        unsent: Vec::new(),
+        unsent: crate::protocol::outgoing::Outgoing::default(),
         wanted: VecDeque::new(),
     }
 }

@@ -18,7 +18,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::SendFlags;
 use rustix::process::Pid;
 
 use super::StartError;
@@ -30,6 +29,7 @@ use crate::policy::Granted;
 use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, Found, Violation};
 use crate::protocol::message::{self, Identity, Setup, ToWorker};
+use crate::protocol::outgoing::Outgoing;
 use crate::protocol::session::{FromZygote, GaveUp, Heard, Session, ZygoteRole};
 use crate::spec::{Exit, ProcessRole, Sandbox};
 use crate::sys::{CoordinatorPage, limit_behind};
@@ -56,7 +56,7 @@ pub(crate) struct Zygote {
     /// The thread that is the parent of the zygote and of its workers.
     thread: Pid,
     /// The part of its setup that the socket has not taken yet.
-    unsent: Vec<u8>,
+    unsent: Outgoing,
     /// The workers that have not been requested from the zygote yet.
     wanted: VecDeque<Identity>,
 }
@@ -223,13 +223,9 @@ impl Zygote {
     }
 
     fn send(&mut self, answers: &mut Vec<Answer>) -> Result<(), Unfit> {
-        while !self.unsent.is_empty() {
-            match rustix::net::send(&self.socket, &self.unsent, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-                Ok(sent) => drop(self.unsent.drain(..sent)),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return Ok(()),
-                Err(_) => return Err(Unfit::Died),
-            }
+        self.unsent.send(&self.socket).map_err(|_| Unfit::Died)?;
+        if !self.unsent.is_empty() {
+            return Ok(());
         }
         // Behind the setup, which must come first: descriptors travel with the byte they were sent with.
         while self.session.asked().len() < ASKED_MAX

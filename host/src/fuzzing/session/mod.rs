@@ -61,6 +61,7 @@ pub(crate) enum Word {
     Profile(usize),
     Batch,
     Input,
+    Fixed,
     /// A frame of this kind whose payload is too short.
     Short(Kind),
 }
@@ -99,7 +100,7 @@ pub(crate) enum Happened {
     Done(Deed),
 }
 
-const WORDS: [Word; 36] = [
+const WORDS: [Word; 37] = [
     Word::Hello { is_ours: true },
     Word::Unconfined,
     Word::Ready,
@@ -136,6 +137,7 @@ const WORDS: [Word; 36] = [
     Word::Placed(OUTPUT_MAX + 1),
     Word::Batch,
     Word::Input,
+    Word::Fixed,
 ];
 
 const SHORT: [Kind; 5] = [Kind::Took, Kind::Used, Kind::Placed, Kind::BatchDone, Kind::Failed];
@@ -444,6 +446,7 @@ pub(crate) fn said(word: Word) -> Vec<u8> {
         Word::Profile(len) => framed(Kind::Profile, &vec![b'x'; len]),
         Word::Batch => framed(Kind::Batch, &[0; 8]),
         Word::Input => framed(Kind::Input, b"x"),
+        Word::Fixed => framed(Kind::Fixed, b"x"),
         Word::Short(kind) => framed(kind, b"1234567"),
     }
 }

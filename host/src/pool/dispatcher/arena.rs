@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
-use crate::protocol::message::LARGE;
+use crate::protocol::batch::LARGE;
 use crate::sys::{CoordinatorPage, HALF_LEN, RESULTS_LEN};
 
 /// Memory that a half, or the place of a result, keeps when it is free. The rest goes back to the system.

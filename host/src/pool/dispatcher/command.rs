@@ -10,12 +10,13 @@ use crate::error::TaskError;
 use crate::policy::Granted;
 use crate::pool::events::Sink;
 use crate::pool::job::Job;
+use crate::pool::plan::Plan;
 use crate::protocol::message::Setup;
-use crate::spec::{Call, Limits};
+use crate::spec::Limits;
 
 /// A request of the pool's handle.
 pub(in crate::pool) enum Command {
-    Job { job: Arc<Job>, call: Option<Call> },
+    Job { job: Arc<Job>, plan: Arc<Plan> },
     Resize(usize),
     Close,
     CloseQueued,

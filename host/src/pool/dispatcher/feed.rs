@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::jobs::Intake;
+use super::link::Link;
 use super::{Command, Dispatcher};
 use crate::pool::job::{ResultChunk, Undelivered};
-use crate::pool::schedule::{Event, JobId};
+use crate::pool::schedule::{Event, JobId, WorkerId};
 
 /// The dispatcher takes no more records from a job that has this many tasks queued. They wait in the job,
 /// where its window bounds them.
@@ -36,9 +37,9 @@ impl Dispatcher {
     fn run_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Job { job, call } => {
+                Command::Job { job, plan } => {
                     let (id, priority) = (job.id, job.priority);
-                    self.jobs.insert(job, call);
+                    self.jobs.insert(job, plan);
                     // Before any later `Close`: the pool finishes this job then.
                     self.on(Event::Opened { job: id, priority });
                 }
@@ -46,6 +47,16 @@ impl Dispatcher {
                 Command::Close => self.on(Event::Close),
                 Command::CloseQueued => self.on(Event::CloseQueued),
                 Command::Terminate => self.on(Event::Terminate),
+            }
+        }
+    }
+
+    /// Lets the workers forget the plans that have no further use.
+    pub(super) fn forget_plans(&mut self) {
+        for plan in self.waker.take_forgotten() {
+            let knows = |(worker, link): (&WorkerId, &Link)| link.plans.knows(plan).then_some(*worker);
+            for worker in self.links.iter().filter_map(knows).collect::<Vec<_>>() {
+                self.forget(worker, plan);
             }
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::error::TaskError;
 use crate::pool::job::{InputChunk, Job};
+use crate::pool::plan::Plan;
 use crate::pool::schedule::JobId;
-use crate::spec::Call;
 
 /// The jobs of a pool that are not done.
 #[derive(Default)]
@@ -22,13 +22,12 @@ pub(super) struct Jobs {
     pub(super) roomier: Vec<JobId>,
     /// Jobs with outcomes that have not been announced.
     pub(super) delivered: Vec<JobId>,
-    /// The calls of all jobs so far, by their number.
-    pub(super) calls: HashMap<u32, Call>,
 }
 
 /// A job and the records that are still needed.
 pub(super) struct OpenJob {
     pub(super) job: Arc<Job>,
+    pub(super) plan: Arc<Plan>,
     pub(super) chunks: VecDeque<InputChunk>,
     pub(super) intake: Intake,
     /// The job is in `Jobs::due`.
@@ -53,14 +52,9 @@ pub(super) enum Intake {
 const LOOKS: usize = 8;
 
 impl Jobs {
-    pub(super) fn insert(&mut self, job: Arc<Job>, call: Option<Call>) {
-        if let Some(call) = call {
-            // Kept after the job's end: other jobs share the plan, and a worker that starts later must be
-            // sent it.
-            self.calls.insert(job.plan, call);
-        }
+    pub(super) fn insert(&mut self, job: Arc<Job>, plan: Arc<Plan>) {
         let intake = Intake::Awaited;
-        let open = OpenJob { job, chunks: VecDeque::new(), intake, is_due: false, is_flowing: false };
+        let open = OpenJob { job, plan, chunks: VecDeque::new(), intake, is_due: false, is_flowing: false };
         self.by_id.insert(open.job.id, open);
     }
 
@@ -121,11 +115,6 @@ impl Jobs {
 
     pub(super) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
-    }
-
-    /// The call with this number.
-    pub(super) fn call(&self, plan: u32) -> Option<&Call> {
-        self.calls.get(&plan)
     }
 
     /// Announces the outcomes that were delivered.

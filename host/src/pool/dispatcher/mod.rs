@@ -132,6 +132,7 @@ impl Dispatcher {
             // Behind `begin_look`: what comes after this look sets the flag again, so that the next turn does
             // not sleep.
             self.take_changes();
+            self.forget_plans();
             self.make_room();
             // Last: a worker's answer that has come counts, although its time is over by now.
             if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {

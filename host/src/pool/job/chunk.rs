@@ -1,5 +1,7 @@
 //! Records and outcomes in the chunks in which they move.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::TaskError;
@@ -12,7 +14,8 @@ use crate::protocol::message::{self, Used};
 pub(crate) struct InputChunk {
     /// The number of the first record.
     pub(crate) first: u64,
-    pub(super) data: Vec<u8>,
+    /// Shared with the sockets that a long record goes through. Only a chunk that takes no more records is.
+    pub(super) data: Arc<Vec<u8>>,
     /// The position of each record in `data`.
     pub(super) starts: Vec<u32>,
     /// The number of records without an outcome.
@@ -33,10 +36,19 @@ impl InputChunk {
 
     /// The records `first..first + count`, which all lie in this chunk.
     pub(crate) fn records(&self, first: u64, count: u64) -> &[u8] {
+        &self.data[self.place(first, count)]
+    }
+
+    /// Where these records are in [`data`](Self::data).
+    pub(crate) fn place(&self, first: u64, count: u64) -> Range<usize> {
         let at = |n: u64| usize::try_from(n - self.first).ok().and_then(|i| self.starts.get(i));
         let from = at(first).map_or(self.data.len(), |p| *p as usize);
         let to = at(first + count).map_or(self.data.len(), |p| *p as usize);
-        &self.data[from..to]
+        from..to
+    }
+
+    pub(crate) fn data(&self) -> &Arc<Vec<u8>> {
+        &self.data
     }
 }
 
@@ -202,9 +214,13 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
                 let said = TaskEnd::Failed(frame.payload);
                 return Some(Parsed { said, stdout, stderr, micros, used, len: at });
             }
-            Kind::Control | Kind::Batch | Kind::Input | Kind::BatchDone | Kind::Placed | Kind::Profile => {
-                return None;
-            }
+            Kind::Control
+            | Kind::Batch
+            | Kind::Input
+            | Kind::Fixed
+            | Kind::BatchDone
+            | Kind::Placed
+            | Kind::Profile => return None,
         }
     }
 }

@@ -22,7 +22,7 @@ use super::waker::Waker;
 use crate::condition::Condition;
 use crate::context::IN_FORK;
 use crate::error::{Closed, TaskError};
-use crate::protocol::message::{Batch, Record};
+use crate::protocol::batch::{Batch, Record};
 use crate::target::Priority;
 
 /// How much of a job may be under way: pushed, but its outcome not yet taken.
@@ -46,7 +46,6 @@ const UNDER_WAY_MIN: u64 = 2;
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
-    pub(crate) plan: u32,
     pub(crate) priority: Priority,
     window: Window,
     waker: Waker,
@@ -58,11 +57,10 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(id: JobId, plan: u32, priority: Priority, window: Window, waker: Waker) -> Job {
+    pub(crate) fn new(id: JobId, priority: Priority, window: Window, waker: Waker) -> Job {
         let state = JobState { on_record: Listing::Once, ..JobState::default() };
         Job {
             id,
-            plan,
             priority,
             window,
             waker,
@@ -74,7 +72,7 @@ impl Job {
 
     /// A job that is over before it begins: its pool takes no more tasks.
     pub(crate) fn refused(waker: Waker, why: &TaskError) -> Arc<Job> {
-        let job = Job::new(0, 0, Priority::default(), Window::DEFAULT, waker);
+        let job = Job::new(0, Priority::default(), Window::DEFAULT, waker);
         job.finish(why);
         Arc::new(job)
     }
@@ -181,11 +179,10 @@ impl Job {
         let start =
             u32::try_from(inner.filling.data.len()).expect("a chunk begins anew after CHUNK_LEN bytes");
         inner.filling.starts.push(start);
+        let data = Arc::get_mut(&mut inner.filling.data).expect("only chunks that are taken are shared");
         match record {
-            Record::Bytes(bytes) => Batch::write_record(&mut inner.filling.data, bytes),
-            Record::Misfit(reason) => {
-                Batch::write_misfit(&mut inner.filling.data, &String::from_utf8_lossy(reason))
-            }
+            Record::Bytes(bytes) => Batch::write_record(data, bytes),
+            Record::Misfit(reason) => Batch::write_misfit(data, &String::from_utf8_lossy(reason)),
         }
         inner.pushed += 1;
         inner.bytes += len as u64;

@@ -19,7 +19,8 @@ use crate::fuzzing::session::{Script, Word};
 use crate::process::state::{OutputFns, Running, Supervised};
 use crate::process::{ExitReason, ExitStatus};
 use crate::protocol::connection;
-use crate::spec::{Call, Exit, Input, Output, Sandbox};
+use crate::protocol::outgoing::Outgoing;
+use crate::spec::{Call, Exit, FixedArgs, Input, Output, Sandbox};
 use crate::sys::CoordinatorPage;
 
 /// The bytes that a socket takes without a reader.
@@ -49,7 +50,7 @@ pub(crate) fn supervisor(data: &[u8]) {
         is_profiled: script.start().is_profiled(),
     };
     let mut listener = Listener::new(&shared, &running, rules, None);
-    listener.listen(ours, request(Vec::new(), call(), b"record".to_vec()));
+    listener.listen(ours, request(Outgoing::default(), call(), b"record".to_vec()));
     let status = listener.status(Exit::Unknown);
     compare(&script, &shared, &status);
 }
@@ -73,7 +74,7 @@ fn call() -> Call {
         path: "run".to_owned(),
         input: Input::Raw,
         output: Output::Raw,
-        fixed: vec![],
+        fixed: FixedArgs::default(),
         argv: vec![],
         ok_exit: vec![],
         timed: false,

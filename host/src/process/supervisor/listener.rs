@@ -15,6 +15,7 @@ use crate::process::feeder::{self, Feeder};
 use crate::process::{ExitReason, ExitStatus, Known, OutputFn, OutputFns, Running, Supervised};
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
+use crate::protocol::outgoing::Outgoing;
 use crate::protocol::session::{FromProcessWorker, Heard, ProcessWorkerRole, Session};
 use crate::spec::{Exit, Limit, Limits, Sandbox};
 
@@ -107,8 +108,10 @@ impl<'s> Listener<'s> {
 
 impl Listener<'_> {
     /// Sends the process its task, and handles what the process says until its socket closes.
-    pub(super) fn listen(&mut self, socket: OwnedFd, request: Vec<u8>) {
-        let mut outgoing = Outgoing { bytes: request, sent: 0 };
+    pub(super) fn listen(&mut self, socket: OwnedFd, request: Outgoing) {
+        // It is sent without waiting: a process that is not ready does not read, and its time must still be
+        // looked at.
+        let mut outgoing = request;
         let mut connection = Connection::new(socket, Caps::of_worker(&self.rules.limits));
         loop {
             // Before the wait: frames that were read together with an earlier one wake no poll.
@@ -117,9 +120,10 @@ impl Listener<'_> {
                 Err(RecvError::Closed | RecvError::Io(_)) => return,
                 Err(RecvError::Violation(violation)) => return self.punish(&violation),
             }
-            match self.wait(&connection, !outgoing.bytes.is_empty()) {
+            match self.wait(&connection, !outgoing.is_empty()) {
                 Woken::Socket => {
-                    outgoing.send(connection.carrier());
+                    // A process that takes no more is ending. `wait` notices that.
+                    let _ending = outgoing.send(connection.carrier());
                     match connection.fill() {
                         Ok(0) => return,
                         Ok(_) => {}
@@ -140,7 +144,8 @@ impl Listener<'_> {
                         self.running.child.kill();
                         return;
                     }
-                    outgoing.send(connection.carrier());
+                    // A process that takes no more is ending. `wait` notices that.
+                    let _ending = outgoing.send(connection.carrier());
                 }
                 Woken::Ended => {
                     // Only what is there now: a process of the same group may hold the other end and write
@@ -249,7 +254,7 @@ impl Listener<'_> {
         match self.feeder.as_mut().and_then(Feeder::take) {
             Some(Ok(piece)) => {
                 self.session.fed();
-                frame::write(&mut outgoing.bytes, Kind::Input, |out| out.extend_from_slice(&piece))
+                frame::write(outgoing.buffer(), Kind::Input, |out| out.extend_from_slice(&piece))
             }
             Some(Err(e)) => self.reason = Some(format!("its standard input cannot be read: {e}")),
             None => {}
@@ -377,29 +382,6 @@ impl Listener<'_> {
             (None, None, Exit::Unknown) => ExitReason::Unknown,
         };
         ExitStatus { exitcode, reason }
-    }
-}
-
-/// The bytes that have not been sent yet. They are sent without waiting: a process that is not ready does not
-/// read, and its time must still be looked at.
-struct Outgoing {
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
-impl Outgoing {
-    /// Sends as much as the socket takes at once.
-    fn send(&mut self, socket: &OwnedFd) {
-        while self.sent < self.bytes.len() {
-            match rustix::net::send(socket, &self.bytes[self.sent..], rustix::net::SendFlags::NOSIGNAL) {
-                Ok(sent) => self.sent += sent,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return,
-                // The process is ending. `wait` notices that.
-                Err(_) => break,
-            }
-        }
-        *self = Outgoing { bytes: Vec::new(), sent: 0 };
     }
 }
 

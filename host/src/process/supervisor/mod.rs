@@ -20,8 +20,8 @@ use self::listener::{LAST_BREATH, Listener, Rules};
 use super::{Pending, ProcessState, Running, Supervised, children};
 use crate::context::server::{ForkServer, NotForked};
 use crate::context::{Child, END_TIME, StartError, StartMethod, spawn, thread};
-use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{self, Batch, Identity, Setup, ToWorker};
+use crate::protocol::message::{Identity, Setup, ToWorker};
+use crate::protocol::outgoing::Outgoing;
 use crate::spec::{Call, Isolation};
 use crate::{clock, sys};
 
@@ -141,7 +141,7 @@ struct Born {
     running: Arc<Running>,
     socket: OwnedFd,
     /// The part of its setup that the socket has not taken yet.
-    unsent: Vec<u8>,
+    unsent: Outgoing,
     /// The fork server that forked it, kept until the process is reaped.
     server: Option<Arc<ForkServer>>,
 }
@@ -256,12 +256,9 @@ fn setup(pending: &Pending) -> Setup {
 }
 
 /// The message with the one task, behind the bytes that are not sent yet.
-fn request(mut request: Vec<u8>, call: Call, input: Vec<u8>) -> Vec<u8> {
-    message::write_control(&mut request, &ToWorker::Plan { id: 1, call });
-    frame::write(&mut request, Kind::Batch, |out| {
-        Batch::write_head(out, 1, 1);
-        Batch::write_record(out, &input);
-    });
+fn request(mut request: Outgoing, call: Call, input: Vec<u8>) -> Outgoing {
+    request.say(&ToWorker::Plan { id: 1, call });
+    request.one_record(1, input);
     request
 }
 

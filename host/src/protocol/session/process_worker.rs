@@ -161,7 +161,8 @@ impl Speaker for ProcessWorkerRole {
             | Kind::Profile
             | Kind::Control
             | Kind::Batch
-            | Kind::Input => Err(Self::OUT_OF_TURN),
+            | Kind::Input
+            | Kind::Fixed => Err(Self::OUT_OF_TURN),
         }
     }
 }

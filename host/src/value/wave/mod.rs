@@ -18,7 +18,9 @@ use wasm_wave::untyped::{UntypedFuncCall, UntypedValue};
 
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
 use super::Param;
-use super::read::{Integers, Mismatch, Payload, Whole, example, quoted, wanted, whole, without_mark};
+use super::read::{
+    Integers, LeftOut, Mismatch, NameTables, Payload, Whole, example, quoted, wanted, whole, without_mark,
+};
 use super::{Type, Value};
 
 /// Parses one value of type `ty`.
@@ -32,12 +34,16 @@ pub(crate) fn parse_wave_of(text: &str, ty: &Type, integers: Integers) -> Result
     let parsed = source.parse().map_err(|e| {
         format!("expected {}, got {}: {}", wanted(ty, to_wave), quoted(source.text), source.syntax(&e))
     })?;
-    WaveReader { source: &source, integers }.read(parsed.node(), ty).map_err(Mismatch::message)
+    WaveReader::new(&source, integers).read(parsed.node(), ty).map_err(Mismatch::message)
 }
 
 /// Parses a record for several parameters: a WAVE tuple, `(1, "two")`, one element for each.
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
-pub(crate) fn parse_many(text: &str, params: &[Param], integers: Integers) -> Result<Vec<Value>, String> {
+pub(crate) fn parse_many<'p>(
+    text: &str,
+    params: &'p [Param],
+    integers: Integers,
+) -> Result<Vec<Value>, String> {
     let source = WaveText::new(without_mark(text));
     let ty = || Type::Tuple(params.iter().map(|param| param.ty.clone()).collect());
     let expected = |why: &str| {
@@ -54,8 +60,8 @@ pub(crate) fn parse_many(text: &str, params: &[Param], integers: Integers) -> Re
         _ => expected(&format!(": {}", source.syntax(&e))),
     })?;
     let nodes = parsed.node().as_tuple().ok().filter(|nodes| nodes.len() == params.len());
-    let reader = WaveReader { source: &source, integers };
-    let read = |(at, (node, param)): (usize, (&Node, &Param))| {
+    let reader = WaveReader::new(&source, integers);
+    let read = |(at, (node, param)): (usize, (&Node, &'p Param))| {
         reader.read(node, &param.ty).map_err(|e| e.under(param.label(at)).message())
     };
     nodes.ok_or_else(|| expected(""))?.zip(params).enumerate().map(read).collect()
@@ -230,12 +236,19 @@ fn separated(digits: &str, is_digit: impl Fn(u8) -> bool) -> Option<String> {
 }
 
 /// Builds values from what the parser has found.
-struct WaveReader<'s> {
+struct WaveReader<'s, 't> {
     source: &'s WaveText<'s>,
     integers: Integers,
+    left_out: LeftOut,
+    names: NameTables<'t>,
 }
 
-impl<'s> WaveReader<'s> {
+impl<'s, 't> WaveReader<'s, 't> {
+    fn new(source: &'s WaveText<'s>, integers: Integers) -> Self {
+        let left_out = LeftOut::within(source.text);
+        WaveReader { source, integers, left_out, names: NameTables::default() }
+    }
+
     fn plain(&self) -> &'s str {
         &self.source.plain
     }
@@ -248,7 +261,7 @@ impl<'s> WaveReader<'s> {
         Mismatch::kind(ty, self.written(node), to_wave)
     }
 
-    fn read(&self, node: &Node, ty: &Type) -> Result<Value, Mismatch> {
+    fn read(&self, node: &Node, ty: &'t Type) -> Result<Value, Mismatch> {
         let kind = |_: ParserError| self.kind(node, ty);
         // The kind is right, but the text is not valid.
         let syntax = |e: ParserError| match e.kind() {
@@ -268,8 +281,9 @@ impl<'s> WaveReader<'s> {
                 if **t == Type::U8 && matches!(node.ty(), NodeType::String | NodeType::MultilineString) =>
             {
                 let text = node.as_str(self.plain()).map_err(syntax)?;
-                Value::List(text.bytes().map(Value::U8).collect())
+                Value::Bytes(text.into_owned().into_bytes())
             }
+            Type::List(t) if **t == Type::U8 => Value::Bytes(self.bytes(node.as_list().map_err(kind)?, t)?),
             Type::List(t) => Value::List(self.list(node.as_list().map_err(kind)?, t)?),
             Type::FixedList(t, len) => {
                 let nodes = node.as_list().ok().filter(|nodes| nodes.len() == *len as usize);
@@ -284,14 +298,14 @@ impl<'s> WaveReader<'s> {
             }
             Type::Variant(cases) => {
                 let (name, payload) = self.case(node).ok_or_else(|| self.kind(node, ty))?;
-                let (case, t) =
-                    cases.iter().find(|(case, _)| case == name).ok_or_else(|| self.kind(node, ty))?;
+                let at = self.names.position(cases, name, |(case, _)| case);
+                let (case, t) = &cases[at.ok_or_else(|| self.kind(node, ty))?];
                 Value::Variant(case.clone(), self.payload(case, payload, t.as_ref())?)
             }
             Type::Enum(names) => {
                 let name = self.case(node).filter(|(_, payload)| payload.is_none()).map(|(name, _)| name);
-                let case = name.and_then(|name| names.iter().find(|case| *case == name));
-                Value::Enum(case.ok_or_else(|| self.kind(node, ty))?.clone())
+                let at = name.and_then(|name| self.names.position(names, name, |case| case));
+                Value::Enum(names[at.ok_or_else(|| self.kind(node, ty))?].clone())
             }
             Type::Option(t) => Value::Option(match (node.as_option(), &**t) {
                 (Ok(payload), _) => payload.map(|node| self.read(node, t).map(Box::new)).transpose()?,
@@ -331,12 +345,22 @@ impl<'s> WaveReader<'s> {
         Ok(number)
     }
 
-    fn list<'n>(&self, nodes: impl Iterator<Item = &'n Node>, ty: &Type) -> Result<Vec<Value>, Mismatch> {
+    fn list<'n>(&self, nodes: impl Iterator<Item = &'n Node>, ty: &'t Type) -> Result<Vec<Value>, Mismatch> {
         let read = |(at, node)| self.read(node, ty).map_err(|e| e.under(format_args!("[{at}]")));
         nodes.enumerate().map(read).collect()
     }
 
-    fn record(&self, node: &Node, ty: &Type, fields: &[(String, Type)]) -> Result<Value, Mismatch> {
+    /// The bytes of a `list<u8>`, without a value for each.
+    fn bytes<'n>(&self, nodes: impl Iterator<Item = &'n Node>, ty: &Type) -> Result<Vec<u8>, Mismatch> {
+        let read = |(at, node)| match self.integer(node, ty) {
+            Ok(Value::U8(byte)) => Ok(byte),
+            Ok(_) => Err(self.kind(node, ty)),
+            Err(e) => Err(e.under(format_args!("[{at}]"))),
+        };
+        nodes.enumerate().map(read).collect()
+    }
+
+    fn record(&self, node: &Node, ty: &Type, fields: &'t [(String, Type)]) -> Result<Value, Mismatch> {
         let given: BTreeMap<&str, &Node> = if self.is_empty(node) {
             BTreeMap::new()
         } else {
@@ -346,7 +370,8 @@ impl<'s> WaveReader<'s> {
             let unknown = given.keys().find(|name| !fields.iter().any(|(field, _)| field == *name));
             return Err(Mismatch::unknown(unknown.copied().unwrap_or_default(), "field", ty, to_wave));
         }
-        let field = |(name, t): &(String, Type)| {
+        self.left_out.add(fields.len() - given.len())?;
+        let field = |(name, t): &'t (String, Type)| {
             let value = match (given.get(name.as_str()), t) {
                 (Some(node), t) => self.read(node, t).map_err(|e| e.under(format_args!(".{name}")))?,
                 // As WAVE itself has it: a missing field of an option is `none`.
@@ -365,18 +390,20 @@ impl<'s> WaveReader<'s> {
         of_record || node.as_flags(self.plain()).is_ok_and(|mut flags| flags.next().is_none())
     }
 
-    fn flags(&self, node: &Node, ty: &Type, all: &[String]) -> Result<Value, Mismatch> {
+    fn flags(&self, node: &Node, ty: &Type, all: &'t [String]) -> Result<Value, Mismatch> {
         let given: BTreeSet<&str> = if self.is_empty(node) {
             BTreeSet::new()
         } else {
             let names = node.as_flags(self.plain()).map_err(|_| self.kind(node, ty))?;
             names.map(|name| name.strip_prefix('%').unwrap_or(name)).collect()
         };
-        if let Some(unknown) = given.iter().find(|name| !all.iter().any(|flag| flag == *name)) {
-            return Err(Mismatch::unknown(unknown, "flag", ty, to_wave));
-        }
+        let position = |name: &&str| {
+            let unknown = || Mismatch::unknown(name, "flag", ty, to_wave);
+            self.names.position(all, name, |flag| flag).ok_or_else(unknown)
+        };
         // In the order of the type, so that equal sets are equal values.
-        Ok(Value::Flags(all.iter().filter(|flag| given.contains(flag.as_str())).cloned().collect()))
+        let given: BTreeSet<usize> = given.iter().map(position).collect::<Result<_, _>>()?;
+        Ok(Value::Flags(given.into_iter().map(|at| all[at].clone()).collect()))
     }
 
     /// The name of a case and its payload. A keyword counts as a name: the type of a variant has no other
@@ -394,7 +421,7 @@ impl<'s> WaveReader<'s> {
         }
     }
 
-    fn payload(&self, case: &str, node: Option<&Node>, ty: Option<&Type>) -> Result<Payload, Mismatch> {
+    fn payload(&self, case: &str, node: Option<&Node>, ty: Option<&'t Type>) -> Result<Payload, Mismatch> {
         match (node, ty) {
             (Some(node), Some(ty)) => self.read(node, ty).map(|value| Some(Box::new(value))),
             (None, None) => Ok(None),
@@ -449,6 +476,7 @@ fn write(out: &mut String, value: &Value) -> std::fmt::Result {
             out.write_char('"')
         }
         Value::List(items) => write_all(out, "[", items, "]", write),
+        Value::Bytes(bytes) => write_all(out, "[", bytes, "]", |out, byte| write!(out, "{byte}")),
         Value::Tuple(items) => write_all(out, "(", items, ")", write),
         Value::Record(fields) => {
             let is_none = |value: &Value| matches!(value, Value::Option(None));

@@ -263,3 +263,44 @@ fn a_call_is_split_into_its_name_and_arguments() {
     assert_eq!(parse_call("f(1").unwrap_err(), "something is missing at its end");
     assert_eq!(parse_call("f(1 2)").unwrap_err(), "2 is not expected there");
 }
+
+#[cfg(feature = "worker")]
+#[test]
+fn f113_options_that_are_left_out_are_limited_before_they_are_built() {
+    let option = |n| (format!("field-{n}"), Type::Option(Box::new(Type::U8)));
+    let wide = Type::List(Box::new(Type::Record((0..1000).map(option).collect())));
+    let wave = |count| format!("[{}]", vec!["{:}"; count].join(", "));
+    let json = |count| format!("[{}]", vec!["{}"; count].join(","));
+    let read = |text: &str| [parse_wave(text, &wide), crate::value::from_json(text, &wide, Integers::OfType)];
+    assert!(read(&wave(600))[0].is_ok() && read(&json(600))[1].is_ok());
+    for (text, which) in [(wave(13_000), 0), (json(21_000), 1)] {
+        let error = read(&text)[which].clone().unwrap_err();
+        assert!(error.contains("limit of 699050 options"), "{error}");
+    }
+}
+
+#[cfg(feature = "worker")]
+#[test]
+fn a_type_with_many_names_is_read_by_its_table() {
+    let names: Vec<String> = (0..40).map(|n| format!("name-{n}")).collect();
+    let flags = Type::Flags(names.clone());
+    let each = |n: usize| (names[n].clone(), n.is_multiple_of(2).then_some(Type::U8));
+    let variant = Type::Variant((0..40).map(each).collect());
+    let ty = Type::Tuple(vec![flags, Type::Enum(names.clone()), variant]);
+    for (text, wave) in [
+        (r#"[["name-39","name-3"],"name-17",{"name-8":7}]"#, "({name-39, name-3}, name-17, name-8(7))"),
+        (r#"[[],"name-0","name-39"]"#, "({}, name-0, name-39)"),
+    ] {
+        let read = crate::value::from_json(text, &ty, Integers::OfType);
+        assert!(read.is_ok() && read == parse_wave(wave, &ty), "{read:?}");
+    }
+    for (text, wave) in [
+        (r#"[["name-40"],"name-0","name-1"]"#, "({name-40}, name-0, name-1)"),
+        (r#"[[],"name","name-1"]"#, "({}, name, name-1)"),
+        (r#"[[],"name-0",{"name-40":1}]"#, "({}, name-0, name-40(1))"),
+    ] {
+        assert!(
+            crate::value::from_json(text, &ty, Integers::OfType).is_err() && parse_wave(wave, &ty).is_err()
+        );
+    }
+}

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
-    Component, Func, Instance, InstancePre, Lift, Linker, LinkerInstance, Lower, ResourceType, Val,
+    Component, ComponentNamedList, Func, Instance, InstancePre, Lift, Linker, LinkerInstance, Lower,
+    ResourceType, Val,
 };
 use wasmtime::{Engine, GuestProfiler, Store};
 
@@ -19,7 +20,7 @@ use super::{host, many, values};
 use crate::policy::{BATCH, IN_INTERFACE, PROCESS, is_provided};
 use crate::protocol::message::Failure;
 use crate::spec::{Grants, Import, ImportKind, ModuleInfo, ModuleKind};
-use crate::value::Value;
+use crate::value::{NameTables, Value};
 
 pub(super) struct ComponentFormat {
     component: Component,
@@ -56,7 +57,7 @@ impl ComponentFormat {
         };
         // An index, not a function: functions belong to an instance, and each task may have a new one.
         plan.index = Some(index.ok_or_else(|| format!("{path} is not exported"))?);
-        if plan.fast.is_some() && many::is_provided(info, &plan.call) {
+        if plan.fast.is_some() && plan.call.fixed.is_empty() && many::is_provided(info, &plan.call) {
             plan.many = self.component.get_export_index(None, many::RUN_MANY);
         }
         Ok(plan)
@@ -267,7 +268,7 @@ impl LiveInstance<Instance> {
             .get_func(&mut self.store, index)
             .ok_or_else(|| Failure::BadRecord { message: format!("{} is not a function", plan.call.path) })?;
         match plan.fast {
-            Some(fast) => self.call_fast(func, fast, record, template, out),
+            Some(fast) => self.call_fast(func, fast, plan.raw_arguments(record), template, out),
             None => self.call_dynamic(func, plan, record, template, out),
         }
     }
@@ -276,19 +277,29 @@ impl LiveInstance<Instance> {
         &mut self,
         func: Func,
         fast: FastPath,
-        record: &[u8],
+        args: (&[u8], Option<&[u8]>),
         template: &StoreTemplate,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        if fast.takes_string {
-            let text = utf8(record).map_err(|message| Failure::BadRecord { message })?;
-            self.call_with(func, fast, text, template, out)
-        } else {
-            self.call_with(func, fast, record, template, out)
+        let text = |bytes| utf8(bytes).map_err(|message| Failure::BadRecord { message });
+        let (first, second) = args;
+        match (fast.takes_string, second) {
+            ([false, _], None) => self.call_with(func, fast, (first,), template, out),
+            ([true, _], None) => self.call_with(func, fast, (text(first)?,), template, out),
+            ([false, false], Some(second)) => self.call_with(func, fast, (first, second), template, out),
+            ([false, true], Some(second)) => {
+                self.call_with(func, fast, (first, text(second)?), template, out)
+            }
+            ([true, false], Some(second)) => {
+                self.call_with(func, fast, (text(first)?, second), template, out)
+            }
+            ([true, true], Some(second)) => {
+                self.call_with(func, fast, (text(first)?, text(second)?), template, out)
+            }
         }
     }
 
-    fn call_with<P: Lower + Send + Sync>(
+    fn call_with<P: ComponentNamedList + Lower + Send + Sync>(
         &mut self,
         func: Func,
         fast: FastPath,
@@ -309,14 +320,13 @@ impl LiveInstance<Instance> {
         write_returned(&result, template, out)
     }
 
-    fn typed<P: Lower + Send + Sync, R: Lift + Send + Sync + 'static>(
+    fn typed<P: ComponentNamedList + Lower + Send + Sync, R: Lift + Send + Sync + 'static>(
         &mut self,
         func: Func,
         input: P,
         template: &StoreTemplate,
     ) -> Result<R, Failure> {
-        let called =
-            func.typed::<(P,), (R,)>(&self.store).and_then(|func| func.call(&mut self.store, (input,)));
+        let called = func.typed::<P, (R,)>(&self.store).and_then(|func| func.call(&mut self.store, input));
         called.map(|(result,)| result).map_err(|e| classify(&e, &self.store.data().limiter, &template.limits))
     }
 
@@ -329,8 +339,9 @@ impl LiveInstance<Instance> {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let values = plan.arguments(record)?;
-        let args: Vec<Val> =
-            values.into_iter().zip(&plan.ty.params).map(|(v, p)| values::to_val(v, &p.ty)).collect();
+        let names = NameTables::default();
+        let values = values.into_iter().zip(&plan.ty.params);
+        let args: Vec<Val> = values.map(|(v, p)| values::to_val(v, &p.ty, &names)).collect();
         let mut results = vec![Val::Bool(false); usize::from(plan.ty.result.is_some())];
         let as_values = values::values_len(&template.limits, plan.values_max());
         // The engine counts each value of a dynamic result with the size of `Val`: without more fuel, a

@@ -41,12 +41,12 @@ use self::plan::Plan;
 use self::profile::Profile;
 pub(super) use self::task::{TaskExit, TaskStart};
 use self::template::StoreTemplate;
-pub(super) use self::values::values_len_max;
+pub(super) use self::values::{ARGUMENTS_LEN_MAX, values_len_max};
 use self::wasi::WasiGrants;
 use crate::policy::PREVIEW1;
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{Failure, Setup, Used};
-use crate::spec::{Call, Limit, Limits, ModuleInfo, ModuleKind, ProfilingStrategy};
+use crate::spec::{Call, FixedPieces, Limit, Limits, ModuleInfo, ModuleKind, ProfilingStrategy};
 use crate::sys::WorkerPage;
 use crate::worker::outbox::Outbox;
 
@@ -66,6 +66,8 @@ pub(super) struct Guest {
     code: Code,
     template: StoreTemplate,
     plans: HashMap<u32, Result<Plan, String>>,
+    /// What has come of the fixed arguments of the next plan.
+    fixed: FixedPieces,
     initializer: Option<Call>,
     /// A Process: the worker runs one task, then ends.
     once: bool,
@@ -125,6 +127,7 @@ impl Guest {
                 placement: Placement::default(),
             },
             plans: HashMap::new(),
+            fixed: FixedPieces::default(),
             initializer: setup.initializer.clone(),
             once: setup.once,
             spins: setup.spins,
@@ -204,9 +207,25 @@ impl Guest {
         self.spins
     }
 
-    pub(super) fn add_plan(&mut self, id: u32, call: Call) {
-        let plan = self.prepare(call);
-        self.plans.insert(id, plan);
+    /// Takes a piece of the fixed arguments of the next plan. `false`: they are too long for any plan.
+    #[must_use]
+    pub(super) fn add_fixed(&mut self, piece: &[u8]) -> bool {
+        self.fixed.add(piece)
+    }
+
+    /// Adds a plan, whose fixed arguments have come. `false`: these are not its arguments.
+    #[must_use]
+    pub(super) fn add_plan(&mut self, id: u32, mut call: Call) -> bool {
+        let is_whole = call.fixed.attach(std::mem::take(&mut self.fixed));
+        if is_whole {
+            let plan = self.prepare(call);
+            self.plans.insert(id, plan);
+        }
+        is_whole
+    }
+
+    pub(super) fn forget_plan(&mut self, id: u32) {
+        self.plans.remove(&id);
     }
 
     fn prepare(&self, call: Call) -> Result<Plan, String> {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::protocol::message::LARGE;
+use crate::protocol::batch::LARGE;
 use crate::sys::{ResultWriter, WorkerPage};
 
 /// Cap on results not yet copied out (one larger result excepted): touched pages stay resident. Further

@@ -4,10 +4,10 @@ use wasmtime::component::ComponentExportIndex;
 
 use super::failure::{failed, output_limit};
 use super::template::StoreTemplate;
-use super::values::{ARGUMENT_BYTES_MAX, BYTES_MAX, VALUES_MAX};
+use super::values::{BYTES_MAX, VALUES_MAX};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Failure};
-use crate::spec::{Call, Input, ModuleInfo, Output, Role, size};
+use crate::spec::{ARGUMENT_BYTES_MAX, Call, FixedForm, Input, ModuleInfo, Output, Role, size};
 use crate::value::{
     FuncType, Integers, Param, Type, Value, from_json, from_json_many, parse_many, parse_wave, parse_wave_of,
     to_json, to_wave,
@@ -18,7 +18,7 @@ pub(super) struct Plan {
     pub(super) call: Call,
     pub(super) ty: FuncType,
     pub(super) is_command: bool,
-    /// The fixed values, by position.
+    /// The fixed values, by position. None of a plan with a fast path, which takes their bytes.
     fixed: Vec<Option<Value>>,
     /// The parameters that the record fills.
     free: Vec<Param>,
@@ -34,7 +34,8 @@ pub(super) struct Plan {
 /// The signatures that have a typed call.
 #[derive(Clone, Copy)]
 pub(super) struct FastPath {
-    pub(super) takes_string: bool,
+    /// Of the one or two parameters.
+    pub(super) takes_string: [bool; 2],
     pub(super) gives_string: bool,
     /// The result is a `result<_, string>` around these bytes or this string.
     pub(super) fallible: bool,
@@ -45,14 +46,9 @@ impl Plan {
         let export =
             info.exports.iter().find(|e| e.path == call.path).ok_or("the function is not exported")?;
         let ty = export.ty.clone();
-        let fixed_value = |(i, p): (usize, &Param)| match call.fixed.get(i).and_then(Option::as_ref) {
-            Some(text) => parse_wave(text, &p.ty).map(Some),
-            None => Ok(None),
-        };
-        let fixed: Vec<Option<Value>> =
-            ty.params.iter().enumerate().map(fixed_value).collect::<Result<_, _>>()?;
-        let free =
-            ty.params.iter().zip(&fixed).filter(|(_, v)| v.is_none()).map(|(p, _)| p.clone()).collect();
+        let free = ty.params.iter().enumerate().filter(|(i, _)| !call.fixed.is_given(*i));
+        let free = free.map(|(_, param)| param.clone()).collect();
+        let fixed = if call.is_unconverted(&ty) { Vec::new() } else { fixed_values(&call, &ty)? };
         let fast = FastPath::of(&call, &ty);
         let (is_command, integers) = (export.role == Role::Command, info.kind.integers());
         Ok(Plan { is_command, call, ty, fixed, free, integers, fast, index: None, many: None })
@@ -89,18 +85,33 @@ impl Plan {
                 Ok(vec![Value::String(utf8(record)?.to_owned())])
             }
             // The fast path has no such limit: it needs no `Value` for each byte.
-            (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() && record.len() > ARGUMENT_BYTES_MAX => Err(
-                format!("beside other arguments, bytes are limited to {}", size(ARGUMENT_BYTES_MAX as u64)),
-            ),
-            (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() => {
-                Ok(vec![Value::List(record.iter().map(|b| Value::U8(*b)).collect())])
+            (Input::Raw, [Param { ty, .. }])
+                if ty.is_bytes() && record.len() + self.fixed_bytes() > ARGUMENT_BYTES_MAX =>
+            {
+                let most = size(ARGUMENT_BYTES_MAX as u64);
+                Err(format!("beside other arguments, bytes are limited to {most} in all"))
             }
+            (Input::Raw, [Param { ty, .. }]) if ty.is_bytes() => Ok(vec![Value::Bytes(record.to_vec())]),
             (Input::Wave, [param]) => Ok(vec![parse_wave_of(utf8(record)?, &param.ty, integers)?]),
             (Input::Wave, params) => parse_many(utf8(record)?, params, integers),
             (Input::Json, [param]) => Ok(vec![from_json(utf8(record)?, &param.ty, integers)?]),
             (Input::Json, params) => from_json_many(utf8(record)?, params, integers),
             _ => Err("its parameters cannot be filled from such a record".to_owned()),
         }
+    }
+
+    /// Bytes of the fixed arguments that each call takes apart.
+    fn fixed_bytes(&self) -> usize {
+        let len = |value: &Value| if let Value::Bytes(bytes) = value { bytes.len() } else { 0 };
+        self.fixed.iter().flatten().map(len).sum()
+    }
+
+    /// The bytes of the arguments, of a plan with a fast path: one or two.
+    pub(super) fn raw_arguments<'p>(&'p self, record: &'p [u8]) -> (&'p [u8], Option<&'p [u8]>) {
+        let mut fixed = self.call.fixed.iter();
+        let mut next = || fixed.next().flatten().map_or(record, |(_, bytes)| bytes);
+        let first = next();
+        (first, (self.ty.params.len() == 2).then(next))
     }
 
     /// The arguments and the standard input of a command for a record.
@@ -150,6 +161,7 @@ impl Plan {
             (None, Output::Json) => b"null".to_vec(),
             (None, _) => Vec::new(),
             (Some(Value::String(text)), Output::Raw) => text.into_bytes(),
+            (Some(Value::Bytes(bytes)), Output::Raw) => bytes,
             (Some(Value::List(items)), Output::Raw) if self.ty.ok_type().is_some_and(Type::is_bytes) => {
                 items.iter().filter_map(|v| if let Value::U8(b) = v { Some(*b) } else { None }).collect()
             }
@@ -157,6 +169,20 @@ impl Plan {
             (Some(value), Output::Wave | Output::Raw | Output::Stdout) => to_wave(&value).into_bytes(),
         }
     }
+}
+
+/// The values of the fixed arguments, by position.
+fn fixed_values(call: &Call, ty: &FuncType) -> Result<Vec<Option<Value>>, String> {
+    let mut fixed: Vec<_> = ty.params.iter().map(|_| None).collect();
+    for ((param, arg), value) in ty.params.iter().zip(call.fixed.iter()).zip(&mut fixed) {
+        *value = match arg {
+            None => None,
+            Some((FixedForm::Raw, bytes)) if param.ty.is_bytes() => Some(Value::Bytes(bytes.to_vec())),
+            Some((FixedForm::Raw, bytes)) => Some(Value::String(utf8(bytes)?.to_owned())),
+            Some((FixedForm::Wave, text)) => Some(parse_wave(utf8(text)?, &param.ty)?),
+        };
+    }
+    Ok(fixed)
 }
 
 /// Appends a `Returned` frame. An error if the result is too long.
@@ -177,19 +203,14 @@ pub(super) fn write_returned(
 
 impl FastPath {
     fn of(call: &Call, ty: &FuncType) -> Option<FastPath> {
-        let [param] = &ty.params[..] else { return None };
-        // Only `result<_, string>`: another error value needs the dynamic call to be shown.
-        let (given, fallible) = match &ty.result {
-            Some(Type::Result(Some(ok), Some(err))) if **err == Type::String => (&**ok, true),
-            Some(other) => (other, false),
-            None => return None,
-        };
-        let is_unconverted =
-            call.input == Input::Raw && call.output == Output::Raw && call.fixed.iter().all(Option::is_none);
-        (is_unconverted && param.ty.is_bytes_or_string() && given.is_bytes_or_string()).then_some(FastPath {
-            takes_string: param.ty == Type::String,
-            gives_string: *given == Type::String,
-            fallible,
+        if !call.is_unconverted(ty) {
+            return None;
+        }
+        let is_string = |position: usize| ty.params.get(position).is_some_and(|p| p.ty == Type::String);
+        Some(FastPath {
+            takes_string: [is_string(0), is_string(1)],
+            gives_string: ty.ok_type() == Some(&Type::String),
+            fallible: matches!(ty.result, Some(Type::Result(..))),
         })
     }
 }

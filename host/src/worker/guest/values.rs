@@ -2,8 +2,8 @@
 
 use wasmtime::component::{Val, types};
 
-use crate::spec::Limits;
-use crate::value::{Param, Type, Value};
+use crate::spec::{ARGUMENT_BYTES_MAX, FixedArgs, Limits};
+use crate::value::{NameTables, Param, Type, Value};
 
 /// The most values of a result of bytes that the engine takes apart. They take 32 bytes each, 2 GiB in all.
 /// Bytes that are not taken apart can be more.
@@ -11,8 +11,6 @@ pub(super) const BYTES_MAX: usize = 64 << 20;
 /// The most values of any other result. They take as much again in each form that they have on the way to
 /// text.
 pub(super) const VALUES_MAX: usize = 16 << 20;
-/// The most bytes of one argument, which is held in two forms at once.
-pub(super) const ARGUMENT_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of memory that the values of one result may take. Each value is at least one byte of the result.
 pub(super) fn values_len(limits: &Limits, count_max: usize) -> usize {
@@ -23,6 +21,9 @@ pub(super) fn values_len(limits: &Limits, count_max: usize) -> usize {
 pub(crate) fn values_len_max(limits: &Limits) -> u64 {
     values_len(limits, BYTES_MAX) as u64
 }
+
+/// Bytes of memory for the fixed arguments of a worker's plans, and for the arguments of one call as values.
+pub(crate) const ARGUMENTS_LEN_MAX: u64 = (FixedArgs::LEN_MAX + ARGUMENT_BYTES_MAX * size_of::<Val>()) as u64;
 
 /// The bytes of a list, or of the list in an `ok`, without a [`Value`] for each byte. `Err`: the value is
 /// neither.
@@ -80,9 +81,11 @@ pub(super) fn params(func: &types::ComponentFunc) -> Vec<Param> {
     func.params().map(|(name, t)| Param { name: Some(name.to_owned()), ty: ty(&t) }).collect()
 }
 
-/// A value for the engine. `value` was checked to be one of the type `of`.
-pub(super) fn to_val(value: Value, of: &Type) -> Val {
-    let boxed = |v: Option<Box<Value>>, t: Option<&Type>| v.zip(t).map(|(v, t)| Box::new(to_val(*v, t)));
+/// A value for the engine. `value` was checked to be one of the type `of`. `names`: the tables
+/// of the types of one call.
+pub(super) fn to_val<'t>(value: Value, of: &'t Type, names: &NameTables<'t>) -> Val {
+    let boxed =
+        |v: Option<Box<Value>>, t: Option<&'t Type>| v.zip(t).map(|(v, t)| Box::new(to_val(*v, t, names)));
     match (value, of) {
         (Value::Bool(v), _) => Val::Bool(v),
         (Value::S8(v), _) => Val::S8(v),
@@ -97,18 +100,21 @@ pub(super) fn to_val(value: Value, of: &Type) -> Val {
         (Value::F64(v), _) => Val::Float64(v),
         (Value::Char(v), _) => Val::Char(v),
         (Value::String(v), _) => Val::String(v),
+        (Value::Bytes(v), Type::FixedList(..)) => Val::FixedLengthList(v.into_iter().map(Val::U8).collect()),
+        (Value::Bytes(v), _) => Val::List(v.into_iter().map(Val::U8).collect()),
         (Value::List(v), Type::FixedList(t, _)) => {
-            Val::FixedLengthList(v.into_iter().map(|v| to_val(v, t)).collect())
+            Val::FixedLengthList(v.into_iter().map(|v| to_val(v, t, names)).collect())
         }
-        (Value::List(v), Type::List(t)) => Val::List(v.into_iter().map(|v| to_val(v, t)).collect()),
-        (Value::Record(v), Type::Record(fields)) => {
-            Val::Record(v.into_iter().zip(fields).map(|((name, v), (_, t))| (name, to_val(v, t))).collect())
-        }
+        (Value::List(v), Type::List(t)) => Val::List(v.into_iter().map(|v| to_val(v, t, names)).collect()),
+        (Value::Record(v), Type::Record(fields)) => Val::Record(
+            v.into_iter().zip(fields).map(|((name, v), (_, t))| (name, to_val(v, t, names))).collect(),
+        ),
         (Value::Tuple(v), Type::Tuple(types)) => {
-            Val::Tuple(v.into_iter().zip(types).map(|(v, t)| to_val(v, t)).collect())
+            Val::Tuple(v.into_iter().zip(types).map(|(v, t)| to_val(v, t, names)).collect())
         }
         (Value::Variant(case, v), Type::Variant(cases)) => {
-            let t = cases.iter().find(|(name, _)| *name == case).and_then(|(_, t)| t.as_ref());
+            let at = names.position(cases, &case, |(name, _)| name);
+            let t = at.and_then(|at| cases[at].1.as_ref());
             Val::Variant(case, boxed(v, t))
         }
         (Value::Enum(case), _) => Val::Enum(case),

@@ -14,9 +14,10 @@ use super::fault::fault_point;
 use super::guest::{EngineTick, Guest, TaskExit, TaskStart};
 use super::outbox::Outbox;
 use super::send::{EXIT_SOFTWARE, say};
+use crate::protocol::batch::{Batch, Entry, Record};
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
-use crate::protocol::message::{self, Batch, Entry, Failure, FromWorker, Record, ToWorker};
+use crate::protocol::message::{self, Failure, FromWorker, ToWorker};
 use crate::spec::Status;
 use crate::sys::{self, AfterTick, TickPeriods, Ticker, WorkerPage};
 
@@ -258,9 +259,21 @@ fn next<C: Carrier, S: Carrier>(
             let ended = run_batch(Batch::parse(frame.payload)?, results, guest)?;
             Ok(if guest.runs_once() { ServeStep::Over(ended) } else { ServeStep::GoOn })
         }
+        Kind::Fixed => {
+            if !guest.add_fixed(frame.payload) {
+                return Err(Stop::Violation);
+            }
+            Ok(ServeStep::GoOn)
+        }
         Kind::Control => match message::read_control(frame)? {
             ToWorker::Plan { id, call } => {
-                guest.add_plan(id, call);
+                if !guest.add_plan(id, call) {
+                    return Err(Stop::Violation);
+                }
+                Ok(ServeStep::GoOn)
+            }
+            ToWorker::Forget { id } => {
+                guest.forget_plan(id);
                 Ok(ServeStep::GoOn)
             }
             ToWorker::Thaw => {

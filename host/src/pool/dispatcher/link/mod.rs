@@ -7,6 +7,7 @@
 pub(crate) mod fuzzing;
 mod inbox;
 mod instances;
+mod plans;
 mod reading;
 mod sending;
 
@@ -16,11 +17,13 @@ use std::time::Instant;
 
 use self::inbox::Inbox;
 pub(super) use self::instances::InstancesSeen;
+use self::plans::KnownPlans;
 use super::arena::Halves;
 use super::command::Spec;
 use super::heartbeat::Heartbeat;
 use crate::context::Child;
 use crate::pool::job::Reserved;
+use crate::protocol::outgoing::Outgoing;
 use crate::protocol::session::{PoolWorkerRole, Session};
 use crate::sys::CoordinatorPage;
 
@@ -39,15 +42,13 @@ pub(super) struct Link {
     inbox: Inbox,
     /// The room that its task's outcome has been given in advance.
     reserved: Option<Reserved>,
-    outgoing: Vec<u8>,
-    /// How much of `outgoing` is sent.
-    sent: usize,
+    outgoing: Outgoing,
     /// The socket is registered for writing.
     wants_write: bool,
     listening: Listening,
     halves: Halves,
-    /// The plans that it was sent.
-    plans: Vec<u32>,
+    /// The plans that it knows.
+    pub(super) plans: KnownPlans,
     /// When its memory was looked at last.
     weighed: Instant,
     pub(super) heartbeat: Heartbeat,
@@ -95,12 +96,11 @@ impl Link {
             child: None,
             inbox: Inbox::new(&spec.limits, is_profiled),
             reserved: None,
-            outgoing: Vec::new(),
-            sent: 0,
+            outgoing: Outgoing::default(),
             wants_write: false,
             listening: Listening::Listens,
             halves: Halves::default(),
-            plans: Vec::new(),
+            plans: KnownPlans::default(),
             weighed: Instant::now(),
             heartbeat: Heartbeat::default(),
             fault: None,

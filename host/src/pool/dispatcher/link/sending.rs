@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::net::SendFlags;
 
 use super::inbox::Begun;
 use super::{Link, Listening};
@@ -11,14 +10,14 @@ use crate::pool::dispatcher::arena::Halves;
 use crate::pool::dispatcher::jobs::OpenJob;
 use crate::pool::dispatcher::{Dispatcher, socket_token};
 use crate::pool::events::PoolEvent;
+use crate::pool::job::InputChunk;
 use crate::pool::schedule::{Event, JobId, WorkerId};
 use crate::pool::worker::WorkerState;
-use crate::protocol::frame::{self, Kind};
-use crate::protocol::message::{self, Batch, LARGE, ToWorker};
+use crate::protocol::batch::{Batch, LARGE};
+use crate::protocol::frame::Kind;
+use crate::protocol::message::ToWorker;
+use crate::protocol::outgoing::Outgoing;
 use crate::sys::CoordinatorPage;
-
-/// Bytes of memory that the buffer for what is sent keeps when it is empty.
-const BUFFER_KEPT: usize = 1 << 20;
 
 impl Dispatcher {
     pub(in crate::pool::dispatcher) fn send(
@@ -29,20 +28,20 @@ impl Dispatcher {
         attempt: u32,
     ) {
         let (Some(link), Some(open)) = (self.links.get_mut(&worker), self.jobs.get(&job)) else { return };
-        let plan = open.job.plan;
-        if !link.plans.contains(&plan)
-            && let Some(call) = self.jobs.call(plan)
-        {
-            link.plans.push(plan);
-            message::write_control(&mut link.outgoing, &ToWorker::Plan { id: plan, call: call.clone() });
+        let plan = open.plan.id;
+        if !link.plans.knows(plan) {
+            for id in link.plans.add(plan, open.plan.call.fixed.bytes().len()) {
+                link.outgoing.say(&ToWorker::Forget { id });
+            }
+            link.outgoing.say(&ToWorker::Plan { id: plan, call: open.plan.call.clone() });
         }
         link.session().sent_batch(tasks.iter().map(|span| span.end - span.start).sum());
         let Link { outgoing, halves, page, .. } = link;
         halves.begin();
-        frame::write(outgoing, Kind::Batch, |out| {
-            Batch::write_head(out, plan, attempt);
+        outgoing.frame(Kind::Batch, |outgoing| {
+            Batch::write_head(outgoing.buffer(), plan, attempt);
             for span in &tasks {
-                write_records(open, span.clone(), halves, page, out);
+                write_records(open, span.clone(), halves, page, outgoing);
             }
         });
         for tasks in tasks {
@@ -54,7 +53,7 @@ impl Dispatcher {
     }
 
     /// Sends what of its setup a worker has not got yet.
-    pub(in crate::pool::dispatcher) fn send_rest(&mut self, worker: WorkerId, setup: Vec<u8>) {
+    pub(in crate::pool::dispatcher) fn send_rest(&mut self, worker: WorkerId, setup: Outgoing) {
         if let Some(link) = self.links.get_mut(&worker) {
             link.outgoing = setup;
             self.flush(worker);
@@ -63,15 +62,24 @@ impl Dispatcher {
 
     pub(in crate::pool::dispatcher) fn say(&mut self, worker: WorkerId, message: &ToWorker) {
         if let Some(link) = self.links.get_mut(&worker) {
-            message::write_control(&mut link.outgoing, message);
+            link.outgoing.say(message);
             self.flush(worker);
+        }
+    }
+
+    /// Lets a worker forget a plan.
+    pub(in crate::pool::dispatcher) fn forget(&mut self, worker: WorkerId, plan: u32) {
+        if let Some(link) = self.links.get_mut(&worker) {
+            link.plans.remove(plan);
+            self.say(worker, &ToWorker::Forget { id: plan });
         }
     }
 
     /// Writes as much as the socket takes; the rest when it is ready for more.
     pub(super) fn flush(&mut self, worker: WorkerId) {
         let Some(link) = self.links.get_mut(&worker) else { return };
-        link.write_out();
+        // After an error it is dying; its process will tell.
+        let _dying = link.outgoing.send(&link.socket);
         // Registered only while something waits: a socket that takes more is nearly always ready, and would
         // wake every wait.
         let wants_write = !link.outgoing.is_empty();
@@ -143,34 +151,13 @@ impl Dispatcher {
     }
 }
 
-impl Link {
-    /// Writes as much as the socket takes.
-    fn write_out(&mut self) {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        while self.sent < self.outgoing.len() {
-            match rustix::net::send(&self.socket, &self.outgoing[self.sent..], flags) {
-                Ok(sent) => self.sent += sent,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => break,
-                // It is dying; its process will tell.
-                Err(_) => self.sent = self.outgoing.len(),
-            }
-        }
-        if self.sent == self.outgoing.len() {
-            self.sent = 0;
-            self.outgoing.clear();
-            self.outgoing.shrink_to(BUFFER_KEPT);
-        }
-    }
-}
-
 /// Adds the records of consecutive tasks to a batch.
 fn write_records(
     open: &OpenJob,
     tasks: Range<u64>,
     halves: &mut Halves,
     page: &CoordinatorPage,
-    out: &mut Vec<u8>,
+    outgoing: &mut Outgoing,
 ) {
     let mut first = tasks.start;
     while first < tasks.end {
@@ -179,18 +166,26 @@ fn write_records(
         let part = tasks.end.min(chunk.first + chunk.count()) - first;
         let records = chunk.records(first, part);
         if records.len() as u64 / part < LARGE as u64 {
-            out.extend_from_slice(records);
+            outgoing.buffer().extend_from_slice(records);
         } else {
-            (first..first + part).for_each(|n| add_large(chunk.records(n, 1), halves, page, out));
+            (first..first + part).for_each(|n| add_large(chunk, n, halves, page, outgoing));
         }
         first += part;
     }
 }
 
-/// Adds a record to a batch, through the arena if it is large and there is room.
-fn add_large(record: &[u8], halves: &mut Halves, page: &CoordinatorPage, out: &mut Vec<u8>) {
+/// Adds the record of task `n` to a batch: through the arena if it is large and there is room, otherwise without
+/// copying it.
+fn add_large(
+    chunk: &InputChunk,
+    n: u64,
+    halves: &mut Halves,
+    page: &CoordinatorPage,
+    outgoing: &mut Outgoing,
+) {
+    let record = chunk.records(n, 1);
     match Batch::bytes_of(record).and_then(|bytes| Some((halves.put(page, bytes)?, bytes.len()))) {
-        Some((offset, len)) => Batch::write_placed(out, offset, len),
-        None => out.extend_from_slice(record),
+        Some((offset, len)) => Batch::write_placed(outgoing.buffer(), offset, len),
+        None => outgoing.share(chunk.data(), chunk.place(n, 1)),
     }
 }

@@ -24,7 +24,7 @@ fn call() -> Call {
         path: "run".to_owned(),
         input: RAW.0,
         output: RAW.1,
-        fixed: vec![None],
+        fixed: FixedArgs::default(),
         argv: vec![],
         ok_exit: vec![],
         timed: false,
@@ -105,12 +105,12 @@ fn a_guest_of_the_sdk_is_called_for_many() {
             path: "run".to_owned(),
             input: RAW.0,
             output: RAW.1,
-            fixed: vec![None],
+            fixed: FixedArgs::default(),
             argv: vec![],
             ok_exit: vec![],
             timed: false,
         };
-        guest.add_plan(1, call);
+        assert!(guest.add_plan(1, call));
         assert!(!guest.takes_many(1), "{name}: not without an instance from before");
         guest.run(1, 1, b"7", &mut Vec::new());
         assert!(guest.takes_many(1), "{name}");
@@ -168,7 +168,7 @@ fn what_is_printed_is_the_tasks_that_printed_it() {
 fn where_each_tasks_use_is_told_each_is_called_for() {
     let mut guest = BY_HAND.guest(|setup| setup.isolation = Isolation::Reuse);
     for (plan, timed) in [(1, false), (2, true)] {
-        guest.add_plan(plan, Call { timed, ..call() });
+        assert!(guest.add_plan(plan, Call { timed, ..call() }));
         guest.run(plan, 1, b"n", &mut Vec::new());
         assert_eq!(guest.takes_many(plan), !timed);
     }
@@ -191,7 +191,7 @@ fn what_is_taken_back_in_the_midst_of_many_is_not_run() {
             CurrentProcess::new(Identity { name: String::new(), index: 1 }, workers, Box::new(|| ())),
             None,
         );
-        guest.add_plan(1, call());
+        assert!(guest.add_plan(1, call()));
         assert_eq!(guest.start_one(), TaskStart::Run);
         guest.run(1, 1, b"n", &mut Vec::new());
         assert_eq!(guest.start_one(), TaskStart::Run);

@@ -13,7 +13,10 @@ use crate::protocol::VERSION;
 use crate::protocol::connection::InMemory;
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{Failure, Setup};
-use crate::spec::{Call, Codegen, Grants, Input, Isolation, Limits, ModuleInfo, Output};
+use crate::protocol::outgoing::Outgoing;
+use crate::spec::{
+    Call, Codegen, FixedArgs, FixedForm, Grants, Input, Isolation, Limits, ModuleInfo, Output,
+};
 use crate::worker::outbox::OUTBOX_LEN;
 
 /// The echo guest, except that a record that begins with `!` is a trap.
@@ -79,6 +82,14 @@ impl Write for Said {
     }
 }
 
+/// A call of `run`, whose one argument is fixed if there are bytes.
+fn fixing(bytes: Option<Vec<u8>>) -> Call {
+    let mut fixed = FixedArgs::default();
+    fixed.push(bytes.map(|bytes| (FixedForm::Raw, bytes)));
+    let (input, output) = RAW;
+    Call { path: "run".to_owned(), input, output, fixed, argv: vec![], ok_exit: vec![], timed: false }
+}
+
 /// What a coordinator says, frame by frame.
 #[derive(Default)]
 struct Script(Vec<u8>);
@@ -86,16 +97,23 @@ struct Script(Vec<u8>);
 impl Script {
     fn plan(mut self, id: u32, form: (Input, Output), timed: bool) -> Script {
         let (input, output) = form;
-        let call = Call {
-            path: "run".to_owned(),
-            input,
-            output,
-            fixed: vec![None],
-            argv: vec![],
-            ok_exit: vec![],
-            timed,
-        };
+        let call = Call { input, output, timed, ..fixing(None) };
         message::write_control(&mut self.0, &ToWorker::Plan { id, call });
+        self
+    }
+
+    fn plan_fixing(mut self, id: u32, bytes: Vec<u8>) -> Script {
+        let mut outgoing = Outgoing::default();
+        outgoing.say(&ToWorker::Plan { id, call: fixing(Some(bytes)) });
+        while !outgoing.is_empty() {
+            self.0.extend_from_slice(outgoing.front());
+            outgoing.advance(outgoing.front().len());
+        }
+        self
+    }
+
+    fn forget(mut self, id: u32) -> Script {
+        message::write_control(&mut self.0, &ToWorker::Forget { id });
         self
     }
 
@@ -186,6 +204,44 @@ fn each_batch_is_run_by_its_own_plan() {
     assert_eq!((code, &said[1][..], &said[3][..]), (0, "+[104, 105]", "+[104, 105]"));
     assert!(said[5].starts_with("-bad record: expected list<u8>"), "{said:?}");
     assert_eq!(said[7], "-bad record: the coordinator named an unknown plan");
+}
+
+#[test]
+fn a_forgotten_plan_is_unknown_until_it_is_told_again() {
+    let script = Script::default().plan(1, RAW, false).batch(1, &[b"a"]).forget(1).forget(7);
+    let script = script.batch(1, &[b"b"]).plan(1, RAW, false).batch(1, &[b"c"]).shutdown();
+    let unknown = "-bad record: the coordinator named an unknown plan";
+    check(script, 0, &["+a", "BatchDone", unknown, "BatchDone", "+c", "BatchDone"]);
+}
+
+#[test]
+fn fixed_arguments_come_in_pieces_before_their_plan() {
+    let long = vec![b'x'; 1_000_000];
+    let script = Script::default().plan_fixing(1, b"once".to_vec()).plan_fixing(2, long);
+    let script = script.batch(1, &[b"a", b"b"]).batch(2, &[b"c"]).shutdown();
+    check(script, 0, &["+once", "+once", "BatchDone", "+1000000 bytes", "BatchDone"]);
+}
+
+#[test]
+fn a_plan_with_the_arguments_of_another_ends_the_worker() {
+    let plan = |bytes: Option<&[u8]>| {
+        let mut message = Vec::new();
+        let call = fixing(bytes.map(<[u8]>::to_vec));
+        message::write_control(&mut message, &ToWorker::Plan { id: 1, call });
+        message
+    };
+    let mut piece = Vec::new();
+    frame::write(&mut piece, Kind::Fixed, |out| out.extend_from_slice(b"piece"));
+    for bytes in [
+        plan(Some(b"piece")),
+        [&piece[..], &plan(None)].concat(),
+        [&piece[..], &plan(Some(b"longer than that"))].concat(),
+        [&piece[..], &piece, &plan(Some(b"piece"))].concat(),
+    ] {
+        check(Script::default().bytes(&bytes).shutdown(), EXIT_SOFTWARE, &[]);
+    }
+    let whole = [&piece[..], &plan(Some(b"piece"))].concat();
+    check(Script::default().bytes(&whole).batch(1, &[b"a"]).shutdown(), 0, &["+piece", "BatchDone"]);
 }
 
 #[test]
