@@ -221,7 +221,8 @@ impl Target {
 
     /// Measures the time of each task ([`Outcome::took`](crate::pool::Outcome::took)) and what it uses
     /// ([`Outcome::mem_peak`](crate::pool::Outcome::mem_peak),
-    /// [`Outcome::fuel`](crate::pool::Outcome::fuel)).
+    /// [`Outcome::fuel`](crate::pool::Outcome::fuel)). A guest that takes many short records in one call
+    /// (`run-many`) gets them so, and the time of the first includes the handing over of all.
     #[must_use]
     pub fn timed(mut self, timed: bool) -> Self {
         self.timed = timed;

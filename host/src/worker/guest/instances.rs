@@ -223,7 +223,7 @@ impl<F: BinaryFormat> Instances<F> {
         records: &[&[u8]],
         outbox: &Outbox,
     ) -> Progress {
-        let many = ManyCall::new(records.len(), &template.limits, outbox);
+        let many = ManyCall::new(records.len(), plan.call.timed, &template.limits, outbox);
         let mut live = self.live.take().expect("callers ask `is_live` before");
         live.store.data_mut().begin(template.limits.time);
         // Boxed: a store without such a call carries a pointer, not the whole state.
@@ -325,6 +325,7 @@ fn end_many(
     template: &StoreTemplate,
 ) -> bool {
     let (output, limiter) = (&store.data().output, &store.data().limiter);
+    let memory = limiter.memory();
     match (many.next(), called) {
         (NextRecord::Waiting, Ok(()) | Err(_)) => false,
         (NextRecord::Cancelled, Ok(()) | Err(_)) => {
@@ -333,7 +334,7 @@ fn end_many(
         }
         (NextRecord::Running, Ok(())) => {
             let message = "run-many returned before it was told to".to_owned();
-            many.fail(output, Failure::BadResult { message });
+            many.fail(output, memory, Failure::BadResult { message });
             false
         }
         (NextRecord::Running, Err(e)) => {
@@ -346,7 +347,7 @@ fn end_many(
                 Failure::Limit { limit: Limit::Memory | Limit::Stack, .. } if is_unseen => true,
                 failure => {
                     let (failure, _in_its_message) = limiter.refusals().beside(failure);
-                    many.fail(output, template.explain_stack(failure));
+                    many.fail(output, memory, template.explain_stack(failure));
                     false
                 }
             }

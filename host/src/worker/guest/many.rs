@@ -4,9 +4,11 @@
 //! running, so that the time limit, a cancel, a death and the printed output belong to that record. An
 //! outcome that was reported is kept, whatever happens to later records.
 
+use std::time::Instant;
+
 use super::capture::OutputStreams;
 use super::current_process::CurrentProcess;
-use crate::protocol::message::{self, Failure};
+use crate::protocol::message::{self, Failure, Used};
 use crate::spec::{Call, Limits, ModuleInfo};
 use crate::value::{FuncType, Type};
 use crate::worker::fault::fault_point;
@@ -27,7 +29,7 @@ pub(super) fn is_run_many(path: &str, ty: &FuncType) -> bool {
 
 /// Whether the guest can take many records of `call` at once.
 ///
-/// Not if the usage of each record is measured: what the guest does between two records would count as well.
+/// Not if the engine counts fuel: it would count what the guest does between two records.
 pub(super) fn is_provided(info: &ModuleInfo, call: &Call) -> bool {
     let run = |ty: &FuncType| {
         let result =
@@ -35,7 +37,6 @@ pub(super) fn is_provided(info: &ModuleInfo, call: &Call) -> bool {
         matches!(&ty.params[..], [param] if param.ty.is_bytes()) && ty.result.as_ref() == Some(&result)
     };
     call.path == RUN
-        && !call.timed
         && !info.codegen.fuel
         && info.imports.iter().any(|import| import.name == BATCH_NOW)
         && info.exports.iter().any(|export| is_run_many(&export.path, &export.ty))
@@ -58,6 +59,9 @@ pub(super) struct ManyCall {
     /// The number of records of the call.
     count: usize,
     next: NextRecord,
+    /// With a timed plan: when the running record has begun. The first record begins with the call, so its
+    /// time has the handing over of all records.
+    begun: Option<Instant>,
     outbox: Outbox,
     limits: Limits,
 }
@@ -74,12 +78,13 @@ pub(super) enum NextRecord {
 
 impl ManyCall {
     /// A call for `count` records, the first of which begins now.
-    pub(super) fn new(count: usize, limits: &Limits, outbox: &Outbox) -> ManyCall {
+    pub(super) fn new(count: usize, is_timed: bool, limits: &Limits, outbox: &Outbox) -> ManyCall {
         fault_point!(MidTask);
         ManyCall {
             answered: 0,
             count,
             next: NextRecord::Running,
+            begun: is_timed.then(Instant::now),
             outbox: outbox.clone(),
             limits: limits.clone(),
         }
@@ -93,10 +98,19 @@ impl ManyCall {
         &self.limits
     }
 
-    /// Appends the outcome of the running record: the printed output, then what `write` writes.
+    /// Appends the outcome of the running record: its figures if they are asked for, the printed output, then
+    /// what `write` writes. `memory`: that of the instance.
     #[inline]
-    pub(super) fn answer(&mut self, output: &OutputStreams, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn answer(&mut self, output: &OutputStreams, memory: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        // One reading of the clock for each record: one ends as the next begins.
+        let begun = self.begun;
+        self.begun = begun.map(|_| Instant::now());
+        let took = self.begun.zip(begun).map(|(end, begun)| end - begun);
         self.outbox.append(|out| {
+            if let Some(took) = took {
+                message::write_took(out, took);
+                Used { memory, fuel: None }.write(out);
+            }
             output.report(out, None);
             write(out);
         });
@@ -105,8 +119,8 @@ impl ManyCall {
     }
 
     /// Appends `failure` as the outcome of the running record.
-    pub(super) fn fail(&mut self, output: &OutputStreams, failure: Failure) {
-        self.answer(output, |out| message::write_failure(out, &failure.shortened()));
+    pub(super) fn fail(&mut self, output: &OutputStreams, memory: u64, failure: Failure) {
+        self.answer(output, memory, |out| message::write_failure(out, &failure.shortened()));
     }
 
     /// Appends that the first record without an outcome is cancelled.

@@ -112,10 +112,14 @@ struct Results<S> {
     sender: S,
     /// The buffer in which one result is put together.
     draft: Vec<u8>,
+    /// The end of the last timed task, if the next begins at once.
+    ended: Option<Instant>,
 }
 
 impl<S: Carrier> Results<S> {
     fn flush(&mut self) -> io::Result<()> {
+        // It may wait, which is no part of the next task.
+        self.ended = None;
         self.outbox.flush(&mut self.sender)
     }
 
@@ -125,22 +129,25 @@ impl<S: Carrier> Results<S> {
 
     /// Runs one record in a call of its own.
     fn run(&mut self, guest: &mut Guest, plan: u32, attempt: u32, record: &[u8]) -> TaskExit {
-        // Only if asked for: two readings of the clock are not free beside the shortest tasks.
-        let started = guest.is_timed(plan).then(Instant::now);
+        // Only if asked for, and once for each task of a batch: a reading of the clock is not free beside the
+        // shortest tasks.
+        let started = guest.is_timed(plan).then(|| self.ended.take().unwrap_or_else(Instant::now));
         fault_point!(MidTask);
-        let ended = guest.run(plan, attempt, record, &mut self.draft);
+        let exit = guest.run(plan, attempt, record, &mut self.draft);
+        self.ended = started.map(|_| Instant::now());
+        let took = self.ended.zip(started).map(|(ended, started)| ended - started);
         // One append for all parts of an answer: a tick in between would send the figures without their
         // result.
         self.outbox.append(|out| {
-            if let Some(started) = started {
-                message::write_took(out, started.elapsed());
+            if let Some(took) = took {
+                message::write_took(out, took);
                 if let Some(used) = guest.take_used() {
                     used.write(out);
                 }
             }
             out.append(&mut self.draft);
         });
-        ended
+        exit
     }
 
     /// Appends the outcome of a task that is not run.
@@ -207,7 +214,7 @@ pub(super) fn serve<C: Carrier, S: Carrier>(
         }
     }
     fault_point!(Idle);
-    let mut results = Results { outbox: ticks.outbox(), sender, draft: Vec::new() };
+    let mut results = Results { outbox: ticks.outbox(), sender, draft: Vec::new(), ended: None };
     loop {
         match next(connection, &mut results, guest, ticks, &status) {
             Ok(ServeStep::GoOn) => {}

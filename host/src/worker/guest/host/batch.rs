@@ -40,13 +40,13 @@ fn accept(many: &mut ManyCall, store: StoreContext<'_, Ctx>, reported: &Reported
     if many.next() != NextRecord::Running {
         return Err(wasmtime::Error::msg("the guest reported an outcome after it had been told to return"));
     }
-    let output = &store.data().output;
-    let refusals = store.data().limiter.refusals();
+    let ctx = store.data();
+    let (output, memory) = (&ctx.output, ctx.limiter.memory());
     let broken = match reported {
         Ok(result) => {
             let result = result.as_le_slice(store);
             if result.len() <= many.limits().output {
-                many.answer(output, |out| {
+                many.answer(output, memory, |out| {
                     frame::write(out, Kind::Returned, |out| out.extend_from_slice(result))
                 });
                 return Ok(());
@@ -55,14 +55,14 @@ fn accept(many: &mut ManyCall, store: StoreContext<'_, Ctx>, reported: &Reported
         }
         Err(message) => match message.to_str(store) {
             Ok(message) => {
-                let (failure, _in_its_message) = refusals.beside(failed(message.into_owned()));
-                many.fail(output, failure);
+                let (failure, _in_its_message) = ctx.limiter.refusals().beside(failed(message.into_owned()));
+                many.fail(output, memory, failure);
                 return Ok(());
             }
             Err(e) => Failure::BadResult { message: e.root_cause().to_string() },
         },
     };
-    many.fail(output, broken);
+    many.fail(output, memory, broken);
     // The call ends here: the guest's next reports could be as broken as this one.
     Err(wasmtime::Error::msg("the reported outcome is not valid"))
 }

@@ -17,7 +17,9 @@ fn pages() -> (CoordinatorPage, Arc<WorkerPage>) {
     (page, Arc::new(WorkerPage::open(fd).unwrap()))
 }
 
-static BY_HAND: LazyLock<Compiled> = LazyLock::new(|| Compiled::new(include_bytes!("../many.wat"), true));
+const BY_HAND_TEXT: &[u8] = include_bytes!("../many.wat");
+
+static BY_HAND: LazyLock<Compiled> = LazyLock::new(|| Compiled::new(BY_HAND_TEXT, true));
 
 fn call() -> Call {
     Call {
@@ -50,6 +52,17 @@ fn said(
     many: bool,
     change: impl FnOnce(&mut Setup),
 ) -> Vec<String> {
+    said_of(compiled, batches, many, false, change)
+}
+
+/// The same of a plan that is timed or not.
+fn said_of(
+    compiled: &Compiled,
+    batches: &[Vec<&[u8]>],
+    many: bool,
+    timed: bool,
+    change: impl FnOnce(&mut Setup),
+) -> Vec<String> {
     let mut guest = compiled.guest(|setup| {
         setup.isolation = Isolation::Reuse;
         setup.limits.time = Some(Duration::from_millis(60));
@@ -64,7 +77,7 @@ fn said(
         None,
     );
     let script =
-        batches.iter().fold(Script::default().plan(1, RAW, false), |script, batch| script.batch(1, batch));
+        batches.iter().fold(Script::default().plan(1, RAW, timed), |script, batch| script.batch(1, batch));
     let tick = guest.engine_tick();
     let over = AtomicBool::new(false);
     let (code, said) = std::thread::scope(|scope| {
@@ -165,13 +178,28 @@ fn what_is_printed_is_the_tasks_that_printed_it() {
 }
 
 #[test]
-fn where_each_tasks_use_is_told_each_is_called_for() {
+fn the_time_and_the_memory_of_each_of_many_records_are_told() {
     let mut guest = BY_HAND.guest(|setup| setup.isolation = Isolation::Reuse);
-    for (plan, timed) in [(1, false), (2, true)] {
-        assert!(guest.add_plan(plan, Call { timed, ..call() }));
-        guest.run(plan, 1, b"n", &mut Vec::new());
-        assert_eq!(guest.takes_many(plan), !timed);
-    }
+    assert!(guest.add_plan(1, Call { timed: true, ..call() }));
+    guest.run(1, 1, b"n", &mut Vec::new());
+    assert!(guest.takes_many(1));
+    // Failures of each kind among them: an answer, an error, a trap, a refused growth, the limit on results.
+    let batches = [vec![&b"n"[..], b"n"], vec![b"n", b"?what", b"n", b"!", b"n", b"m", b"l", b"n", b"n"]];
+    let one_by_one = said_of(&BY_HAND, &batches, false, true, small);
+    assert_eq!(one_by_one.iter().filter(|said| *said == "Took").count(), 11);
+    assert_eq!(said_of(&BY_HAND, &batches, true, true, small), one_by_one);
+}
+
+#[test]
+fn where_fuel_is_counted_each_record_is_called_for() {
+    let compiled = Compiled::with(BY_HAND_TEXT, true, Codegen { fuel: true, ..Codegen::default() });
+    let mut guest = compiled.guest(|setup| {
+        setup.isolation = Isolation::Reuse;
+        setup.limits.fuel = Some(1 << 40);
+    });
+    assert!(guest.add_plan(1, call()));
+    guest.run(1, 1, b"n", &mut Vec::new());
+    assert!(!guest.takes_many(1));
 }
 
 #[test]

@@ -41,7 +41,11 @@ struct Compiled {
 
 impl Compiled {
     fn new(module: &[u8], text: bool) -> Compiled {
-        let (info, code) = compile(module, text, &Limits::default(), Codegen::default(), |_, _| {}).unwrap();
+        Compiled::with(module, text, Codegen::default())
+    }
+
+    fn with(module: &[u8], text: bool, codegen: Codegen) -> Compiled {
+        let (info, code) = compile(module, text, &Limits::default(), codegen, |_, _| {}).unwrap();
         let artefact = rustix::fs::memfd_create("artefact", MemfdFlags::CLOEXEC).unwrap();
         std::fs::File::from(artefact.try_clone().unwrap()).write_all(&code).unwrap();
         Compiled { info, artefact }
