@@ -218,6 +218,59 @@ impl serde_json::ser::Formatter for Json {
     }
 }
 
+/// Bytes that are looked at together.
+#[cfg(feature = "cli")]
+const LANES: usize = 16;
+
+/// Whether all bytes are visible ASCII, and none is `but`: the usual case, found without a look at each
+/// character.
+#[cfg(feature = "cli")]
+#[inline]
+pub(crate) fn is_visible_ascii<const N: usize>(bytes: &[u8], but: [u8; N]) -> bool {
+    let is_visible = |byte: &u8| matches!(byte, b' '..=b'~') & !but.contains(byte);
+    let (lanes, rest) = bytes.as_chunks::<LANES>();
+    // Without an early end inside of a lane, so that the compiler can compare its bytes at once.
+    lanes.iter().all(|lane| lane.iter().fold(true, |all, byte| all & is_visible(byte)))
+        && rest.iter().fold(true, |all, byte| all & is_visible(byte))
+}
+
+/// Bytes that are text, as a string of JSON.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(crate) enum JsonText<'t> {
+    /// Nothing in it has to be escaped.
+    Visible(&'t [u8]),
+    Other(&'t str),
+}
+
+#[cfg(feature = "cli")]
+impl<'t> JsonText<'t> {
+    /// `None`: the bytes are no UTF-8.
+    #[inline]
+    pub(crate) fn new(bytes: &'t [u8]) -> Option<JsonText<'t>> {
+        if is_visible_ascii(bytes, [b'"', b'\\']) {
+            return Some(JsonText::Visible(bytes));
+        }
+        std::str::from_utf8(bytes).ok().map(JsonText::Other)
+    }
+
+    /// Writes the string as [`write_json`] does.
+    #[inline]
+    pub(crate) fn write(self, out: &mut impl std::io::Write) -> std::io::Result<()> {
+        match self {
+            JsonText::Visible(bytes) => {
+                out.write_all(b"\"")?;
+                out.write_all(bytes)?;
+                out.write_all(b"\"")
+            }
+            JsonText::Other(text) => {
+                write_json(out, &text);
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Appends the JSON of `value` to a writer that never fails.
 #[cfg(feature = "cli")]
 pub(crate) fn write_json(out: impl std::io::Write, value: &impl serde::Serialize) {
@@ -396,5 +449,23 @@ mod tests {
             assert!(is_harmless(&json), "{json:?}");
             assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [text]);
         }
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn a_text_in_json_is_the_same_by_the_short_way() {
+        let long = "0123456789 abcdef ".repeat(5);
+        let texts = TABLE.iter().map(|(text, _)| (*text).to_owned());
+        let changed = (0..long.len()).flat_map(|at| {
+            ["\"", "\\", "\n", "\x7f", "é", "\u{9b}"]
+                .map(|odd| format!("{}{odd}{}", &long[..at], &long[at..]))
+        });
+        for text in texts.chain(changed).chain([long.clone()]) {
+            let (mut expected, mut json) = (Vec::new(), Vec::new());
+            write_json(&mut expected, &text);
+            JsonText::new(text.as_bytes()).unwrap().write(&mut json).unwrap();
+            assert_eq!(json, expected);
+        }
+        assert!(JsonText::new(b"a\xff").is_none());
     }
 }

@@ -10,7 +10,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::choices::Show;
-use super::output::trace;
+use super::jsonl::trace;
 use super::report::Report;
 use crate::error::TaskError;
 use crate::escape::{OneLine, lines, shortened};

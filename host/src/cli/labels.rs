@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record::RecordFact;
 use crate::escape::{begun_len, pieces};
@@ -20,13 +20,18 @@ pub(super) struct Labels {
     /// Bytes kept of each record.
     keep: usize,
     /// The blocks, by the number of their first task.
-    blocks: Mutex<BTreeMap<u64, Block>>,
+    blocks: Mutex<BTreeMap<u64, OpenBlock>>,
+}
+
+#[derive(Debug)]
+struct OpenBlock {
+    /// Records without an outcome.
+    open: u64,
+    block: Arc<Block>,
 }
 
 #[derive(Debug, Default)]
 struct Block {
-    /// Records without an outcome.
-    open: u64,
     text: Vec<u8>,
     /// Where each record's text ends in `text`.
     ends: Vec<usize>,
@@ -37,10 +42,18 @@ struct Block {
     logged: Vec<(u64, RecordFact)>,
 }
 
+/// The labels of a block of records, for a thread that reads many of them: without a lock, without copies.
+#[derive(Debug, Clone)]
+pub(super) struct BlockLabels {
+    /// The number of the first task.
+    first: u64,
+    block: Arc<Block>,
+}
+
 /// The beginning of a record.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Label {
-    pub(super) text: Vec<u8>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Label<'a> {
+    pub(super) text: &'a [u8],
     pub(super) is_cut: bool,
     /// The record's number in the input, from 0 on.
     pub(super) number: u64,
@@ -53,7 +66,7 @@ impl Labels {
         Labels { keep, blocks: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Block>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, OpenBlock>> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,7 +80,7 @@ impl Labels {
         bounds: &[Range<usize>],
         logged: Vec<(u64, RecordFact)>,
     ) {
-        let mut block = Block { open: bounds.len() as u64, logged, ..Block::default() };
+        let mut block = Block { logged, ..Block::default() };
         block.ends.reserve_exact(bounds.len());
         for (at, bound) in bounds.iter().enumerate() {
             let record = &bytes[bound.clone()];
@@ -78,32 +91,19 @@ impl Labels {
             block.ends.push(block.text.len());
         }
         block.text.shrink_to_fit();
-        self.lock().insert(first, block);
+        self.lock().insert(first, OpenBlock { open: bounds.len() as u64, block: Arc::new(block) });
     }
 
-    /// The label of a record whose outcome has not been released.
-    pub(super) fn get(&self, number: u64) -> Option<Label> {
+    /// The labels of the block of a record whose outcome has not been released.
+    pub(super) fn of(&self, task: u64) -> Option<BlockLabels> {
         let blocks = self.lock();
-        let (first, block) = blocks.range(..=number).next_back()?;
-        let at = usize::try_from(number - first).ok()?;
-        let end = *block.ends.get(at)?;
-        let start = at.checked_sub(1).map_or(0, |before| block.ends[before]);
-        let (number, fact) =
-            block.logged.get(at).map_or((number, None), |(number, fact)| (*number, Some(*fact)));
-        Some(Label {
-            text: block.text[start..end].to_vec(),
-            is_cut: block.cut.binary_search(&at).is_ok(),
-            number,
-            fact,
-        })
+        let (first, OpenBlock { block, .. }) = blocks.range(..=task).next_back()?;
+        Some(BlockLabels { first: *first, block: block.clone() })
     }
 
     /// The number in the input of a record whose outcome has not been released.
     pub(super) fn number(&self, task: u64) -> u64 {
-        let blocks = self.lock();
-        let Some((first, block)) = blocks.range(..=task).next_back() else { return task };
-        let at = usize::try_from(task - first).ok();
-        at.and_then(|at| block.logged.get(at)).map_or(task, |(number, _)| *number)
+        self.of(task).and_then(|labels| Some(labels.get(task)?.number)).unwrap_or(task)
     }
 
     /// Forgets `count` records from `first` on: their outcomes have been handled.
@@ -111,14 +111,16 @@ impl Labels {
         let mut blocks = self.lock();
         let (mut first, mut left) = (first, count);
         while left > 0 {
-            let Some((start, block)) = blocks.range_mut(..=first).next_back() else { return };
+            let Some((start, OpenBlock { open, block })) = blocks.range_mut(..=first).next_back() else {
+                return;
+            };
             let start = *start;
             let part = left.min((start + block.ends.len() as u64).saturating_sub(first));
             if part == 0 {
                 return;
             }
-            block.open = block.open.saturating_sub(part);
-            if block.open == 0 {
+            *open = open.saturating_sub(part);
+            if *open == 0 {
                 blocks.remove(&start);
             }
             (first, left) = (first + part, left - part);
@@ -126,11 +128,33 @@ impl Labels {
     }
 }
 
-impl Label {
+impl BlockLabels {
+    /// The label of a task's record. `None`: the record is not of this block.
+    #[inline]
+    pub(super) fn get(&self, task: u64) -> Option<Label<'_>> {
+        let block = &*self.block;
+        let at = usize::try_from(task.checked_sub(self.first)?).ok()?;
+        let end = *block.ends.get(at)?;
+        let start = at.checked_sub(1).map_or(0, |before| block.ends[before]);
+        let (number, fact) =
+            block.logged.get(at).map_or((task, None), |(number, fact)| (*number, Some(*fact)));
+        let is_cut = block.cut.binary_search(&at).is_ok();
+        Some(Label { text: &block.text[start..end], is_cut, number, fact })
+    }
+}
+
+impl Label<'_> {
+    /// The label with the first [`SHORT`] bytes of the record.
+    #[inline]
+    pub(super) fn short(self) -> Self {
+        let len = self.text.len().min(SHORT);
+        Label { text: &self.text[..len], is_cut: self.is_cut || len < self.text.len(), ..self }
+    }
+
     /// The record, quoted, escaped and shortened: `"abc…"`.
     pub(super) fn quoted(&self) -> String {
         // The end of a cut record may be half a character.
-        let half = if self.is_cut { begun_len(&self.text) } else { 0 };
+        let half = if self.is_cut { begun_len(self.text) } else { 0 };
         let whole = self.text.len() - half;
         let mut text = String::from("\"");
         let mut pieces = pieces(&self.text[..whole]);
@@ -155,7 +179,9 @@ mod tests {
     use crate::cli::record::InputDigest;
 
     fn text(labels: &Labels, number: u64) -> String {
-        labels.get(number).map_or("-".to_owned(), |l| String::from_utf8(l.text).unwrap())
+        let block = labels.of(number);
+        let label = block.as_ref().and_then(|block| block.get(number));
+        label.map_or("-".to_owned(), |label| String::from_utf8(label.text.to_vec()).unwrap())
     }
 
     #[test]
@@ -165,7 +191,7 @@ mod tests {
         #[expect(clippy::single_range_in_vec_init, reason = "a batch of one record")]
         labels.note(3, b"xyz", &[0..3], vec![]);
         assert_eq!([0, 1, 2, 3, 4].map(|n| text(&labels, n)), ["ab", "cde", "", "xyz", "-"]);
-        assert_eq!([0, 1].map(|n| labels.get(n).unwrap().is_cut), [false, true]);
+        assert_eq!([0, 1].map(|n| labels.of(n).unwrap().get(n).unwrap().is_cut), [false, true]);
         labels.release(1, 3);
         assert_eq!([0, 3].map(|n| text(&labels, n)), ["ab", "-"]);
         labels.release(0, 1);
@@ -189,19 +215,19 @@ mod tests {
         let fact = |record: &[u8]| RecordFact { digest: InputDigest::of(record), len: 1, is_rerun: false };
         labels.note(0, b"ab", &[0..1, 1..2], vec![(3, fact(b"a")), (7, fact(b"b"))]);
         assert_eq!([0, 1, 2].map(|task| labels.number(task)), [3, 7, 2]);
-        let label = labels.get(1).unwrap();
+        let block = labels.of(1).unwrap();
+        let label = block.get(1).unwrap();
         assert_eq!((label.number, label.fact), (7, Some(fact(b"b"))));
     }
 
     #[test]
     fn records_are_quoted_escaped_and_shortened() {
-        let label = |text: &[u8], is_cut| Label { text: text.to_vec(), is_cut, ..Label::default() };
-        let quoted = |label: Label| label.quoted();
-        assert_eq!(quoted(label(b"abc", false)), "\"abc\"");
-        assert_eq!(quoted(label(b"abc", true)), "\"abc…\"");
-        assert_eq!(quoted(label(b"a\"\t\xff\x00\x1b[2J", false)), "\"a\\\"\\t\\xff\\0\\x1b[2J\"");
-        assert_eq!(quoted(label("é".repeat(48).as_bytes(), false)), format!("\"{}…\"", "é".repeat(40)));
-        assert_eq!(quoted(label(&"é".as_bytes()[..1], true)), "\"…\"");
-        assert_eq!(quoted(label(b"", false)), "\"\"");
+        let quoted = |text: &[u8], is_cut| Label { text, is_cut, number: 0, fact: None }.quoted();
+        assert_eq!(quoted(b"abc", false), "\"abc\"");
+        assert_eq!(quoted(b"abc", true), "\"abc…\"");
+        assert_eq!(quoted(b"a\"\t\xff\x00\x1b[2J", false), "\"a\\\"\\t\\xff\\0\\x1b[2J\"");
+        assert_eq!(quoted("é".repeat(48).as_bytes(), false), format!("\"{}…\"", "é".repeat(40)));
+        assert_eq!(quoted(&"é".as_bytes()[..1], true), "\"…\"");
+        assert_eq!(quoted(b"", false), "\"\"");
     }
 }

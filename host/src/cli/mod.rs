@@ -7,11 +7,11 @@
 //!   map  call  run  inspect  compile  cache  doctor      the subcommands
 //!   settings                                             what the flags mean together
 //!   joblog  failures  tally  profile                     what a run keeps and reports
-//!   output  input  labels  time                          stdout; records and their names
+//!   output  jsonl  input  labels  time                   stdout; records and their names
 //!   report  signals                                      stderr; signals
 //!   args                                                 the flags as they are typed
 //!   exit  parse  record                                  exit codes; values of flags; a logged record
-//!   choices  stdio                                       the values of flags as types; the standard streams
+//!   choices  stdio  decimal                              the values of flags as types; the standard streams
 //! ```
 
 mod args;
@@ -19,6 +19,7 @@ mod cache;
 mod call;
 mod choices;
 mod compile;
+mod decimal;
 mod doctor;
 mod exit;
 mod failures;
@@ -27,6 +28,7 @@ pub(crate) mod fuzzing;
 mod input;
 mod inspect;
 mod joblog;
+mod jsonl;
 mod labels;
 mod map;
 mod output;

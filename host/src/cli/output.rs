@@ -6,19 +6,15 @@
 //! object is one line, and has all of the result. Large results are written from their place in memory, in
 //! either form, without a copy.
 
-use std::borrow::Cow;
-use std::fmt::{self, Write as _};
 use std::io;
 use std::time::{Duration, Instant};
 
-use serde::{Serialize, Serializer};
-
 use super::choices::OutputForm;
 use super::exit::{CliError, WpoolExit};
+use super::jsonl::{self, trace};
 use super::report::Report;
 use super::stdio;
 use crate::error::TaskError;
-use crate::escape::write_json;
 use crate::pool::Outcome;
 
 /// Results are written when this many bytes are gathered, or when no more outcomes are there.
@@ -128,54 +124,6 @@ impl io::Write for Buffer {
         self.flush_bytes();
         Ok(())
     }
-}
-
-/// One line of `--format jsonl`.
-#[derive(Debug, Serialize)]
-struct JsonLine<'a> {
-    seq: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input_b64: Option<Base64<'a>>,
-    status: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_b64: Option<Base64<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorFields<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fuel: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mem_peak: Option<u64>,
-    #[serde(skip_serializing_if = "is_zero")]
-    worker: u32,
-    #[serde(skip_serializing_if = "is_zero")]
-    pid: u32,
-    attempt: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stdout: Option<Lossy<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stderr: Option<Lossy<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct ErrorFields<'a> {
-    kind: &'a str,
-    message: Cow<'a, str>,
-    /// The exit code of a command.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<u32>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    trace: &'a [String],
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 impl ResultPrinter {
@@ -329,7 +277,7 @@ impl ResultForm {
                 out.write_all(self.shown(bytes))?;
             }
             (OutputForm::Text, Err(_)) => return Ok(()),
-            (OutputForm::Jsonl, result) => write_json(&mut *out, &line(outcome, number, result, tag)),
+            (OutputForm::Jsonl, result) => jsonl::write_outcome(&mut *out, outcome, number, result, tag)?,
         }
         out.write_all(&[self.end])
     }
@@ -344,126 +292,6 @@ impl ResultForm {
 pub(super) fn without_line_end(bytes: &[u8]) -> &[u8] {
     let line = bytes.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     line.unwrap_or(bytes)
-}
-
-fn line<'a>(
-    outcome: &Outcome<'a>,
-    number: u64,
-    result: &'a Result<&[u8], TaskError>,
-    tag: Option<&'a [u8]>,
-) -> JsonLine<'a> {
-    let text = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(Lossy(bytes));
-    let (input, input_b64) = tag.map_or((None, None), text_or_base64);
-    let (output, output_b64) = result.as_ref().map_or((None, None), |bytes| text_or_base64(bytes));
-    let error = result.as_ref().err();
-    JsonLine {
-        seq: number + 1,
-        input,
-        input_b64,
-        status: error.map_or("ok", TaskError::kind),
-        output,
-        output_b64,
-        error: error.map(|e| ErrorFields {
-            kind: e.kind(),
-            message: e.message(),
-            code: code(e),
-            trace: trace(e),
-        }),
-        ms: outcome.took().map(|took| took.as_micros() as f64 / 1000.0),
-        fuel: outcome.fuel(),
-        mem_peak: outcome.mem_peak(),
-        worker: outcome.worker(),
-        pid: outcome.pid(),
-        attempt: outcome.attempt(),
-        stdout: text(outcome.stdout()),
-        stderr: text(outcome.stderr()),
-    }
-}
-
-fn code(error: &TaskError) -> Option<u32> {
-    match error {
-        TaskError::Exited { code } => Some(*code),
-        _ => None,
-    }
-}
-
-/// The frames of the guest's stack, if the error has some.
-pub(super) fn trace(error: &TaskError) -> &[String] {
-    match error {
-        TaskError::Trap { backtrace, .. } => backtrace,
-        TaskError::Failed { .. }
-        | TaskError::Limit { .. }
-        | TaskError::Exited { .. }
-        | TaskError::BadRecord { .. }
-        | TaskError::BadResult { .. }
-        | TaskError::WorkerLost { .. }
-        | TaskError::Cancelled
-        | TaskError::Closed
-        | TaskError::Broken { .. } => &[],
-    }
-}
-
-/// The text if the bytes are UTF-8, else base64: JSON has no bytes.
-fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<Base64<'_>>) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (Some(text), None),
-        Err(_) => (None, Some(Base64(bytes))),
-    }
-}
-
-/// Bytes in standard base64, with padding.
-#[derive(Debug)]
-struct Base64<'a>(&'a [u8]);
-
-/// Bytes that are encoded at once: a multiple of three, so that only the last piece has padding.
-const BASE64_LEN: usize = 3 << 10;
-
-impl fmt::Display for Base64<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut text = String::with_capacity(BASE64_LEN / 3 * 4);
-        for piece in self.0.chunks(BASE64_LEN) {
-            text.clear();
-            for group in piece.chunks(3) {
-                let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
-                let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-                for digit in 0..4 {
-                    let value = (bits >> (18 - 6 * digit)) & 0x3f;
-                    text.push(if digit <= group.len() { char::from(DIGITS[value as usize]) } else { '=' });
-                }
-            }
-            f.write_str(&text)?;
-        }
-        Ok(())
-    }
-}
-
-impl Serialize for Base64<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// Bytes as text. What is not UTF-8 becomes U+FFFD.
-#[derive(Debug)]
-struct Lossy<'a>(&'a [u8]);
-
-impl fmt::Display for Lossy<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            f.write_str(chunk.valid())?;
-            if !chunk.invalid().is_empty() {
-                f.write_char(char::REPLACEMENT_CHARACTER)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Serialize for Lossy<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 /// Prints to stdout, for the subcommands that print once.
@@ -485,30 +313,6 @@ mod tests {
             [("", ""), ("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("\n", ""), ("a\r", "a\r")]
         {
             assert_eq!(without_line_end(printed.as_bytes()), shown.as_bytes(), "{printed:?}");
-        }
-    }
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(Base64(bytes.as_bytes()).to_string(), text);
-        }
-        assert_eq!(Base64(&[0xff, 0xfe]).to_string(), "//4=");
-        let long = vec![b'f'; 2 * BASE64_LEN + 1];
-        assert_eq!(Base64(&long).to_string(), "ZmZm".repeat(2 * BASE64_LEN / 3) + "Zg==");
-    }
-
-    #[test]
-    fn bytes_that_are_not_text_are_replaced_as_by_the_standard_library() {
-        for bytes in [&b"a\xffb\xe2\x82"[..], b"", "größe".as_bytes()] {
-            assert_eq!(Lossy(bytes).to_string(), String::from_utf8_lossy(bytes));
         }
     }
 }

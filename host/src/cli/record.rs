@@ -32,6 +32,16 @@ impl InputDigest {
         &self.0
     }
 
+    /// The digest in hex.
+    #[inline]
+    pub(super) fn hex(self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&hex_digits(byte));
+        }
+        digits
+    }
+
     pub(super) fn parse(text: &str) -> Option<InputDigest> {
         let digits = text.as_bytes();
         let mut bytes = [0; 16];
@@ -54,7 +64,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| hex_digits(*byte)).map(char::from).collect()
 }
 
-pub(super) fn hex_digits(byte: u8) -> [u8; 2] {
+#[inline]
+fn hex_digits(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }

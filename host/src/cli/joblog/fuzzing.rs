@@ -30,7 +30,7 @@ pub(crate) fn joblog(data: &[u8]) {
     let written = |line: &LogLine<'_>, of: &RunIdentity<&str>| {
         let [module, export, settings] = [of.module, of.export, of.settings].map(str::to_owned);
         let mut text = Vec::new();
-        line.write(&RunIdentity { module, export, settings }, version, &mut text);
+        line.write(&RunIdentity { module, export, settings }.columns(), version, &mut text);
         text
     };
     let read = lines(&log[..], |_, line, identity| {

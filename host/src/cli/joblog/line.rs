@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::place::Mark;
-use crate::cli::record::{InputDigest, hex_digits};
-use crate::escape::OneLine;
+use crate::cli::decimal;
+use crate::cli::record::InputDigest;
+use crate::escape::{OneLine, is_visible_ascii};
 
 /// The first line of a log up to its mark. The mark and a newline follow.
 const HEADER_START: &str = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\t\
@@ -81,6 +82,11 @@ pub(super) struct RunIdentity<T = String> {
 impl RunIdentity {
     /// Digits of `settings`. Earlier versions of wpool wrote 16 digits of a digest of other bytes.
     pub(super) const SETTINGS_LEN: usize = 32;
+
+    /// The three columns, with tabs between them.
+    pub(super) fn columns(&self) -> String {
+        [&self.module[..], &self.export, &self.settings].join("\t")
+    }
 }
 
 impl RunIdentity<&str> {
@@ -145,9 +151,12 @@ impl<'a> LogLine<'a> {
         self.kind == OK
     }
 
-    /// Formatted by hand, because a million short tasks a second have a line each.
-    pub(super) fn write(&self, identity: &RunIdentity, version: LogVersion, to: &mut Vec<u8>) {
+    /// Formatted by hand, because a million short tasks a second have a line each. `identity`: see
+    /// [`RunIdentity::columns`].
+    pub(super) fn write(&self, identity: &str, version: LogVersion, to: &mut Vec<u8>) {
         let mut row = Row(to);
+        // Once for all columns, so that none has to make the room grow.
+        row.0.reserve(ROW_LEN + self.command.len() + identity.len());
         row.number(self.seq);
         row.text(":");
         row.seconds(self.started.as_secs(), self.started.subsec_millis(), 3);
@@ -159,11 +168,9 @@ impl<'a> LogLine<'a> {
         row.text(self.command);
         row.text(self.kind);
         row.number(self.attempt.into());
-        row.text(if self.rerun { "1" } else { "0" });
-        row.hex(self.input.bytes());
-        row.text(&identity.module);
-        row.text(&identity.export);
-        row.text(&identity.settings);
+        row.number(self.rerun.into());
+        row.digest(self.input);
+        row.text(identity);
         row.known(self.fuel);
         row.known(self.memory);
         match version {
@@ -230,15 +237,20 @@ impl<'a> LogLine<'a> {
     }
 }
 
+/// The most bytes of a line beside its texts from outside.
+const ROW_LEN: usize = 320;
+
 /// Writes the columns of a line, with a tab behind each.
 struct Row<'a>(&'a mut Vec<u8>);
 
 impl Row<'_> {
+    #[inline]
     fn text(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());
         self.0.push(b'\t');
     }
 
+    #[inline]
     fn number(&mut self, number: u64) {
         self.digits(number, 1);
         self.0.push(b'\t');
@@ -259,21 +271,19 @@ impl Row<'_> {
         }
     }
 
-    fn hex(&mut self, bytes: &[u8]) {
-        self.0.extend(bytes.iter().flat_map(|byte| hex_digits(*byte)));
+    fn digest(&mut self, digest: InputDigest) {
+        self.0.extend_from_slice(&digest.hex());
         self.0.push(b'\t');
     }
 
     /// A number of at least `least` digits, with zeros in front.
-    fn digits(&mut self, mut number: u64, least: usize) {
-        let mut digits = [b'0'; 20];
-        let mut at = digits.len();
-        while number > 0 {
-            at -= 1;
-            digits[at] = b'0' + u8::try_from(number % 10).expect("a digit");
-            number /= 10;
+    #[inline]
+    fn digits(&mut self, number: u64, least: usize) {
+        match u8::try_from(number) {
+            // Half of a line's numbers have one digit.
+            Ok(digit @ 0..=9) if least == 1 => self.0.push(b'0' + digit),
+            _ => decimal::push(self.0, number, least),
         }
-        self.0.extend_from_slice(&digits[at.min(digits.len() - least)..]);
     }
 
     fn end(&mut self) {
@@ -329,7 +339,7 @@ fn is_hex(text: &str) -> bool {
 
 /// Bytes that a guest or an input has chosen, as text without tabs, newlines and control characters.
 pub(super) fn escaped(bytes: &[u8], is_cut: bool) -> Cow<'_, str> {
-    if !is_cut && bytes.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\') {
+    if !is_cut && is_visible_ascii(bytes, [b'\\']) {
         return Cow::Borrowed(std::str::from_utf8(bytes).expect("all of it is ASCII"));
     }
     let mut text = String::with_capacity(bytes.len());
@@ -381,7 +391,7 @@ pub(super) mod tests {
                 memory: None,
                 output: Some(at as u64 + 1),
             };
-            line.write(&identity(), LogVersion::WithOutput, &mut text);
+            line.write(&identity().columns(), LogVersion::WithOutput, &mut text);
         }
         text
     }
@@ -434,10 +444,10 @@ pub(super) mod tests {
             output: Some(77),
         };
         let mut before = Vec::new();
-        line.write(&identity(), LogVersion::WithoutOutput, &mut before);
+        line.write(&identity().columns(), LogVersion::WithoutOutput, &mut before);
         assert!(before.ends_with(b"\t-\t65536\n"));
         let mut text = Vec::new();
-        line.write(&identity(), LogVersion::WithOutput, &mut text);
+        line.write(&identity().columns(), LogVersion::WithOutput, &mut text);
         let text = String::from_utf8(text).unwrap();
         assert!(
             text.starts_with("3\t:\t1700000000.042\t0.001500\t4\t0\t1\t9\ta\\tb\tworker-lost\t2\t0\t"),
@@ -514,7 +524,7 @@ pub(super) mod tests {
                 output,
             };
             let mut text = Vec::new();
-            line.write(&identity, LogVersion::WithOutput, &mut text);
+            line.write(&identity.columns(), LogVersion::WithOutput, &mut text);
             prop_assert_eq!(text.pop(), Some(b'\n'));
             let (read, of) = LogLine::parse(&text, LogVersion::WithOutput).unwrap();
             prop_assert_eq!(read, line);

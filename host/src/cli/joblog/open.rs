@@ -118,7 +118,7 @@ impl JobLog {
             marks: self.marks.filter(|_| extent.version == LogVersion::WithOutput),
             place: self.place,
             last_end: extent.last_end(),
-            identity,
+            identity: identity.columns(),
             buffer: Vec::new(),
             error: None,
             synced: Synced::new(),

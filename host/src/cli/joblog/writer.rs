@@ -7,17 +7,19 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::line::{self, LogLine, LogVersion, MARK_AT, RunIdentity, escaped};
+use super::line::{self, LogLine, LogVersion, MARK_AT, escaped};
 use super::place::{Mark, OutputPlace};
 use crate::cli::exit::{CliError, OrExit, WpoolExit};
-use crate::cli::labels::{Label, SHORT};
+use crate::cli::labels::Label;
 use crate::cli::output::Unwritten;
 use crate::cli::stdio;
 use crate::error::TaskError;
 use crate::pool::Outcome;
 
-/// Lines are written when this many bytes are gathered, or with the results.
-const BUFFER_LEN: usize = 128 << 10;
+/// Lines are written with the results, or when this many bytes are gathered.
+// A line is several times as long as a short result. With less, the results would be written in small pieces,
+// each with marks of its own.
+const BUFFER_LEN: usize = 1 << 20;
 /// Syncing to the disk takes at most one part in this many of the time.
 // A sync can take milliseconds or seconds, depending on the disk. A share of the time bounds both cases,
 // which a fixed period does not.
@@ -37,7 +39,8 @@ pub(in crate::cli) struct Writer {
     pub(super) place: OutputPlace,
     /// The end of the last result that earlier runs logged. `None` once this run has logged one.
     pub(super) last_end: Option<u64>,
-    pub(super) identity: RunIdentity,
+    /// What is the same in all lines: see [`RunIdentity::columns`](line::RunIdentity::columns).
+    pub(super) identity: String,
     pub(super) buffer: Vec<u8>,
     /// The first error. Nothing is written after it.
     pub(super) error: Option<io::Error>,
@@ -69,7 +72,7 @@ impl Writer {
         &mut self,
         outcome: &Outcome<'_>,
         result: &Result<&[u8], TaskError>,
-        label: &Label,
+        label: Label<'_>,
         pending: usize,
     ) {
         let Some(fact) = label.fact else { return };
@@ -78,7 +81,7 @@ impl Writer {
         let took = outcome.took().unwrap_or_default();
         let ended = outcome.ended().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (exitval, signal) = ended_with(result.as_ref().err());
-        let shown = label.text.len().min(SHORT);
+        let shown = label.short();
         let line = LogLine {
             seq: label.number + 1,
             started: ended.saturating_sub(took),
@@ -87,7 +90,7 @@ impl Writer {
             received: result.as_ref().map_or(0, |bytes| bytes.len() as u64),
             exitval,
             signal,
-            command: &escaped(&label.text[..shown], label.is_cut || shown < label.text.len()),
+            command: &escaped(shown.text, shown.is_cut),
             kind: result.as_ref().err().map_or(line::OK, TaskError::kind),
             attempt: outcome.attempt(),
             rerun: fact.is_rerun,
@@ -149,7 +152,7 @@ impl Writer {
             self.len += self.buffer.len() as u64;
         }
         self.buffer.clear();
-        self.buffer.shrink_to(BUFFER_LEN * 8);
+        self.buffer.shrink_to(BUFFER_LEN * 2);
     }
 
     /// Syncs the results first, then their lines.

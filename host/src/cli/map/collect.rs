@@ -8,8 +8,9 @@ use super::state::RunState;
 use crate::cli::choices::Show;
 use crate::cli::failures::{Bounds, Failures, printed};
 use crate::cli::joblog::Writer;
-use crate::cli::labels::{Label, SHORT};
-use crate::cli::output::{ResultPrinter, trace};
+use crate::cli::jsonl::trace;
+use crate::cli::labels::BlockLabels;
+use crate::cli::output::ResultPrinter;
 use crate::cli::report::Report;
 use crate::cli::settings::MapSettings;
 use crate::error::{TaskError, TimedOut};
@@ -32,6 +33,8 @@ pub(super) struct Collector<'a> {
     pool: Arc<Pool>,
     /// The outcomes since the last turn: the index of the first, and their number.
     taken: Option<(u64, u64)>,
+    /// The labels of the block that the last record belonged to.
+    labels: Option<BlockLabels>,
 }
 
 impl<'a> Collector<'a> {
@@ -54,6 +57,7 @@ impl<'a> Collector<'a> {
             state,
             pool,
             taken: None,
+            labels: None,
         }
     }
 
@@ -101,10 +105,10 @@ impl<'a> Collector<'a> {
     /// Adds a result to the output, and its line to the job log. A large result is written at once.
     #[inline]
     fn write(&mut self, outcome: &Outcome<'_>, result: &Result<&[u8], TaskError>) {
-        // Only if it is shown: a label is a copy of the record.
-        let label = (self.settings.tag || self.log.is_some()).then(|| self.label(outcome));
-        let number = label.as_ref().map_or(outcome.index(), |label| label.number);
-        let tag = label.as_ref().filter(|_| self.settings.tag).map(|label| &label.text[..]);
+        let labels = if self.settings.tag || self.log.is_some() { self.labels_of(outcome) } else { None };
+        let label = labels.as_ref().and_then(|labels| labels.get(outcome.index()));
+        let number = label.map_or(outcome.index(), |label| label.number);
+        let tag = label.filter(|_| self.settings.tag).map(|label| label.text);
         // Asked before anything is added: a large result must not share its write with small ones, so that
         // its mark covers it alone.
         let is_large = self.results.is_large(outcome, result, tag);
@@ -117,7 +121,7 @@ impl<'a> Collector<'a> {
             }
         }
         self.results.add(outcome, number, result, tag, is_large);
-        if let (Some(log), Some(label)) = (&mut self.log, &label)
+        if let (Some(log), Some(label)) = (&mut self.log, label)
             && !matches!(result, Err(TaskError::Broken { .. }))
         {
             log.add(outcome, result, label, self.results.pending_len());
@@ -125,10 +129,16 @@ impl<'a> Collector<'a> {
         if is_large || self.results.is_full() || self.log.as_ref().is_some_and(Writer::is_full) {
             self.flush();
         }
+        self.labels = labels;
     }
 
-    fn label(&self, outcome: &Outcome<'_>) -> Label {
-        self.state.labels.get(outcome.index()).unwrap_or_default()
+    /// The labels of the record's block. They are taken out, so that the caller may use `self` beside them,
+    /// and puts them back.
+    #[inline]
+    fn labels_of(&mut self, outcome: &Outcome<'_>) -> Option<BlockLabels> {
+        let task = outcome.index();
+        let last = self.labels.take().filter(|labels| labels.get(task).is_some());
+        last.or_else(|| self.state.labels.of(task))
     }
 
     /// Writes the results, then their lines in the job log. The log's mark of this write comes before both.
@@ -154,16 +164,15 @@ impl<'a> Collector<'a> {
         if !self.failures.is_news(error) {
             return;
         }
-        let mut label = self.label(outcome);
+        let labels = self.state.labels.of(outcome.index());
+        let label = labels.as_ref().and_then(|labels| labels.get(outcome.index())).unwrap_or_default();
         let number = label.number + 1;
-        label.is_cut |= label.text.len() > SHORT;
-        label.text.truncate(SHORT);
         let attempt = match outcome.attempt() {
             0 | 1 => String::new(),
             attempt => format!(", attempt {attempt}"),
         };
         let (first, further) = lines(&error.message());
-        let what = format!("task {number}: {first} (input {}{attempt})", label.quoted());
+        let what = format!("task {number}: {first} (input {}{attempt})", label.short().quoted());
         let frames = trace(error).iter().map(|frame| format!("    {}", OneLine(frame)));
         let mut further: Vec<String> = further.into_iter().chain(frames).collect();
         let show = self.settings.failure_output;
@@ -181,7 +190,8 @@ impl<'a> Collector<'a> {
         let show = self.settings.success_output;
         if show != Show::Never && !(outcome.stdout().is_empty() && outcome.stderr().is_empty()) {
             let bounds = Bounds::of(show, self.report.is_verbose());
-            self.report.lines(&printed(outcome, self.label(outcome).number + 1, bounds));
+            let number = self.state.labels.number(outcome.index());
+            self.report.lines(&printed(outcome, number + 1, bounds));
         }
     }
 
@@ -189,6 +199,8 @@ impl<'a> Collector<'a> {
     fn turn(&mut self) {
         if let Some((first, count)) = self.taken.take() {
             self.state.labels.release(first, count);
+            // It may have been the last that was in use: records may be long.
+            self.labels = None;
         }
         let tally = &self.state.tally;
         self.report.progress(self.settings.progress, tally.done(), &tally.remarks(), self.state.total());
