@@ -92,7 +92,8 @@ fn o36_a_pool_that_is_not_closed_leaves_nothing_behind(method: StartMethod) {
 }
 
 fn o48_what_comes_after_the_end_is_refused(method: StartMethod) {
-    let ends: [fn(&Pool); 3] = [Pool::close, Pool::terminate, |pool| pool.shutdown(true)];
+    let ends: [fn(&Pool); 3] =
+        [|pool| drop(pool.close()), |pool| drop(pool.terminate()), |pool| drop(pool.shutdown(true))];
     for end in ends {
         let pool = pool("upper", method);
         let upper = pool.func::<String, String>("run").unwrap();

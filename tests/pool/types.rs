@@ -41,19 +41,29 @@ fn the_numbers_of_a_core_module() {
 }
 
 #[test]
-fn a_command_gets_the_record_as_its_input() {
+fn a_command_is_a_function_from_its_stdin_to_its_stdout() {
     let _bound = time_bound();
     let module = support::loader().load(support::repo("guest/examples/wat/upper-p1.wat")).unwrap();
     let pool = Pool::builder(&module).processes(1).build().unwrap();
-    let run = pool.func::<&str, String>(Target::default());
     let (mut inputs, mut outcomes) = pool.stream(&Target::default(), true).unwrap();
     inputs.push(b"one").unwrap();
     assert_eq!(
         outcomes.take_one(None, |outcome| outcome.result().map(<[u8]>::to_vec)).unwrap().unwrap(),
         Ok(b"ONE".to_vec())
     );
-    // A command has no parameters to bind a Rust type to.
-    assert!(run.is_err());
+    let text = pool.func::<&str, String>(Target::default()).unwrap();
+    assert_eq!(pool.map(&text, ["one", ""]).unwrap(), ["ONE", ""]);
+    let bytes = pool.func::<Vec<u8>, Vec<u8>>(Target::default()).unwrap();
+    assert_eq!(pool.apply(&bytes, b"\xffone".to_vec()).unwrap(), b"\xffONE");
+    let printed = pool.func::<&[u8], String>(Target::default()).unwrap();
+    assert!(matches!(pool.apply(&printed, b"\xff"), Err(TaskError::BadResult { .. })));
+    assert!(matches!(pool.func::<u32, String>(Target::default()), Err(BuildError::Type { .. })));
+    assert!(matches!(pool.func::<&str, u32>(Target::default()), Err(BuildError::ResultType { .. })));
+    let arg = Target::default().argv(["args"]).command_input(wpool::target::CommandInput::Arg);
+    let module = guest("args");
+    let pool = Pool::builder(&module).processes(1).build().unwrap();
+    let shown = pool.func::<&str, String>(arg).unwrap();
+    assert!(pool.apply(&shown, "a word").unwrap().contains("a word"));
 }
 
 #[test]

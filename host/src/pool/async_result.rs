@@ -1,7 +1,10 @@
 //! The results of `apply_async` and `map_async`.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::callbacks::{Callbacks, Promise};
@@ -14,6 +17,9 @@ use crate::error::{TaskError, TimedOut};
 /// [`Pool::apply_async`](crate::Pool::apply_async) gives a `T` or a [`TaskError`],
 /// [`Pool::map_async`](crate::Pool::map_async) a `Vec` or a [`MapError`](crate::MapError). Dropping it lets
 /// the task go on, as in Python, and drops the result. [`cancel`](AsyncResult::cancel) ends the task.
+///
+/// It is a [`Future`] too, for any executor. Dropping that future lets the task go on;
+/// [`Pool::call`](crate::Pool::call) is the call that ends with its future.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
@@ -56,13 +62,15 @@ pub struct AsyncResult<T, E = TaskError> {
 pub(super) struct Slot<T, E> {
     state: Mutex<ResultState<T, E>>,
     changed: Condition,
+    /// The task of an executor that awaits the result.
+    waker: Mutex<Option<Waker>>,
 }
 
 enum ResultState<T, E> {
     /// The first caller that wants the result makes it, once the job is ready.
     Lazy(Settle<T, E>),
-    /// Another thread brings the result, and calls these callbacks first.
-    Coming(Vec<(Callback<T, E>, Promise)>),
+    /// Another thread brings the result, and calls these first.
+    Coming(Listeners<T, E>),
     Ready(Result<T, E>),
     /// The iterator of the items panicked. `get` panics too.
     Panicked(Panic),
@@ -71,6 +79,41 @@ enum ResultState<T, E> {
 
 type Settle<T, E> = Box<dyn FnOnce() -> Result<T, E> + Send>;
 type Callback<T, E> = Box<dyn FnOnce(&Result<T, E>) + Send>;
+type Done<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
+
+/// What is called with a result. Joining the pool waits for all of it.
+struct Listeners<T, E> {
+    callbacks: Vec<(Callback<T, E>, Promise)>,
+    /// Takes the result, behind the callbacks.
+    done: Option<(Done<T, E>, Promise)>,
+}
+
+impl<T, E> Default for Listeners<T, E> {
+    fn default() -> Self {
+        Listeners { callbacks: Vec::new(), done: None }
+    }
+}
+
+impl<T, E> Listeners<T, E> {
+    fn add(&mut self, listener: Listener<T, E>, promise: Promise) {
+        match listener {
+            Listener::Callback(callback) => self.callbacks.push((callback, promise)),
+            Listener::Done(done) => self.done = Some((done, promise)),
+        }
+    }
+}
+
+enum Listener<T, E> {
+    Callback(Callback<T, E>),
+    Done(Done<T, E>),
+}
+
+/// Runs a callback. A panic of it must not skip the drop of its promise: `join` waits for that.
+fn guarded(call: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err() {
+        tracing::error!(target: "wpool::pool", "a callback panicked");
+    }
+}
 
 impl<T, E> Slot<T, E> {
     fn lock(&self) -> MutexGuard<'_, ResultState<T, E>> {
@@ -79,42 +122,60 @@ impl<T, E> Slot<T, E> {
 
     /// Calls the callbacks, and then makes the result visible: CPython's order.
     fn complete(&self, result: Result<T, E>) {
-        loop {
-            let mut state = self.lock();
-            let callbacks = match &mut *state {
-                ResultState::Coming(callbacks) => std::mem::take(callbacks),
-                _ => Vec::new(),
-            };
-            // A loop, because a callback may be added while the others run. The last look and the result are
-            // under one lock.
-            if callbacks.is_empty() {
-                *state = ResultState::Ready(result);
-                break;
-            }
+        let mut state = self.lock();
+        // A loop, because a callback may be added while the others run. The last look and the result are
+        // under one lock.
+        while let ResultState::Coming(Listeners { callbacks, .. }) = &mut *state
+            && !callbacks.is_empty()
+        {
+            let callbacks = std::mem::take(callbacks);
             drop(state);
-            let result = &result;
             for (callback, _promise) in callbacks {
-                // A panic must not skip the drop of the promises: `join` waits for them.
-                let call = std::panic::AssertUnwindSafe(|| callback(result));
-                if std::panic::catch_unwind(call).is_err() {
-                    tracing::error!(target: "wpool::pool", "a callback panicked");
-                }
+                guarded(|| callback(&result));
             }
+            state = self.lock();
+        }
+        let done = match &mut *state {
+            ResultState::Coming(listeners) => listeners.done.take(),
+            _ => None,
+        };
+        if let Some((done, _promise)) = done {
+            *state = ResultState::Taken;
+            drop(state);
+            guarded(|| done(result));
+        } else {
+            *state = ResultState::Ready(result);
+            drop(state);
         }
         self.changed.announce();
     }
 
-    fn has_callbacks(&self) -> bool {
-        matches!(&*self.lock(), ResultState::Coming(callbacks) if !callbacks.is_empty())
+    /// Whether a thread of the application's code is to be called with the result.
+    fn has_listeners(&self) -> bool {
+        let is_heard =
+            |listeners: &Listeners<T, E>| !listeners.callbacks.is_empty() || listeners.done.is_some();
+        matches!(&*self.lock(), ResultState::Coming(listeners) if is_heard(listeners))
     }
 
-    /// Makes `get` panic. Gives the callbacks back, which will not be called.
-    fn panicked(&self, panic: Panic) -> Vec<(Callback<T, E>, Promise)> {
+    /// Makes `get` panic. Gives the listeners back, which will not be called.
+    fn panicked(&self, panic: Panic) -> Option<Listeners<T, E>> {
         let before = std::mem::replace(&mut *self.lock(), ResultState::Panicked(panic));
         self.changed.announce();
         match before {
-            ResultState::Coming(callbacks) => callbacks,
-            _ => Vec::new(),
+            ResultState::Coming(listeners) => Some(listeners),
+            _ => None,
+        }
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the task that awaits the result, on the thread of the callbacks: a waker is code of the
+    /// application's executor, which may take long.
+    fn wake(&self, callbacks: &Callbacks) {
+        if let Some(waker) = self.waker().take() {
+            callbacks.run(move || waker.wake());
         }
     }
 }
@@ -130,12 +191,14 @@ impl<T: Send + 'static, E: Send + 'static> Bringer<T, E> {
     pub(super) fn bring(self, result: Result<T, E>) {
         let Bringer { slot, callbacks, promise } = self;
         // Asked first: without callbacks the thread of the callbacks is never started.
-        let has_callbacks = slot.has_callbacks();
+        let has_listeners = slot.has_listeners();
+        let thread = callbacks.clone();
         let complete = move || {
             slot.complete(result);
+            slot.wake(&thread);
             drop(promise);
         };
-        if has_callbacks {
+        if has_listeners {
             callbacks.run(complete);
         } else {
             complete();
@@ -143,11 +206,14 @@ impl<T: Send + 'static, E: Send + 'static> Bringer<T, E> {
     }
 
     pub(super) fn panicked(self, panic: Panic) {
+        let listeners = self.slot.panicked(panic).unwrap_or_default();
+        self.slot.wake(&self.callbacks);
         // The promises go first: a callback may own the last handle of its pool, whose drop waits for the
         // promises.
-        let (callbacks, promises): (Vec<_>, Vec<_>) = self.slot.panicked(panic).into_iter().unzip();
-        drop((promises, self.promise));
-        drop(callbacks);
+        let (callbacks, promises): (Vec<_>, Vec<_>) = listeners.callbacks.into_iter().unzip();
+        let (done, promise) = listeners.done.unzip();
+        drop((promises, promise, self.promise));
+        drop((callbacks, done));
     }
 }
 
@@ -158,7 +224,7 @@ impl<T, E> AsyncResult<T, E> {
         callbacks: Callbacks,
         in_fork: fn() -> E,
     ) -> AsyncResult<T, E> {
-        let slot = Slot { state: Mutex::new(state), changed: Condition::default() };
+        let slot = Slot { state: Mutex::new(state), changed: Condition::default(), waker: Mutex::default() };
         AsyncResult { slot: Arc::new(slot), job, callbacks, in_fork }
     }
 
@@ -178,7 +244,7 @@ impl<T, E> AsyncResult<T, E> {
         callbacks: Callbacks,
         in_fork: fn() -> E,
     ) -> (AsyncResult<T, E>, Bringer<T, E>) {
-        let result = Self::with(ResultState::Coming(Vec::new()), job, callbacks, in_fork);
+        let result = Self::with(ResultState::Coming(Listeners::default()), job, callbacks, in_fork);
         let (callbacks, promise) = (result.callbacks.clone(), result.callbacks.promise());
         let bringer = Bringer { slot: result.slot.clone(), callbacks, promise };
         (result, bringer)
@@ -325,33 +391,86 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
     }
 
     fn when_ready(self, callback: impl FnOnce(&Result<T, E>) + Send + 'static) -> Self {
+        self.listen(Listener::Callback(Box::new(callback)));
+        self
+    }
+
+    /// Calls `done` with the result, on the pool's thread for callbacks and behind the other callbacks.
+    /// Joining the pool waits for it. It is the way to hand a result on to a channel, or to another language.
+    ///
+    /// If the iterator of the items panics there is no result: `done` is dropped.
+    pub fn on_done(self, done: impl FnOnce(Result<T, E>) + Send + 'static) {
         if self.job.is_in_fork() {
-            return self;
+            return done(Err((self.in_fork)()));
+        }
+        self.listen(Listener::Done(Box::new(done)));
+    }
+
+    fn listen(&self, listener: Listener<T, E>) {
+        if self.job.is_in_fork() {
+            return;
         }
         let promise = self.callbacks.promise();
-        let callback: (Callback<T, E>, Promise) = (Box::new(callback), promise);
         let mut state = self.slot.lock();
-        if let ResultState::Coming(callbacks) = &mut *state {
-            callbacks.push(callback);
-            drop(state);
-            return self;
-        }
-        let before = match std::mem::replace(&mut *state, ResultState::Coming(vec![callback])) {
+        match &mut *state {
+            ResultState::Coming(listeners) => listeners.add(listener, promise),
             // There is no result to call it with.
-            over @ (ResultState::Panicked(_) | ResultState::Taken) => std::mem::replace(&mut *state, over),
-            before => before,
-        };
-        drop(state);
-        let slot = self.slot.clone();
-        match before {
-            ResultState::Lazy(settle) => {
-                let callbacks = self.callbacks.clone();
-                self.job.when_done(move || callbacks.run(move || slot.complete(settle())));
+            ResultState::Panicked(_) | ResultState::Taken => {
+                drop(state);
+                drop(promise);
             }
-            ResultState::Ready(result) => self.callbacks.run(move || slot.complete(result)),
-            ResultState::Panicked(_) | ResultState::Taken | ResultState::Coming(_) => {}
+            ResultState::Lazy(_) | ResultState::Ready(_) => {
+                let mut listeners = Listeners::default();
+                listeners.add(listener, promise);
+                self.bring_by_callbacks(state, listeners);
+            }
         }
-        self
+    }
+
+    /// Makes the thread of the callbacks bring a result that no other thread brings.
+    fn bring_by_callbacks(&self, mut state: MutexGuard<'_, ResultState<T, E>>, listeners: Listeners<T, E>) {
+        let (slot, callbacks) = (self.slot.clone(), self.callbacks.clone());
+        let thread = callbacks.clone();
+        let bring = move |result| {
+            slot.complete(result);
+            slot.wake(&thread);
+        };
+        match std::mem::replace(&mut *state, ResultState::Coming(listeners)) {
+            ResultState::Lazy(settle) => {
+                drop(state);
+                self.job.when_done(move || callbacks.run(move || bring(settle())));
+            }
+            ResultState::Ready(result) => {
+                drop(state);
+                callbacks.run(move || bring(result));
+            }
+            before @ (ResultState::Coming(_) | ResultState::Panicked(_) | ResultState::Taken) => {
+                *state = before;
+            }
+        }
+    }
+}
+
+/// The executor's task is woken on the pool's thread for callbacks. No thread waits for the result.
+impl<T: Send + 'static, E: Send + 'static> Future for AsyncResult<T, E> {
+    type Output = Result<T, E>;
+
+    /// # Panics
+    /// Like [`AsyncResult::get`].
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.job.is_in_fork() {
+            return Poll::Ready(self.take());
+        }
+        // Before the look: the result is made visible first, and then the waker is looked for.
+        *self.slot.waker() = Some(cx.waker().clone());
+        if self.ready() {
+            return Poll::Ready(self.take());
+        }
+        let state = self.slot.lock();
+        if matches!(&*state, ResultState::Lazy(_)) {
+            self.bring_by_callbacks(state, Listeners::default());
+        }
+        Poll::Pending
     }
 }
 

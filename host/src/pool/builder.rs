@@ -473,25 +473,20 @@ impl PoolBuilder {
             memory_max: self.max_memory_per_child,
             sink: self.sink,
             heartbeat: self.heartbeat,
-            awaited: None,
         }
     }
 }
 
 /// Starts the thread of the dispatcher. If the pool is not lazy, waits until all workers are ready.
 fn start(
-    mut spec: Spec,
+    spec: Spec,
     config: Config,
     info: ModuleInfo,
     limits: Limits,
     window: Window,
 ) -> Result<Pool, BuildError> {
     let (commands, inbox) = crossbeam_channel::unbounded();
-    let complete = config.eager.then(|| {
-        let (complete, is_complete) = crossbeam_channel::bounded(1);
-        spec.awaited = Some((config.processes, complete));
-        is_complete
-    });
+    let is_eager = config.eager;
     let waker = Waker::new()?;
     let directory = Arc::new(Mutex::new(Directory::new()));
     let ledger = Arc::new(Mutex::new(Ledger::default()));
@@ -528,13 +523,8 @@ fn start(
         }
     })?;
     let pool = Pool { shared };
-    if let Some(complete) = complete
-        && complete.recv().is_err()
-    {
-        // The dispatcher ends, or has ended: `broken` has the reason.
-        pool.shared.wait_over(None);
-        let reason = pool.shared.broken.get().cloned().unwrap_or_else(|| "its thread ended".to_owned());
-        return Err(BuildError::Broken { reason });
+    if is_eager {
+        pool.ready().wait()?;
     }
     Ok(pool)
 }

@@ -65,7 +65,7 @@ pub(super) struct Decode<R> {
 
 impl<R: Ret> Decode<R> {
     pub(super) fn decode(&self, result: Result<&[u8], TaskError>) -> Result<R, TaskError> {
-        let ty = self.resolved.ty.ok_type();
+        let ty = self.resolved.result_type();
         R::decode(result?, ty).ok_or_else(|| TaskError::wrong_result(ty))
     }
 }

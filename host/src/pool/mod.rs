@@ -25,8 +25,11 @@ mod dispatcher;
 mod drawing;
 pub(crate) mod events;
 mod func;
+mod future;
 mod handlers;
 mod imap;
+#[cfg(feature = "async")]
+mod imap_stream;
 mod job;
 mod map;
 mod plan;
@@ -51,7 +54,10 @@ use self::dispatcher::Command;
 pub(crate) use self::dispatcher::fuzz_link;
 use self::drawing::Drawing;
 pub use self::func::Func;
+pub use self::future::{Call, Closing, Ready};
 pub use self::imap::{Imap, ImapUnordered};
+#[cfg(feature = "async")]
+pub use self::imap_stream::ImapStream;
 use self::job::{Job, Window};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::job::{TaskEnd, parse_outcome};
@@ -118,7 +124,8 @@ impl Pool {
     /// Finds a function, and checks that it takes `A` and gives `R`.
     ///
     /// `A` is the type of the one parameter, or a tuple for several. Parameters that the target fixes do not
-    /// count. `R` is the result of a call that succeeds: `T` for `result<T, E>`.
+    /// count. `R` is the result of a call that succeeds: `T` for `result<T, E>`. A command takes bytes or
+    /// text, its stdin, and gives bytes or text, its stdout.
     ///
     /// # Errors
     /// [`BuildError`] if there is no such function, a fixed argument does not fit, or the Rust types do not
@@ -131,7 +138,7 @@ impl Pool {
         if !A::fits(&resolved.free()) {
             return Err(BuildError::Type { func, wit, rust: std::any::type_name::<A>() });
         }
-        if !R::fits(resolved.ty.ok_type()) {
+        if !R::fits(resolved.result_type()) {
             return Err(BuildError::ResultType { func, wit, rust: std::any::type_name::<R>() });
         }
         self.shared.check_home()?;
@@ -170,7 +177,7 @@ impl Pool {
         let plan = self.shared.plans.get(&resolved.call);
         let job = self
             .job(plan, resolved.priority, self.shared.window)
-            .map_err(|Closed| self.shared.refused_stream())?;
+            .map_err(|Closed| self.shared.end_error())?;
         Ok((Inputs::new(job.clone(), self.shared.limits.input), Outcomes::new(job, ordered)))
     }
 
@@ -351,6 +358,68 @@ impl Pool {
         }
     }
 
+    /// Runs the function once, for a caller that awaits it: dropping the [`Call`] ends the task.
+    ///
+    /// ```
+    /// # async fn price(pool: &wpool::Pool, run: &wpool::Func<String, String>) -> Result<(), wpool::TaskError> {
+    /// let answer = pool.call(run, "a".to_owned()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call<A: Args, R: Ret + Send + 'static>(&self, func: &Func<A, R>, args: A) -> Call<R> {
+        Call::new(self.apply_async(func, args))
+    }
+
+    /// Runs the function for every item of a stream, and gives the results as a stream, in the order of the
+    /// items: [`Pool::imap`] for async programs. With the feature `async`.
+    #[cfg(feature = "async")]
+    pub fn imap_stream<A, R, S>(&self, func: &Func<A, R>, items: S) -> ImapStream<A, R, S>
+    where
+        A: Args,
+        R: Ret,
+        S: futures_core::Stream<Item = A>,
+    {
+        self.stream_of(func, items, true)
+    }
+
+    /// [`Pool::imap_stream`] with the results as they come.
+    #[cfg(feature = "async")]
+    pub fn imap_unordered_stream<A, R, S>(&self, func: &Func<A, R>, items: S) -> ImapStream<A, R, S>
+    where
+        A: Args,
+        R: Ret,
+        S: futures_core::Stream<Item = A>,
+    {
+        self.stream_of(func, items, false)
+    }
+
+    #[cfg(feature = "async")]
+    fn stream_of<A, R, S>(&self, func: &Func<A, R>, items: S, ordered: bool) -> ImapStream<A, R, S> {
+        let callbacks = self.shared.callbacks.clone();
+        match self.job(func.plan.clone(), func.resolved.priority, self.shared.window) {
+            Ok(job) => {
+                let inputs = Inputs::new(job.clone(), self.shared.limits.input);
+                ImapStream::new(func, Some(inputs), Outcomes::new(job, ordered), items, callbacks)
+            }
+            Err(Closed) => {
+                let outcomes = Outcomes::refused(self.shared.waker.clone(), &self.shared.refusal());
+                ImapStream::new(func, None, outcomes, items, callbacks)
+            }
+        }
+    }
+
+    /// Starts all workers, and says when they are ready. From then on the pool keeps all of them, as one that
+    /// is not [`lazy`](PoolBuilder::lazy).
+    pub fn ready(&self) -> Ready {
+        let (complete, is_ready) = crossbeam_channel::bounded(1);
+        if !self.shared.is_in_fork() {
+            // An error means that the dispatcher has ended. `complete` is dropped then.
+            let _over = self.shared.commands.send(Command::Ready(complete));
+            self.shared.waker.wake();
+        }
+        Ready::new(self.shared.clone(), is_ready)
+    }
+
     /// Sets the largest number of workers. A worker that is too many runs its tasks to their end first.
     ///
     /// # Panics
@@ -366,21 +435,26 @@ impl Pool {
     }
 
     /// Takes no more tasks: `Pool.close`. The tasks that were submitted run to their end, and then the
-    /// workers end.
-    pub fn close(&self) {
-        self.shared.close(Command::Close);
+    /// workers end. It does not wait; [`Closing`] does, in async code and in any other.
+    pub fn close(&self) -> Closing {
+        self.end(Command::Close)
+    }
+
+    fn end(&self, command: Command) -> Closing {
+        self.shared.close(command);
+        Closing::new(self.shared.clone())
     }
 
     /// [`Pool::close`], and with `cancel_futures` the tasks that no worker has begun end with
     /// [`TaskError::Cancelled`]: `concurrent.futures.Executor.shutdown`. It does not wait.
-    pub fn shutdown(&self, cancel_futures: bool) {
-        self.shared.close(if cancel_futures { Command::CloseQueued } else { Command::Close });
+    pub fn shutdown(&self, cancel_futures: bool) -> Closing {
+        self.end(if cancel_futures { Command::CloseQueued } else { Command::Close })
     }
 
     /// Ends the workers at once: `Pool.terminate`. The tasks that are not done end with
     /// [`TaskError::Cancelled`].
-    pub fn terminate(&self) {
-        self.shared.close(Command::Terminate);
+    pub fn terminate(&self) -> Closing {
+        self.end(Command::Terminate)
     }
 
     /// Waits until every worker has ended: `Pool.join`.
@@ -403,11 +477,7 @@ impl Pool {
         if !self.shared.closed.load(Ordering::Acquire) || self.shared.is_in_fork() {
             return Err(StillRunning);
         }
-        // A call from the dispatcher's own thread (from `on_event`) would wait for itself for ever.
-        if self.shared.dispatcher.get() == Some(&std::thread::current().id()) {
-            return Ok(true);
-        }
-        Ok(self.shared.wait_over(deadline) && self.shared.callbacks.wait(deadline))
+        Ok(self.shared.join(deadline))
     }
 
     /// Calls `f` with the pool, then closes it and waits for all tasks. (Python's `with` terminates, and so

@@ -76,6 +76,19 @@ impl PoolShared {
         *self.is_over.wait_while(over, deadline, |over| !*over)
     }
 
+    /// Whether this is the dispatcher's own thread, which calls `on_event`. It would wait for itself for ever.
+    pub(super) fn is_own_thread(&self) -> bool {
+        self.dispatcher.get() == Some(&std::thread::current().id())
+    }
+
+    /// Waits until every worker has ended and every callback has run. `false`: the deadline came first. On
+    /// the dispatcher's own thread and in a forked child it does not wait.
+    pub(super) fn join(&self, deadline: Option<Instant>) -> bool {
+        self.is_own_thread()
+            || self.is_in_fork()
+            || (self.wait_over(deadline) && self.callbacks.wait(deadline))
+    }
+
     /// The outcome of a task that comes when the pool takes no more.
     pub(super) fn refusal(&self) -> TaskError {
         if self.is_in_fork() {
@@ -87,8 +100,8 @@ impl PoolShared {
         }
     }
 
-    /// The error of a stream that is asked for when the pool takes no more tasks.
-    pub(super) fn refused_stream(&self) -> BuildError {
+    /// Why the pool takes no more tasks.
+    pub(super) fn end_error(&self) -> BuildError {
         match self.refusal() {
             TaskError::Broken { reason } => BuildError::Broken { reason },
             _ => Closed.into(),

@@ -38,10 +38,9 @@ use super::Codegen;
 /// use std::time::Duration;
 /// use wpool::{Limits, Pool};
 ///
-/// let mut limits = Limits::default();
-/// assert_eq!((limits.memory, limits.stack), (Limits::MEMORY, Limits::STACK));
-/// limits.time = Some(Duration::from_secs(2));
-/// limits.memory = 64 << 20;
+/// let mut limits = Limits::default().time(Duration::from_secs(2)).memory(64 << 20);
+/// assert_eq!((limits.memory, limits.stack), (64 << 20, Limits::STACK));
+/// limits.time = None; // a field has the name of its setter
 /// let pool = Pool::builder(&module).limits(limits).build()?;
 /// # Ok(())
 /// # }
@@ -100,6 +99,69 @@ impl Limits {
     pub const STDOUT: usize = 64 << 10;
     /// 992 MiB: no record and no result can be longer, even if a limit is higher.
     pub const RECORD_MAX: usize = (1 << 30) - (32 << 20);
+
+    /// Sets [`time`](Self::time); `None` for no limit.
+    #[must_use]
+    pub fn time(mut self, time: impl Into<Option<Duration>>) -> Limits {
+        self.time = time.into();
+        self
+    }
+
+    /// Sets [`grace`](Self::grace).
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Limits {
+        self.grace = grace;
+        self
+    }
+
+    /// Sets [`memory`](Self::memory), in bytes.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Limits {
+        self.memory = bytes;
+        self
+    }
+
+    /// Sets [`fuel`](Self::fuel), in instructions; `None` for no limit.
+    #[must_use]
+    pub fn fuel(mut self, instructions: impl Into<Option<u64>>) -> Limits {
+        self.fuel = instructions.into();
+        self
+    }
+
+    /// Sets [`stack`](Self::stack), in bytes.
+    #[must_use]
+    pub fn stack(mut self, bytes: usize) -> Limits {
+        self.stack = bytes;
+        self
+    }
+
+    /// Sets [`table_elements`](Self::table_elements).
+    #[must_use]
+    pub fn table_elements(mut self, elements: usize) -> Limits {
+        self.table_elements = elements;
+        self
+    }
+
+    /// Sets [`output`](Self::output), in bytes.
+    #[must_use]
+    pub fn output(mut self, bytes: usize) -> Limits {
+        self.output = bytes;
+        self
+    }
+
+    /// Sets [`input`](Self::input), in bytes.
+    #[must_use]
+    pub fn input(mut self, bytes: usize) -> Limits {
+        self.input = bytes;
+        self
+    }
+
+    /// Sets [`stdout`](Self::stdout), in bytes.
+    #[must_use]
+    pub fn stdout(mut self, bytes: usize) -> Limits {
+        self.stdout = bytes;
+        self
+    }
 
     /// How machine code must be compiled so that these limits can be enforced.
     pub(crate) fn codegen(&self) -> Codegen {

@@ -10,6 +10,8 @@
 mod initializer;
 mod priority;
 
+use std::sync::LazyLock;
+
 pub(crate) use self::initializer::{INIT, initializer, own_initializer};
 pub use self::priority::Priority;
 use crate::error::BuildError;
@@ -252,10 +254,26 @@ pub(crate) struct Resolved {
     pub(crate) priority: Priority,
 }
 
+/// What goes into a command and comes out of it.
+static BYTES: LazyLock<Type> = LazyLock::new(|| Type::List(Box::new(Type::U8)));
+
 impl Resolved {
-    /// The types of the parameters that a record fills.
+    /// The types of the parameters that a record fills. For a command: the bytes or the text of its input.
     pub(crate) fn free(&self) -> Vec<&Type> {
-        free_types(&self.ty, |position| self.call.fixed.is_given(position))
+        if self.is_command() {
+            vec![&BYTES]
+        } else {
+            free_types(&self.ty, |position| self.call.fixed.is_given(position))
+        }
+    }
+
+    /// The type of a result. For a command: the bytes or the text of its stdout.
+    pub(crate) fn result_type(&self) -> Option<&Type> {
+        if self.is_command() { Some(&BYTES) } else { self.ty.ok_type() }
+    }
+
+    fn is_command(&self) -> bool {
+        self.call.output == Output::Stdout
     }
 
     /// Whether a record is the text of values, which is never blank.
@@ -270,7 +288,7 @@ impl Resolved {
     /// Whether a result is the stdout of a command.
     #[cfg(feature = "cli")]
     pub(crate) fn gives_printed(&self) -> bool {
-        self.call.output == Output::Stdout
+        self.is_command()
     }
 
     /// An error if workers would have to take more bytes apart than they have memory for.

@@ -16,8 +16,13 @@ use crate::spec::Limits;
 
 /// A request of the pool's handle.
 pub(in crate::pool) enum Command {
-    Job { job: Arc<Job>, plan: Arc<Plan> },
+    Job {
+        job: Arc<Job>,
+        plan: Arc<Plan>,
+    },
     Resize(usize),
+    /// Start all workers, and say when they are ready.
+    Ready(Sender<()>),
     Close,
     CloseQueued,
     Terminate,
@@ -40,8 +45,6 @@ pub(in crate::pool) struct Spec {
     pub(in crate::pool) sink: Sink,
     /// A busy worker silent for this long is reported (`WorkerSilent`).
     pub(in crate::pool) heartbeat: Duration,
-    /// The number of workers that are not ready yet, and the channel that is told once all are.
-    pub(in crate::pool) awaited: Option<(usize, Sender<()>)>,
 }
 
 pub(in crate::pool) type RetryOn = Arc<dyn Fn(&TaskError) -> bool + Send + Sync>;

@@ -43,7 +43,15 @@ impl Dispatcher {
                     // Before any later `Close`: the pool finishes this job then.
                     self.on(Event::Opened { job: id, priority });
                 }
-                Command::Resize(processes) => self.on(Event::Resized { processes }),
+                Command::Resize(processes) => {
+                    self.on(Event::Resized { processes });
+                    self.tell_ready();
+                }
+                Command::Ready(complete) => {
+                    self.awaiting.push(complete);
+                    self.on(Event::Awaited);
+                    self.tell_ready();
+                }
                 Command::Close => self.on(Event::Close),
                 Command::CloseQueued => self.on(Event::CloseQueued),
                 Command::Terminate => self.on(Event::Terminate),

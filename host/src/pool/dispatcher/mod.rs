@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
 use rustix::io::Errno;
@@ -61,6 +61,8 @@ pub(super) struct Dispatcher {
     disconnected: HashMap<WorkerId, Instant>,
     zygote: Option<Zygote>,
     instances: InstancesSeen,
+    /// Who waits until all workers are ready.
+    awaiting: Vec<Sender<()>>,
     reports: Reports,
 }
 
@@ -103,6 +105,7 @@ impl Dispatcher {
             disconnected: HashMap::new(),
             zygote: None,
             instances: InstancesSeen::None { failures: 0 },
+            awaiting: Vec::new(),
         })
     }
 

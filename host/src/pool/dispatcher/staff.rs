@@ -163,6 +163,15 @@ impl Dispatcher {
         }
     }
 
+    /// Tells whoever waits for it that all workers are ready, if they are.
+    pub(super) fn tell_ready(&mut self) {
+        if !self.awaiting.is_empty() && self.schedule.is_staffed() {
+            for complete in self.awaiting.drain(..) {
+                let _given_up_meanwhile = complete.send(());
+            }
+        }
+    }
+
     /// These workers have no process that the coordinator knows.
     fn not_started(&mut self, workers: Vec<WorkerId>, reason: String) {
         for worker in &workers {

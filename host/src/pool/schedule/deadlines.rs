@@ -31,6 +31,11 @@ impl Deadlines {
         }
     }
 
+    /// From now on no worker is dismissed for being idle.
+    pub(super) fn keep_idle(&mut self) {
+        self.idle = None;
+    }
+
     /// The next deadline of the worker.
     pub(super) fn next(&self, worker: &Worker) -> Option<Duration> {
         self.all(worker).into_iter().flatten().map(|(at, _)| at).min()

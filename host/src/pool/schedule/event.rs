@@ -37,6 +37,8 @@ pub(crate) enum Event {
     Oversized { worker: WorkerId },
     /// The pool has this many places for workers from now on.
     Resized { processes: usize },
+    /// Someone waits until all workers are ready: the pool keeps all of them from now on.
+    Awaited,
     /// The worker will begin none of the tasks behind the first `started` tasks of its life.
     TakenBack { worker: WorkerId, started: u64 },
     /// The worker has heard that tasks were taken back from it. It begins what it is sent from now on.

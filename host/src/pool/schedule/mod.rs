@@ -142,6 +142,7 @@ impl Schedule {
             Event::NotStarted { workers, reason } => self.not_started(now, &workers, reason, actions),
             Event::Oversized { worker } => self.oversized(worker),
             Event::Resized { processes } => self.config.processes = processes,
+            Event::Awaited => self.become_eager(),
             Event::TakenBack { worker, started } => self.taken_back(worker, started, actions),
             Event::Thawed { worker } => self.thawed(worker),
             Event::Gone { worker, started, retriable, exitcode, reason } => {
@@ -251,6 +252,12 @@ impl Schedule {
     /// Whether the job has no room for more results.
     pub(crate) fn is_full(&self, job: JobId) -> bool {
         self.jobs.get(&job).is_some_and(|job| job.is_full)
+    }
+
+    /// Whether the pool has all of its workers, and they are ready.
+    pub(crate) fn is_staffed(&self) -> bool {
+        let ready = self.workers.count(Count::Staying) - self.workers.count(Count::Starting);
+        ready >= self.config.processes
     }
 
     /// The number of workers that hold tasks.

@@ -9,6 +9,12 @@ use super::{
 };
 
 impl Schedule {
+    /// Keeps all workers from now on.
+    pub(super) fn become_eager(&mut self) {
+        self.config.eager = true;
+        self.workers.keep_idle();
+    }
+
     pub(super) fn ready(&mut self, now: Duration, id: WorkerId) {
         if let Some(mut worker) = self.workers.get_mut(id)
             && worker.is_starting()

@@ -157,6 +157,22 @@ impl Workers {
         Some(WorkerMut { id, before: Memberships::of(worker, deadlines), worker, deadlines, index, changed })
     }
 
+    /// From now on no worker is dismissed for being idle.
+    pub(super) fn keep_idle(&mut self) {
+        let of_all = |workers: &Workers| -> Vec<(WorkerId, Memberships)> {
+            workers
+                .all
+                .iter()
+                .map(|(id, worker)| (*id, Memberships::of(worker, &workers.deadlines)))
+                .collect()
+        };
+        let before = of_all(self);
+        self.deadlines.keep_idle();
+        for ((id, before), (_, after)) in before.iter().zip(of_all(self)) {
+            self.index.change(*id, before, &after);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }

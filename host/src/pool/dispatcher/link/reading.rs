@@ -227,7 +227,7 @@ impl Dispatcher {
         self.reports.ledger().ready(worker);
         self.reports.tell(|| PoolEvent::WorkerReady { worker });
         self.on(Event::Ready { worker });
-        self.count_ready();
+        self.tell_ready();
     }
 
     fn batch_done(&mut self, worker: WorkerId, busy: Duration, instances: Duration) {
@@ -327,18 +327,6 @@ impl Dispatcher {
         link.weighed = std::time::Instant::now();
         if link.private_memory().is_some_and(|bytes| bytes > max) {
             self.on(Event::Oversized { worker });
-        }
-    }
-
-    /// Counts a worker that is ready. The builder of an eager pool waits for all of them.
-    fn count_ready(&mut self) {
-        if let Some((awaited, _)) = &mut self.spec.awaited {
-            *awaited -= 1;
-            if *awaited == 0
-                && let Some((_, complete)) = self.spec.awaited.take()
-            {
-                let _given_up_meanwhile = complete.send(());
-            }
         }
     }
 

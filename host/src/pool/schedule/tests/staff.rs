@@ -86,6 +86,23 @@ fn a_worker_that_has_grown_too_large_is_replaced_once_it_is_through() {
 }
 
 #[test]
+fn a_pool_whose_workers_are_awaited_has_all_of_them_and_keeps_them() {
+    let mut pool = Pool::new(Config { processes: 2, idle_time: Some(Duration::from_secs(1)), ..ONE });
+    assert_eq!(pool.submit(1), [Action::Start { worker: 1 }]);
+    pool.on(Event::Ready { worker: 1 });
+    pool.answer(1, 1);
+    assert!(!pool.schedule.is_staffed());
+    assert_eq!(pool.on(Event::Awaited), [Action::Start { worker: 2 }]);
+    assert!(!pool.schedule.is_staffed());
+    pool.on(Event::Ready { worker: 2 });
+    assert!(pool.schedule.is_staffed());
+    // Both have been idle for longer than they may without this.
+    pool.now = Duration::from_secs(9);
+    assert_eq!(pool.on(Event::Tick), []);
+    assert!(pool.schedule.is_staffed());
+}
+
+#[test]
 fn o2_an_eager_pool_has_all_its_workers_at_once() {
     let mut pool =
         Pool::new(Config { processes: 3, eager: true, idle_time: Some(Duration::from_secs(1)), ..ONE });

@@ -166,6 +166,10 @@ impl Model {
                 self.most = self.most.max(processes);
                 self.event(Event::Resized { processes });
             }
+            Op::Await => {
+                self.config.eager = true;
+                self.event(Event::Awaited);
+            }
             Op::NotStarted { count } => self.refuse(count),
             Op::Pass { millis } => self.pass(millis),
             Op::Close => {
@@ -264,6 +268,7 @@ impl Model {
             | Op::Take { .. }
             | Op::Cancel { .. }
             | Op::Resize { .. }
+            | Op::Await
             | Op::NotStarted { .. }
             | Op::Pass { .. }
             | Op::Close
