@@ -4,7 +4,8 @@ use super::machine;
 use super::measure::{Results, figures};
 use super::workloads::{
     ALL, APPLY, APPLY_ASLEEP, ASLEEP, AWAKE, BARE, BINDING_FRESH, BINDING_REUSED, CHUNK_1, COMPILE,
-    FIRST_RUN, FRESH, FRESH_SDK, MAP, REUSE, REUSE_BARE, REUSE_SDK, T13, TENTH, WPOOL,
+    FIRST_RUN, FRESH, FRESH_SDK, JSONL, JSONL_SDK, LOGGED, LOGGED_SDK, MAP, REUSE, REUSE_BARE, REUSE_SDK,
+    T13, TENTH, WPOOL,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,6 +76,7 @@ pub(crate) fn targets(results: &Results) -> Vec<Target> {
     let times = |id, what, least, stretch: Option<f64>, value| {
         row(id, what, "x", AtLeast(least), stretch.map(AtLeast), value)
     };
+    let at_most = |id, what, most, value| row(id, what, "x", AtMost(most), None, value);
     let percent = |id, what, most, value: Option<f64>| {
         row(id, what, " %", AtMost(most), None, value.map(|v| 100.0 * v))
     };
@@ -185,6 +187,10 @@ pub(crate) fn targets(results: &Results) -> Vec<Target> {
         ),
         times("T14", "W9 against Pool.map", 2.1, None, ratio("W9", REUSE, MAP)),
         times("T14", "W9 against Pool.map, chunksize=1", 1.4, None, ratio("W9", REUSE, CHUNK_1)),
+        at_most("T18", "W1 reuse: `--joblog` on against off", 1.5, ratio("W1", REUSE, LOGGED)),
+        at_most("T18", "the same, the SDK's guest", 1.5, ratio("W1", REUSE_SDK, LOGGED_SDK)),
+        at_most("T18", "W1 reuse: `--format jsonl` against text", 1.5, ratio("W1", REUSE, JSONL)),
+        at_most("T18", "the same, the SDK's guest", 1.5, ratio("W1", REUSE_SDK, JSONL_SDK)),
     ]
 }
 

@@ -23,6 +23,10 @@ pub(crate) const BINDING_FRESH: &str = "CPython Pool + wasmtime binding, fresh";
 pub(crate) const REUSE: &str = "wpool --reuse";
 pub(crate) const REUSE_SDK: &str = "wpool --reuse, SDK's Rust guest";
 pub(crate) const REUSE_BARE: &str = "wpool --reuse --sandbox off";
+pub(crate) const LOGGED: &str = "wpool --reuse --joblog";
+pub(crate) const LOGGED_SDK: &str = "wpool --reuse --joblog, SDK's Rust guest";
+pub(crate) const JSONL: &str = "wpool --reuse --format jsonl";
+pub(crate) const JSONL_SDK: &str = "wpool --reuse --format jsonl, SDK's Rust guest";
 pub(crate) const FRESH: &str = "wpool --fresh";
 pub(crate) const FRESH_SDK: &str = "wpool --fresh, SDK's Rust guest";
 pub(crate) const WPOOL: &str = "wpool";
@@ -93,10 +97,16 @@ fn upper_case<'b>(bench: &'b Bench, size: Size) -> Workload<'b> {
     let (most, many, some, few) =
         (lines(1_000_000), lines(size.tasks(200_000)), lines(size.tasks(10_000)), lines(size.tasks(1_000)));
     let artefact = bench.artefact(UPPER);
+    let log = bench.file("joblog");
+    let log = log.to_str().expect("a temporary directory has a name in UTF-8");
     let mut contenders = vec![
         bench.map(REUSE, UPPER, &most, &["--reuse", "-j2"]),
         bench.map(REUSE_SDK, UPPER_SDK, &most, &["--reuse", "-j2"]),
         bench.map(REUSE_BARE, UPPER, &most, &["--reuse", "-j2", "--sandbox", "off"]),
+        bench.map(LOGGED, UPPER, &most, &["--reuse", "-j2", "--joblog", log]),
+        bench.map(LOGGED_SDK, UPPER_SDK, &most, &["--reuse", "-j2", "--joblog", log]),
+        bench.map(JSONL, UPPER, &most, &["--reuse", "-j2", "--format", "jsonl"]),
+        bench.map(JSONL_SDK, UPPER_SDK, &most, &["--reuse", "-j2", "--format", "jsonl"]),
         bench.map(FRESH, UPPER, &many, &["-j2"]),
         bench.map(FRESH_SDK, UPPER_SDK, &many, &["-j2"]),
         bench.floor(&most, 1),
