@@ -1,5 +1,5 @@
-//! Long arguments. Fixed ones reach workers as records do, and are dropped once no function and no job uses them.
-//! Long records have few copies.
+//! Long arguments. Fixed ones reach workers as records do, and are dropped once no function and no job uses
+//! them. Long records have few copies.
 
 #[path = "support/methods.rs"]
 mod methods;
@@ -21,8 +21,9 @@ const MIB: usize = 1 << 20;
 const LONG: usize = 32 * MIB;
 const RECORD: usize = 100 * MIB;
 
-/// Functions of a key, which is fixed, and a record. `run` gives the length of the key, its first and its last
-/// byte, and the first byte of the record. `both` has a number besides. `set` keeps the key, which `kept` gives.
+/// Functions of a key, which is fixed, and a record. `run` gives the length of the key, its first and its
+/// last byte, and the first byte of the record. `both` has a number besides. `set` keeps the key, which
+/// `kept` gives.
 const KEYED: &str = r#"(component
     (core module $m
         (memory (export "memory") 1)
@@ -52,6 +53,7 @@ const KEYED: &str = r#"(component
             (call $run (local.get 0) (local.get 1) (local.get 2) (local.get 3)))
         (func (export "both") (param i32 i32 i32 i32 i32) (result i32)
             (call $run (local.get 0) (local.get 1) (local.get 3) (local.get 4)))
+        (func (export "len") (param i32 i32 i32 i32) (result i32) (i32.add (local.get 1) (local.get 3)))
         (func (export "set") (param i32 i32)
             (global.set $key (local.get 0))
             (global.set $len (local.get 1)))
@@ -65,6 +67,8 @@ const KEYED: &str = r#"(component
     (func (export "both") (param "key" (list u8)) (param "n" u32) (param "input" (list u8))
         (result (list u8))
         (canon lift (core func $i "both") (memory $memory) (realloc $realloc)))
+    (func (export "len") (param "key" (list u8)) (param "input" string) (result u32)
+        (canon lift (core func $i "len") (memory $memory) (realloc $realloc)))
     (func (export "set") (param "key" (list u8))
         (canon lift (core func $i "set") (memory $memory) (realloc $realloc)))
     (func (export "kept") (param "input" (list u8)) (result (list u8))
@@ -152,6 +156,80 @@ fn fixed_bytes_fit_beside_any_other_argument() {
 }
 
 #[test]
+fn long_bytes_are_taken_as_they_are_for_a_number() {
+    let _bound = time_bound();
+    let _alone = alone();
+    let (module, key) = (wat(KEYED), key(LONG));
+    let pool = builder(&module, StartMethod::default()).processes(1).build().unwrap();
+    let len = pool.func::<&str, u32>(Target::func("len").arg(&key[..])).unwrap();
+    assert_eq!(pool.apply(&len, "abc"), Ok(u32::try_from(LONG + 3).unwrap()));
+    let peak = worker_peak_mib(&pool);
+    assert!(peak < 64 + 64, "the worker has {peak} MiB");
+}
+
+/// Each kind of number, and nothing, comes as from a call with a value for each byte: that of a parameter
+/// more.
+#[test]
+fn a_scalar_is_the_same_from_either_way_to_call_a_function() {
+    let _bound = time_bound();
+    let results = [
+        ("bool", "i32", "1", "true"),
+        ("s8", "i32", "-8", "-8"),
+        ("u8", "i32", "200", "200"),
+        ("s16", "i32", "-300", "-300"),
+        ("u16", "i32", "60000", "60000"),
+        ("s32", "i32", "-70000", "-70000"),
+        ("u32", "i32", "4000000000", "4000000000"),
+        ("s64", "i64", "-5", "-5"),
+        ("u64", "i64", "18000000000000000000", "18000000000000000000"),
+        ("f32", "f32", "1.5", "1.5"),
+        ("f64", "f64", "-2.25", "-2.25"),
+        ("char", "i32", "233", "'é'"),
+    ];
+    let (mut core, mut outer) = (String::new(), String::new());
+    for (ty, of_core, number, _) in results {
+        core += &format!(
+            r#"(func (export "{ty}") (param i32 i32) (result {of_core}) ({of_core}.const {number}))"#
+        );
+        core += &format!(
+            r#"(func (export "{ty}-with") (param i32 i32 i32) (result {of_core}) ({of_core}.const {number}))"#
+        );
+        for (name, more) in [(ty.to_owned(), ""), (format!("{ty}-with"), r#"(param "n" u8)"#)] {
+            outer += &format!(
+                r#"(func (export "{name}") (param "input" string) {more} (result {ty})
+                    (canon lift (core func $i "{name}") (memory $memory) (realloc $realloc)))"#
+            );
+        }
+    }
+    let module = wat(&format!(
+        r#"(component
+            (core module $m
+                (memory (export "memory") 1)
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 16))
+                (func (export "nothing") (param i32 i32))
+                {core})
+            (core instance $i (instantiate $m))
+            (alias core export $i "memory" (core memory $memory))
+            (alias core export $i "cabi_realloc" (core func $realloc))
+            (func (export "nothing") (param "input" string)
+                (canon lift (core func $i "nothing") (memory $memory) (realloc $realloc)))
+            {outer})"#
+    ));
+    let pool = Pool::builder(&module).processes(1).build().unwrap();
+    for (ty, .., value) in results {
+        for target in [Target::func(ty), Target::func(format!("{ty}-with")).kwarg("n", 7)] {
+            let (mut inputs, mut outcomes) = pool.stream(&target, true).unwrap();
+            inputs.push(b"abc").unwrap();
+            drop(inputs);
+            let result = outcomes.take_one(None, |outcome| outcome.result().map(<[u8]>::to_vec)).unwrap();
+            assert_eq!(result, Some(Ok(value.as_bytes().to_vec())), "{ty}");
+        }
+    }
+    let nothing = pool.func::<&str, ()>("nothing").unwrap();
+    assert_eq!(pool.apply(&nothing, "abc"), Ok(()));
+}
+
+#[test]
 fn too_long_arguments_are_an_error_before_any_process() {
     let _bound = time_bound();
     let _alone = alone();
@@ -189,8 +267,8 @@ fn plans_that_are_not_used_any_more_are_kept_nowhere() {
     assert!(grown < 8 && worker < 8, "{grown} MiB here, {worker} MiB in the worker");
 }
 
-/// Each worker that starts is sent the arguments again: after the death of the last one, and after its share of
-/// tasks.
+/// Each worker that starts is sent the arguments again: after the death of the last one, and after its share
+/// of tasks.
 #[test]
 fn fixed_bytes_reach_workers_that_start_later() {
     let _bound = time_bound();
@@ -235,6 +313,19 @@ fn more_fixed_bytes_than_a_worker_holds_are_used_in_turns() {
     assert!(peak < 400 + 64, "the worker has {peak} MiB");
 }
 
+#[test]
+fn a_long_argument_of_a_command_arrives() {
+    let _bound = time_bound();
+    let _alone = alone();
+    let pool = builder(&guest("args"), StartMethod::default()).processes(1).build().unwrap();
+    let long = "k".repeat(LONG);
+    let (mut inputs, mut outcomes) = pool.stream(&Target::default().argv(["args", &long]), true).unwrap();
+    inputs.push(b"").unwrap();
+    drop(inputs);
+    let len = outcomes.take_one(None, |outcome| outcome.result().map(<[u8]>::len)).unwrap();
+    assert_eq!(len, Some(Ok(LONG + 1)));
+}
+
 /// A result is as long as its record, so that each may have two copies, but not at the same time.
 #[test]
 fn a_long_record_has_two_copies_at_most() {
@@ -243,14 +334,16 @@ fn a_long_record_has_two_copies_at_most() {
     let mut limits = Limits::default();
     (limits.input, limits.output, limits.memory) = (2 * RECORD, 2 * RECORD, 8 * RECORD as u64);
     let record = vec![b'a'; RECORD];
-    let grown = growth_mib(|| {
-        let pool =
-            builder(&guest("upper"), StartMethod::default()).processes(1).limits(limits).build().unwrap();
-        let upper = pool.func::<&[u8], Vec<u8>>("run").unwrap();
-        let result = pool.apply(&upper, &record[..]).unwrap();
-        assert!(result.len() == RECORD && result.iter().all(|byte| *byte == b'A'));
-    });
-    assert!(grown < 2 * 100 + 32, "the library has {grown} MiB more");
+    let assert_few = |run: &dyn Fn(&Pool) -> Vec<u8>| {
+        let grown = growth_mib(|| {
+            let pool = builder(&guest("upper"), StartMethod::default()).processes(1).limits(limits.clone());
+            let result = run(&pool.build().unwrap());
+            assert!(result.len() == RECORD && result.iter().all(|byte| *byte == b'A'));
+        });
+        assert!(grown < 2 * 100 + 32, "the library has {grown} MiB more");
+    };
+    assert_few(&|pool| pool.apply(&pool.func("run").unwrap(), &record[..]).unwrap());
+    assert_few(&|pool| pool.map(&pool.func("run").unwrap(), [&record[..]]).unwrap().remove(0));
 
     let scene = Scene::new();
     let upper = support::repo("guest/prebuilt/upper.wasm");

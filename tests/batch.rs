@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::{assert_gone, guest, pids, signal, time_bound};
+use support::{assert_gone, cpu_ticks, guest, pids, signal, time_bound, wait_until};
 use wpool::{Isolation, Limit, Pool, PoolBuilder, StartMethod, TaskError};
 
 fn builder(name: &str, method: StartMethod) -> PoolBuilder {
@@ -91,6 +91,9 @@ fn a_death_costs_the_running_record_only() {
                 results.by_ref().take(endless).map(Result::unwrap).eq((0..endless).map(|n| n.to_string()))
             );
             let [victim] = pids(&pool)[..] else { panic!("one worker") };
+            // The results may be those of a whole batch, before the worker has begun the next one.
+            let before = cpu_ticks(victim);
+            wait_until("the record runs", Duration::from_secs(20), || cpu_ticks(victim) > before + 2);
             signal(victim, Signal::KILL);
             assert_eq!(results.next().unwrap().unwrap_err().kind(), "worker-lost");
             assert!(results.map(Result::unwrap).eq((endless + 1..1000).map(|n| n.to_string())));

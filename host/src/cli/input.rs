@@ -259,8 +259,8 @@ impl Splitter {
             // Doubling would leave up to half of the buffer of a long record unused, and in memory.
             let more = self.held.clamp(FIRST_READ_LEN, MORE_LEN);
             if self.buf.capacity() < self.held + more {
-                // At once so long that the heap does not keep the memory when it is freed. What is behind `more`
-                // stays untouched, and takes no memory.
+                // At once so long that the heap does not keep the memory when it is freed. What is behind
+                // `more` stays untouched, and takes no memory.
                 let is_long = self.held >= MORE_LEN;
                 self.buf.reserve_exact(if is_long { HEAP_KEPT_LEN } else { more });
             }

@@ -11,8 +11,8 @@ use crate::value::Args;
 
 /// The time is looked at after this many items.
 const ITEMS_PER_LOOK: usize = 32;
-/// The memory that a waiting chore keeps for the next record.
-const RECORD_KEPT: usize = 4 << 10;
+/// The memory that is kept for the next record while its caller waits.
+pub(super) const RECORD_KEPT: usize = 4 << 10;
 
 /// Draws items and pushes them, while there is room.
 pub(super) struct Drawing<I> {

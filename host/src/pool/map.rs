@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::drawing::RECORD_KEPT;
 use super::func::Func;
 use super::job::Job;
 use super::shared::PoolShared;
@@ -41,11 +42,15 @@ pub(super) fn collect<A: Args, R: Ret>(
                 // The job can end between `room` and here: the item was drawn, and gets its outcome below.
                 refused += usize::from(inputs.push_item(encoded.map(|()| &record[..])).is_err());
             }
-            Ok(false) => is_over = !take(&mut outcomes, &mut results),
+            Ok(false) => {
+                record.clear();
+                record.shrink_to(RECORD_KEPT);
+                is_over = !take(&mut outcomes, &mut results);
+            }
             Err(Closed) => is_over = true,
         }
     }
-    drop(inputs);
+    drop((inputs, record));
     while take(&mut outcomes, &mut results) {}
     // Asked of the job, which ends before the pool has noted why it broke.
     let why = outcomes.cut_short().unwrap_or(TaskError::Cancelled);

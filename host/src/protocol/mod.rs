@@ -4,10 +4,10 @@
 //! [`connection`] (frames over a socket, with descriptors beside them), and [`session`] (what a process may
 //! say, and when). Nothing here knows pools or guests, and the carrier can be a socket or memory.
 //!
-//! The coordinator sends a worker one `Setup`, then `Plan`s (how to call a function), `Batch`es of records and
-//! `Forget`s (a plan that has no further use), and `Shutdown` at its end. The fixed arguments of a call come
-//! before its `Setup` or `Plan`, in `Fixed` frames. The worker sends `Hello` and `Ready`, then one outcome for each
-//! record, in the order of the records, and a `BatchDone` after each batch.
+//! The coordinator sends a worker one `Setup`, then `Plan`s (how to call a function), `Batch`es of records
+//! and `Forget`s (a plan that has no further use), and `Shutdown` at its end. The fixed arguments of a call
+//! come before its `Setup` or `Plan`, in `Fixed` frames. The worker sends `Hello` and `Ready`, then one
+//! outcome for each record, in the order of the records, and a `BatchDone` after each batch.
 
 #![cfg_attr(
     not(feature = "worker"),

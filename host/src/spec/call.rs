@@ -27,19 +27,70 @@ pub(crate) struct Call {
 pub(crate) const ARGUMENT_BYTES_MAX: usize = 32 << 20;
 
 impl Call {
-    /// Whether the arguments are one or two of bytes or strings, and the result is bytes or a string. Then no
-    /// byte becomes a value of its own.
-    pub(crate) fn is_unconverted(&self, ty: &FuncType) -> bool {
-        let given = match &ty.result {
-            Some(Type::Result(Some(ok), Some(err))) if **err == Type::String => &**ok,
-            Some(other) => other,
-            None => return false,
-        };
-        self.input == Input::Raw
-            && self.output == Output::Raw
+    /// The result of a function whose arguments are one or two of bytes or strings. `None`: the function has
+    /// other arguments or another result, so that each byte becomes a value of its own.
+    pub(crate) fn unconverted(&self, ty: &FuncType) -> Option<Given> {
+        let takes_bytes = self.input == Input::Raw
             && matches!(ty.params.len(), 1 | 2)
-            && ty.params.iter().all(|param| param.ty.is_bytes_or_string())
-            && given.is_bytes_or_string()
+            && ty.params.iter().all(|param| param.ty.is_bytes_or_string());
+        let given = Given::of(ty.result.as_ref()).filter(|_| takes_bytes)?;
+        (!given.is_bytes_or_text() || self.output == Output::Raw).then_some(given)
+    }
+}
+
+/// The results that the engine gives without a tree of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    Nothing,
+    Bytes,
+    Text,
+    /// Bytes, or the text of an error.
+    BytesOr,
+    /// A string, or the text of an error.
+    TextOr,
+    Bool,
+    S8,
+    U8,
+    S16,
+    U16,
+    S32,
+    U32,
+    S64,
+    U64,
+    F32,
+    F64,
+    Char,
+}
+
+impl Given {
+    fn of(result: Option<&Type>) -> Option<Given> {
+        Some(match result {
+            None => Given::Nothing,
+            Some(Type::String) => Given::Text,
+            Some(ty) if ty.is_bytes() => Given::Bytes,
+            Some(Type::Result(Some(ok), Some(err))) if **err == Type::String => match &**ok {
+                Type::String => Given::TextOr,
+                ok if ok.is_bytes() => Given::BytesOr,
+                _ => return None,
+            },
+            Some(Type::Bool) => Given::Bool,
+            Some(Type::S8) => Given::S8,
+            Some(Type::U8) => Given::U8,
+            Some(Type::S16) => Given::S16,
+            Some(Type::U16) => Given::U16,
+            Some(Type::S32) => Given::S32,
+            Some(Type::U32) => Given::U32,
+            Some(Type::S64) => Given::S64,
+            Some(Type::U64) => Given::U64,
+            Some(Type::F32) => Given::F32,
+            Some(Type::F64) => Given::F64,
+            Some(Type::Char) => Given::Char,
+            Some(_) => return None,
+        })
+    }
+
+    fn is_bytes_or_text(self) -> bool {
+        matches!(self, Given::Bytes | Given::Text | Given::BytesOr | Given::TextOr)
     }
 }
 

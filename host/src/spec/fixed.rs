@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The fixed arguments of a call. The message with the call names their forms and lengths; their bytes are sent
-/// before it, in frames of their own, and are never copied into the message.
+/// The fixed arguments of a call. The message with the call names their forms and lengths; their bytes are
+/// sent before it, in frames of their own, and are never copied into the message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(crate) struct FixedArgs {
     /// One entry for each parameter, by position. The record fills the parameters without an argument.
@@ -31,8 +31,8 @@ pub(crate) enum FixedForm {
 }
 
 impl FixedArgs {
-    /// The most bytes of all fixed arguments of one call. Each worker holds them, so that a larger number would
-    /// need more memory than workers are allowed.
+    /// The most bytes of all fixed arguments of one call. Each worker holds them, so that a larger number
+    /// would need more memory than workers are allowed.
     pub(crate) const LEN_MAX: usize = 256 << 20;
 
     /// Adds the argument of the next parameter. `None`: the record fills that parameter.

@@ -14,7 +14,7 @@ mod profiling;
 mod property;
 mod sandbox;
 
-pub(crate) use self::call::{ARGUMENT_BYTES_MAX, Call, Input, Output};
+pub(crate) use self::call::{ARGUMENT_BYTES_MAX, Call, Given, Input, Output};
 pub use self::codegen::WasmFeature;
 pub(crate) use self::codegen::{Codegen, Features};
 pub(crate) use self::exit::Exit;

@@ -155,8 +155,9 @@ impl Target {
     /// Fixes the next positional argument.
     ///
     /// Bytes and strings are sent as they are, once to each worker. All fixed arguments of a function have at
-    /// most 256 MiB. Its fixed bytes have at most 32 MiB if it has more than two parameters, or one that is
-    /// neither bytes nor a string, or a result that is neither. Any other value has at most four million parts.
+    /// most 256 MiB. Its fixed bytes have at most 32 MiB if it has more than two parameters, one that is
+    /// neither bytes nor a string, or a result of several values. Any other value has at most four million
+    /// parts.
     #[must_use]
     pub fn arg(mut self, value: impl Into<Value>) -> Self {
         self.args.push(Arg::Value(value.into()));
@@ -300,7 +301,7 @@ impl Resolved {
         let mut len = 0;
         for (i, param, (_, bytes)) in bytes {
             len += bytes.len();
-            if len > ARGUMENT_BYTES_MAX && !call.is_unconverted(ty) {
+            if len > ARGUMENT_BYTES_MAX && call.unconverted(ty).is_none() {
                 let most = size(ARGUMENT_BYTES_MAX as u64);
                 let reason = format!("fixed bytes are limited to {most} in a function of this type, {ty}");
                 return Err(BuildError::Argument { func: call.path.clone(), index: param.label(i), reason });

@@ -95,8 +95,8 @@ impl LeftOut {
     }
 }
 
-/// The positions of names within types that have many. Otherwise each word of a text would be compared with all
-/// names of its type.
+/// The positions of names within types that have many. Otherwise each word of a text would be compared with
+/// all names of its type.
 #[derive(Debug, Default)]
 pub(crate) struct NameTables<'t>(RefCell<HashMap<usize, HashMap<&'t str, usize>>>);
 
@@ -104,8 +104,8 @@ pub(crate) struct NameTables<'t>(RefCell<HashMap<usize, HashMap<&'t str, usize>>
 const TABLE_MIN: usize = 16;
 
 impl<'t> NameTables<'t> {
-    /// The position of a name among all names of a type. Each type has a place in memory, by which its table is
-    /// found.
+    /// The position of a name among all names of a type. Each type has a place in memory, by which its table
+    /// is found.
     pub(crate) fn position<T>(
         &self,
         all: &'t [T],

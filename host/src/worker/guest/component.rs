@@ -19,7 +19,7 @@ use super::wasi::WasiGrants;
 use super::{host, many, values};
 use crate::policy::{BATCH, IN_INTERFACE, PROCESS, is_provided};
 use crate::protocol::message::Failure;
-use crate::spec::{Grants, Import, ImportKind, ModuleInfo, ModuleKind};
+use crate::spec::{Given, Grants, Import, ImportKind, ModuleInfo, ModuleKind};
 use crate::value::{NameTables, Value};
 
 pub(super) struct ComponentFormat {
@@ -254,6 +254,12 @@ impl BinaryFormat for ComponentFormat {
     }
 }
 
+/// What a typed call gives.
+enum Returned {
+    Bytes(Vec<u8>),
+    Value(Option<Value>),
+}
+
 impl LiveInstance<Instance> {
     fn call(
         &mut self,
@@ -268,7 +274,7 @@ impl LiveInstance<Instance> {
             .get_func(&mut self.store, index)
             .ok_or_else(|| Failure::BadRecord { message: format!("{} is not a function", plan.call.path) })?;
         match plan.fast {
-            Some(fast) => self.call_fast(func, fast, plan.raw_arguments(record), template, out),
+            Some(fast) => self.call_fast(func, plan, fast, record, template, out),
             None => self.call_dynamic(func, plan, record, template, out),
         }
     }
@@ -276,58 +282,78 @@ impl LiveInstance<Instance> {
     fn call_fast(
         &mut self,
         func: Func,
+        plan: &Plan,
         fast: FastPath,
-        args: (&[u8], Option<&[u8]>),
+        record: &[u8],
         template: &StoreTemplate,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let text = |bytes| utf8(bytes).map_err(|message| Failure::BadRecord { message });
-        let (first, second) = args;
-        match (fast.takes_string, second) {
-            ([false, _], None) => self.call_with(func, fast, (first,), template, out),
-            ([true, _], None) => self.call_with(func, fast, (text(first)?,), template, out),
-            ([false, false], Some(second)) => self.call_with(func, fast, (first, second), template, out),
-            ([false, true], Some(second)) => {
-                self.call_with(func, fast, (first, text(second)?), template, out)
-            }
-            ([true, false], Some(second)) => {
-                self.call_with(func, fast, (text(first)?, second), template, out)
-            }
+        let (first, second) = plan.raw_arguments(record);
+        let gives = fast.gives;
+        let returned = match (fast.takes_string, second) {
+            ([false, _], None) => self.call_with(func, gives, (first,), template),
+            ([true, _], None) => self.call_with(func, gives, (text(first)?,), template),
+            ([false, false], Some(second)) => self.call_with(func, gives, (first, second), template),
+            ([false, true], Some(second)) => self.call_with(func, gives, (first, text(second)?), template),
+            ([true, false], Some(second)) => self.call_with(func, gives, (text(first)?, second), template),
             ([true, true], Some(second)) => {
-                self.call_with(func, fast, (text(first)?, text(second)?), template, out)
+                self.call_with(func, gives, (text(first)?, text(second)?), template)
             }
+        };
+        match returned? {
+            Returned::Bytes(bytes) => write_returned(&bytes, template, out),
+            Returned::Value(value) => plan.write_result(value, template, out),
         }
     }
 
     fn call_with<P: ComponentNamedList + Lower + Send + Sync>(
         &mut self,
         func: Func,
-        fast: FastPath,
+        gives: Given,
         input: P,
         template: &StoreTemplate,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Failure> {
-        let result = match (fast.fallible, fast.gives_string) {
-            (false, false) => self.typed::<P, Vec<u8>>(func, input, template)?,
-            (false, true) => self.typed::<P, String>(func, input, template)?.into_bytes(),
-            (true, false) => {
-                self.typed::<P, Result<Vec<u8>, String>>(func, input, template)?.map_err(failed)?
+    ) -> Result<Returned, Failure> {
+        macro_rules! typed {
+            ($ty:ty) => {
+                self.typed::<P, ($ty,)>(func, input, template)?.0
+            };
+        }
+        let value = match gives {
+            Given::Bytes => return Ok(Returned::Bytes(typed!(Vec<u8>))),
+            Given::Text => return Ok(Returned::Bytes(typed!(String).into_bytes())),
+            Given::BytesOr => return typed!(Result<Vec<u8>, String>).map(Returned::Bytes).map_err(failed),
+            Given::TextOr => {
+                let text = typed!(Result<String, String>).map_err(failed)?;
+                return Ok(Returned::Bytes(text.into_bytes()));
             }
-            (true, true) => {
-                self.typed::<P, Result<String, String>>(func, input, template)?.map_err(failed)?.into_bytes()
+            Given::Nothing => {
+                self.typed::<P, ()>(func, input, template)?;
+                return Ok(Returned::Value(None));
             }
+            Given::Bool => Value::Bool(typed!(bool)),
+            Given::S8 => Value::S8(typed!(i8)),
+            Given::U8 => Value::U8(typed!(u8)),
+            Given::S16 => Value::S16(typed!(i16)),
+            Given::U16 => Value::U16(typed!(u16)),
+            Given::S32 => Value::S32(typed!(i32)),
+            Given::U32 => Value::U32(typed!(u32)),
+            Given::S64 => Value::S64(typed!(i64)),
+            Given::U64 => Value::U64(typed!(u64)),
+            Given::F32 => Value::F32(typed!(f32)),
+            Given::F64 => Value::F64(typed!(f64)),
+            Given::Char => Value::Char(typed!(char)),
         };
-        write_returned(&result, template, out)
+        Ok(Returned::Value(Some(value)))
     }
 
-    fn typed<P: ComponentNamedList + Lower + Send + Sync, R: Lift + Send + Sync + 'static>(
-        &mut self,
-        func: Func,
-        input: P,
-        template: &StoreTemplate,
-    ) -> Result<R, Failure> {
-        let called = func.typed::<P, (R,)>(&self.store).and_then(|func| func.call(&mut self.store, input));
-        called.map(|(result,)| result).map_err(|e| classify(&e, &self.store.data().limiter, &template.limits))
+    fn typed<P, R>(&mut self, func: Func, input: P, template: &StoreTemplate) -> Result<R, Failure>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let called = func.typed::<P, R>(&self.store).and_then(|func| func.call(&mut self.store, input));
+        called.map_err(|e| classify(&e, &self.store.data().limiter, &template.limits))
     }
 
     fn call_dynamic(

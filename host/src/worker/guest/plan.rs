@@ -7,7 +7,7 @@ use super::template::StoreTemplate;
 use super::values::{BYTES_MAX, VALUES_MAX};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Failure};
-use crate::spec::{ARGUMENT_BYTES_MAX, Call, FixedForm, Input, ModuleInfo, Output, Role, size};
+use crate::spec::{ARGUMENT_BYTES_MAX, Call, FixedForm, Given, Input, ModuleInfo, Output, Role, size};
 use crate::value::{
     FuncType, Integers, Param, Type, Value, from_json, from_json_many, parse_many, parse_wave, parse_wave_of,
     to_json, to_wave,
@@ -23,7 +23,7 @@ pub(super) struct Plan {
     /// The parameters that the record fills.
     free: Vec<Param>,
     integers: Integers,
-    /// Bytes or a string in, bytes or a string out: nothing is converted.
+    /// Bytes or strings in, bytes, a string or a scalar out: no byte is converted.
     pub(super) fast: Option<FastPath>,
     /// The function in a component.
     pub(super) index: Option<ComponentExportIndex>,
@@ -36,9 +36,7 @@ pub(super) struct Plan {
 pub(super) struct FastPath {
     /// Of the one or two parameters.
     pub(super) takes_string: [bool; 2],
-    pub(super) gives_string: bool,
-    /// The result is a `result<_, string>` around these bytes or this string.
-    pub(super) fallible: bool,
+    pub(super) gives: Given,
 }
 
 impl Plan {
@@ -48,8 +46,8 @@ impl Plan {
         let ty = export.ty.clone();
         let free = ty.params.iter().enumerate().filter(|(i, _)| !call.fixed.is_given(*i));
         let free = free.map(|(_, param)| param.clone()).collect();
-        let fixed = if call.is_unconverted(&ty) { Vec::new() } else { fixed_values(&call, &ty)? };
         let fast = FastPath::of(&call, &ty);
+        let fixed = if fast.is_some() { Vec::new() } else { fixed_values(&call, &ty)? };
         let (is_command, integers) = (export.role == Role::Command, info.kind.integers());
         Ok(Plan { is_command, call, ty, fixed, free, integers, fast, index: None, many: None })
     }
@@ -203,15 +201,9 @@ pub(super) fn write_returned(
 
 impl FastPath {
     fn of(call: &Call, ty: &FuncType) -> Option<FastPath> {
-        if !call.is_unconverted(ty) {
-            return None;
-        }
+        let gives = call.unconverted(ty)?;
         let is_string = |position: usize| ty.params.get(position).is_some_and(|p| p.ty == Type::String);
-        Some(FastPath {
-            takes_string: [is_string(0), is_string(1)],
-            gives_string: ty.ok_type() == Some(&Type::String),
-            fallible: matches!(ty.result, Some(Type::Result(..))),
-        })
+        Some(FastPath { takes_string: [is_string(0), is_string(1)], gives })
     }
 }
 

@@ -17,8 +17,8 @@ impl KnownPlans {
     }
 
     /// The worker is sent a plan with `len` bytes of fixed arguments. Gives the plans that it must forget
-    /// before: a worker has memory for [`FixedArgs::LEN_MAX`] bytes of them. A later batch of such a plan sends
-    /// it again.
+    /// before: a worker has memory for [`FixedArgs::LEN_MAX`] bytes of them. A later batch of such a plan
+    /// sends it again.
     pub(super) fn add(&mut self, plan: u32, len: usize) -> Vec<u32> {
         let mut forgotten = Vec::new();
         if self.len + len > FixedArgs::LEN_MAX {

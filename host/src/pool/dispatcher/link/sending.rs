@@ -174,8 +174,8 @@ fn write_records(
     }
 }
 
-/// Adds the record of task `n` to a batch: through the arena if it is large and there is room, otherwise without
-/// copying it.
+/// Adds the record of task `n` to a batch: through the arena if it is large and there is room, otherwise
+/// without copying it.
 fn add_large(
     chunk: &InputChunk,
     n: u64,
