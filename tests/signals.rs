@@ -194,6 +194,12 @@ fn f70_a_fork_of_an_application_takes_nothing_from_it() {
 }
 
 #[test]
+fn f70_a_fork_while_another_thread_calls_apply_waits_for_nothing() {
+    let (status, said) = embedder("forks-in-calls");
+    assert_eq!((status.code(), &said[..]), (Some(0), "ready\nforked\n"));
+}
+
+#[test]
 fn the_second_user_signal_shows_and_hides_the_progress() {
     let hello = prebuilt("hello");
     // Where there is no terminal, it changes nothing.

@@ -5,15 +5,16 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use rustix::process::Signal;
 use support::{assert_gone, guest, time_bound, wait_until, wat};
-use wpool::events::WorkerState;
+use wpool::events::{PoolEvent, WorkerState};
 use wpool::value::Value;
 use wpool::{
     BuildError, Closed, Isolation, Limit, Limits, Module, Pool, PoolBuilder, StartMethod, StillRunning,
@@ -53,6 +54,7 @@ macro_rules! over_all_start_methods {
 
 mod batches;
 mod calls;
+mod driving;
 mod end;
 mod laziness;
 mod limits;

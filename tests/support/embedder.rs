@@ -1,16 +1,20 @@
 //! A test program: an application with a pool, one worker of which is in an endless loop, and a daemon
 //! process; does what its first argument says.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use wpool::events::WorkerState;
-use wpool::{Module, Pool, Process, Target};
+use wpool::{Module, Pool, Process, Target, TaskError};
 
 #[expect(unsafe_code, reason = "there is no safe fork")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     wpool::init();
     let args: Vec<String> = std::env::args().collect();
     let [_, deed, failing, hello] = &args[..] else { return Err("embedder DEED FAILING HELLO".into()) };
+    if deed == "forks-in-calls" {
+        return fork_in_calls(failing);
+    }
     let pool = Pool::builder(&Module::load(failing)?).processes(2).build()?;
     let run = pool.func::<&str, String>("run")?;
     let _endless = pool.apply_async(&run, "loop");
@@ -52,5 +56,41 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
+    Ok(())
+}
+
+/// Forks again and again while another thread loops `apply`, and so may do the dispatcher's work at that
+/// moment. The child has a copy of that state, and must neither wait for it nor change it.
+#[expect(unsafe_code, reason = "there is no safe fork")]
+fn fork_in_calls(failing: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let pool = Pool::builder(&Module::load(failing)?).processes(2).build()?;
+    let run = pool.func::<&str, String>("run")?;
+    let calling = AtomicBool::new(true);
+    println!("ready");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while calling.load(Ordering::Relaxed) {
+                assert_eq!(pool.apply(&run, "a").expect("the pool is the parent's"), "a");
+            }
+        });
+        for _ in 0..100 {
+            // SAFETY: the child uses only a pool that is not its own, which is what this tests, and exits.
+            match unsafe { libc::fork() } {
+                0 => {
+                    let is_refused = matches!(pool.apply(&run, "b"), Err(TaskError::Broken { .. }));
+                    // SAFETY: _exit is always safe to call.
+                    unsafe { libc::_exit(i32::from(!is_refused)) }
+                }
+                child => {
+                    let mut status = -1;
+                    // SAFETY: it is a child of ours, and the pointer is that of a local variable.
+                    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+                    assert_eq!((waited, status), (child, 0));
+                }
+            }
+        }
+        calling.store(false, Ordering::Relaxed);
+    });
+    println!("forked");
     Ok(())
 }

@@ -271,6 +271,11 @@ impl<T, E> AsyncResult<T, E> {
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        self.wait_with(deadline, deadline.is_none())
+    }
+
+    /// `spins`: it looks for the result for a moment before it sleeps.
+    fn wait_with(&self, deadline: Option<Instant>, spins: bool) -> bool {
         if self.job.is_in_fork() {
             return true;
         }
@@ -280,9 +285,8 @@ impl<T, E> AsyncResult<T, E> {
                 ResultState::Ready(_) | ResultState::Panicked(_) | ResultState::Taken => return true,
                 ResultState::Lazy(_) => {
                     drop(state);
-                    let now = deadline.is_none()
-                        && crate::spin::pays(1)
-                        && crate::spin::until(|| self.job.is_seen_ready());
+                    let now =
+                        spins && crate::spin::pays(1) && crate::spin::until(|| self.job.is_seen_ready());
                     if !now && !self.job.wait_ready(deadline) {
                         return false;
                     }
@@ -324,6 +328,12 @@ impl<T, E> AsyncResult<T, E> {
     /// panicked, with its panic.
     pub fn get(self) -> Result<T, E> {
         self.wait_until(None);
+        self.take()
+    }
+
+    /// As [`get`](Self::get), by a thread that has looked for the result for a moment.
+    pub(super) fn get_asleep(self) -> Result<T, E> {
+        self.wait_with(None, false);
         self.take()
     }
 

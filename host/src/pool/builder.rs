@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 
 use super::Pool;
 use super::callbacks::Callbacks;
-use super::dispatcher::{self, Command, Dispatcher, Spec};
+use super::dispatcher::{self, Command, Dispatcher, Driver, Spec};
 use super::events::{PoolEvent, Sink};
 use super::handlers::Handlers;
 use super::job::Window;
@@ -507,6 +507,7 @@ fn start(
         callbacks: Callbacks::default(),
         task_handlers: Handlers::new("wpool-tasks"),
         result_handlers: Handlers::new("wpool-results"),
+        driver: Driver::new(dispatcher),
         dispatcher: OnceLock::new(),
         broken: OnceLock::new(),
         over: Mutex::new(false),
@@ -518,7 +519,7 @@ fn start(
         // Dropped at the end of the thread, also if the dispatcher panics.
         let end = end;
         end.shared.dispatcher.get_or_init(|| std::thread::current().id());
-        if let Some(reason) = dispatcher.run() {
+        if let Some(reason) = end.shared.driver.run() {
             end.shared.broken.get_or_init(|| reason);
         }
     })?;

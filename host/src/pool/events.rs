@@ -177,6 +177,11 @@ impl Sink {
         Sink { listener: Some(Arc::new(listener)), broken: Arc::default() }
     }
 
+    /// Whether the application has given a function.
+    pub(super) fn has_listener(&self) -> bool {
+        self.listener.is_some()
+    }
+
     /// Whether there is a receiver. Without one, no event needs to be made.
     pub(super) fn is_heard(&self) -> bool {
         self.listener.is_some() || tracing::enabled!(target: "wpool::pool", tracing::Level::WARN)

@@ -190,7 +190,12 @@ impl Pool {
         func: &Func<A, R>,
         args: A,
     ) -> Result<R, TaskError> {
-        self.apply_async(func, args).get()
+        // Before the task is there, which would wake the dispatcher.
+        let mut driving = None;
+        let result = self.submit(func, args, |job| driving = self.shared.driver.drive(job));
+        // A caller that has driven in vain has looked for the outcome long enough.
+        let has_looked = driving.is_some_and(|driving| !driving.spin());
+        if has_looked { result.get_asleep() } else { result.get() }
     }
 
     /// Runs the function once, without waiting: `Pool.apply_async`. The result can be waited for, cancelled,
@@ -199,6 +204,16 @@ impl Pool {
         &self,
         func: &Func<A, R>,
         args: A,
+    ) -> AsyncResult<R> {
+        self.submit(func, args, |_| {})
+    }
+
+    /// [`Pool::apply_async`]. `begin` is called with the job before it has its task.
+    fn submit<A: Args, R: Ret + Send + 'static>(
+        &self,
+        func: &Func<A, R>,
+        args: A,
+        begin: impl FnOnce(&Arc<Job>),
     ) -> AsyncResult<R> {
         let callbacks = self.shared.callbacks.clone();
         let job = match self.job(func.plan.clone(), func.resolved.priority, self.shared.window) {
@@ -212,6 +227,7 @@ impl Pool {
         let inputs = Inputs::new(job.clone(), self.shared.limits.input);
         let mut record = Vec::new();
         let encoded = args.encode(&func.resolved.free(), &mut record);
+        begin(&job);
         if inputs.push_last_item(encoded.map(|()| &record[..])).is_err() {
             // The pool has ended since the job was made.
             let why = job.cut_short().unwrap_or_else(|| self.shared.refusal());

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use super::callbacks::Callbacks;
-use super::dispatcher::Command;
+use super::dispatcher::{Command, Driver};
 use super::handlers::Handlers;
 use super::job::Window;
 use super::plan::Plans;
@@ -39,6 +39,7 @@ pub(super) struct PoolShared {
     pub(super) task_handlers: Handlers,
     /// The threads that collect the results of `map_async`.
     pub(super) result_handlers: Handlers,
+    pub(super) driver: Driver,
     /// The thread of the dispatcher.
     pub(super) dispatcher: OnceLock<ThreadId>,
     pub(super) over: Mutex<bool>,
@@ -76,9 +77,10 @@ impl PoolShared {
         *self.is_over.wait_while(over, deadline, |over| !*over)
     }
 
-    /// Whether this is the dispatcher's own thread, which calls `on_event`. It would wait for itself for ever.
+    /// Whether this is the dispatcher's own thread, which calls `on_event`, or one that does its work. Such a
+    /// thread would wait for itself for ever.
     pub(super) fn is_own_thread(&self) -> bool {
-        self.dispatcher.get() == Some(&std::thread::current().id())
+        self.dispatcher.get() == Some(&std::thread::current().id()) || self.driver.is_mine()
     }
 
     /// Waits until every worker has ended and every callback has run. `false`: the deadline came first. On

@@ -97,6 +97,12 @@ impl Waker {
         self.0.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As [`list`](Self::list), by a thread that does the dispatcher's work itself.
+    pub(crate) fn note(&self, job: JobId) {
+        self.changes().changed.push(job);
+        self.0.pending.store(true, Ordering::SeqCst);
+    }
+
     /// Makes the dispatcher look at this job. The job notes that it is on the list, so that each look is
     /// asked for once.
     pub(crate) fn list(&self, job: JobId) {

@@ -91,6 +91,7 @@ impl Dispatcher {
 
     fn act(&mut self, action: Action) {
         match action {
+            Action::Start { worker } if self.turn.drive.is_on => self.turn.drive.starts.push(worker),
             Action::Start { worker } => self.start(worker),
             Action::Send { worker, job, tasks, attempt } => {
                 self.send(worker, job, tasks, attempt);

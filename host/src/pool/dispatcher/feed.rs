@@ -17,6 +17,10 @@ impl Dispatcher {
     pub(super) fn take_changes(&mut self) {
         // The list comes before the commands: each job on it was opened by a command before.
         let mut changes = self.waker.take_changes(std::mem::take(&mut self.changes));
+        if let Some(job) = self.turn.drive.job {
+            let is_other = changes.changed.iter().any(|id| *id != job);
+            self.turn.drive.has_company |= is_other || !changes.cancelled.is_empty();
+        }
         self.run_commands();
         for id in changes.cancelled.drain(..) {
             // The cancellation comes first, so that no task is begun now. Each record still has its outcome.

@@ -1,9 +1,14 @@
-//! The pool's one thread. It owns the sockets and processes of the workers, turns what happens into events,
-//! and carries out what the [`Schedule`] decides. It never blocks on a worker or on the zygote.
+//! The dispatcher. It owns the sockets and processes of the workers, turns what happens into events, and
+//! carries out what the [`Schedule`] decides. It never blocks on a worker or on the zygote.
+//!
+//! Its thread does its work; for a moment a thread that waits for the outcome of its one task may do it
+//! instead (see [`driver`]).
 
 mod act;
 mod arena;
 mod command;
+mod driver;
+mod epolls;
 mod feed;
 mod heartbeat;
 mod jobs;
@@ -14,39 +19,39 @@ mod turn;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec};
-use rustix::io::Errno;
 
 pub(super) use self::arena::Parked;
 pub(super) use self::command::{Command, RetryOn, Spec};
+pub(super) use self::driver::Driver;
+use self::epolls::{Epolls, TOKEN_CHILDREN, TOKEN_SOCKETS, TOKEN_WAKER, TOKEN_ZYGOTE};
 use self::jobs::Jobs;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::link::fuzzing::link as fuzz_link;
 use self::link::{InstancesSeen, Link, ROUNDS};
 use self::reports::Reports;
-use self::turn::Turn;
-use super::schedule::{Config, Event, NoResult, Schedule, WorkerId};
+use self::turn::{AfterTurn, Drive, Turn};
+use super::schedule::{Config, Event, JobId, NoResult, Schedule, WorkerId};
 use super::stats::Ledger;
 use super::waker::{Changes, Waker};
 use super::worker::Directory;
+use crate::clock;
 use crate::context::StartMethod;
 use crate::context::forkserver::Zygote;
 use crate::error::TaskError;
-use crate::{clock, sys};
 
-/// The state of the pool's thread.
+/// The state of the dispatcher.
 pub(super) struct Dispatcher {
     spec: Spec,
     schedule: Schedule,
     turn: Turn,
-    /// Tells what it waits for: the waker, the zygote, and each worker's socket and process.
-    epoll: OwnedFd,
+    epoll: Arc<Epolls>,
     waker: Waker,
     commands: Receiver<Command>,
     /// The beginning of the schedule's time.
@@ -64,19 +69,12 @@ pub(super) struct Dispatcher {
     /// Who waits until all workers are ready.
     awaiting: Vec<Sender<()>>,
     reports: Reports,
+    /// When its thread, which sleeps, wakes by itself. `None`: not for what is due.
+    wakes_at: Option<Duration>,
 }
 
-const TOKEN_WAKER: u64 = 0;
-const TOKEN_ZYGOTE: u64 = 1;
-const TOKEN_WORKERS: u64 = 2;
-
-fn socket_token(worker: WorkerId) -> u64 {
-    TOKEN_WORKERS + u64::from(worker) * 2
-}
-
-fn child_token(worker: WorkerId) -> u64 {
-    socket_token(worker) + 1
-}
+/// The most events of one look.
+const EVENTS: usize = 64;
 
 impl Dispatcher {
     pub(super) fn new(
@@ -87,14 +85,14 @@ impl Dispatcher {
         directory: Arc<Mutex<Directory>>,
         ledger: Arc<Mutex<Ledger>>,
     ) -> io::Result<Dispatcher> {
-        let epoll = sys::above_stdio(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
-        epoll::add(&epoll, &waker, EventData::new_u64(TOKEN_WAKER), EventFlags::IN)?;
+        let epoll = Epolls::new()?;
+        epoll::add(&epoll.all, &waker, EventData::new_u64(TOKEN_WAKER), EventFlags::IN)?;
         Ok(Dispatcher {
             reports: Reports::new(spec.sink.clone(), directory, ledger),
             spec,
             schedule: Schedule::new(config),
             turn: Turn::default(),
-            epoll,
+            epoll: Arc::new(epoll),
             waker,
             commands,
             epoch: clock::now(),
@@ -106,12 +104,17 @@ impl Dispatcher {
             zygote: None,
             instances: InstancesSeen::None { failures: 0 },
             awaiting: Vec::new(),
+            wakes_at: None,
         })
     }
 
-    /// Runs until the pool is over and every worker is gone. Gives the reason if the pool broke.
-    pub(super) fn run(mut self) -> Option<String> {
-        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+    /// Whether no function of the application is called by the dispatcher.
+    fn calls_nothing(&self) -> bool {
+        self.spec.retry_on.is_none() && !self.spec.sink.has_listener()
+    }
+
+    /// Its thread has started.
+    fn begin(&mut self) {
         if self.spec.start_method == StartMethod::Forkserver && self.spec.launch.program.has_early() {
             // The zygote loads the module while the first records are read. If it cannot start now, the start
             // of the first worker will give the reason.
@@ -119,33 +122,10 @@ impl Dispatcher {
         }
         // An eager pool begins without a command.
         self.tick();
-        while !self.turn.is_finished {
-            events.clear();
-            if self.wait(&mut events).is_err() {
-                return Some(self.abandon());
-            }
-            // As soon as it is awake: until then, each `wake` would cost a system call for nothing.
-            self.waker.wake_up();
-            for event in &events {
-                self.dispatch(event.data.u64());
-                self.jobs.announce();
-            }
-            // What is left for the dispatcher from here on is pending again.
-            self.waker.begin_look();
-            // Behind `begin_look`: what comes after this look sets the flag again, so that the next turn does
-            // not sleep.
-            self.take_changes();
-            self.forget_plans();
-            self.make_room();
-            // Last: a worker's answer that has come counts, although its time is over by now.
-            if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
-                self.tick();
-            }
-            self.check_heartbeats();
-            self.abandon_survivors();
-            self.feed();
-            self.jobs.announce();
-        }
+    }
+
+    /// Everything is over. Gives the reason if the pool broke.
+    fn end(mut self) -> Option<String> {
         // These jobs have records that came too late even for the schedule: their input has not ended.
         let verdict = self.schedule.verdict();
         let error = self.verdict(verdict.clone());
@@ -157,35 +137,127 @@ impl Dispatcher {
         // The zygote ends with its handle.
     }
 
-    /// Waits until something has happened or is due: first for a moment without sleeping, if that pays.
-    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> Result<(), Errno> {
-        let due = self.schedule.next_tick().into_iter().chain(self.heartbeats_due()).min();
-        let timeout = due.map(|due| due.saturating_sub(self.now()));
-        // An event is likely to come within a moment if a worker is busy. Looking for it needs a free
-        // processor.
-        let may_spin = crate::spin::pays(self.schedule.busy());
-        if may_spin && crate::spin::until(|| self.look(events) || self.waker.is_pending()) {
-            return Ok(());
+    fn is_finished(&self) -> bool {
+        self.turn.is_finished
+    }
+
+    fn has_workers(&self) -> bool {
+        !self.links.is_empty()
+    }
+
+    /// A turn of its thread: handles what has happened, and what other threads have left.
+    fn turn(&mut self, events: &[epoll::Event]) {
+        for worker in std::mem::take(&mut self.turn.drive.starts) {
+            self.start(worker);
         }
-        if !self.waker.may_sleep() {
-            self.look(events);
-            return Ok(());
+        for event in events {
+            self.dispatch(event.data.u64());
+            self.jobs.announce();
         }
-        let waited = clock::nap(timeout, |timeout| {
-            epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(timeout))
-        });
-        match waited {
-            // An interrupted wait is a turn without events.
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error),
+        self.catch_up_with_others();
+    }
+
+    /// Handles what other threads have left, and what is due.
+    fn catch_up_with_others(&mut self) {
+        // What is left for the dispatcher from here on is pending again.
+        self.waker.begin_look();
+        // Behind `begin_look`: what comes after this look sets the flag again, so that the next turn does
+        // not sleep.
+        self.take_changes();
+        self.forget_plans();
+        self.make_room();
+        // Last: a worker's answer that has come counts, although its time is over by now.
+        if self.schedule.next_tick().is_some_and(|due| due <= self.now()) {
+            self.tick();
         }
+        self.check_heartbeats();
+        self.abandon_survivors();
+        self.feed();
+        self.jobs.announce();
+    }
+
+    /// A turn of the thread that waits for this job.
+    fn turn_of_caller(&mut self, job: JobId) -> AfterTurn {
+        if self.is_finished() || !self.begin_drive(job) {
+            return AfterTurn::Leave;
+        }
+        self.turn.drive.is_on = true;
+        let has_served = self.serve_sockets();
+        if self.waker.is_pending() {
+            self.catch_up_with_others();
+        } else if has_served {
+            self.feed();
+        }
+        self.turn.drive.is_on = false;
+        let Drive { has_company, starts, .. } = &self.turn.drive;
+        let is_over = *has_company || !starts.is_empty() || self.is_finished();
+        if is_over { AfterTurn::Leave } else { AfterTurn::GoOn }
+    }
+
+    /// `false`: other jobs need the dispatcher.
+    fn begin_drive(&mut self, job: JobId) -> bool {
+        if self.turn.drive.job == Some(job) {
+            return !self.turn.drive.has_company;
+        }
+        // The dispatcher's thread may have sent the job's own task already. The task is held then: the job is
+        // open, and nothing of it is queued.
+        let holds_it = self.jobs.get(&job).is_some() && self.schedule.queued(job) == 0;
+        let is_alone = self.schedule.busy() <= usize::from(holds_it);
+        if is_alone {
+            self.turn.drive.job = Some(job);
+            self.epoll.hear_sockets(false);
+        } else {
+            self.turn.drive.has_company = true;
+        }
+        is_alone
+    }
+
+    /// The caller goes. Whether the dispatcher's thread must not sleep on.
+    fn end_drive(&mut self) -> bool {
+        let drive = &mut self.turn.drive;
+        drive.has_company = false;
+        if drive.job.take().is_some() {
+            self.epoll.hear_sockets(true);
+        }
+        let is_earlier = |due| self.wakes_at.is_none_or(|wakes_at| due < wakes_at);
+        !self.turn.drive.starts.is_empty() || self.is_finished() || self.next_due().is_some_and(is_earlier)
+    }
+
+    /// Its thread is about to sleep. Gives the time until something is due.
+    fn lie_down(&mut self) -> Option<Duration> {
+        // The caller that drives may get no processor time: only its own job waits for it.
+        if self.turn.drive.job.is_some() && self.turn.drive.has_company {
+            self.epoll.hear_sockets(true);
+        }
+        self.wakes_at = self.next_due();
+        self.wakes_at.map(|due| due.saturating_sub(self.now()))
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        self.schedule.next_tick().into_iter().chain(self.heartbeats_due()).min()
     }
 
     /// Looks for what has happened, without waiting. `false`: nothing has.
     fn look(&self, events: &mut Vec<epoll::Event>) -> bool {
         let now = Timespec::default();
-        epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&now))
+        epoll::wait(&self.epoll.all, rustix::buffer::spare_capacity(events), Some(&now))
             .is_ok_and(|count| count > 0)
+    }
+
+    /// Reads what workers have sent. `false`: nothing has come.
+    fn serve_sockets(&mut self) -> bool {
+        let mut room = [const { MaybeUninit::uninit() }; EVENTS];
+        let now = Timespec::default();
+        let looked = epoll::wait(&self.epoll.sockets, &mut room, Some(&now));
+        // The others come with the next look.
+        let Ok((events, _)) = looked else { return false };
+        for event in &*events {
+            if let Ok(worker) = WorkerId::try_from(event.data.u64()) {
+                self.serve_socket(worker, ROUNDS);
+                self.jobs.announce();
+            }
+        }
+        !events.is_empty()
     }
 
     /// Ends the pool after this program has closed all descriptors, those of the dispatcher among them. Their
@@ -196,10 +268,7 @@ impl Dispatcher {
         let links = std::mem::take(&mut self.links);
         let running: Vec<(WorkerId, u64)> =
             links.iter().map(|(id, link)| (*id, link.page.started())).collect();
-        std::mem::forget((links, self.zygote.take(), self.waker.clone()));
-        if let Ok(unused) = rustix::event::eventfd(0, EventfdFlags::CLOEXEC) {
-            std::mem::forget(std::mem::replace(&mut self.epoll, unused));
-        }
+        std::mem::forget((links, self.zygote.take(), self.waker.clone(), self.epoll.clone()));
         self.reports.directory().clear();
         // Each task still has its outcome.
         self.on(Event::Broke { reason: reason.clone() });
@@ -219,11 +288,11 @@ impl Dispatcher {
         match token {
             TOKEN_WAKER => self.waker.clear(),
             TOKEN_ZYGOTE => self.serve_zygote(),
+            TOKEN_SOCKETS => {
+                self.serve_sockets();
+            }
             token => {
-                let Ok(worker) = WorkerId::try_from((token - TOKEN_WORKERS) / 2) else { return };
-                if token == socket_token(worker) {
-                    self.serve_socket(worker, ROUNDS);
-                } else {
+                if let Ok(worker) = WorkerId::try_from(token - TOKEN_CHILDREN) {
                     self.reap(worker);
                 }
             }

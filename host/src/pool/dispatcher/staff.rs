@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::Shutdown;
 
+use super::Dispatcher;
+use super::epolls::{TOKEN_ZYGOTE, child_token};
 use super::link::{LAST_ROUNDS, Link};
-use super::{Dispatcher, TOKEN_ZYGOTE, child_token, socket_token};
 use crate::context::forkserver::{Answer, Unfit, Zygote};
 use crate::context::{Child, END_TIME, StartMethod, spawn, thread};
 use crate::error::TaskError;
@@ -71,7 +72,7 @@ impl Dispatcher {
     pub(super) fn start_zygote(&self) -> Result<Zygote, String> {
         let zygote = Zygote::start(&self.spec.launch, self.spec.setup.clone(), &self.spec.granted);
         let zygote = zygote.map_err(|e| e.to_string())?;
-        epoll::add(&self.epoll, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)
+        epoll::add(&self.epoll.all, &zygote, EventData::new_u64(TOKEN_ZYGOTE), EventFlags::IN)
             .map_err(|e| with_limit("cannot watch the zygote", &e.into()))?;
         Ok(zygote)
     }
@@ -92,11 +93,10 @@ impl Dispatcher {
             child.wait();
             return;
         };
-        let socket_token = EventData::new_u64(socket_token(worker));
+        let (of_child, of_socket) = (child_token(worker), EventData::new_u64(u64::from(worker)));
         // The process before the socket: if the second call fails, the end of the process is still noticed.
-        let watched =
-            epoll::add(&self.epoll, &child, EventData::new_u64(child_token(worker)), EventFlags::IN)
-                .and_then(|()| epoll::add(&self.epoll, &link.socket, socket_token, EventFlags::IN));
+        let watched = epoll::add(&self.epoll.all, &child, EventData::new_u64(of_child), EventFlags::IN)
+            .and_then(|()| epoll::add(&self.epoll.sockets, &link.socket, of_socket, EventFlags::IN));
         // It may have been killed, in the schedule's eyes, before its process id came.
         if watched.is_err() || link.fault.is_some() {
             child.kill();
@@ -115,7 +115,7 @@ impl Dispatcher {
             Ok(()) => {
                 let flags =
                     if zygote.wants_to_send() { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-                let _gone = epoll::modify(&self.epoll, &*zygote, EventData::new_u64(TOKEN_ZYGOTE), flags);
+                let _gone = epoll::modify(&self.epoll.all, &*zygote, EventData::new_u64(TOKEN_ZYGOTE), flags);
                 self.handle_answers(answers);
             }
             Err(unfit) => {
@@ -152,7 +152,7 @@ impl Dispatcher {
     /// As [`drop_zygote`](Self::drop_zygote). `answers`: its last answers, which are not handled yet.
     fn end_zygote(&mut self, mut answers: Vec<Answer>, why: &str) {
         let Some(zygote) = self.zygote.take() else { return };
-        let _gone = epoll::delete(&self.epoll, &zygote);
+        let _gone = epoll::delete(&self.epoll.all, &zygote);
         // The coordinator reaps the workers that it has forked.
         // The workers that it has forked in the meantime are taken over, since their requests count as open.
         let (last, lost, exit) = zygote.end();
@@ -177,7 +177,7 @@ impl Dispatcher {
         for worker in &workers {
             // Asked of the zygote already: its socket is there, and no process will ever use it.
             if let Some(link) = self.links.remove(worker) {
-                let _gone = epoll::delete(&self.epoll, &link.socket);
+                let _gone = epoll::delete(&self.epoll.sockets, &link.socket);
             }
         }
         self.on(Event::NotStarted { workers, reason });
@@ -204,6 +204,10 @@ impl Dispatcher {
             if link.child.as_ref().is_some_and(|child| !child.kill()) {
                 self.disconnect(worker);
             }
+        }
+        if self.turn.drive.starts.contains(&worker) {
+            self.turn.drive.starts.retain(|start| *start != worker);
+            self.not_started(vec![worker], "it is not wanted any more".to_owned());
         }
         // The worker is not forked yet, or its process id has not come. The dispatcher does not wait for a
         // zygote that loads or hangs.
@@ -252,7 +256,7 @@ impl Dispatcher {
     fn let_go(&mut self, worker: WorkerId, exit: Exit, reason: Option<String>) {
         let Some(mut link) = self.links.remove(&worker) else { return };
         self.disconnected.remove(&worker);
-        let _gone = epoll::delete(&self.epoll, &link.socket);
+        let _gone = epoll::delete(&self.epoll.sockets, &link.socket);
         // The profile of a killed worker is not complete.
         // The event before `WorkerExited`, which is a worker's last one.
         if !link.profile.is_empty() && matches!(exit, Exit::Code(_)) {
@@ -260,7 +264,7 @@ impl Dispatcher {
             self.reports.tell(|| PoolEvent::WorkerProfiled { worker, profile });
         }
         if let Some(child) = &link.child {
-            let _gone = epoll::delete(&self.epoll, child);
+            let _gone = epoll::delete(&self.epoll.all, child);
         }
         self.reports.directory().remove(&worker);
         self.reports.ledger().gone(worker);

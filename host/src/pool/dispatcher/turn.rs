@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::pool::schedule::{Action, AnswerStep, Event};
+use crate::pool::schedule::{Action, AnswerStep, Event, JobId, WorkerId};
 
 /// What is under way between the schedule and the dispatcher.
 #[derive(Debug, Default)]
@@ -15,4 +15,26 @@ pub(super) struct Turn {
     pub(super) is_acting: bool,
     /// The schedule has said that everything is over.
     pub(super) is_finished: bool,
+    pub(super) drive: Drive,
+}
+
+/// A caller that does the dispatcher's work for a moment.
+#[derive(Debug, Default)]
+pub(super) struct Drive {
+    /// The job that it waits for, once it has taken a turn.
+    pub(super) job: Option<JobId>,
+    /// Other jobs need the dispatcher.
+    pub(super) has_company: bool,
+    /// The present turn is the caller's.
+    pub(super) is_on: bool,
+    /// Workers that the dispatcher's thread is to start: the system ends the children of a thread with it.
+    pub(super) starts: Vec<WorkerId>,
+}
+
+/// What a caller does after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterTurn {
+    GoOn,
+    /// The dispatcher's thread goes on.
+    Leave,
 }

@@ -89,8 +89,14 @@ impl Job {
     /// Puts the job on the list of jobs that the dispatcher looks at.
     fn list(&self, inner: &mut JobState) {
         if !std::mem::replace(&mut inner.is_listed, true) {
-            self.waker.list(self.id);
+            if inner.is_driven { self.waker.note(self.id) } else { self.waker.list(self.id) }
         }
+    }
+
+    /// Whether the thread that uses the job does the dispatcher's work too. Then a change does not wake the
+    /// dispatcher.
+    pub(crate) fn set_driven(&self, is_driven: bool) {
+        self.lock().is_driven = is_driven;
     }
 
     #[inline]

@@ -136,6 +136,8 @@ pub(super) struct JobState {
     pub(super) input: JobInput,
     /// The job is on the list of jobs that the dispatcher looks at.
     pub(super) is_listed: bool,
+    /// The thread that uses the job does the dispatcher's work.
+    pub(super) is_driven: bool,
     /// Whether a record that comes puts the job on that list.
     pub(super) on_record: Listing,
     pub(super) outcomes: VecDeque<ResultChunk>,

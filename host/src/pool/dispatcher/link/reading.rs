@@ -38,13 +38,19 @@ impl Dispatcher {
             let Some(link) = self.links.get_mut(&worker) else { return };
             if link.listening == Listening::Distrusts || self.schedule.is_terminated() {
                 // The worker was killed. What it still says does not count.
-                let _gone = epoll::delete(&self.epoll, &link.socket);
+                let _gone = epoll::delete(&self.epoll.sockets, &link.socket);
                 return;
             }
             let most = link.inbox.read_len();
+            let mut is_all = false;
             let read = match connection::recv_onto(&link.socket, &mut link.inbox.bytes, most) {
                 Ok(0) => return self.hung_up(worker),
-                Ok(_) => self.read(worker),
+                Ok(len) => {
+                    // Asking the socket for more is a system call, for next to nothing. What comes later is
+                    // reported again, except of a worker that has ended.
+                    is_all = len < most && rounds != LAST_ROUNDS;
+                    self.read(worker)
+                }
                 Err(RecvError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(RecvError::Closed | RecvError::Io(_)) => return self.hung_up(worker),
                 Err(RecvError::Violation(violation)) => Err(violation),
@@ -52,13 +58,16 @@ impl Dispatcher {
             if let Err(violation) = read {
                 return self.punish(worker, &violation);
             }
+            if is_all {
+                return;
+            }
         }
     }
 
     /// The worker closed its socket. It is ending, or it is killed now.
     fn hung_up(&mut self, worker: WorkerId) {
         let Some(link) = self.links.get_mut(&worker) else { return };
-        let _gone = epoll::delete(&self.epoll, &link.socket);
+        let _gone = epoll::delete(&self.epoll.sockets, &link.socket);
         // A process that is already exiting keeps its exit code.
         if link.child.as_ref().is_some_and(|child| !child.kill()) {
             self.disconnect(worker);
@@ -68,7 +77,7 @@ impl Dispatcher {
     /// The worker broke the protocol: an attacker may have taken it over.
     fn punish(&mut self, worker: WorkerId, violation: &Violation) {
         if let Some(link) = self.links.get_mut(&worker) {
-            let _gone = epoll::delete(&self.epoll, &link.socket);
+            let _gone = epoll::delete(&self.epoll.sockets, &link.socket);
             link.inbox.clear();
             link.listening = Listening::Distrusts;
             // A worker that is being ended may speak out of turn: a thread reports its dropped task.

@@ -6,9 +6,9 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::inbox::Begun;
 use super::{Link, Listening};
+use crate::pool::dispatcher::Dispatcher;
 use crate::pool::dispatcher::arena::Halves;
 use crate::pool::dispatcher::jobs::OpenJob;
-use crate::pool::dispatcher::{Dispatcher, socket_token};
 use crate::pool::events::PoolEvent;
 use crate::pool::job::InputChunk;
 use crate::pool::schedule::{Event, JobId, WorkerId};
@@ -95,7 +95,8 @@ impl Dispatcher {
         let flag = |wanted, flag| if wanted { flag } else { EventFlags::empty() };
         let is_heard = link.listening == Listening::Listens;
         let flags = flag(is_heard, EventFlags::IN) | flag(link.wants_write, EventFlags::OUT);
-        let _gone = epoll::modify(&self.epoll, &link.socket, EventData::new_u64(socket_token(worker)), flags);
+        let token = EventData::new_u64(u64::from(worker));
+        let _gone = epoll::modify(&self.epoll.sockets, &link.socket, token, flags);
     }
 
     /// Listens to the paused workers for whose results there is room.
