@@ -277,8 +277,9 @@ fn ended_early(soak: &Soak<'_>, random: &mut Random) -> Result<Tally, String> {
 fn halted(soak: &Soak<'_>, halt: &str, random: &mut Random) -> Result<Tally, String> {
     let (when, least, most) = match halt {
         "now,done=50" => (halt, 50, 50),
-        // Each worker may end one more.
-        _ => (halt, 20, 20 + 2),
+        // A worker may have ended more of what it was handed, never more than could have decided, and each
+        // may end one more.
+        _ => (halt, 20, 2 * 20 + 2),
     };
     let halt = when.parse().map_err(|e| format!("{e}"))?;
     let watched = watched(Pool::builder(soak.mixed).limits(limits()).retries(1000).halt(halt))?;

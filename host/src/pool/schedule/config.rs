@@ -15,6 +15,9 @@ pub(super) const BATCH_TIME: Duration = Duration::from_micros(400);
 /// The work that one batch holds at least, if the tasks are there: about the time in which it is handed over.
 /// With hundreds of workers a batch would otherwise be a few tasks, and its handing over all of its cost.
 pub(super) const BATCH_TIME_MIN: Duration = Duration::from_micros(100);
+/// If this many workers for each processor are at a job, its queue waits until it holds such a batch: more
+/// workers would do no more, and each would be woken for a few tasks.
+pub(super) const CROWD: usize = 4;
 /// A batch is at most this many times as long as the one before: one fast task proves little about the next.
 pub(super) const BATCH_GROWTH: u64 = 4;
 /// The most bytes of records in one batch, by the mean of the job's records.

@@ -27,38 +27,51 @@ const CREDIT_MAX: i64 = 2 * CREDIT_FIRST;
 pub(super) const UNPROVEN_LEN: u64 = 8;
 pub(super) const UNPROVEN_TIME: Duration = Duration::from_millis(250);
 
+/// A worker that holds no tasks of the job counts for this many further batches at least.
+const COUNTED_MIN: u64 = 64;
+
 #[derive(Debug, Default)]
 pub(super) struct Costs {
     accounts: BTreeMap<WorkerId, Account>,
-    /// The number of costs in the accounts.
-    known: u32,
-    /// Their sum.
-    sum: Duration,
-    /// Their mean. It outlives the workers.
-    mean: Option<Duration>,
-    /// The pace of the worker in the middle. It outlives the workers.
+    /// The time that a task takes in the worker in the middle. It outlives the workers.
+    cost: Option<Duration>,
+    /// The pace of the worker in the middle of several. It outlives the workers.
     usual: Option<Duration>,
-    /// Batches since `usual` was computed. It is not computed at each batch, because there may be a thousand
-    /// workers.
-    noted: u32,
+    /// The number of batches that were noted.
+    noted: u64,
+    /// The number at which `cost` and `usual` are computed again. Not at each batch, because there may be a
+    /// thousand workers.
+    due: u64,
 }
 
 #[derive(Debug)]
 struct Account {
-    /// The time of a task by the worker's own word, within bounds.
-    cost: Option<Duration>,
-    /// The time of a task by the coordinator's clock. It includes the handing over.
-    pace: Option<Duration>,
+    /// Known after the first batch.
+    speed: Option<Speed>,
+    /// The number of tasks that it holds of the batches that it has not ended.
+    open: u64,
     /// The time in which it has held tasks and that has earned it nothing yet.
     held: Duration,
     credit: i64,
 }
 
+/// What the last batches of a worker say.
+#[derive(Debug, Clone, Copy)]
+struct Speed {
+    /// The time of a task by the worker's own word, within bounds.
+    cost: Duration,
+    /// The time of a task by the coordinator's clock. It includes the handing over.
+    pace: Duration,
+    /// [`Costs::noted`] after its last batch.
+    noted: u64,
+}
+
 impl Costs {
     /// The time that a task takes; `None` before the first batch. Each worker counts once: a worker that
-    /// answers at once does not make the batches of others as long as it likes.
-    pub(super) fn mean(&self) -> Option<Duration> {
-        self.mean
+    /// answers at once does not make the batches of others as long as it likes. Nor does a worker that had to
+    /// wait for a processor make them short: among hundreds there is always one.
+    pub(super) fn cost(&self) -> Option<Duration> {
+        self.cost
     }
 
     /// Notes a batch that the worker held for the time `held` and worked at for `busy`.
@@ -70,18 +83,17 @@ impl Costs {
             // This follows a change within a few batches, and one outlier counts little.
             Some(old) => (old + new) / 2,
         };
-        let cost = mean_of(self.take_cost(worker), busy / count);
-        self.sum += cost;
-        self.known += 1;
-        self.mean = Some(self.sum / self.known);
-        let account = self.accounts.entry(worker).or_default();
-        account.cost = Some(cost);
-        account.pace = Some(mean_of(account.pace, held / count));
-        account.held += held;
         self.noted += 1;
-        if self.known > 1 && (self.noted >= self.known || self.usual.is_none()) {
-            self.usual = self.median_pace();
-            self.noted = 0;
+        let account = self.accounts.entry(worker).or_default();
+        account.speed = Some(Speed {
+            cost: mean_of(account.speed.map(|speed| speed.cost), busy / count),
+            pace: mean_of(account.speed.map(|speed| speed.pace), held / count),
+            noted: self.noted,
+        });
+        account.held += held;
+        account.open = account.open.saturating_sub(batch.count);
+        if self.noted >= self.due || self.usual.is_none() {
+            self.compare();
         }
         if let Some(usual) = self.usual
             && let Some(account) = self.accounts.get_mut(&worker)
@@ -90,34 +102,39 @@ impl Costs {
         }
     }
 
+    /// Computes what is usual among the workers.
+    fn compare(&mut self) {
+        let speeds = self.accounts.values().filter_map(|account| account.speed);
+        let (mut costs, mut paces): (Vec<Duration>, Vec<Duration>) =
+            speeds.map(|speed| (speed.cost, speed.pace)).unzip();
+        let known = costs.len() as u64;
+        self.cost = in_the_middle(&mut costs).or(self.cost);
+        if known > 1 {
+            self.usual = in_the_middle(&mut paces);
+        }
+        self.due = self.noted + (known / 4).max(1);
+        // A worker that has had no part in the job for a while says nothing about the present. Its first
+        // tasks, which took longer, would count for ever.
+        let of_old = self.noted.saturating_sub(known + COUNTED_MIN);
+        for account in self.accounts.values_mut().filter(|account| account.open == 0) {
+            account.speed = account.speed.filter(|speed| speed.noted >= of_old);
+        }
+    }
+
     /// Forgets what was noted of this worker.
     pub(super) fn forget(&mut self, worker: WorkerId) {
-        self.take_cost(worker);
         self.accounts.remove(&worker);
-    }
-
-    fn take_cost(&mut self, worker: WorkerId) -> Option<Duration> {
-        let cost = self.accounts.get_mut(&worker)?.cost.take()?;
-        self.sum -= cost;
-        self.known -= 1;
-        Some(cost)
-    }
-
-    /// The pace in the middle, or the slower of the two in the middle: of two workers, the one that does not
-    /// answer at once.
-    fn median_pace(&self) -> Option<Duration> {
-        let mut paces: Vec<Duration> = self.accounts.values().filter_map(|account| account.pace).collect();
-        let middle = paces.len() / 2;
-        (middle < paces.len()).then(|| *paces.select_nth_unstable(middle).1)
     }
 
     pub(super) fn hand_out(&mut self, worker: WorkerId, count: u64) {
         let account = self.accounts.entry(worker).or_default();
+        account.open += count;
         account.credit = account.credit.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(super) fn take_back(&mut self, worker: WorkerId, count: u64) {
         let account = self.accounts.entry(worker).or_default();
+        account.open = account.open.saturating_sub(count);
         account.credit = account.credit.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
@@ -138,9 +155,16 @@ impl Costs {
     }
 }
 
+/// The value in the middle, or the larger of the two in the middle: of two workers, the one that does not
+/// answer at once.
+fn in_the_middle(values: &mut [Duration]) -> Option<Duration> {
+    let middle = values.len() / 2;
+    (middle < values.len()).then(|| *values.select_nth_unstable(middle).1)
+}
+
 impl Default for Account {
     fn default() -> Account {
-        Account { cost: None, pace: None, held: Duration::ZERO, credit: CREDIT_FIRST }
+        Account { speed: None, open: 0, held: Duration::ZERO, credit: CREDIT_FIRST }
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) struct ScheduledJob {
     pub(super) costs: Costs,
     /// The length of the last batch.
     pub(super) last_len: u64,
+    /// When the last batch was handed out.
+    pub(super) sent_at: Duration,
 }
 
 impl ScheduledJob {
@@ -73,6 +75,7 @@ impl ScheduledJob {
             counted: 0,
             costs: Costs::default(),
             last_len: 1,
+            sent_at: Duration::ZERO,
         }
     }
 
@@ -199,15 +202,26 @@ impl ScheduledJob {
 
     /// The number of tasks in the next batch.
     pub(super) fn batch_len(&self, processes: u64) -> u64 {
-        let Some(cost) = self.costs.mean() else { return 1 };
-        let by_time = u64::try_from(BATCH_TIME.as_nanos() / cost.as_nanos().max(1)).unwrap_or(u64::MAX);
-        let mean_bytes = self.bytes / self.submitted.max(1);
-        let by_bytes = BATCH_BYTES / mean_bytes.max(1);
         // Towards the end batches get shorter, so that workers finish together; not so short that handing
         // them over takes longer than the work in them.
-        let least = u64::try_from(BATCH_TIME_MIN.as_nanos() / cost.as_nanos().max(1)).unwrap_or(u64::MAX);
-        let share = self.queued.div_ceil(4 * processes.max(1)).max(least);
-        by_time.min(by_bytes).min(self.last_len * BATCH_GROWTH).min(share).clamp(1, BATCH_LEN_MAX)
+        let share = self.queued.div_ceil(4 * processes.max(1)).max(self.len_of(BATCH_TIME_MIN));
+        self.len_of(BATCH_TIME).min(share)
+    }
+
+    /// The number of tasks in a batch that takes this time, as far as one may be so long.
+    fn len_of(&self, time: Duration) -> u64 {
+        let Some(cost) = self.costs.cost() else { return 1 };
+        let by_time = u64::try_from(time.as_nanos() / cost.as_nanos().max(1)).unwrap_or(u64::MAX);
+        let mean_bytes = self.bytes / self.submitted.max(1);
+        let by_bytes = BATCH_BYTES / mean_bytes.max(1);
+        by_time.min(by_bytes).min(self.last_len * BATCH_GROWTH).clamp(1, BATCH_LEN_MAX)
+    }
+
+    /// Until when its queue waits for more tasks, if a crowd of workers is at it. `None`: the next batch is
+    /// worth its handing over.
+    pub(super) fn gathers_until(&self) -> Option<Duration> {
+        let is_worth_it = self.is_full || self.counted >= self.len_of(BATCH_TIME_MIN);
+        (!is_worth_it).then(|| self.sent_at.saturating_add(BATCH_TIME))
     }
 
     /// Whether the policy halts the job now, and how.

@@ -30,9 +30,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::config::{
-    BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME, BATCH_TIME_MIN, FUTILE_DEATHS, FUTILE_ROUNDS,
-    HAND_OVER_MAX, PREFETCH_TIME, REASON_LEN_MAX, START_PAUSE, START_PAUSE_MAX, TAKE_BACK_TIME, THAW_TIME,
-    WATCH_PERIOD,
+    BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME, BATCH_TIME_MIN, CROWD, FUTILE_DEATHS,
+    FUTILE_ROUNDS, HAND_OVER_MAX, PREFETCH_TIME, REASON_LEN_MAX, START_PAUSE, START_PAUSE_MAX,
+    TAKE_BACK_TIME, THAW_TIME, WATCH_PERIOD,
 };
 pub(crate) use self::config::{Config, JobId, WorkerId};
 use self::deadlines::Deadlines;
@@ -292,7 +292,8 @@ impl Schedule {
         // The coordinator looks at the counts of workers until their last tasks are known to have begun.
         let first_watched = self.workers.group(Group::Watched).next();
         let look = first_watched.map(|(since, _)| since.max(self.watched).saturating_add(WATCH_PERIOD));
-        [deadline, look, delayed, hiring, self.next_take_back()].into_iter().flatten().min()
+        let others = [self.next_take_back(), self.next_gathered()];
+        [deadline, look, delayed, hiring].into_iter().chain(others).flatten().min()
     }
 
     /// The workers whose counts of started tasks matter for a time limit. `Progress` tells the counts.

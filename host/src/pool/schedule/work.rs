@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::costs::{UNPROVEN_LEN, UNPROVEN_TIME};
 use super::worker::SentBatch;
 use super::{
-    Action, AnswerStep, Answered, Count, Group, HAND_OVER_MAX, JobId, NoResult, PREFETCH_TIME, PhaseChange,
-    PoolState, Recycle, Retry, Returned, Schedule, ScheduledJob, Span, TAKE_BACK_TIME, Wanted, Worker,
-    WorkerId,
+    Action, AnswerStep, Answered, CROWD, Count, Group, HAND_OVER_MAX, JobId, NoResult, PREFETCH_TIME,
+    PhaseChange, PoolState, Recycle, Retry, Returned, Schedule, ScheduledJob, Span, TAKE_BACK_TIME, Wanted,
+    Worker, WorkerId,
 };
 use crate::pool::policy::HaltWhen;
 use crate::target::Priority;
@@ -332,10 +332,10 @@ impl Schedule {
     /// soon hold none.
     pub(super) fn assign(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let mut next = 0;
-        while self.queued > 0
+        while let Some(job) = self.next_job(now, false)
             && let Some(id) = self.workers.next_free(next)
         {
-            self.assign_to(now, id, false, actions);
+            self.assign_to(now, id, job, false, actions);
             next = id + 1;
         }
         if self.queued == 0 {
@@ -344,8 +344,9 @@ impl Schedule {
         // The others have been at their tasks for too long.
         let recent = now.saturating_sub(PREFETCH_TIME);
         for id in self.workers.group_since(Group::OneBatch, recent) {
+            let Some(job) = self.next_job(now, true) else { return };
             if self.soon_through(now, id) {
-                self.assign_to(now, id, true, actions);
+                self.assign_to(now, id, job, true, actions);
             }
         }
     }
@@ -358,7 +359,7 @@ impl Schedule {
         if now.saturating_sub(worker.running_since) > PREFETCH_TIME {
             return false;
         }
-        let cost = self.jobs.get(job).and_then(|job| job.costs.mean());
+        let cost = self.jobs.get(job).and_then(|job| job.costs.cost());
         cost.is_some_and(|cost| {
             cost.saturating_mul(u32::try_from(worker.unanswered()).unwrap_or(u32::MAX)) <= PREFETCH_TIME
         })
@@ -432,10 +433,19 @@ impl Schedule {
     }
 
     /// Hands a batch to a worker. `is_ahead`: the worker holds another batch.
-    fn assign_to(&mut self, now: Duration, id: WorkerId, is_ahead: bool, actions: &mut Vec<Action>) {
+    fn assign_to(
+        &mut self,
+        now: Duration,
+        id: WorkerId,
+        job_id: JobId,
+        is_ahead: bool,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(worker) = self.workers.get(id) else { return };
         let quota = self.config.max_tasks_per_child.map_or(u64::MAX, |max| max.saturating_sub(worker.sent));
-        let Some(job_id) = self.next_job(is_ahead).filter(|_| quota > 0) else { return };
+        if quota == 0 {
+            return;
+        }
         let credit = self.credit(now, id, job_id);
         let Some((spans, lacked_credit)) = self.take_batch(job_id, quota, credit, is_ahead) else { return };
         let count = spans.iter().map(|span| span.count).sum();
@@ -447,6 +457,7 @@ impl Schedule {
         drop(worker);
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.costs.hand_out(id, count);
+            job.sent_at = now;
             self.turns.served(job_id, &mut job.turn);
         }
         self.recount(job_id);
@@ -456,9 +467,27 @@ impl Schedule {
     }
 
     /// The next job that has a batch to hand out: jobs take turns.
-    fn next_job(&self, is_ahead: bool) -> Option<JobId> {
+    pub(super) fn next_job(&self, now: Duration, is_ahead: bool) -> Option<JobId> {
         // The one task of a full job must be begun at once, or it would be taken back.
-        self.turns.iter().find(|id| !is_ahead || self.jobs.get(id).is_some_and(|job| !job.is_full))
+        let is_due = |job: &ScheduledJob| !is_ahead || !job.is_full;
+        let mut waiting = self.turns.iter().filter_map(|id| Some((id, self.jobs.get(&id)?)));
+        let next = waiting
+            .find(|(id, job)| is_due(job) && self.gathers_until(*id, job).is_none_or(|end| now >= end));
+        next.map(|(id, _)| id)
+    }
+
+    /// Until when the job's queue waits for more tasks. A job waits only while a crowd of workers is at it,
+    /// so that few jobs do, and each of these workers will soon end a batch.
+    fn gathers_until(&self, id: JobId, job: &ScheduledJob) -> Option<Duration> {
+        let is_crowded = self.workers.count_at(id) >= CROWD.saturating_mul(self.config.cpus.max(1));
+        job.gathers_until().filter(|_| is_crowded)
+    }
+
+    /// When the first queue has waited long enough for more tasks, if there is a worker for them.
+    pub(super) fn next_gathered(&self) -> Option<Duration> {
+        self.workers.next_free(0)?;
+        let waiting = self.turns.iter().filter_map(|id| self.gathers_until(id, self.jobs.get(&id)?));
+        waiting.min()
     }
 
     /// The number of tasks of a job that the worker may be handed by what it has earned.

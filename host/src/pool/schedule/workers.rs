@@ -3,13 +3,14 @@
 //! An event is about one worker, and there may be thousands. So nothing that follows an event looks at all of
 //! them: each change of a worker moves it between groups, by [`WorkerMut`].
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use super::WorkerId;
 use super::deadlines::Deadlines;
 use super::worker::{PhaseChange, Worker};
+use super::{JobId, WorkerId};
 
 /// What is counted. A worker may count for several.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +49,8 @@ pub(super) enum Group {
 struct Memberships {
     counts: [bool; 5],
     groups: [Option<Duration>; 6],
+    /// The job of its present task.
+    job: Option<JobId>,
 }
 
 impl Memberships {
@@ -67,6 +70,7 @@ impl Memberships {
         all.groups[Group::Leaving as usize] = is_leaving.then_some(Duration::ZERO);
         all.groups[Group::Watched as usize] = deadlines.watches(worker).then_some(worker.running_since);
         all.groups[Group::Timed as usize] = deadlines.next(worker);
+        all.job = worker.held.front().map(|(job, _)| *job);
         all
     }
 }
@@ -75,6 +79,8 @@ impl Memberships {
 struct Index {
     counts: [usize; 5],
     groups: [BTreeSet<(Duration, WorkerId)>; 6],
+    /// The number of workers that are at tasks of a job.
+    at: BTreeMap<JobId, usize>,
 }
 
 impl Index {
@@ -86,6 +92,17 @@ impl Index {
             if was != is {
                 was.map(|at| group.remove(&(at, id)));
                 is.map(|at| group.insert((at, id)));
+            }
+        }
+        if before.job != after.job {
+            if let Some(Entry::Occupied(mut count)) = before.job.map(|job| self.at.entry(job)) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+            if let Some(job) = after.job {
+                *self.at.entry(job).or_default() += 1;
             }
         }
     }
@@ -183,6 +200,11 @@ impl Workers {
 
     pub(super) fn count(&self, count: Count) -> usize {
         self.index.counts[count as usize]
+    }
+
+    /// The number of workers whose present task is of this job.
+    pub(super) fn count_at(&self, job: JobId) -> usize {
+        self.index.at.get(&job).copied().unwrap_or(0)
     }
 
     /// The free worker with the lowest number from `from` on.

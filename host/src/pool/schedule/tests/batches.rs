@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::target::Priority;
 
 #[test]
 fn batches_grow_with_fast_tasks_and_stay_single_with_slow_ones() {
@@ -157,6 +158,64 @@ fn many_workers_that_share_few_processors_get_long_batches_too() {
     let (answered, took) = drawn_of(pool, 2_000_000, &[150; 64], waits);
     // 31 long batches for each worker, and the short ones at the start and at the end.
     assert!(took < waits(0) * 60, "{took:?}; {answered:?}");
+}
+
+#[test]
+fn a_worker_that_had_to_wait_for_a_processor_does_not_make_the_batches_of_others_short() {
+    let mut pool = Pool::new(Config { processes: 32, cpus: 2, ..ONE });
+    pool.submit(1_000_000);
+    for worker in 1..=32 {
+        pool.on(Event::Ready { worker });
+    }
+    let mut lens = Vec::new();
+    for round in 0..40 {
+        for worker in 1..=32 {
+            let count = pool.schedule.workers[&worker].batches[0].count;
+            let waited = if worker == 1 + round % 32 { Duration::from_millis(20) } else { Duration::ZERO };
+            let busy = Duration::from_nanos(500 * count) + waited;
+            pool.now += busy;
+            pool.answer(worker, count);
+            pool.on(Event::BatchDone { worker, busy });
+            lens.push(count);
+        }
+    }
+    let late = &lens[640..];
+    assert!(late.iter().all(|len| *len >= 100), "{late:?}");
+}
+
+/// Hundreds of workers that share two processors would otherwise be woken for a few tasks each.
+#[test]
+fn beside_a_crowd_at_short_tasks_a_queue_waits_for_a_batch_worth_handing_over() {
+    let mut pool = Pool::new(Config { processes: 40, cpus: 2, eager: true, ..ONE });
+    pool.on(Event::Opened { job: 1, priority: Priority::default() });
+    for worker in 1..=40 {
+        pool.on(Event::Ready { worker });
+    }
+    // The workers show that a task takes a microsecond.
+    for _ in 0..20 {
+        pool.submit(1000);
+        while let Some(worker) = (1..=40).find(|worker| pool.schedule.is_busy(*worker)) {
+            let count = pool.schedule.workers[&worker].batches[0].count;
+            pool.now += Duration::from_micros(count);
+            pool.answer(worker, count);
+            pool.on(Event::BatchDone { worker, busy: Duration::from_micros(count) });
+        }
+    }
+    let sends = |actions: Vec<Action>| actions.iter().filter(|a| matches!(a, Action::Send { .. })).count();
+    assert_eq!((0..8).map(|_| sends(pool.submit(5))).sum::<usize>(), 8);
+    assert_eq!(sends(pool.submit(5)), 0);
+    assert_eq!(sends(pool.submit(5)), 0);
+    // A batch that takes a tenth of a millisecond does not wait.
+    assert_eq!(sends(pool.submit(95)), 1);
+    // Nor does a smaller one for long.
+    assert_eq!(sends(pool.submit(5)), 0);
+    let due = pool.schedule.next_tick().expect("the queue waits for a while only");
+    assert_eq!(due, pool.now + BATCH_TIME);
+    pool.now = due;
+    assert_eq!(sends(pool.on(Event::Tick)), 1);
+    // A task of another job waits for nothing.
+    assert_eq!(sends(pool.submit(5)), 0);
+    assert_eq!(sends(pool.on(Event::Submitted { job: 2, count: 1, bytes: 1 })), 1);
 }
 
 #[test]

@@ -52,7 +52,8 @@ impl Model {
             let is_through = worker.is_serving() && worker.held.is_empty();
             assert!(!is_through || worker.leaving().is_none(), "worker {id} is not told to end");
             let is_free = worker.takes_tasks() && worker.batches_held() == 0;
-            assert!(!is_free || self.schedule.queued == 0, "worker {id} has no task");
+            assert!(!is_free || self.schedule.next_job(self.now, false).is_none(), "worker {id} has no task");
+            assert!(!is_free || self.schedule.queued == 0 || self.schedule.next_gathered().is_some());
         }
     }
 

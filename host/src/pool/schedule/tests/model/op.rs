@@ -52,14 +52,15 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         20 => (worker(), 1u64..12, 0u64..4)
             .prop_map(|(worker, count, failed)| Op::Return { worker, count, failed }),
         6 => (worker(), any::<bool>()).prop_map(|(worker, retriable)| Op::Fail { worker, retriable }),
-        14 => (worker(), 0u64..3000).prop_map(|(worker, micros)| Op::BatchDone { worker, micros }),
+        14 => (worker(), prop_oneof![0u64..3000, 0u64..40])
+            .prop_map(|(worker, micros)| Op::BatchDone { worker, micros }),
         1 => (worker(), any::<u64>()).prop_map(|(worker, nanos)| Op::RogueBatchDone { worker, nanos }),
         6 => (worker(), lie()).prop_map(|(worker, lie)| Op::Progress { worker, lie }),
         8 => (worker(), lie(), proptest::option::of(-9i32..3), proptest::bool::weighted(0.8))
             .prop_map(|(worker, lie, code, retriable)| Op::Die { worker, lie, code, retriable }),
         2 => worker().prop_map(|worker| Op::Oversize { worker }),
         6 => worker().prop_map(|worker| Op::Thaw { worker }),
-        2 => (1usize..5).prop_map(|processes| Op::Resize { processes }),
+        2 => (1usize..7).prop_map(|processes| Op::Resize { processes }),
         1 => Just(Op::Await),
         1 => (1usize..4).prop_map(|count| Op::NotStarted { count }),
         6 => prop_oneof![0u64..200, 900u64..70_000].prop_map(|millis| Op::Pass { millis }),
@@ -85,14 +86,14 @@ pub(super) fn config() -> impl Strategy<Value = Config> {
     let when = prop_oneof![Just(HaltWhen::Now), Just(HaltWhen::Soon)];
     let halt = proptest::option::weighted(0.3, (when, on).prop_map(|(when, on)| Halt { when, on }));
     let staff =
-        (1usize..5, proptest::option::of(1u64..9), proptest::option::of(millis(1..2000)), any::<bool>());
+        (1usize..7, proptest::option::of(1u64..9), proptest::option::of(millis(1..2000)), any::<bool>());
     let again = (0u32..4, delay, backoff, 1u32..4);
     (staff, again, kill_after, millis(0..300), halt).prop_map(|(staff, again, kill_after, grace, halt)| {
         let (processes, max_tasks_per_child, idle_time, eager) = staff;
         let (retries, delay, backoff, poison_limit) = again;
         Config {
             processes,
-            cpus: 2,
+            cpus: 1,
             max_tasks_per_child,
             retries,
             delay,
