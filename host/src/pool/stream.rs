@@ -202,6 +202,7 @@ impl<'c> Outcome<'c> {
 
     /// The largest size of all memories of the task's instance, in bytes, with
     /// [`Target::timed`](crate::Target::timed). For an instance that is reused, the largest size so far.
+    /// A guest that takes many records at once (`run-many`) holds up to 256 of them meanwhile.
     pub fn mem_peak(&self) -> Option<u64> {
         self.parsed.used.map(|used| used.memory)
     }
