@@ -313,10 +313,15 @@ fn f111_a_thousand_workers_start() {
     let most = limit.maximum.unwrap_or(1 << 20).min(1 << 16);
     setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum }).unwrap();
     let processes = usize::try_from(most / 4).unwrap().min(1000);
+    let before = support::memory_peak_kib(std::process::id());
     let pool = Pool::builder(&support::guest("upper")).processes(processes).lazy(false).build().unwrap();
     assert_eq!(pool.workers().len(), processes);
     let upper = pool.func::<&str, String>("run").unwrap();
     assert!(pool.map(&upper, ["a"; 5000]).unwrap().iter().all(|value| value == "A"));
+    let grown = support::memory_peak_kib(std::process::id()) - before;
+    assert!(grown < 128 << 10, "{grown} KiB in the coordinator");
+    let private = pool.workers().iter().map(|worker| support::private_memory_kib(worker.pid)).max().unwrap();
+    assert!((1..4 << 10).contains(&private), "{private} KiB in a worker");
     pool.close();
     assert_eq!(pool.join_timeout(Duration::from_secs(60)), Ok(true));
 }

@@ -55,6 +55,7 @@ fn ten_thousand_open_streams_give_their_results_while_others_are_idle() {
     let (_turn, _bound) = (one_at_a_time(), time_bound());
     let pool = Pool::builder(&guest("upper")).processes(2).isolation(Isolation::Reuse).build().unwrap();
     let upper = pool.func::<String, String>("run").unwrap();
+    let before = support::memory_peak_kib(std::process::id());
     let mut open = streams(&pool, 10_000);
     for round in 0..2 {
         for (n, (inputs, _)) in open.iter_mut().enumerate() {
@@ -65,6 +66,8 @@ fn ten_thousand_open_streams_give_their_results_while_others_are_idle() {
             assert_eq!(next(outcomes), Some(Ok(format!("R{round} S{n}"))));
         }
     }
+    let grown = support::memory_peak_kib(std::process::id()) - before;
+    assert!(grown < 10_000 * 8, "{grown} KiB");
     // A third is dropped, a third ends with its input, the rest with the pool.
     let rest = open.split_off(6_666);
     let mut ended = open.split_off(3_333);

@@ -543,6 +543,13 @@ pub(crate) fn memory_peak_kib(pid: u32) -> u64 {
     line.split_whitespace().nth(1).map_or(0, |kib| kib.parse().unwrap())
 }
 
+/// The memory that a process shares with no other one.
+pub(crate) fn private_memory_kib(pid: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let lines = rollup.lines().filter(|line| line.starts_with("Private_"));
+    lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+}
+
 /// Fails if the text has power over a terminal: control characters, or ones that change the direction of
 /// writing.
 #[track_caller]

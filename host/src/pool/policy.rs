@@ -53,8 +53,9 @@ impl Backoff {
 ///
 /// `done=N` is exact: no more than `N` tasks are begun. The other counts may be reached while each worker
 /// still runs a task. With `now` these tasks are stopped, and later outcomes do not count. With `soon` they
-/// run to their end, and count: there may be more than `N` failures or successes in the end, one more for
-/// each other worker. No other task is begun.
+/// run to their end, and count. So do those that workers have ended without the coordinator having heard of
+/// them: each worker is handed no more tasks at once than could still decide. In the end there may be up to
+/// `2 * N` failures or successes, and one more for each other worker. No other task is begun.
 ///
 /// A task that was not run, or whose outcome does not count, ends with
 /// [`TaskError::Cancelled`](crate::TaskError::Cancelled).
