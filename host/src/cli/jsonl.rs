@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::decimal::Decimal;
 use crate::error::TaskError;
 use crate::escape::{JsonText, write_json};
 use crate::pool::Outcome;
@@ -105,7 +104,7 @@ impl JsonLine<'_> {
 #[inline]
 fn write_number(out: &mut impl io::Write, name: &str, number: u64) -> io::Result<()> {
     out.write_all(name.as_bytes())?;
-    out.write_all(Decimal::new(number, 1).as_bytes())
+    out.write_all(itoa::Buffer::new().format(number).as_bytes())
 }
 
 /// Writes milliseconds to the microsecond, with one decimal at least.
@@ -113,13 +112,17 @@ fn write_number(out: &mut impl io::Write, name: &str, number: u64) -> io::Result
 fn write_ms(out: &mut impl io::Write, took: Duration) -> io::Result<()> {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     write_number(out, ",\"ms\":", micros / 1000)?;
-    let (decimals, least) = match micros % 1000 {
-        part if part % 100 == 0 => (part / 100, 1),
-        part if part % 10 == 0 => (part / 10, 2),
-        part => (part, 3),
+    // The thousand keeps the zeros in front.
+    let mut buffer = itoa::Buffer::new();
+    let [_thousand, first, rest @ ..] = buffer.format(1000 + micros % 1000).as_bytes() else {
+        return Ok(());
     };
-    out.write_all(b".")?;
-    out.write_all(Decimal::new(decimals, least).as_bytes())
+    out.write_all(&[b'.', *first])?;
+    match rest {
+        [b'0', b'0'] => Ok(()),
+        [hundredths, b'0'] => out.write_all(&[*hundredths]),
+        rest => out.write_all(rest),
+    }
 }
 
 /// Writes bytes as text if they are UTF-8, else in base64, since JSON has no bytes. `name`: the field's, with

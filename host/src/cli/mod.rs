@@ -19,7 +19,6 @@ mod cache;
 mod call;
 mod choices;
 mod compile;
-mod decimal;
 mod doctor;
 mod exit;
 mod failures;

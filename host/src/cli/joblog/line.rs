@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::place::Mark;
-use crate::cli::decimal;
 use crate::cli::record::InputDigest;
 use crate::escape::{OneLine, is_visible_ascii};
 
@@ -282,7 +281,12 @@ impl Row<'_> {
         match u8::try_from(number) {
             // Half of a line's numbers have one digit.
             Ok(digit @ 0..=9) if least == 1 => self.0.push(b'0' + digit),
-            _ => decimal::push(self.0, number, least),
+            _ => {
+                let mut buffer = itoa::Buffer::new();
+                let digits = buffer.format(number).as_bytes();
+                self.0.resize(self.0.len() + least.saturating_sub(digits.len()), b'0');
+                self.0.extend_from_slice(digits);
+            }
         }
     }
 
