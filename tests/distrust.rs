@@ -625,8 +625,8 @@ fn f112_a_worker_says_nothing_out_of_turn() {
             scripts.push((hello(control(message)), vec![], verdict(message, THE_WORKER)));
         }
     }
-    // A batch, input and fixed arguments are the coordinator's, and the end of a batch has two figures; before `Ready` nothing
-    // of a task is.
+    // A batch, input and fixed arguments are the coordinator's, and the end of a batch has two figures;
+    // before `Ready` nothing of a task is.
     let of_ready = [(2, THE_WORKER), (3, THE_WORKER), (4, THE_WORKER), (21, UNREADABLE)];
     scripts.extend(of_ready.map(|(kind, verdict)| (ready(), frame(kind, b""), verdict)));
     scripts.extend([16, 17].map(|kind| (hello(frame(kind, b"")), vec![], NOT_HELD)));

@@ -1,4 +1,5 @@
-//! Pools in async programs, on executors that know nothing of pools. `tests/consumer` runs the same cases on more.
+//! Pools in async programs, on executors that know nothing of pools. `tests/consumer` runs the same cases on
+//! more.
 
 #[path = "../support/mod.rs"]
 mod support;

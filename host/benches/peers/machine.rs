@@ -62,7 +62,8 @@ pub(crate) fn peak_kib(pid: u32) -> Option<f64> {
     kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:")
 }
 
-/// Waits for the end of a process. Gives how it ended, and the peak of its memory in KiB; 0: it was never read.
+/// Waits for the end of a process. Gives how it ended, and the peak of its memory in KiB; 0: it was never
+/// read.
 pub(crate) fn wait_with_peak(child: &mut Child) -> Result<(ExitStatus, f64), String> {
     let mut peak = 0.0;
     // The kernel keeps the peak while the process lives, so only the last reading counts.

@@ -377,7 +377,8 @@ impl Pool {
     /// Runs the function once, for a caller that awaits it: dropping the [`Call`] ends the task.
     ///
     /// ```
-    /// # async fn price(pool: &wpool::Pool, run: &wpool::Func<String, String>) -> Result<(), wpool::TaskError> {
+    /// # use wpool::{Func, Pool, TaskError};
+    /// # async fn price(pool: &Pool, run: &Func<String, String>) -> Result<(), TaskError> {
     /// let answer = pool.call(run, "a".to_owned()).await?;
     /// # Ok(())
     /// # }

@@ -121,8 +121,8 @@ impl Waker {
         std::mem::replace(&mut *self.changes(), empty)
     }
 
-    /// Tells the dispatcher that a plan has no further use. `len`: the bytes of memory that each worker has for
-    /// it. A short plan can wait for the next turn, which saves an idle pool a wake-up for each call.
+    /// Tells the dispatcher that a plan has no further use. `len`: the bytes of memory that each worker has
+    /// for it. A short plan can wait for the next turn, which saves an idle pool a wake-up for each call.
     pub(super) fn forget(&self, plan: u32, len: usize) {
         let mut forgotten = self.0.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
         forgotten.push(plan);

@@ -1,5 +1,5 @@
-//! The cases of `tests/futures` on executors that wpool itself does not depend on, in a program that has turned
-//! on every feature of what it shares with wpool.
+//! The cases of `tests/futures` on executors that wpool itself does not depend on, in a program that has
+//! turned on every feature of what it shares with wpool.
 
 #[path = "../../futures/by_hand.rs"]
 mod by_hand;

@@ -1,5 +1,5 @@
-//! The example `service`: fifty clients, some of which hang up, tenants with limits of their own, and an end in good
-//! order.
+//! The example `service`: fifty clients, some of which hang up, tenants with limits of their own, and an end
+//! in good order.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
