@@ -11,6 +11,7 @@ use super::StartError;
 use super::spawn::Started;
 use crate::policy::Granted;
 use crate::protocol::message::Setup;
+#[cfg(feature = "worker")]
 use crate::protocol::outgoing::Outgoing;
 #[cfg(feature = "worker")]
 use crate::spec::Sandbox;

@@ -14,7 +14,9 @@ mod profiling;
 mod property;
 mod sandbox;
 
-pub(crate) use self::call::{ARGUMENT_BYTES_MAX, Call, Given, Input, Output};
+#[cfg(feature = "worker")]
+pub(crate) use self::call::Given;
+pub(crate) use self::call::{ARGUMENT_BYTES_MAX, Call, Input, Output};
 pub use self::codegen::WasmFeature;
 pub(crate) use self::codegen::{Codegen, Features};
 pub(crate) use self::exit::Exit;

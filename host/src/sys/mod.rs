@@ -29,8 +29,10 @@ pub use self::cpus::cpu_count;
 pub(crate) use self::exit::at_exit;
 #[cfg(feature = "worker")]
 pub(crate) use self::fork::{Fork, fork_as_sibling, unshare_namespaces};
+#[cfg(feature = "cli")]
+pub(crate) use self::heap::HEAP_KEPT_LEN;
 #[cfg(any(feature = "worker", feature = "cli"))]
-pub(crate) use self::heap::{HEAP_KEPT_LEN, keep_freed_memory};
+pub(crate) use self::heap::keep_freed_memory;
 pub(crate) use self::home::home;
 pub(crate) use self::limit::{limit_behind, with_limit};
 pub(crate) use self::page::{CoordinatorPage, HALF_LEN, RESULTS_LEN};

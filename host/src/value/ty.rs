@@ -204,7 +204,6 @@ pub struct Param {
 
 impl Param {
     /// The parameter's name in a message. `index` counts from 0.
-    #[cfg(any(feature = "worker", feature = "fuzzing"))]
     pub(crate) fn label(&self, index: usize) -> String {
         self.name.clone().unwrap_or_else(|| format!("value {}", index + 1))
     }
