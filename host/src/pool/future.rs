@@ -1,7 +1,8 @@
 //! A pool in an async program: calls that end with their futures, and waiting for a pool's beginning and end.
 //!
-//! No runtime is needed, and none is started. A future's waker is called on the pool's thread for callbacks,
-//! never on the dispatcher's: it is code of the executor, which may take long.
+//! No runtime is needed, and none is started. A waker is code of the executor, which may take long, so the
+//! dispatcher's thread never calls one. The waker of a result is called on the pool's thread for callbacks,
+//! that of [`Ready`] and of [`Closing`] on a thread that waits for this one thing.
 
 use std::fmt;
 use std::future::Future;
