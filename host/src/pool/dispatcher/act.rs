@@ -29,6 +29,7 @@ impl Dispatcher {
         while let Some(event) = self.turn.events.pop_front() {
             let mut actions = std::mem::take(&mut self.turn.actions);
             self.schedule.on(self.now(), event, &mut actions);
+            self.turn.owes_follow_up = false;
             self.carry_out(actions);
         }
     }
@@ -45,15 +46,16 @@ impl Dispatcher {
     }
 
     /// Asks the schedule about a worker's answers. `deliver` gets the tasks that it assigns to the next
-    /// answers, and their number; `None`: these answers do not count.
+    /// answers, and their number; `None`: these answers do not count. [`Dispatcher::follow_up`] comes after the
+    /// last of the answers that were read at once.
     pub(super) fn on_answer(
         &mut self,
         returned: Returned,
         mut deliver: impl FnMut(&mut Self, u64, Option<Answered>),
     ) {
-        let (mut steps, mut actions) =
-            (std::mem::take(&mut self.turn.steps), std::mem::take(&mut self.turn.actions));
-        self.schedule.on_returned(self.now(), returned, &mut steps, &mut actions);
+        let mut steps = std::mem::take(&mut self.turn.steps);
+        self.schedule.on_returned(self.now(), returned, &mut steps);
+        self.turn.owes_follow_up = true;
         self.reports.tell_broken(self.schedule.broken());
         self.turn.is_acting = true;
         for step in steps.drain(..) {
@@ -62,7 +64,18 @@ impl Dispatcher {
                 AnswerStep::Act(action) => self.act(action),
             }
         }
+        self.turn.is_acting = false;
         self.turn.steps = steps;
+        self.catch_up();
+    }
+
+    /// Carries out what follows from the answers of a worker: it gets more tasks, or is let go.
+    pub(super) fn follow_up(&mut self) {
+        if !std::mem::take(&mut self.turn.owes_follow_up) {
+            return;
+        }
+        let mut actions = std::mem::take(&mut self.turn.actions);
+        self.schedule.follow_up(self.now(), &mut actions);
         self.carry_out(actions);
         self.catch_up();
     }
@@ -71,6 +84,7 @@ impl Dispatcher {
     pub(super) fn try_again(&mut self, worker: WorkerId, failure: &Failure) -> bool {
         let mut actions = std::mem::take(&mut self.turn.actions);
         let retry = self.schedule.on_failed(self.now(), worker, &mut actions);
+        self.turn.owes_follow_up |= retry.is_some();
         if let Some(retry) = retry {
             self.reports.tell_retried(retry, || TaskError::from(failure.clone()));
         }

@@ -281,7 +281,8 @@ impl Dispatcher {
     }
 
     fn now(&self) -> Duration {
-        clock::now().saturating_duration_since(self.epoch)
+        let clock = || clock::now().saturating_duration_since(self.epoch);
+        self.turn.read_at.unwrap_or_else(clock)
     }
 
     fn dispatch(&mut self, token: u64) {

@@ -1,6 +1,7 @@
 //! What is under way between the schedule and the dispatcher.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::pool::schedule::{Action, AnswerStep, Event, JobId, WorkerId};
 
@@ -13,6 +14,10 @@ pub(super) struct Turn {
     /// What has happened while actions are carried out.
     pub(super) events: VecDeque<Event>,
     pub(super) is_acting: bool,
+    /// Answers have come since the schedule last said what follows.
+    pub(super) owes_follow_up: bool,
+    /// The time at which the answers at hand were read: one reading of the clock for all of them.
+    pub(super) read_at: Option<Duration>,
     /// The schedule has said that everything is over.
     pub(super) is_finished: bool,
     pub(super) drive: Drive,

@@ -1,9 +1,10 @@
 //! What a pool does next: a pure state machine.
 //!
 //! [`Schedule::on`] takes an event and appends actions; [`Schedule::on_returned`] and [`Schedule::on_failed`]
-//! take the answers of a worker. The schedule has no clock (the time comes with each event), no thread and no
-//! file. A test can drive it through kills at any moment, thousands of runs a second. It knows tasks by
-//! number only; records and results belong to the dispatcher.
+//! take the answers of a worker, and [`Schedule::follow_up`] says what follows from them. The schedule has no
+//! clock (the time comes with each event), no thread and no file. A test can drive it through kills at any
+//! moment, thousands of runs a second. It knows tasks by number only; records and results belong to the
+//! dispatcher.
 //!
 //! ```text
 //! Task   : Queued --> Held by a worker (queued there or running) --> Done
@@ -159,34 +160,26 @@ impl Schedule {
     }
 
     /// Takes a worker's answers at time `now`. Appends to `steps` what is to be done about each of them, in
-    /// order, and to `actions` what is to be done after that.
-    pub(crate) fn on_returned(
-        &mut self,
-        now: Duration,
-        returned: Returned,
-        steps: &mut Vec<AnswerStep>,
-        actions: &mut Vec<Action>,
-    ) {
+    /// order. [`Schedule::follow_up`] comes after the last of the answers that have come.
+    pub(crate) fn on_returned(&mut self, now: Duration, returned: Returned, steps: &mut Vec<AnswerStep>) {
         self.answered(now, returned, steps);
-        self.follow_up(now, actions);
     }
 
     /// The next task that the worker holds has failed, in a way that may be worth another attempt. `None`:
     /// that was its last attempt. Then nothing has changed, and the failure is an answer for
-    /// [`Schedule::on_returned`].
+    /// [`Schedule::on_returned`]. As there, [`Schedule::follow_up`] comes later.
     pub(crate) fn on_failed(
         &mut self,
         now: Duration,
         worker: WorkerId,
         actions: &mut Vec<Action>,
     ) -> Option<Retry> {
-        let retry = self.try_again(now, worker, actions)?;
-        self.follow_up(now, actions);
-        Some(retry)
+        self.try_again(now, worker, actions)
     }
 
-    /// What follows every event: tasks are handed out, workers hired and let go.
-    fn follow_up(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    /// What follows every event, and the answers that a worker has sent at once: tasks are handed out, workers
+    /// hired and let go.
+    pub(crate) fn follow_up(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if matches!(self.state, PoolState::Run | PoolState::Close) {
             self.release(now, actions);
             self.assign(now, actions);

@@ -92,7 +92,16 @@ impl Dispatcher {
     /// Handles the whole frames that have come from a worker.
     fn read(&mut self, worker: WorkerId) -> Result<(), Violation> {
         let Some(link) = self.links.get_mut(&worker) else { return Ok(()) };
-        let (bytes, mut run) = link.inbox.take();
+        let (bytes, run) = link.inbox.take();
+        self.turn.read_at = Some(self.now());
+        let heard = self.read_bytes(worker, bytes, run);
+        // Once for all answers: with retries, each failure would otherwise have consequences of its own.
+        self.follow_up();
+        self.turn.read_at = None;
+        heard
+    }
+
+    fn read_bytes(&mut self, worker: WorkerId, bytes: Vec<u8>, mut run: Run) -> Result<(), Violation> {
         let begun = self.hear_all(worker, &bytes, &mut run);
         // A single large result is given away with its buffer. A copy of it would be the largest cost of its
         // way.

@@ -60,7 +60,8 @@ impl Pool {
 
     fn returned(&mut self, returned: Returned) -> Vec<Action> {
         let (mut steps, mut last) = (Vec::new(), Vec::new());
-        self.schedule.on_returned(self.now, returned, &mut steps, &mut last);
+        self.schedule.on_returned(self.now, returned, &mut steps);
+        self.schedule.follow_up(self.now, &mut last);
         let mut actions = Vec::new();
         for step in steps {
             match step {
@@ -75,7 +76,9 @@ impl Pool {
     /// The worker's next task fails in a way that may be worth another attempt.
     fn fail_retriably(&mut self, worker: WorkerId) -> (Option<Retry>, Vec<Action>) {
         let mut actions = Vec::new();
-        (self.schedule.on_failed(self.now, worker, &mut actions), actions)
+        let retry = self.schedule.on_failed(self.now, worker, &mut actions);
+        self.schedule.follow_up(self.now, &mut actions);
+        (retry, actions)
     }
 
     fn submit(&mut self, count: u64) -> Vec<Action> {

@@ -28,8 +28,8 @@ impl Model {
 
     /// A worker answers tasks.
     pub(super) fn returned(&mut self, returned: Returned) {
-        let (mut steps, mut actions) = (Vec::new(), Vec::new());
-        self.schedule.on_returned(self.now, returned, &mut steps, &mut actions);
+        let mut steps = Vec::new();
+        self.schedule.on_returned(self.now, returned, &mut steps);
         self.failures = returned.failed;
         for step in steps {
             match step {
@@ -40,6 +40,21 @@ impl Model {
                 AnswerStep::Act(action) => self.follow(Cause::Answers, action),
             }
         }
+        self.follow_up_sometimes();
+    }
+
+    /// Every third time the consequences of answers come with the next event, as if more answers had been read
+    /// at once.
+    fn follow_up_sometimes(&mut self) {
+        self.answered += 1;
+        if !self.answered.is_multiple_of(3) {
+            self.follow_up();
+        }
+    }
+
+    pub(super) fn follow_up(&mut self) {
+        let mut actions = Vec::new();
+        self.schedule.follow_up(self.now, &mut actions);
         self.follow_all(Cause::Answers, &actions);
         self.check();
     }
@@ -54,7 +69,7 @@ impl Model {
                 *self.task(job, task) = TaskState::Queued { attempt };
                 self.retry(retry);
                 self.follow_all(Cause::Answers, &actions);
-                self.check();
+                self.follow_up_sometimes();
             }
             None => {
                 assert_eq!(actions, [], "nothing has changed");

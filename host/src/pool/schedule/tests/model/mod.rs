@@ -111,6 +111,8 @@ struct Model {
     most: usize,
     /// Failures among the answers at hand that are not settled yet: the first answers are the failures.
     failures: u64,
+    /// How often a worker has answered.
+    answered: u64,
     closed: bool,
     over: bool,
     finished: bool,
@@ -136,6 +138,7 @@ impl Model {
             jobs: BTreeMap::new(),
             workers: BTreeMap::new(),
             failures: 0,
+            answered: 0,
             starts: 0,
             closed: false,
             over: false,
@@ -458,6 +461,7 @@ impl Model {
 
     fn settle(&mut self) {
         for _ in 0..10_000 {
+            self.follow_up();
             let is_settled = |w: &ModelWorker| {
                 w.frozen.is_none() && w.phase == ModelPhase::Serving && w.inbox.is_empty() && !w.killed
             };
