@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["worker"],
     &["sandbox"],
     &["policy"],
+    &["exchange"],
     &["protocol"],
     &["spec"],
     &["value"],

@@ -66,6 +66,7 @@ pub mod dummy;
 mod error;
 mod escape;
 pub mod events;
+mod exchange;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

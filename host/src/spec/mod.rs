@@ -3,6 +3,7 @@
 
 mod call;
 mod codegen;
+pub(crate) mod exchange;
 mod exit;
 #[cfg(feature = "fault-points")]
 mod fault;

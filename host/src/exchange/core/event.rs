@@ -1,0 +1,124 @@
+//! What the core of the exchange hears, and what it answers.
+
+use std::time::Duration;
+
+use crate::spec::exchange::{Act, Answer, Ask, ObjectKind};
+
+/// Names an object for the life of this program.
+pub(crate) type ObjectId = u64;
+/// Names a worker that may use objects, for the life of this program.
+pub(crate) type MemberId = u64;
+/// Names a pool or a `Process`: what starts members.
+pub(crate) type SiteId = u64;
+/// Names one request of the host.
+pub(crate) type Ticket = u64;
+/// Names a call of a host function.
+pub(crate) type CallId = u64;
+
+/// Who asks, and who can hold something: one run of one task, or a thread of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Actor {
+    /// The task that was the `task`th to start in the member's life.
+    Task { member: MemberId, task: u64 },
+    /// A thread of the host. Its number is never used again.
+    Host { thread: u64 },
+}
+
+/// What an object is made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ObjectSpec {
+    Queue {
+        /// The most items.
+        max_len: Option<u64>,
+        /// The most bytes of all items together. One longer item is refused.
+        max_bytes: u64,
+        /// `task_done` and `join` work.
+        joinable: bool,
+    },
+    /// Two objects, of the kind `Connection`: `ends`. `max_bytes`: of the messages that wait, each way.
+    Pipe {
+        ends: [ObjectId; 2],
+        /// Both ends send and receive. Otherwise the first only receives, and the second only sends.
+        duplex: bool,
+        max_bytes: u64,
+    },
+    Lock,
+    RLock,
+    Semaphore {
+        value: u64,
+        /// It may not exceed its first value.
+        bounded: bool,
+    },
+    Event,
+    Condition,
+    Barrier {
+        parties: u32,
+    },
+    Value {
+        content: crate::spec::exchange::Content,
+        max_bytes: u64,
+    },
+    Dict {
+        max_len: u64,
+        max_bytes: u64,
+    },
+}
+
+/// An object that is granted under a name. Its position in the list is what a worker names it by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Granting {
+    pub(crate) name: String,
+    pub(crate) kind: ObjectKind,
+    pub(crate) object: ObjectId,
+}
+
+/// Something has happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// An object exists. Of a `Pipe` the id is that of its first end.
+    Made { object: ObjectId, spec: ObjectSpec },
+    /// The host has this many handles of the object that its code can use. A deadlock is none while there
+    /// are any.
+    Handles { object: ObjectId, count: u64 },
+    /// Nothing can reach the object any more: no handle, no policy, no pool and no `Process`. An end of a
+    /// pipe is then closed for the other end; anything else is forgotten.
+    Abandoned { object: ObjectId },
+    /// A worker has started. `label` is for messages: `PoolWorker-3`.
+    Joined { member: MemberId, site: SiteId, label: String, granted: Vec<Granting> },
+    /// A pool or a `Process` will have this many members at most from now on; 0 once it is over.
+    Site { site: SiteId, capacity: u64 },
+    /// A member asks. It has no other open request. This also says that it has taken what the last answer
+    /// gave it.
+    Asked { member: MemberId, ask: Ask },
+    /// The member has ended this task and all before it; it has taken what the last answer gave it.
+    Ended { member: MemberId, task: u64 },
+    /// The first `tasks` tasks of the member's life are not wanted any more.
+    Cancelled { member: MemberId, tasks: u64 },
+    /// The member is gone. What it was given by the last answer, and has not acknowledged, was not taken.
+    Gone { member: MemberId },
+    /// The host asks. `ticket` names the request.
+    HostAsked { ticket: Ticket, thread: u64, object: ObjectId, act: Act, timeout: Option<Duration> },
+    /// The host waits for the first of several.
+    HostWaits { ticket: Ticket, thread: u64, objects: Vec<ObjectId>, timeout: Option<Duration> },
+    /// The host does not wait any more, if it still does. There is no answer.
+    HostGaveUp { ticket: Ticket },
+    /// A host function has returned.
+    Returned { call: CallId, answer: Answer },
+    /// Time has passed.
+    Tick,
+}
+
+/// Something is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Answer the member's open request.
+    Answer { member: MemberId, answer: Answer },
+    /// Answer the host's request.
+    AnswerHost { ticket: Ticket, answer: Answer },
+    /// The member's task has waited for a millisecond: take back what its worker has not begun.
+    Stalled { member: MemberId },
+    /// Call a host function.
+    Call { call: CallId, member: MemberId, function: u32, args: Vec<u8> },
+    /// The task that has called this is over. The function's answer is not needed any more.
+    Forget { call: CallId },
+}
