@@ -63,7 +63,9 @@ pub(crate) enum Op {
 pub(crate) enum Act {
     /// Queue: `Count` of the items that were put. Connection: exactly one message.
     Put { items: Vec<Bytes> },
-    /// Queue: `Items`, at least one and `most` at most. Connection: one message, of `longest` bytes at most.
+    /// Queue: `Items`, at least one, `most` items and `longest` bytes of all of them at most; a first item
+    /// that is longer stays in the queue, and the answer is `TooLarge`. Connection: `Items` with one message;
+    /// one that is longer than `longest` is dropped, and the answer is `TooLarge`.
     Get { most: u32, longest: u64 },
     /// Connection: `Flag`, whether `Get` would not wait.
     Poll,
