@@ -1,5 +1,6 @@
 //! Frames: `length: u32 LE, kind: u8, payload`. The length counts the payload only.
 
+use crate::spec::exchange::ASK_LEN_MAX;
 use crate::spec::{Limits, ModuleInfo};
 
 /// The bytes before a payload.
@@ -46,6 +47,13 @@ pub(crate) enum Kind {
     Used = 22,
     /// From a worker that is about to end: the next piece of its profile.
     Profile = 24,
+
+    /// From a worker, through its second socket: an [`Ask`](crate::spec::exchange::Ask).
+    Ask = 32,
+    /// From a worker, through its second socket: the last task that has asked is over, `task: u64 LE`.
+    Ended = 33,
+    /// To a worker, through its second socket: an [`Answer`](crate::spec::exchange::Answer).
+    Answer = 40,
 }
 
 impl Kind {
@@ -65,6 +73,9 @@ impl Kind {
             23 => Kind::Placed,
             22 => Kind::Used,
             24 => Kind::Profile,
+            32 => Kind::Ask,
+            33 => Kind::Ended,
+            40 => Kind::Answer,
             _ => return None,
         })
     }
@@ -133,6 +144,9 @@ impl Caps {
     pub(crate) const COMPILER: Caps = Caps { result: 0, other: ModuleInfo::LEN_MAX + MESSAGE_LEN_MAX };
     /// The caps of a process that has no tasks: a zygote.
     pub(crate) const IDLE: Caps = Caps { result: 0, other: MESSAGE_LEN_MAX };
+    /// The caps of a worker on its second socket.
+    #[allow(dead_code, reason = "not wired yet")]
+    pub(crate) const MEMBER: Caps = Caps { result: 0, other: ASK_LEN_MAX };
 
     /// The caps of a worker: a result, or what its guest has printed, may be as long as its limits say.
     pub(crate) fn of_worker(limits: &Limits) -> Caps {

@@ -133,6 +133,9 @@ pub(crate) struct Setup {
     /// A busy worker that shows no sign of life for this long is reported.
     pub(crate) heartbeat: Duration,
     pub(crate) profile: Option<ProfilingStrategy>,
+    /// The worker has a second socket, for what its guest asks of the coordinator in the middle of a task.
+    /// Its descriptor is the one behind the status page.
+    pub(crate) exchange: bool,
     /// Where the first worker dies, in tests.
     #[cfg(feature = "fault-points")]
     pub(crate) fault: Option<Fault>,
@@ -143,6 +146,7 @@ impl Setup {
     pub(crate) fn new(info: ModuleInfo, limits: Limits, grants: Grants) -> Setup {
         Setup {
             version: super::VERSION,
+            exchange: info.uses_exchange(),
             info,
             limits,
             grants,

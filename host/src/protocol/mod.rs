@@ -8,6 +8,9 @@
 //! and `Forget`s (a plan that has no further use), and `Shutdown` at its end. The fixed arguments of a call
 //! come before its `Setup` or `Plan`, in `Fixed` frames. The worker sends `Hello` and `Ready`, then one
 //! outcome for each record, in the order of the records, and a `BatchDone` after each batch.
+//!
+//! A worker whose guest may use shared objects or functions of the application has a second socket. Through
+//! that it sends an `Ask` and waits for the `Answer`, and says when a task has `Ended` that has asked.
 
 #![cfg_attr(
     not(feature = "worker"),
@@ -23,4 +26,4 @@ pub(crate) mod session;
 
 /// Changes with every change of the protocol. A process of another version is refused at its `Hello`: an
 /// embedding application and the `wpool` program that it points to may come from different builds.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;

@@ -6,9 +6,12 @@
 
 #![allow(dead_code, reason = "not wired yet")]
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What kind of object a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,7 +52,10 @@ pub(crate) enum Op {
     /// Do this with an object.
     On { object: Granted, act: Act },
     /// Which of these is ready? Answered with `Ready`.
-    Wait { objects: Vec<Granted> },
+    Wait {
+        #[serde(deserialize_with = "at_most::<_, _, WAIT_MAX>")]
+        objects: Vec<Granted>,
+    },
     /// Call a function of the application. The arguments are in the wire form of values.
     Call {
         function: u32,
@@ -62,7 +68,10 @@ pub(crate) enum Op {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Act {
     /// Queue: `Count` of the items that were put. Connection: exactly one message.
-    Put { items: Vec<Bytes> },
+    Put {
+        #[serde(deserialize_with = "at_most::<_, _, ITEMS_MAX>")]
+        items: Vec<Bytes>,
+    },
     /// Queue: `Items`, at least one, `most` items and `longest` bytes of all of them at most; a first item
     /// that is longer stays in the queue, and the answer is `TooLarge`. Connection: `Items` with one message;
     /// one that is longer than `longest` is dropped, and the answer is `TooLarge`.
@@ -120,8 +129,8 @@ pub(crate) enum Act {
 #[serde(transparent)]
 pub(crate) struct Bytes(#[serde(with = "serde_bytes")] pub(crate) Vec<u8>);
 
-impl std::fmt::Debug for Bytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Items may be long, and are other people's.
         write!(f, "{} bytes", self.0.len())
     }
@@ -207,6 +216,39 @@ pub(crate) enum Code {
     Deadlock,
 }
 
+/// Reads a list of at most `MOST` elements. Nothing is allocated for the others: in the memory of the reader
+/// an empty element is many times as long as on the wire.
+fn at_most<'de, D, T, const MOST: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Most<T, const MOST: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Most<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MOST} elements")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+            let mut taken = Vec::new();
+            while let Some(element) = elements.next_element()? {
+                if taken.len() == MOST {
+                    return Err(de::Error::custom("too many elements"));
+                }
+                taken.push(element);
+            }
+            Ok(taken)
+        }
+    }
+
+    deserializer.deserialize_seq(Most::<T, MOST>(PhantomData))
+}
+
+/// Bytes of a request.
+pub(crate) const ASK_LEN_MAX: usize = ITEM_LEN_MAX + (1 << 20);
 /// Bytes of one item, message or entry.
 pub(crate) const ITEM_LEN_MAX: usize = 64 << 20;
 /// Items in one request.

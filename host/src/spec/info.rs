@@ -253,6 +253,9 @@ fn functions(names: &[String]) -> String {
     if names.is_empty() { "no exported function".to_owned() } else { list(names, ", ") }
 }
 
+/// The packages of the objects that workers share.
+const PACKAGES: [&str; 2] = ["wpool:ipc/", "wpool:sync/"];
+
 /// The function of world `wpool:task/task`.
 const TASK: &str = "run: func(input: list<u8>) -> result<list<u8>, string>";
 
@@ -277,6 +280,12 @@ impl ModuleInfo {
     pub(crate) fn of(kind: ModuleKind, exports: Vec<Export>) -> ModuleInfo {
         let (codegen, needs) = (Codegen::default(), Features::default());
         ModuleInfo { kind, imports: vec![], exports, memory_min: None, codegen, needs }
+    }
+
+    /// Whether a guest can ask the coordinator for something in the middle of a task.
+    pub(crate) fn uses_exchange(&self) -> bool {
+        let is_of = |import: &Import| PACKAGES.iter().any(|package| import.name.starts_with(package));
+        self.imports.iter().any(|import| import.kind != ImportKind::Types && is_of(import))
     }
 
     /// Checks that wpool can handle this description; an error says what it cannot handle. A compiler process
@@ -407,6 +416,20 @@ mod tests {
         }
         let error = info.target(Some("scal")).unwrap_err().to_string();
         assert!(error.contains("demo:math/ops@1.0.0#scale, other"), "{error}");
+    }
+
+    #[test]
+    fn x1_only_a_module_with_these_imports_uses_the_exchange() {
+        let of = |name: &str, kind| {
+            let mut info = info(&[]);
+            info.imports.push(Import { name: name.to_owned(), kind });
+            info.uses_exchange()
+        };
+        assert!(!info(&[]).uses_exchange());
+        assert!(of("wpool:ipc/queues@0.1.0", ImportKind::Interface));
+        assert!(of("wpool:sync/locks@0.1.0", ImportKind::Interface));
+        assert!(!of("wpool:ipc/errors@0.1.0", ImportKind::Types));
+        assert!(!of("wpool:task/batch@0.1.0", ImportKind::Interface));
     }
 
     #[test]

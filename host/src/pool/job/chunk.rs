@@ -218,6 +218,9 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
             | Kind::Batch
             | Kind::Input
             | Kind::Fixed
+            | Kind::Ask
+            | Kind::Ended
+            | Kind::Answer
             | Kind::BatchDone
             | Kind::Placed
             | Kind::Profile => return None,

@@ -163,7 +163,14 @@ impl Speaker for PoolWorkerRole {
                 self.profile.add(frame.payload.len(), Self::OUT_OF_TURN)?;
                 Ok(FromPoolWorker::Profile)
             }
-            Kind::Profile | Kind::Control | Kind::Batch | Kind::Input | Kind::Fixed => Err(Self::OUT_OF_TURN),
+            Kind::Profile
+            | Kind::Control
+            | Kind::Batch
+            | Kind::Input
+            | Kind::Fixed
+            | Kind::Ask
+            | Kind::Ended
+            | Kind::Answer => Err(Self::OUT_OF_TURN),
         }
     }
 }

@@ -162,7 +162,10 @@ impl Speaker for ProcessWorkerRole {
             | Kind::Control
             | Kind::Batch
             | Kind::Input
-            | Kind::Fixed => Err(Self::OUT_OF_TURN),
+            | Kind::Fixed
+            | Kind::Ask
+            | Kind::Ended
+            | Kind::Answer => Err(Self::OUT_OF_TURN),
         }
     }
 }

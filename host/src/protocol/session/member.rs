@@ -1,0 +1,246 @@
+//! What a worker may say through its second socket.
+
+use crate::protocol::frame::{Frame, Kind, Violation};
+use crate::spec::exchange::{
+    Act, Ask, Bytes, Content, Granted, ITEM_LEN_MAX, ITEMS_MAX, KEY_LEN_MAX, NAME_LEN_MAX, Op, WAIT_MAX,
+};
+
+/// The coordinator's side of the conversation through a worker's second socket.
+#[derive(Debug)]
+pub(crate) struct MemberSession {
+    /// How many objects the worker may name.
+    objects: usize,
+    /// How many functions of the application it may call.
+    functions: usize,
+    turn: Turn,
+    /// The task that has spoken last.
+    task: u64,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// No task has asked since the last one that has ended.
+    Rests,
+    /// The worker waits for an answer.
+    Waits,
+    /// The worker's task has its answer, and may ask again.
+    Runs,
+}
+
+/// What a worker says through its second socket.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FromMember {
+    Asked(Ask),
+    /// This task, and all before it, are over.
+    Ended {
+        task: u64,
+    },
+}
+
+impl MemberSession {
+    pub(crate) fn new(objects: usize, functions: usize) -> MemberSession {
+        MemberSession { objects, functions, turn: Turn::Rests, task: 0 }
+    }
+
+    /// Whether the worker waits for an answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.turn == Turn::Waits
+    }
+
+    /// The worker has been sent the whole answer.
+    pub(crate) fn answered(&mut self) {
+        self.turn = Turn::Runs;
+    }
+
+    /// Judges the next frame.
+    pub(crate) fn on(&mut self, frame: Frame<'_>) -> Result<FromMember, Violation> {
+        // A guest waits in its call: a worker that speaks meanwhile is none of ours. Without this rule a
+        // worker could fill the coordinator's memory with requests, or with answers that it does not read.
+        if self.is_waiting() {
+            return Err(Violation::Unexpected("it spoke before it had its answer"));
+        }
+        match frame.kind {
+            Kind::Ask => self.ask(frame.payload),
+            Kind::Ended => self.end(frame.payload),
+            _ => Err(Violation::Unexpected("only requests come through a second socket")),
+        }
+    }
+
+    fn ask(&mut self, payload: &[u8]) -> Result<FromMember, Violation> {
+        let ask: Ask = match postcard::take_from_bytes(payload) {
+            Ok((ask, [])) => ask,
+            Ok(_) => {
+                return Err(Violation::Malformed("a request that is followed by other bytes".to_owned()));
+            }
+            Err(error) => return Err(Violation::Malformed(error.to_string())),
+        };
+        if ask.task < self.task {
+            return Err(Violation::Unexpected("a task asked that was over"));
+        }
+        self.judge(&ask.op)?;
+        self.task = ask.task;
+        self.turn = Turn::Waits;
+        Ok(FromMember::Asked(ask))
+    }
+
+    /// Only a task that has asked is told to be over, and once.
+    fn end(&mut self, payload: &[u8]) -> Result<FromMember, Violation> {
+        let task = payload.try_into().map(u64::from_le_bytes);
+        let task = task.map_err(|_| Violation::Malformed("a task number that is not 8 bytes".to_owned()))?;
+        if self.turn != Turn::Runs || task != self.task {
+            return Err(Violation::Unexpected("the end of a task that had asked for nothing"));
+        }
+        self.turn = Turn::Rests;
+        Ok(FromMember::Ended { task })
+    }
+
+    /// The worker checks what its guest passes, so that a guest alone breaks none of these rules. Whether an act
+    /// fits its object is not judged here: a guest may mistake one for another.
+    fn judge(&self, op: &Op) -> Result<(), Violation> {
+        let is_granted = |object: &Granted| (*object as usize) < self.objects;
+        let is_fine = match op {
+            Op::Open { name, .. } => name.len() <= NAME_LEN_MAX,
+            Op::On { object, act } => is_granted(object) && is_short(act),
+            Op::Wait { objects } => objects.len() <= WAIT_MAX && objects.iter().all(is_granted),
+            Op::Call { function, args } => {
+                (*function as usize) < self.functions && args.len() <= ITEM_LEN_MAX
+            }
+        };
+        if is_fine { Ok(()) } else { Err(Violation::Unexpected("a request that no guest can make")) }
+    }
+}
+
+/// Whether everything in the act is within its cap.
+fn is_short(act: &Act) -> bool {
+    let is_short = |bytes: &Bytes| bytes.0.len() <= ITEM_LEN_MAX;
+    let are_short = |bytes: &[&Option<Bytes>]| bytes.iter().all(|bytes| bytes.as_ref().is_none_or(is_short));
+    let fits = |content: &Content| match content {
+        Content::Integer(_) => true,
+        Content::Bytes(bytes) => is_short(bytes),
+    };
+    match act {
+        Act::Put { items } => items.len() <= ITEMS_MAX && items.iter().all(is_short),
+        Act::Get { most, .. } => *most as usize <= ITEMS_MAX,
+        Act::Store { content } => fits(content),
+        Act::Swap { expected, new } => fits(expected) && fits(new),
+        Act::Look { key } => key.len() <= KEY_LEN_MAX,
+        Act::Enter { key, data } => key.len() <= KEY_LEN_MAX && are_short(&[data]),
+        Act::SwapEntry { key, expected, new } => key.len() <= KEY_LEN_MAX && are_short(&[expected, new]),
+        Act::Poll
+        | Act::TaskDone { .. }
+        | Act::Join
+        | Act::Close
+        | Act::Status
+        | Act::Acquire
+        | Act::Release { .. }
+        | Act::Wait
+        | Act::Set
+        | Act::Clear
+        | Act::Notify { .. }
+        | Act::Abort
+        | Act::Reset
+        | Act::Load
+        | Act::Add { .. }
+        | Act::Keys
+        | Act::Len => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::exchange::ObjectKind;
+
+    fn payload(task: u64, op: Op) -> Vec<u8> {
+        postcard::to_allocvec(&Ask { task, timeout: None, left: None, op }).unwrap()
+    }
+
+    fn load(object: Granted) -> Op {
+        Op::On { object, act: Act::Load }
+    }
+
+    fn say(session: &mut MemberSession, kind: Kind, payload: &[u8]) -> Result<FromMember, Violation> {
+        session.on(Frame { kind, payload })
+    }
+
+    fn ask(session: &mut MemberSession, task: u64, op: Op) -> Result<FromMember, Violation> {
+        say(session, Kind::Ask, &payload(task, op))
+    }
+
+    fn end(session: &mut MemberSession, task: u64) -> Result<FromMember, Violation> {
+        say(session, Kind::Ended, &task.to_le_bytes())
+    }
+
+    #[test]
+    fn a_task_asks_gets_its_answer_and_ends() {
+        let mut session = MemberSession::new(1, 0);
+        for task in [0, 3, 3, 7] {
+            assert!(matches!(ask(&mut session, task, load(0)), Ok(FromMember::Asked(_))));
+            session.answered();
+            ask(&mut session, task, load(0)).unwrap();
+            session.answered();
+            assert_eq!(end(&mut session, task), Ok(FromMember::Ended { task }));
+        }
+    }
+
+    #[test]
+    fn x16_a_worker_that_speaks_out_of_turn_is_found_out() {
+        let fresh = || MemberSession::new(1, 0);
+        let runs = |task| {
+            let mut session = fresh();
+            ask(&mut session, task, load(0)).unwrap();
+            session.answered();
+            session
+        };
+        let mut waits = fresh();
+        ask(&mut waits, 1, load(0)).unwrap();
+        assert!(ask(&mut waits, 1, load(0)).is_err(), "a second request");
+        assert!(end(&mut waits, 1).is_err(), "an end while it waits");
+        assert!(end(&mut fresh(), 0).is_err(), "an end without a request");
+        assert!(end(&mut runs(2), 3).is_err(), "the end of another task");
+        assert!(ask(&mut runs(2), 1, load(0)).is_err(), "a task that goes back");
+        let mut ended = runs(2);
+        end(&mut ended, 2).unwrap();
+        assert!(end(&mut ended, 2).is_err(), "a second end");
+        assert!(say(&mut runs(2), Kind::Ended, &[0; 7]).is_err(), "a short number");
+        for kind in [Kind::Control, Kind::Returned, Kind::Answer, Kind::Batch] {
+            assert!(say(&mut fresh(), kind, &payload(0, load(0))).is_err(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn x16_a_request_that_no_guest_can_make_is_found_out() {
+        let of = |op| ask(&mut MemberSession::new(2, 1), 0, op);
+        let on = |act| of(Op::On { object: 1, act });
+        let items = |count| Act::Put { items: vec![Bytes::default(); count] };
+        let key = |len| Act::Look { key: "k".repeat(len) };
+        let open = |len| Op::Open { kind: ObjectKind::Lock, name: "n".repeat(len) };
+        let call = |function| Op::Call { function, args: vec![] };
+        assert!(of(load(1)).is_ok() && of(load(2)).is_err());
+        assert!(on(items(ITEMS_MAX)).is_ok() && on(items(ITEMS_MAX + 1)).is_err());
+        assert!(on(key(KEY_LEN_MAX)).is_ok() && on(key(KEY_LEN_MAX + 1)).is_err());
+        assert!(of(open(NAME_LEN_MAX)).is_ok() && of(open(NAME_LEN_MAX + 1)).is_err());
+        assert!(of(call(0)).is_ok() && of(call(1)).is_err());
+        let wait = |objects| of(Op::Wait { objects });
+        assert!(wait(vec![1; WAIT_MAX]).is_ok() && wait(vec![1; WAIT_MAX + 1]).is_err());
+        assert!(wait(vec![1, 2]).is_err());
+        let get = |most| on(Act::Get { most, longest: 1 });
+        assert!(get(4096).is_ok() && get(4097).is_err());
+        let mut long = payload(0, load(0));
+        long.push(0);
+        assert!(say(&mut MemberSession::new(1, 0), Kind::Ask, &long).is_err(), "bytes behind a request");
+        assert!(say(&mut MemberSession::new(1, 0), Kind::Ask, &long[..1]).is_err(), "half a request");
+    }
+
+    #[test]
+    fn x16_a_list_that_claims_to_be_long_is_not_read_to_its_end() {
+        // A million empty items are a megabyte on the wire, and would be 24 in memory.
+        let mut bytes = payload(0, Op::On { object: 0, act: Act::Put { items: vec![] } });
+        assert_eq!(bytes.pop(), Some(0), "the number of items");
+        bytes.extend([0x80, 0x80, 0x40]);
+        bytes.resize(bytes.len() + (1 << 20), 0);
+        let refused = say(&mut MemberSession::new(1, 0), Kind::Ask, &bytes);
+        assert!(matches!(refused, Err(Violation::Malformed(_))), "{refused:?}");
+    }
+}
