@@ -93,6 +93,28 @@
 //! outcome before it begins the next record. The host may use it if one instance serves all tasks of a
 //! worker. Results and errors are the same.
 //!
+//! # Queues, locks and the rest
+//!
+//! A task that needs another one, or the host, uses shared objects, as in Python's `multiprocessing`: see
+//! [`ipc`] for `Queue`, `Connection` (an end of a pipe), `Value` and `Dict`, and [`sync`] for `Lock`, `RLock`,
+//! `Semaphore`, `Event`, `Condition` and `Barrier`. The host makes an object, and shares it under a name:
+//!
+//! ```no_run
+//! use wpool_guest::ipc::{Error, Queue};
+//! use wpool_guest::sync::Lock;
+//!
+//! #[wpool_guest::task]
+//! fn crawl(page: &str) -> Result<(), Error> {
+//!     let (found, printer) = (Queue::<String>::open("found")?, Lock::open("printer")?);
+//!     for word in page.split_whitespace().filter(|word| word.starts_with("http")) {
+//!         found.put(word)?;
+//!     }
+//!     let _guard = printer.acquire()?;
+//!     println!("{page}");
+//!     Ok(())
+//! }
+//! ```
+//!
 //! # Testing a guest
 //!
 //! The attributes leave the function unchanged, and export nothing outside WebAssembly. An ordinary test may
@@ -105,11 +127,13 @@
 
 #[doc(hidden)]
 pub mod bindings;
+pub mod ipc;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod many;
 pub mod process;
 mod record;
+pub mod sync;
 
 /// Makes a function the task of this component: exports it as `run` of the world `wpool:task/task`.
 ///

@@ -18,10 +18,14 @@
 #[rustfmt::skip]
 pub mod asking;
 #[rustfmt::skip]
+pub mod communicating;
+#[rustfmt::skip]
 pub mod init;
 #[rustfmt::skip]
 pub mod many;
 #[rustfmt::skip]
 pub mod shutdown;
+#[rustfmt::skip]
+pub mod synchronizing;
 #[rustfmt::skip]
 pub mod task;
