@@ -1,7 +1,17 @@
 //! The objects that workers share, and the functions of the application that guests call.
 //!
-//! The core decides and knows no socket. One thread of the program listens to the second sockets of workers.
+//! One [`Shared`](shared::Shared) owns all objects of the program, behind one lock. [`core`] decides what
+//! happens to them, and knows no socket. A thread of the program asks the core itself ([`host`]). A worker is
+//! a *member* ([`member`]): it asks through its second socket ([`peer`]), to which one thread listens
+//! ([`thread`]). That thread lives while there are members.
+//!
+//! The lock is never held while a thread waits or while code of the application runs.
 
 #![allow(dead_code, reason = "not wired yet")]
 
 pub(crate) mod core;
+pub(crate) mod host;
+pub(crate) mod member;
+mod peer;
+mod shared;
+mod thread;

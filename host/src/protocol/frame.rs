@@ -145,7 +145,6 @@ impl Caps {
     /// The caps of a process that has no tasks: a zygote.
     pub(crate) const IDLE: Caps = Caps { result: 0, other: MESSAGE_LEN_MAX };
     /// The caps of a worker on its second socket.
-    #[allow(dead_code, reason = "not wired yet")]
     pub(crate) const MEMBER: Caps = Caps { result: 0, other: ASK_LEN_MAX };
 
     /// The caps of a worker: a result, or what its guest has printed, may be as long as its limits say.

@@ -39,6 +39,10 @@ pub(crate) enum FromMember {
 }
 
 impl MemberSession {
+    /// A guest waits in its call: a worker that speaks meanwhile is none of ours. Without this rule a worker
+    /// could fill the coordinator's memory with requests, or with answers that it does not read.
+    pub(crate) const OUT_OF_TURN: Violation = Violation::Unexpected("it spoke before it had its answer");
+
     pub(crate) fn new(objects: usize, functions: usize) -> MemberSession {
         MemberSession { objects, functions, turn: Turn::Rests, task: 0 }
     }
@@ -55,10 +59,8 @@ impl MemberSession {
 
     /// Judges the next frame.
     pub(crate) fn on(&mut self, frame: Frame<'_>) -> Result<FromMember, Violation> {
-        // A guest waits in its call: a worker that speaks meanwhile is none of ours. Without this rule a
-        // worker could fill the coordinator's memory with requests, or with answers that it does not read.
         if self.is_waiting() {
-            return Err(Violation::Unexpected("it spoke before it had its answer"));
+            return Err(Self::OUT_OF_TURN);
         }
         match frame.kind {
             Kind::Ask => self.ask(frame.payload),
@@ -95,8 +97,8 @@ impl MemberSession {
         Ok(FromMember::Ended { task })
     }
 
-    /// The worker checks what its guest passes, so that a guest alone breaks none of these rules. Whether an act
-    /// fits its object is not judged here: a guest may mistake one for another.
+    /// The worker checks what its guest passes, so that a guest alone breaks none of these rules. Whether an
+    /// act fits its object is not judged here: a guest may mistake one for another.
     fn judge(&self, op: &Op) -> Result<(), Violation> {
         let is_granted = |object: &Granted| (*object as usize) < self.objects;
         let is_fine = match op {

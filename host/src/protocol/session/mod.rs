@@ -18,7 +18,6 @@
 //! The second socket of a worker has a judge of its own, the [`MemberSession`].
 
 mod compiler;
-#[allow(dead_code, reason = "not wired yet")]
 mod member;
 mod pool_worker;
 mod process_worker;
@@ -26,7 +25,6 @@ mod reporter;
 mod zygote;
 
 pub(crate) use self::compiler::{CompilerRole, FromCompiler};
-#[allow(unused_imports, reason = "not wired yet")]
 pub(crate) use self::member::{FromMember, MemberSession};
 pub(crate) use self::pool_worker::{FromPoolWorker, PoolWorkerRole};
 pub(crate) use self::process_worker::{FromProcessWorker, ProcessWorkerRole};

@@ -1,0 +1,113 @@
+//! Workers that use objects, and the pools and `Process`es that start them.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::core::event::{Event, Granting, MemberId, SiteId};
+use super::host::ObjectRef;
+pub(crate) use super::peer::Notes;
+use super::peer::Peer;
+use super::shared::Shared;
+use super::thread;
+
+/// The objects that a policy grants, each under a name. Cloning is cheap.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shares(Arc<[Share]>);
+
+/// An object that is granted under a name.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    pub(crate) name: String,
+    pub(crate) object: ObjectRef,
+}
+
+impl Shares {
+    pub(crate) fn new(shares: impl IntoIterator<Item = Share>) -> Shares {
+        Shares(shares.into_iter().collect())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Share> {
+        self.0.iter()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A pool or a `Process` whose workers are members.
+#[derive(Debug)]
+pub(crate) struct Site {
+    shared: &'static Shared,
+    id: SiteId,
+    shares: Shares,
+}
+
+impl Site {
+    /// `capacity`: the most members that it will have at a time.
+    pub(crate) fn new(shares: Shares, capacity: usize) -> Site {
+        let shared = Shared::here();
+        let site = Site { shared, id: shared.new_id(), shares };
+        site.resize(capacity);
+        site
+    }
+
+    pub(crate) fn resize(&self, capacity: usize) {
+        let (site, capacity) = (self.id, capacity as u64);
+        let _in_fork = self.shared.with(|state| state.on(Event::Site { site, capacity }));
+    }
+
+    /// A worker becomes a member. `socket`: the coordinator's end of its second socket. `label`: how messages
+    /// name the worker.
+    pub(crate) fn join(&self, socket: OwnedFd, label: &str, notes: Notes) -> io::Result<Member> {
+        let member = self.shared.new_id();
+        // The member's own end keeps waiting: that setting belongs to each end.
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        // An object of a process that this one is a fork of stays granted, and unknown to the core.
+        let granted = self.shares.iter().map(|share| Granting {
+            name: share.name.clone(),
+            kind: share.object.kind(),
+            object: share.object.id(),
+        });
+        let granted: Vec<Granting> = granted.collect();
+        let peer = Peer::new(socket, granted.len(), 0, notes);
+        let (site, label) = (self.id, label.to_owned());
+        let joined = self.shared.with(|state| {
+            state.join(member, peer, |ears| thread::start(self.shared, ears))?;
+            state.on(Event::Joined { member, site, label, granted });
+            io::Result::Ok(())
+        });
+        joined.unwrap_or_else(|| Err(io::Error::other("the exchange has ended")))?;
+        Ok(Member { shared: self.shared, id: member, _shares: self.shares.clone() })
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.resize(0);
+    }
+}
+
+/// A worker that may use objects. Its drop says that the worker is gone: what is still in its socket counts.
+#[derive(Debug)]
+pub(crate) struct Member {
+    shared: &'static Shared,
+    id: MemberId,
+    /// The objects live as long as a worker may use them.
+    _shares: Shares,
+}
+
+impl Member {
+    /// The first `tasks` tasks of the worker's life are not wanted any more.
+    pub(crate) fn cancel_until(&self, tasks: u64) {
+        let member = self.id;
+        let _in_fork = self.shared.with(|state| state.on(Event::Cancelled { member, tasks }));
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _in_fork = self.shared.with(|state| state.leave(self.id));
+    }
+}
