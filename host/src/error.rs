@@ -118,6 +118,20 @@ pub enum BuildError {
         /// The Rust type.
         rust: &'static str,
     },
+    /// The Rust type of a function of the application does not fit the import that would get it:
+    /// [`Policy::function`](crate::Policy::function).
+    #[error(
+        "the module imports {} as {}, which {} does not fit",
+        shortened(.func), shortened(.wit), rust_type(rust)
+    )]
+    Function {
+        /// The import.
+        func: String,
+        /// Its type.
+        wit: String,
+        /// The Rust type.
+        rust: &'static str,
+    },
     /// The function does not support this input or output format.
     #[error("{}", shortened(.0))]
     Format(String),

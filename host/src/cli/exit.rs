@@ -228,6 +228,7 @@ impl Cause {
             | BuildError::MissingArguments { .. }
             | BuildError::Type { .. }
             | BuildError::ResultType { .. }
+            | BuildError::Function { .. }
             | BuildError::Format(_) => Cause::Flags,
             BuildError::Io(_) | BuildError::Start(_) | BuildError::Closed(_) | BuildError::Broken { .. } => {
                 Cause::Own

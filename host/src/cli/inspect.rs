@@ -30,6 +30,15 @@ struct ImportFields<'a> {
     name: &'a str,
     granted: bool,
     note: String,
+    /// What an application would have to give.
+    functions: Vec<FunctionFields<'a>>,
+}
+
+#[derive(Serialize)]
+struct FunctionFields<'a> {
+    path: String,
+    name: &'a str,
+    wit: String,
 }
 
 #[derive(Serialize)]
@@ -65,7 +74,10 @@ fn json(module: &Module, policy: &Policy) -> Vec<u8> {
 
 fn import_fields((import, grant): (&Import, Grant)) -> ImportFields<'_> {
     let granted = !matches!(grant, Grant::Missing(_));
-    ImportFields { name: &import.name, granted, note: grant.note().to_owned() }
+    let function =
+        |function| FunctionFields { path: import.path(function), name: &function.name, wit: function.wit() };
+    let functions = import.functions.iter().map(function).collect();
+    ImportFields { name: &import.name, granted, note: grant.note().to_owned(), functions }
 }
 
 fn export_fields(export: &Export) -> ExportFields<'_> {
@@ -82,14 +94,17 @@ fn text(module: &Module, policy: &Policy) -> String {
         line(format!("needs --wasm {}", needs.join(",")));
     }
     line(heading("imports", module.imports().count()));
-    for (grant, names) in imports_by_grant(module, policy) {
-        for (n, name) in names.iter().enumerate() {
+    for (grant, imports) in imports_by_grant(module, policy) {
+        for (n, import) in imports.iter().enumerate() {
             let note = match (grant.note(), n) {
                 ("", _) => String::new(),
                 (note, 0) => format!(": {}", shortened(note)),
                 _ => ": as above".to_owned(),
             };
-            line(format!("  {}  {}{note}", OneLine(name), mark(&grant)));
+            line(format!("  {}  {}{note}", OneLine(&import.name), mark(&grant)));
+            for function in &import.functions {
+                line(format!("      {}", shortened(&function.wit())));
+            }
         }
     }
     line(heading("exports", module.exports().count()));
@@ -108,12 +123,12 @@ fn text(module: &Module, policy: &Policy) -> String {
 }
 
 /// The imports by the grant that meets them, the missing ones first.
-fn imports_by_grant<'m>(module: &'m Module, policy: &Policy) -> Vec<(Grant, Vec<&'m str>)> {
-    let mut kinds: Vec<(Grant, Vec<&str>)> = Vec::new();
+fn imports_by_grant<'m>(module: &'m Module, policy: &Policy) -> Vec<(Grant, Vec<&'m Import>)> {
+    let mut kinds: Vec<(Grant, Vec<&Import>)> = Vec::new();
     for (import, grant) in module.info().grants(policy) {
         match kinds.iter_mut().find(|(kind, _)| *kind == grant) {
-            Some((_, names)) => names.push(&import.name),
-            None => kinds.push((grant, vec![&import.name])),
+            Some((_, imports)) => imports.push(import),
+            None => kinds.push((grant, vec![import])),
         }
     }
     kinds.sort_by_key(|(grant, _)| match grant {

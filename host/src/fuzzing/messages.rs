@@ -106,8 +106,10 @@ fn depth(ty: &Type) -> usize {
 /// A description of a module: refused if a type nests too deep or a name is none, else every function is
 /// found and shown.
 fn describe(info: &ModuleInfo) {
-    let types = || info.exports.iter().flat_map(|e| e.ty.params.iter().map(|p| &p.ty).chain(&e.ty.result));
-    let is_deep = types().any(|ty| depth(ty) > 32);
+    let exported = info.exports.iter().map(|export| &export.ty);
+    let imported = info.imports.iter().flat_map(|import| &import.functions).map(|function| &function.ty);
+    let mut types = exported.chain(imported).flat_map(|ty| ty.params.iter().map(|p| &p.ty).chain(&ty.result));
+    let is_deep = types.any(|ty| depth(ty) > 32);
     if let Err(what) = info.check() {
         return assert_plain(&what);
     }
@@ -135,6 +137,10 @@ fn describe(info: &ModuleInfo) {
         if let Err(error) = info.target(name) {
             assert_plain(&error.to_string());
         }
+    }
+    for function in info.imports.iter().flat_map(|import| &import.functions) {
+        assert!(function.ty.to_string().chars().all(escape::is_plain));
+        assert_plain(&escape::shortened(&function.wit()));
     }
     let missing =
         info.missing(&crate::Policy::sealed()).map(|(name, why)| format!("{name} ({why})")).collect();

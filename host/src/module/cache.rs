@@ -356,6 +356,7 @@ fn fingerprint() -> String {
     hash.update(env!("CARGO_PKG_VERSION"));
     hash.update(ENGINE);
     hash.update(SETTINGS.to_le_bytes());
+    hash.update(DESCRIPTION.to_le_bytes());
     hash.update(std::env::consts::ARCH);
     hash.update(cpu_flags());
     hex(&hash.finalize()[..8])
@@ -363,6 +364,8 @@ fn fingerprint() -> String {
 
 /// Increased with each change to the engine's settings.
 const SETTINGS: u32 = 6;
+/// Increased when a description tells more than before: an older entry would lack it.
+const DESCRIPTION: u32 = 1;
 
 /// The version of the linked engine; the requirement in Cargo.toml allows several. A program without the
 /// engine lets an installed `wpool` compile, which has the version that this program was tested with.

@@ -36,7 +36,9 @@ use crate::context::{Early, Launch, Program};
 use crate::escape::OneLine;
 use crate::policy::{self, Policy};
 use crate::spec::{Codegen, Features, Sandbox};
-pub use crate::spec::{CompileLimits, Export, Import, ImportKind, ModuleInfo, ModuleKind, Role, WasmFeature};
+pub use crate::spec::{
+    CompileLimits, Export, Import, ImportKind, ImportedFunction, ModuleInfo, ModuleKind, Role, WasmFeature,
+};
 use crate::{clock, sys};
 
 const SANDBOX_OFF: &str =

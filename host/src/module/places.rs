@@ -16,7 +16,7 @@ impl Policy {
     /// Opens and looks up everything that the policy names, for processes of this module. Fails if the
     /// processes could not be confined to it, or if guests could use it against wpool itself.
     pub(crate) fn resolve_for(&self, module: &Module, method: StartMethod) -> Result<Granted, PolicyError> {
-        let granted = self.resolve()?;
+        let granted = self.resolve()?.with_functions(self, module.info());
         // A thread is not confined at all, so that a kernel which cannot confine it changes nothing.
         if method != StartMethod::Thread && module.launch().program.sandbox != Sandbox::Off {
             granted.check_kernel(sys::landlock_version())?;

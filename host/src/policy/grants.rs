@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::functions::{self, FunctionTable};
 use super::places::Place;
 use super::{Dir, Net, Policy, PolicyError, Variable};
-use crate::spec::{Clock, DIRS_MAX, DirAccess, DirGrant, Grants, NetGrant, Random};
+use crate::spec::{Clock, DIRS_MAX, DirAccess, DirGrant, Grants, ModuleInfo, NetGrant, Random};
 
 /// [`Grants`] with the open directories, which only the coordinator has. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,7 @@ pub(crate) struct Granted {
     dirs: Arc<[File]>,
     /// The places of the directories, in the same order.
     places: Arc<[Place]>,
+    functions: FunctionTable,
 }
 
 /// Where wpool keeps its own files. A guest that wrote there could replace code that the next run executes.
@@ -33,6 +35,19 @@ impl Granted {
     /// The directories, in the order of [`Grants::dirs`].
     pub(crate) fn dirs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.dirs.iter().map(File::as_fd)
+    }
+
+    /// The same, with the functions of the policy that this module imports.
+    pub(crate) fn with_functions(mut self, policy: &Policy, info: &ModuleInfo) -> Granted {
+        self.functions = FunctionTable::new(policy, info);
+        self.grants.functions = self.functions.paths();
+        self
+    }
+
+    /// The functions of the application, by the numbers that workers have for them.
+    #[allow(dead_code, reason = "not wired yet")]
+    pub(crate) fn functions(&self) -> &FunctionTable {
+        &self.functions
     }
 
     /// Fails if the kernel has no landlock, which would confine a process to its grants.
@@ -116,6 +131,7 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, PolicyError> {
     {
         return Err(refused("a fixed clock", "a guest's clock cannot show a time before 1970"));
     }
+    functions::check(policy)?;
     let (dirs, (files, places)): (_, (Vec<_>, Vec<_>)) = open(&policy.dirs)?.into_iter().unzip();
     let grants = Grants {
         dirs,
@@ -125,8 +141,9 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, PolicyError> {
         random: policy.random,
         deterministic: policy.deterministic,
         traps_unknown: policy.traps_unknown,
+        functions: Vec::new(),
     };
-    Ok(Granted { grants, dirs: files.into(), places: places.into() })
+    Ok(Granted { grants, dirs: files.into(), places: places.into(), functions: FunctionTable::default() })
 }
 
 fn refused(what: impl Into<String>, reason: impl Into<String>) -> PolicyError {

@@ -1,6 +1,8 @@
 //! How an import is provided: what a guest gets for it, or which grant is missing.
 
+use super::function::{self, FromApplication, IN_INTERFACE};
 use super::{Policy, Variable};
+use crate::escape::list;
 use crate::spec::{Clock, DirAccess, Import, ImportKind, ModuleInfo, ModuleKind, Random};
 
 /// The module name that WASI preview 1 guests import from.
@@ -24,10 +26,6 @@ pub(crate) const PREVIEW1_FUNCTIONS: [&str; 46] = [
 pub(crate) const PROCESS: &str = "wpool:process/current";
 /// The interface through which a guest reports the outcomes of many records, in any compatible version.
 pub(crate) const BATCH: &str = "wpool:task/batch";
-
-/// Between an interface and a function in the name of an import, which stands for a function that wpool's
-/// interface of that name does not have.
-pub(crate) const IN_INTERFACE: char = '#';
 
 /// How a worker provides an import under its policy.
 ///
@@ -88,10 +86,10 @@ pub(crate) fn grant(policy: &Policy, kind: ModuleKind, import: &Import) -> Grant
     match (by_name(policy, kind, &import.name), import.kind) {
         (Grant::Missing(_), ImportKind::Types) => Grant::Default("names of types".to_owned()),
         // Not for an import that a policy can grant: the user has to grant or refuse that one.
-        (Grant::Missing(_), ImportKind::Function | ImportKind::Interface)
-            if policy.traps_unknown && !is_provided(kind, &import.name) =>
+        (Grant::Missing(why), ImportKind::Function | ImportKind::Interface)
+            if !is_provided(kind, &import.name) =>
         {
-            Grant::Granted("unknown import: it traps when it is called".to_owned())
+            unknown(policy, kind, import, &why)
         }
         (Grant::Missing(why), ImportKind::Other) if policy.traps_unknown => {
             not_there(&format!("{why}, and only a function can trap"))
@@ -100,6 +98,33 @@ pub(crate) fn grant(policy: &Policy, kind: ModuleKind, import: &Import) -> Grant
             not_there("WASI preview 1 has functions only")
         }
         (grant, _) => grant,
+    }
+}
+
+/// How functions are provided that wpool does not have: by the application, or as functions that trap.
+fn unknown(policy: &Policy, kind: ModuleKind, import: &Import, why: &str) -> Grant {
+    let given = match kind {
+        ModuleKind::Component => function::given(&policy.functions, import),
+        ModuleKind::Core => FromApplication::None,
+    };
+    match (given, policy.traps_unknown) {
+        (FromApplication::All(names), _) => {
+            Grant::Granted(format!("functions of the application: {}", list(&names, ", ")))
+        }
+        (FromApplication::Some { given, .. }, true) => {
+            Grant::Granted(format!("functions of the application: {}; others trap", list(&given, ", ")))
+        }
+        (FromApplication::Some { given, absent }, false) => {
+            let (given, absent) = (list(&given, ", "), list(&absent, ", "));
+            not_there(&format!("the application gives {given}, but not {absent}"))
+        }
+        (FromApplication::None, true) => {
+            Grant::Granted("unknown import: it traps when it is called".to_owned())
+        }
+        (FromApplication::None, false) => match (kind, function::hint(&policy.functions, import)) {
+            (ModuleKind::Component, Some(hint)) => not_there(&format!("{why}; {hint}")),
+            (ModuleKind::Component, None) | (ModuleKind::Core, _) => not_there(why),
+        },
     }
 }
 
@@ -246,14 +271,14 @@ mod tests {
     use super::*;
 
     fn import(name: &str) -> Import {
-        Import { name: name.to_owned(), kind: ImportKind::Interface }
+        Import { name: name.to_owned(), kind: ImportKind::Interface, functions: Vec::new() }
     }
 
     #[test]
     fn f142_what_is_not_provided_traps_if_it_is_to_and_names_of_types_are_never_missing() {
         let trapping = Policy::sealed().trap_unknown_imports();
         let of = |policy: &Policy, name: &str, kind| {
-            let import = Import { name: name.to_owned(), kind };
+            let import = Import { kind, ..import(name) };
             matches!(grant(policy, ModuleKind::Component, &import), Grant::Missing(_))
         };
         for kind in [ImportKind::Function, ImportKind::Interface] {
@@ -333,7 +358,7 @@ mod tests {
         ];
         let core = preview1.iter().map(|name| (ModuleKind::Core, name.as_str()));
         for (kind, name) in core.chain(interfaces.map(|name| (ModuleKind::Component, name))) {
-            let import = |kind| Import { name: name.to_owned(), kind };
+            let import = |kind| Import { kind, ..import(name) };
             let function = import(ImportKind::Function);
             assert!(matches!(grant(&Policy::sealed(), kind, &function), Grant::Missing(_)), "{name}");
             assert!(matches!(grant(&trapping, kind, &function), Grant::Granted(_)), "{name}");
@@ -343,7 +368,7 @@ mod tests {
                 "{name}"
             );
         }
-        let memory = Import { name: format!("{PREVIEW1} fd_write"), kind: ImportKind::Other };
+        let memory = Import { kind: ImportKind::Other, ..import(&format!("{PREVIEW1} fd_write")) };
         assert!(matches!(grant(&trapping, ModuleKind::Core, &memory), Grant::Missing(_)));
     }
 }

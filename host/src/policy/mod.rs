@@ -4,10 +4,13 @@
 //! [`Policy::env`] a variable, [`Policy::net`] connections to an address. [`Policy::clock`] and
 //! [`Policy::random`] choose the clock ([`Clock`]) and the random numbers ([`Random`]) of a guest.
 //! `PoolBuilder::policy` sets the policy of a pool, `ProcessBuilder::policy` that of a process.
+//! [`Policy::function`] gives guests functions of this program.
 //! [`ModuleInfo::grants`](crate::module::ModuleInfo::grants) tells for each import of a module whether a
 //! policy provides it, and how ([`Grant`]).
 
 mod error;
+mod function;
+mod functions;
 mod grants;
 mod imports;
 mod places;
@@ -16,15 +19,20 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 pub(crate) use self::error::PolicyError;
+use self::function::Function;
+#[cfg(feature = "worker")]
+pub(crate) use self::function::IN_INTERFACE;
+pub(crate) use self::functions::{Misfit, misfit};
 pub(crate) use self::grants::{Granted, OwnPlaces};
 pub use self::imports::Grant;
 #[cfg(all(test, feature = "worker"))]
 pub(crate) use self::imports::PREVIEW1_FUNCTIONS;
 pub(crate) use self::imports::missing;
 #[cfg(feature = "worker")]
-pub(crate) use self::imports::{BATCH, IN_INTERFACE, PREVIEW1, PROCESS, is_provided};
+pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS, is_provided};
 use crate::spec::Codegen;
 pub use crate::spec::{Clock, DirAccess, Random};
+use crate::value::HostFunc;
 
 /// What the guests of a pool or a process may access. By default: no directory, no environment, no network,
 /// no fine clock. Every guest gets its arguments, its record, random numbers and a clock with a resolution of
@@ -65,6 +73,8 @@ pub struct Policy {
     random: Random,
     deterministic: bool,
     traps_unknown: bool,
+    functions: Vec<Function>,
+    function_threads: Option<usize>,
 }
 
 /// A directory as the caller asked for it.
@@ -153,6 +163,61 @@ impl Policy {
     /// (sockets) still need that grant.
     pub fn trap_unknown_imports(mut self) -> Policy {
         self.traps_unknown = true;
+        self
+    }
+
+    /// Gives guests a function of this program: `acme:shop/prices#price` is the function `price` of the
+    /// interface `acme:shop/prices`, and `price` alone a function that a component imports by itself. If a
+    /// path is given twice, the later function counts.
+    ///
+    /// The types are those of calls, seen from the other side: a parameter is any type that a result of a
+    /// guest can have ([`HostArg`](crate::value::HostArg)), the result any type that an argument can have
+    /// ([`HostRet`](crate::value::HostRet)). A closure's parameters need their types written out. Whether
+    /// they fit what a module imports is checked when a pool or process is built
+    /// ([`BuildError::Function`](crate::BuildError::Function)). A function that a module does not import does
+    /// no harm, so that one policy can serve several modules.
+    ///
+    /// A path without a version gives the function to imports of any version. One with a version,
+    /// `acme:shop/prices@1.2.0#price`, gives it to imports of compatible versions (1.0.0, 1.9.0; for 0.2.1
+    /// all of 0.2; for 0.0.1 only itself). If several paths fit an import, the same version counts first,
+    /// then the highest compatible one.
+    ///
+    /// - An `Err` becomes the import's error value, if its result has one of that type. Otherwise it is a
+    ///   trap with the error as its message. A panic is a trap, too: it ends the task that has called, not
+    ///   this program.
+    /// - The task waits meanwhile, and its time limit goes on. When the time is over, or the task is
+    ///   cancelled, the task ends and its worker lives on. The function is not interrupted; what it gives is
+    ///   dropped. A call that still waits for a thread is not begun any more.
+    /// - Calls run on threads of their own ([`function_threads`](Self::function_threads)), several at the
+    ///   same time. A task that is tried again calls again.
+    /// - Arguments come from a guest that is not trusted. The function runs in this program, outside of every
+    ///   sandbox: what it does with them is up to you.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use wpool::Policy;
+    ///
+    /// let policy = Policy::sealed()
+    ///     .function("acme:shop/prices#price", |sku: &str| -> Result<f64, String> {
+    ///         if sku == "tea" { Ok(2.5) } else { Err(format!("nobody sells {sku}")) }
+    ///     })
+    ///     .function("acme:shop/prices#log", |line: String| println!("{line}"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn function<P>(mut self, path: impl Into<String>, function: impl HostFunc<P>) -> Policy {
+        let function = Function::new(path.into(), function);
+        self.functions.retain(|known| known.path != function.path);
+        self.functions.push(function);
+        self
+    }
+
+    /// The most calls of [functions](Self::function) that run at the same time, each on a thread of its own.
+    /// Other calls wait. By default there are as many as workers, so that none waits. 0 is an error. Each
+    /// pool and each process has its own threads, which start when they are needed and end with it.
+    pub fn function_threads(mut self, threads: usize) -> Policy {
+        self.function_threads = Some(threads);
         self
     }
 

@@ -106,6 +106,9 @@ pub(crate) struct Grants {
     pub(crate) deterministic: bool,
     /// Whether unknown imports are provided as functions that trap when they are called.
     pub(crate) traps_unknown: bool,
+    /// The paths of the imported functions that the application gives. The position of a path is the number
+    /// by which a worker asks for a call.
+    pub(crate) functions: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

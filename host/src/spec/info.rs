@@ -63,6 +63,52 @@ pub struct Import {
     /// What the host has to provide.
     #[serde(default)]
     pub kind: ImportKind,
+    /// The functions of it, if wpool has nothing of that name: an application can give them, by
+    /// [`Policy::function`](crate::Policy::function). Empty for a core module.
+    #[serde(default)]
+    pub functions: Vec<ImportedFunction>,
+}
+
+impl Import {
+    /// The path of one of its functions: `acme:shop/prices#price`, or the bare name.
+    pub fn path(&self, function: &ImportedFunction) -> String {
+        match self.kind {
+            ImportKind::Function => self.name.clone(),
+            ImportKind::Interface | ImportKind::Types | ImportKind::Other => {
+                format!("{}#{}", self.name, function.name)
+            }
+        }
+    }
+}
+
+/// A function that a module imports, and that an application can give.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let text = br#"(component (import "acme:shop/prices"
+///     (instance (export "price" (func (param "sku" string) (result f64))))))"#;
+/// let module = loader().from_bytes(text)?;
+/// let import = module.imports().next().ok_or("it has one")?;
+/// let price = &import.functions[0];
+/// assert_eq!(price.wit(), "price: func(sku: string) -> f64");
+/// assert_eq!(import.path(price), "acme:shop/prices#price");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedFunction {
+    /// Its name in its interface.
+    pub name: String,
+    /// Its type.
+    pub ty: FuncType,
+}
+
+impl ImportedFunction {
+    /// The function as WIT: `price: func(sku: string) -> f64`.
+    pub fn wit(&self) -> String {
+        format!("{}: {}", self.name, self.ty)
+    }
 }
 
 /// What an import asks for.
@@ -292,7 +338,9 @@ impl ModuleInfo {
     /// already refuses such a module. The coordinator checks again, because the author of a module may
     /// control the compiler process through a flaw of the compiler.
     pub(crate) fn check(&self) -> Result<(), String> {
-        for Export { path, ty, .. } in &self.exports {
+        let exported = self.exports.iter().map(|export| (&export.path, &export.ty));
+        let imported = self.imports.iter().flat_map(|import| &import.functions);
+        for (path, ty) in exported.chain(imported.map(|function| (&function.name, &function.ty))) {
             if !ty.is_within(Self::DEPTH_MAX) {
                 return Err(format!(
                     "types that nest more than {} deep, in {}",
@@ -422,7 +470,7 @@ mod tests {
     fn x1_only_a_module_with_these_imports_uses_the_exchange() {
         let of = |name: &str, kind| {
             let mut info = info(&[]);
-            info.imports.push(Import { name: name.to_owned(), kind });
+            info.imports.push(Import { name: name.to_owned(), kind, functions: Vec::new() });
             info.uses_exchange()
         };
         assert!(!info(&[]).uses_exchange());

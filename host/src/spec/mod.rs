@@ -28,7 +28,9 @@ pub(crate) use self::fixed::FixedPieces;
 pub(crate) use self::fixed::{FixedArgs, FixedForm};
 pub use self::grants::{Clock, DirAccess, Random};
 pub(crate) use self::grants::{DIRS_MAX, DirGrant, Grants, NetGrant};
-pub use self::info::{Export, Import, ImportKind, ModuleInfo, ModuleKind, Role, TargetError};
+pub use self::info::{
+    Export, Import, ImportKind, ImportedFunction, ModuleInfo, ModuleKind, Role, TargetError,
+};
 pub(crate) use self::limits::size;
 pub use self::limits::{CompileLimits, Isolation, Limit, Limits};
 pub(crate) use self::profiling::PROFILE_LEN_MAX;

@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 pub(crate) use self::initializer::{INIT, initializer, own_initializer};
 pub use self::priority::Priority;
 use crate::error::BuildError;
-use crate::policy::{self, Policy};
+use crate::policy::{self, Misfit, Policy};
 pub use crate::spec::TargetError;
 use crate::spec::{
     ARGUMENT_BYTES_MAX, Call, Export, FixedArgs, FixedForm, Input, Limits, ModuleInfo, Output, Role, size,
@@ -330,6 +330,9 @@ pub(crate) fn check_module(info: &ModuleInfo, limits: &Limits, policy: &Policy) 
     let missing = policy::missing(policy, info.kind, &info.imports);
     if !missing.is_empty() {
         return Err(BuildError::MissingImports { missing });
+    }
+    if let Some(Misfit { func, wit, rust }) = policy::misfit(policy, info) {
+        return Err(BuildError::Function { func, wit, rust });
     }
     // No instance could ever be made, so the error is reported here, before any worker starts.
     match info.memory_min {

@@ -3,7 +3,8 @@
 //! Most programs need none of this: [`Pool::func`](crate::Pool::func) takes and gives Rust types, by the
 //! traits [`Args`] and [`Ret`]. A [`Value`] is a value of any type of the component model, and a [`Type`]
 //! such a type. [`Value::from_wave`] reads a text, and `to_string` writes one. [`FuncType`] and [`Param`]
-//! describe a function. [`IntoValue`] and [`FromValue`] are for types of your own.
+//! describe a function. [`IntoValue`] and [`FromValue`] are for types of your own. [`HostFunc`] is a function
+//! of yours that guests call.
 //!
 //! A [`Value`] does what pickle does for `multiprocessing`, without its danger: decoding one runs no code.
 //! Between processes a value travels as WAVE text (the component model's own notation). Bytes and strings
@@ -11,15 +12,18 @@
 
 mod bound;
 mod convert;
+mod host;
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
 mod json;
 mod read;
 mod ty;
 mod wave;
+mod wire;
 
 pub(crate) use self::bound::VALUES_MAX;
 pub(crate) use self::convert::free_types;
 pub use self::convert::{Args, FromValue, IntoValue, Ret};
+pub use self::host::{HostArg, HostFunc, HostRet};
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
 pub(crate) use self::json::{from_json, from_json_many, to_json};
 pub(crate) use self::read::Integers;
@@ -29,6 +33,10 @@ pub use self::ty::{FuncType, Param, Type};
 #[cfg(any(feature = "worker", feature = "fuzzing"))]
 pub(crate) use self::wave::parse_many;
 pub(crate) use self::wave::{parse_call, parse_wave, parse_wave_of, to_wave};
+pub(crate) use self::wire::{args_from_wire, result_to_wire};
+#[cfg(feature = "worker")]
+#[allow(unused_imports, reason = "not wired yet")]
+pub(crate) use self::wire::{args_to_wire, result_from_wire};
 
 /// A value of the component model.
 ///

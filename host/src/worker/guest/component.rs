@@ -144,7 +144,7 @@ pub(super) fn absent(
             let is_function = matches!(item.ty, ComponentItem::ComponentFunc(_));
             if is_function && interface.func_new(function, |_, _, _, _| Ok(())).is_ok() {
                 let name = format!("{name}{IN_INTERFACE}{function}");
-                absent.push(Import { name, kind: ImportKind::Function });
+                absent.push(Import { name, kind: ImportKind::Function, functions: Vec::new() });
             }
         }
     }

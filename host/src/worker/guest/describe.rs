@@ -6,8 +6,10 @@ use wasmtime::{CodeBuilder, Engine, ExternType, Module};
 
 use super::survey::Lack;
 use super::{component, core, engine, many, survey, values};
-use crate::policy::Policy;
-use crate::spec::{Codegen, Export, Features, Grants, Import, Limits, ModuleInfo, ModuleKind, Role};
+use crate::policy::{Policy, is_provided};
+use crate::spec::{
+    Codegen, Export, Features, Grants, Import, ImportedFunction, Limits, ModuleInfo, ModuleKind, Role,
+};
 use crate::value::{FuncType, Param, Type};
 
 /// Why there is no machine code.
@@ -73,8 +75,9 @@ pub(crate) fn compile(
         ModuleKind::Component => {
             let component = builder.compile_component().map_err(|e| refused(one_line_of(&e)))?;
             let memory_min = component.resources_required().and_then(|r| bytes_of(r.max_initial_memory_size));
-            let info = admitted(described(exports_of_component(&engine, &component), memory_min))?;
-            let info = checked_imports(&engine, &component, info)?;
+            let mut info = described(exports_of_component(&engine, &component), memory_min);
+            add_imported_functions(&mut info, &engine, &component);
+            let info = checked_imports(&engine, &component, admitted(info)?)?;
             Ok((info, component.serialize().map_err(|e| one_line_of(&e))?))
         }
     }
@@ -100,10 +103,41 @@ fn checked_imports(
     admitted(info)
 }
 
-/// Whether some grant provides each import. If not, the coordinator refuses the module, and its message names
-/// all that are missing.
+/// Whether some grant, or an application, can provide each import. If not, the coordinator refuses the
+/// module, and its message names all that are missing.
 fn are_imports_known(info: &ModuleInfo) -> bool {
-    info.missing(&Policy::sealed().refuse_net()).next().is_none()
+    let can_be_given = |name| {
+        let import = info.imports.iter().find(|import| import.name == name);
+        import.is_some_and(|import| !import.functions.is_empty())
+    };
+    info.missing(&Policy::sealed().refuse_net()).all(|(name, _)| can_be_given(name))
+}
+
+/// Describes the imported functions that an application can give: those that wpool does not have.
+fn add_imported_functions(info: &mut ModuleInfo, engine: &Engine, component: &Component) {
+    for (name, item) in component.component_type().imports(engine) {
+        let import = info.imports.iter_mut().find(|import| import.name == name);
+        let Some(import) = import.filter(|_| !is_provided(ModuleKind::Component, name)) else { continue };
+        match item.ty {
+            ComponentItem::ComponentFunc(func) => import.functions.push(imported(name, &func)),
+            ComponentItem::ComponentInstance(instance) => {
+                for (name, item) in instance.exports(engine) {
+                    if let ComponentItem::ComponentFunc(func) = item.ty {
+                        import.functions.push(imported(name, &func));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn imported(name: &str, func: &ComponentFunc) -> ImportedFunction {
+    ImportedFunction { name: name.to_owned(), ty: func_type(func) }
+}
+
+fn func_type(func: &ComponentFunc) -> FuncType {
+    FuncType { params: values::params(func), result: func.results().next().map(|t| values::ty(&t)) }
 }
 
 /// The message about an import of a known name and another type. No worker could link such a module.
@@ -173,7 +207,7 @@ fn bytes_of(pages: Option<u64>) -> Option<u64> {
 }
 
 fn component_func(path: String, func: &ComponentFunc) -> Export {
-    let ty = FuncType { params: values::params(func), result: func.results().next().map(|t| values::ty(&t)) };
+    let ty = func_type(func);
     let role = match path.as_str() {
         _ if func.async_() || !ty.is_supported() => Role::Uncallable,
         "init" | "shutdown" => Role::Hook,

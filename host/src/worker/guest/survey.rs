@@ -54,6 +54,7 @@ fn of_types(names: Vec<String>, types: TypesRef<'_>) -> (ModuleKind, Vec<Import>
                     | EntityType::Global(_)
                     | EntityType::Tag(_) => ImportKind::Other,
                 },
+                functions: Vec::new(),
             };
             (ModuleKind::Core, imports.map(import).collect())
         }
@@ -63,6 +64,8 @@ fn of_types(names: Vec<String>, types: TypesRef<'_>) -> (ModuleKind, Vec<Import>
                     .component_item_for_import(&name)
                     .map_or(ImportKind::Other, |item| kind(item.ty, types)),
                 name,
+                // The engine describes their types once it has compiled the module.
+                functions: Vec::new(),
             };
             (ModuleKind::Component, names.into_iter().map(import).collect())
         }
