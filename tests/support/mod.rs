@@ -32,6 +32,11 @@ pub(crate) fn guest(name: &str) -> Module {
     loader().load(repo(&format!("guest/prebuilt/{name}.wasm"))).unwrap()
 }
 
+/// A guest that uses every kind of shared object: its text says how.
+pub(crate) fn exchange_guest() -> Module {
+    wat(include_str!("guests/exchange.wat"))
+}
+
 /// A module from its text.
 pub(crate) fn wat(text: &str) -> Module {
     loader().from_bytes(text.as_bytes()).unwrap()

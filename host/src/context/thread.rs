@@ -34,7 +34,7 @@ pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<
         return Err(StartError::ThreadUnconfined);
     }
     let failed = |source| StartError::Spawn { program: "a worker thread".to_owned(), source };
-    let (life, socket, page) = Life::begin().map_err(failed)?;
+    let (life, socket, page) = Life::begin(None).map_err(failed)?;
     let life = Arc::new(life);
     let (its, artefact, granted) = (life.clone(), launch.artefact.clone(), granted.clone());
     // `Builder::spawn` panics on a name with a NUL. The kernel cuts such a name off anyway.

@@ -27,6 +27,21 @@ pub(crate) const PROCESS: &str = "wpool:process/current";
 /// The interface through which a guest reports the outcomes of many records, in any compatible version.
 pub(crate) const BATCH: &str = "wpool:task/batch";
 
+/// The interfaces of the objects that workers share.
+const SHARED: [&str; 11] = [
+    "wpool:ipc/errors",
+    "wpool:ipc/queues",
+    "wpool:ipc/connections",
+    "wpool:ipc/waiting",
+    "wpool:ipc/values",
+    "wpool:ipc/dicts",
+    "wpool:sync/locks",
+    "wpool:sync/semaphores",
+    "wpool:sync/events",
+    "wpool:sync/conditions",
+    "wpool:sync/barriers",
+];
+
 /// How a worker provides an import under its policy.
 ///
 /// ```
@@ -179,6 +194,12 @@ fn of_component(policy: &Policy, name: &str) -> Grant {
         return match (version, policy.deterministic) {
             ("0.1.0", false) => Grant::Default("the worker's name, index and state".to_owned()),
             ("0.1.0", true) => Grant::Default("the same name and index in every worker".to_owned()),
+            _ => not_there("only version 0.1.0 is known"),
+        };
+    }
+    if SHARED.contains(&interface) {
+        return match version {
+            "0.1.0" => Grant::Default("the objects that are shared with it (--share)".to_owned()),
             _ => not_there("only version 0.1.0 is known"),
         };
     }
@@ -335,6 +356,22 @@ mod tests {
             Grant::Granted("every connection is refused".to_owned())
         );
         assert_eq!(of(Policy::sealed().net("a:1").net("b:2")), Grant::Granted("TCP to a:1, b:2".to_owned()));
+    }
+
+    #[test]
+    fn x1_shared_objects_are_always_provided_to_a_component_in_the_version_that_is_known() {
+        let of = |name: &str| grant(&Policy::sealed(), ModuleKind::Component, &import(name));
+        for interface in SHARED {
+            assert!(
+                matches!(of(&format!("{interface}@0.1.0")), Grant::Default(note) if note.contains("--share"))
+            );
+            assert!(matches!(of(&format!("{interface}@0.2.0")), Grant::Missing(_)));
+            assert!(matches!(of(&format!("{interface}@0.1.0#teleport")), Grant::Missing(_)));
+            let of_core =
+                grant(&Policy::sealed(), ModuleKind::Core, &import(&format!("{interface}@0.1.0 open")));
+            assert!(matches!(of_core, Grant::Missing(_)), "{interface}");
+        }
+        assert!(matches!(of("wpool:ipc/pipes@0.1.0"), Grant::Missing(_)));
     }
 
     #[test]

@@ -15,8 +15,9 @@ use rustix::net::{
 use super::frame::{self, Caps, Found, Frame, HEADER_LEN, Kind, Violation};
 use crate::sys::{self, Received};
 
-/// The most descriptors that one message carries: a module, a status page, and the directories of a policy.
-const FDS_MAX: usize = 2 + crate::spec::DIRS_MAX;
+/// The most descriptors that one message carries: a module, a status page, a second socket, and the
+/// directories of a policy.
+const FDS_MAX: usize = 3 + crate::spec::DIRS_MAX;
 
 /// How much is asked of the kernel at once, in the beginning and when there is more.
 const FIRST_READ_LEN: usize = 8 << 10;

@@ -16,18 +16,22 @@ use crate::sys::{self, CoordinatorPage, WorkerPage};
 pub(crate) struct Life {
     /// The thread's end of the socket pair.
     socket: Arc<OwnedFd>,
+    /// The thread's end of the second socket pair, if its guest uses shared objects.
+    exchange: Option<Arc<OwnedFd>>,
     page: Arc<WorkerPage>,
     exit: Mutex<Option<Exit>>,
     over: OwnedFd,
 }
 
 impl Life {
-    /// A new life, and the coordinator's ends of the socket and of the page.
-    pub(crate) fn begin() -> io::Result<(Life, OwnedFd, CoordinatorPage)> {
+    /// A new life, and the coordinator's ends of the socket and of the page. `exchange`: the thread's end of
+    /// the second socket.
+    pub(crate) fn begin(exchange: Option<OwnedFd>) -> io::Result<(Life, OwnedFd, CoordinatorPage)> {
         let (page, fd) = CoordinatorPage::create()?;
         let (ours, theirs) = connection::pair()?;
         let life = Life {
             socket: Arc::new(theirs),
+            exchange: exchange.map(Arc::new),
             page: Arc::new(WorkerPage::open(fd)?),
             exit: Mutex::new(None),
             over: sys::above_stdio(rustix::event::eventfd(
@@ -42,6 +46,10 @@ impl Life {
         &self.socket
     }
 
+    pub(super) fn exchange(&self) -> Option<&Arc<OwnedFd>> {
+        self.exchange.as_ref()
+    }
+
     pub(crate) fn page(&self) -> &Arc<WorkerPage> {
         &self.page
     }
@@ -53,8 +61,11 @@ impl Life {
         // Before the socket is shut. A closed socket tells the coordinator that the worker has ended, and it
         // then asks for the exit code.
         self.cancel();
-        // The coordinator can still read what the thread has sent before.
-        let _shut_before = rustix::net::shutdown(&*self.socket, Shutdown::Both);
+        // The coordinator can still read what the thread has sent before. A guest that waits for an answer
+        // wakes up.
+        for socket in self.exchange.iter().chain([&self.socket]) {
+            let _shut_before = rustix::net::shutdown(&**socket, Shutdown::Both);
+        }
         let _readable_before = rustix::io::write(&self.over, &1u64.to_ne_bytes());
     }
 
@@ -93,7 +104,8 @@ mod tests {
 
     #[test]
     fn the_first_to_end_a_life_says_how() {
-        let (life, ours, page) = Life::begin().unwrap();
+        let (other, exchange) = connection::pair().unwrap();
+        let (life, ours, page) = Life::begin(Some(exchange)).unwrap();
         assert_eq!(life.exit(), None);
         connection::Carrier::send(&mut life.socket().clone(), b"last words").unwrap();
         std::thread::scope(|scope| {
@@ -110,6 +122,7 @@ mod tests {
         let mut heard = [0; 32];
         assert_eq!(rustix::io::read(&ours, &mut heard), Ok(10));
         assert_eq!(rustix::io::read(&ours, &mut heard), Ok(0));
+        assert_eq!(rustix::io::read(&other, &mut heard), Ok(0));
         assert!(connection::Carrier::send(&mut life.socket().clone(), b"from beyond").is_err());
     }
 }

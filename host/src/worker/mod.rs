@@ -6,6 +6,7 @@
 //! confined. No other part of the crate knows the engine.
 
 mod compiler;
+mod exchange;
 mod fault;
 mod guest;
 mod life;

@@ -5,13 +5,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::exchange::Link;
 #[cfg(feature = "fault-points")]
 use super::fault;
 use super::fault::fault_point;
 use super::guest::{CurrentProcess, Guest};
 use super::send::{EXIT_SOFTWARE, hello, refuse};
 use super::serve;
-use super::setup::{load, may_go_on, receive_setup, tick_periods};
+use super::setup::{load, may_go_on, receive_setup, take_dirs, take_exchange, tick_periods};
 use crate::protocol::connection::{Connection, TakesFds};
 use crate::protocol::message::{Identity, Setup};
 use crate::sandbox::Confinement;
@@ -23,7 +24,7 @@ const NAME_LEN: usize = 15;
 /// Runs a worker that was executed for itself.
 pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confinement) -> i32 {
     hello(connection);
-    let (setup, [artefact, page], dirs) = match receive_setup(connection) {
+    let (setup, [artefact, page], exchange, dirs) = match receive(connection) {
         Ok(received) => received,
         Err(code) => return code,
     };
@@ -35,7 +36,26 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
     #[cfg(feature = "fault-points")]
     fault::arm(setup.fault, if setup.once { 1 } else { identity.index });
     fault_point!(Start);
-    become_worker(connection, guest, &setup, identity, page, confinement)
+    become_worker(connection, guest, &setup, identity, WorkerFds { page, exchange }, confinement)
+}
+
+type Received = (Setup, [OwnedFd; 2], Option<OwnedFd>, Vec<OwnedFd>);
+
+/// Receives the setup, the artefact and the status page, the second socket if there is one, and the granted
+/// directories. `Err`: the exit code.
+fn receive(connection: &mut Connection<TakesFds>) -> Result<Received, i32> {
+    let (setup, fds) = receive_setup(connection)?;
+    let exchange = take_exchange(connection, &setup)?;
+    let dirs = take_dirs(connection, &setup)?;
+    Ok((setup, fds, exchange, dirs))
+}
+
+/// The descriptors of one worker, beside its first socket.
+pub(super) struct WorkerFds {
+    /// The status page.
+    pub(super) page: OwnedFd,
+    /// The second socket.
+    pub(super) exchange: Option<OwnedFd>,
 }
 
 /// The part that an executed and a forked worker have in common: takes the last steps of the confinement,
@@ -45,14 +65,14 @@ pub(super) fn become_worker(
     mut guest: Guest,
     setup: &Setup,
     identity: Identity,
-    page: OwnedFd,
+    fds: WorkerFds,
     mut confinement: Confinement,
 ) -> i32 {
     // The order of the steps: what needs a new descriptor or mapping comes first; then the file system is
     // closed, for this thread and those that it starts; then the runtime starts its threads; the list of
     // system calls comes last, because all of this needs calls that are not on it.
     name_thread(&identity.name);
-    let page = match WorkerPage::open(&page) {
+    let page = match WorkerPage::open(&fds.page) {
         Ok(page) => Arc::new(page),
         Err(e) => return refuse(connection, format!("cannot map the status page: {e}")),
     };
@@ -73,7 +93,9 @@ pub(super) fn become_worker(
     }
     let stream = if setup.once { connection.carrier().socket().try_clone().ok() } else { None };
     // The page before the first line of a guest: the initializer may ask for its name, and can be cancelled.
-    guest.enter(CurrentProcess::new(identity, page, Box::new(|| ticker.notice())), stream.map(Arc::new));
+    let link = fds.exchange.map(|socket| Link::new(Arc::new(socket), setup.spins));
+    let process = CurrentProcess::new(identity, page, Box::new(|| ticker.notice())).with_link(link);
+    guest.enter(process, stream.map(Arc::new));
     // Landlock holds for the thread that asks for it and for its later children only.
     confinement.close_files();
     // Not for every guest: a thread costs time at each start, and memory in each worker.

@@ -26,10 +26,12 @@ const FILES: u64 = 64;
 /// Descriptors of a worker whose guest has files or connections.
 const FILES_GRANTED: u64 = 1024;
 
-/// Receives the setup, `N` descriptors, and those of the granted directories. `Err`: the exit code.
+const WITHOUT_FDS: &str = "a message came without its descriptors";
+
+/// Receives the setup and its first `N` descriptors. Others may be behind these. `Err`: the exit code.
 pub(super) fn receive_setup<const N: usize>(
     connection: &mut Connection<TakesFds>,
-) -> Result<(Setup, [OwnedFd; N], Vec<OwnedFd>), i32> {
+) -> Result<(Setup, [OwnedFd; N]), i32> {
     let too_long = "the arguments of the initializer are too long";
     let mut fixed = FixedPieces::default();
     let frame = loop {
@@ -47,14 +49,33 @@ pub(super) fn receive_setup<const N: usize>(
             {
                 return Err(refuse(connection, "the setup came without its arguments".to_owned()));
             }
-            let count = setup.grants.dirs.len();
-            match connection.take_fds().and_then(|fds| Some((fds, connection.take_many_fds(count)?))) {
-                Some((fds, dirs)) => Ok((*setup, fds, dirs)),
-                None => Err(refuse(connection, "the setup came without its descriptors".to_owned())),
+            match connection.take_fds() {
+                Some(fds) => Ok((*setup, fds)),
+                None => Err(refuse(connection, WITHOUT_FDS.to_owned())),
             }
         }
         _ => Err(refuse(connection, "the worker program is of another version of wpool".to_owned())),
     }
+}
+
+/// Takes the second socket, if the worker gets one. `Err`: the exit code.
+pub(super) fn take_exchange(
+    connection: &mut Connection<TakesFds>,
+    setup: &Setup,
+) -> Result<Option<OwnedFd>, i32> {
+    if !setup.exchange {
+        return Ok(None);
+    }
+    match connection.take_fds() {
+        Some([exchange]) => Ok(Some(exchange)),
+        None => Err(refuse(connection, WITHOUT_FDS.to_owned())),
+    }
+}
+
+/// Takes the descriptors of the granted directories, which come last. `Err`: the exit code.
+pub(super) fn take_dirs(connection: &mut Connection<TakesFds>, setup: &Setup) -> Result<Vec<OwnedFd>, i32> {
+    let dirs = connection.take_many_fds(setup.grants.dirs.len());
+    dirs.ok_or_else(|| refuse(connection, WITHOUT_FDS.to_owned()))
 }
 
 /// Confines the process as far as possible before it has read a byte of its module, then loads the module.

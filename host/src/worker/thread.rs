@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SendFlags;
 
+use super::exchange::Link;
 use super::guest::{CurrentProcess, EngineTick, Guest, NoticeTick};
 use super::life::Life;
 use super::outbox::Outbox;
@@ -58,7 +59,8 @@ fn run(
         Err(e) => return refuse(connection, format!("cannot start a thread: {e}")),
     };
     let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
-    let process = CurrentProcess::new(identity, life.page().clone(), ticks.notice());
+    let link = life.exchange().map(|socket| Link::new(socket.clone(), setup.spins));
+    let process = CurrentProcess::new(identity, life.page().clone(), ticks.notice()).with_link(link);
     guest.enter(process, setup.once.then(|| life.socket().clone()));
     serve(connection, life.socket().clone(), &mut guest, &ticks, status())
 }

@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 use super::fault;
 use super::fault::fault_point;
 use super::guest::Guest;
-use super::process::become_worker;
+use super::process::{WorkerFds, become_worker};
 use super::send::{EXIT_SOFTWARE, hello, refuse, say};
-use super::setup::{load, may_go_on, receive_setup};
+use super::setup::{load, may_go_on, receive_setup, take_dirs, take_exchange};
 use crate::protocol::connection::{Connection, TakesFds};
 use crate::protocol::frame::Caps;
 use crate::protocol::message::{self, FromWorker, Identity, Setup, ToWorker};
@@ -21,13 +21,15 @@ use crate::sys::{self, Fork};
 struct ForkedWorker {
     identity: Identity,
     socket: OwnedFd,
-    page: OwnedFd,
+    fds: WorkerFds,
 }
 
 /// Runs the zygote until its coordinator is gone. In each forked child, runs that worker instead.
 pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confinement) -> i32 {
     hello(connection);
-    let (setup, [artefact], dirs) = match receive_setup(connection) {
+    let received = receive_setup(connection)
+        .and_then(|(setup, [artefact])| Ok((take_dirs(connection, &setup)?, setup, artefact)));
+    let (dirs, setup, artefact) = match received {
         Ok(received) => received,
         Err(code) => return code,
     };
@@ -42,14 +44,14 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
     }
     // The confinement comes before the first fork: each worker inherits it, and adds what a fork loses.
     say(connection, &FromWorker::Ready);
-    match serve(connection, &confinement.status) {
+    match serve(connection, &setup, &confinement.status) {
         Err(code) => code,
         Ok(forked) => run_forked(connection, forked, guest, &setup, confinement),
     }
 }
 
 /// Forks a worker for each request. Returns `Ok` in each child, and `Err` with the exit code in the zygote.
-fn serve(connection: &mut Connection<TakesFds>, status: &Status) -> Result<ForkedWorker, i32> {
+fn serve(connection: &mut Connection<TakesFds>, setup: &Setup, status: &Status) -> Result<ForkedWorker, i32> {
     loop {
         let Ok(frame) = connection.recv() else { return Err(0) };
         let identity = match message::read_control(frame) {
@@ -69,9 +71,10 @@ fn serve(connection: &mut Connection<TakesFds>, status: &Status) -> Result<Forke
         let Some([socket, page]) = connection.take_fds() else {
             return Err(refuse(connection, "a request for a fork came without its descriptors".to_owned()));
         };
+        let fds = WorkerFds { page, exchange: take_exchange(connection, setup)? };
         match sys::fork_as_sibling() {
-            Ok(Fork::Child) => return Ok(ForkedWorker { identity, socket, page }),
-            // The descriptors of this request are dropped here: a zygote that kept the socket would hide the
+            Ok(Fork::Child) => return Ok(ForkedWorker { identity, socket, fds }),
+            // The descriptors of this request are dropped here: a zygote that kept a socket would hide the
             // worker's end.
             Ok(Fork::Parent(pid)) => say(connection, &FromWorker::Forked { pid: pid.as_raw_nonzero().get() }),
             Err(e) => {
@@ -90,7 +93,7 @@ fn run_forked(
     setup: &Setup,
     mut confinement: Confinement,
 ) -> i32 {
-    let ForkedWorker { identity, socket, page } = forked;
+    let ForkedWorker { identity, socket, fds } = forked;
     // This closes the child's copy of the zygote's socket. A worker that held it could ask for siblings or
     // send false answers about them, and the coordinator would not see the zygote's end.
     *connection = Connection::new(TakesFds::new(socket), Caps::COORDINATOR);
@@ -101,5 +104,5 @@ fn run_forked(
     fault_point!(Start);
     confinement.lead_group();
     hello(connection);
-    become_worker(connection, guest, setup, identity, page, confinement)
+    become_worker(connection, guest, setup, identity, fds, confinement)
 }

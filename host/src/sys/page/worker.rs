@@ -48,6 +48,11 @@ impl WorkerPage {
         Ok(WorkerPage { page, arena, writer_is_taken: AtomicBool::new(false) })
     }
 
+    /// The number of tasks that this worker has started in its life.
+    pub(crate) fn started(&self) -> u64 {
+        self.page.started()
+    }
+
     /// Counts one more task as started. `false`: it may not start, since the coordinator has taken back what
     /// had not begun.
     pub(crate) fn start_one(&self) -> bool {

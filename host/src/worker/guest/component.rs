@@ -121,6 +121,18 @@ fn provided(engine: &Engine, info: &ModuleInfo, grants: &Grants) -> wasmtime::Re
     if imports(info, BATCH) {
         host::batch::add_to_linker(&mut linker)?;
     }
+    for import in &info.imports {
+        // Only those: each of them is a list of functions.
+        match import.name.split_once('/').zip(import.name.split_once('@')) {
+            Some((("wpool:ipc", _), (interface, "0.1.0"))) => {
+                host::ipc::add_to_linker(&mut linker, interface)?
+            }
+            Some((("wpool:sync", _), (interface, "0.1.0"))) => {
+                host::sync::add_to_linker(&mut linker, interface)?
+            }
+            _ => {}
+        }
+    }
     Ok(linker)
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::profile::Profile;
 use crate::protocol::message::Identity;
 use crate::sys::WorkerPage;
+use crate::worker::exchange::Link;
 
 /// Tells the ticks that the guest runs: they are rare while it waits.
 pub(crate) type NoticeTick = Box<dyn Fn() + Send + Sync>;
@@ -18,6 +19,7 @@ pub(crate) struct CurrentProcess {
     page: Option<Arc<WorkerPage>>,
     notice_tick: NoticeTick,
     pub(super) profile: Option<Profile>,
+    link: Option<Link>,
 }
 
 impl CurrentProcess {
@@ -29,7 +31,14 @@ impl CurrentProcess {
             page: Some(page),
             notice_tick,
             profile: None,
+            link: None,
         }
+    }
+
+    /// Gives the guest a way to ask the coordinator something in the middle of a task.
+    pub(crate) fn with_link(mut self, link: Option<Link>) -> CurrentProcess {
+        self.link = link;
+        self
     }
 
     /// The process before it is a worker: a zygote, which runs no guest.
@@ -41,6 +50,23 @@ impl CurrentProcess {
             page: None,
             notice_tick: Box::new(|| ()),
             profile: None,
+            link: None,
+        }
+    }
+
+    pub(super) fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+
+    /// The task that was started last, by its number in the worker's life. 0: the initializer.
+    pub(super) fn task(&self) -> u64 {
+        self.page.as_ref().map_or(0, |page| page.started())
+    }
+
+    /// The task is over. Called before its outcome can be seen.
+    pub(super) fn end_task(&self) {
+        if let Some(link) = &self.link {
+            link.end_task();
         }
     }
 

@@ -82,6 +82,11 @@ impl Limiter {
         (self.refused, self.refusals) = (None, RefusedGrowth::default());
     }
 
+    /// Bytes that all memories may have together.
+    pub(super) fn memory_max(&self) -> u64 {
+        self.memory_max
+    }
+
     pub(super) fn refusals(&self) -> RefusedGrowth {
         self.refusals
     }

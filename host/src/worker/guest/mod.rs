@@ -283,6 +283,7 @@ impl Guest {
             Code::Component(guest) => guest.initialize(&self.engine, &self.template, plan),
             Code::Core(guest) => guest.initialize(&self.engine, &self.template, plan),
         };
+        self.template.process.end_task();
         initialized.map_err(|failure| self.template.explain_stack(failure).shortened())
     }
 
@@ -305,6 +306,7 @@ impl Guest {
             Some(Err(message)) => Err(Failure::BadRecord { message: message.clone() }),
             None => Err(Failure::BadRecord { message: "the coordinator named an unknown plan".to_owned() }),
         };
+        self.template.process.end_task();
         let failure = match outcome {
             Ok(()) => return TaskExit { code: 0 },
             Err(failure) => self.template.explain_stack(failure).shortened(),
@@ -368,6 +370,7 @@ impl Guest {
             Code::Component(guest) => guest.shutdown(&self.template),
             Code::Core(guest) => guest.shutdown(&self.template),
         }
+        self.template.process.end_task();
     }
 }
 

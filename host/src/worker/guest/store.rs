@@ -33,6 +33,8 @@ pub(super) struct Ctx {
     deadline: Option<Instant>,
     /// The call of `run-many`, while it lasts.
     pub(super) many: Option<Box<ManyCall>>,
+    /// The handles to shared objects that the guest has.
+    pub(super) handles: usize,
     table: ResourceTable,
     wasi: Option<WasiCtx>,
     p1: Option<WasiP1Ctx>,
@@ -47,6 +49,7 @@ impl Ctx {
             output,
             deadline: None,
             many: None,
+            handles: 0,
             table: ResourceTable::new(),
             wasi: None,
             p1: None,
@@ -63,12 +66,18 @@ impl Ctx {
     /// Whether the guest may go on. The engine calls this after each tick, once the guest is in its own code.
     fn check_deadline(&self) -> wasmtime::Result<UpdateDeadline> {
         self.process.runs();
-        match self.deadline {
-            // A cancel before the deadline: a cancelled task must not be reported as too slow.
-            _ if self.process.is_cancelled() => Err(wasmtime::Error::new(Cancelled)),
-            Some(deadline) if clock::now() >= deadline => Err(wasmtime::Error::new(Trap::Interrupt)),
-            _ => Ok(UpdateDeadline::Continue(1)),
+        self.left().map(|_| UpdateDeadline::Continue(1))
+    }
+
+    /// What is left of the task's time, if that is limited. An error if the task must end.
+    pub(super) fn left(&self) -> wasmtime::Result<Option<Duration>> {
+        // A cancel before the deadline: a cancelled task must not be reported as too slow.
+        if self.process.is_cancelled() {
+            return Err(wasmtime::Error::new(Cancelled));
         }
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        let left = deadline.saturating_duration_since(clock::now());
+        if left.is_zero() { Err(wasmtime::Error::new(Trap::Interrupt)) } else { Ok(Some(left)) }
     }
 
     /// Gives the guest WASI preview 2, with its grants.

@@ -2,7 +2,10 @@
 
 pub(super) mod batch;
 pub(super) mod current;
+mod exchange;
+pub(super) mod ipc;
 pub(super) mod names;
+pub(super) mod sync;
 
 /// The version in which the engine has the interfaces of WASI. It links imports of any version 0.2 to them.
 const WASI_VERSION: &str = "0.2.12";

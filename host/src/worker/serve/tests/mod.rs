@@ -325,4 +325,5 @@ fn a_process_runs_one_task_and_ends_with_its_exit_code() {
     }
 }
 
+mod exchange;
 mod many;

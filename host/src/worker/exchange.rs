@@ -1,0 +1,290 @@
+//! A worker's second socket: through it the guest asks the coordinator something in the middle of a task, and
+//! waits for the answer.
+//!
+//! There is one request at a time. A wait needs no ticks and takes no processor time: the worker sleeps in a
+//! receive, and the coordinator answers in time if the task's time ends or the task is cancelled.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::protocol::connection::{Connection, RecvError};
+use crate::protocol::frame::{self, Caps, Kind, Violation};
+use crate::spec::exchange::{Act, Answer, Ask, Granted, ObjectKind, Op};
+
+/// Bytes of memory that are kept for the next request.
+const DRAFT_KEPT: usize = 1 << 20;
+
+/// The worker's end of the second socket.
+#[derive(Debug)]
+pub(super) struct Link(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    connection: Connection<Arc<OwnedFd>>,
+    /// The buffer in which a request is put together.
+    draft: Vec<u8>,
+    /// Whether to look for an answer for a moment before the worker sleeps.
+    spins: bool,
+    /// The task that has asked something and whose end is to be told.
+    asked: Option<u64>,
+    /// The objects that guests have opened. What is granted to a worker never changes.
+    opened: HashMap<(ObjectKind, String), Granted>,
+}
+
+/// Why there is no answer. The coordinator is gone, or is about to end this worker: the first socket tells.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unanswered {
+    #[error("the coordinator does not answer any more")]
+    Gone,
+    #[error("the coordinator has given an answer that cannot be read")]
+    Nonsense,
+}
+
+impl From<io::Error> for Unanswered {
+    fn from(_: io::Error) -> Self {
+        Unanswered::Gone
+    }
+}
+
+impl From<Violation> for Unanswered {
+    fn from(_: Violation) -> Self {
+        Unanswered::Nonsense
+    }
+}
+
+impl From<RecvError> for Unanswered {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Closed | RecvError::Io(_) => Unanswered::Gone,
+            RecvError::Violation(_) => Unanswered::Nonsense,
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn new(socket: Arc<OwnedFd>, spins: bool) -> Link {
+        Link(Mutex::new(State {
+            connection: Connection::new(socket, Caps::COORDINATOR),
+            draft: Vec::new(),
+            spins,
+            asked: None,
+            opened: HashMap::new(),
+        }))
+    }
+
+    /// Asks, and waits for the answer.
+    pub(super) fn ask(&self, ask: Ask) -> Result<Answer, Unanswered> {
+        let mut state = self.state();
+        match ask.op {
+            Op::Open { kind, ref name } => {
+                let key = (kind, name.clone());
+                if let Some(object) = state.opened.get(&key) {
+                    return Ok(Answer::Opened { object: *object });
+                }
+                let answer = state.exchange(&ask, |draft| serialize(&ask, draft))?;
+                if let Answer::Opened { object } = answer {
+                    state.opened.insert(key, object);
+                }
+                Ok(answer)
+            }
+            Op::On { .. } | Op::Wait { .. } | Op::Call { .. } => {
+                state.exchange(&ask, |draft| serialize(&ask, draft))
+            }
+        }
+    }
+
+    /// Asks for a `Put` of items, and waits for the answer. Only here items are copied, into the request.
+    ///
+    /// `ask` has no items. Those of `items` take their place.
+    pub(super) fn put<'b>(
+        &self,
+        ask: &Ask,
+        items: impl ExactSizeIterator<Item = &'b [u8]>,
+    ) -> Result<Answer, Unanswered> {
+        self.state().exchange(ask, |draft| serialize_put(ask, items, draft))
+    }
+
+    /// The task is over. The coordinator hears of it if the task has asked something, before it can see the
+    /// task's outcome: what the task still holds is then released.
+    pub(super) fn end_task(&self) {
+        let mut state = self.state();
+        if let Some(task) = state.asked.take() {
+            let mut ended = Vec::with_capacity(frame::HEADER_LEN + 8);
+            frame::write(&mut ended, Kind::Ended, |out| out.extend_from_slice(&task.to_le_bytes()));
+            // A coordinator that is gone needs no message. The first socket ends the worker.
+            let _gone = state.connection.send(&ended);
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Sends the request, as `write` writes it, and waits for the answer.
+    fn exchange(&mut self, ask: &Ask, write: impl FnOnce(&mut Vec<u8>)) -> Result<Answer, Unanswered> {
+        self.asked = Some(ask.task);
+        self.draft.clear();
+        frame::write(&mut self.draft, Kind::Ask, write);
+        self.connection.send(&self.draft)?;
+        if self.draft.capacity() > DRAFT_KEPT {
+            self.draft = Vec::new();
+        }
+        if self.spins && crate::spin::is_quiet() {
+            self.connection.spin();
+        }
+        let frame = self.connection.recv()?;
+        if frame.kind != Kind::Answer {
+            return Err(Unanswered::Nonsense);
+        }
+        postcard::from_bytes(frame.payload).map_err(|_| Unanswered::Nonsense)
+    }
+}
+
+fn serialize(ask: &Ask, out: &mut Vec<u8>) {
+    *out = postcard::to_extend(ask, std::mem::take(out)).expect("a vector takes every byte");
+}
+
+/// Appends a request to put these items, as if they were in `ask`.
+fn serialize_put<'b>(ask: &Ask, items: impl ExactSizeIterator<Item = &'b [u8]>, out: &mut Vec<u8>) {
+    debug_assert!(
+        matches!(&ask.op, Op::On { act: Act::Put { items }, .. } if items.is_empty()),
+        "the items come last in a request, and none are in it"
+    );
+    serialize(ask, out);
+    // The number of the items, which is 0, is the last byte.
+    out.pop();
+    push_number(items.len(), out);
+    for item in items {
+        push_number(item.len(), out);
+        out.extend_from_slice(item);
+    }
+}
+
+/// Appends a number as postcard writes it: seven bits in each byte, the lowest first.
+fn push_number(mut number: usize, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        // Only the lowest bits are kept.
+        out.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    out.push(number.to_le_bytes()[0]);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::connection::{self, Carrier};
+    use crate::spec::exchange::{Bytes, Code};
+
+    fn ask(op: Op) -> Ask {
+        ask_in(300, op)
+    }
+
+    fn ask_in(task: u64, op: Op) -> Ask {
+        Ask { task, timeout: Some(Duration::from_millis(7)), left: None, op }
+    }
+
+    fn put(items: Vec<Bytes>) -> Ask {
+        ask(Op::On { object: 1, act: Act::Put { items } })
+    }
+
+    #[test]
+    fn items_that_are_written_one_by_one_are_read_as_one_request() {
+        let (long, longer) = (vec![7; 127], vec![8; 20_000]);
+        let cases: [Vec<&[u8]>; 5] =
+            [vec![], vec![b""], vec![b"a", &long, b""], vec![&longer], vec![b"x"; 300]];
+        for items in cases {
+            let mut draft = vec![];
+            serialize_put(&put(vec![]), items.iter().copied(), &mut draft);
+            let whole = put(items.iter().map(|item| Bytes(item.to_vec())).collect());
+            assert_eq!(draft, postcard::to_allocvec(&whole).unwrap());
+            assert_eq!(postcard::from_bytes::<Ask>(&draft).unwrap(), whole);
+        }
+    }
+
+    /// A link, and what answers it with these answers in turn. It gives what was asked.
+    fn answered(answers: Vec<Answer>) -> (Link, std::thread::JoinHandle<Vec<String>>) {
+        let (ours, theirs) = connection::pair().unwrap();
+        let exchange = std::thread::spawn(move || {
+            let mut connection = Connection::new(ours, Caps::IDLE);
+            let mut heard = Vec::new();
+            let mut answers = answers.into_iter();
+            while let Ok(frame) = connection.recv() {
+                if frame.kind == Kind::Ended {
+                    heard.push(format!("ended {:?}", frame.payload));
+                    continue;
+                }
+                heard.push(format!("{:?}", postcard::from_bytes::<Ask>(frame.payload).unwrap().op));
+                let Some(answer) = answers.next() else { break };
+                let mut bytes = Vec::new();
+                frame::write(&mut bytes, Kind::Answer, |out| {
+                    out.extend(postcard::to_allocvec(&answer).unwrap());
+                });
+                connection.send(&bytes).unwrap();
+            }
+            heard
+        });
+        (Link::new(Arc::new(theirs), true), exchange)
+    }
+
+    fn open(task: u64, name: &str) -> Ask {
+        ask_in(task, Op::Open { kind: ObjectKind::Queue, name: name.to_owned() })
+    }
+
+    #[test]
+    fn an_object_is_opened_once_in_the_life_of_a_worker_and_a_refusal_is_asked_again() {
+        let refused = Answer::Failed { code: Code::NotGranted, message: "no".to_owned() };
+        let opened = Answer::Opened { object: 5 };
+        let (link, exchange) = answered(vec![opened.clone(), refused.clone(), refused.clone()]);
+        for _ in 0..3 {
+            assert_eq!(link.ask(open(2, "a")).unwrap(), opened);
+        }
+        for _ in 0..2 {
+            assert_eq!(link.ask(open(2, "b")).unwrap(), refused);
+        }
+        drop(link);
+        assert_eq!(exchange.join().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn the_end_is_told_of_a_task_that_has_asked_and_of_no_other() {
+        let (link, exchange) = answered(vec![Answer::Opened { object: 0 }, Answer::Count(1)]);
+        link.end_task();
+        link.ask(open(2, "a")).unwrap();
+        link.end_task();
+        // This one uses what the worker knows already.
+        link.ask(open(3, "a")).unwrap();
+        link.end_task();
+        link.put(&put(vec![]), [&b"x"[..]].into_iter()).unwrap();
+        link.end_task();
+        link.end_task();
+        drop(link);
+        let heard = exchange.join().unwrap();
+        let ended = |task: u64| format!("ended {:?}", task.to_le_bytes());
+        assert_eq!((heard.len(), &heard[1], &heard[3]), (4, &ended(2), &ended(300)));
+    }
+
+    #[test]
+    fn a_coordinator_that_is_gone_is_no_answer_and_neither_is_another_frame() {
+        let (link, exchange) = answered(vec![]);
+        assert!(matches!(link.ask(open(2, "a")), Err(Unanswered::Gone)));
+        assert_eq!(exchange.join().unwrap().len(), 1);
+        assert!(matches!(link.ask(open(2, "a")), Err(Unanswered::Gone)));
+        link.end_task();
+
+        for (kind, payload) in [(Kind::Control, &[0][..]), (Kind::Answer, &[0xff])] {
+            let (mut ours, theirs) = connection::pair().unwrap();
+            let mut bytes = Vec::new();
+            frame::write(&mut bytes, kind, |out| out.extend_from_slice(payload));
+            ours.send(&bytes).unwrap();
+            let link = Link::new(Arc::new(theirs), false);
+            assert!(matches!(link.ask(open(2, "a")), Err(Unanswered::Nonsense)));
+        }
+    }
+}
