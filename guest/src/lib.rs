@@ -96,8 +96,9 @@
 //! # Queues, locks and the rest
 //!
 //! A task that needs another one, or the host, uses shared objects, as in Python's `multiprocessing`: see
-//! [`ipc`] for `Queue`, `Connection` (an end of a pipe), `Value` and `Dict`, and [`sync`] for `Lock`, `RLock`,
-//! `Semaphore`, `Event`, `Condition` and `Barrier`. The host makes an object, and shares it under a name:
+//! [`ipc`] for `Queue`, `Connection` (an end of a pipe), `Value` and `Dict`, and [`sync`] for `Lock`,
+//! `RLock`, `Semaphore`, `Event`, `Condition` and `Barrier`. The host makes an object, and shares it under a
+//! name:
 //!
 //! ```no_run
 //! use wpool_guest::ipc::{Error, Queue};
@@ -118,7 +119,24 @@
 //! # Testing a guest
 //!
 //! The attributes leave the function unchanged, and export nothing outside WebAssembly. An ordinary test may
-//! call the function; the functions of [`process`] then describe the process of the test.
+//! call the function. The functions of [`process`] then describe the process of the test, and shared objects
+//! are those that the test has made with `testing::share`:
+//!
+//! ```
+//! use wpool_guest::ipc::{Error, Queue};
+//!
+//! #[wpool_guest::task]
+//! fn words(line: &str) -> Result<(), Error> {
+//!     Queue::<String>::open("words")?.put_many(line.split_whitespace())
+//! }
+//!
+//! # fn main() -> Result<(), Error> {
+//! wpool_guest::testing::share("queue:words");
+//! words("one two")?;
+//! assert_eq!(Queue::<String>::open("words")?.get()?, "one");
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Features
 //!
@@ -128,12 +146,24 @@
 #[doc(hidden)]
 pub mod bindings;
 pub mod ipc;
+#[cfg(not(target_arch = "wasm32"))]
+mod local;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod many;
 pub mod process;
 mod record;
 pub mod sync;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+/// The interfaces of shared objects: the host's, or in a unit test those of this process.
+mod host {
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) use crate::bindings::{communicating::wpool::ipc, synchronizing::wpool::sync};
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) use crate::local::{ipc, sync};
+}
 
 /// Makes a function the task of this component: exports it as `run` of the world `wpool:task/task`.
 ///

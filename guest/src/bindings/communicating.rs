@@ -131,6 +131,8 @@ pub mod wpool {
                 pub max_len: ::core::option::Option<u64>,
                 /// Items that were put and not yet reported with `task-done`.
                 pub unfinished: u64,
+                /// Nothing can be put any more.
+                pub closed: bool,
             }
             impl ::core::fmt::Debug for Status {
                 fn fmt(
@@ -141,6 +143,7 @@ pub mod wpool {
                         .field("len", &self.len)
                         .field("max-len", &self.max_len)
                         .field("unfinished", &self.unfinished)
+                        .field("closed", &self.closed)
                         .finish()
                 }
             }
@@ -363,8 +366,8 @@ pub mod wpool {
             }
             impl Queue {
                 #[allow(unused_unsafe, clippy::all)]
-                /// Puts items at the end, in their order. Returns how many: fewer than all if the time-out passed between
-                /// two of them.
+                /// Puts items at the end, in their order. Returns how many: fewer than all if the next one could not be
+                /// put. A call with that one first tells why.
                 #[allow(async_fn_in_trait)]
                 pub fn put_many(
                     &self,
@@ -488,7 +491,8 @@ pub mod wpool {
             }
             impl Queue {
                 #[allow(unused_unsafe, clippy::all)]
-                /// Takes the first item.
+                /// Takes the first item. If the guest may have less memory than that, the item stays where it is, and the
+                /// error is `too-large`.
                 #[allow(async_fn_in_trait)]
                 pub fn get(
                     &self,
@@ -586,7 +590,8 @@ pub mod wpool {
             }
             impl Queue {
                 #[allow(unused_unsafe, clippy::all)]
-                /// Takes the first items: at least one, and `most` at most. Waits only for the first.
+                /// Takes the first items: at least one, and `most` at most. Waits only for the first. `invalid` if `most`
+                /// is 0.
                 #[allow(async_fn_in_trait)]
                 pub fn get_many(
                     &self,
@@ -716,9 +721,9 @@ pub mod wpool {
                 pub fn status(&self) -> ::core::result::Result<Status, Error> {
                     unsafe {
                         #[repr(align(8))]
-                        struct RetArea([::core::mem::MaybeUninit<u8>; 40]);
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 48]);
                         let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 40],
+                            [::core::mem::MaybeUninit::uninit(); 48],
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
@@ -733,12 +738,13 @@ pub mod wpool {
                         }
                         wit_import1((self).handle() as i32, ptr0);
                         let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                        let result11 = match l2 {
+                        let result12 = match l2 {
                             0 => {
                                 let e = {
                                     let l3 = *ptr0.add(8).cast::<i64>();
                                     let l4 = i32::from(*ptr0.add(16).cast::<u8>());
                                     let l6 = *ptr0.add(32).cast::<i64>();
+                                    let l7 = i32::from(*ptr0.add(40).cast::<u8>());
                                     Status {
                                         len: l3 as u64,
                                         max_len: match l4 {
@@ -753,37 +759,38 @@ pub mod wpool {
                                             _ => _rt::invalid_enum_discriminant(),
                                         },
                                         unfinished: l6 as u64,
+                                        closed: _rt::bool_lift(l7 as u8),
                                     }
                                 };
                                 Ok(e)
                             }
                             1 => {
                                 let e = {
-                                    let l7 = i32::from(*ptr0.add(8).cast::<u8>());
-                                    let l8 = *ptr0
+                                    let l8 = i32::from(*ptr0.add(8).cast::<u8>());
+                                    let l9 = *ptr0
                                         .add(8 + 1 * ::core::mem::size_of::<*const u8>())
                                         .cast::<*mut u8>();
-                                    let l9 = *ptr0
+                                    let l10 = *ptr0
                                         .add(8 + 2 * ::core::mem::size_of::<*const u8>())
                                         .cast::<usize>();
-                                    let len10 = l9;
-                                    let bytes10 = _rt::Vec::from_raw_parts(
-                                        l8.cast(),
-                                        len10,
-                                        len10,
+                                    let len11 = l10;
+                                    let bytes11 = _rt::Vec::from_raw_parts(
+                                        l9.cast(),
+                                        len11,
+                                        len11,
                                     );
                                     super::super::super::wpool::ipc::errors::Error {
                                         code: super::super::super::wpool::ipc::errors::Code::_lift(
-                                            l7 as u8,
+                                            l8 as u8,
                                         ),
-                                        message: _rt::string_lift(bytes10),
+                                        message: _rt::string_lift(bytes11),
                                     }
                                 };
                                 Err(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                         };
-                        result11
+                        result12
                     }
                 }
             }
@@ -1231,7 +1238,8 @@ pub mod wpool {
             }
             impl Connection {
                 #[allow(unused_unsafe, clippy::all)]
-                /// Receives a message. One that is longer than `max-len` is dropped, and the error is `too-large`.
+                /// Receives a message. One that is longer than `max-len`, or than the memory that the guest may have, is
+                /// dropped, and the error is `too-large`.
                 #[allow(async_fn_in_trait)]
                 pub fn recv(
                     &self,
@@ -1523,7 +1531,7 @@ pub mod wpool {
             }
             #[allow(unused_unsafe, clippy::all)]
             /// The positions of the objects from which something can be got without a wait. Closed ones are among them.
-            /// Empty: the time-out passed.
+            /// Empty: the time-out passed. `invalid` without objects, or with more than 64.
             #[allow(async_fn_in_trait)]
             pub fn wait(
                 objects: &[Waitable<'_>],
@@ -3198,58 +3206,58 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2130] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xce\x0f\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2138] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd6\x0f\x01A\x02\x01\
 A\x0f\x01B\x04\x01m\x08\x0bnot-granted\x09timed-out\x06closed\x03eof\x09too-larg\
 e\x07invalid\x06broken\x08deadlock\x04\0\x04code\x03\0\0\x01r\x02\x04code\x01\x07\
 messages\x04\0\x05error\x03\0\x02\x03\0\x16wpool:ipc/errors@0.1.0\x05\0\x02\x03\0\
 \0\x05error\x01B%\x02\x03\x02\x01\x01\x04\0\x05error\x03\0\0\x01p}\x01r\x02\x04d\
-ata\x02\x0bredelivered\x7f\x04\0\x04item\x03\0\x03\x01kw\x01r\x03\x03lenw\x07max\
--len\x05\x0aunfinishedw\x04\0\x06status\x03\0\x06\x04\0\x05queue\x03\x01\x01i\x08\
-\x01j\x01\x09\x01\x01\x01@\x01\x04names\0\x0a\x04\0\x12[static]queue.open\x01\x0b\
-\x01h\x08\x01j\0\x01\x01\x01@\x03\x04self\x0c\x04data\x02\x07timeout\x05\0\x0d\x04\
-\0\x11[method]queue.put\x01\x0e\x01p\x02\x01j\x01y\x01\x01\x01@\x03\x04self\x0c\x05\
-items\x0f\x07timeout\x05\0\x10\x04\0\x16[method]queue.put-many\x01\x11\x01j\x01\x04\
-\x01\x01\x01@\x02\x04self\x0c\x07timeout\x05\0\x12\x04\0\x11[method]queue.get\x01\
-\x13\x01p\x04\x01j\x01\x14\x01\x01\x01@\x03\x04self\x0c\x04mosty\x07timeout\x05\0\
-\x15\x04\0\x16[method]queue.get-many\x01\x16\x01j\x01\x07\x01\x01\x01@\x01\x04se\
-lf\x0c\0\x17\x04\0\x14[method]queue.status\x01\x18\x01@\x02\x04self\x0c\x05count\
-y\0\x0d\x04\0\x17[method]queue.task-done\x01\x19\x01@\x02\x04self\x0c\x07timeout\
-\x05\0\x0d\x04\0\x12[method]queue.join\x01\x1a\x01@\x01\x04self\x0c\0\x0d\x04\0\x13\
-[method]queue.close\x01\x1b\x03\0\x16wpool:ipc/queues@0.1.0\x05\x02\x01B\x15\x02\
-\x03\x02\x01\x01\x04\0\x05error\x03\0\0\x04\0\x0aconnection\x03\x01\x01i\x02\x01\
-j\x01\x03\x01\x01\x01@\x01\x04names\0\x04\x04\0\x17[static]connection.open\x01\x05\
-\x01h\x02\x01p}\x01kw\x01j\0\x01\x01\x01@\x03\x04self\x06\x04data\x07\x07timeout\
-\x08\0\x09\x04\0\x17[method]connection.send\x01\x0a\x01j\x01\x07\x01\x01\x01@\x03\
-\x04self\x06\x07max-len\x08\x07timeout\x08\0\x0b\x04\0\x17[method]connection.rec\
-v\x01\x0c\x01j\x01\x7f\x01\x01\x01@\x02\x04self\x06\x07timeout\x08\0\x0d\x04\0\x17\
-[method]connection.poll\x01\x0e\x01@\x01\x04self\x06\0\x09\x04\0\x18[method]conn\
-ection.close\x01\x0f\x03\0\x1bwpool:ipc/connections@0.1.0\x05\x03\x02\x03\0\x01\x05\
-queue\x02\x03\0\x02\x0aconnection\x01B\x10\x02\x03\x02\x01\x01\x04\0\x05error\x03\
-\0\0\x02\x03\x02\x01\x04\x04\0\x05queue\x03\0\x02\x02\x03\x02\x01\x05\x04\0\x0ac\
-onnection\x03\0\x04\x01h\x03\x01h\x05\x01q\x02\x05queue\x01\x06\0\x0aconnection\x01\
-\x07\0\x04\0\x08waitable\x03\0\x08\x01p\x09\x01kw\x01py\x01j\x01\x0c\x01\x01\x01\
-@\x02\x07objects\x0a\x07timeout\x0b\0\x0d\x04\0\x04wait\x01\x0e\x03\0\x17wpool:i\
-pc/waiting@0.1.0\x05\x06\x01B\x16\x02\x03\x02\x01\x01\x04\0\x05error\x03\0\0\x01\
-p}\x01q\x02\x07integer\x01x\0\x05bytes\x01\x02\0\x04\0\x07content\x03\0\x03\x04\0\
-\x05value\x03\x01\x01i\x05\x01j\x01\x06\x01\x01\x01@\x01\x04names\0\x07\x04\0\x12\
-[static]value.open\x01\x08\x01h\x05\x01j\x01\x04\x01\x01\x01@\x01\x04self\x09\0\x0a\
-\x04\0\x11[method]value.get\x01\x0b\x01j\0\x01\x01\x01@\x02\x04self\x09\x07conte\
-nt\x04\0\x0c\x04\0\x11[method]value.set\x01\x0d\x01j\x01x\x01\x01\x01@\x02\x04se\
-lf\x09\x06amountx\0\x0e\x04\0\x11[method]value.add\x01\x0f\x01@\x03\x04self\x09\x08\
-expected\x04\x03new\x04\0\x0a\x04\0\x1e[method]value.compare-exchange\x01\x10\x03\
-\0\x16wpool:ipc/values@0.1.0\x05\x07\x01B\x19\x02\x03\x02\x01\x01\x04\0\x05error\
-\x03\0\0\x04\0\x04dict\x03\x01\x01i\x02\x01j\x01\x03\x01\x01\x01@\x01\x04names\0\
-\x04\x04\0\x11[static]dict.open\x01\x05\x01h\x02\x01p}\x01k\x07\x01j\x01\x08\x01\
-\x01\x01@\x02\x04self\x06\x03keys\0\x09\x04\0\x10[method]dict.get\x01\x0a\x01@\x03\
-\x04self\x06\x03keys\x04data\x07\0\x09\x04\0\x10[method]dict.put\x01\x0b\x04\0\x13\
-[method]dict.remove\x01\x0a\x01ps\x01j\x01\x0c\x01\x01\x01@\x01\x04self\x06\0\x0d\
-\x04\0\x11[method]dict.keys\x01\x0e\x01j\x01w\x01\x01\x01@\x01\x04self\x06\0\x0f\
-\x04\0\x10[method]dict.len\x01\x10\x01@\x04\x04self\x06\x03keys\x08expected\x08\x03\
-new\x08\0\x09\x04\0\x1d[method]dict.compare-exchange\x01\x11\x03\0\x15wpool:ipc/\
-dicts@0.1.0\x05\x08\x04\0\x1dwpool:ipc/communicating@0.1.0\x04\0\x0b\x13\x01\0\x0d\
-communicating\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x07\
-0.258.3\x10wit-bindgen-rust\x060.61.1";
+ata\x02\x0bredelivered\x7f\x04\0\x04item\x03\0\x03\x01kw\x01r\x04\x03lenw\x07max\
+-len\x05\x0aunfinishedw\x06closed\x7f\x04\0\x06status\x03\0\x06\x04\0\x05queue\x03\
+\x01\x01i\x08\x01j\x01\x09\x01\x01\x01@\x01\x04names\0\x0a\x04\0\x12[static]queu\
+e.open\x01\x0b\x01h\x08\x01j\0\x01\x01\x01@\x03\x04self\x0c\x04data\x02\x07timeo\
+ut\x05\0\x0d\x04\0\x11[method]queue.put\x01\x0e\x01p\x02\x01j\x01y\x01\x01\x01@\x03\
+\x04self\x0c\x05items\x0f\x07timeout\x05\0\x10\x04\0\x16[method]queue.put-many\x01\
+\x11\x01j\x01\x04\x01\x01\x01@\x02\x04self\x0c\x07timeout\x05\0\x12\x04\0\x11[me\
+thod]queue.get\x01\x13\x01p\x04\x01j\x01\x14\x01\x01\x01@\x03\x04self\x0c\x04mos\
+ty\x07timeout\x05\0\x15\x04\0\x16[method]queue.get-many\x01\x16\x01j\x01\x07\x01\
+\x01\x01@\x01\x04self\x0c\0\x17\x04\0\x14[method]queue.status\x01\x18\x01@\x02\x04\
+self\x0c\x05county\0\x0d\x04\0\x17[method]queue.task-done\x01\x19\x01@\x02\x04se\
+lf\x0c\x07timeout\x05\0\x0d\x04\0\x12[method]queue.join\x01\x1a\x01@\x01\x04self\
+\x0c\0\x0d\x04\0\x13[method]queue.close\x01\x1b\x03\0\x16wpool:ipc/queues@0.1.0\x05\
+\x02\x01B\x15\x02\x03\x02\x01\x01\x04\0\x05error\x03\0\0\x04\0\x0aconnection\x03\
+\x01\x01i\x02\x01j\x01\x03\x01\x01\x01@\x01\x04names\0\x04\x04\0\x17[static]conn\
+ection.open\x01\x05\x01h\x02\x01p}\x01kw\x01j\0\x01\x01\x01@\x03\x04self\x06\x04\
+data\x07\x07timeout\x08\0\x09\x04\0\x17[method]connection.send\x01\x0a\x01j\x01\x07\
+\x01\x01\x01@\x03\x04self\x06\x07max-len\x08\x07timeout\x08\0\x0b\x04\0\x17[meth\
+od]connection.recv\x01\x0c\x01j\x01\x7f\x01\x01\x01@\x02\x04self\x06\x07timeout\x08\
+\0\x0d\x04\0\x17[method]connection.poll\x01\x0e\x01@\x01\x04self\x06\0\x09\x04\0\
+\x18[method]connection.close\x01\x0f\x03\0\x1bwpool:ipc/connections@0.1.0\x05\x03\
+\x02\x03\0\x01\x05queue\x02\x03\0\x02\x0aconnection\x01B\x10\x02\x03\x02\x01\x01\
+\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x04\x04\0\x05queue\x03\0\x02\x02\x03\x02\
+\x01\x05\x04\0\x0aconnection\x03\0\x04\x01h\x03\x01h\x05\x01q\x02\x05queue\x01\x06\
+\0\x0aconnection\x01\x07\0\x04\0\x08waitable\x03\0\x08\x01p\x09\x01kw\x01py\x01j\
+\x01\x0c\x01\x01\x01@\x02\x07objects\x0a\x07timeout\x0b\0\x0d\x04\0\x04wait\x01\x0e\
+\x03\0\x17wpool:ipc/waiting@0.1.0\x05\x06\x01B\x16\x02\x03\x02\x01\x01\x04\0\x05\
+error\x03\0\0\x01p}\x01q\x02\x07integer\x01x\0\x05bytes\x01\x02\0\x04\0\x07conte\
+nt\x03\0\x03\x04\0\x05value\x03\x01\x01i\x05\x01j\x01\x06\x01\x01\x01@\x01\x04na\
+mes\0\x07\x04\0\x12[static]value.open\x01\x08\x01h\x05\x01j\x01\x04\x01\x01\x01@\
+\x01\x04self\x09\0\x0a\x04\0\x11[method]value.get\x01\x0b\x01j\0\x01\x01\x01@\x02\
+\x04self\x09\x07content\x04\0\x0c\x04\0\x11[method]value.set\x01\x0d\x01j\x01x\x01\
+\x01\x01@\x02\x04self\x09\x06amountx\0\x0e\x04\0\x11[method]value.add\x01\x0f\x01\
+@\x03\x04self\x09\x08expected\x04\x03new\x04\0\x0a\x04\0\x1e[method]value.compar\
+e-exchange\x01\x10\x03\0\x16wpool:ipc/values@0.1.0\x05\x07\x01B\x19\x02\x03\x02\x01\
+\x01\x04\0\x05error\x03\0\0\x04\0\x04dict\x03\x01\x01i\x02\x01j\x01\x03\x01\x01\x01\
+@\x01\x04names\0\x04\x04\0\x11[static]dict.open\x01\x05\x01h\x02\x01p}\x01k\x07\x01\
+j\x01\x08\x01\x01\x01@\x02\x04self\x06\x03keys\0\x09\x04\0\x10[method]dict.get\x01\
+\x0a\x01@\x03\x04self\x06\x03keys\x04data\x07\0\x09\x04\0\x10[method]dict.put\x01\
+\x0b\x04\0\x13[method]dict.remove\x01\x0a\x01ps\x01j\x01\x0c\x01\x01\x01@\x01\x04\
+self\x06\0\x0d\x04\0\x11[method]dict.keys\x01\x0e\x01j\x01w\x01\x01\x01@\x01\x04\
+self\x06\0\x0f\x04\0\x10[method]dict.len\x01\x10\x01@\x04\x04self\x06\x03keys\x08\
+expected\x08\x03new\x08\0\x09\x04\0\x1d[method]dict.compare-exchange\x01\x11\x03\
+\0\x15wpool:ipc/dicts@0.1.0\x05\x08\x04\0\x1dwpool:ipc/communicating@0.1.0\x04\0\
+\x0b\x13\x01\0\x0dcommunicating\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0d\
+wit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

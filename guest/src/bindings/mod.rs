@@ -17,6 +17,7 @@
 
 #[rustfmt::skip]
 pub mod asking;
+#[cfg(target_arch = "wasm32")]
 #[rustfmt::skip]
 pub mod communicating;
 #[rustfmt::skip]
@@ -25,6 +26,7 @@ pub mod init;
 pub mod many;
 #[rustfmt::skip]
 pub mod shutdown;
+#[cfg(target_arch = "wasm32")]
 #[rustfmt::skip]
 pub mod synchronizing;
 #[rustfmt::skip]

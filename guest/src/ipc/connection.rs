@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::waiting::{Either, Sealed, Waitable};
-use super::{AsItem, Data, Error, NOW, at_once, nanos};
-use crate::bindings::communicating::wpool::ipc::connections;
+use super::waiting::{Object, Sealed, Waitable};
+use super::{AsItem, Error, NOW, Transfer, close_again, nanos};
+use crate::host::ipc::{connections, waiting};
 
 /// One end of a pipe. What is sent on one end is received on the other, message by message; an empty message
 /// counts.
@@ -31,7 +31,7 @@ pub struct Connection<T> {
     messages: PhantomData<fn(T) -> T>,
 }
 
-impl<T: Data> Connection<T> {
+impl<T: Transfer> Connection<T> {
     /// Opens the end of this name.
     ///
     /// # Errors
@@ -53,9 +53,9 @@ impl<T: Data> Connection<T> {
         Ok(self.connection.send(&message.bytes()?, nanos(timeout))?)
     }
 
-    /// Sends a message. `false`: the pipe is full.
-    pub fn try_send(&self, message: impl AsItem<T>) -> Result<bool, Error> {
-        Ok(at_once(self.connection.send(&message.bytes()?, NOW))?.is_some())
+    /// Sends a message, if the pipe is not full.
+    pub fn try_send(&self, message: impl AsItem<T>) -> Result<(), Error> {
+        Ok(self.connection.send(&message.bytes()?, NOW)?)
     }
 
     /// Receives a message. Waits until there is one.
@@ -71,9 +71,9 @@ impl<T: Data> Connection<T> {
         T::decode(self.connection.recv(None, nanos(timeout))?)
     }
 
-    /// Receives a message. `None`: there is none.
-    pub fn try_recv(&self) -> Result<Option<T>, Error> {
-        at_once(self.connection.recv(None, NOW))?.map(T::decode).transpose()
+    /// Receives a message, if there is one.
+    pub fn try_recv(&self) -> Result<T, Error> {
+        T::decode(self.connection.recv(None, NOW)?)
     }
 
     /// Receives a message of `max_len` bytes at most. Waits until there is one. A longer one is dropped.
@@ -84,25 +84,21 @@ impl<T: Data> Connection<T> {
         T::decode(self.connection.recv(Some(max_len), None)?)
     }
 
-    /// Whether [`recv`](Connection::recv) would not wait: there is a message, or the end of the pipe.
-    pub fn poll(&self) -> Result<bool, Error> {
-        Ok(self.connection.poll(NOW)?)
-    }
-
-    /// Waits until [`recv`](Connection::recv) would not wait, for this time at most. `false`: it has passed.
-    pub fn poll_timeout(&self, timeout: Duration) -> Result<bool, Error> {
+    /// Waits until [`recv`](Connection::recv) would not wait: there is a message, or the end of the pipe.
+    /// `false`: this time has passed, which may be [`Duration::ZERO`].
+    pub fn poll(&self, timeout: Duration) -> Result<bool, Error> {
         Ok(self.connection.poll(nanos(timeout))?)
     }
 
     /// Closes this end for everyone. The other end gets [`Eof`](super::ErrorKind::Eof).
     pub fn close(&self) -> Result<(), Error> {
-        Ok(self.connection.close()?)
+        close_again(self.connection.close().map_err(Error::from))
     }
 }
 
 impl<T> Sealed for Connection<T> {
-    fn either(&self) -> Either<'_> {
-        Either::Connection(&self.connection)
+    fn object(&self) -> Object<'_> {
+        Object(waiting::Waitable::Connection(&self.connection))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::{AsItem, Data, Error};
-use crate::bindings::communicating::wpool::ipc::dicts;
+use super::{AsItem, Error, Transfer};
+use crate::host::ipc::dicts;
 
 /// A dict that all tasks see. Each method but [`update`](Dict::update) is one step.
 ///
@@ -22,7 +22,7 @@ pub struct Dict<T> {
     entries: PhantomData<fn(T) -> T>,
 }
 
-impl<T: Data> Dict<T> {
+impl<T: Transfer> Dict<T> {
     /// Opens the dict of this name.
     ///
     /// # Errors
@@ -61,19 +61,15 @@ impl<T: Data> Dict<T> {
         Ok(self.dict.len()? == 0)
     }
 
-    /// Sets the entry of this key to `new` if it is `expected`; `None` is no entry. The inner `Err` is what
-    /// is there instead.
+    /// Sets the entry of this key to `new` if it is `expected`. Returns what was there. `None` is no entry.
     pub fn compare_exchange(
         &self,
         key: &str,
         expected: Option<&T>,
         new: Option<&T>,
-    ) -> Result<Result<(), Option<T>>, Error> {
+    ) -> Result<Option<T>, Error> {
         let expected = expected.map(T::encode).transpose()?;
-        match self.exchange(key, expected.as_deref(), new)? {
-            Ok(()) => Ok(Ok(())),
-            Err(found) => read(found).map(Err),
-        }
+        read(self.exchange(key, expected.as_deref(), new)?)
     }
 
     /// Sets the entry of this key to what `change` makes of it; `None` is no entry. If another task changes
@@ -82,10 +78,11 @@ impl<T: Data> Dict<T> {
         let mut found = self.dict.get(key)?;
         loop {
             let new = change(read(found.clone())?);
-            match self.exchange(key, found.as_deref(), new.as_ref())? {
-                Ok(()) => return Ok(()),
-                Err(other) => found = other,
+            let other = self.exchange(key, found.as_deref(), new.as_ref())?;
+            if other == found {
+                return Ok(());
             }
+            found = other;
         }
     }
 
@@ -95,13 +92,12 @@ impl<T: Data> Dict<T> {
         key: &str,
         expected: Option<&[u8]>,
         new: Option<&T>,
-    ) -> Result<Result<(), Option<Vec<u8>>>, Error> {
+    ) -> Result<Option<Vec<u8>>, Error> {
         let new = new.map(T::encode).transpose()?;
-        let found = self.dict.compare_exchange(key, expected, new.as_deref())?;
-        Ok(if found.as_deref() == expected { Ok(()) } else { Err(found) })
+        Ok(self.dict.compare_exchange(key, expected, new.as_deref())?)
     }
 }
 
-fn read<T: Data>(entry: Option<Vec<u8>>) -> Result<Option<T>, Error> {
+fn read<T: Transfer>(entry: Option<Vec<u8>>) -> Result<Option<T>, Error> {
     entry.map(T::decode).transpose()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::bindings::communicating::wpool::ipc::errors;
+use crate::host::ipc::errors;
 
 /// Why a call of an object has failed. As text it is the message, which names the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,14 +32,22 @@ pub enum ErrorKind {
     Broken,
     /// All tasks that could end this wait are waiting themselves. The message names them.
     Deadlock,
-    /// The bytes do not fit the type, or the value has no form in bytes. The item has been taken.
-    Data,
+    /// The item cannot be written as JSON. It was not put.
+    Encode,
+    /// The bytes that came are no item of the expected type. They were taken.
+    Decode,
 }
 
 impl Error {
-    /// An item that does not fit its type.
-    pub(super) fn data(message: String) -> Self {
-        Error { kind: ErrorKind::Data, message }
+    /// A value that has no form in bytes.
+    #[cfg(feature = "json")]
+    pub(super) fn encode(message: String) -> Self {
+        Error { kind: ErrorKind::Encode, message }
+    }
+
+    /// Bytes that do not fit their type.
+    pub(super) fn decode(message: String) -> Self {
+        Error { kind: ErrorKind::Decode, message }
     }
 
     /// What kind of failure this is.

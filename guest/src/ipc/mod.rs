@@ -19,7 +19,7 @@
 //! # Items
 //!
 //! The host keeps bytes. The type `T` of a `Queue<T>`, and of the other objects, says how they are read and
-//! written: [`String`] is its text, `Vec<u8>` the bytes, and any other serde type JSON. See [`Data`].
+//! written: [`String`] is its text, `Vec<u8>` the bytes, and any other serde type JSON. See [`Transfer`].
 //!
 //! # Waiting
 //!
@@ -27,26 +27,26 @@
 //! time; the task's time limit and a cancel end it. Its variants have a suffix and a prefix:
 //!
 //! - `get_timeout` waits for a [`Duration`](std::time::Duration). When that has passed, it returns an error
-//!   with the kind [`ErrorKind::TimedOut`].
-//! - `try_get` does not wait. Nothing to be had is not an error, but `None` or `false`.
+//!   with the kind [`ErrorKind::TimedOut`]: [`Error::is_timed_out`].
+//! - `try_get` does not wait. If it would have to, it returns the same error.
 
 mod connection;
-mod data;
 mod dict;
 mod error;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod value;
 mod waiting;
 
 pub use connection::Connection;
-pub use data::{AsItem, Data};
 pub use dict::Dict;
 pub use error::{Error, ErrorKind};
-pub use queue::{Item, Iter, JoinableQueue, Queue, SimpleQueue};
+pub use queue::{Delivery, Items, JoinableQueue, Queue, SimpleQueue};
+pub use transfer::{AsItem, Transfer};
 pub use value::Value;
-pub use waiting::{Waitable, wait, wait_timeout};
+pub use waiting::{Waitable, wait};
 
 use std::time::Duration;
 
@@ -58,11 +58,7 @@ pub(crate) fn nanos(timeout: Duration) -> Option<u64> {
     Some(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// `None` in place of a time-out, for calls that do not wait.
-pub(crate) fn at_once<T, E: Into<Error>>(result: Result<T, E>) -> Result<Option<T>, Error> {
-    match result.map_err(Into::into) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_timed_out() => Ok(None),
-        Err(error) => Err(error),
-    }
+/// A second `close` changes nothing.
+fn close_again(closed: Result<(), Error>) -> Result<(), Error> {
+    closed.or_else(|error| if error.is_closed() { Ok(()) } else { Err(error) })
 }

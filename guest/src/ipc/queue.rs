@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::waiting::{Either, Sealed, Waitable};
-use super::{AsItem, Data, Error, NOW, at_once, nanos};
-use crate::bindings::communicating::wpool::ipc::queues;
+use super::waiting::{Object, Sealed, Waitable};
+use super::{AsItem, Error, NOW, Transfer, close_again, nanos};
+use crate::host::ipc::{queues, waiting};
 
 /// Items in one call: the most that the host takes.
 const CALL_ITEMS_MAX: usize = 4096;
@@ -19,7 +19,7 @@ const CALL_BYTES: usize = 1 << 20;
 ///
 /// Once [`put`](Queue::put) has returned, the host has the item. It is not lost if the task or its worker
 /// dies. An item that was given to a task which died before it had taken it goes to another task, with
-/// [`Item::redelivered`] set.
+/// [`Delivery::redelivered`] set.
 ///
 /// ```no_run
 /// use wpool_guest::ipc::{Error, Queue};
@@ -39,17 +39,17 @@ pub struct Queue<T> {
     items: PhantomData<fn(T) -> T>,
 }
 
-/// An item, and how it was delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// An item, and how it was delivered: what [`Queue::get_delivery`] returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Item<T> {
-    /// What was put.
-    pub data: T,
-    /// A task that got this item before died before it had taken it.
+pub struct Delivery<T> {
+    /// The item.
+    pub item: T,
+    /// The item was given to a task before, which died before it had taken it.
     pub redelivered: bool,
 }
 
-impl<T: Data> Queue<T> {
+impl<T: Transfer> Queue<T> {
     /// Opens the queue of this name.
     ///
     /// # Errors
@@ -68,9 +68,9 @@ impl<T: Data> Queue<T> {
         Ok(self.queue.put(&item.bytes()?, nanos(timeout))?)
     }
 
-    /// Puts an item at the end. `false`: the queue is full.
-    pub fn try_put(&self, item: impl AsItem<T>) -> Result<bool, Error> {
-        Ok(at_once(self.queue.put(&item.bytes()?, NOW))?.is_some())
+    /// Puts an item at the end, if the queue is not full: `put_nowait` in Python.
+    pub fn try_put(&self, item: impl AsItem<T>) -> Result<(), Error> {
+        Ok(self.queue.put(&item.bytes()?, NOW)?)
     }
 
     /// Puts items at the end, in their order. Waits while the queue is full. Many items in one call cost much
@@ -84,25 +84,29 @@ impl<T: Data> Queue<T> {
         self.put_all(items, NOW)
     }
 
-    /// Puts items, in calls of a size that the host takes. Returns how many it has put: fewer than all if one
-    /// call has put fewer than its items.
+    /// Puts items, in calls of a size that the host takes. Returns how many it has put: fewer than all if the
+    /// time-out has passed.
     fn put_all<I>(&self, items: I, timeout: Option<u64>) -> Result<usize, Error>
     where
         I: IntoIterator<Item: AsItem<T>>,
     {
         let mut items = items.into_iter();
-        let mut done = 0;
-        loop {
-            let call = next_call(&mut items)?;
-            if call.is_empty() {
-                return Ok(done);
+        let (mut call, mut done) = (next_call(&mut items)?, 0);
+        while !call.is_empty() {
+            match self.queue.put_many(&call, timeout).map_err(Error::from) {
+                Ok(put) => {
+                    done += put as usize;
+                    call.drain(..put as usize);
+                }
+                Err(error) if error.is_timed_out() => break,
+                Err(error) => return Err(error),
             }
-            let put = at_once(self.queue.put_many(&call, timeout))?.unwrap_or(0) as usize;
-            done += put;
-            if put < call.len() {
-                return Ok(done);
+            // A call that has put fewer items is made again with the rest: it waits, or tells why.
+            if call.is_empty() {
+                call = next_call(&mut items)?;
             }
         }
+        Ok(done)
     }
 
     /// Takes the first item. Waits while the queue is empty.
@@ -115,18 +119,20 @@ impl<T: Data> Queue<T> {
         T::decode(self.queue.get(nanos(timeout))?.data)
     }
 
-    /// Takes the first item. `None`: the queue is empty.
-    pub fn try_get(&self) -> Result<Option<T>, Error> {
-        at_once(self.queue.get(NOW))?.map(|item| T::decode(item.data)).transpose()
+    /// Takes the first item, if there is one: `get_nowait` in Python.
+    pub fn try_get(&self) -> Result<T, Error> {
+        T::decode(self.queue.get(NOW)?.data)
     }
 
-    /// Takes the first item, and tells whether it was delivered before. Waits while the queue is empty.
-    pub fn get_item(&self) -> Result<Item<T>, Error> {
-        let queues::Item { data, redelivered } = self.queue.get(None)?;
-        Ok(Item { data: T::decode(data)?, redelivered })
+    /// Takes the first item, and tells whether it was given to a task before which died. Without a `timeout`
+    /// it waits while the queue is empty.
+    pub fn get_delivery(&self, timeout: Option<Duration>) -> Result<Delivery<T>, Error> {
+        let queues::Item { data, redelivered } = self.queue.get(timeout.and_then(nanos))?;
+        Ok(Delivery { item: T::decode(data)?, redelivered })
     }
 
-    /// Takes the first items: at least one, and `most` at most. Waits while the queue is empty.
+    /// Takes the first items: at least one, and `most` at most. Waits while the queue is empty. `most` is not
+    /// 0.
     pub fn get_many(&self, most: usize) -> Result<Vec<T>, Error> {
         decode_all(self.queue.get_many(call_items(most), None)?)
     }
@@ -137,14 +143,9 @@ impl<T: Data> Queue<T> {
         decode_all(self.queue.get_many(call_items(most), nanos(timeout))?)
     }
 
-    /// Takes the first items, `most` at most. None: the queue is empty.
-    pub fn try_get_many(&self, most: usize) -> Result<Vec<T>, Error> {
-        decode_all(at_once(self.queue.get_many(call_items(most), NOW))?.unwrap_or_default())
-    }
-
     /// The items of this queue, until it is closed and empty.
-    pub fn iter(&self) -> Iter<'_, T> {
-        Iter { queue: Some(self) }
+    pub fn iter(&self) -> Items<'_, T> {
+        Items { queue: Some(self) }
     }
 
     /// The number of items in the queue: `qsize` in Python.
@@ -170,7 +171,12 @@ impl<T: Data> Queue<T> {
 
     /// Closes the queue for everyone. Nothing can be put any more; what is in it can still be taken.
     pub fn close(&self) -> Result<(), Error> {
-        Ok(self.queue.close()?)
+        close_again(self.queue.close().map_err(Error::from))
+    }
+
+    /// Whether the queue is closed.
+    pub fn is_closed(&self) -> Result<bool, Error> {
+        Ok(self.queue.status()?.closed)
     }
 }
 
@@ -191,18 +197,18 @@ fn call_items(most: usize) -> u32 {
     u32::try_from(most.min(CALL_ITEMS_MAX)).unwrap_or(u32::MAX)
 }
 
-fn decode_all<T: Data>(items: Vec<queues::Item>) -> Result<Vec<T>, Error> {
+fn decode_all<T: Transfer>(items: Vec<queues::Item>) -> Result<Vec<T>, Error> {
     items.into_iter().map(|item| T::decode(item.data)).collect()
 }
 
 /// The items of a [`Queue`], until it is closed and empty. Each may be an error; after an error of the queue
 /// itself there are no more.
 #[derive(Debug)]
-pub struct Iter<'q, T> {
+pub struct Items<'q, T> {
     queue: Option<&'q Queue<T>>,
 }
 
-impl<T: Data> Iterator for Iter<'_, T> {
+impl<T: Transfer> Iterator for Items<'_, T> {
     type Item = Result<T, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -216,9 +222,9 @@ impl<T: Data> Iterator for Iter<'_, T> {
     }
 }
 
-impl<'q, T: Data> IntoIterator for &'q Queue<T> {
+impl<'q, T: Transfer> IntoIterator for &'q Queue<T> {
     type Item = Result<T, Error>;
-    type IntoIter = Iter<'q, T>;
+    type IntoIter = Items<'q, T>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
@@ -226,8 +232,8 @@ impl<'q, T: Data> IntoIterator for &'q Queue<T> {
 }
 
 impl<T> Sealed for Queue<T> {
-    fn either(&self) -> Either<'_> {
-        Either::Queue(&self.queue)
+    fn object(&self) -> Object<'_> {
+        Object(waiting::Waitable::Queue(&self.queue))
     }
 }
 
@@ -245,8 +251,8 @@ impl<T> Waitable for Queue<T> {}
 /// #[wpool_guest::task]
 /// fn work(_: String) -> Result<(), Error> {
 ///     let jobs = JoinableQueue::<String>::open("jobs")?;
-///     while let Some(job) = jobs.try_get()? {
-///         println!("{job}");
+///     for job in &jobs {
+///         println!("{}", job?);
 ///         jobs.task_done()?;
 ///     }
 ///     Ok(())
@@ -257,7 +263,7 @@ pub struct JoinableQueue<T> {
     queue: Queue<T>,
 }
 
-impl<T: Data> JoinableQueue<T> {
+impl<T: Transfer> JoinableQueue<T> {
     /// Opens the queue of this name.
     pub fn open(name: &str) -> Result<Self, Error> {
         Ok(JoinableQueue { queue: Queue::open(name)? })
@@ -292,9 +298,9 @@ impl<T> Deref for JoinableQueue<T> {
     }
 }
 
-impl<'q, T: Data> IntoIterator for &'q JoinableQueue<T> {
+impl<'q, T: Transfer> IntoIterator for &'q JoinableQueue<T> {
     type Item = Result<T, Error>;
-    type IntoIter = Iter<'q, T>;
+    type IntoIter = Items<'q, T>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.queue.iter()
@@ -315,7 +321,7 @@ pub struct SimpleQueue<T> {
     queue: Queue<T>,
 }
 
-impl<T: Data> SimpleQueue<T> {
+impl<T: Transfer> SimpleQueue<T> {
     /// Opens the queue of this name.
     pub fn open(name: &str) -> Result<Self, Error> {
         Ok(SimpleQueue { queue: Queue::open(name)? })
@@ -332,7 +338,7 @@ impl<T: Data> SimpleQueue<T> {
     }
 
     /// Whether the queue holds no item.
-    pub fn is_empty(&self) -> Result<bool, Error> {
+    pub fn empty(&self) -> Result<bool, Error> {
         self.queue.is_empty()
     }
 

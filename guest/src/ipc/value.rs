@@ -3,12 +3,12 @@
 use std::any::TypeId;
 use std::marker::PhantomData;
 
-use super::{AsItem, Data, Error};
-use crate::bindings::communicating::wpool::ipc::values;
+use super::{AsItem, Error, Transfer};
+use crate::host::ipc::values;
 
 /// A value that all tasks see. Each method is one step: nothing comes between its reading and its writing.
 ///
-/// `Value<i64>` is a number. A value of any other type is bytes, as [`Data`] says.
+/// `Value<i64>` is a number. A value of any other type is bytes, as [`Transfer`] says.
 ///
 /// ```no_run
 /// use wpool_guest::ipc::{Error, Value};
@@ -25,7 +25,7 @@ pub struct Value<T> {
     content: PhantomData<fn(T) -> T>,
 }
 
-impl<T: Data> Value<T> {
+impl<T: Transfer> Value<T> {
     /// Opens the value of this name.
     ///
     /// # Errors
@@ -44,15 +44,9 @@ impl<T: Data> Value<T> {
         Ok(self.value.set(&content::<T>(new)?)?)
     }
 
-    /// Sets the value to `new` if it is `expected`. The inner `Err` is what the value is instead.
-    pub fn compare_exchange(
-        &self,
-        expected: impl AsItem<T>,
-        new: impl AsItem<T>,
-    ) -> Result<Result<(), T>, Error> {
-        let expected = content::<T>(expected)?;
-        let found = self.value.compare_exchange(&expected, &content::<T>(new)?)?;
-        if is_equal(&found, &expected) { Ok(Ok(())) } else { read(found).map(Err) }
+    /// Sets the value to `new` if it is `expected`. Returns what it was.
+    pub fn compare_exchange(&self, expected: impl AsItem<T>, new: impl AsItem<T>) -> Result<T, Error> {
+        read(self.value.compare_exchange(&content::<T>(expected)?, &content::<T>(new)?)?)
     }
 }
 
@@ -67,7 +61,7 @@ fn is_number<T: 'static>() -> bool {
     TypeId::of::<T>() == TypeId::of::<i64>()
 }
 
-fn content<T: Data>(new: impl AsItem<T>) -> Result<values::Content, Error> {
+fn content<T: Transfer>(new: impl AsItem<T>) -> Result<values::Content, Error> {
     let bytes = new.bytes()?.into_owned();
     // The bytes of an `i64` are its text.
     if is_number::<T>() {
@@ -77,20 +71,11 @@ fn content<T: Data>(new: impl AsItem<T>) -> Result<values::Content, Error> {
     }
 }
 
-fn read<T: Data>(content: values::Content) -> Result<T, Error> {
+fn read<T: Transfer>(content: values::Content) -> Result<T, Error> {
     match content {
         values::Content::Integer(number) if is_number::<T>() => T::decode(number.to_string().into_bytes()),
         values::Content::Bytes(bytes) if !is_number::<T>() => T::decode(bytes),
-        values::Content::Integer(_) => Err(Error::data("the value is a number, not bytes".into())),
-        values::Content::Bytes(_) => Err(Error::data("the value is bytes, not a number".into())),
-    }
-}
-
-fn is_equal(a: &values::Content, b: &values::Content) -> bool {
-    match (a, b) {
-        (values::Content::Integer(a), values::Content::Integer(b)) => a == b,
-        (values::Content::Bytes(a), values::Content::Bytes(b)) => a == b,
-        (values::Content::Integer(_), values::Content::Bytes(_))
-        | (values::Content::Bytes(_), values::Content::Integer(_)) => false,
+        values::Content::Integer(_) => Err(Error::decode("the value is a number, not bytes".into())),
+        values::Content::Bytes(_) => Err(Error::decode("the value is bytes, not a number".into())),
     }
 }

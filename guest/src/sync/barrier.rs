@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Error;
-use crate::bindings::synchronizing::wpool::sync::barriers;
+use crate::host::sync::barriers;
 use crate::ipc::nanos;
 
 /// A point at which a number of tasks wait for each other.
@@ -41,7 +41,8 @@ impl Barrier {
         Ok(self.barrier.wait(None)?)
     }
 
-    /// As [`wait`](Barrier::wait), for this time at most. When it has passed, the barrier is broken for all.
+    /// As [`wait`](Barrier::wait), for this time at most. When it has passed, the barrier is broken for the
+    /// others.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<u32, Error> {
         Ok(self.barrier.wait(nanos(timeout))?)
     }
@@ -61,13 +62,13 @@ impl Barrier {
         Ok(self.barrier.status()?.parties)
     }
 
-    /// The number of tasks that wait now: `n_waiting` in Python.
-    pub fn waiting(&self) -> Result<u32, Error> {
+    /// The number of tasks that wait now.
+    pub fn n_waiting(&self) -> Result<u32, Error> {
         Ok(self.barrier.status()?.waiting)
     }
 
     /// Whether the barrier is broken.
-    pub fn is_broken(&self) -> Result<bool, Error> {
+    pub fn broken(&self) -> Result<bool, Error> {
         Ok(self.barrier.status()?.broken)
     }
 }

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::Error;
-use super::lock::{Guard, Lockable, Sealed};
-use crate::bindings::synchronizing::wpool::sync::conditions;
-use crate::ipc::{NOW, at_once, nanos};
+use super::lock::{LockGuard, Release};
+use crate::host::sync::conditions;
+use crate::ipc::{NOW, nanos};
 
 /// A lock whose owner can wait until another task has changed something. It is recursive, as an
 /// [`RLock`](super::RLock) is.
 ///
-/// The methods for waiting and notifying are those of the [`Guard`]: Python's condition must be acquired for
-/// them, too.
+/// The methods for waiting and notifying are those of the [`ConditionGuard`]: Python's condition must be
+/// acquired for them, too.
 ///
 /// ```no_run
 /// use wpool_guest::ipc::Value;
@@ -40,31 +40,67 @@ impl Condition {
     }
 
     /// Acquires the lock. Waits until it is free.
-    pub fn acquire(&self) -> Result<Guard<'_, Self>, Error> {
-        Ok(Guard::new(self, self.condition.acquire(None)?))
+    pub fn acquire(&self) -> Result<ConditionGuard<'_>, Error> {
+        self.acquire_within(None)
     }
 
     /// Acquires the lock. Waits for this time at most.
-    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Guard<'_, Self>, Error> {
-        Ok(Guard::new(self, self.condition.acquire(nanos(timeout))?))
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<ConditionGuard<'_>, Error> {
+        self.acquire_within(nanos(timeout))
     }
 
-    /// Acquires the lock. `None`: another task holds it.
-    pub fn try_acquire(&self) -> Result<Option<Guard<'_, Self>>, Error> {
-        Ok(at_once(self.condition.acquire(NOW))?.map(|acquired| Guard::new(self, acquired)))
+    /// Acquires the lock, if it is free.
+    pub fn try_acquire(&self) -> Result<ConditionGuard<'_>, Error> {
+        self.acquire_within(NOW)
+    }
+
+    fn acquire_within(&self, timeout: Option<u64>) -> Result<ConditionGuard<'_>, Error> {
+        let acquired = self.condition.acquire(timeout)?;
+        Ok(ConditionGuard { condition: self, lock: LockGuard::new(self, acquired) })
+    }
+
+    /// Releases what this task keeps without a guard: see [`ConditionGuard::forget`].
+    ///
+    /// # Errors
+    /// [`Invalid`](super::ErrorKind::Invalid): this task does not hold the lock.
+    pub fn release(&self) -> Result<(), Error> {
+        Ok(self.condition.release()?)
     }
 }
 
-impl Guard<'_, Condition> {
-    /// Releases the lock, waits for a notification, and acquires the lock again.
-    pub fn wait(&self) -> Result<(), Error> {
-        Ok(self.lock.condition.wait(None).map(drop)?)
+/// The acquired lock of a [`Condition`]. Releases it when it is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is released when the guard is dropped"]
+pub struct ConditionGuard<'c> {
+    condition: &'c Condition,
+    lock: LockGuard<'c>,
+}
+
+impl ConditionGuard<'_> {
+    /// Whether the owner before ended without a release. What the lock protects may be half changed.
+    pub fn owner_died(&self) -> bool {
+        self.lock.owner_died()
     }
 
-    /// As [`wait`](Guard::wait), for this time at most. `false`: it has passed. The lock is held again all
-    /// the same.
+    /// Releases the lock, as a drop does, and tells whether that failed.
+    pub fn release(self) -> Result<(), Error> {
+        self.lock.release()
+    }
+
+    /// Keeps the lock without a guard, until the task ends or [`Condition::release`] releases it.
+    pub fn forget(self) {
+        self.lock.forget();
+    }
+
+    /// Releases the lock, waits for a notification, and acquires the lock again.
+    pub fn wait(&self) -> Result<(), Error> {
+        Ok(self.condition.condition.wait(None).map(drop)?)
+    }
+
+    /// As [`wait`](ConditionGuard::wait), for this time at most. `false`: it has passed. The lock is held
+    /// again all the same.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<bool, Error> {
-        Ok(self.lock.condition.wait(nanos(timeout))?)
+        Ok(self.condition.condition.wait(nanos(timeout))?)
     }
 
     /// Waits until `predicate` gives `true`. It is called at first and after each notification, with the lock
@@ -76,7 +112,7 @@ impl Guard<'_, Condition> {
         Ok(())
     }
 
-    /// As [`wait_for`](Guard::wait_for), for this time at most. Returns what `predicate` gave last.
+    /// As [`wait_for`](ConditionGuard::wait_for), for this time at most. Returns what `predicate` gave last.
     pub fn wait_for_timeout(
         &self,
         mut predicate: impl FnMut() -> Result<bool, Error>,
@@ -96,19 +132,17 @@ impl Guard<'_, Condition> {
 
     /// Wakes `count` waiting tasks at most.
     pub fn notify(&self, count: u32) -> Result<(), Error> {
-        Ok(self.lock.condition.notify(count)?)
+        Ok(self.condition.condition.notify(count)?)
     }
 
     /// Wakes all waiting tasks.
     pub fn notify_all(&self) -> Result<(), Error> {
-        Ok(self.lock.condition.notify_all()?)
+        Ok(self.condition.condition.notify_all()?)
     }
 }
 
-impl Lockable for Condition {
-    fn release(&self) -> Result<(), Error> {
-        Ok(self.condition.release()?)
+impl Release for Condition {
+    fn release_once(&self) -> Result<(), Error> {
+        self.release()
     }
 }
-
-impl Sealed for Condition {}

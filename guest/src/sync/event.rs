@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Error;
-use crate::bindings::synchronizing::wpool::sync::events;
+use crate::host::sync::events;
 use crate::ipc::nanos;
 
 /// A flag for which tasks wait.

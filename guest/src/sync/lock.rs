@@ -3,20 +3,25 @@
 use std::time::Duration;
 
 use super::Error;
-use crate::bindings::synchronizing::wpool::sync::locks::{self, Acquired};
-use crate::ipc::{NOW, at_once, nanos};
+use crate::host::sync::locks::{self, Acquired};
+use crate::ipc::{NOW, nanos};
 
-/// An acquired [`Lock`], [`RLock`] or [`Condition`](super::Condition). Releases it when it is dropped.
+/// An acquired [`Lock`] or [`RLock`]. Releases it when it is dropped.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
-pub struct Guard<'l, L: Lockable> {
-    pub(super) lock: &'l L,
+pub struct LockGuard<'l> {
+    lock: &'l dyn Release,
     owner_died: bool,
 }
 
-impl<'l, L: Lockable> Guard<'l, L> {
-    pub(super) fn new(lock: &'l L, acquired: Acquired) -> Self {
-        Guard { lock, owner_died: matches!(acquired, Acquired::OwnerDied) }
+/// A lock that can be released.
+pub(super) trait Release: std::fmt::Debug {
+    fn release_once(&self) -> Result<(), Error>;
+}
+
+impl<'l> LockGuard<'l> {
+    pub(super) fn new(lock: &'l dyn Release, acquired: Acquired) -> Self {
+        LockGuard { lock, owner_died: matches!(acquired, Acquired::OwnerDied) }
     }
 
     /// Whether the owner before ended without a release. What the lock protects may be half changed.
@@ -27,29 +32,22 @@ impl<'l, L: Lockable> Guard<'l, L> {
     /// Releases the lock, as a drop does, and tells whether that failed.
     pub fn release(self) -> Result<(), Error> {
         let lock = self.lock;
+        self.forget();
+        lock.release_once()
+    }
+
+    /// Keeps the lock without a guard, until the task ends or `release` of the lock releases it.
+    pub fn forget(self) {
         std::mem::forget(self);
-        lock.release()
     }
 }
 
-impl<L: Lockable> Drop for Guard<'_, L> {
+impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // An error changes nothing: if the lock was released by hand, this release is one too many.
-        let _ = self.lock.release();
+        // It fails only if `release` of the lock was called beside the guard: then nothing is left to do.
+        let _ = self.lock.release_once();
     }
 }
-
-/// What can be acquired and released: [`Lock`], [`RLock`] and [`Condition`](super::Condition).
-pub trait Lockable: Sealed {
-    /// Undoes one `acquire` whose guard was forgotten. A guard does this by itself.
-    ///
-    /// # Errors
-    /// [`Invalid`](super::ErrorKind::Invalid): this task does not hold the lock.
-    fn release(&self) -> Result<(), Error>;
-}
-
-/// Implemented by the types of this crate only.
-pub trait Sealed {}
 
 macro_rules! locks {
     ($($(#[$doc:meta])* $lock:ident)*) => {$(
@@ -70,18 +68,26 @@ macro_rules! locks {
             }
 
             /// Acquires the lock. Waits until it is free.
-            pub fn acquire(&self) -> Result<Guard<'_, Self>, Error> {
-                Ok(Guard::new(self, self.lock.acquire(None)?))
+            pub fn acquire(&self) -> Result<LockGuard<'_>, Error> {
+                Ok(LockGuard::new(self, self.lock.acquire(None)?))
             }
 
             /// Acquires the lock. Waits for this time at most.
-            pub fn acquire_timeout(&self, timeout: Duration) -> Result<Guard<'_, Self>, Error> {
-                Ok(Guard::new(self, self.lock.acquire(nanos(timeout))?))
+            pub fn acquire_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, Error> {
+                Ok(LockGuard::new(self, self.lock.acquire(nanos(timeout))?))
             }
 
-            /// Acquires the lock. `None`: another task holds it.
-            pub fn try_acquire(&self) -> Result<Option<Guard<'_, Self>>, Error> {
-                Ok(at_once(self.lock.acquire(NOW))?.map(|acquired| Guard::new(self, acquired)))
+            /// Acquires the lock, if it is free: `acquire(block=False)` in Python.
+            pub fn try_acquire(&self) -> Result<LockGuard<'_>, Error> {
+                Ok(LockGuard::new(self, self.lock.acquire(NOW)?))
+            }
+
+            /// Releases what this task keeps without a guard: see [`LockGuard::forget`].
+            ///
+            /// # Errors
+            /// [`Invalid`](super::ErrorKind::Invalid): this task does not hold the lock.
+            pub fn release(&self) -> Result<(), Error> {
+                Ok(self.lock.release()?)
             }
 
             /// Whether anyone holds the lock.
@@ -90,13 +96,11 @@ macro_rules! locks {
             }
         }
 
-        impl Lockable for $lock {
-            fn release(&self) -> Result<(), Error> {
-                Ok(self.lock.release()?)
+        impl Release for $lock {
+            fn release_once(&self) -> Result<(), Error> {
+                self.release()
             }
         }
-
-        impl Sealed for $lock {}
     )*};
 }
 
@@ -107,10 +111,9 @@ locks! {
     /// ```no_run
     /// # fn main() -> Result<(), wpool_guest::sync::Error> {
     /// let lock = wpool_guest::sync::Lock::open("db")?;
-    /// if let Some(guard) = lock.try_acquire()? {
-    ///     println!("nobody else wants it");
-    ///     guard.release()?;
-    /// }
+    /// let guard = lock.acquire()?;
+    /// println!("nobody else has it");
+    /// # drop(guard);
     /// # Ok(())
     /// # }
     /// ```

@@ -6,7 +6,7 @@
 //!
 //! What a task has acquired is a guard, which releases it when it is dropped. What a task still holds when it
 //! ends is released by the host, however the task ends: by a return, an error, a trap, a limit, or the death
-//! of its worker. The next owner is told: see [`Guard::owner_died`].
+//! of its worker. The next owner is told: see [`LockGuard::owner_died`].
 //!
 //! ```no_run
 //! use wpool_guest::sync::{Error, Lock};
@@ -24,18 +24,20 @@
 //! ```
 //!
 //! A method such as [`Lock::acquire`] waits as long as the task may run. Its variants are those of
-//! [`ipc`](crate::ipc): `acquire_timeout` returns an error when the time has passed, `try_acquire` does not
-//! wait, and returns `None`.
+//! [`ipc`](crate::ipc): `acquire_timeout` waits for a time, `try_acquire` does not wait. If they have not
+//! acquired it, they return an error with the kind [`ErrorKind::TimedOut`].
 
 mod barrier;
 mod condition;
 mod event;
 mod lock;
 mod semaphore;
+#[cfg(test)]
+mod tests;
 
 pub use crate::ipc::{Error, ErrorKind};
 pub use barrier::Barrier;
-pub use condition::Condition;
+pub use condition::{Condition, ConditionGuard};
 pub use event::Event;
-pub use lock::{Guard, Lock, Lockable, RLock};
-pub use semaphore::{BoundedSemaphore, Permit, Semaphore};
+pub use lock::{Lock, LockGuard, RLock};
+pub use semaphore::{BoundedSemaphore, Semaphore, SemaphoreGuard};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Error;
-use crate::bindings::synchronizing::wpool::sync::semaphores;
-use crate::ipc::{NOW, at_once, nanos};
+use crate::host::sync::semaphores;
+use crate::ipc::{NOW, nanos};
 
 /// A number of units, which tasks take and give back.
 ///
@@ -14,9 +14,9 @@ use crate::ipc::{NOW, at_once, nanos};
 /// #[wpool_guest::task]
 /// fn fetch(page: String) -> Result<(), Error> {
 ///     let connections = Semaphore::open("connections")?;
-///     let permit = connections.acquire()?;
+///     let unit = connections.acquire()?;
 ///     println!("{page}");
-///     permit.release()
+///     unit.release()
 /// }
 /// ```
 #[derive(Debug)]
@@ -37,20 +37,21 @@ impl Semaphore {
     }
 
     /// Takes one unit. Waits until one is free.
-    pub fn acquire(&self) -> Result<Permit<'_>, Error> {
+    pub fn acquire(&self) -> Result<SemaphoreGuard<'_>, Error> {
         self.semaphore.acquire(None)?;
-        Ok(Permit { semaphore: self })
+        Ok(SemaphoreGuard { semaphore: self })
     }
 
     /// Takes one unit. Waits for this time at most.
-    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, Error> {
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<SemaphoreGuard<'_>, Error> {
         self.semaphore.acquire(nanos(timeout))?;
-        Ok(Permit { semaphore: self })
+        Ok(SemaphoreGuard { semaphore: self })
     }
 
-    /// Takes one unit. `None`: none is free.
-    pub fn try_acquire(&self) -> Result<Option<Permit<'_>>, Error> {
-        Ok(at_once(self.semaphore.acquire(NOW))?.map(|()| Permit { semaphore: self }))
+    /// Takes one unit, if one is free.
+    pub fn try_acquire(&self) -> Result<SemaphoreGuard<'_>, Error> {
+        self.semaphore.acquire(NOW)?;
+        Ok(SemaphoreGuard { semaphore: self })
     }
 
     /// Gives `count` units to the semaphore, whether this task has taken them or not.
@@ -69,12 +70,12 @@ impl Semaphore {
 
 /// One unit of a [`Semaphore`]. Gives it back when it is dropped.
 #[derive(Debug)]
-#[must_use = "the unit is given back when the permit is dropped"]
-pub struct Permit<'s> {
+#[must_use = "the unit is given back when the guard is dropped"]
+pub struct SemaphoreGuard<'s> {
     semaphore: &'s Semaphore,
 }
 
-impl Permit<'_> {
+impl SemaphoreGuard<'_> {
     /// Gives the unit back, as a drop does, and tells whether that failed.
     pub fn release(self) -> Result<(), Error> {
         let semaphore = self.semaphore;
@@ -88,7 +89,7 @@ impl Permit<'_> {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for SemaphoreGuard<'_> {
     fn drop(&mut self) {
         // An error changes nothing: the host takes the unit back when the task ends.
         let _ = self.semaphore.release(1);

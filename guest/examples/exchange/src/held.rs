@@ -1,6 +1,6 @@
 //! What the task holds: guards of locks and conditions, units of semaphores.
 
-use wpool_guest::sync::{Condition, Error, Guard, Lock, Lockable, Permit, RLock, Semaphore};
+use wpool_guest::sync::{Condition, ConditionGuard, Lock, LockGuard, RLock, Semaphore, SemaphoreGuard};
 
 use crate::{Failure, Step, Timeout, unknown};
 
@@ -10,10 +10,22 @@ use crate::{Failure, Step, Timeout, unknown};
 pub(crate) struct Held(Vec<(String, Holding)>);
 
 enum Holding {
-    Lock(#[expect(dead_code, reason = "held")] Guard<'static, Lock>),
-    RLock(#[expect(dead_code, reason = "held")] Guard<'static, RLock>),
-    Condition(Guard<'static, Condition>),
-    Unit(#[expect(dead_code, reason = "held")] Permit<'static>),
+    Lock(LockGuard<'static>),
+    Condition(ConditionGuard<'static>),
+    Unit(SemaphoreGuard<'static>),
+}
+
+/// Acquires in the way that the time-out asks for.
+macro_rules! acquire {
+    ($object:expr, $timeout:expr) => {{
+        // Guards borrow from their object. The task keeps its guards in a list, so the object stays for good.
+        let object = Box::leak(Box::new($object));
+        match $timeout {
+            Timeout::None => object.acquire(),
+            Timeout::Now => object.try_acquire(),
+            Timeout::After(time) => object.acquire_timeout(time),
+        }
+    }};
 }
 
 impl Held {
@@ -21,76 +33,58 @@ impl Held {
         match step.command {
             "acquire" => self.acquire(step),
             "release" => self.release(step),
+            "forget" => self.forget(step),
             "locked" => locked(step),
             _ => self.condition(step),
         }
     }
 
     fn acquire(&mut self, step: &Step<'_>) -> Result<String, Failure> {
-        let (kind, name) = step.kind_and_name(0)?;
-        let acquired = match kind {
-            "lock" => {
-                let lock = leaked(Lock::open(name)?);
-                guarded(
-                    step.timeout,
-                    || lock.acquire(),
-                    |time| lock.acquire_timeout(time),
-                    || lock.try_acquire(),
-                )?
-                .map(|guard| (guard.owner_died(), Holding::Lock(guard)))
-            }
-            "rlock" => {
-                let lock = leaked(RLock::open(name)?);
-                guarded(
-                    step.timeout,
-                    || lock.acquire(),
-                    |time| lock.acquire_timeout(time),
-                    || lock.try_acquire(),
-                )?
-                .map(|guard| (guard.owner_died(), Holding::RLock(guard)))
-            }
-            "condition" => {
-                let condition = leaked(Condition::open(name)?);
-                guarded(
-                    step.timeout,
-                    || condition.acquire(),
-                    |time| condition.acquire_timeout(time),
-                    || condition.try_acquire(),
-                )?
-                .map(|guard| (guard.owner_died(), Holding::Condition(guard)))
-            }
-            "semaphore" => {
-                let semaphore = leaked(Semaphore::open(name)?);
-                guarded(
-                    step.timeout,
-                    || semaphore.acquire(),
-                    |time| semaphore.acquire_timeout(time),
-                    || semaphore.try_acquire(),
-                )?
-                .map(|permit| (false, Holding::Unit(permit)))
-            }
-            other => return Err(unknown(&format!("no kind of lock: {other}"))),
+        let holding = match step.kind_and_name(0)? {
+            ("lock", name) => Holding::Lock(acquire!(Lock::open(name)?, step.timeout)?),
+            ("rlock", name) => Holding::Lock(acquire!(RLock::open(name)?, step.timeout)?),
+            ("condition", name) => Holding::Condition(acquire!(Condition::open(name)?, step.timeout)?),
+            ("semaphore", name) => Holding::Unit(acquire!(Semaphore::open(name)?, step.timeout)?),
+            (other, _) => return Err(no_kind(other)),
         };
-        let Some((owner_died, holding)) = acquired else {
-            return Ok("none".into());
+        let owner_died = match &holding {
+            Holding::Lock(guard) => guard.owner_died(),
+            Holding::Condition(guard) => guard.owner_died(),
+            Holding::Unit(_) => false,
         };
         self.0.push((step.word(0)?.into(), holding));
         Ok(if owner_died { "owner-died".into() } else { String::new() })
     }
 
-    /// Drops the newest guard of this word. Without one, releases all the same: the host judges.
+    /// The newest guard of this word.
+    fn take(&mut self, word: &str) -> Option<Holding> {
+        let at = self.0.iter().rposition(|(held, _)| held == word)?;
+        Some(self.0.remove(at).1)
+    }
+
+    /// Without a guard, releases all the same: the host judges.
     fn release(&mut self, step: &Step<'_>) -> Result<String, Failure> {
-        let word = step.word(0)?;
-        if let Some(at) = self.0.iter().rposition(|(held, _)| held == word) {
-            self.0.remove(at);
-            return Ok(String::new());
+        match self.take(step.word(0)?) {
+            Some(Holding::Lock(guard)) => guard.release()?,
+            Some(Holding::Condition(guard)) => guard.release()?,
+            Some(Holding::Unit(guard)) => guard.release()?,
+            None => match step.kind_and_name(0)? {
+                ("lock", name) => Lock::open(name)?.release()?,
+                ("rlock", name) => RLock::open(name)?.release()?,
+                ("condition", name) => Condition::open(name)?.release()?,
+                ("semaphore", name) => Semaphore::open(name)?.release(1)?,
+                (other, _) => return Err(no_kind(other)),
+            },
         }
-        match step.kind_and_name(0)? {
-            ("lock", name) => Lock::open(name)?.release()?,
-            ("rlock", name) => RLock::open(name)?.release()?,
-            ("condition", name) => Condition::open(name)?.release()?,
-            ("semaphore", name) => Semaphore::open(name)?.release(1)?,
-            (other, _) => return Err(unknown(&format!("no kind of lock: {other}"))),
+        Ok(String::new())
+    }
+
+    fn forget(&mut self, step: &Step<'_>) -> Result<String, Failure> {
+        match self.take(step.word(0)?) {
+            Some(Holding::Lock(guard)) => guard.forget(),
+            Some(Holding::Condition(guard)) => guard.forget(),
+            Some(Holding::Unit(guard)) => guard.forget(),
+            None => return Err(unknown(&format!("{} is not held", step.rest))),
         }
         Ok(String::new())
     }
@@ -98,36 +92,17 @@ impl Held {
     fn condition(&self, step: &Step<'_>) -> Result<String, Failure> {
         let name = step.word(0)?;
         let held = self.0.iter().find_map(|(word, holding)| match holding {
-            Holding::Condition(guard) if word.strip_prefix("condition:") == Some(name) => Some(guard),
-            _ => None,
+            Holding::Condition(guard) => (word.strip_prefix("condition:") == Some(name)).then_some(guard),
+            Holding::Lock(_) | Holding::Unit(_) => None,
         });
         let guard = held.ok_or_else(|| unknown(&format!("condition:{name} is not held")))?;
-        match (step.command, step.timeout) {
-            ("wait-on", Timeout::After(time)) => return Ok(guard.wait_timeout(time)?.to_string()),
-            ("wait-on", _) => guard.wait()?,
+        match (step.command, step.timeout.duration()) {
+            ("wait-on", Some(time)) => return Ok(guard.wait_timeout(time)?.to_string()),
+            ("wait-on", None) => guard.wait()?,
             ("notify", _) => guard.notify(step.number(1)?)?,
             _ => guard.notify_all()?,
         }
         Ok(String::new())
-    }
-}
-
-/// Guards borrow from their lock. A task keeps its guards in a list, so its locks stay for good.
-fn leaked<L>(lock: L) -> &'static L {
-    Box::leak(Box::new(lock))
-}
-
-/// Acquires in the way that the time-out asks for.
-fn guarded<G>(
-    timeout: Timeout,
-    wait: impl Fn() -> Result<G, Error>,
-    wait_for: impl Fn(std::time::Duration) -> Result<G, Error>,
-    at_once: impl Fn() -> Result<Option<G>, Error>,
-) -> Result<Option<G>, Error> {
-    match timeout {
-        Timeout::None => wait().map(Some),
-        Timeout::Now => at_once(),
-        Timeout::After(time) => wait_for(time).map(Some),
     }
 }
 
@@ -136,6 +111,10 @@ fn locked(step: &Step<'_>) -> Result<String, Failure> {
         ("lock", name) => Lock::open(name)?.locked()?.to_string(),
         ("rlock", name) => RLock::open(name)?.locked()?.to_string(),
         ("semaphore", name) => Semaphore::open(name)?.value()?.to_string(),
-        (other, _) => return Err(unknown(&format!("no kind of lock: {other}"))),
+        (other, _) => return Err(no_kind(other)),
     })
+}
+
+fn no_kind(kind: &str) -> Failure {
+    unknown(&format!("no kind of lock: {kind}"))
 }

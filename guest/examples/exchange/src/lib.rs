@@ -4,33 +4,36 @@
 //! steps give, with spaces between. A step that fails ends the task: with the kind of its error, `: ` and the
 //! message. `catch STEP` gives the kind in place of failing.
 //!
-//! `COMMAND@MS` waits for so many milliseconds at most. `COMMAND@0` does not wait, by the `try_` methods: it
-//! gives `none`, or `false`, if it would have to.
+//! `COMMAND@MS` waits for so many milliseconds at most. `COMMAND@0` does not wait: it uses the `try_` method.
 //!
 //! | step | |
 //! |---|---|
-//! | `put QUEUE TEXT`, `put-many QUEUE WORD ..` | |
+//! | `put QUEUE TEXT`, `put-many QUEUE WORD ..` | `put-many@0` gives how many it has put |
 //! | `get QUEUE`, `get-many QUEUE MOST` | the item; items with `,` between. `*`: redelivered |
 //! | `drain QUEUE` | all items until the queue is closed and empty, with `,` between |
-//! | `len QUEUE`, `is-full QUEUE`, `unfinished QUEUE` | |
+//! | `len QUEUE`, `is-full QUEUE`, `is-closed QUEUE`, `unfinished QUEUE` | |
 //! | `task-done QUEUE`, `join QUEUE`, `close QUEUE` | |
 //! | `send END TEXT`, `recv END`, `recv-max END LEN`, `poll END`, `hang-up END` | |
-//! | `wait KIND:NAME ..` | the positions of the ready ones; KIND is `queue` or `end` |
-//! | `load VALUE`, `store VALUE NUMBER`, `add VALUE NUMBER`, `swap VALUE EXPECTED NEW` | |
+//! | `wait KIND:NAME ..` | the positions of the ready ones with `,` between; KIND is `queue` or `end` |
+//! | `load VALUE`, `store VALUE NUMBER`, `add VALUE NUMBER` | the last: the sum |
+//! | `swap VALUE EXPECTED NEW` | what it was |
 //! | `load-text VALUE`, `store-text VALUE TEXT` | |
-//! | `look DICT KEY`, `enter DICT KEY TEXT`, `remove DICT KEY`, `keys DICT`, `count DICT` | |
-//! | `swap-entry DICT KEY EXPECTED NEW` | `true`, or what is there; `none` is no entry |
+//! | `look DICT KEY`, `enter DICT KEY WORD`, `remove DICT KEY` | what is, or was, there, or `none` |
+//! | `swap-entry DICT KEY EXPECTED NEW` | what was there; `none` is no entry |
+//! | `keys DICT`, `count DICT` | keys with `,` between |
 //! | `increment DICT KEY` | adds 1 to a number by `Dict::update` |
 //! | `acquire KIND:NAME` | `owner-died` if so; KIND is `lock`, `rlock`, `semaphore` or `condition` |
-//! | `release KIND:NAME` | drops the guard, or releases without one |
+//! | `release KIND:NAME` | releases by the newest guard, or without one |
 //! | `locked KIND:NAME` | whether a `lock` or an `rlock` is locked; the free units of a `semaphore` |
+//! | `forget KIND:NAME` | keeps it until the task ends, and longer than all guards |
 //! | `give SEMAPHORE UNITS` | |
 //! | `set EVENT`, `clear EVENT`, `is-set EVENT`, `await EVENT` | |
 //! | `wait-on CONDITION`, `notify CONDITION COUNT`, `notify-all CONDITION` | its guard must be held |
 //! | `meet BARRIER`, `abort BARRIER`, `reset BARRIER`, `barrier BARRIER` | the last: parties/waiting/broken |
-//! | `say TEXT` | the text |
+//! | `say TEXT`, `whoami` | the text; the name of the worker |
 //! | `sleep MS`, `loop`, `trap`, `fail TEXT` | |
-//! | `whoami` | the name of the worker |
+//!
+//! What the task has acquired is released when it returns, also with an error; by the host if it traps.
 #![forbid(unsafe_code)]
 
 mod held;
@@ -77,8 +80,8 @@ fn exchange(record: String) -> Result<String, String> {
     let mut held = Held::default();
     let mut results = Vec::new();
     for step in record.split(';').map(str::trim).filter(|step| !step.is_empty()) {
-        let result =
-            perform(step, &mut held).map_err(|Failure { kind, message }| format!("{kind}: {message}"))?;
+        let result = perform(step, &mut held);
+        let result = result.map_err(|Failure { kind, message }| format!("{kind}: {message}"))?;
         if !result.is_empty() {
             results.push(result);
         }
@@ -95,7 +98,7 @@ fn perform(step: &str, held: &mut Held) -> Result<String, Failure> {
 
 fn run(step: &Step<'_>, held: &mut Held) -> Result<String, Failure> {
     match step.command {
-        "acquire" | "release" | "locked" | "wait-on" | "notify" | "notify-all" => held.run(step),
+        "acquire" | "release" | "forget" | "locked" | "wait-on" | "notify" | "notify-all" => held.run(step),
         "say" => Ok(step.rest.into()),
         "whoami" => Ok(wpool_guest::process::name()),
         "sleep" => {
@@ -122,16 +125,13 @@ impl<'r> Step<'r> {
                 (command, Timeout::After(Duration::from_millis(ms)))
             }
         };
-        let rest = rest.trim();
-        Ok(Step { command, timeout, rest })
+        Ok(Step { command, timeout, rest: rest.trim() })
     }
 
     /// The word at this place after the command.
     fn word(&self, at: usize) -> Result<&'r str, Failure> {
-        self.rest
-            .split_whitespace()
-            .nth(at)
-            .ok_or_else(|| unknown(&format!("a word is missing after {}", self.command)))
+        let word = self.rest.split_whitespace().nth(at);
+        word.ok_or_else(|| unknown(&format!("a word is missing after {}", self.command)))
     }
 
     /// All that comes after the first word.
@@ -148,5 +148,16 @@ impl<'r> Step<'r> {
     fn kind_and_name(&self, at: usize) -> Result<(&'r str, &'r str), Failure> {
         let word = self.word(at)?;
         word.split_once(':').ok_or_else(|| unknown(&format!("no KIND:NAME: {word}")))
+    }
+}
+
+impl Timeout {
+    /// For methods that take an optional duration.
+    fn duration(self) -> Option<Duration> {
+        match self {
+            Timeout::None => None,
+            Timeout::Now => Some(Duration::ZERO),
+            Timeout::After(time) => Some(time),
+        }
     }
 }

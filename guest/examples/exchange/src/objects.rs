@@ -1,6 +1,6 @@
 //! The steps that use an object and hold nothing.
 
-use wpool_guest::ipc::{self, Connection, Dict, Item, JoinableQueue, Queue, Value, Waitable};
+use wpool_guest::ipc::{self, Connection, Delivery, Dict, JoinableQueue, Queue, Value, Waitable};
 use wpool_guest::sync::{Barrier, Event, Semaphore};
 
 use crate::{Failure, Step, Timeout, unknown};
@@ -49,9 +49,10 @@ impl<T: Shown> Shown for Option<T> {
     }
 }
 
-impl Shown for Item<String> {
+impl Shown for Delivery<String> {
     fn shown(self) -> String {
-        if self.redelivered { format!("*{}", self.data) } else { self.data }
+        let mark = if self.redelivered { "*" } else { "" };
+        format!("{mark}{}", self.item)
     }
 }
 
@@ -79,26 +80,27 @@ fn queue(step: &Step<'_>) -> Result<String, Failure> {
         ("put", Timeout::After(time)) => shown(queue.put_timeout(step.text(), time)?),
         ("put-many", Timeout::Now) => shown(queue.try_put_many(words())?),
         ("put-many", _) => shown(queue.put_many(words())?),
-        ("get", Timeout::None) => shown(queue.get_item()?),
         ("get", Timeout::Now) => shown(queue.try_get()?),
-        ("get", Timeout::After(time)) => shown(queue.get_timeout(time)?),
-        ("get-many", Timeout::None) => shown(queue.get_many(step.number(1)?)?),
-        ("get-many", Timeout::Now) => shown(queue.try_get_many(step.number(1)?)?),
-        ("get-many", Timeout::After(time)) => shown(queue.get_many_timeout(step.number(1)?, time)?),
+        ("get", timeout) => shown(queue.get_delivery(timeout.duration())?),
+        ("get-many", timeout) => match timeout.duration() {
+            None => shown(queue.get_many(step.number(1)?)?),
+            Some(time) => shown(queue.get_many_timeout(step.number(1)?, time)?),
+        },
         ("drain", _) => shown(queue.iter().collect::<Result<Vec<_>, _>>()?),
         ("len", _) => shown(queue.len()?),
         ("is-full", _) => shown(queue.is_full()?),
+        ("is-closed", _) => shown(queue.is_closed()?),
         _ => shown(queue.close()?),
     }
 }
 
 fn joinable_queue(step: &Step<'_>) -> Result<String, Failure> {
     let queue = JoinableQueue::<String>::open(step.word(0)?)?;
-    match (step.command, step.timeout) {
+    match (step.command, step.timeout.duration()) {
         ("task-done", _) => shown(queue.task_done()?),
         ("unfinished", _) => shown(queue.unfinished()?),
-        (_, Timeout::After(time)) => shown(queue.join_timeout(time)?),
-        (_, Timeout::None | Timeout::Now) => shown(queue.join()?),
+        (_, Some(time)) => shown(queue.join_timeout(time)?),
+        (_, None) => shown(queue.join()?),
     }
 }
 
@@ -112,8 +114,7 @@ fn connection(step: &Step<'_>) -> Result<String, Failure> {
         ("recv", Timeout::Now) => shown(end.try_recv()?),
         ("recv", Timeout::After(time)) => shown(end.recv_timeout(time)?),
         ("recv-max", _) => shown(end.recv_max(step.number(1)?)?),
-        ("poll", Timeout::After(time)) => shown(end.poll_timeout(time)?),
-        ("poll", _) => shown(end.poll()?),
+        ("poll", timeout) => shown(end.poll(timeout.duration().unwrap_or_default())?),
         _ => shown(end.close()?),
     }
 }
@@ -127,11 +128,7 @@ fn wait(step: &Step<'_>) -> Result<String, Failure> {
         });
     }
     let objects: Vec<&dyn Waitable> = objects.iter().map(|object| &**object).collect();
-    let ready = match step.timeout {
-        Timeout::None => ipc::wait(&objects)?,
-        Timeout::Now => ipc::wait_timeout(&objects, std::time::Duration::ZERO)?,
-        Timeout::After(time) => ipc::wait_timeout(&objects, time)?,
-    };
+    let ready = ipc::wait(&objects, step.timeout.duration())?;
     shown(ready.iter().map(usize::to_string).collect::<Vec<_>>())
 }
 
@@ -147,10 +144,7 @@ fn value(step: &Step<'_>) -> Result<String, Failure> {
         "load" => shown(value.get()?),
         "store" => shown(value.set(step.number::<i64>(1)?)?),
         "add" => shown(value.add(step.number(1)?)?),
-        _ => match value.compare_exchange(step.number::<i64>(1)?, step.number::<i64>(2)?)? {
-            Ok(()) => shown(true),
-            Err(found) => shown(found),
-        },
+        _ => shown(value.compare_exchange(step.number::<i64>(1)?, step.number::<i64>(2)?)?),
     }
 }
 
@@ -172,10 +166,7 @@ fn dict(step: &Step<'_>) -> Result<String, Failure> {
         "remove" => shown(dict.remove(key)?),
         "swap-entry" => {
             let (expected, new) = (entry(2)?, entry(3)?);
-            match dict.compare_exchange(key, expected.as_ref(), new.as_ref())? {
-                Ok(()) => shown(true),
-                Err(found) => shown(found),
-            }
+            shown(dict.compare_exchange(key, expected.as_ref(), new.as_ref())?)
         }
         _ => {
             let dict = Dict::<u64>::open(step.word(0)?)?;
@@ -186,25 +177,25 @@ fn dict(step: &Step<'_>) -> Result<String, Failure> {
 
 fn event(step: &Step<'_>) -> Result<String, Failure> {
     let event = Event::open(step.word(0)?)?;
-    match (step.command, step.timeout) {
+    match (step.command, step.timeout.duration()) {
         ("set", _) => shown(event.set()?),
         ("clear", _) => shown(event.clear()?),
-        ("await", Timeout::None) => shown(event.wait()?),
-        ("await", Timeout::After(time)) => shown(event.wait_timeout(time)?),
+        ("await", None) => shown(event.wait()?),
+        ("await", Some(time)) => shown(event.wait_timeout(time)?),
         _ => shown(event.is_set()?),
     }
 }
 
 fn barrier(step: &Step<'_>) -> Result<String, Failure> {
     let barrier = Barrier::open(step.word(0)?)?;
-    match (step.command, step.timeout) {
-        ("meet", Timeout::After(time)) => shown(barrier.wait_timeout(time)?),
-        ("meet", _) => shown(barrier.wait()?),
+    match (step.command, step.timeout.duration()) {
+        ("meet", Some(time)) => shown(barrier.wait_timeout(time)?),
+        ("meet", None) => shown(barrier.wait()?),
         ("abort", _) => shown(barrier.abort()?),
         ("reset", _) => shown(barrier.reset()?),
         _ => {
-            let (parties, waiting) = (barrier.parties()?, barrier.waiting()?);
-            shown(format!("{parties}/{waiting}/{}", barrier.is_broken()?))
+            let (parties, waiting) = (barrier.parties()?, barrier.n_waiting()?);
+            shown(format!("{parties}/{waiting}/{}", barrier.broken()?))
         }
     }
 }

@@ -20,7 +20,7 @@ use super::Error;
     note = "an item is a `String`, a `Vec<u8>`, an integer, a `bool`, or an owned type that implements \
             `serde::Serialize` and `serde::Deserialize` (as JSON, with the feature `json` of wpool-guest)"
 )]
-pub trait Data: Sized + 'static {
+pub trait Transfer: Sized + 'static {
     /// The bytes of this value.
     #[doc(hidden)]
     fn encode(&self) -> Result<Cow<'_, [u8]>, Error>;
@@ -52,13 +52,13 @@ pub trait AsItem<T> {
     fn bytes(&self) -> Result<Cow<'_, [u8]>, Error>;
 }
 
-impl<T: Data> AsItem<T> for T {
+impl<T: Transfer> AsItem<T> for T {
     fn bytes(&self) -> Result<Cow<'_, [u8]>, Error> {
         self.encode()
     }
 }
 
-impl<T: Data> AsItem<T> for &T {
+impl<T: Transfer> AsItem<T> for &T {
     fn bytes(&self) -> Result<Cow<'_, [u8]>, Error> {
         self.encode()
     }
@@ -91,7 +91,7 @@ impl<const N: usize> AsItem<Vec<u8>> for &[u8; N] {
 fn text(bytes: Vec<u8>) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        Error::data(format!("the item is not UTF-8 text: byte {at}"))
+        Error::decode(format!("the item is not UTF-8 text: byte {at}"))
     })
 }
 
@@ -99,10 +99,10 @@ fn text(bytes: Vec<u8>) -> Result<String, Error> {
 mod json {
     use std::any::{Any, TypeId};
 
-    use super::{Cow, Data, Error, text};
+    use super::{Cow, Error, Transfer, text};
 
     // Rust has no specialisation. The comparisons of types are constants: the compiler keeps one case.
-    impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> Data for T {
+    impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> Transfer for T {
         fn encode(&self) -> Result<Cow<'_, [u8]>, Error> {
             let any: &dyn Any = self;
             if let Some(text) = any.downcast_ref::<String>() {
@@ -113,7 +113,7 @@ mod json {
             }
             match serde_json::to_vec(self) {
                 Ok(json) => Ok(json.into()),
-                Err(error) => Err(Error::data(format!("the item cannot be written as JSON: {error}"))),
+                Err(error) => Err(Error::encode(format!("the item cannot be written as JSON: {error}"))),
             }
         }
 
@@ -126,7 +126,7 @@ mod json {
                 return Ok(same(bytes));
             }
             serde_json::from_slice(&bytes)
-                .map_err(|error| Error::data(format!("the item is not JSON of its type: {error}")))
+                .map_err(|error| Error::decode(format!("the item is not JSON of its type: {error}")))
         }
     }
 
@@ -140,9 +140,9 @@ mod json {
 
 #[cfg(not(feature = "json"))]
 mod plain {
-    use super::{Cow, Data, Error, text};
+    use super::{Cow, Error, Transfer, text};
 
-    impl Data for String {
+    impl Transfer for String {
         fn encode(&self) -> Result<Cow<'_, [u8]>, Error> {
             Ok(self.as_bytes().into())
         }
@@ -152,7 +152,7 @@ mod plain {
         }
     }
 
-    impl Data for Vec<u8> {
+    impl Transfer for Vec<u8> {
         fn encode(&self) -> Result<Cow<'_, [u8]>, Error> {
             Ok(self.into())
         }
@@ -165,7 +165,7 @@ mod plain {
     /// Types whose JSON is the text that `{}` shows.
     macro_rules! shown {
         ($($type:ident)*) => {$(
-            impl Data for $type {
+            impl Transfer for $type {
                 fn encode(&self) -> Result<Cow<'_, [u8]>, Error> {
                     Ok(self.to_string().into_bytes().into())
                 }
@@ -173,7 +173,7 @@ mod plain {
                 fn decode(bytes: Vec<u8>) -> Result<Self, Error> {
                     let text = text(bytes)?;
                     text.trim().parse().map_err(|_| {
-                        Error::data(format!("the item is no {}: {text:?}", stringify!($type)))
+                        Error::decode(format!("the item is no {}: {text:?}", stringify!($type)))
                     })
                 }
             }
