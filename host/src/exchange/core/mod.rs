@@ -1,23 +1,146 @@
 //! The pure core of the exchange: events in, actions out. It has no clock, no thread and no socket.
+//!
+//! A request is served at once, or becomes a wait. Each object has a line of waits for each thing that is done
+//! with it. After each change of an object `settle` serves the first of its lines while that is possible.
+//!
+//! ```text
+//! Request : asked --> answered
+//!           asked --> waiting --served | time-out | end of the task's time | cancel | close--> answered
+//!                     waiting --member gone | host gave up--> dropped
+//! Item    : put --> in the queue --> given to a member --acknowledged--> taken
+//!                                    given to a member --member gone--> in the queue, redelivered
+//! ```
 
+mod asking;
+mod barrier;
+mod cell;
+mod condition;
+mod dict;
 pub(crate) mod event;
+mod flag;
+mod lock;
+mod member;
+mod object;
+mod pipe;
+mod queue;
+mod refusal;
+mod semaphore;
+mod serve;
+mod serving;
+mod store;
+mod wait;
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use self::event::{Action, Event};
+use self::event::{Action, CallId, Event, MemberId, ObjectId, SiteId, Ticket};
+use self::member::Member;
+use self::object::Object;
+use self::wait::{Due, WaitId, Waits};
+
+/// A wait of a member that lasts this long is told to its pool.
+const STALL_TIME: Duration = Duration::from_millis(1);
+
+#[derive(Debug)]
+struct Slot {
+    object: Object,
+    /// How many handles the host's code has.
+    handles: u64,
+}
+
+/// A pool or a `Process`.
+#[derive(Debug, Default)]
+struct Site {
+    /// `None`: not known yet.
+    capacity: Option<u64>,
+    members: u64,
+}
 
 /// All shared objects of this program, and who waits for what.
 #[derive(Debug, Default)]
-pub(crate) struct Exchange {}
+pub(crate) struct Exchange {
+    now: Duration,
+    objects: BTreeMap<ObjectId, Slot>,
+    members: BTreeMap<MemberId, Member>,
+    sites: BTreeMap<SiteId, Site>,
+    waits: Waits,
+    /// The waits of the host.
+    tickets: BTreeMap<Ticket, WaitId>,
+    /// The waits for host functions.
+    calls: BTreeMap<CallId, WaitId>,
+    last_call: CallId,
+}
 
 impl Exchange {
     /// Handles an event. `now` never goes back.
-    pub(crate) fn on(&mut self, _now: Duration, _event: Event, _actions: &mut Vec<Action>) {
-        unimplemented!()
+    pub(crate) fn on(&mut self, now: Duration, event: Event, actions: &mut Vec<Action>) {
+        self.now = now;
+        match event {
+            Event::Made { object, spec } => self.made(object, spec),
+            Event::Handles { object, count } => self.handles(object, count),
+            Event::Abandoned { object } => self.abandoned(object, actions),
+            Event::Joined { member, site, label, granted } => self.joined(member, site, label, granted),
+            Event::Site { site, capacity } => self.site(site, capacity),
+            Event::Asked { member, ask } => self.asked(member, ask, actions),
+            Event::Ended { member, task } => self.ended(member, task, actions),
+            Event::Cancelled { member, tasks } => self.cancelled(member, tasks, actions),
+            Event::Gone { member } => self.gone(member, actions),
+            Event::HostAsked { ticket, thread, object, act, timeout } => {
+                self.host_asked(wait::Asker::Host { ticket, thread }, object, act, timeout, actions);
+            }
+            Event::HostWaits { ticket, thread, objects, timeout } => {
+                self.host_waits(wait::Asker::Host { ticket, thread }, objects, timeout, actions);
+            }
+            Event::HostGaveUp { ticket } => self.host_gave_up(ticket, actions),
+            Event::Returned { call, answer } => self.returned(call, answer, actions),
+            Event::Tick => {}
+        }
+        self.expire(actions);
     }
 
     /// When the next `Tick` is due.
     pub(crate) fn next_due(&self) -> Option<Duration> {
-        unimplemented!()
+        self.waits.next_due()
+    }
+
+    /// Ends the waits whose time has come.
+    fn expire(&mut self, actions: &mut Vec<Action>) {
+        while let Some((wait, due)) = self.waits.pop_due(self.now) {
+            match due {
+                Due::TimedOut => self.timed_out(wait, actions),
+                Due::TimeIsOver => self.time_is_over(wait, actions),
+                Due::Stalled => self.stalled(wait, actions),
+            }
+        }
+    }
+
+    fn made(&mut self, object: ObjectId, spec: event::ObjectSpec) {
+        let made = Object::make(object, spec).into_iter();
+        self.objects.extend(made.map(|(id, object)| (id, Slot { object, handles: 0 })));
+    }
+
+    fn handles(&mut self, object: ObjectId, count: u64) {
+        if let Some(slot) = self.objects.get_mut(&object) {
+            slot.handles = count;
+        }
+    }
+
+    fn joined(&mut self, member: MemberId, site: SiteId, label: String, granted: Vec<event::Granting>) {
+        self.sites.entry(site).or_default().members += 1;
+        self.members.insert(member, Member::new(site, label, granted));
+    }
+
+    fn site(&mut self, site: SiteId, capacity: u64) {
+        self.sites.entry(site).or_default().capacity = Some(capacity);
+        self.forget_site_if_over(site);
+    }
+
+    fn forget_site_if_over(&mut self, site: SiteId) {
+        if self.sites.get(&site).is_some_and(|site| site.capacity == Some(0) && site.members == 0) {
+            self.sites.remove(&site);
+        }
     }
 }

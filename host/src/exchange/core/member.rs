@@ -1,0 +1,92 @@
+//! What the exchange knows of a worker that uses objects.
+
+use std::collections::BTreeSet;
+
+use super::event::{Granting, ObjectId, SiteId};
+use super::store::Stored;
+use super::wait::WaitId;
+use crate::spec::exchange::{Granted, ObjectKind};
+
+/// What the last answer gave to a member. It has not said yet that it has taken it.
+#[derive(Debug)]
+pub(super) enum Handed {
+    Items {
+        object: ObjectId,
+        items: Vec<Stored>,
+    },
+    /// Of a condition.
+    Notification {
+        object: ObjectId,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) site: SiteId,
+    pub(super) label: String,
+    granted: Vec<Granting>,
+    /// The task that has asked last. What is held is held by this task.
+    pub(super) task: u64,
+    /// The last task that was said to be over.
+    ended: Option<u64>,
+    /// The first so many tasks are not wanted.
+    cancelled: u64,
+    pub(super) wait: Option<WaitId>,
+    pub(super) handed: Option<Handed>,
+    pub(super) holds: BTreeSet<ObjectId>,
+    /// The pool knows that this task waits.
+    stalled: Option<u64>,
+}
+
+impl Member {
+    pub(super) fn new(site: SiteId, label: String, granted: Vec<Granting>) -> Member {
+        Member {
+            site,
+            label,
+            granted,
+            task: 0,
+            ended: None,
+            cancelled: 0,
+            wait: None,
+            handed: None,
+            holds: BTreeSet::new(),
+            stalled: None,
+        }
+    }
+
+    pub(super) fn find(&self, kind: ObjectKind, name: &str) -> Option<Granted> {
+        let place =
+            self.granted.iter().position(|granting| granting.kind == kind && granting.name == name)?;
+        Granted::try_from(place).ok()
+    }
+
+    pub(super) fn granting(&self, granted: Granted) -> Option<&Granting> {
+        self.granted.get(granted as usize)
+    }
+
+    pub(super) fn granted(&self) -> &[Granting] {
+        &self.granted
+    }
+
+    pub(super) fn end(&mut self, task: u64) {
+        self.ended = self.ended.max(Some(task));
+    }
+
+    pub(super) fn cancel(&mut self, tasks: u64) {
+        self.cancelled = self.cancelled.max(tasks);
+    }
+
+    /// What asks after the last task was said to be over is not that task, but the guest's `shutdown`.
+    pub(super) fn is_cancelled(&self, task: u64) -> bool {
+        task <= self.cancelled && self.cancelled > 0 && self.ended.is_none_or(|ended| ended < task)
+    }
+
+    /// Whether the pool must still be told that this task waits.
+    pub(super) fn may_stall(&self, task: u64) -> bool {
+        self.stalled != Some(task)
+    }
+
+    pub(super) fn stall(&mut self, task: u64) {
+        self.stalled = Some(task);
+    }
+}

@@ -1,0 +1,137 @@
+//! What the exchange knows of an object, whatever its kind.
+
+use super::event::Actor;
+use super::refusal::Refusal;
+use super::store::Stored;
+use super::wait::{Line, Need, WaitId, Waits};
+use crate::spec::exchange::{Act, Answer};
+
+/// What an object makes of an act.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// It is done, or refused.
+    Now(Result<Answer, Refusal>),
+    /// It may have to wait.
+    Needs(Need),
+}
+
+/// How a request has ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Answer(Answer),
+    /// They are the asker's once it has acknowledged them.
+    Items(Vec<Stored>),
+    /// A waiter for a notification holds the lock again.
+    Woken {
+        notified: bool,
+    },
+    /// One of several objects is ready.
+    Ready,
+    Refused(Refusal),
+}
+
+/// What an object does next for those that wait.
+#[derive(Debug)]
+pub(super) enum Next {
+    Served {
+        wait: WaitId,
+        outcome: Outcome,
+    },
+    /// The wait is notified. It needs the lock now.
+    Notified {
+        wait: WaitId,
+    },
+}
+
+/// One shared object. Requests are served first come, first served.
+pub(super) trait Serve {
+    /// Does an act, or says what it needs.
+    fn act(&mut self, actor: Actor, act: Act) -> Taken;
+
+    /// Serves a need, if that is possible now. It is the first of its line.
+    fn attempt(&mut self, _actor: Actor, _need: &mut Need) -> Option<Outcome> {
+        Some(Outcome::Refused(Refusal::unfit()))
+    }
+
+    /// The line in which those wait that need this.
+    fn line(&mut self, _need: &Need) -> Option<&mut Line> {
+        None
+    }
+
+    /// The first of each line.
+    fn heads(&self) -> [Option<WaitId>; 3] {
+        [None; 3]
+    }
+
+    /// The need is served at once, although others wait for the same.
+    fn passes_by(&self, _actor: Actor) -> bool {
+        false
+    }
+
+    /// The wait is over and was not served.
+    fn withdraw(&mut self, need: &Need, wait: WaitId) {
+        if let Some(line) = self.line(need) {
+            line.remove(&wait);
+        }
+    }
+
+    /// The next wait that was notified.
+    fn pop_notified(&mut self) -> Option<WaitId> {
+        None
+    }
+
+    /// Whether a get would not wait.
+    fn is_ready(&self) -> bool {
+        false
+    }
+
+    /// Those that wait for this object or others to be ready.
+    fn watchers(&mut self) -> Option<&mut Line> {
+        None
+    }
+
+    /// What was taken from here by a member may come back.
+    fn store(&mut self) -> Option<&mut super::store::Store> {
+        None
+    }
+
+    /// A notification was not received.
+    fn pass_on(&mut self) {}
+
+    /// The actor is over. What it holds is released.
+    fn release_of(&mut self, _actor: Actor) {}
+
+    /// `None`: nothing of this kind can be held.
+    fn is_held_by(&self, _actor: Actor) -> Option<bool> {
+        None
+    }
+
+    /// The only actor that can end a wait for this need.
+    fn owner(&self, _need: &Need) -> Option<Actor> {
+        None
+    }
+
+    /// A request begins. It is served at once unless others wait for the same.
+    fn begin(&mut self, actor: Actor, need: &mut Need) -> Option<Outcome> {
+        let is_first = self.line(need).is_none_or(|line| line.is_empty());
+        if is_first || self.passes_by(actor) { self.attempt(actor, need) } else { None }
+    }
+
+    /// Serves the next wait that can be served.
+    fn next(&mut self, waits: &mut Waits) -> Option<Next> {
+        if let Some(wait) = self.pop_notified() {
+            return Some(Next::Notified { wait });
+        }
+        if self.is_ready()
+            && let Some(wait) = self.watchers().and_then(Line::pop_first)
+        {
+            return Some(Next::Served { wait, outcome: Outcome::Ready });
+        }
+        self.heads().into_iter().flatten().find_map(|wait| {
+            let (actor, need) = waits.need_mut(wait)?;
+            let outcome = self.attempt(actor, need)?;
+            self.line(need)?.remove(&wait);
+            Some(Next::Served { wait, outcome })
+        })
+    }
+}

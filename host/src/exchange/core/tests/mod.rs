@@ -1,0 +1,183 @@
+//! The exchange by its events and actions.
+
+mod deaths;
+mod ipc;
+mod sync;
+mod waiting;
+
+use std::time::Duration;
+
+use super::Exchange;
+use super::event::{Action, Event, Granting, MemberId, ObjectId, ObjectSpec};
+use crate::spec::exchange::{
+    Act, Answer, Ask, Bytes, Code, Content, Granted, Item, ObjectKind, Op, QueueStatus,
+};
+
+/// The first object that a test makes is also the first that each member is granted.
+const FIRST: Granted = 0;
+
+/// Members 1, 2 and 3 of a site, and the host. Each has what the test makes, under the names `a`, `b` ..
+struct Play {
+    exchange: Exchange,
+    now: Duration,
+    granted: Vec<Granting>,
+    last_ticket: u64,
+}
+
+/// How a member's next task asks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Times {
+    timeout: Option<Duration>,
+    left: Option<Duration>,
+}
+
+impl Play {
+    fn of(specs: &[ObjectSpec]) -> Play {
+        let mut play =
+            Play { exchange: Exchange::default(), now: Duration::ZERO, granted: Vec::new(), last_ticket: 0 };
+        play.on(Event::Site { site: 1, capacity: 3 });
+        for spec in specs {
+            play.make(spec.clone());
+        }
+        for member in 1..=3 {
+            let (label, granted) = (format!("PoolWorker-{member}"), play.granted.clone());
+            play.on(Event::Joined { member, site: 1, label, granted });
+        }
+        play
+    }
+
+    fn make(&mut self, spec: ObjectSpec) {
+        let object = 1 + self.granted.len() as ObjectId;
+        let spec = match spec {
+            ObjectSpec::Pipe { duplex, max_bytes, .. } => {
+                ObjectSpec::Pipe { ends: [object, object + 1], duplex, max_bytes }
+            }
+            spec => spec,
+        };
+        let kind = match &spec {
+            ObjectSpec::Queue { .. } => ObjectKind::Queue,
+            ObjectSpec::Pipe { .. } => ObjectKind::Connection,
+            ObjectSpec::Lock => ObjectKind::Lock,
+            ObjectSpec::RLock => ObjectKind::RLock,
+            ObjectSpec::Semaphore { .. } => ObjectKind::Semaphore,
+            ObjectSpec::Event => ObjectKind::Event,
+            ObjectSpec::Condition => ObjectKind::Condition,
+            ObjectSpec::Barrier { .. } => ObjectKind::Barrier,
+            ObjectSpec::Value { .. } => ObjectKind::Value,
+            ObjectSpec::Dict { .. } => ObjectKind::Dict,
+        };
+        let ends = if matches!(spec, ObjectSpec::Pipe { .. }) { 2 } else { 1 };
+        self.on(Event::Made { object, spec });
+        for object in object..object + ends {
+            self.on(Event::Handles { object, count: 1 });
+            let name = (b'a' + u8::try_from(self.granted.len()).unwrap()).into();
+            self.granted.push(Granting { name: String::from_utf8(vec![name]).unwrap(), kind, object });
+        }
+    }
+
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.exchange.on(self.now, event, &mut actions);
+        actions
+    }
+
+    fn ask(&mut self, member: MemberId, task: u64, times: Times, op: Op) -> Vec<Action> {
+        let Times { timeout, left } = times;
+        self.on(Event::Asked { member, ask: Ask { task, timeout, left, op } })
+    }
+
+    /// The member's first task does this with the object.
+    fn act(&mut self, member: MemberId, object: Granted, act: Act) -> Vec<Action> {
+        self.act_in(member, 1, object, act)
+    }
+
+    fn act_in(&mut self, member: MemberId, task: u64, object: Granted, act: Act) -> Vec<Action> {
+        self.ask(member, task, Times::default(), Op::On { object, act })
+    }
+
+    /// The same, for so many milliseconds at most.
+    fn act_for(&mut self, member: MemberId, object: Granted, act: Act, ms: u64) -> Vec<Action> {
+        let times = Times { timeout: Some(Duration::from_millis(ms)), left: None };
+        self.ask(member, 1, times, Op::On { object, act })
+    }
+
+    /// The host does this. Its tickets are 1, 2 ..
+    fn host(&mut self, object: ObjectId, act: Act, timeout_ms: Option<u64>) -> Vec<Action> {
+        self.host_in(1, object, act, timeout_ms)
+    }
+
+    fn host_in(&mut self, thread: u64, object: ObjectId, act: Act, timeout_ms: Option<u64>) -> Vec<Action> {
+        self.last_ticket += 1;
+        let timeout = timeout_ms.map(Duration::from_millis);
+        self.on(Event::HostAsked { ticket: self.last_ticket, thread, object, act, timeout })
+    }
+
+    fn pass(&mut self, ms: u64) -> Vec<Action> {
+        self.now += Duration::from_millis(ms);
+        self.on(Event::Tick)
+    }
+
+    fn ended(&mut self, member: MemberId, task: u64) -> Vec<Action> {
+        self.on(Event::Ended { member, task })
+    }
+
+    fn gone(&mut self, member: MemberId) -> Vec<Action> {
+        self.on(Event::Gone { member })
+    }
+}
+
+fn queue(max_len: Option<u64>) -> ObjectSpec {
+    ObjectSpec::Queue { max_len, max_bytes: 1000, joinable: true }
+}
+
+fn pipe() -> ObjectSpec {
+    ObjectSpec::Pipe { ends: [0, 0], duplex: true, max_bytes: 1000 }
+}
+
+fn put(items: &[&str]) -> Act {
+    Act::Put { items: items.iter().map(|item| bytes(item)).collect() }
+}
+
+fn get() -> Act {
+    get_many(1)
+}
+
+fn get_many(most: u32) -> Act {
+    Act::Get { most, longest: u64::MAX }
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes(text.as_bytes().to_vec())
+}
+
+fn answer(member: MemberId, answer: Answer) -> Action {
+    Action::Answer { member, answer }
+}
+
+fn answer_host(ticket: u64, answer: Answer) -> Action {
+    Action::AnswerHost { ticket, answer }
+}
+
+fn items(texts: &[&str]) -> Answer {
+    Answer::Items { items: texts.iter().map(|text| Item { data: bytes(text), redelivered: false }).collect() }
+}
+
+fn again(texts: &[&str]) -> Answer {
+    Answer::Items { items: texts.iter().map(|text| Item { data: bytes(text), redelivered: true }).collect() }
+}
+
+fn acquired(owner_died: bool) -> Answer {
+    Answer::Acquired { owner_died }
+}
+
+fn failed(code: Code, message: &str) -> Answer {
+    Answer::Failed { code, message: message.to_owned() }
+}
+
+fn status(len: u64, max_len: Option<u64>, unfinished: u64) -> Answer {
+    Answer::Queue(QueueStatus { len, max_len, unfinished, is_closed: false })
+}
+
+fn integer(value: i64) -> Content {
+    Content::Integer(value)
+}
