@@ -23,6 +23,10 @@ impl Condition {
         Condition { lock: Lock::new(true), sleepers: Line::new(), notified: VecDeque::new() }
     }
 
+    pub(super) fn holder(&self) -> Option<Actor> {
+        self.lock.holder()
+    }
+
     fn sleep(&mut self, actor: Actor) -> Result<Need, Refusal> {
         self.lock.check_held_by(actor)?;
         Ok(Need::Notification { count: self.lock.release_all() })

@@ -26,6 +26,10 @@ impl Lock {
         self.is_recursive
     }
 
+    pub(super) fn holder(&self) -> Option<Actor> {
+        self.owner
+    }
+
     fn acquire(&mut self, actor: Actor) -> Option<Outcome> {
         if self.is_recursive && self.owner == Some(actor) {
             let Some(count) = self.count.checked_add(1) else {

@@ -1,7 +1,8 @@
 //! The pure core of the exchange: events in, actions out. It has no clock, no thread and no socket.
 //!
-//! A request is served at once, or becomes a wait. Each object has a line of waits for each thing that is done
-//! with it. After each change of an object `settle` serves the first of its lines while that is possible.
+//! A request is served at once, or becomes a wait. Each object has a line of waits for each thing that is
+//! done with it. After each change of an object `settle` serves the first of its lines while that is
+//! possible.
 //!
 //! ```text
 //! Request : asked --> answered
@@ -142,5 +143,16 @@ impl Exchange {
         if self.sites.get(&site).is_some_and(|site| site.capacity == Some(0) && site.members == 0) {
             self.sites.remove(&site);
         }
+    }
+
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        let Exchange { objects, members, sites, waits, tickets, calls, .. } = self;
+        objects.is_empty()
+            && members.is_empty()
+            && sites.is_empty()
+            && waits.is_empty()
+            && tickets.is_empty()
+            && calls.is_empty()
     }
 }

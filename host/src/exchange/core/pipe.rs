@@ -182,8 +182,9 @@ impl Serve for Connection {
         Some(&mut self.watchers)
     }
 
+    /// What comes back to a closed end is dropped.
     fn store(&mut self) -> Option<&mut Store> {
-        Some(&mut self.store)
+        (!self.is_closed()).then_some(&mut self.store)
     }
 }
 

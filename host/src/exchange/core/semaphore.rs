@@ -43,8 +43,8 @@ impl Semaphore {
         Ok(Answer::Done)
     }
 
-    /// The units are the actor's own, then those of others: a unit that comes back is not given back once more
-    /// when its holder ends.
+    /// The units are the actor's own, then those of others: a unit that comes back is not given back once
+    /// more when its holder ends.
     fn give_back(&mut self, actor: Actor, mut count: u64) {
         let mut next = self.held.contains_key(&actor).then_some(actor);
         while count > 0

@@ -41,6 +41,8 @@ pub(super) enum Next {
     Notified {
         wait: WaitId,
     },
+    /// A put of several items has put some of them. Others can be served before it goes on.
+    Advanced,
 }
 
 /// One shared object. Requests are served first come, first served.
@@ -129,7 +131,10 @@ pub(super) trait Serve {
         }
         self.heads().into_iter().flatten().find_map(|wait| {
             let (actor, need) = waits.need_mut(wait)?;
-            let outcome = self.attempt(actor, need)?;
+            let before = need.done();
+            let Some(outcome) = self.attempt(actor, need) else {
+                return (need.done() > before).then_some(Next::Advanced);
+            };
             self.line(need)?.remove(&wait);
             Some(Next::Served { wait, outcome })
         })

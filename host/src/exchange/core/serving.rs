@@ -21,6 +21,7 @@ impl Exchange {
             match next {
                 Next::Served { wait, outcome } => self.serve(wait, outcome, actions),
                 Next::Notified { wait } => self.reacquire(wait, true),
+                Next::Advanced => {}
             }
         }
     }
@@ -301,8 +302,8 @@ impl Exchange {
         };
         connection.abandon();
         let other = connection.other;
-        self.settle(object, actions);
         self.tell_other_end(object, actions);
+        self.settle(object, actions);
         let is_abandoned =
             |slot: &mut Slot| slot.object.as_connection().is_some_and(|end| end.is_abandoned());
         if self.objects.get_mut(&other).is_none_or(is_abandoned) {

@@ -105,4 +105,14 @@ impl Store {
         let items: Vec<Stored> = std::mem::take(&mut self.items).into();
         self.acknowledge(&items);
     }
+
+    #[cfg(test)]
+    pub(super) fn items(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().map(|stored| &stored.item)
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }

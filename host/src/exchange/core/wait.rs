@@ -65,6 +65,23 @@ pub(super) enum Need {
     Parties,
 }
 
+impl Need {
+    /// How many items are put.
+    pub(super) fn done(&self) -> u64 {
+        match self {
+            Need::Put { done, .. } => *done,
+            Need::Get { .. }
+            | Need::Poll
+            | Need::Join
+            | Need::Acquire
+            | Need::Set
+            | Need::Notification { .. }
+            | Need::Reacquire { .. }
+            | Need::Parties => 0,
+        }
+    }
+}
+
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Awaited {

@@ -30,6 +30,17 @@ fn q2_a_put_in_a_full_queue_waits_for_room() {
 }
 
 #[test]
+fn a_put_of_several_items_lets_others_get_in_between() {
+    let mut play = Play::of(&[queue(None)]);
+    let long = "x".repeat(999);
+    assert_eq!(play.act(1, FIRST, put(&["ab", &long, "cd"])), []);
+    assert_eq!(play.act(2, FIRST, get()), [answer(2, items(&["ab"]))]);
+    assert_eq!(play.host(1, get(), None), []);
+    let ended = [answer_host(1, items(&[&long])), answer(1, Answer::Count(3))];
+    assert_eq!(play.ended(2, 1), ended);
+}
+
+#[test]
 fn q2_a_put_times_out_with_the_number_of_items_that_were_put() {
     let mut play = Play::of(&[queue(Some(1))]);
     assert_eq!(play.act_for(1, FIRST, put(&["a", "b"]), 0), [answer(1, Answer::Count(1))]);
@@ -179,8 +190,8 @@ fn c5_an_end_that_nothing_reaches_is_closed_for_the_other() {
     play.act(2, 1, put(&[&long]));
     assert_eq!(play.act(2, 1, put(&[&long])), []);
     let expected = [
-        answer(2, failed(Code::Closed, "connection b cannot send: the other end is closed")),
         answer(1, failed(Code::Eof, "connection b is at its end: the other end is closed")),
+        answer(2, failed(Code::Closed, "connection b cannot send: the other end is closed")),
     ];
     assert_eq!(play.on(Event::Abandoned { object: 1 }), expected);
     assert_eq!(play.on(Event::Abandoned { object: 2 }), []);

@@ -2,6 +2,7 @@
 
 mod deaths;
 mod ipc;
+mod model;
 mod sync;
 mod waiting;
 
@@ -70,8 +71,8 @@ impl Play {
         self.on(Event::Made { object, spec });
         for object in object..object + ends {
             self.on(Event::Handles { object, count: 1 });
-            let name = (b'a' + u8::try_from(self.granted.len()).unwrap()).into();
-            self.granted.push(Granting { name: String::from_utf8(vec![name]).unwrap(), kind, object });
+            let name = char::from(b"abcdefgh"[self.granted.len()]).to_string();
+            self.granted.push(Granting { name, kind, object });
         }
     }
 

@@ -1,0 +1,442 @@
+//! The exchange does what simple lists do, through anything that can happen in any order.
+//!
+//! [`op`] makes up what happens. [`reference`] says what follows. `check` has what must always hold, whatever
+//! the reference says.
+
+mod check;
+mod op;
+mod reference;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use self::op::{Does, Op};
+use self::reference::{Given, Items, Reference, Thing, Waiter, Wants};
+use crate::exchange::core::event::{
+    Action, Actor, CallId, Event, Granting, MemberId, ObjectId, ObjectSpec, Ticket,
+};
+use crate::exchange::core::wait::Asker;
+use crate::exchange::core::{Exchange, STALL_TIME};
+use crate::spec::exchange::{self, Act, Answer, Ask, Bytes, Granted, Item, ObjectKind};
+
+/// The objects by their positions. An id is one more.
+const QUEUE: usize = 0;
+const SMALL_QUEUE: usize = 1;
+const PIPE: usize = 2;
+const LOCK: usize = 4;
+const RLOCK: usize = 5;
+const SEMAPHORE: usize = 6;
+const CONDITION: usize = 7;
+const FLAG: usize = 8;
+const BARRIER: usize = 9;
+const OBJECTS: usize = 10;
+
+/// Few, so that they are often reached.
+const SMALL_LEN: u64 = 3;
+const MAX_BYTES: u64 = 40;
+
+/// A worker as it knows itself.
+#[derive(Debug, Default)]
+struct ModelMember {
+    task: u64,
+    /// The task that has asked last.
+    known: u64,
+    cancelled: u64,
+    /// The pool was told that this task waits.
+    stalled: Option<u64>,
+    /// The last task that is over.
+    ended: Option<u64>,
+}
+
+/// Where an item is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    /// Somebody puts it, or has put it.
+    Put,
+    /// A member was given it and has not acknowledged it.
+    Given {
+        member: MemberId,
+    },
+    Taken,
+    /// Its end of the pipe is closed, or it was too long for its receiver, or it was never put.
+    Gone,
+}
+
+struct Model {
+    exchange: Exchange,
+    reference: Reference,
+    now: Duration,
+    members: BTreeMap<MemberId, ModelMember>,
+    joined: u64,
+    tickets: u64,
+    calls: u64,
+    /// Items by their contents.
+    fates: Vec<Fate>,
+    /// The last item of each that puts, by object, that was given to anyone for the first time.
+    seen: BTreeMap<(usize, u64), usize>,
+    /// What puts each item.
+    puts: Vec<(usize, u64)>,
+    abandoned: BTreeSet<usize>,
+}
+
+impl Model {
+    fn new() -> Model {
+        let mut model = Model {
+            exchange: Exchange::default(),
+            reference: Reference::default(),
+            now: Duration::ZERO,
+            members: BTreeMap::new(),
+            joined: 0,
+            tickets: 0,
+            calls: 0,
+            fates: Vec::new(),
+            seen: BTreeMap::new(),
+            puts: Vec::new(),
+            abandoned: BTreeSet::new(),
+        };
+        let lock = |is_recursive| Thing::Lock { is_recursive, owner: None, died: false };
+        let end = |other| Thing::End { items: Items::new(4096, MAX_BYTES), other, is_last: false };
+        model.reference.things = vec![
+            Thing::Queue(Items::new(4096, MAX_BYTES)),
+            Thing::Queue(Items::new(SMALL_LEN, MAX_BYTES)),
+            end(PIPE + 1),
+            end(PIPE),
+            lock(false),
+            lock(true),
+            Thing::Semaphore { value: 2, most: Some(2), held: BTreeMap::new() },
+            lock(true),
+            Thing::Flag(false),
+            Thing::Barrier { parties: 3, is_broken: false },
+        ];
+        let id = |place: usize| place as ObjectId + 1;
+        let queue = |max_len| ObjectSpec::Queue { max_len, max_bytes: MAX_BYTES, joinable: true };
+        let ends = [id(PIPE), id(PIPE + 1)];
+        let specs = [
+            (QUEUE, queue(None)),
+            (SMALL_QUEUE, queue(Some(SMALL_LEN))),
+            (PIPE, ObjectSpec::Pipe { ends, duplex: true, max_bytes: MAX_BYTES }),
+            (LOCK, ObjectSpec::Lock),
+            (RLOCK, ObjectSpec::RLock),
+            (SEMAPHORE, ObjectSpec::Semaphore { value: 2, bounded: true }),
+            (CONDITION, ObjectSpec::Condition),
+            (FLAG, ObjectSpec::Event),
+            (BARRIER, ObjectSpec::Barrier { parties: 3 }),
+        ];
+        for (place, spec) in specs {
+            model.event(Event::Made { object: id(place), spec });
+        }
+        for place in 0..OBJECTS {
+            model.event(Event::Handles { object: id(place), count: 1 });
+        }
+        model.event(Event::Site { site: 1, capacity: 4 });
+        model
+    }
+
+    /// Tells the exchange. The reference knows already.
+    fn event(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.exchange.on(self.now, event.clone(), &mut actions);
+        self.expire();
+        self.check_answers(&actions);
+        let mut actions: Vec<Action> = actions.into_iter().map(without_message).collect();
+        let mut expected = std::mem::take(&mut self.reference.expected);
+        for list in [&mut actions, &mut expected] {
+            list.sort_by_key(|action| format!("{action:?}"));
+        }
+        assert_eq!(actions, expected, "after {event:?}");
+        self.check();
+    }
+
+    fn op(&mut self, op: Op) {
+        match op {
+            Op::Join if self.members.len() < 4 => self.join(),
+            Op::Join => {}
+            Op::Ask { member, does, timeout, left } => self.member_asks(member, does, timeout, left),
+            Op::HostAsk { thread, does, timeout } => self.host_asks(thread, does, timeout),
+            Op::GiveUp { ticket } => self.give_up(ticket),
+            Op::Return { call } => self.call_returns(call),
+            Op::NextTask { member } => {
+                if let Some(member) = self.idle(member) {
+                    self.members.get_mut(&member).unwrap().task += 1;
+                }
+            }
+            Op::End { member } => self.end(member),
+            Op::Cancel { member, ahead } => self.cancel(member, ahead),
+            Op::Die { member } => self.die(member),
+            Op::Pass { millis } => {
+                self.now += Duration::from_millis(millis);
+                self.event(Event::Tick);
+            }
+            Op::Abandon { end } => self.abandon(PIPE + end),
+        }
+    }
+
+    fn join(&mut self) {
+        self.joined += 1;
+        let member = self.joined;
+        let granting = |object| Granting { name: String::new(), kind: ObjectKind::Queue, object };
+        let granted = (1..=OBJECTS as ObjectId).map(granting).collect();
+        self.members.insert(member, ModelMember { task: 1, ..ModelMember::default() });
+        self.event(Event::Joined { member, site: 1, label: format!("PoolWorker-{member}"), granted });
+    }
+
+    fn any(&self, member: usize) -> Option<MemberId> {
+        self.members.keys().copied().nth(member % self.members.len().max(1))
+    }
+
+    /// A member without an open request.
+    fn idle(&self, member: usize) -> Option<MemberId> {
+        self.any(member).filter(|member| self.waiter_of(*member).is_none())
+    }
+
+    fn waiter_of(&self, member: MemberId) -> Option<usize> {
+        self.reference.waiters.iter().position(|waiter| waiter.asker.member() == Some(member))
+    }
+
+    /// The act, with new contents for the items that are put by `asker`.
+    fn act(&mut self, does: &Does, asker: u64) -> Option<(usize, Act)> {
+        match does {
+            Does::Put { object, lens } => {
+                let mut items = Vec::new();
+                for len in lens {
+                    let mut data = u32::try_from(self.fates.len()).unwrap().to_le_bytes().to_vec();
+                    data.resize(*len, 0);
+                    items.push(Bytes(data));
+                    self.fates.push(Fate::Put);
+                    self.puts.push((*object, asker));
+                }
+                Some((*object, Act::Put { items }))
+            }
+            Does::Act { object, act } => Some((*object, act.clone())),
+            Does::Wait { .. } | Does::Call => None,
+        }
+    }
+
+    fn member_asks(&mut self, member: usize, does: Does, timeout: Option<u64>, left: Option<u64>) {
+        let Some(member) = self.idle(member) else { return };
+        let model = &self.members[&member];
+        let task = model.task;
+        let act = self.act(&does, member);
+        let op = match (&does, &act) {
+            (_, Some((object, act))) => exchange::Op::On { object: granted(*object), act: act.clone() },
+            (Does::Wait { objects }, _) => {
+                let objects = objects.iter().copied().map(granted).collect();
+                exchange::Op::Wait { objects }
+            }
+            _ => exchange::Op::Call { function: 0, args: Vec::new() },
+        };
+        let millis = Duration::from_millis;
+        let ask = Ask { task, timeout: timeout.map(millis), left: left.map(millis), op };
+        self.acknowledge(member);
+        let model = self.members.get_mut(&member).unwrap();
+        if task > model.known {
+            let actor = Actor::Task { member, task: model.known };
+            model.known = task;
+            self.reference.release_of(actor);
+        }
+        let asker = Asker::Task { member, task };
+        let model = &self.members[&member];
+        if task <= model.cancelled && model.ended.is_none_or(|ended| ended < task) {
+            self.reference.answer(asker, Answer::Cancelled);
+        } else {
+            let stall = (model.stalled != Some(task)).then_some(self.now + STALL_TIME);
+            let waiter = Waiter {
+                asker,
+                wants: Wants::Call { call: 0 },
+                until: ask.timeout.map(|time| self.now + time),
+                limit: ask.left.map(|time| self.now + time),
+                stall,
+            };
+            self.request(waiter, &does, act);
+        }
+        self.event(Event::Asked { member, ask });
+    }
+
+    /// Lets the reference have a request.
+    fn request(&mut self, waiter: Waiter, does: &Does, act: Option<(usize, Act)>) {
+        match (does, act) {
+            (_, Some(act)) => self.reference.ask(waiter, act),
+            (Does::Wait { objects }, _) => {
+                self.reference.begin(Waiter { wants: Wants::Several { of: objects.clone() }, ..waiter });
+            }
+            _ => {
+                self.calls += 1;
+                let (call, member) = (self.calls, waiter.asker.member().unwrap());
+                self.reference.expected.push(Action::Call { call, member, function: 0, args: vec![] });
+                self.reference.begin(Waiter { wants: Wants::Call { call }, ..waiter });
+            }
+        }
+    }
+
+    fn host_asks(&mut self, thread: u64, does: Does, timeout: Option<u64>) {
+        let is_waiting = |w: &Waiter| matches!(w.asker, Asker::Host { thread: other, .. } if other == thread);
+        if self.reference.waiters.iter().any(is_waiting) || matches!(does, Does::Call) {
+            return;
+        }
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let act = self.act(&does, 1000 + thread);
+        let timeout = timeout.map(Duration::from_millis);
+        let until = timeout.map(|time| self.now + time);
+        let asker = Asker::Host { ticket, thread };
+        let waiter = Waiter { asker, wants: Wants::Call { call: 0 }, until, limit: None, stall: None };
+        self.request(waiter, &does, act.clone());
+        self.event(match (does, act) {
+            (Does::Wait { objects }, _) => {
+                let objects = objects.into_iter().map(|object| object as ObjectId + 1).collect();
+                Event::HostWaits { ticket, thread, objects, timeout }
+            }
+            (_, act) => {
+                let (object, act) = act.expect("a host calls no function");
+                Event::HostAsked { ticket, thread, object: object as ObjectId + 1, act, timeout }
+            }
+        });
+    }
+
+    fn give_up(&mut self, ticket: usize) {
+        let tickets: Vec<(usize, Ticket)> = (self.reference.waiters.iter().enumerate())
+            .filter_map(|(place, waiter)| match waiter.asker {
+                Asker::Host { ticket, .. } => Some((place, ticket)),
+                Asker::Task { .. } => None,
+            })
+            .collect();
+        if let Some((place, ticket)) = tickets.get(ticket % tickets.len().max(1)) {
+            self.withdraw(*place);
+            self.event(Event::HostGaveUp { ticket: *ticket });
+        }
+    }
+
+    /// A call of any time: most are over.
+    fn call_returns(&mut self, call: usize) {
+        let call: CallId = self.calls.saturating_sub(call as u64);
+        let waits = self.reference.waiters.iter().position(|waiter| waiter.wants == Wants::Call { call });
+        if let Some(place) = waits {
+            let waiter = self.reference.waiters.remove(place);
+            self.reference.answer(waiter.asker, Answer::Done);
+        }
+        self.event(Event::Returned { call, answer: Answer::Done });
+    }
+
+    fn end(&mut self, member: usize) {
+        let Some(member) = self.idle(member) else { return };
+        self.acknowledge(member);
+        let model = self.members.get_mut(&member).unwrap();
+        let (task, known) = (model.task, model.known);
+        model.ended = Some(task);
+        model.task += 1;
+        self.reference.release_of(Actor::Task { member, task: known });
+        self.event(Event::Ended { member, task });
+    }
+
+    fn cancel(&mut self, member: usize, ahead: u64) {
+        let Some(member) = self.any(member) else { return };
+        let model = self.members.get_mut(&member).unwrap();
+        let tasks = model.task + ahead - 1;
+        model.cancelled = model.cancelled.max(tasks);
+        let is_cancelled =
+            model.known <= model.cancelled && model.ended.is_none_or(|ended| ended < model.known);
+        if let Some(place) = self.waiter_of(member).filter(|_| is_cancelled) {
+            let asker = self.withdraw(place);
+            self.reference.answer(asker, Answer::Cancelled);
+        }
+        self.event(Event::Cancelled { member, tasks });
+    }
+
+    fn die(&mut self, member: usize) {
+        let Some(member) = self.any(member) else { return };
+        if let Some(place) = self.waiter_of(member) {
+            self.withdraw(place);
+        }
+        match self.reference.given.remove(&member) {
+            Some(Given::Items(of, items)) => {
+                let store = self.reference.items(of);
+                for (number, mut item) in items {
+                    store.handed -= item.data.0.len() as u64;
+                    item.redelivered = true;
+                    let is_gone = store.is_closed && of >= PIPE;
+                    self.fates[number_of(&item)] = if is_gone { Fate::Gone } else { Fate::Put };
+                    if !is_gone {
+                        store.list.push((number, item));
+                    }
+                }
+                store.list.sort_by_key(|(number, _)| *number);
+            }
+            Some(Given::Notification(of)) => self.reference.notify(of, 1),
+            None => {}
+        }
+        self.reference.serve();
+        let model = self.members.remove(&member).unwrap();
+        self.reference.release_of(Actor::Task { member, task: model.known });
+        self.event(Event::Gone { member });
+    }
+
+    fn abandon(&mut self, end: usize) {
+        if self.abandoned.is_empty() {
+            self.abandoned.insert(end);
+            self.reference.close_end(end);
+            self.reference.serve();
+            self.event(Event::Abandoned { object: end as ObjectId + 1 });
+        }
+    }
+
+    /// The member has taken what it was given.
+    fn acknowledge(&mut self, member: MemberId) {
+        if let Some(Given::Items(of, items)) = self.reference.given.remove(&member) {
+            for (_, item) in items {
+                self.reference.items(of).handed -= item.data.0.len() as u64;
+                self.fates[number_of(&item)] = Fate::Taken;
+            }
+            self.reference.serve();
+        }
+    }
+
+    /// A wait ends without being served.
+    fn withdraw(&mut self, place: usize) -> Asker {
+        let waiter = self.reference.waiters.remove(place);
+        match waiter.wants {
+            Wants::Reacquire { of, notified: true, .. } => self.reference.notify(of, 1),
+            Wants::Parties { of } => {
+                self.reference.things[of] = Thing::Barrier { parties: 3, is_broken: true };
+            }
+            Wants::Call { call } => self.reference.expected.push(Action::Forget { call }),
+            _ => {}
+        }
+        self.reference.serve();
+        waiter.asker
+    }
+}
+
+/// By which a member names the object at this position.
+fn granted(position: usize) -> Granted {
+    Granted::try_from(position).unwrap()
+}
+
+/// The number of an item is its content.
+fn number_of(item: &Item) -> usize {
+    u32::from_le_bytes(item.data.0[..4].try_into().unwrap()) as usize
+}
+
+fn without_message(mut action: Action) -> Action {
+    if let Action::Answer { answer: Answer::Failed { message, .. }, .. }
+    | Action::AnswerHost { answer: Answer::Failed { message, .. }, .. } = &mut action
+    {
+        message.clear();
+    }
+    action
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+
+    #[test]
+    fn the_exchange_does_what_simple_lists_do(ops in proptest::collection::vec(op::op(), 1..120)) {
+        let mut model = Model::new();
+        for op in ops {
+            model.op(op);
+        }
+        model.finish();
+    }
+}
