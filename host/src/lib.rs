@@ -34,6 +34,7 @@
 //! - [`policy`]: the files, variables and connections that a guest may reach;
 //! - [`pool`] and [`process`]: streams, retries and halting; exit statuses and the list of active children;
 //! - [`events`]: what a pool reports while it works: its workers, its figures, profiles;
+//! - [`ipc`] and [`sync`]: queues, pipes, locks and the rest, which guests and this program share;
 //! - [`sandbox`]: how strict the confinement of processes is, and what holds on this machine;
 //! - [`dummy`]: the same interface over threads.
 //!
@@ -86,6 +87,7 @@ mod worker;
 
 pub use context::{StartError, StartMethod, init};
 pub use error::{BuildError, Closed, MapError, StillRunning, TaskError, TimedOut};
+pub use exchange::{ipc, sync};
 #[doc(inline)]
 pub use module::{Module, ModuleError};
 #[doc(inline)]

@@ -43,6 +43,15 @@ impl ObjectRef {
     }
 }
 
+/// All references to an object share its one `Hold`.
+impl PartialEq for ObjectRef {
+    fn eq(&self, other: &ObjectRef) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ObjectRef {}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         let object = self.id;
@@ -106,7 +115,8 @@ fn kind_of(spec: &ObjectSpec) -> ObjectKind {
 }
 
 impl HostHandle {
-    fn new(object: ObjectRef) -> HostHandle {
+    /// A handle of an object that something else keeps alive, or has been made just now.
+    pub(crate) fn new(object: ObjectRef) -> HostHandle {
         let hold = &object.0;
         let _in_fork = hold.shared.with(|state| {
             let count = hold.handles.fetch_add(1, Ordering::Relaxed) + 1;

@@ -16,7 +16,7 @@ use super::thread;
 pub(crate) struct Shares(Arc<[Share]>);
 
 /// An object that is granted under a name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) name: String,
     pub(crate) object: ObjectRef,

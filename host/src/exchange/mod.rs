@@ -10,8 +10,15 @@
 #![allow(dead_code, reason = "not wired yet")]
 
 pub(crate) mod core;
+mod front;
 pub(crate) mod host;
+pub mod ipc;
 pub(crate) mod member;
 mod peer;
+mod share;
 mod shared;
+pub mod sync;
 mod thread;
+
+pub use self::share::Shareable;
+pub(crate) use self::share::object;

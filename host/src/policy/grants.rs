@@ -12,6 +12,8 @@ use std::time::SystemTime;
 use super::functions::{self, FunctionTable};
 use super::places::Place;
 use super::{Dir, Net, Policy, PolicyError, Variable};
+use crate::exchange::member::{Share, Shares};
+use crate::spec::exchange::NAME_LEN_MAX;
 use crate::spec::{Clock, DIRS_MAX, DirAccess, DirGrant, Grants, ModuleInfo, NetGrant, Random};
 
 /// [`Grants`] with the open directories, which only the coordinator has. Cloning is cheap.
@@ -22,6 +24,8 @@ pub(crate) struct Granted {
     /// The places of the directories, in the same order.
     places: Arc<[Place]>,
     functions: FunctionTable,
+    /// The objects of the exchange, which workers know by their positions.
+    shares: Shares,
 }
 
 /// Where wpool keeps its own files. A guest that wrote there could replace code that the next run executes.
@@ -48,6 +52,12 @@ impl Granted {
     #[allow(dead_code, reason = "not wired yet")]
     pub(crate) fn functions(&self) -> &FunctionTable {
         &self.functions
+    }
+
+    /// The objects that are shared with guests.
+    #[allow(dead_code, reason = "not wired yet")]
+    pub(crate) fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// Fails if the kernel has no landlock, which would confine a process to its grants.
@@ -107,6 +117,8 @@ impl Granted {
     }
 }
 
+/// The shared objects do not count: a zygote knows none of them.
+///
 /// Comparing inode numbers is enough: the directories are open here, so the kernel cannot reuse their
 /// numbers.
 impl PartialEq for Granted {
@@ -119,6 +131,9 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, PolicyError> {
     // A peer may answer differently each time. `refuse_net` grants no connection and is allowed.
     if let (Some(_), true) = (policy.net.as_ref().filter(|net| !net.0.is_empty()), policy.deterministic) {
         return Err(refused("the network", "its answers cannot be deterministic"));
+    }
+    if let (Some(share), true) = (policy.shares.first(), policy.deterministic) {
+        return Err(refused(named(share), "what other tasks do with it cannot be deterministic"));
     }
     // `deterministic` sets both, but a later `clock` or `random` may have changed them.
     let is_fixed = matches!((policy.clock, policy.random), (Clock::Fixed(_), Random::Seeded(_)));
@@ -143,11 +158,32 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, PolicyError> {
         traps_unknown: policy.traps_unknown,
         functions: Vec::new(),
     };
-    Ok(Granted { grants, dirs: files.into(), places: places.into(), functions: FunctionTable::default() })
+    let (functions, shares) = (FunctionTable::default(), check_shares(&policy.shares)?);
+    Ok(Granted { grants, dirs: files.into(), places: places.into(), functions, shares })
 }
 
 fn refused(what: impl Into<String>, reason: impl Into<String>) -> PolicyError {
     PolicyError { what: what.into(), reason: reason.into() }
+}
+
+/// An object in words.
+fn named(share: &Share) -> String {
+    format!("the shared {} {:?}", share.object.kind(), share.name)
+}
+
+/// Fails if a guest could not open each object by its name and kind.
+fn check_shares(shares: &[Share]) -> Result<Shares, PolicyError> {
+    let mut names = HashSet::new();
+    for share in shares {
+        if share.name.is_empty() || share.name.len() > NAME_LEN_MAX || share.name.contains(char::is_control) {
+            let reason = format!("a name has 1 to {NAME_LEN_MAX} bytes, and no control characters");
+            return Err(refused(named(share), reason));
+        }
+        if !names.insert((share.object.kind(), &share.name)) {
+            return Err(refused(named(share), "guests have one of this name already"));
+        }
+    }
+    Ok(Shares::new(shares.to_vec()))
 }
 
 /// What workers are told about a directory, and what stays here: the open directory and its place.

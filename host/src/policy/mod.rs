@@ -6,7 +6,8 @@
 //! `PoolBuilder::policy` sets the policy of a pool, `ProcessBuilder::policy` that of a process.
 //! [`Policy::function`] gives guests functions of this program.
 //! [`ModuleInfo::grants`](crate::module::ModuleInfo::grants) tells for each import of a module whether a
-//! policy provides it, and how ([`Grant`]).
+//! policy provides it, and how ([`Grant`]). [`Policy::share`] gives guests the objects of [`ipc`](crate::ipc)
+//! and [`sync`](crate::sync).
 
 mod error;
 mod function;
@@ -30,6 +31,8 @@ pub(crate) use self::imports::PREVIEW1_FUNCTIONS;
 pub(crate) use self::imports::missing;
 #[cfg(feature = "worker")]
 pub(crate) use self::imports::{BATCH, PREVIEW1, PROCESS, is_provided};
+pub use crate::exchange::Shareable;
+use crate::exchange::member::Share;
 use crate::spec::Codegen;
 pub use crate::spec::{Clock, DirAccess, Random};
 use crate::value::HostFunc;
@@ -75,6 +78,7 @@ pub struct Policy {
     traps_unknown: bool,
     functions: Vec<Function>,
     function_threads: Option<usize>,
+    shares: Vec<Share>,
 }
 
 /// A directory as the caller asked for it.
@@ -218,6 +222,27 @@ impl Policy {
     /// pool and each process has its own threads, which start when they are needed and end with it.
     pub fn function_threads(mut self, threads: usize) -> Policy {
         self.function_threads = Some(threads);
+        self
+    }
+
+    /// Gives guests an object of [`ipc`](crate::ipc) or [`sync`](crate::sync) under a name. A guest opens it
+    /// by that name and its kind, and reaches no other object; so a queue and a lock may have the same name.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let module = guest("upper")?;
+    /// let (found, db) = (wpool::ipc::Queue::<String>::bounded(1000), wpool::sync::Lock::new());
+    /// let policy = wpool::Policy::sealed().share("found", &found).share("db", &db);
+    /// let pool = wpool::Pool::builder(&module).policy(policy).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The object may be given to several pools and processes, and lives as long as one of them, a policy or
+    /// a handle of it.
+    pub fn share(mut self, name: impl Into<String>, object: &impl Shareable) -> Policy {
+        self.shares.push(Share { name: name.into(), object: crate::exchange::object(object) });
         self
     }
 

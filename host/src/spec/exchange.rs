@@ -28,6 +28,24 @@ pub(crate) enum ObjectKind {
     Dict,
 }
 
+/// In messages.
+impl std::fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ObjectKind::Queue => "queue",
+            ObjectKind::Connection => "connection",
+            ObjectKind::Lock => "lock",
+            ObjectKind::RLock => "rlock",
+            ObjectKind::Semaphore => "semaphore",
+            ObjectKind::Event => "event",
+            ObjectKind::Condition => "condition",
+            ObjectKind::Barrier => "barrier",
+            ObjectKind::Value => "value",
+            ObjectKind::Dict => "dict",
+        })
+    }
+}
+
 /// A position in the list of the objects that are granted to a worker.
 pub(crate) type Granted = u32;
 
@@ -91,8 +109,8 @@ pub(crate) enum Act {
     Acquire,
     /// Lock, RLock, Condition: `Done`; `count` is 1. Semaphore: `Done`.
     Release { count: u32 },
-    /// Event: `Flag`, `false` for a time-out. Condition: the same, with the lock held again. Barrier: `Count`,
-    /// the caller's number.
+    /// Event: `Flag`, `false` for a time-out. Condition: the same, with the lock held again. Barrier:
+    /// `Count`, the caller's number.
     Wait,
     /// Event: `Done`.
     Set,
