@@ -7,6 +7,7 @@ use super::failures::{all_lines, say};
 use super::output::{print, without_line_end};
 use super::profile::Profiles;
 use super::report::Report;
+use super::shares::{RecordForm, SharedObjects, StreamUse};
 use super::{settings, signals};
 use crate::context::StartMethod;
 use crate::error::TaskError;
@@ -16,7 +17,8 @@ use crate::target::{Target, resolve};
 
 pub(super) fn run(args: &CallArgs, report: &Report) -> Result<WpoolExit, CliError> {
     let forks = !args.worker.threads && args.profile.how.is_none();
-    let policy = settings::policy(&args.grants);
+    let shared = SharedObjects::new(&args.shared, settings::policy(&args.grants))?;
+    let policy = shared.policy();
     let loader = settings::loader(&args.module.load).policy(policy.clone());
     let loader = if forks { loader.start_early() } else { loader };
     let module = settings::load(&args.module.module, &loader, report)?;
@@ -35,23 +37,30 @@ pub(super) fn run(args: &CallArgs, report: &Report) -> Result<WpoolExit, CliErro
     let pool = builder.on_event(profiles.listener()).build()?;
     let (mut inputs, mut outcomes) = pool.stream(&target, true)?;
     let received = watch(pool)?;
+    let shares = shared.open(std::iter::empty(), StreamUse::ALL_FREE, RecordForm::LINES)?;
+    let weak = std::sync::Arc::downgrade(&received.pool);
+    let shares = shares.start(move || drop(weak.upgrade().map(|pool| pool.terminate())))?;
     let _over = inputs.push(b"");
     drop(inputs);
 
     let done = outcomes.take_one(None, |outcome| tell(&outcome, resolved.gives_printed(), report));
+    if args.profile.how.is_some() || !args.shared.shares.is_empty() {
+        // A worker sends its profile when it ends in good order, and its guest's `shutdown` may put items.
+        // Otherwise, dropping the pool is enough.
+        received.pool.close();
+        let _closed_above = received.pool.join();
+    }
+    let shared = shares.finish(report);
     if let Some(signal) = received.received.get() {
         return Ok(WpoolExit::Signal(signal));
     }
+    shared?;
     let Ok(Some(done)) = done else {
         // The pool had ended before it took the record.
         let why = outcomes.cut_short().unwrap_or(TaskError::Closed);
         return tell_failure(&why, report);
     };
     if args.profile.how.is_some() {
-        // A worker sends its profile when it ends in good order. Without a profile, dropping the pool is
-        // enough.
-        received.pool.close();
-        let _closed_above = received.pool.join();
         profiles.finish(report)?;
     }
     done

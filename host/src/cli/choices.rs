@@ -171,3 +171,36 @@ impl ProfileArg {
         }
     }
 }
+
+/// `--share`: an object that guests open by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ShareArg {
+    /// As it is typed.
+    pub(super) text: String,
+    pub(super) what: ShareKind,
+    pub(super) name: String,
+}
+
+/// What is shared, and what it is made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ShareKind {
+    Queue { max_len: Option<usize> },
+    JoinableQueue { max_len: Option<usize> },
+    Pipe,
+    Value { text: String },
+    Dict { max_len: Option<usize> },
+    Lock,
+    RLock,
+    Semaphore { value: u64 },
+    BoundedSemaphore { value: u64 },
+    Event,
+    Condition,
+    Barrier { parties: u32 },
+}
+
+/// `--drain`, `--fill`: a queue by its name, and a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct QueueFile {
+    pub(super) queue: String,
+    pub(super) path: PathBuf,
+}

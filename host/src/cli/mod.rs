@@ -6,6 +6,7 @@
 //! ```text
 //!   map  call  run  inspect  compile  cache  doctor      the subcommands
 //!   settings                                             what the flags mean together
+//!   shares                                               the objects that guests share, and their files
 //!   joblog  failures  tally  profile                     what a run keeps and reports
 //!   output  jsonl  input  labels  time                   stdout; records and their names
 //!   report  signals                                      stderr; signals
@@ -37,6 +38,7 @@ mod record;
 mod report;
 mod run;
 mod settings;
+mod shares;
 mod signals;
 mod stdio;
 mod tally;
@@ -132,7 +134,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 
 fn dispatch(command: CliCommand, report: &Report) -> Result<WpoolExit, CliError> {
     match command {
-        CliCommand::Map(args) => map::run(&MapSettings::resolve(*args), report),
+        CliCommand::Map(args) => map::run(&MapSettings::resolve(*args)?, report),
         CliCommand::Call(args) => call::run(&args, report),
         CliCommand::Run(args) => run::run(&args, report),
         CliCommand::Inspect(args) => inspect::run(&args, report),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use super::choices::{DirArg, JobCount, LogFile, ProfileArg};
+use super::choices::{DirArg, JobCount, LogFile, ProfileArg, QueueFile, ShareArg, ShareKind};
 use crate::spec::{Clock, DirAccess, Limits, ProfilingStrategy, Random};
 
 /// Failures that another attempt may avoid: the name of each group, and its kinds as in `TaskError::kind`.
@@ -112,6 +112,73 @@ pub(super) fn retry_kind(text: &str) -> Result<RetryKind, String> {
         let kinds = RETRY_KINDS.into_iter().flat_map(|(_, kinds)| kinds).copied();
         format!("expected one of {}", names.chain(kinds).collect::<Vec<_>>().join(", "))
     })
+}
+
+/// `queue:found=1000`, `lock:db`.
+pub(super) fn share(text: &str) -> Result<ShareArg, String> {
+    let (kind, rest) = text.split_once(':').ok_or_else(|| share_form(""))?;
+    let (name, size) = match rest.split_once('=') {
+        Some((name, size)) => (name, Some(size)),
+        None => (rest, None),
+    };
+    if name.is_empty() {
+        return Err(share_form("a name is missing; "));
+    }
+    let what = share_kind(kind, size).map_err(|why| share_form(&why))?;
+    Ok(ShareArg { text: text.to_owned(), what, name: name.to_owned() })
+}
+
+fn share_form(why: &str) -> String {
+    format!(
+        "{why}expected queue:NAME[=MOST], jqueue:NAME[=MOST], pipe:NAME, value:NAME[=FIRST], \
+         dict:NAME[=MOST], lock:NAME, rlock:NAME, semaphore:NAME[=UNITS], bsemaphore:NAME[=UNITS], \
+         event:NAME, condition:NAME or barrier:NAME=PARTIES"
+    )
+}
+
+fn share_kind(kind: &str, size: Option<&str>) -> Result<ShareKind, String> {
+    let number = |size: &str| {
+        let number = size.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| format!("{size:?} is no number from 1 on; "))
+    };
+    let most = || {
+        let most = size.map(number).transpose()?;
+        Ok::<_, String>(most.map(|most: u32| most as usize))
+    };
+    let units = || Ok::<_, String>(size.map(number).transpose()?.unwrap_or(1).into());
+    let kind = match kind {
+        "queue" => ShareKind::Queue { max_len: most()? },
+        "jqueue" => ShareKind::JoinableQueue { max_len: most()? },
+        "dict" => ShareKind::Dict { max_len: most()? },
+        "value" => ShareKind::Value { text: size.unwrap_or("0").to_owned() },
+        "semaphore" => ShareKind::Semaphore { value: units()? },
+        "bsemaphore" => ShareKind::BoundedSemaphore { value: units()? },
+        "barrier" => {
+            let parties = size.ok_or_else(|| "a barrier needs its number of parties; ".to_owned())?;
+            ShareKind::Barrier { parties: number(parties)? }
+        }
+        _ if size.is_some() => return Err(format!("{kind:?} takes no number, or is unknown; ")),
+        "pipe" => ShareKind::Pipe,
+        "lock" => ShareKind::Lock,
+        "rlock" => ShareKind::RLock,
+        "event" => ShareKind::Event,
+        "condition" => ShareKind::Condition,
+        _ => return Err(format!("{kind:?} is no kind of object; ")),
+    };
+    Ok(kind)
+}
+
+/// `found=found.txt`.
+pub(super) fn queue_file(text: &OsStr) -> Result<QueueFile, String> {
+    let wrong = || "expected NAME=FILE: the name of a queue (--share queue:NAME), and a file".to_owned();
+    let bytes = text.as_bytes();
+    let at = memchr::memchr(b'=', bytes).ok_or_else(wrong)?;
+    let (queue, path) = (&bytes[..at], &bytes[at + 1..]);
+    if queue.is_empty() || path.is_empty() {
+        return Err(wrong());
+    }
+    let queue = std::str::from_utf8(queue).map_err(|_| wrong())?;
+    Ok(QueueFile { queue: queue.to_owned(), path: OsStr::from_bytes(path).into() })
 }
 
 pub(super) fn delimiter(text: &str) -> Result<u8, String> {

@@ -18,6 +18,7 @@ use super::exit::{self, Cause, CliError, OrExit, WpoolExit};
 use super::failures::say;
 use super::profile::Profiles;
 use super::report::Report;
+use super::shares::{OpenShares, RecordForm, SharedObjects, StreamUse};
 use super::{input, output, settings, signals, stdio};
 use crate::context::StartMethod;
 use crate::error::TaskError;
@@ -30,7 +31,8 @@ const END_TIME: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &RunArgs, report: &Report) -> Result<WpoolExit, CliError> {
     let (path, argv) = command_line(args)?;
-    let policy = settings::policy(&args.grants);
+    let shared = SharedObjects::new(&args.shared, settings::policy(&args.grants))?;
+    let policy = shared.policy();
     let loader = settings::loader(&args.load).policy(policy.clone());
     let module = settings::load(path, &loader, report)
         .map_err(|e| CliError::new(Cause::of_module(&e).exit_of_run(), e.to_string()))?;
@@ -43,20 +45,30 @@ pub(super) fn run(args: &RunArgs, report: &Report) -> Result<WpoolExit, CliError
     let wakeups = Arc::new(Wakeups::new().map_err(own)?);
     let takes_record = resolve(&target, module.info()).is_ok_and(|resolved| !resolved.free().is_empty());
     let builder = Process::builder(&module).target(target).policy(policy.clone());
-    let builder = with_input(builder, args, is_command, takes_record)?;
+    let reads = Reads { is_command, takes_record, stdin_is_taken: shared.reads_stdin() };
+    let builder = with_input(builder, args, reads)?;
     settings::warn_of_grants(&policy, &module, report);
     let profiles = Profiles::open(args.profile.how.as_ref()).map_err(own_if_io)?;
     let process = with_output(with_flags(builder, args), &wakeups)
         .build()
         .map_err(|e| CliError::new(Cause::of_build(&e).exit_of_run(), e.to_string()))?;
-    run_process(process, &wakeups, profiles, is_command, report)
+    let stdin_is_free = args.input.as_deref().is_none_or(|path| !input::is_stdin(path));
+    let streams = StreamUse { stdin_is_free, ..StreamUse::ALL_FREE };
+    let shares = shared.open(std::iter::empty(), streams, RecordForm::LINES)?;
+    run_process(process, &wakeups, Beside { profiles, shares }, is_command, report)
+}
+
+/// What goes on beside the process.
+struct Beside {
+    profiles: Profiles,
+    shares: OpenShares,
 }
 
 /// Runs the process to its end, and returns its exit as ours.
 fn run_process(
     mut process: Process,
     wakeups: &Arc<Wakeups>,
-    profiles: Profiles,
+    Beside { profiles, shares }: Beside,
     is_command: bool,
     report: &Report,
 ) -> Result<WpoolExit, CliError> {
@@ -66,10 +78,17 @@ fn run_process(
         signals::Ending::Now
     };
     let received = signals::watch(on_end, || (), || ()).map_err(own)?;
+    let to_end = wakeups.clone();
+    let shares = shares.start(move || to_end.attempt(|| Err(std::io::ErrorKind::Other.into())));
+    let shares = shares.map_err(own_if_io)?;
     process.start().map_err(|e| CliError::new(WpoolExit::Own, e.to_string()))?;
     let status = supervise(&mut process, wakeups, &received);
     profiles.add(process.name(), process.profile());
     let profiled = profiles.finish(report).map_err(own_if_io);
+    let shared = shares.finish(report).map_err(own_if_io);
+    if received.get().is_none() {
+        shared?;
+    }
     if received.get().is_none()
         && let Some(error) = wakeups.failed()
     {
@@ -229,15 +248,20 @@ fn command_line(args: &RunArgs) -> Result<(&Path, Vec<String>), CliError> {
     Ok((Path::new(path), argv.iter().map(text).collect::<Result<_, _>>()?))
 }
 
-/// Adds the input. A command starts before its standard input is read, because it may never read it.
-fn with_input(
-    builder: ProcessBuilder,
-    args: &RunArgs,
+/// What a process takes as its input.
+#[derive(Debug, Clone, Copy)]
+struct Reads {
     is_command: bool,
     takes_record: bool,
-) -> Result<ProcessBuilder, CliError> {
+    /// `--fill NAME=-` reads standard input.
+    stdin_is_taken: bool,
+}
+
+/// Adds the input. A command starts before its standard input is read, because it may never read it.
+fn with_input(builder: ProcessBuilder, args: &RunArgs, reads: Reads) -> Result<ProcessBuilder, CliError> {
+    let Reads { is_command, takes_record, stdin_is_taken } = reads;
     let stdin = Path::new("-");
-    let is_wanted = (is_command || takes_record) && !std::io::stdin().is_terminal();
+    let is_wanted = (is_command || takes_record) && !stdin_is_taken && !std::io::stdin().is_terminal();
     let from = args.input.as_deref().or_else(|| is_wanted.then_some(stdin));
     match from {
         None => Ok(builder),

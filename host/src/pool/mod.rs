@@ -24,6 +24,7 @@ mod collecting;
 mod dispatcher;
 mod drawing;
 pub(crate) mod events;
+mod fed;
 mod func;
 mod future;
 mod handlers;
@@ -53,6 +54,8 @@ use self::dispatcher::Command;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::dispatcher::fuzz_link;
 use self::drawing::Drawing;
+pub use self::fed::Fed;
+use self::fed::FedFirst;
 pub use self::func::Func;
 pub use self::future::{Call, Closing, Ready};
 pub use self::imap::{Imap, ImapUnordered};
@@ -70,8 +73,9 @@ pub(crate) use self::stats::Stats;
 pub use self::stream::{Inputs, Outcome, Outcomes};
 pub(crate) use self::worker::WorkerInfo;
 use crate::error::{BuildError, Closed, MapError, StillRunning, TaskError};
+use crate::exchange::ipc::{Queue, Transfer};
 use crate::module::Module;
-use crate::target::{Format, Priority, Target, resolve};
+use crate::target::{Format, Priority, Resolved, Target, resolve};
 use crate::value::{Args, Ret};
 
 /// A pool of worker processes that run the functions of one module: Python's `multiprocessing.Pool`.
@@ -351,6 +355,42 @@ impl Pool {
         ImapUnordered::new(self.feed(func, items, false), func.decode())
     }
 
+    /// [`Pool::imap`] for tasks that make tasks: what guests put into `queue` becomes further items. The
+    /// results of these are in the order in which they were taken from the queue, among those of `items`. It
+    /// ends when the items, the tasks and the queue are at their end; or with the items and the tasks, once
+    /// `queue` is closed and empty.
+    ///
+    /// What a task puts before it fails counts. Puts of a task that is retried count each time.
+    ///
+    /// The queue is drawn from before `items`, as long as the buffer has room. A queue with a small limit may
+    /// fill up while all tasks wait to put more into it: they then end by their time limit. An item that is
+    /// not an `A` is a task that fails with [`TaskError::BadRecord`].
+    ///
+    /// ```no_run
+    /// # use wpool::{Module, Policy, Pool, ipc::Queue};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let found = Queue::<String>::unbounded();
+    /// let module = Module::load("crawler.wasm")?; // it puts each link of a page into the queue `found`
+    /// let pool = Pool::builder(&module).policy(Policy::sealed().share("found", &found)).build()?;
+    /// let crawl = pool.func::<String, String>("run")?;
+    /// for title in pool.imap_feed(&crawl, ["/index.html".to_owned()], &found) {
+    ///     println!("{}", title?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn imap_feed<A, R, I>(&self, func: &Func<A, R>, items: I, queue: &Queue<A>) -> Imap<R>
+    where
+        A: Args + Transfer,
+        R: Ret,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let items = items.into_iter();
+        let fed_first = |inputs: &Inputs| FedFirst::new(items, inputs.fed(queue));
+        Imap::new(self.draw(func.plan.clone(), &func.resolved, fed_first, true), func.decode())
+    }
+
     /// Lets the pool's threads draw the items and push them into a job.
     fn feed<A, R, I>(&self, func: &Func<A, R>, items: I, ordered: bool) -> Outcomes
     where
@@ -359,11 +399,25 @@ impl Pool {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
     {
-        let Ok(job) = self.job(func.plan.clone(), func.resolved.priority, self.shared.window) else {
+        self.draw(func.plan.clone(), &func.resolved, |_| items.into_iter(), ordered)
+    }
+
+    fn draw<I>(
+        &self,
+        plan: Arc<Plan>,
+        resolved: &Arc<Resolved>,
+        items: impl FnOnce(&Inputs) -> I,
+        ordered: bool,
+    ) -> Outcomes
+    where
+        I: Iterator<Item: Args> + Send + 'static,
+    {
+        let Ok(job) = self.job(plan, resolved.priority, self.shared.window) else {
             return Outcomes::refused(self.shared.waker.clone(), &self.shared.refusal());
         };
         let inputs = Inputs::new(job.clone(), self.shared.limits.input);
-        let drawing = Drawing::new(inputs, func.resolved.clone(), items.into_iter());
+        let items = items(&inputs);
+        let drawing = Drawing::new(inputs, resolved.clone(), items);
         // `Outcomes::new` tells the job the order, which must come before the first outcome.
         let outcomes = Outcomes::new(job, ordered);
         if self.shared.task_handlers.start(Box::new(drawing)) {

@@ -6,9 +6,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::fed::Fed;
 use super::job::{By, Job, Panic, Parsed, ResultChunk, Size};
 use super::waker::Waker;
 use crate::error::{Closed, TaskError, TimedOut};
+use crate::exchange::ipc::{Queue, Transfer};
 use crate::protocol::batch::Record;
 
 /// The error of an item that has no record is cut to this length, as a guest's error is.
@@ -76,6 +78,12 @@ impl Inputs {
     pub fn push_all<'r>(&mut self, records: impl Iterator<Item = &'r [u8]>) -> Result<(), Closed> {
         let max = self.record_max.saturating_add(1);
         self.job.push_all(records.map(|record| &record[..record.len().min(max)]))
+    }
+
+    /// What the tasks of this stream put into `queue`, until all is done: tasks that make tasks.
+    /// [`Pool::imap_feed`](super::Pool::imap_feed) does this for items.
+    pub fn fed<T: Transfer>(&self, queue: &Queue<T>) -> Fed<T> {
+        Fed::new(queue.clone(), self.job.clone())
     }
 
     /// Cuts a record one byte behind the limit. The worker refuses it, as it refuses any bad record.

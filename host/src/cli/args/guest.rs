@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser};
 
-use crate::cli::choices::{DirArg, ProfileArg, UnknownImports, ValueForm};
+use crate::cli::choices::{DirArg, ProfileArg, QueueFile, ShareArg, UnknownImports, ValueForm};
 use crate::cli::parse::{
-    clock, count, dir, duration, name_and_value, payload_size, profile, random, size, stack_size,
+    clock, count, dir, duration, name_and_value, payload_size, profile, queue_file, random, share, size,
+    stack_size,
 };
 use crate::spec::{Clock, Random};
 
@@ -16,6 +17,7 @@ pub(super) const TARGET: &str = "What to run";
 pub(super) const LIMITS: &str = "Limits of a task";
 pub(super) const WORKERS: &str = "Workers";
 pub(super) const MESSAGES: &str = "Messages";
+pub(super) const SHARED: &str = "What guests share with each other";
 const GRANTS: &str = "What guests are given (nothing by default)";
 
 // The function, and the arguments that every task gets.
@@ -179,6 +181,44 @@ pub(in crate::cli) struct GrantArgs {
     /// results may depend on earlier tasks.
     #[arg(long, help_heading = GRANTS)]
     pub(in crate::cli) deterministic: bool,
+}
+
+/// Objects that guests of one run use at the same time.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ShareArgs {
+    /// Give guests an object under a name: queue:found=1000, lock:db, semaphore:n=4; the option can be
+    /// repeated
+    ///
+    /// queue:NAME[=MOST], jqueue:NAME[=MOST]: a queue of MOST items at most, the second with task-done and
+    /// join. pipe:NAME: two connections, NAME.a and NAME.b. value:NAME[=FIRST]: a number, or a text.
+    /// dict:NAME [=MOST]: bytes by keys. lock:NAME, rlock:NAME, event:NAME, condition:NAME.
+    /// semaphore:NAME[=UNITS], bsemaphore:NAME[=UNITS]: the second never has more units than at first.
+    /// barrier:NAME=PARTIES. A queue and a dict hold 64M at most. Guests open an object by its kind and name
+    /// (wpool:ipc, wpool:sync), and reach no other. What a task holds is released when it ends, however it
+    /// ends. wpool says what is left in a queue at the end.
+    #[arg(long = "share", value_name = "KIND:NAME[=N]", value_parser = share, help_heading = SHARED)]
+    pub(in crate::cli) shares: Vec<ShareArg>,
+
+    /// Write what guests put into a shared queue to a file, an item a line, while it comes
+    ///
+    /// The bytes of each item are written as they are, and a newline (with -z a NUL). `-` is standard output
+    /// where it has no results: in `run` and `call`.
+    #[arg(
+        long = "drain",
+        value_name = "NAME=FILE",
+        value_parser = OsStringValueParser::new().try_map(|text| queue_file(&text)),
+        help_heading = SHARED
+    )]
+    pub(in crate::cli) drains: Vec<QueueFile>,
+
+    /// Put each line of a file into a shared queue, and close the queue at the end; `-` is standard input
+    #[arg(
+        long = "fill",
+        value_name = "NAME=FILE",
+        value_parser = OsStringValueParser::new().try_map(|text| queue_file(&text)),
+        help_heading = SHARED
+    )]
+    pub(in crate::cli) fills: Vec<QueueFile>,
 }
 
 /// Looking where guests spend their time.

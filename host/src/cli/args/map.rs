@@ -9,7 +9,8 @@ use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser};
 
 use super::guest::{
-    GrantArgs, LIMITS, LimitArgs, MESSAGES, ProfileArgs, TARGET, TargetArgs, WORKERS, WorkerArgs,
+    GrantArgs, LIMITS, LimitArgs, MESSAGES, ProfileArgs, SHARED, ShareArgs, TARGET, TargetArgs, WORKERS,
+    WorkerArgs,
 };
 use super::module::ModuleArgs;
 use crate::cli::choices::{
@@ -232,6 +233,22 @@ pub(in crate::cli) struct MapArgs {
 
     #[command(flatten)]
     pub(in crate::cli) grants: GrantArgs,
+
+    #[command(flatten)]
+    pub(in crate::cli) shared: ShareArgs,
+
+    /// Tasks that make tasks: what guests put into this shared queue becomes further records of the run
+    ///
+    /// The run ends when the inputs, the tasks and the queue are at their end, also when tasks fail, are
+    /// tried again or die. Results come in the order in which records were taken: from the queue first, else
+    /// from the inputs. A queue with a small limit may fill up while all tasks wait to put more into it.
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with_all = ["resume", "resume_failed", "retry_failed"],
+        help_heading = SHARED
+    )]
+    pub(in crate::cli) feed: Option<String>,
 
     #[command(flatten)]
     pub(in crate::cli) limits: LimitArgs,

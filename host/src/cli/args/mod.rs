@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use self::guest::MESSAGES;
-pub(super) use self::guest::{GrantArgs, LimitArgs, TargetArgs};
+pub(super) use self::guest::{GrantArgs, LimitArgs, ShareArgs, TargetArgs};
 pub(super) use self::map::{FailureArgs, LogArgs, MapArgs};
 pub(super) use self::module::{CachePlaceArgs, CompilerArgs, LoadArgs, ModuleArgs, SandboxArgs};
 pub(super) use self::one::{CallArgs, RunArgs};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::guest::{GrantArgs, LimitArgs, ProfileArgs, TargetArgs, WorkerArgs};
+use super::guest::{GrantArgs, LimitArgs, ProfileArgs, ShareArgs, TargetArgs, WorkerArgs};
 use super::module::{LoadArgs, ModuleArgs};
 
 pub(super) const RUN_EXAMPLES: &str = "\
@@ -52,6 +52,9 @@ pub(in crate::cli) struct CallArgs {
     pub(in crate::cli) grants: GrantArgs,
 
     #[command(flatten)]
+    pub(in crate::cli) shared: ShareArgs,
+
+    #[command(flatten)]
     pub(in crate::cli) limits: LimitArgs,
 }
 
@@ -91,6 +94,9 @@ pub(in crate::cli) struct RunArgs {
 
     #[command(flatten)]
     pub(in crate::cli) grants: GrantArgs,
+
+    #[command(flatten)]
+    pub(in crate::cli) shared: ShareArgs,
 
     #[command(flatten)]
     pub(in crate::cli) limits: LimitArgs,

@@ -13,6 +13,7 @@ use crate::cli::joblog::Writer;
 use crate::cli::profile::Profiles;
 use crate::cli::report::Report;
 use crate::cli::settings::{HaltSettings, MapSettings};
+use crate::cli::shares::RunningShares;
 use crate::cli::signals::ReceivedSignal;
 use crate::cli::tally::Tally;
 use crate::cli::time;
@@ -24,6 +25,7 @@ pub(super) struct Threads {
     pub(super) received: ReceivedSignal,
     pub(super) teller: JoinHandle<()>,
     pub(super) profiles: Profiles,
+    pub(super) shares: RunningShares,
 }
 
 /// Writes what is left, ends the pool, reports, and returns the exit.
@@ -44,7 +46,7 @@ pub(super) fn end(
     let received = threads.received.clone();
     // A run whose output is lost has no use for an end in good order.
     let is_good = written.is_ok() && logged.is_ok() && received.get().is_none();
-    let (stats, profiled) = end_threads(threads, is_good, state, &mut report);
+    let (stats, profiled, shared) = end_threads(threads, is_good, state, &mut report);
 
     let run = Ended { settings, report, state, log_path, started, stats, writing };
     if let Some(signal) = received.get() {
@@ -53,6 +55,7 @@ pub(super) fn end(
     // Behind the end of all threads: an error must not leave workers behind.
     written?;
     logged?;
+    shared?;
     profiled?;
     let input = state.input();
     if state.is_cut_off(&input) {
@@ -63,14 +66,14 @@ pub(super) fn end(
     run.finished(input, broken, ambiguity)
 }
 
-/// Ends the pool, the teller and the progress.
+/// Ends the pool, the teller, the progress and the files of shared queues.
 fn end_threads(
     threads: Threads,
     is_good: bool,
     state: &RunState,
     report: &mut Report,
-) -> (Stats, Result<(), CliError>) {
-    let Threads { pool, teller, profiles, .. } = threads;
+) -> (Stats, Result<(), CliError>, Result<(), CliError>) {
+    let Threads { pool, teller, profiles, shares, .. } = threads;
     // Workers that are still starting may be killed now: that is no death to count.
     state.tally.end();
     if is_good {
@@ -83,7 +86,9 @@ fn end_threads(
     // The pool has ended, so the teller's channel ends too.
     let _told_or_panicked = teller.join();
     report.end_progress();
-    (pool.stats(), profiles.finish(report))
+    // Behind the end of the pool: a guest's `shutdown` may put items too.
+    let shared = shares.finish(report);
+    (pool.stats(), profiles.finish(report), shared)
 }
 
 /// A run whose threads have ended.

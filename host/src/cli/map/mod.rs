@@ -60,6 +60,7 @@ pub(super) fn run(settings: &MapSettings, report: &Report) -> Result<WpoolExit, 
         return Ok(WpoolExit::Success);
     }
 
+    let shares = settings.open_shares(&source)?;
     let logged = LoggedRun { module: module.digest(), export: &export.path, settings: &settings.identity };
     let (writer, ledger) = match log.map(|log| log.begin(&logged, report)).transpose()? {
         Some((writer, resumed)) => (Some(writer), Some(RecordFilter::new(resumed))),
@@ -75,11 +76,13 @@ pub(super) fn run(settings: &MapSettings, report: &Report) -> Result<WpoolExit, 
     if let Some(end) = settings.global_timeout.and_then(|time| begun.checked_add(time)) {
         watch::clock(end, &pool, &state)?;
     }
+    let shares = shares.start(watch::lost_file(&pool, &state))?;
     let is_command = settings::is_command(settings.func(), &module);
     let mut collector = Collector::new(settings, is_command, report, writer, state.clone(), pool.clone());
-    reader::start(source, splitter(settings, &target, &module), Feed::new(inputs, ledger, state.clone()))?;
+    let feed = Feed::new(inputs, ledger, state.clone(), settings.feed.as_ref());
+    reader::start(source, splitter(settings, &target, &module), feed)?;
     collector.take_all(outcomes);
-    end::end(collector, Threads { pool, received, teller, profiles }, &state)
+    end::end(collector, Threads { pool, received, teller, profiles, shares }, &state)
 }
 
 fn note_init(settings: &MapSettings, module: &Module, report: &Report) {

@@ -12,12 +12,15 @@ use crate::cli::joblog::{Chosen, RecordFilter};
 use crate::cli::record::RecordFact;
 use crate::cli::stdio;
 use crate::error::Closed;
-use crate::pool::Inputs;
+use crate::exchange::ipc::{IpcError, Queue};
+use crate::pool::{Fed, Inputs};
 
 /// Starts the reader. It is detached: the end of the run does not wait for a read that hangs.
 pub(super) fn start(source: InputSource, splitter: Splitter, mut feed: Feed) -> Result<(), CliError> {
     start_detached("wpool-reader", move || {
         let read = read_all(source, splitter, &mut feed);
+        // An error says that the pool takes no more records.
+        let _over = read.is_ok().then(|| feed.take_all_fed());
         // The main thread reads this state as soon as the pool has no more outcomes.
         feed.state.set_input(feed.end(read));
         // Dropping `inputs` announces the end to the pool, after the state is set.
@@ -33,12 +36,54 @@ pub(super) struct Feed {
     next: u64,
     /// With a job log: decides which records are run.
     ledger: Option<RecordFilter>,
+    /// What tasks have put into the queue of `--feed`.
+    fed: Option<Fed<Vec<u8>>>,
     /// Why the job log does not belong to this input, if it does not.
     refused: Option<String>,
 }
 
 impl RecordSink for Feed {
     fn records(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), Closed> {
+        if self.fed.is_none() {
+            return self.take(bytes, bounds);
+        }
+        for bound in bounds {
+            // The queue first: tasks may wait for room in it.
+            while let Some(item) = self.fed.as_mut().and_then(Fed::try_next) {
+                self.take_fed(item)?;
+            }
+            self.take(bytes, std::slice::from_ref(bound))?;
+        }
+        Ok(())
+    }
+}
+
+impl Feed {
+    /// `feed`: the queue of `--feed`.
+    pub(super) fn new(
+        inputs: Inputs,
+        ledger: Option<RecordFilter>,
+        state: Arc<RunState>,
+        feed: Option<&Queue<Vec<u8>>>,
+    ) -> Feed {
+        let fed = feed.map(|queue| inputs.fed(queue));
+        Feed { inputs, state, next: 0, ledger, fed, refused: None }
+    }
+
+    /// Takes what tasks put into the queue, until all is done.
+    fn take_all_fed(&mut self) -> Result<(), Closed> {
+        while let Some(item) = self.fed.as_mut().and_then(Iterator::next) {
+            self.take_fed(item)?;
+        }
+        Ok(())
+    }
+
+    fn take_fed(&mut self, item: Result<Vec<u8>, IpcError>) -> Result<(), Closed> {
+        let item = item.expect("bytes are never refused as items");
+        self.take(&item, std::slice::from_ref(&(0..item.len())))
+    }
+
+    fn take(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), Closed> {
         // Taken out while it calls back into `self`.
         let Some(mut ledger) = self.ledger.take() else { return self.push(bytes, bounds, Vec::new()) };
         let mut run = |bytes: &[u8], chosen: &Chosen| {
@@ -52,12 +97,6 @@ impl RecordSink for Feed {
             self.refused = Some(other.to_string());
             Closed
         })
-    }
-}
-
-impl Feed {
-    pub(super) fn new(inputs: Inputs, ledger: Option<RecordFilter>, state: Arc<RunState>) -> Feed {
-        Feed { inputs, state, next: 0, ledger, refused: None }
     }
 
     fn push(

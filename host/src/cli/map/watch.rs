@@ -52,6 +52,17 @@ fn say_status(pool: &Weak<Pool>, state: &RunState, report: &Report) {
     report.line(&text);
 }
 
+/// Ends the run if the file of a shared queue cannot be read or written any more.
+pub(super) fn lost_file(pool: &Arc<Pool>, state: &Arc<RunState>) -> impl Fn() + Clone + Send + use<> {
+    let (pool, state) = (Arc::downgrade(pool), state.clone());
+    move || {
+        if let Some(pool) = pool.upgrade() {
+            state.tally.end();
+            pool.terminate();
+        }
+    }
+}
+
 /// Starts a thread that ends the pool at `end`. The main thread may be waiting for the reader of the results.
 pub(super) fn clock(end: Instant, pool: &Arc<Pool>, state: &Arc<RunState>) -> Result<(), CliError> {
     let (pool, state) = (Arc::downgrade(pool), state.clone());

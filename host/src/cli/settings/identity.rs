@@ -41,6 +41,8 @@ enum Tag {
     FixedTime = 20,
     Random = 21,
     Deterministic = 22,
+    Share = 23,
+    Feed = 24,
 }
 
 struct IdentityBytes(Vec<u8>);
@@ -78,6 +80,8 @@ pub(super) fn bytes(args: &MapArgs) -> Vec<u8> {
     }
     args.init_args.iter().for_each(|arg| fields.add(Tag::InitArg, arg));
     add_grants(&mut fields, &args.grants);
+    args.shared.shares.iter().for_each(|share| fields.add(Tag::Share, &share.text));
+    args.feed.iter().for_each(|queue| fields.add(Tag::Feed, queue));
     fields.0
 }
 

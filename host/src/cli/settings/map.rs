@@ -15,15 +15,16 @@ use crate::cli::choices::{
     ValueForm,
 };
 use crate::cli::exit::CliError;
-use crate::cli::input::{Origin, Splitter};
+use crate::cli::input::{InputSource, Origin, Splitter, is_stdin};
 use crate::cli::joblog::{LogMode, LogSettings, Rule};
 use crate::cli::output::OutputSettings;
 use crate::cli::parse::TIME_MAX;
 use crate::cli::report::Report;
+use crate::cli::shares::{OpenShares, RecordForm, SharedObjects, StreamUse};
 use crate::context::StartMethod;
 use crate::error::BuildError;
+use crate::exchange::ipc::Queue;
 use crate::module::{Module, ModuleLoader};
-use crate::policy::Policy;
 use crate::pool::{Backoff, Halt, HaltOn, HaltWhen, Pool, PoolBuilder};
 use crate::spec::{Isolation, Limits};
 use crate::target::{CommandInput, Target, wave_or_text};
@@ -36,7 +37,9 @@ pub(in crate::cli) struct MapSettings {
     target: TargetSettings,
     pool: PoolSettings,
     jobs: JobCount,
-    policy: Policy,
+    pub(in crate::cli) shared: SharedObjects,
+    /// The queue whose items become further records.
+    pub(in crate::cli) feed: Option<Queue<Vec<u8>>>,
     limits: Limits,
     pub(in crate::cli) origin: Origin,
     delimiter: u8,
@@ -100,13 +103,14 @@ struct RetrySettings {
 }
 
 impl MapSettings {
-    pub(in crate::cli) fn resolve(args: MapArgs) -> MapSettings {
+    pub(in crate::cli) fn resolve(args: MapArgs) -> Result<MapSettings, CliError> {
         let identity = identity::bytes(&args);
         let pool = pool_settings(&args);
-        let policy = policy(&args.grants);
-        let loader = loader(&args.module.load).policy(policy.clone());
+        let shared = SharedObjects::new(&args.shared, policy(&args.grants))?;
+        let feed = args.feed.as_deref().map(|queue| shared.fed(queue)).transpose()?;
+        let loader = loader(&args.module.load).policy(shared.policy());
         let needs_log = args.log.joblog.is_some();
-        MapSettings {
+        Ok(MapSettings {
             loader: if forks(&args) { loader.start_early() } else { loader },
             path: args.module.module,
             target: TargetSettings {
@@ -119,7 +123,8 @@ impl MapSettings {
             },
             pool,
             jobs: args.jobs,
-            policy,
+            shared,
+            feed,
             limits: limits(&args.limits),
             origin: origin(args.items, args.inputs),
             delimiter: if args.null { 0 } else { args.delimiter.unwrap_or(b'\n') },
@@ -142,7 +147,21 @@ impl MapSettings {
             exit_rule: args.failures.exit_code,
             no_input: args.no_input,
             dry_run: args.dry_run,
-        }
+        })
+    }
+
+    /// Opens the files at the ends of shared queues.
+    pub(in crate::cli) fn open_shares(&self, source: &InputSource) -> Result<OpenShares, CliError> {
+        let reads_stdin = match &self.origin {
+            Origin::Items(_) => false,
+            Origin::StandardInput => true,
+            Origin::Files(files) => files.iter().any(|file| is_stdin(file)),
+        };
+        // Standard output has the results.
+        let streams = StreamUse { stdin_is_free: !reads_stdin, stdout_is_free: false };
+        let form =
+            RecordForm { delimiter: self.delimiter, record_max: self.limits.input, end: self.output.end };
+        self.shared.open(source.files(), streams, form)
     }
 
     /// Whether the flags say what becomes of a guest's state between tasks.
@@ -193,12 +212,13 @@ impl MapSettings {
         processes: usize,
         report: &Report,
     ) -> Result<PoolBuilder, BuildError> {
-        warn_of_grants(&self.policy, module, report);
+        let policy = self.shared.policy();
+        warn_of_grants(&policy, module, report);
         let of = &self.pool;
         let builder = Pool::builder(module)
             .processes(processes)
             .limits(self.limits.clone())
-            .policy(self.policy.clone())
+            .policy(policy)
             .start_method(of.start_method);
         let builder = given(builder, of.isolation, PoolBuilder::isolation);
         let builder = given(builder, of.max_tasks_per_child, PoolBuilder::max_tasks_per_child);

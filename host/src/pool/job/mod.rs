@@ -282,6 +282,7 @@ impl Job {
     pub(crate) fn deliver(&self, chunk: ResultChunk, released: u64) -> bool {
         let mut inner = self.lock();
         inner.bytes = inner.bytes.saturating_sub(released);
+        inner.settled += chunk.count;
         if inner.progress.is_cancelled() {
             // These are never taken, and must not hold up the thread that pushes.
             inner.taken += chunk.count;
@@ -380,17 +381,31 @@ impl Job {
         self.tell(inner);
     }
 
-    /// Tells each thread and each call that waits for room or for outcomes, if there are some now.
+    /// Whether every record that was pushed has its outcome, or no more are taken.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_in_fork() || self.lock().is_settled()
+    }
+
+    /// Calls `call` once every record that was pushed has its outcome or no more are taken, or now if so.
+    /// `call` must not block.
+    pub(crate) fn when_settled(&self, call: impl FnOnce() + Send + 'static) {
+        let mut inner = self.lock();
+        inner.when_settled = Some(Later(Box::new(call)));
+        self.tell(inner);
+    }
+
+    /// Tells each thread and each call that waits for room, for outcomes or for the last of them, if so now.
     fn tell(&self, mut inner: MutexGuard<'_, JobState>) {
         let has_room = inner.takes_no_more() || self.has_much_room(&inner);
         let when_room = if has_room { inner.when_room.take() } else { None };
         let when_ready = if inner.is_ready() { inner.when_ready.take() } else { None };
+        let when_settled = if inner.is_settled() { inner.when_settled.take() } else { None };
         drop(inner);
         if has_room {
             self.room.announce();
         }
         self.ready.announce();
-        for Later(call) in [when_room, when_ready].into_iter().flatten() {
+        for Later(call) in [when_room, when_ready, when_settled].into_iter().flatten() {
             call();
         }
     }

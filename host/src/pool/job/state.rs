@@ -147,6 +147,8 @@ pub(super) struct JobState {
     /// Whether an outcome that is taken puts the job on that list.
     pub(super) on_take: Listing,
     pub(super) taken: u64,
+    /// Records whose outcomes have come.
+    pub(super) settled: u64,
     pub(super) progress: JobProgress,
     /// The pool's policy has halted the job.
     pub(super) is_halted: bool,
@@ -158,11 +160,17 @@ pub(super) struct JobState {
     pub(super) when_room: Option<Later>,
     /// Called once there are outcomes, or there will be no more.
     pub(super) when_ready: Option<Later>,
+    /// Called once no task is under way, or no more records are taken.
+    pub(super) when_settled: Option<Later>,
 }
 
 impl JobState {
     pub(super) fn takes_no_more(&self) -> bool {
         !self.input.is_open() || self.progress != JobProgress::Running
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.takes_no_more() || self.settled == self.pushed
     }
 
     pub(super) fn is_ready(&self) -> bool {
