@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::calls::{Calls, Functions};
 use super::core::event::{Event, Granting, MemberId, SiteId};
 use super::host::ObjectRef;
 pub(crate) use super::peer::Notes;
@@ -11,9 +12,12 @@ use super::peer::Peer;
 use super::shared::Shared;
 use super::thread;
 
-/// The objects that a policy grants, each under a name. Cloning is cheap.
+/// What a policy grants of this program: objects, each under a name, and functions. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shares(Arc<[Share]>);
+pub(crate) struct Shares {
+    objects: Arc<[Share]>,
+    functions: Option<Functions>,
+}
 
 /// An object that is granted under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,15 +28,20 @@ pub(crate) struct Share {
 
 impl Shares {
     pub(crate) fn new(shares: impl IntoIterator<Item = Share>) -> Shares {
-        Shares(shares.into_iter().collect())
+        Shares { objects: shares.into_iter().collect(), functions: None }
+    }
+
+    /// The same, with functions that members may call.
+    pub(crate) fn with_functions(self, functions: Functions) -> Shares {
+        Shares { functions: Some(functions), ..self }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Share> {
-        self.0.iter()
+        self.objects.iter()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.objects.is_empty() && self.functions.is_none()
     }
 }
 
@@ -42,18 +51,26 @@ pub(crate) struct Site {
     shared: &'static Shared,
     id: SiteId,
     shares: Shares,
+    calls: Option<Arc<Calls>>,
 }
 
 impl Site {
     /// `capacity`: the most members that it will have at a time.
     pub(crate) fn new(shares: Shares, capacity: usize) -> Site {
         let shared = Shared::here();
-        let site = Site { shared, id: shared.new_id(), shares };
+        let calls = |functions: &Functions| {
+            Calls::new(functions.clone(), move |call, answer| {
+                let _in_fork = shared.with(|state| state.returned(call, answer));
+            })
+        };
+        let calls = shares.functions.as_ref().map(calls);
+        let site = Site { shared, id: shared.new_id(), shares, calls };
         site.resize(capacity);
         site
     }
 
     pub(crate) fn resize(&self, capacity: usize) {
+        self.calls.iter().for_each(|calls| calls.resize(capacity));
         let (site, capacity) = (self.id, capacity as u64);
         let _in_fork = self.shared.with(|state| state.on(Event::Site { site, capacity }));
     }
@@ -71,7 +88,7 @@ impl Site {
             object: share.object.id(),
         });
         let granted: Vec<Granting> = granted.collect();
-        let peer = Peer::new(socket, granted.len(), 0, notes);
+        let peer = Peer::new(socket, granted.len(), self.calls.clone(), notes);
         let (site, label) = (self.id, label.to_owned());
         let joined = self.shared.with(|state| {
             state.join(member, peer, |ears| thread::start(self.shared, ears))?;

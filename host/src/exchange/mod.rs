@@ -3,12 +3,14 @@
 //! One [`Shared`](shared::Shared) owns all objects of the program, behind one lock. [`core`] decides what
 //! happens to them, and knows no socket. A thread of the program asks the core itself ([`host`]). A worker is
 //! a *member* ([`member`]): it asks through its second socket ([`peer`]), to which one thread listens
-//! ([`thread`]). That thread lives while there are members.
+//! ([`thread`]). That thread lives while there are members. Functions of the application run on threads of
+//! their own ([`calls`]).
 //!
 //! The lock is never held while a thread waits or while code of the application runs.
 
 #![allow(dead_code, reason = "not wired yet")]
 
+pub(crate) mod calls;
 pub(crate) mod core;
 mod front;
 pub(crate) mod host;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::event::epoll::EventFlags;
 
+use super::calls::Calls;
 use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, FRAME_LEN_MAX, Found, HEADER_LEN, Kind, Violation};
 use crate::protocol::outgoing::Outgoing;
@@ -47,6 +48,8 @@ pub(super) struct Peer {
     /// The socket is watched for writing.
     wants_write: bool,
     notes: Arc<Notes>,
+    /// The functions that it may call.
+    calls: Option<Arc<Calls>>,
 }
 
 /// What a read has given.
@@ -61,8 +64,9 @@ pub(super) enum Received {
 }
 
 impl Peer {
-    /// `objects` and `functions`: how many the member may name.
-    pub(super) fn new(socket: OwnedFd, objects: usize, functions: usize, notes: Notes) -> Peer {
+    /// `objects`: how many the member may name.
+    pub(super) fn new(socket: OwnedFd, objects: usize, calls: Option<Arc<Calls>>, notes: Notes) -> Peer {
+        let functions = calls.as_ref().map_or(0, |calls| calls.count());
         Peer {
             socket,
             session: MemberSession::new(objects, functions),
@@ -72,6 +76,7 @@ impl Peer {
             outgoing: Outgoing::default(),
             wants_write: false,
             notes: Arc::new(notes),
+            calls,
         }
     }
 
@@ -81,6 +86,11 @@ impl Peer {
 
     pub(super) fn notes(&self) -> &Arc<Notes> {
         &self.notes
+    }
+
+    /// The functions that it may call.
+    pub(super) fn calls(&self) -> Option<&Arc<Calls>> {
+        self.calls.as_ref()
     }
 
     /// Reads once, without waiting.

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
 
+use super::calls::Calls;
 use super::core::Exchange;
-use super::core::event::{Action, Event, MemberId, Ticket};
+use super::core::event::{Action, CallId, Event, MemberId, Ticket};
 use super::peer::{Notes, Peer, Received};
 use crate::protocol::frame::Violation;
 use crate::protocol::session::FromMember;
@@ -50,6 +51,8 @@ pub(super) struct State {
     now: Duration,
     peers: HashMap<MemberId, Peer>,
     tickets: HashMap<Ticket, Arc<Slot>>,
+    /// The calls of functions whose answers are wanted.
+    calls: HashMap<CallId, Arc<Calls>>,
     /// `None`: there are no members, and no thread.
     ears: Option<Arc<Ears>>,
     sleep: Sleep,
@@ -109,6 +112,8 @@ enum Later {
     Answer(Arc<Slot>, Answer),
     Stalled(Arc<Notes>),
     Fault(Arc<Notes>, String),
+    /// There is a call to run.
+    Run(Arc<Calls>),
 }
 
 impl Later {
@@ -117,6 +122,7 @@ impl Later {
             Later::Answer(slot, answer) => slot.fill(answer),
             Later::Stalled(notes) => (notes.on_stall)(),
             Later::Fault(notes, reason) => (notes.on_fault)(reason),
+            Later::Run(calls) => calls.run(),
         }
     }
 }
@@ -273,8 +279,24 @@ impl State {
             Action::Stalled { member } => {
                 self.later.extend(self.peers.get(&member).map(|peer| Later::Stalled(peer.notes().clone())));
             }
-            // No module is given functions of the application yet.
-            Action::Call { .. } | Action::Forget { .. } => {}
+            Action::Call { call, member, function, args } => {
+                if let Some(calls) = self.peers.get(&member).and_then(Peer::calls) {
+                    // Queued under the lock: a `Forget` that follows must find it.
+                    calls.push(call, function, args);
+                    self.later.push(Later::Run(calls.clone()));
+                    self.calls.insert(call, calls.clone());
+                }
+            }
+            Action::Forget { call } => {
+                self.calls.remove(&call).iter().for_each(|calls| calls.forget(call));
+            }
+        }
+    }
+
+    /// A function has returned. The answer counts for nothing if the task that has called is over.
+    pub(super) fn returned(&mut self, call: CallId, answer: Answer) {
+        if self.calls.remove(&call).is_some() {
+            self.on(Event::Returned { call, answer });
         }
     }
 

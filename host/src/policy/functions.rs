@@ -10,6 +10,7 @@ use super::error::PolicyError;
 use super::function::{Call, Function, IN_INTERFACE, Path, find};
 use super::imports::is_provided;
 use crate::escape::shortened;
+use crate::exchange::calls::Functions;
 use crate::spec::exchange::{Answer, Bytes, ITEM_LEN_MAX};
 use crate::spec::{ModuleInfo, ModuleKind, size};
 use crate::value::{FuncType, args_from_wire, result_to_wire};
@@ -72,12 +73,8 @@ pub(super) fn check(policy: &Policy) -> Result<(), PolicyError> {
 }
 
 /// The functions that the imports of one module get, by the numbers that workers have for them.
-#[derive(Clone, Default)]
-pub(crate) struct FunctionTable {
-    functions: Arc<[Bound]>,
-    /// The most threads that call them. `None`: as many as there are workers.
-    threads: Option<usize>,
-}
+#[derive(Debug)]
+pub(super) struct FunctionTable(Vec<Bound>);
 
 /// A function, for the import that gets it.
 struct Bound {
@@ -93,31 +90,26 @@ impl FunctionTable {
             ty: ty.clone(),
             call: function.call.clone(),
         };
-        FunctionTable {
-            functions: bindings(policy, info).map(bind).collect(),
-            threads: policy.function_threads,
-        }
+        FunctionTable(bindings(policy, info).map(bind).collect())
     }
 
     /// The paths of the imports, in the order of their numbers.
     pub(super) fn paths(&self) -> Vec<String> {
-        self.functions.iter().map(|function| function.path.clone()).collect()
-    }
-}
-
-#[allow(dead_code, reason = "not wired yet")]
-impl FunctionTable {
-    pub(crate) fn len(&self) -> usize {
-        self.functions.len()
+        self.0.iter().map(|function| function.path.clone()).collect()
     }
 
-    pub(crate) fn threads(&self) -> Option<usize> {
-        self.threads
+    /// The functions as the exchange calls them, which knows no types.
+    pub(super) fn into_functions(self, policy: &Policy) -> Functions {
+        Functions {
+            count: self.0.len(),
+            threads: policy.function_threads,
+            call: Arc::new(move |function, args| self.call(function, args)),
+        }
     }
 
     /// Calls a function. Both its number and the arguments come from a worker.
-    pub(crate) fn call(&self, function: u32, args: &[u8]) -> Answer {
-        let called = match usize::try_from(function).ok().and_then(|at| self.functions.get(at)) {
+    fn call(&self, function: u32, args: &[u8]) -> Answer {
+        let called = match usize::try_from(function).ok().and_then(|at| self.0.get(at)) {
             Some(function) => function.call(args),
             None => Err("the application gives no function of that number".to_owned()),
         };
@@ -128,9 +120,9 @@ impl FunctionTable {
     }
 }
 
-impl fmt::Debug for FunctionTable {
+impl fmt::Debug for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.functions.iter().map(|function| &function.path)).finish()
+        write!(f, "{}: {}", self.path, self.ty)
     }
 }
 

@@ -23,8 +23,8 @@ pub(crate) struct Granted {
     dirs: Arc<[File]>,
     /// The places of the directories, in the same order.
     places: Arc<[Place]>,
-    functions: FunctionTable,
-    /// The objects of the exchange, which workers know by their positions.
+    /// The objects of the exchange and the functions of the application, which workers know by their
+    /// positions.
     shares: Shares,
 }
 
@@ -43,18 +43,15 @@ impl Granted {
 
     /// The same, with the functions of the policy that this module imports.
     pub(crate) fn with_functions(mut self, policy: &Policy, info: &ModuleInfo) -> Granted {
-        self.functions = FunctionTable::new(policy, info);
-        self.grants.functions = self.functions.paths();
+        let table = FunctionTable::new(policy, info);
+        self.grants.functions = table.paths();
+        if !self.grants.functions.is_empty() {
+            self.shares = self.shares.with_functions(table.into_functions(policy));
+        }
         self
     }
 
-    /// The functions of the application, by the numbers that workers have for them.
-    #[allow(dead_code, reason = "not wired yet")]
-    pub(crate) fn functions(&self) -> &FunctionTable {
-        &self.functions
-    }
-
-    /// The objects that are shared with guests.
+    /// What of this program is shared with guests.
     #[allow(dead_code, reason = "not wired yet")]
     pub(crate) fn shares(&self) -> &Shares {
         &self.shares
@@ -158,8 +155,8 @@ pub(super) fn resolve(policy: &Policy) -> Result<Granted, PolicyError> {
         traps_unknown: policy.traps_unknown,
         functions: Vec::new(),
     };
-    let (functions, shares) = (FunctionTable::default(), check_shares(&policy.shares)?);
-    Ok(Granted { grants, dirs: files.into(), places: places.into(), functions, shares })
+    let shares = check_shares(&policy.shares)?;
+    Ok(Granted { grants, dirs: files.into(), places: places.into(), shares })
 }
 
 fn refused(what: impl Into<String>, reason: impl Into<String>) -> PolicyError {

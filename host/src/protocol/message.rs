@@ -146,7 +146,7 @@ impl Setup {
     pub(crate) fn new(info: ModuleInfo, limits: Limits, grants: Grants) -> Setup {
         Setup {
             version: super::VERSION,
-            exchange: info.uses_exchange(),
+            exchange: info.uses_exchange(&grants),
             info,
             limits,
             grants,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Codegen, Features, WasmFeature};
+use super::{Codegen, Features, Grants, WasmFeature};
 use crate::escape::{list, shortened};
 use crate::value::{FuncType, Integers, Type};
 
@@ -329,9 +329,11 @@ impl ModuleInfo {
     }
 
     /// Whether a guest can ask the coordinator for something in the middle of a task.
-    pub(crate) fn uses_exchange(&self) -> bool {
+    pub(crate) fn uses_exchange(&self, grants: &Grants) -> bool {
         let is_of = |import: &Import| PACKAGES.iter().any(|package| import.name.starts_with(package));
-        self.imports.iter().any(|import| import.kind != ImportKind::Types && is_of(import))
+        let uses_objects =
+            self.imports.iter().any(|import| import.kind != ImportKind::Types && is_of(import));
+        uses_objects || !grants.functions.is_empty()
     }
 
     /// Checks that wpool can handle this description; an error says what it cannot handle. A compiler process
@@ -471,9 +473,11 @@ mod tests {
         let of = |name: &str, kind| {
             let mut info = info(&[]);
             info.imports.push(Import { name: name.to_owned(), kind, functions: Vec::new() });
-            info.uses_exchange()
+            info.uses_exchange(&Grants::default())
         };
-        assert!(!info(&[]).uses_exchange());
+        assert!(!info(&[]).uses_exchange(&Grants::default()));
+        let function = Grants { functions: vec!["a:b/c#f".to_owned()], ..Grants::default() };
+        assert!(info(&[]).uses_exchange(&function));
         assert!(of("wpool:ipc/queues@0.1.0", ImportKind::Interface));
         assert!(of("wpool:sync/locks@0.1.0", ImportKind::Interface));
         assert!(!of("wpool:ipc/errors@0.1.0", ImportKind::Types));

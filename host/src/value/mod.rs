@@ -35,7 +35,6 @@ pub(crate) use self::wave::parse_many;
 pub(crate) use self::wave::{parse_call, parse_wave, parse_wave_of, to_wave};
 pub(crate) use self::wire::{args_from_wire, result_to_wire};
 #[cfg(feature = "worker")]
-#[allow(unused_imports, reason = "not wired yet")]
 pub(crate) use self::wire::{args_to_wire, result_from_wire};
 
 /// A value of the component model.

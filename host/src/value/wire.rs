@@ -16,7 +16,6 @@ const RAW_OK: u8 = b'o';
 
 /// The bytes of the arguments of a function with these parameters. The values have the parameters' types.
 #[cfg(any(feature = "worker", test))]
-#[allow(dead_code, reason = "not wired yet")]
 pub(crate) fn args_to_wire(mut args: Vec<Value>, params: &[Param]) -> Result<Vec<u8>, String> {
     match params {
         [] => Ok(Vec::new()),
@@ -53,7 +52,6 @@ pub(crate) fn result_to_wire(result: Option<Value>, ty: Option<&Type>) -> Result
 
 /// The result that these bytes stand for.
 #[cfg(any(feature = "worker", test))]
-#[allow(dead_code, reason = "not wired yet")]
 pub(crate) fn result_from_wire(bytes: &[u8], ty: Option<&Type>) -> Result<Option<Value>, String> {
     match ty {
         Some(ty) => from_wire(bytes, ty).map(Some),

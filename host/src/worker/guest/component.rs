@@ -26,6 +26,7 @@ pub(super) struct ComponentFormat {
     component: Component,
     pre: InstancePre<Ctx>,
     needs_wasi: bool,
+    uses_exchange: bool,
 }
 
 impl ComponentFormat {
@@ -42,7 +43,12 @@ impl ComponentFormat {
         #[expect(unsafe_code, reason = "the one artefact load")]
         let component = unsafe { Component::deserialize_file(engine, path) }.map_err(|e| format!("{e:#}"))?;
         let pre = link(engine, &component, info, grants).map_err(|e| format!("cannot be linked: {e:#}"))?;
-        Ok(ComponentFormat { component, pre, needs_wasi: imports(info, "wasi:") })
+        Ok(ComponentFormat {
+            component,
+            pre,
+            needs_wasi: imports(info, "wasi:"),
+            uses_exchange: info.uses_exchange(grants),
+        })
     }
 
     /// Looks up the function of a plan, once for all records.
@@ -57,7 +63,10 @@ impl ComponentFormat {
         };
         // An index, not a function: functions belong to an instance, and each task may have a new one.
         plan.index = Some(index.ok_or_else(|| format!("{path} is not exported"))?);
-        if plan.fast.is_some() && plan.call.fixed.is_empty() && many::is_provided(info, &plan.call) {
+        if plan.fast.is_some()
+            && plan.call.fixed.is_empty()
+            && many::is_provided(info, &plan.call, self.uses_exchange)
+        {
             plan.many = self.component.get_export_index(None, many::RUN_MANY);
         }
         Ok(plan)
@@ -79,16 +88,19 @@ pub(super) fn link(
     if grants.traps_unknown {
         trap_absent(&mut linker, info)?;
     }
-    let mut known = Vec::new();
+    let mut definitions = Definitions { engine, grants, known: Vec::new() };
     for (name, item) in component.component_type().imports(engine) {
         let import = info.imports.iter().find(|import| import.name == name);
         // By the list of the coordinator (`is_provided`), not by the linker's failure: both sides must name
         // the same imports.
         let unprovided = import.filter(|import| !is_provided(ModuleKind::Component, &import.name));
-        if unprovided.is_some_and(|import| import.kind == ImportKind::Types || grants.traps_unknown) {
-            stand_in(&mut linker.root(), engine, name, &item.ty, name, &mut known)?;
+        let is_defined = |import: &Import| {
+            import.kind == ImportKind::Types || grants.traps_unknown || is_of_application(import, grants)
+        };
+        if unprovided.is_some_and(is_defined) {
+            definitions.define(&mut linker.root(), name, &item.ty, name)?;
         } else {
-            note_resources(engine, &item.ty, &mut known);
+            note_resources(engine, &item.ty, &mut definitions.known);
         }
     }
     linker.instantiate_pre(component)
@@ -166,40 +178,58 @@ pub(super) fn absent(
 /// The type of a resource of which no value exists.
 struct NoResource;
 
-/// Defines an import that is not provided: functions that trap, and resources without values.
-///
-/// `known`: the resources that have a type already. The same resource can be imported under several names,
-/// and must have one type.
-fn stand_in(
-    linker: &mut LinkerInstance<'_, Ctx>,
-    engine: &Engine,
-    name: &str,
-    item: &ComponentItem,
-    path: &str,
-    known: &mut Vec<ResourceType>,
-) -> wasmtime::Result<()> {
-    match item {
-        ComponentItem::ComponentFunc(_) => {
-            let path = path.to_owned();
-            linker.func_new(name, move |_, _, _, _| Err(wasmtime::Error::msg(unprovided(&path))))
-        }
-        ComponentItem::ComponentInstance(instance) => {
-            let mut inner = linker.instance(name)?;
-            for (name, item) in instance.exports(engine) {
-                stand_in(&mut inner, engine, name, &item.ty, &format!("{path}{IN_INTERFACE}{name}"), known)?;
+/// Whether the application gives a function of this import.
+fn is_of_application(import: &Import, grants: &Grants) -> bool {
+    import.functions.iter().any(|function| grants.functions.contains(&import.path(function)))
+}
+
+/// The definitions of imports that wpool does not have.
+struct Definitions<'l> {
+    engine: &'l Engine,
+    grants: &'l Grants,
+    /// The resources that have a type already. The same resource can be imported under several names, and
+    /// must have one type.
+    known: Vec<ResourceType>,
+}
+
+impl Definitions<'_> {
+    /// Defines an import: functions of the application, other functions, which trap, and resources without
+    /// values.
+    fn define(
+        &mut self,
+        linker: &mut LinkerInstance<'_, Ctx>,
+        name: &str,
+        item: &ComponentItem,
+        path: &str,
+    ) -> wasmtime::Result<()> {
+        match item {
+            ComponentItem::ComponentFunc(func) => {
+                match self.grants.functions.iter().position(|given| given == path) {
+                    Some(number) => host::functions::define(linker, name, number, values::func_type(func)),
+                    None => {
+                        let path = path.to_owned();
+                        linker.func_new(name, move |_, _, _, _| Err(wasmtime::Error::msg(unprovided(&path))))
+                    }
+                }
             }
-            Ok(())
+            ComponentItem::ComponentInstance(instance) => {
+                let mut inner = linker.instance(name)?;
+                for (name, item) in instance.exports(self.engine) {
+                    self.define(&mut inner, name, &item.ty, &format!("{path}{IN_INTERFACE}{name}"))?;
+                }
+                Ok(())
+            }
+            ComponentItem::Resource(ty) if self.known.contains(ty) => Ok(()),
+            ComponentItem::Resource(ty) => {
+                self.known.push(*ty);
+                // Its destructor is never called: no value exists.
+                linker.resource(name, ResourceType::host::<NoResource>(), |_, _| Ok(()))
+            }
+            ComponentItem::CoreFunc(_)
+            | ComponentItem::Module(_)
+            | ComponentItem::Component(_)
+            | ComponentItem::Type(_) => Ok(()),
         }
-        ComponentItem::Resource(ty) if known.contains(ty) => Ok(()),
-        ComponentItem::Resource(ty) => {
-            known.push(*ty);
-            // Its destructor is never called: no value exists.
-            linker.resource(name, ResourceType::host::<NoResource>(), |_, _| Ok(()))
-        }
-        ComponentItem::CoreFunc(_)
-        | ComponentItem::Module(_)
-        | ComponentItem::Component(_)
-        | ComponentItem::Type(_) => Ok(()),
     }
 }
 

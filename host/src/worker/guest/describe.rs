@@ -133,11 +133,7 @@ fn add_imported_functions(info: &mut ModuleInfo, engine: &Engine, component: &Co
 }
 
 fn imported(name: &str, func: &ComponentFunc) -> ImportedFunction {
-    ImportedFunction { name: name.to_owned(), ty: func_type(func) }
-}
-
-fn func_type(func: &ComponentFunc) -> FuncType {
-    FuncType { params: values::params(func), result: func.results().next().map(|t| values::ty(&t)) }
+    ImportedFunction { name: name.to_owned(), ty: values::func_type(func) }
 }
 
 /// The message about an import of a known name and another type. No worker could link such a module.
@@ -207,7 +203,7 @@ fn bytes_of(pages: Option<u64>) -> Option<u64> {
 }
 
 fn component_func(path: String, func: &ComponentFunc) -> Export {
-    let ty = func_type(func);
+    let ty = values::func_type(func);
     let role = match path.as_str() {
         _ if func.async_() || !ty.is_supported() => Role::Uncallable,
         "init" | "shutdown" => Role::Hook,

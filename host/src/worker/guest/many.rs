@@ -30,9 +30,9 @@ pub(super) fn is_run_many(path: &str, ty: &FuncType) -> bool {
 /// Whether the guest can take many records of `call` at once.
 ///
 /// Not if the engine counts fuel: it would count what the guest does between two records. Not if the guest
-/// uses shared objects: what a record holds is released at its end, and a record may wait for what a later
-/// one puts.
-pub(super) fn is_provided(info: &ModuleInfo, call: &Call) -> bool {
+/// asks the coordinator in mid-task: what a record holds is released at its end, and a record may wait for
+/// what a later one puts.
+pub(super) fn is_provided(info: &ModuleInfo, call: &Call, uses_exchange: bool) -> bool {
     let run = |ty: &FuncType| {
         let result =
             Type::Result(Some(Box::new(Type::List(Box::new(Type::U8)))), Some(Box::new(Type::String)));
@@ -40,7 +40,7 @@ pub(super) fn is_provided(info: &ModuleInfo, call: &Call) -> bool {
     };
     call.path == RUN
         && !info.codegen.fuel
-        && !info.uses_exchange()
+        && !uses_exchange
         && info.imports.iter().any(|import| import.name == BATCH_NOW)
         && info.exports.iter().any(|export| is_run_many(&export.path, &export.ty))
         && info.exports.iter().any(|export| export.path == RUN && run(&export.ty))

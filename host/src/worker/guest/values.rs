@@ -3,7 +3,7 @@
 use wasmtime::component::{Val, types};
 
 use crate::spec::{ARGUMENT_BYTES_MAX, FixedArgs, Limits};
-use crate::value::{NameTables, Param, Type, Value};
+use crate::value::{FuncType, NameTables, Param, Type, Value};
 
 /// The most values of a result of bytes that the engine takes apart. They take 32 bytes each, 2 GiB in all.
 /// Bytes that are not taken apart can be more.
@@ -77,8 +77,13 @@ pub(super) fn ty(of: &types::Type) -> Type {
 }
 
 /// The parameters of a component's function.
-pub(super) fn params(func: &types::ComponentFunc) -> Vec<Param> {
+fn params(func: &types::ComponentFunc) -> Vec<Param> {
     func.params().map(|(name, t)| Param { name: Some(name.to_owned()), ty: ty(&t) }).collect()
+}
+
+/// The type of a component's function.
+pub(super) fn func_type(func: &types::ComponentFunc) -> FuncType {
+    FuncType { params: params(func), result: func.results().next().map(|t| ty(&t)) }
 }
 
 /// A value for the engine. `value` was checked to be one of the type `of`. `names`: the tables

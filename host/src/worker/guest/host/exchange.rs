@@ -147,6 +147,15 @@ pub(super) fn ask<T>(
     given(guest, answer, of)
 }
 
+/// Calls a function of the application. Gives its result in the wire form of values.
+pub(super) fn call(guest: &Guest<'_>, function: u32, args: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
+    let (returned,) = ask(guest, None, Op::Call { function, args }, |answer| match answer {
+        Answer::Returned(result) => Some(result.0),
+        _ => None,
+    })?;
+    returned.map_err(|error| wasmtime::Error::msg(error.message))
+}
+
 /// Puts items into an object. They are copied once, into the request.
 pub(super) fn put<'b, K: Object, T>(
     guest: &Guest<'_>,

@@ -3,6 +3,7 @@
 pub(super) mod batch;
 pub(super) mod current;
 mod exchange;
+pub(super) mod functions;
 pub(super) mod ipc;
 pub(super) mod names;
 pub(super) mod sync;
