@@ -72,7 +72,8 @@ impl Site {
     pub(crate) fn resize(&self, capacity: usize) {
         self.calls.iter().for_each(|calls| calls.resize(capacity));
         let (site, capacity) = (self.id, capacity as u64);
-        let _in_fork = self.shared.with(|state| state.on(Event::Site { site, capacity }));
+        let granted = self.shares.iter().map(|share| share.object.id()).collect();
+        let _in_fork = self.shared.with(|state| state.on(Event::Site { site, capacity, granted }));
     }
 
     /// A worker becomes a member. `socket`: the coordinator's end of its second socket. `label`: how messages

@@ -251,6 +251,7 @@ impl Exchange {
                 site.members -= 1;
             }
             self.forget_site_if_over(known.site);
+            self.arm_deadlock_check();
         }
     }
 

@@ -23,10 +23,6 @@ impl Condition {
         Condition { lock: Lock::new(true), sleepers: Line::new(), notified: VecDeque::new() }
     }
 
-    pub(super) fn holder(&self) -> Option<Actor> {
-        self.lock.holder()
-    }
-
     fn sleep(&mut self, actor: Actor) -> Result<Need, Refusal> {
         self.lock.check_held_by(actor)?;
         Ok(Need::Notification { count: self.lock.release_all() })
@@ -104,10 +100,7 @@ impl Serve for Condition {
         self.lock.is_held_by(actor)
     }
 
-    fn owner(&self, need: &Need) -> Option<Actor> {
-        match need {
-            Need::Notification { .. } => None,
-            need => self.lock.owner(need),
-        }
+    fn owner(&self) -> Option<Actor> {
+        self.lock.owner()
     }
 }

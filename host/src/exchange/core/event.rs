@@ -77,16 +77,17 @@ pub(crate) struct Granting {
 pub(crate) enum Event {
     /// An object exists. Of a `Pipe` the id is that of its first end.
     Made { object: ObjectId, spec: ObjectSpec },
-    /// The host has this many handles of the object that its code can use. A deadlock is none while there
-    /// are any.
+    /// The host has this many handles of the object that its code can use. By one it could end any wait for
+    /// the object, except one for a lock that a task holds.
     Handles { object: ObjectId, count: u64 },
     /// Nothing can reach the object any more: no handle, no policy, no pool and no `Process`. An end of a
     /// pipe is then closed for the other end; anything else is forgotten.
     Abandoned { object: ObjectId },
     /// A worker has started. `label` is for messages: `PoolWorker-3`.
     Joined { member: MemberId, site: SiteId, label: String, granted: Vec<Granting> },
-    /// A pool or a `Process` will have this many members at most from now on; 0 once it is over.
-    Site { site: SiteId, capacity: u64 },
+    /// A pool or a `Process` will have this many members at most from now on; 0 once it is over. Each of them
+    /// may use the objects of `granted`.
+    Site { site: SiteId, capacity: u64, granted: Vec<ObjectId> },
     /// A member asks. It has no other open request. This also says that it has taken what the last answer
     /// gave it.
     Asked { member: MemberId, ask: Ask },

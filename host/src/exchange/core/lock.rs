@@ -26,10 +26,6 @@ impl Lock {
         self.is_recursive
     }
 
-    pub(super) fn holder(&self) -> Option<Actor> {
-        self.owner
-    }
-
     fn acquire(&mut self, actor: Actor) -> Option<Outcome> {
         if self.is_recursive && self.owner == Some(actor) {
             let Some(count) = self.count.checked_add(1) else {
@@ -123,7 +119,7 @@ impl Serve for Lock {
         Some(self.owner == Some(actor))
     }
 
-    fn owner(&self, _need: &Need) -> Option<Actor> {
+    fn owner(&self) -> Option<Actor> {
         self.owner
     }
 }

@@ -19,6 +19,7 @@ mod condition;
 mod dict;
 pub(crate) mod event;
 mod flag;
+mod graph;
 mod lock;
 mod member;
 mod object;
@@ -58,6 +59,15 @@ struct Site {
     /// `None`: not known yet.
     capacity: Option<u64>,
     members: u64,
+    /// What each of its members may use.
+    granted: Vec<ObjectId>,
+}
+
+impl Site {
+    /// Whether it may have another member.
+    fn has_room(&self) -> bool {
+        self.capacity.is_none_or(|capacity| self.members < capacity)
+    }
 }
 
 /// All shared objects of this program, and who waits for what.
@@ -73,6 +83,8 @@ pub(crate) struct Exchange {
     /// The waits for host functions.
     calls: BTreeMap<CallId, WaitId>,
     last_call: CallId,
+    /// When waits are looked at that may have no end.
+    deadlock_check: Option<Duration>,
 }
 
 impl Exchange {
@@ -84,7 +96,7 @@ impl Exchange {
             Event::Handles { object, count } => self.handles(object, count),
             Event::Abandoned { object } => self.abandoned(object, actions),
             Event::Joined { member, site, label, granted } => self.joined(member, site, label, granted),
-            Event::Site { site, capacity } => self.site(site, capacity),
+            Event::Site { site, capacity, granted } => self.site(site, capacity, granted),
             Event::Asked { member, ask } => self.asked(member, ask, actions),
             Event::Ended { member, task } => self.ended(member, task, actions),
             Event::Cancelled { member, tasks } => self.cancelled(member, tasks, actions),
@@ -100,11 +112,12 @@ impl Exchange {
             Event::Tick => {}
         }
         self.expire(actions);
+        self.check_deadlocks(actions);
     }
 
     /// When the next `Tick` is due.
     pub(crate) fn next_due(&self) -> Option<Duration> {
-        self.waits.next_due()
+        self.waits.next_due().into_iter().chain(self.deadlock_check).min()
     }
 
     /// Ends the waits whose time has come.
@@ -126,6 +139,7 @@ impl Exchange {
     fn handles(&mut self, object: ObjectId, count: u64) {
         if let Some(slot) = self.objects.get_mut(&object) {
             slot.handles = count;
+            self.arm_deadlock_check();
         }
     }
 
@@ -134,8 +148,11 @@ impl Exchange {
         self.members.insert(member, Member::new(site, label, granted));
     }
 
-    fn site(&mut self, site: SiteId, capacity: u64) {
-        self.sites.entry(site).or_default().capacity = Some(capacity);
+    fn site(&mut self, site: SiteId, capacity: u64, granted: Vec<ObjectId>) {
+        let known = self.sites.entry(site).or_default();
+        known.capacity = Some(capacity);
+        known.granted = granted;
+        self.arm_deadlock_check();
         self.forget_site_if_over(site);
     }
 

@@ -182,6 +182,10 @@ impl Serve for Connection {
         Some(&mut self.watchers)
     }
 
+    fn partner(&self) -> Option<ObjectId> {
+        Some(self.other)
+    }
+
     /// What comes back to a closed end is dropped.
     fn store(&mut self) -> Option<&mut Store> {
         (!self.is_closed()).then_some(&mut self.store)

@@ -1,6 +1,6 @@
 //! What the exchange knows of an object, whatever its kind.
 
-use super::event::Actor;
+use super::event::{Actor, ObjectId};
 use super::refusal::Refusal;
 use super::store::Stored;
 use super::wait::{Line, Need, WaitId, Waits};
@@ -108,8 +108,13 @@ pub(super) trait Serve {
         None
     }
 
-    /// The only actor that can end a wait for this need.
-    fn owner(&self, _need: &Need) -> Option<Actor> {
+    /// What holds the lock.
+    fn owner(&self) -> Option<Actor> {
+        None
+    }
+
+    /// An object by which others can end a wait for this one too.
+    fn partner(&self) -> Option<ObjectId> {
         None
     }
 

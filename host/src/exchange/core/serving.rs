@@ -1,6 +1,7 @@
 //! How waits end: served, or withdrawn.
 
 use super::event::{Action, ObjectId};
+use super::graph::may_hang;
 use super::member::Handed;
 use super::refusal::{Refusal, failed, word};
 use super::serve::{Next, Outcome, Serve};
@@ -115,6 +116,9 @@ impl Exchange {
 
     /// The asker waits from now on.
     pub(super) fn note_wait(&mut self, asker: Asker, wait: WaitId) {
+        if self.waits.get(wait).and_then(may_hang).is_some() {
+            self.arm_deadlock_check();
+        }
         match asker {
             Asker::Task { member, .. } => {
                 if let Some(member) = self.members.get_mut(&member) {

@@ -1,5 +1,6 @@
 //! The exchange by its events and actions.
 
+mod deadlocks;
 mod deaths;
 mod ipc;
 mod model;
@@ -36,15 +37,27 @@ impl Play {
     fn of(specs: &[ObjectSpec]) -> Play {
         let mut play =
             Play { exchange: Exchange::default(), now: Duration::ZERO, granted: Vec::new(), last_ticket: 0 };
-        play.on(Event::Site { site: 1, capacity: 3 });
         for spec in specs {
             play.make(spec.clone());
         }
+        play.resize(3);
         for member in 1..=3 {
             let (label, granted) = (format!("PoolWorker-{member}"), play.granted.clone());
             play.on(Event::Joined { member, site: 1, label, granted });
         }
         play
+    }
+
+    fn resize(&mut self, capacity: u64) -> Vec<Action> {
+        let granted = self.granted.iter().map(|granting| granting.object).collect();
+        self.on(Event::Site { site: 1, capacity, granted })
+    }
+
+    /// The host has no handle any more.
+    fn drop_handles(&mut self) {
+        for object in 1..=self.granted.len() as ObjectId {
+            assert_eq!(self.on(Event::Handles { object, count: 0 }), []);
+        }
     }
 
     fn make(&mut self, spec: ObjectSpec) {

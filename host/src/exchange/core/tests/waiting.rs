@@ -30,7 +30,7 @@ fn x3_a_wait_ends_at_its_own_time_out_or_at_the_end_of_the_tasks_time() {
     assert_eq!(play.exchange.next_due(), Some(Duration::from_millis(4)));
     assert_eq!(play.pass(3), [timed_out(1), answer(2, Answer::TimeIsOver)]);
     assert_eq!(play.pass(1), [timed_out(3)]);
-    assert_eq!(play.exchange.next_due(), None);
+    assert_eq!(play.exchange.waits.next_due(), None);
     assert_eq!(play.host(1, get(), Some(0)).len(), 1);
     assert_eq!(play.host(1, put(&["a"]), Some(0)), [answer_host(2, Answer::Count(1))]);
 }
@@ -62,7 +62,7 @@ fn x5_a_pool_is_told_once_of_a_task_that_waits() {
     assert_eq!(play.pass(1), [Action::Stalled { member: 1 }]);
     assert_eq!(play.host(1, put(&["a"]), None).len(), 2);
     assert_eq!(play.act_in(1, 1, FIRST, get()), []);
-    assert_eq!(play.exchange.next_due(), None);
+    assert_eq!(play.exchange.waits.next_due(), None);
     assert_eq!(play.host(1, put(&["a"]), None).len(), 2);
     assert_eq!(play.act_in(1, 2, FIRST, get()), []);
     assert_eq!(play.pass(1), [Action::Stalled { member: 1 }]);
@@ -89,7 +89,7 @@ fn a_host_that_gives_up_has_no_answer() {
     let mut play = Play::of(&[queue(None)]);
     assert_eq!(play.host(1, get(), Some(5)), []);
     assert_eq!(play.on(Event::HostGaveUp { ticket: 1 }), []);
-    assert_eq!(play.exchange.next_due(), None);
+    assert_eq!(play.exchange.waits.next_due(), None);
     assert_eq!(play.act(1, FIRST, put(&["a"])), [answer(1, Answer::Count(1))]);
     assert_eq!(play.act(1, FIRST, Act::Status), [answer(1, status(1, None, 1))]);
 }

@@ -4,6 +4,7 @@
 //! the reference says.
 
 mod check;
+mod hopeless;
 mod op;
 mod reference;
 
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 use self::op::{Does, Op};
 use self::reference::{Given, Items, Reference, Thing, Waiter, Wants};
 use crate::exchange::core::event::{
-    Action, Actor, CallId, Event, Granting, MemberId, ObjectId, ObjectSpec, Ticket,
+    Action, Actor, CallId, Event, Granting, MemberId, ObjectId, ObjectSpec, SiteId, Ticket,
 };
 use crate::exchange::core::wait::Asker;
 use crate::exchange::core::{Exchange, STALL_TIME};
@@ -32,6 +33,8 @@ const CONDITION: usize = 7;
 const FLAG: usize = 8;
 const BARRIER: usize = 9;
 const OBJECTS: usize = 10;
+/// The objects before this are granted to both sites.
+const FEW_OBJECTS: usize = RLOCK + 1;
 
 /// Few, so that they are often reached.
 const SMALL_LEN: u64 = 3;
@@ -40,6 +43,7 @@ const MAX_BYTES: u64 = 40;
 /// A worker as it knows itself.
 #[derive(Debug, Default)]
 struct ModelMember {
+    site: SiteId,
     task: u64,
     /// The task that has asked last.
     known: u64,
@@ -79,6 +83,10 @@ struct Model {
     /// What puts each item.
     puts: Vec<(usize, u64)>,
     abandoned: BTreeSet<usize>,
+    /// The objects of which the host has a handle.
+    handles: BTreeSet<usize>,
+    /// By site.
+    capacities: BTreeMap<SiteId, u64>,
 }
 
 impl Model {
@@ -95,6 +103,8 @@ impl Model {
             seen: BTreeMap::new(),
             puts: Vec::new(),
             abandoned: BTreeSet::new(),
+            handles: (0..OBJECTS).collect(),
+            capacities: BTreeMap::new(),
         };
         let lock = |is_recursive| Thing::Lock { is_recursive, owner: None, died: false };
         let end = |other| Thing::End { items: Items::new(4096, MAX_BYTES), other, is_last: false };
@@ -130,7 +140,8 @@ impl Model {
         for place in 0..OBJECTS {
             model.event(Event::Handles { object: id(place), count: 1 });
         }
-        model.event(Event::Site { site: 1, capacity: 4 });
+        model.resize(1, 3);
+        model.resize(2, 2);
         model
     }
 
@@ -139,6 +150,7 @@ impl Model {
         let mut actions = Vec::new();
         self.exchange.on(self.now, event.clone(), &mut actions);
         self.expire();
+        self.check_deadlocks(&actions);
         self.check_answers(&actions);
         let mut actions: Vec<Action> = actions.into_iter().map(without_message).collect();
         let mut expected = std::mem::take(&mut self.reference.expected);
@@ -151,8 +163,10 @@ impl Model {
 
     fn op(&mut self, op: Op) {
         match op {
-            Op::Join if self.members.len() < 4 => self.join(),
-            Op::Join => {}
+            Op::Join { site } => self.join(site),
+            Op::Resize { site, capacity } => self.resize(site, capacity),
+            Op::Handles { object, has } => self.handles(object, has),
+            Op::NoHandles => (0..OBJECTS).for_each(|object| self.handles(object, false)),
             Op::Ask { member, does, timeout, left } => self.member_asks(member, does, timeout, left),
             Op::HostAsk { thread, does, timeout } => self.host_asks(thread, does, timeout),
             Op::GiveUp { ticket } => self.give_up(ticket),
@@ -169,17 +183,47 @@ impl Model {
                 self.now += Duration::from_millis(millis);
                 self.event(Event::Tick);
             }
+            Op::PassLong => self.pass_long(),
             Op::Abandon { end } => self.abandon(PIPE + end),
         }
     }
 
-    fn join(&mut self) {
+    fn join(&mut self, site: SiteId) {
+        let members = self.members.values().filter(|member| member.site == site).count() as u64;
+        if members >= self.capacities[&site] {
+            return;
+        }
         self.joined += 1;
         let member = self.joined;
         let granting = |object| Granting { name: String::new(), kind: ObjectKind::Queue, object };
-        let granted = (1..=OBJECTS as ObjectId).map(granting).collect();
-        self.members.insert(member, ModelMember { task: 1, ..ModelMember::default() });
-        self.event(Event::Joined { member, site: 1, label: format!("PoolWorker-{member}"), granted });
+        let granted = granted_of(site).into_iter().map(granting).collect();
+        self.members.insert(member, ModelMember { site, task: 1, ..ModelMember::default() });
+        self.event(Event::Joined { member, site, label: format!("PoolWorker-{member}"), granted });
+    }
+
+    fn resize(&mut self, site: SiteId, capacity: u64) {
+        self.capacities.insert(site, capacity);
+        self.event(Event::Site { site, capacity, granted: granted_of(site) });
+    }
+
+    fn handles(&mut self, object: usize, has: bool) {
+        // A thread of the host waits by a handle.
+        let uses = |waiter: &Waiter| {
+            let is_host = waiter.asker.member().is_none();
+            let other = if object == PIPE { PIPE + 1 } else { PIPE };
+            let is_about_end = (PIPE..LOCK).contains(&object) && waiter.wants.is_about(other);
+            is_host && (is_about_end || waiter.wants.is_about(object))
+        };
+        if !has && self.reference.waiters.iter().any(uses) {
+            return;
+        }
+        let count = u64::from(has);
+        if has {
+            self.handles.insert(object);
+        } else {
+            self.handles.remove(&object);
+        }
+        self.event(Event::Handles { object: object as ObjectId + 1, count });
     }
 
     fn any(&self, member: usize) -> Option<MemberId> {
@@ -217,7 +261,10 @@ impl Model {
     fn member_asks(&mut self, member: usize, does: Does, timeout: Option<u64>, left: Option<u64>) {
         let Some(member) = self.idle(member) else { return };
         let model = &self.members[&member];
-        let task = model.task;
+        let (task, granted_count) = (model.task, granted_of(model.site).len());
+        if does.objects().iter().any(|object| *object >= granted_count) {
+            return;
+        }
         let act = self.act(&does, member);
         let op = match (&does, &act) {
             (_, Some((object, act))) => exchange::Op::On { object: granted(*object), act: act.clone() },
@@ -272,7 +319,9 @@ impl Model {
 
     fn host_asks(&mut self, thread: u64, does: Does, timeout: Option<u64>) {
         let is_waiting = |w: &Waiter| matches!(w.asker, Asker::Host { thread: other, .. } if other == thread);
-        if self.reference.waiters.iter().any(is_waiting) || matches!(does, Does::Call) {
+        let has_handles = does.objects().iter().all(|object| self.handles.contains(object));
+        let is_waiting = self.reference.waiters.iter().any(is_waiting);
+        if is_waiting || !has_handles || matches!(does, Does::Call) {
             return;
         }
         self.tickets += 1;
@@ -408,6 +457,12 @@ impl Model {
     }
 }
 
+/// The second site is granted only some objects.
+fn granted_of(site: SiteId) -> Vec<ObjectId> {
+    let count = if site == 1 { OBJECTS } else { FEW_OBJECTS };
+    (1..=count as ObjectId).collect()
+}
+
 /// By which a member names the object at this position.
 fn granted(position: usize) -> Granted {
     Granted::try_from(position).unwrap()
@@ -427,16 +482,27 @@ fn without_message(mut action: Action) -> Action {
     action
 }
 
+fn run(ops: Vec<Op>) {
+    let mut model = Model::new();
+    for op in ops {
+        model.op(op);
+    }
+    model.finish();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
 
     #[test]
     fn the_exchange_does_what_simple_lists_do(ops in proptest::collection::vec(op::op(), 1..120)) {
-        let mut model = Model::new();
-        for op in ops {
-            model.op(op);
-        }
-        model.finish();
+        run(ops);
+    }
+
+    #[test]
+    fn x12_a_deadlock_is_told_if_and_only_if_nothing_can_end_a_wait(
+        ops in proptest::collection::vec(op::hanging_op(), 1..60),
+    ) {
+        run(ops);
     }
 }

@@ -8,7 +8,10 @@ use crate::spec::exchange::Act;
 /// What may happen. Members, tickets and calls are chosen by number among those to which it can happen.
 #[derive(Debug, Clone)]
 pub(super) enum Op {
-    Join,
+    Join { site: u64 },
+    Resize { site: u64, capacity: u64 },
+    Handles { object: usize, has: bool },
+    NoHandles,
     Ask { member: usize, does: Does, timeout: Option<u64>, left: Option<u64> },
     HostAsk { thread: u64, does: Does, timeout: Option<u64> },
     GiveUp { ticket: usize },
@@ -18,6 +21,7 @@ pub(super) enum Op {
     Cancel { member: usize, ahead: u64 },
     Die { member: usize },
     Pass { millis: u64 },
+    PassLong,
     Abandon { end: usize },
 }
 
@@ -39,12 +43,25 @@ pub(super) enum Does {
     Call,
 }
 
+impl Does {
+    pub(super) fn objects(&self) -> Vec<usize> {
+        match self {
+            Does::Put { object, .. } | Does::Act { object, .. } => vec![*object],
+            Does::Wait { objects } => objects.clone(),
+            Does::Call => Vec::new(),
+        }
+    }
+}
+
 pub(super) fn op() -> impl Strategy<Value = Op> {
     let member = || 0usize..4;
-    let time = || prop_oneof![2 => Just(None), 1 => Just(Some(0u64)), 2 => (1u64..9).prop_map(Some)];
-    let left = || prop_oneof![4 => Just(None), 1 => (0u64..9).prop_map(Some)];
+    let time = || prop_oneof![5 => Just(None), 1 => Just(Some(0u64)), 2 => (1u64..9).prop_map(Some)];
+    let left = || prop_oneof![9 => Just(None), 1 => (0u64..9).prop_map(Some)];
     prop_oneof![
-        4 => Just(Op::Join),
+        12 => (1u64..3).prop_map(|site| Op::Join { site }),
+        2 => (1u64..3, 1u64..4).prop_map(|(site, capacity)| Op::Resize { site, capacity }),
+        2 => (0..OBJECTS, any::<bool>()).prop_map(|(object, has)| Op::Handles { object, has }),
+        2 => Just(Op::NoHandles),
         40 => (member(), does(), time(), left())
             .prop_map(|(member, does, timeout, left)| Op::Ask { member, does, timeout, left }),
         20 => (1u64..4, does(), time())
@@ -56,7 +73,27 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         2 => (member(), 0u64..3).prop_map(|(member, ahead)| Op::Cancel { member, ahead }),
         4 => member().prop_map(|member| Op::Die { member }),
         6 => (0u64..5).prop_map(|millis| Op::Pass { millis }),
+        3 => Just(Op::PassLong),
         1 => (0usize..2).prop_map(|end| Op::Abandon { end }),
+    ]
+}
+
+/// What happens where most waits have no end of their own.
+pub(super) fn hanging_op() -> impl Strategy<Value = Op> {
+    let ask = |member, does| Op::Ask { member, does, timeout: None, left: None };
+    let acquire = (LOCK..=CONDITION).prop_map(|object| Does::Act { object, act: Act::Acquire });
+    let wait = (CONDITION..=BARRIER).prop_map(|object| Does::Act { object, act: Act::Wait });
+    let get =
+        (QUEUE..LOCK).prop_map(|object| Does::Act { object, act: Act::Get { most: 1, longest: u64::MAX } });
+    prop_oneof![
+        1 => op(),
+        3 => (1u64..3).prop_map(|site| Op::Join { site }),
+        6 => (0usize..5, acquire).prop_map(move |(member, does)| ask(member, does)),
+        4 => (0usize..5, wait).prop_map(move |(member, does)| ask(member, does)),
+        4 => (0usize..5, get).prop_map(move |(member, does)| ask(member, does)),
+        2 => (0usize..5, does()).prop_map(move |(member, does)| ask(member, does)),
+        2 => Just(Op::PassLong),
+        1 => Just(Op::NoHandles),
     ]
 }
 

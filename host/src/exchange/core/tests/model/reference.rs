@@ -10,7 +10,7 @@ use crate::spec::exchange::{Act, Answer, BarrierStatus, Bytes, Code, Item, Queue
 /// An item, and the place at which it was put.
 pub(super) type Numbered = (u64, Item);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Thing {
     Queue(Box<Items>),
     End { items: Box<Items>, other: usize, is_last: bool },
@@ -20,7 +20,7 @@ pub(super) enum Thing {
     Barrier { parties: usize, is_broken: bool },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Items {
     pub(super) list: Vec<Numbered>,
     pub(super) max_len: u64,
@@ -65,6 +65,14 @@ pub(super) enum Wants {
 }
 
 impl Wants {
+    pub(super) fn is_about(&self, object: usize) -> bool {
+        match self {
+            Wants::Several { of } => of.contains(&object),
+            Wants::Call { .. } => false,
+            other => other.line().1 == Some(object),
+        }
+    }
+
     /// Waits with the same line are served in their order.
     fn line(&self) -> (u8, Option<usize>) {
         match self {
@@ -98,7 +106,7 @@ pub(super) enum Given {
     Notification(usize),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Reference {
     pub(super) things: Vec<Thing>,
     /// In the order in which they began.
