@@ -10,7 +10,7 @@ use super::wait::{Asker, Awaited, Times, Wait};
 use super::{Exchange, STALL_TIME};
 use crate::spec::exchange::{Act, Answer, Ask, Code, Granted, ObjectKind, Op};
 
-/// Whom a request comes from, and for how long.
+/// The asker of a request, and how long the answer may take.
 #[derive(Debug, Clone, Copy)]
 struct Request {
     asker: Asker,

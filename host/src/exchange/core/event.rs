@@ -15,7 +15,7 @@ pub(crate) type Ticket = u64;
 /// Names a call of a host function.
 pub(crate) type CallId = u64;
 
-/// Who asks, and who can hold something: one run of one task, or a thread of the host.
+/// What asks and holds: one run of one task, or a thread of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Actor {
     /// The task that was the `task`th to start in the member's life.

@@ -29,7 +29,7 @@ pub(super) struct Member {
     pub(super) task: u64,
     /// The last task that was said to be over.
     ended: Option<u64>,
-    /// The first so many tasks are not wanted.
+    /// The first `cancelled` tasks are not wanted.
     cancelled: u64,
     pub(super) wait: Option<WaitId>,
     pub(super) handed: Option<Handed>,

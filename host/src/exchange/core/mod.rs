@@ -70,7 +70,7 @@ impl Site {
     }
 }
 
-/// All shared objects of this program, and who waits for what.
+/// All shared objects of this program, and the waits for them.
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
     now: Duration,
@@ -120,7 +120,7 @@ impl Exchange {
         self.waits.next_due().into_iter().chain(self.deadlock_check).min()
     }
 
-    /// Ends the waits whose time has come.
+    /// Ends the waits that are due.
     fn expire(&mut self, actions: &mut Vec<Action>) {
         while let Some((wait, due)) = self.waits.pop_due(self.now) {
             match due {

@@ -316,7 +316,8 @@ impl Exchange {
         }
     }
 
-    /// The object is gone. Nobody can wait for what nothing reaches, but if anyone did, it would be for ever.
+    /// The object is gone. There should be no waits for what nothing reaches; one that is left would last for
+    /// ever.
     fn end_waits_of(&mut self, object: ObjectId, actions: &mut Vec<Action>) {
         let is_for = |wait: &Wait| match &wait.awaited {
             Awaited::One { object: other, .. } => *other == object,

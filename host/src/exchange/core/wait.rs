@@ -157,7 +157,7 @@ impl Waits {
         self.all.get(&id)
     }
 
-    /// What the wait needs of its object, and for whom.
+    /// The actor that waits, and what it needs.
     pub(super) fn need_mut(&mut self, id: WaitId) -> Option<(Actor, &mut Need)> {
         let wait = self.all.get_mut(&id)?;
         match &mut wait.awaited {

@@ -109,7 +109,7 @@ impl Play {
         self.ask(member, task, Times::default(), Op::On { object, act })
     }
 
-    /// The same, for so many milliseconds at most.
+    /// The same, for `ms` milliseconds at most.
     fn act_for(&mut self, member: MemberId, object: Granted, act: Act, ms: u64) -> Vec<Action> {
         let times = Times { timeout: Some(Duration::from_millis(ms)), left: None };
         self.ask(member, 1, times, Op::On { object, act })

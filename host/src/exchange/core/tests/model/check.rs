@@ -8,7 +8,7 @@ use crate::spec::exchange::{Answer, Code};
 use std::collections::BTreeSet;
 
 impl Model {
-    /// The waits whose time has come end, those with the earliest time first.
+    /// Ends the waits that are due, the earliest first.
     pub(super) fn expire(&mut self) {
         loop {
             let times = self.reference.waiters.iter().enumerate().flat_map(|(place, waiter)| {
@@ -88,7 +88,7 @@ impl Model {
         self.check_holds();
     }
 
-    /// The exchange waits for what the reference waits for. Nobody waits who could be served.
+    /// The exchange waits for what the reference waits for. No wait is left that could be served.
     fn check_waits(&mut self) {
         let waits: Vec<Asker> = self.exchange.waits.iter().map(|(_, wait)| wait.asker).collect();
         let expected: Vec<Asker> = self.reference.waiters.iter().map(|waiter| waiter.asker).collect();
@@ -102,7 +102,7 @@ impl Model {
         }
     }
 
-    /// No item is lost: it is where it was put, or a member has it, or somebody has taken it. Items and bytes
+    /// No item is lost: it is where it was put, or a member has it, or it was taken. Items and bytes
     /// are bounded.
     fn check_items(&mut self) {
         let mut there = BTreeSet::new();

@@ -35,7 +35,8 @@ impl Model {
             self.now += DEADLOCK_TIME;
             self.event(Event::Tick);
         }
-        assert_eq!(self.hopeless(), [], "it waits for ever");
+        let hopeless = self.hopeless();
+        assert!(hopeless.is_empty(), "{hopeless:?} wait for ever");
     }
 
     /// The waits that are left once all others have done all that they can do.

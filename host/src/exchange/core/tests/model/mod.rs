@@ -57,7 +57,7 @@ struct ModelMember {
 /// Where an item is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
-    /// Somebody puts it, or has put it.
+    /// A put of it has begun.
     Put,
     /// A member was given it and has not acknowledged it.
     Given {
@@ -78,9 +78,9 @@ struct Model {
     calls: u64,
     /// Items by their contents.
     fates: Vec<Fate>,
-    /// The last item of each that puts, by object, that was given to anyone for the first time.
+    /// By object and producer: the last item that was given for the first time.
     seen: BTreeMap<(usize, u64), usize>,
-    /// What puts each item.
+    /// The object and the producer of each item.
     puts: Vec<(usize, u64)>,
     abandoned: BTreeSet<usize>,
     /// The objects of which the host has a handle.

@@ -163,68 +163,81 @@ impl Reference {
         if let Act::Put { items } = &act {
             return self.wants_to_put(of, items.clone());
         }
-        match (&mut self.things[of], act) {
-            (Thing::Queue(_), Act::Get { most, longest }) => Ok(Wants::Get { of, most, longest }),
-            (Thing::Queue(_), Act::Join) => Ok(Wants::Join { of }),
-            (Thing::Queue(items), Act::TaskDone { count }) => {
-                match items.unfinished.checked_sub(count.into()) {
-                    Some(rest) => items.unfinished = rest,
-                    None => return Err(failed(Code::Invalid)),
-                }
-                Err(Answer::Done)
+        match &self.things[of] {
+            Thing::Queue(_) => self.wants_of_queue(of, act),
+            Thing::End { .. } => self.wants_of_end(of, act),
+            Thing::Lock { .. } => self.wants_of_lock(actor, of, act),
+            Thing::Semaphore { .. } => self.wants_of_semaphore(actor, of, act),
+            Thing::Flag(_) => self.wants_of_flag(of, act),
+            Thing::Barrier { .. } => self.wants_of_barrier(of, act),
+        }
+    }
+
+    fn wants_of_queue(&mut self, of: usize, act: Act) -> Result<Wants, Answer> {
+        let items = self.items(of);
+        match act {
+            Act::Get { most, longest } => return Ok(Wants::Get { of, most, longest }),
+            Act::Join => return Ok(Wants::Join { of }),
+            Act::TaskDone { count } => match items.unfinished.checked_sub(count.into()) {
+                Some(rest) => items.unfinished = rest,
+                None => return Err(failed(Code::Invalid)),
+            },
+            Act::Status => {
+                return Err(Answer::Queue(QueueStatus {
+                    len: items.list.len() as u64,
+                    max_len: (items.max_len < 4096).then_some(items.max_len),
+                    unfinished: items.unfinished,
+                    is_closed: items.is_closed,
+                }));
             }
-            (Thing::Queue(items), Act::Status) => Err(Answer::Queue(QueueStatus {
-                len: items.list.len() as u64,
-                max_len: (items.max_len < 4096).then_some(items.max_len),
-                unfinished: items.unfinished,
-                is_closed: items.is_closed,
-            })),
-            (Thing::Queue(items), Act::Close) => {
-                items.is_closed = true;
-                Err(Answer::Done)
-            }
-            (Thing::End { .. }, Act::Close) => {
+            Act::Close => items.is_closed = true,
+            _ => return Err(failed(Code::Invalid)),
+        }
+        Err(Answer::Done)
+    }
+
+    fn wants_of_end(&mut self, of: usize, act: Act) -> Result<Wants, Answer> {
+        let is_closed = self.items(of).is_closed;
+        match act {
+            Act::Close => {
                 self.close_end(of);
                 Err(Answer::Done)
             }
-            (Thing::End { items, .. }, Act::Get { .. } | Act::Poll) if items.is_closed => {
-                Err(failed(Code::Closed))
+            Act::Get { .. } | Act::Poll if is_closed => Err(failed(Code::Closed)),
+            Act::Get { longest, .. } => Ok(Wants::Get { of, most: 1, longest }),
+            Act::Poll => Ok(Wants::Poll { of }),
+            _ => Err(failed(Code::Invalid)),
+        }
+    }
+
+    fn wants_of_lock(&mut self, actor: Actor, of: usize, act: Act) -> Result<Wants, Answer> {
+        let Thing::Lock { is_recursive, owner, .. } = &mut self.things[of] else { panic!("not a lock") };
+        let is_held = owner.as_ref().is_some_and(|(holder, _)| may_release(*holder, actor, *is_recursive));
+        match (act, owner) {
+            (Act::Acquire, _) => Ok(Wants::Acquire { of }),
+            (Act::Status, owner) if of != super::CONDITION => Err(Answer::Flag(owner.is_some())),
+            (Act::Release { .. }, lock @ Some(_)) if is_held => {
+                *lock = lock.map(|(holder, count)| (holder, count - 1)).filter(|(_, count)| *count > 0);
+                Err(Answer::Done)
             }
-            (Thing::End { .. }, Act::Get { longest, .. }) => Ok(Wants::Get { of, most: 1, longest }),
-            (Thing::End { .. }, Act::Poll) => Ok(Wants::Poll { of }),
-            (Thing::Lock { .. } | Thing::Semaphore { .. }, Act::Acquire) => Ok(Wants::Acquire { of }),
-            (Thing::Lock { owner, .. }, Act::Status) if of != super::CONDITION => {
-                Err(Answer::Flag(owner.is_some()))
+            (Act::Wait, lock @ Some(_)) if is_held && of == super::CONDITION => {
+                let (_, count) = lock.take().expect("it is held");
+                Ok(Wants::Sleep { of, count })
             }
-            (Thing::Lock { is_recursive, owner, .. }, act) => {
-                let is_recursive = *is_recursive;
-                match owner {
-                    Some((holder, count)) if may_release(*holder, actor, is_recursive) => match act {
-                        Act::Release { .. } => {
-                            *count -= 1;
-                            if *count == 0 {
-                                *owner = None;
-                            }
-                            Err(Answer::Done)
-                        }
-                        Act::Wait => {
-                            let count = *count;
-                            *owner = None;
-                            Ok(Wants::Sleep { of, count })
-                        }
-                        Act::Notify { count } => {
-                            self.notify(of, count);
-                            Err(Answer::Done)
-                        }
-                        _ => Err(failed(Code::Invalid)),
-                    },
-                    _ => Err(failed(Code::Invalid)),
-                }
+            (Act::Notify { count }, _) if is_held && of == super::CONDITION => {
+                self.notify(of, count);
+                Err(Answer::Done)
             }
-            (Thing::Semaphore { value, most, held }, Act::Release { count }) => {
-                if most.is_some_and(|most| *value + u64::from(count) > most) {
-                    return Err(failed(Code::Invalid));
-                }
+            _ => Err(failed(Code::Invalid)),
+        }
+    }
+
+    fn wants_of_semaphore(&mut self, actor: Actor, of: usize, act: Act) -> Result<Wants, Answer> {
+        let Thing::Semaphore { value, most, held } = &mut self.things[of] else { panic!("no semaphore") };
+        match act {
+            Act::Acquire => Ok(Wants::Acquire { of }),
+            Act::Status => Err(Answer::Count(*value)),
+            Act::Release { count } if most.is_none_or(|most| *value + u64::from(count) <= most) => {
                 *value += u64::from(count);
                 for _ in 0..count {
                     let own = Some(holder(actor)).filter(|own| held.contains_key(own));
@@ -234,27 +247,35 @@ impl Reference {
                 }
                 Err(Answer::Done)
             }
-            (Thing::Semaphore { value, .. }, Act::Status) => Err(Answer::Count(*value)),
-            (Thing::Flag(_), Act::Wait) => Ok(Wants::Set { of }),
-            (Thing::Flag(flag), act @ (Act::Set | Act::Clear)) => {
-                *flag = act == Act::Set;
-                Err(Answer::Done)
-            }
-            (Thing::Flag(flag), Act::Status) => Err(Answer::Flag(*flag)),
-            (Thing::Barrier { .. }, Act::Wait) => Ok(Wants::Parties { of }),
-            (Thing::Barrier { is_broken, .. }, act @ (Act::Abort | Act::Reset)) => {
-                *is_broken = act == Act::Abort;
-                self.break_waiters(of);
-                Err(Answer::Done)
-            }
-            (Thing::Barrier { parties, is_broken }, Act::Status) => {
-                let (parties, is_broken) = (*parties, *is_broken);
-                let waiting = self.parties_of(of).len();
-                let [parties, waiting] = [parties, waiting].map(|number| u32::try_from(number).unwrap());
-                Err(Answer::Barrier(BarrierStatus { parties, waiting, is_broken }))
-            }
             _ => Err(failed(Code::Invalid)),
         }
+    }
+
+    fn wants_of_flag(&mut self, of: usize, act: Act) -> Result<Wants, Answer> {
+        let Thing::Flag(flag) = &mut self.things[of] else { panic!("not a flag") };
+        match act {
+            Act::Wait => return Ok(Wants::Set { of }),
+            Act::Status => return Err(Answer::Flag(*flag)),
+            Act::Set | Act::Clear => *flag = act == Act::Set,
+            _ => return Err(failed(Code::Invalid)),
+        }
+        Err(Answer::Done)
+    }
+
+    fn wants_of_barrier(&mut self, of: usize, act: Act) -> Result<Wants, Answer> {
+        let waiting = self.parties_of(of).len();
+        let Thing::Barrier { parties, is_broken } = &mut self.things[of] else { panic!("not a barrier") };
+        match act {
+            Act::Wait => return Ok(Wants::Parties { of }),
+            Act::Abort | Act::Reset => *is_broken = act == Act::Abort,
+            Act::Status => {
+                let [parties, waiting] = [*parties, waiting].map(|number| u32::try_from(number).unwrap());
+                return Err(Answer::Barrier(BarrierStatus { parties, waiting, is_broken: *is_broken }));
+            }
+            _ => return Err(failed(Code::Invalid)),
+        }
+        self.break_waiters(of);
+        Err(Answer::Done)
     }
 
     fn wants_to_put(&mut self, of: usize, mut items: Vec<Bytes>) -> Result<Wants, Answer> {
