@@ -87,7 +87,7 @@ pub fn doctor_of(loader: &ModuleLoader, policy: &Policy, role: ProcessRole) -> R
         |why: String| StartError::Spawn { program: "a process".to_owned(), source: io::Error::other(why) };
     let (child, socket, unsent, _page) = match role {
         ProcessRole::Worker => {
-            let spawn::Started { child, socket, page, unsent } =
+            let spawn::Started { child, socket, page, unsent, .. } =
                 spawn::start(module.launch(), setup, &granted)?;
             (child, socket, unsent, Some(page))
         }

@@ -142,8 +142,8 @@ impl ForkServer {
                 none => none.insert(self.start_zygote(launch, setup, granted)?),
             };
             match asked.fork(identity.clone(), until) {
-                Fate::Forked(child, Requested { socket, page }) => {
-                    return Ok(Started { child, socket, page, unsent: Outgoing::default() });
+                Fate::Forked(child, Requested { socket, exchange, page }) => {
+                    return Ok(Started { child, socket, exchange, page, unsent: Outgoing::default() });
                 }
                 Fate::NotForked { reason } => return Err(failed(io::Error::other(reason))),
                 Fate::Refused => {

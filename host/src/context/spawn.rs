@@ -14,10 +14,12 @@ use crate::protocol::outgoing::Outgoing;
 use crate::spec::ProcessRole;
 use crate::sys::CoordinatorPage;
 
-/// A started worker: its process, the coordinator's end of its socket, and the page that both share.
+/// A started worker: its process, the coordinator's ends of its sockets, and the page that both share.
 pub(crate) struct Started {
     pub(crate) child: Child,
     pub(crate) socket: OwnedFd,
+    /// The coordinator's end of its second socket, if its guest may use shared objects.
+    pub(crate) exchange: Option<OwnedFd>,
     pub(crate) page: CoordinatorPage,
     /// The part of its setup that the socket has not taken yet.
     pub(crate) unsent: Outgoing,
@@ -51,10 +53,21 @@ impl Executed {
 pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<Started, StartError> {
     let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
     let (page, page_fd) = CoordinatorPage::create().map_err(failed)?;
-    let fds: Vec<_> = [launch.artefact.as_fd(), page_fd.as_fd()].into_iter().chain(granted.dirs()).collect();
+    let (exchange, its_exchange) = second_pair(setup.exchange).map_err(failed)?;
+    let fds: Vec<_> = [launch.artefact.as_fd(), page_fd.as_fd()]
+        .into_iter()
+        .chain(its_exchange.as_ref().map(AsFd::as_fd))
+        .chain(granted.dirs())
+        .collect();
     let Executed { socket, child, unsent, .. } =
         start_with(&launch.program, ProcessRole::Worker, setup, &fds)?;
-    Ok(Started { child, socket, page, unsent })
+    Ok(Started { child, socket, exchange, page, unsent })
+}
+
+/// The coordinator's end of a second socket pair, and the worker's, if the worker is to have one.
+pub(super) fn second_pair(is_wanted: bool) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    let pair = if is_wanted { Some(connection::pair()?) } else { None };
+    Ok(pair.unzip())
 }
 
 /// Starts a process in a role and sends as much of its setup as the socket takes at once. If the process dies

@@ -9,6 +9,8 @@
 use super::Launch;
 use super::StartError;
 use super::spawn::Started;
+#[cfg(feature = "worker")]
+use super::spawn::second_pair;
 use crate::policy::Granted;
 use crate::protocol::message::Setup;
 #[cfg(feature = "worker")]
@@ -34,7 +36,8 @@ pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<
         return Err(StartError::ThreadUnconfined);
     }
     let failed = |source| StartError::Spawn { program: "a worker thread".to_owned(), source };
-    let (life, socket, page) = Life::begin(None).map_err(failed)?;
+    let (exchange, its_exchange) = second_pair(setup.exchange).map_err(failed)?;
+    let (life, socket, page) = Life::begin(its_exchange).map_err(failed)?;
     let life = Arc::new(life);
     let (its, artefact, granted) = (life.clone(), launch.artefact.clone(), granted.clone());
     // `Builder::spawn` panics on a name with a NUL. The kernel cuts such a name off anyway.
@@ -45,7 +48,7 @@ pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<
     let thread = std::thread::Builder::new().name(name).stack_size(stack);
     // Detached: an abandoned thread may never end, so no code may join it.
     thread.spawn(move || crate::worker::thread_main(&its, artefact, &setup, &granted)).map_err(failed)?;
-    Ok(Started { child: super::Child::Thread(life), socket, page, unsent: Outgoing::default() })
+    Ok(Started { child: super::Child::Thread(life), socket, exchange, page, unsent: Outgoing::default() })
 }
 
 /// Fails: this program has no engine.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::EventfdFlags;
 
-use super::schedule::JobId;
+use super::schedule::{JobId, WorkerId};
 use crate::sys;
 
 /// A plan with this many bytes of arguments is forgotten at once.
@@ -31,6 +31,8 @@ struct WakerState {
     changes: Mutex<Changes>,
     /// Plans that have no further use.
     forgotten: Mutex<Vec<u32>>,
+    /// What the exchange says of workers.
+    notes: Mutex<Vec<MemberNote>>,
     /// The process of the dispatcher. A fork of this process has a copy of the waker, and no dispatcher.
     home: u32,
 }
@@ -46,14 +48,23 @@ pub(super) struct Changes {
     pub(super) cancelled: Vec<JobId>,
 }
 
+/// What the exchange says of a worker.
+#[derive(Debug)]
+pub(super) enum MemberNote {
+    /// Its task waits.
+    Stalled(WorkerId),
+    /// It broke the protocol, in these words.
+    Fault(WorkerId, String),
+}
+
 impl Waker {
     pub(super) fn new() -> io::Result<Waker> {
         let eventfd =
             sys::above_stdio(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
         let (pending, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
         let home = sys::home();
-        let (changes, forgotten) = (Mutex::default(), Mutex::default());
-        Ok(Waker(Arc::new(WakerState { eventfd, pending, asleep, changes, forgotten, home })))
+        let (changes, forgotten, notes) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Waker(Arc::new(WakerState { eventfd, pending, asleep, changes, forgotten, notes, home })))
     }
 
     /// Whether this is a forked child of the dispatcher's process: a wake-up has no receiver here, and a lock
@@ -135,6 +146,16 @@ impl Waker {
 
     pub(super) fn take_forgotten(&self) -> Vec<u32> {
         std::mem::take(&mut *self.0.forgotten.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Leaves the dispatcher a note of the exchange.
+    pub(super) fn leave_note(&self, note: MemberNote) {
+        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+        self.wake();
+    }
+
+    pub(super) fn take_notes(&self) -> Vec<MemberNote> {
+        std::mem::take(&mut *self.0.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the wake-ups out of the eventfd.

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -78,6 +78,8 @@ pub(super) struct Running {
     pub(super) terminated: AtomicBool,
     /// This program may not send it signals any more: the supervisor is to close the connection instead.
     pub(super) hang_up: AtomicBool,
+    /// How it has broken the protocol on its second socket.
+    pub(super) fault: OnceLock<String>,
 }
 
 impl Running {
@@ -87,6 +89,16 @@ impl Running {
         // Before the signal: a process that begins to listen in between sees one of the two.
         self.terminated.store(true, Ordering::SeqCst);
         self.signal(Signal::TERM);
+    }
+
+    /// The exchange does not trust the process any more. The supervisor is to end it.
+    pub(super) fn blame(&self, reason: String) {
+        let _first_reason = self.fault.set(reason);
+        self.wake_supervisor();
+    }
+
+    fn wake_supervisor(&self) {
+        let _count = rustix::io::write(&self.interrupt, &1u64.to_ne_bytes());
     }
 
     pub(super) fn kill(&self) {
@@ -99,7 +111,7 @@ impl Running {
         if !self.child.signal(signal) {
             // The supervisor closes the connection, since it owns it: here the descriptor might be in use.
             self.hang_up.store(true, Ordering::SeqCst);
-            let _count = rustix::io::write(&self.interrupt, &1u64.to_ne_bytes());
+            self.wake_supervisor();
         }
     }
 

@@ -29,9 +29,10 @@ pub(crate) enum ToWorker {
         fault: Option<Fault>,
     },
     /// To a zygote or an executed worker, as its first message. Beside it: the artefact, a worker's status
-    /// page, and the granted directories.
+    /// page and second socket, and the granted directories.
     Setup(Box<Setup>),
-    /// To a zygote: fork a worker. Beside it: the worker's socket and its status page.
+    /// To a zygote: fork a worker. Beside it: the worker's socket, its status page, and its second socket if
+    /// it has one.
     Fork(Identity),
     /// To a worker: how to run the records of plan `id`. The worker keeps it until it is told to forget it.
     Plan { id: u32, call: Call },

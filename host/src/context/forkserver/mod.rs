@@ -22,7 +22,7 @@ use rustix::process::Pid;
 
 use super::StartError;
 use super::child::end_all;
-use super::spawn::{Executed, start_with};
+use super::spawn::{Executed, second_pair, start_with};
 use super::{Child, END_TIME, Launch, NotTaken};
 use crate::clock;
 use crate::policy::Granted;
@@ -50,6 +50,8 @@ pub(crate) struct Zygote {
     exit: Option<Exit>,
     socket: OwnedFd,
     sandbox: Sandbox,
+    /// Its workers have a second socket.
+    has_exchange: bool,
     incoming: Vec<u8>,
     /// What the zygote may say, and the workers that it still owes an answer for.
     session: Session<ZygoteRole>,
@@ -110,13 +112,14 @@ pub(crate) enum Fate {
 /// The coordinator's ends of what a requested worker will use.
 pub(crate) struct Requested {
     pub(crate) socket: OwnedFd,
+    pub(crate) exchange: Option<OwnedFd>,
     pub(crate) page: CoordinatorPage,
 }
 
 impl Zygote {
     /// Starts a zygote. The calling thread becomes the parent of the zygote and of its workers.
     pub(crate) fn start(launch: &Launch, setup: Setup, granted: &Granted) -> Result<Zygote, StartError> {
-        let program = &launch.program;
+        let (program, has_exchange) = (&launch.program, setup.exchange);
         let fds: Vec<_> = [launch.artefact.as_fd()].into_iter().chain(granted.dirs()).collect();
         let Executed { socket, child, thread, unsent } =
             start_with(program, ProcessRole::Zygote, setup, &fds)?;
@@ -125,6 +128,7 @@ impl Zygote {
             exit: None,
             socket,
             sandbox: program.sandbox,
+            has_exchange,
             incoming: Vec::new(),
             session: Session::zygote(),
             thread,
@@ -261,17 +265,22 @@ impl Zygote {
     fn ask(&self, identity: &Identity) -> io::Result<Requested> {
         let (page, page_fd) = CoordinatorPage::create()?;
         // Made anew at each attempt. They are cheap, and a full socket is rare.
-        let (ours, theirs) = connection::pair()?;
+        let (socket, its_socket) = connection::pair()?;
+        let (exchange, its_exchange) = second_pair(self.has_exchange)?;
         let mut bytes = Vec::new();
         message::write_control(&mut bytes, &ToWorker::Fork(identity.clone()));
-        let sent = connection::send_with_fds(&self.socket, &bytes, &[theirs.as_fd(), page_fd.as_fd()])?;
+        let fds: Vec<_> = [its_socket.as_fd(), page_fd.as_fd()]
+            .into_iter()
+            .chain(its_exchange.as_ref().map(AsFd::as_fd))
+            .collect();
+        let sent = connection::send_with_fds(&self.socket, &bytes, &fds)?;
         // A request is about a hundred bytes; a stream socket takes all of it or nothing.
         if sent != bytes.len() {
             // The kernel broke its rule, or the zygote died in between. Half a request would shift all that
             // follow.
             return Err(io::Error::from(io::ErrorKind::BrokenPipe));
         }
-        Ok(Requested { socket: ours, page })
+        Ok(Requested { socket, exchange, page })
     }
 
     /// Has one worker forked and waits for it. No other worker may be wanted at the same time.

@@ -48,6 +48,7 @@ impl Dispatcher {
                     self.on(Event::Opened { job: id, priority });
                 }
                 Command::Resize(processes) => {
+                    self.site.iter().for_each(|site| site.resize(processes));
                     self.on(Event::Resized { processes });
                     self.tell_ready();
                 }

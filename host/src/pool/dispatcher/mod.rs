@@ -45,6 +45,7 @@ use crate::clock;
 use crate::context::StartMethod;
 use crate::context::forkserver::Zygote;
 use crate::error::TaskError;
+use crate::exchange::member::Site;
 
 /// The state of the dispatcher.
 pub(super) struct Dispatcher {
@@ -69,6 +70,8 @@ pub(super) struct Dispatcher {
     /// Who waits until all workers are ready.
     awaiting: Vec<Sender<()>>,
     reports: Reports,
+    /// What its workers are to the exchange. `None`: their guests share no objects.
+    site: Option<Site>,
     /// When its thread, which sleeps, wakes by itself. `None`: not for what is due.
     wakes_at: Option<Duration>,
 }
@@ -87,7 +90,9 @@ impl Dispatcher {
     ) -> io::Result<Dispatcher> {
         let epoll = Epolls::new()?;
         epoll::add(&epoll.all, &waker, EventData::new_u64(TOKEN_WAKER), EventFlags::IN)?;
+        let site = spec.setup.exchange.then(|| Site::new(spec.granted.shares().clone(), config.processes));
         Ok(Dispatcher {
+            site,
             reports: Reports::new(spec.sink.clone(), directory, ledger),
             spec,
             schedule: Schedule::new(config),
@@ -164,6 +169,7 @@ impl Dispatcher {
         // Behind `begin_look`: what comes after this look sets the flag again, so that the next turn does
         // not sleep.
         self.take_changes();
+        self.take_notes();
         self.forget_plans();
         self.make_room();
         // Last: a worker's answer that has come counts, although its time is over by now.

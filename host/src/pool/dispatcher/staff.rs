@@ -1,5 +1,6 @@
 //! Starting and ending workers.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,11 +11,13 @@ use rustix::net::Shutdown;
 use super::Dispatcher;
 use super::epolls::{TOKEN_ZYGOTE, child_token};
 use super::link::{LAST_ROUNDS, Link};
-use crate::context::forkserver::{Answer, Unfit, Zygote};
+use crate::context::forkserver::{Answer, Requested, Unfit, Zygote};
 use crate::context::{Child, END_TIME, StartMethod, spawn, thread};
 use crate::error::TaskError;
+use crate::exchange::member::{Member, Notes};
 use crate::pool::events::PoolEvent;
 use crate::pool::schedule::{Event, NoResult, WorkerId};
+use crate::pool::waker::MemberNote;
 use crate::pool::worker::{WorkerInfo, WorkerState};
 use crate::protocol::message::Identity;
 use crate::spec::Exit;
@@ -45,7 +48,7 @@ impl Dispatcher {
             StartMethod::Spawn | StartMethod::Forkserver => spawn::start(launch, setup, &self.spec.granted),
         };
         let started = started.map_err(|e| e.to_string())?;
-        self.link(worker, started.socket, started.page)?;
+        self.link(worker, started.socket, started.exchange, started.page)?;
         self.adopt(worker, started.child);
         self.send_rest(worker, started.unsent);
         Ok(())
@@ -77,13 +80,43 @@ impl Dispatcher {
         Ok(zygote)
     }
 
-    fn link(&mut self, worker: WorkerId, socket: OwnedFd, page: CoordinatorPage) -> Result<(), String> {
+    fn link(
+        &mut self,
+        worker: WorkerId,
+        socket: OwnedFd,
+        exchange: Option<OwnedFd>,
+        page: CoordinatorPage,
+    ) -> Result<(), String> {
         // The dispatcher must never wait for one worker. The worker's own end keeps waiting: that setting
         // belongs to each end.
         rustix::io::ioctl_fionbio(&socket, true)
             .map_err(|e| with_limit("cannot watch the worker", &e.into()))?;
-        self.links.insert(worker, Link::new(socket, page, &self.spec));
+        let member =
+            self.join(worker, exchange).map_err(|e| with_limit("cannot listen to the worker", &e))?;
+        self.links.insert(worker, Link::new(socket, page, member, &self.spec));
         Ok(())
+    }
+
+    /// Makes a worker with a second socket known to the exchange.
+    fn join(&self, worker: WorkerId, socket: Option<OwnedFd>) -> io::Result<Option<Member>> {
+        let Some((site, socket)) = self.site.as_ref().zip(socket) else { return Ok(None) };
+        // Any thread calls these: they only leave a note.
+        let (of_stall, of_fault) = (self.waker.clone(), self.waker.clone());
+        let notes = Notes {
+            on_stall: Box::new(move || of_stall.leave_note(MemberNote::Stalled(worker))),
+            on_fault: Box::new(move |reason| of_fault.leave_note(MemberNote::Fault(worker, reason))),
+        };
+        site.join(socket, &self.identity(worker).name, notes).map(Some)
+    }
+
+    /// Takes the notes of the exchange.
+    pub(super) fn take_notes(&mut self) {
+        for note in self.waker.take_notes() {
+            match note {
+                MemberNote::Stalled(worker) => self.on(Event::Stalled { worker }),
+                MemberNote::Fault(worker, reason) => self.blame(worker, reason),
+            }
+        }
     }
 
     /// Takes charge of the process of a worker. The worker's socket is not read before.
@@ -131,7 +164,8 @@ impl Dispatcher {
         for answer in answers {
             match answer {
                 Answer::Asked { worker, requested } => {
-                    if let Err(reason) = self.link(worker, requested.socket, requested.page) {
+                    let Requested { socket, exchange, page } = requested;
+                    if let Err(reason) = self.link(worker, socket, exchange, page) {
                         self.not_started(vec![worker], reason);
                     }
                 }
@@ -255,6 +289,8 @@ impl Dispatcher {
     /// Forgets a worker that has ended, or that is given up for `reason`.
     fn let_go(&mut self, worker: WorkerId, exit: Exit, reason: Option<String>) {
         let Some(mut link) = self.links.remove(&worker) else { return };
+        // Before a task has its outcome: what the worker held is then free, and what it had not taken is back.
+        drop(link.member.take());
         self.disconnected.remove(&worker);
         let _gone = epoll::delete(&self.epoll.sockets, &link.socket);
         // The profile of a killed worker is not complete.

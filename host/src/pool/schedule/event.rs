@@ -39,6 +39,8 @@ pub(crate) enum Event {
     Resized { processes: usize },
     /// Someone waits until all workers are ready: the pool keeps all of them from now on.
     Awaited,
+    /// The worker's task waits for others. Those that it holds behind that one must not wait with it.
+    Stalled { worker: WorkerId },
     /// The worker will begin none of the tasks behind the first `started` tasks of its life.
     TakenBack { worker: WorkerId, started: u64 },
     /// The worker has heard that tasks were taken back from it. It begins what it is sent from now on.
@@ -84,7 +86,8 @@ pub(crate) enum Action {
     JobDone { job: JobId },
     /// Tell the worker that the first `until` tasks that it was sent in its life are not wanted any more.
     Drop { worker: WorkerId, until: u64 },
-    /// Keep the worker from beginning further tasks, and answer with `TakenBack`: other workers are idle.
+    /// Keep the worker from beginning further tasks, and answer with `TakenBack`: other workers are idle, or
+    /// its task waits.
     TakeBack { worker: WorkerId },
     /// Tell the worker to end. `why` is `None` at the end of the pool.
     Retire { worker: WorkerId, why: Option<Recycle> },

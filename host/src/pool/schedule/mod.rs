@@ -144,6 +144,7 @@ impl Schedule {
             Event::Oversized { worker } => self.oversized(worker),
             Event::Resized { processes } => self.config.processes = processes,
             Event::Awaited => self.become_eager(),
+            Event::Stalled { worker } => self.stalled(now, worker, actions),
             Event::TakenBack { worker, started } => self.taken_back(worker, started, actions),
             Event::Thawed { worker } => self.thawed(worker),
             Event::Gone { worker, started, retriable, exitcode, reason } => {

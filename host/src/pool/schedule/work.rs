@@ -392,6 +392,16 @@ impl Schedule {
         }
     }
 
+    /// Takes back what the worker holds behind the task that waits: what that waits for may come of one of
+    /// them. Whether others are idle does not matter. The worker gets nothing further before its task is
+    /// answered, since a worker answers `Thaw` between two tasks.
+    pub(super) fn stalled(&mut self, now: Duration, id: WorkerId, actions: &mut Vec<Action>) {
+        // The task may be over by now, and the worker be told to drop what it holds.
+        if self.workers.get(id).is_some_and(Worker::may_be_frozen) {
+            self.freeze(now, id, actions);
+        }
+    }
+
     fn freeze(&mut self, now: Duration, id: WorkerId, actions: &mut Vec<Action>) {
         if let Some(mut worker) = self.workers.get_mut(id) {
             worker.change(PhaseChange::Freeze(now));

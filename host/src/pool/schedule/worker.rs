@@ -232,9 +232,13 @@ impl Worker {
 
     /// The number of tasks that may be taken back from it. One of those that it holds it may be running.
     pub(super) fn spare(&self) -> u64 {
-        let may =
-            matches!(self.phase, Phase::Serving | Phase::Leaving { .. }) && self.dropping_since.is_none();
-        if may { self.unanswered().saturating_sub(1) } else { 0 }
+        if self.may_be_frozen() { self.unanswered() - 1 } else { 0 }
+    }
+
+    /// Whether it holds tasks and can be kept from beginning further ones.
+    pub(super) fn may_be_frozen(&self) -> bool {
+        let is_at_work = matches!(self.phase, Phase::Serving | Phase::Leaving { .. });
+        is_at_work && self.dropping_since.is_none() && self.unanswered() > 0
     }
 
     /// Whether it holds a task that is not known to have begun.

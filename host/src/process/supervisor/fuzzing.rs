@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::event::EventfdFlags;
@@ -66,6 +66,7 @@ fn running() -> Running {
         interrupt: event().as_fd().try_clone_to_owned().expect("there are descriptors"),
         terminated: false.into(),
         hang_up: false.into(),
+        fault: OnceLock::new(),
     }
 }
 

@@ -138,7 +138,10 @@ impl Listener<'_> {
                     self.reason.get_or_insert_with(|| MAY_NOT_SIGNAL.to_owned());
                     return;
                 }
-                Woken::Interrupt => self.interrupt(),
+                Woken::Interrupt => match self.running.fault.get() {
+                    Some(fault) => return self.distrust(fault.clone()),
+                    None => self.interrupt(),
+                },
                 Woken::Fed => {
                     if !self.feed(&mut outgoing) {
                         self.running.child.kill();
@@ -197,7 +200,11 @@ impl Listener<'_> {
     /// The process broke the protocol: an attacker may have taken it over, and nothing more that it says
     /// counts.
     fn punish(&mut self, violation: &Violation) {
-        self.reason = Some(format!("protocol error: {violation}"));
+        self.distrust(format!("protocol error: {violation}"));
+    }
+
+    fn distrust(&mut self, reason: String) {
+        self.reason = Some(reason);
         self.running.child.kill();
     }
 

@@ -8,9 +8,10 @@
 pub(crate) mod fuzzing;
 mod listener;
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Instant;
 
 use rustix::event::EventfdFlags;
@@ -20,6 +21,8 @@ use self::listener::{LAST_BREATH, Listener, Rules};
 use super::{Pending, ProcessState, Running, Supervised, children};
 use crate::context::server::{ForkServer, NotForked};
 use crate::context::{Child, END_TIME, StartError, StartMethod, spawn, thread};
+use crate::exchange::member::{Member, Notes, Site};
+use crate::policy::Granted;
 use crate::protocol::message::{Identity, Setup, ToWorker};
 use crate::protocol::outgoing::Outgoing;
 use crate::spec::{Call, Isolation};
@@ -101,7 +104,7 @@ struct Task {
 
 /// The thread's work, once the process exists.
 fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<Instant>) {
-    let Born { running, socket, unsent, server } = born;
+    let Born { running, member, socket, unsent, server } = born;
     let Task { call, input, rules } = task;
     let mut listener = Listener::new(shared, &running, rules, ready_by);
     let request = request(unsent, call, input);
@@ -115,6 +118,8 @@ fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<
     await_end(&running.child, &mut listener);
     end_descendants(&running.child);
     let exit = running.child.wait();
+    // Before the end is told: what the process held is then free, and the other ends of its pipes know.
+    drop(member);
     let status = listener.status(exit);
     // When `join` returns, nothing of the process is left: no descriptor, and no fork server without another
     // use.
@@ -139,6 +144,8 @@ fn await_end(child: &Child, listener: &mut Listener) {
 /// A process that has been started.
 struct Born {
     running: Arc<Running>,
+    /// What the process is to the exchange, if its guest may use shared objects.
+    member: Option<(Member, Site)>,
     socket: OwnedFd,
     /// The part of its setup that the socket has not taken yet.
     unsent: Outgoing,
@@ -161,7 +168,7 @@ impl Born {
         let failed = |source| StartError::Spawn { program: "a thread".to_owned(), source };
         let server = module.fork_servers().get(limits, granted).map_err(failed)?;
         match server.fork(module.launch(), &setup(pending), granted, &identity(name), until) {
-            Ok(started) => Born::new(started, Some(server)).map(Some),
+            Ok(started) => Born::new(name, granted, started, Some(server)).map(Some),
             Err(NotForked::Failed(error)) => Err(error),
             Err(NotForked::NoZygote) => Ok(None),
         }
@@ -176,14 +183,16 @@ impl Born {
             StartMethod::Thread => thread::start(launch, setup, granted),
             StartMethod::Spawn | StartMethod::Forkserver => spawn::start(launch, setup, granted),
         };
-        Born::new(started?, None)
+        Born::new(name, granted, started?, None)
     }
 
     fn new(
+        name: &str,
+        granted: &Granted,
         started: spawn::Started,
         server: Option<Arc<ForkServer>>,
     ) -> Result<(Born, StartedProcess), StartError> {
-        let spawn::Started { child, socket, page, unsent } = started;
+        let spawn::Started { child, socket, exchange, page, unsent } = started;
         // The process exists by now. Each failure in here must end it, so that all of them come to one place.
         let prepare = || {
             let interrupt =
@@ -191,19 +200,41 @@ impl Born {
             rustix::io::ioctl_fionbio(&socket, true)?;
             Ok((interrupt, child.as_fd().try_clone_to_owned()?))
         };
-        match prepare() {
-            Ok((interrupt, sentinel)) => {
-                let started = StartedProcess { pid: child.pid(), sentinel };
-                let (terminated, hang_up) = (false.into(), false.into());
-                let running = Arc::new(Running { child, page, interrupt, terminated, hang_up });
-                Ok((Born { running, socket, unsent, server }, started))
-            }
+        let failed = |source| StartError::Spawn { program: "a worker".to_owned(), source };
+        let (interrupt, sentinel) = match prepare() {
+            Ok(prepared) => prepared,
             Err(source) => {
                 child.kill_or_shut(&socket);
                 child.wait();
-                Err(StartError::Spawn { program: "a worker".to_owned(), source })
+                return Err(failed(source));
+            }
+        };
+        let started = StartedProcess { pid: child.pid(), sentinel };
+        let (terminated, hang_up, fault) = (false.into(), false.into(), OnceLock::new());
+        let running = Arc::new(Running { child, page, interrupt, terminated, hang_up, fault });
+        let mut born = Born { running, member: None, socket, unsent, server };
+        match exchange.map(|exchange| born.join(name, granted, exchange)).transpose() {
+            Ok(member) => born.member = member,
+            Err(source) => {
+                born.give_up();
+                return Err(failed(source));
             }
         }
+        Ok((born, started))
+    }
+
+    /// Makes a process with a second socket known to the exchange.
+    fn join(&self, name: &str, granted: &Granted, socket: OwnedFd) -> io::Result<(Member, Site)> {
+        let site = Site::new(granted.shares().clone(), 1);
+        let running = Arc::downgrade(&self.running);
+        let notes = Notes {
+            // It has no other task that could wait with it.
+            on_stall: Box::new(|| {}),
+            on_fault: Box::new(move |reason| {
+                running.upgrade().iter().for_each(|it| it.blame(reason.clone()))
+            }),
+        };
+        Ok((site.join(socket, name, notes)?, site))
     }
 
     /// Makes the start known: from now on the process counts as running. The module is dropped here, as

@@ -22,6 +22,7 @@ use super::arena::Halves;
 use super::command::Spec;
 use super::heartbeat::Heartbeat;
 use crate::context::Child;
+use crate::exchange::member::Member;
 use crate::pool::job::Reserved;
 use crate::protocol::outgoing::Outgoing;
 use crate::protocol::session::{PoolWorkerRole, Session};
@@ -39,6 +40,8 @@ pub(super) struct Link {
     pub(super) page: Arc<CoordinatorPage>,
     /// `None` until the zygote has said which process it is.
     pub(super) child: Option<Child>,
+    /// What the worker is to the exchange, if its guest may use shared objects.
+    pub(super) member: Option<Member>,
     inbox: Inbox,
     /// The room that its task's outcome has been given in advance.
     reserved: Option<Reserved>,
@@ -88,12 +91,13 @@ impl Listening {
 }
 
 impl Link {
-    pub(super) fn new(socket: OwnedFd, page: CoordinatorPage, spec: &Spec) -> Link {
+    pub(super) fn new(socket: OwnedFd, page: CoordinatorPage, member: Option<Member>, spec: &Spec) -> Link {
         let is_profiled = spec.setup.profile.is_some_and(|profile| profile.interval().is_some());
         Link {
             socket,
             page: Arc::new(page),
             child: None,
+            member,
             inbox: Inbox::new(&spec.limits, is_profiled),
             reserved: None,
             outgoing: Outgoing::default(),
@@ -117,6 +121,8 @@ impl Link {
     pub(super) fn cancel_until(&mut self, until: u64) {
         self.session().cancel_until(until);
         self.page.cancel_until(until);
+        // Behind the page: a guest whose wait ends by this must not begin the next cancelled task.
+        self.member.iter().for_each(|member| member.cancel_until(until));
     }
 
     /// Lets the worker begin nothing more that it holds. Gives how many tasks it says it has begun.

@@ -76,14 +76,19 @@ impl Dispatcher {
 
     /// The worker broke the protocol: an attacker may have taken it over.
     fn punish(&mut self, worker: WorkerId, violation: &Violation) {
+        self.blame(worker, format!("protocol error: {violation}"));
+    }
+
+    /// Ends a worker that is not trusted any more. Nothing further that it says counts.
+    pub(in crate::pool::dispatcher) fn blame(&mut self, worker: WorkerId, reason: String) {
         if let Some(link) = self.links.get_mut(&worker) {
             let _gone = epoll::delete(&self.epoll.sockets, &link.socket);
             link.inbox.clear();
             link.listening = Listening::Distrusts;
             // A worker that is being ended may speak out of turn: a thread reports its dropped task.
             if link.fault.is_none() {
-                tracing::warn!(target: "wpool::pool", worker, %violation, "protocol error");
-                link.fault = Some(format!("protocol error: {violation}"));
+                tracing::warn!(target: "wpool::pool", worker, "{reason}");
+                link.fault = Some(reason);
             }
         }
         self.kill(worker);

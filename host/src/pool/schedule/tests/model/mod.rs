@@ -201,7 +201,8 @@ impl Model {
             | Op::Progress { .. }
             | Op::Die { .. }
             | Op::Oversize { .. }
-            | Op::Thaw { .. } => {
+            | Op::Thaw { .. }
+            | Op::Stall { .. } => {
                 self.apply_to_worker(op);
             }
         }
@@ -265,6 +266,10 @@ impl Model {
             Op::Thaw { worker } => {
                 let worker = self.worker(worker, |w| w.frozen.is_some())?;
                 self.thaw(worker);
+            }
+            Op::Stall { worker } => {
+                let worker = self.worker(worker, |_| true)?;
+                self.stall(worker);
             }
             Op::Submit { .. }
             | Op::EndInput { .. }
@@ -376,6 +381,17 @@ impl Model {
                 || self.workers[&worker].frozen.is_some()
                 || !self.schedule.is_frozen(worker)
         );
+    }
+
+    /// The worker's task waits. What it holds behind that one is taken back, and it gets nothing further
+    /// before it has answered.
+    fn stall(&mut self, worker: WorkerId) {
+        let model = &self.workers[&worker];
+        let is_at_work = model.phase == ModelPhase::Serving && !model.killed && !model.inbox.is_empty();
+        let is_told = model.frozen.is_some() || model.dropped > model.answered;
+        let is_frozen = model.frozen.is_some() || is_at_work && !is_told;
+        self.event(Event::Stalled { worker });
+        assert_eq!(self.workers[&worker].frozen.is_some(), is_frozen);
     }
 
     /// Takes the tasks behind the first `started` tasks of its life from the worker.
