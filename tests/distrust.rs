@@ -514,7 +514,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&u32::try_from(payload.len()).unwrap().to_le_bytes()[..], &[kind], payload].concat()
 }
 
-const HELLO: &str = r#"{"Hello":{"version":4}}"#;
+const HELLO: &str = r#"{"Hello":{"version":5}}"#;
 const OTHER_HELLO: &str = r#"{"Hello":{"version":999}}"#;
 const UNCONFINED: &str = r#"{"Unconfined":{"missing":[]}}"#;
 const READY: &str = "\"Ready\"";

@@ -276,7 +276,7 @@ fn description(name: &str, ty: &str) -> Vec<u8> {
     let export = format!(r#"{{"path":"f\u001b","ty":{func},"role":"function"}}"#);
     let rest = r#""memory_min":null,"codegen":{"fuel":false,"deterministic":false}"#;
     let compiled = format!(r#"{{"Compiled":{{"kind":"core","imports":[],"exports":[{export}],{rest}}}}}"#);
-    let hello = control(r#"{"Hello":{"version":4}}"#);
+    let hello = control(r#"{"Hello":{"version":5}}"#);
     [hello, control(r#"{"Imports":{"kind":"core","imports":[]}}"#), control(&compiled)].concat()
 }
 

@@ -71,7 +71,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         say(&frame(CONTROL, br#"{"Hello":{"version":999}}"#));
         return;
     }
-    say(&frame(CONTROL, br#"{"Hello":{"version":4}}"#));
+    say(&frame(CONTROL, br#"{"Hello":{"version":5}}"#));
     if deed == "descriptors" {
         // A compiler is never ready: that would be its end before the first descriptor.
         if std::env::args().nth(2).as_deref() != Some("compiler") {
@@ -192,7 +192,7 @@ fn say_as_told(role: &str, dir: &Path, socket: &mut std::fs::File) {
 fn commit_as_zygote(deed: &str, dir: &Path, socket: &mut std::fs::File) {
     let _a_session_of_its_own = rustix::process::setsid();
     let mut say = |bytes: &[u8]| socket.write_all(bytes).is_ok();
-    say(&frame(CONTROL, br#"{"Hello":{"version":4}}"#));
+    say(&frame(CONTROL, br#"{"Hello":{"version":5}}"#));
     if deed != "ready-for-ever" {
         say(&frame(CONTROL, b"\"Ready\""));
     }

@@ -24,3 +24,6 @@ mod thread;
 
 pub use self::share::Shareable;
 pub(crate) use self::share::object;
+
+#[cfg(test)]
+mod tests;

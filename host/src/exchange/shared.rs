@@ -112,6 +112,8 @@ enum Later {
     Answer(Arc<Slot>, Answer),
     Stalled(Arc<Notes>),
     Fault(Arc<Notes>, String),
+    /// A member that is gone. What its pool or its functions have of the application may be dropped with it.
+    Drop(Box<Peer>),
     /// There is a call to run.
     Run(Arc<Calls>),
 }
@@ -122,6 +124,7 @@ impl Later {
             Later::Answer(slot, answer) => slot.fill(answer),
             Later::Stalled(notes) => (notes.on_stall)(),
             Later::Fault(notes, reason) => (notes.on_fault)(reason),
+            Later::Drop(peer) => drop(peer),
             Later::Run(calls) => calls.run(),
         }
     }
@@ -408,6 +411,7 @@ impl State {
             if let Some(ears) = &self.ears {
                 let _gone = epoll::delete(&ears.epoll, peer.socket());
             }
+            self.later.push(Later::Drop(Box::new(peer)));
             self.on(Event::Gone { member });
         }
     }

@@ -16,6 +16,7 @@
 pub(crate) mod choices;
 mod compiler;
 mod frames;
+mod member;
 mod messages;
 mod model;
 pub(crate) mod session;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("outcome", tasks::outcome),
     ("compiler", compiler::compiler),
     ("session", session::session),
+    ("member", member::member),
     ("link", crate::pool::fuzz_link),
     ("supervisor", crate::process::fuzz_supervisor),
     ("zygote", crate::context::forkserver::fuzzing::zygote),

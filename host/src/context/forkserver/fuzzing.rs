@@ -79,6 +79,7 @@ fn waiting(socket: std::os::fd::OwnedFd, sandbox: Sandbox, asked: u32) -> Zygote
         exit: Some(Exit::Unknown),
         socket,
         sandbox,
+        has_exchange: false,
         incoming: Vec::new(),
         session,
         thread: rustix::thread::gettid(),

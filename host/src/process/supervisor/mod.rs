@@ -51,7 +51,7 @@ pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<S
         children::supervise();
         let (task, born) = match given.recv() {
             Err(mpsc::RecvError) => return,
-            Ok(Given::Forked(task, born)) => (*task, born),
+            Ok(Given::Forked(forked)) => *forked,
             Ok(Given::ToSpawn(pending)) => match Born::spawn(&supervised.name, &pending) {
                 Ok((born, started)) => {
                     let task = born.announce(&supervised, *pending);
@@ -76,7 +76,7 @@ pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<S
     match forked {
         Some((born, started)) => {
             let task = born.announce(shared, *pending);
-            let _it_waits_for_this = give.send(Given::Forked(Box::new(task), born));
+            let _it_waits_for_this = give.send(Given::Forked(Box::new((task, born))));
             Ok(started)
         }
         None => {
@@ -91,7 +91,7 @@ pub(super) type FailedStart = (StartError, Option<Box<Pending>>);
 
 /// What the thread begins with.
 enum Given {
-    Forked(Box<Task>, Born),
+    Forked(Box<(Task, Born)>),
     ToSpawn(Box<Pending>),
 }
 
