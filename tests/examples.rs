@@ -37,6 +37,34 @@ try_map: failed
 }
 
 #[test]
+fn queue_pipe_lock() {
+    check(
+        "queue_pipe_lock",
+        "\
+queue: got tea,milk
+pipe: pong, then the other end of the pipe is closed, and all its messages are received
+lock: TimedOut
+rlock: 1
+rlock: its owner died: true
+",
+    );
+}
+
+#[test]
+fn crawler() {
+    check(
+        "crawler",
+        "\
+index: 2 links
+about: 1 link
+archive: 0 links
+news: 3 links
+seen: about archive index news
+",
+    );
+}
+
+#[test]
 fn async_results() {
     check(
         "async_results",
