@@ -9,6 +9,7 @@ mod failures;
 mod halting;
 mod output;
 mod records;
+mod sharing;
 mod subcommands;
 mod usage;
 mod workers;
