@@ -85,6 +85,35 @@ fn d1_the_names_are_the_same() {
 }
 
 #[test]
+fn d1_what_is_shared_has_the_same_names_and_is_the_same() {
+    use wpool::dummy::{
+        Barrier, BoundedSemaphore, Condition, Dict, Event, JoinableQueue, Lock, Queue, RLock,
+    };
+    use wpool::dummy::{Semaphore, Value, pipe};
+
+    let _bound = time_bound();
+    let (queue, jobs) = (Queue::<String>::unbounded(), JoinableQueue::<String>::unbounded());
+    let policy = wpool::Policy::sealed().share("q", &queue).share("jobs", &jobs).share("db", &Lock::new());
+    let policy = policy.share("r", &RLock::new()).share("s", &Semaphore::new(1)).share("e", &Event::new());
+    let policy =
+        policy.share("c", &Condition::new()).share("b", &Barrier::new(1)).share("d", &Dict::<u8>::new());
+    let policy = policy.share("v", &Value::<i64>::new(&1).unwrap()).share("p", &pipe::<String>().0);
+    let policy = policy.share("s2", &BoundedSemaphore::new(1));
+    let script = "acquire lock:db; acquire rlock:r; put q a; add v 1";
+    let pools = [
+        pool("exchange").policy(policy.clone()).build().unwrap(),
+        pool("exchange").policy(policy.clone()).build().unwrap(),
+    ];
+    for pool in &pools {
+        let run = pool.func::<&str, String>("run").unwrap();
+        pool.apply(&run, script).unwrap();
+    }
+    let processes = wpool::Pool::builder(&guest("exchange")).policy(policy).build().unwrap();
+    let run = processes.func::<&str, String>("run").unwrap();
+    assert_eq!(processes.apply(&run, "load v; get-many q 5; meet b").unwrap(), "3 a,a 0");
+}
+
+#[test]
 fn d2_the_exit_code_tells_the_truth() {
     let _bound = time_bound();
     let mut unstarted = process("failing", "bad").build().unwrap();

@@ -35,7 +35,9 @@
 //!
 //! The exit code of a [`Process`] whose target failed is 1, not 0. `terminate`, `kill`, `pid` and `sentinel`
 //! exist, and [`Pool::terminate`](crate::Pool::terminate) does not wait for running tasks. As in Python, a
-//! pool of threads has neither `max_tasks_per_child` nor a start method.
+//! pool of threads has neither `max_tasks_per_child` nor a start method. Queues, pipes, locks and the rest
+//! are those of [`ipc`](crate::ipc) and [`sync`](crate::sync): threads and processes may share one object.
+//! The end of a pipe is told, where Python's `dummy` waits for ever.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -44,6 +46,8 @@ use std::time::Duration;
 
 use crate::context::{StartError, StartMethod};
 use crate::error::{BuildError, TaskError};
+pub use crate::exchange::ipc::{Connection, Dict, JoinableQueue, Queue, SimpleQueue, Value, pipe};
+pub use crate::exchange::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore};
 use crate::module::Module;
 use crate::policy::Policy;
 use crate::pool::events::PoolEvent;
@@ -52,7 +56,7 @@ use crate::process::{self, ExitStatus};
 pub use crate::process::{active_children, current_process};
 use crate::spec::{Isolation, Limits};
 use crate::target::Target;
-use crate::value::Value;
+use crate::value;
 
 /// A pool of worker threads: `multiprocessing.pool.ThreadPool`. It has all methods of
 /// [`wpool::Pool`](crate::Pool).
@@ -144,7 +148,7 @@ impl PoolBuilder {
     }
 
     /// As [`wpool::PoolBuilder::initializer`](crate::PoolBuilder::initializer).
-    pub fn initializer<V: Into<Value>>(
+    pub fn initializer<V: Into<value::Value>>(
         self,
         func: impl Into<String>,
         initargs: impl IntoIterator<Item = V>,
@@ -153,7 +157,7 @@ impl PoolBuilder {
     }
 
     /// The arguments of the initializer.
-    pub fn initargs<V: Into<Value>>(self, initargs: impl IntoIterator<Item = V>) -> Self {
+    pub fn initargs<V: Into<value::Value>>(self, initargs: impl IntoIterator<Item = V>) -> Self {
         PoolBuilder(self.0.initargs(initargs))
     }
 

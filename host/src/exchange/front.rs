@@ -14,6 +14,7 @@ pub(super) fn other_answer(answer: &Answer) -> ! {
 }
 
 /// An object of either door. It is public only in name: it seals the traits that users can name.
+#[doc(hidden)]
 pub trait Object {
     #[doc(hidden)]
     fn handle(&self) -> Handle<'_>;
@@ -21,4 +22,5 @@ pub trait Object {
 
 /// Hides from users what an object is inside.
 #[derive(Debug)]
+#[doc(hidden)]
 pub struct Handle<'a>(pub(super) &'a HostHandle);
