@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod guests;
 mod pipes;
 mod queues;
 mod shared;

@@ -70,7 +70,7 @@ fn c4_poll_looks_and_waits_and_takes_nothing() {
 }
 
 #[test]
-fn c5_at_the_end_of_a_pipe_recv_is_eof_and_send_finds_nobody() {
+fn c5_at_the_end_of_a_pipe_recv_is_eof_and_send_has_no_receiver() {
     let _bound = time_bound();
     let (here, there) = pipe::<u32>();
     there.send(&1).unwrap();

@@ -270,7 +270,7 @@ fn l13_a_time_out_an_abort_and_a_reset_break_the_wait_for_all() {
 }
 
 #[test]
-fn l13_a_barrier_of_nobody_is_refused() {
+fn l13_a_barrier_without_parties_is_refused() {
     assert!(std::panic::catch_unwind(|| Barrier::new(0)).is_err());
 }
 

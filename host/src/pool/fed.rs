@@ -9,7 +9,7 @@ use crate::exchange::ipc::{self, IpcError, Queue, SimpleQueue, Transfer};
 /// What the tasks of a stream put into a queue. [`Inputs::fed`](super::Inputs::fed) makes it.
 ///
 /// It waits for items, and ends once every record that was pushed has its outcome and the queue is empty, or
-/// once the queue is closed and empty. Whoever takes an item pushes it before the next one is taken.
+/// once the queue is closed and empty. An item must be pushed before the next one is taken.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest.rs"));

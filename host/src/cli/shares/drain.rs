@@ -82,7 +82,7 @@ impl OpenDrain {
         let write = move || {
             let written = self.write_all();
             if written.is_err() {
-                // Guests would wait for room in a queue that nobody reads.
+                // Guests would wait for room in a queue from which nothing is taken.
                 let _closed_before = self.queue.close();
                 end_run();
             }

@@ -34,7 +34,7 @@ pub enum IpcError {
     /// The other end of the pipe is closed or gone, and all its messages are received: Python's `EOFError`.
     #[error("the other end of the pipe is closed, and all its messages are received")]
     Eof,
-    /// The other end of the pipe is closed or gone: nobody would receive this message. Python's
+    /// The other end of the pipe is closed or gone: this message would not be received. Python's
     /// `BrokenPipeError`.
     #[error("the other end of the pipe is closed: the message would not be received")]
     PeerGone,

@@ -13,7 +13,7 @@ use crate::spec::exchange::{Act, Answer};
 /// A lock by which guests and threads of this program wait for what others change under it:
 /// `multiprocessing.Condition`. Its clones are the same condition.
 ///
-/// The lock is recursive, and is the condition's own. Whoever waits or notifies must hold it, which the guard
+/// The lock is recursive, and is the condition's own. A wait and a notification need it held, which the guard
 /// proves.
 ///
 /// ```

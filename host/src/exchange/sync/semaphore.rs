@@ -65,7 +65,7 @@ impl Drop for SemaphoreGuard<'_> {
 }
 
 impl Semaphore {
-    /// A semaphore of so many units.
+    /// A semaphore with this many units.
     pub fn new(value: u64) -> Semaphore {
         Semaphore(make(ObjectSpec::Semaphore { value, bounded: false }))
     }
@@ -145,7 +145,7 @@ impl fmt::Debug for Semaphore {
 pub struct BoundedSemaphore(Semaphore);
 
 impl BoundedSemaphore {
-    /// A semaphore of so many units.
+    /// A semaphore with this many units.
     pub fn new(value: u64) -> BoundedSemaphore {
         BoundedSemaphore(Semaphore(make(ObjectSpec::Semaphore { value, bounded: true })))
     }
