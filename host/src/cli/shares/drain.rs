@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread::JoinHandle;
 
-use super::{RecordForm, StreamUse, cannot, place};
+use super::file::{RecordForm, StreamUse, cannot, place};
 use crate::cli::choices::QueueFile;
 use crate::cli::exit::{CliError, OrExit, WpoolExit};
 use crate::cli::input::is_stdin;

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{RecordForm, StreamUse, cannot, place};
+use super::file::{RecordForm, StreamUse, cannot, place};
 use crate::cli::choices::QueueFile;
 use crate::cli::exit::{CliError, OrExit, WpoolExit};
 use crate::cli::input::{RecordSink, Splitter, Stopped, is_stdin, readable_stdin};

@@ -2,14 +2,11 @@
 //! `--fill`.
 
 mod drain;
+mod file;
 mod fill;
 
-use std::fs::Metadata;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
 use self::drain::{Drain, OpenDrain};
+pub(super) use self::file::{RecordForm, StreamUse};
 use self::fill::{Fill, OpenFill};
 use super::args::ShareArgs;
 use super::choices::{QueueFile, ShareArg, ShareKind};
@@ -20,7 +17,6 @@ use crate::exchange::ipc::{Dict, IpcError, JoinableQueue, Queue, Value, pipe};
 use crate::exchange::object;
 use crate::exchange::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore};
 use crate::policy::Policy;
-use crate::spec::exchange::ITEM_LEN_MAX;
 
 /// The shared objects of a run, and what its files do with the queues among them.
 pub(super) struct SharedObjects {
@@ -56,36 +52,6 @@ pub(super) struct RunningShares {
     queues: Vec<SharedQueue>,
     drains: Vec<Drain>,
     fills: Vec<Fill>,
-}
-
-/// What the standard streams are used for, so that no second use comes beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StreamUse {
-    /// `--fill NAME=-` may read standard input.
-    pub(super) stdin_is_free: bool,
-    /// `--drain NAME=-` may write standard output.
-    pub(super) stdout_is_free: bool,
-}
-
-impl StreamUse {
-    pub(super) const ALL_FREE: StreamUse = StreamUse { stdin_is_free: true, stdout_is_free: true };
-}
-
-/// Which records a file has.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RecordForm {
-    /// Ends each record of `--fill`.
-    pub(super) delimiter: u8,
-    /// The longest record.
-    pub(super) record_max: usize,
-    /// Comes behind each item of `--drain`.
-    pub(super) end: u8,
-}
-
-impl RecordForm {
-    /// Lines in, and lines out.
-    pub(super) const LINES: RecordForm =
-        RecordForm { delimiter: b'\n', record_max: ITEM_LEN_MAX, end: b'\n' };
 }
 
 impl SharedObjects {
@@ -214,16 +180,6 @@ fn share_value(policy: Policy, name: &str, text: &str) -> Result<Policy, IpcErro
 
 fn unusable(share: &ShareArg, error: &IpcError) -> CliError {
     CliError::usage(format!("--share {}: {error}", share.text))
-}
-
-/// Device and inode of a regular file.
-fn place(metadata: &Metadata) -> Option<(u64, u64)> {
-    metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
-}
-
-/// A file that cannot be opened.
-fn cannot(what: &str, path: &Path, error: &io::Error) -> CliError {
-    CliError::usage(format!("cannot {what} {}: {}", path.display(), super::stdio::words(error)))
 }
 
 impl OpenShares {
