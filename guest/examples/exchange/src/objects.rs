@@ -7,7 +7,9 @@ use crate::{Failure, Step, Timeout, unknown};
 
 pub(crate) fn run(step: &Step<'_>) -> Result<String, Failure> {
     match step.command {
-        "put" | "put-many" | "get" | "get-many" | "drain" | "len" | "is-full" | "close" => queue(step),
+        "put" | "put-many" | "get" | "get-many" | "drain" | "len" | "is-full" | "is-closed" | "close" => {
+            queue(step)
+        }
         "unfinished" | "task-done" | "join" => joinable_queue(step),
         "send" | "recv" | "recv-max" | "poll" | "hang-up" => connection(step),
         "wait" => wait(step),
