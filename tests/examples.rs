@@ -145,6 +145,25 @@ good again: 200 good again
 }
 
 #[test]
+fn words() {
+    check(
+        "words",
+        "\
+reader got Process
+reader got Pool
+reader got Queue
+reader got Pipe
+reader got Lock
+reader got RLock
+writer: exitcode 0
+reader: exitcode 0
+words put and got: 12
+the queue is closed: true
+",
+    );
+}
+
+#[test]
 fn no_example_is_forgotten() {
     let tested = [
         "async_results",
@@ -157,6 +176,7 @@ fn no_example_is_forgotten() {
         "process_lifecycle",
         // By tests/consumer/tests/service.rs, where the web framework is.
         "service",
+        "words",
     ];
     let files = std::fs::read_dir(repo("host/examples")).unwrap().map(|entry| entry.unwrap().path());
     let mut names: Vec<_> =
