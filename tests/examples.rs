@@ -168,12 +168,14 @@ fn no_example_is_forgotten() {
     let tested = [
         "async_results",
         "callbacks_and_cancel",
+        "crawler",
         "embed",
         "embedding_in_a_server",
         "hello",
         "initializer_state",
         "pool_map",
         "process_lifecycle",
+        "queue_pipe_lock",
         // By tests/consumer/tests/service.rs, where the web framework is.
         "service",
         "words",
