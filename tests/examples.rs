@@ -164,6 +164,19 @@ the queue is closed: true
 }
 
 #[test]
+fn rate_limiter() {
+    check(
+        "rate_limiter",
+        "\
+ann: 3 done, 2 refused
+ann is over its rate
+bob: 3 done, 2 refused
+bob is over its rate
+",
+    );
+}
+
+#[test]
 fn no_example_is_forgotten() {
     let tested = [
         "async_results",
@@ -176,6 +189,7 @@ fn no_example_is_forgotten() {
         "pool_map",
         "process_lifecycle",
         "queue_pipe_lock",
+        "rate_limiter",
         // By tests/consumer/tests/service.rs, where the web framework is.
         "service",
         "words",

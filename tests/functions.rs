@@ -1,12 +1,29 @@
 //! Functions that an application gives to its guests (rows X14 and X15 of the contract).
 
+#[path = "support/methods.rs"]
+mod methods;
 mod support;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
 use support::command::{run, scratch, wpool};
-use support::wat;
+use support::{builder, wait_until, wat};
+use wpool::events::WorkerState;
 use wpool::policy::Grant;
 use wpool::value::Value;
-use wpool::{BuildError, Policy, Pool, Process};
+use wpool::{BuildError, Limit, Limits, Policy, Pool, PoolBuilder, Process, StartMethod, Target, TaskError};
+
+methods::over_all_start_methods! {
+    x14_values_of_every_type_go_to_the_application_and_back
+    x14_an_error_is_a_value_a_trap_or_the_message_of_a_panic
+    x14_closures_have_state_and_serve_all_workers
+    x14_a_slow_function_is_under_the_tasks_time_limit_and_its_worker_lives_on
+    x15_the_call_of_a_task_that_is_over_is_not_begun_and_its_answer_is_dropped
+    x15_a_function_that_never_returns_keeps_no_pool_from_its_end
+    x14_others_trap_if_unknown_imports_do
+}
 
 /// A component that imports functions of several types, and exports nothing.
 const IMPORTS: &str = r#"(component
@@ -99,4 +116,204 @@ fn x14_inspect_shows_what_an_application_would_have_to_give() {
     assert_eq!(refused.status.code(), Some(2));
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("an application that embeds wpool can give"), "{said}");
+}
+
+/// Passes values of each type to functions of the application.
+const FUNCTIONS: &str = include_str!("support/guests/functions.wat");
+
+/// Functions that give back what they get.
+fn echoes() -> Policy {
+    Policy::sealed()
+        .function("acme:echo/echo#text", |x: &str| x.to_owned())
+        .function("acme:echo/echo#bytes", |x: &[u8]| x.to_vec())
+        .function("acme:echo/echo#record", |x: Value| x)
+        .function("acme:echo/echo#variant", |x: Value| x)
+        .function("acme:echo/echo#option", |x: Option<Vec<String>>| x)
+        .function("acme:echo/echo#enum", |x: Value| x)
+        .function("acme:echo/echo#flags", |x: Value| x)
+        .function("acme:echo/echo#tuple", |x: Value| x)
+        .function("acme:echo/echo#result", |x: Value| x)
+        .function("acme:echo/echo#number", |x: u64| x)
+        .function("acme:echo/echo#several", |a: &str, b: u8, c: f32| format!("{a} {b} {c}"))
+        .function("acme:echo/echo#nothing", || ())
+        .function("price", |sku: &str| -> Result<f64, String> {
+            match sku {
+                "tea" => Ok(2.5),
+                "panic" => panic!("the shop has burnt down"),
+                _ => Err(format!("nobody sells {sku}")),
+            }
+        })
+}
+
+fn pool(method: StartMethod, policy: Policy) -> PoolBuilder {
+    builder(&wat(FUNCTIONS), method).policy(policy)
+}
+
+fn x14_values_of_every_type_go_to_the_application_and_back(method: StartMethod) {
+    let pool = pool(method, echoes()).build().unwrap();
+    let call = |func: &str, text: &str| {
+        let run = pool.func::<(), Value>(Target::func(func).arg_wave(text)).unwrap();
+        pool.apply(&run, ()).unwrap().to_string()
+    };
+    for (func, text) in [
+        ("text", "\"\u{e9} \\\"\""),
+        ("text", "\"\""),
+        ("bytes", "[0, 255, 10]"),
+        ("record", "{a: 4294967295, b: \"x\", c: [1, 2]}"),
+        ("variant", "nothing"),
+        ("variant", "number(-0.5)"),
+        ("variant", "words([\"a\", \"\"])"),
+        ("option", "none"),
+        ("option", "some([\"a\", \"b\"])"),
+        ("enum", "green"),
+        ("flags", "{x, y}"),
+        ("flags", "{}"),
+        ("tuple", "(true, -9223372036854775808, 'x')"),
+        ("number", "18446744073709551615"),
+    ] {
+        assert_eq!(call(func, text), text, "{func}");
+    }
+    assert_eq!(call("result", "ok(7)"), "7");
+    let several = pool.func::<(&str, u8, f32), String>("several").unwrap();
+    assert_eq!(pool.apply(&several, ("x", 7, 1.5)).unwrap(), "x 7 1.5");
+    let nothing = pool.func::<(), ()>("nothing").unwrap();
+    pool.apply(&nothing, ()).unwrap();
+    let long = pool.func::<Vec<u8>, Vec<u8>>("bytes").unwrap();
+    let million = vec![7u8; 1 << 20];
+    assert!(pool.apply(&long, million.clone()).unwrap() == million);
+}
+
+fn x14_an_error_is_a_value_a_trap_or_the_message_of_a_panic(method: StartMethod) {
+    let policy = echoes().function("acme:echo/echo#number", |n: u64| -> Result<u64, String> {
+        if n == 0 { Err("zero is not welcome".to_owned()) } else { Ok(n) }
+    });
+    let pool = pool(method, policy).processes(1).build().unwrap();
+    let price = pool.func::<&str, f64>("price").unwrap();
+    assert_eq!(pool.apply(&price, "tea"), Ok(2.5));
+    let pids = support::pids(&pool);
+    let failed = TaskError::Failed { message: "nobody sells fish".to_owned() };
+    assert_eq!(pool.apply(&price, "fish"), Err(failed));
+    let trapped = |error| match error {
+        TaskError::Trap { message, .. } => message,
+        other => panic!("{other:?}"),
+    };
+    let message = trapped(pool.apply(&price, "panic").unwrap_err());
+    assert_eq!(message, "price: it panicked: the shop has burnt down");
+    let number = pool.func::<u64, u64>("number").unwrap();
+    assert_eq!(trapped(pool.apply(&number, 0).unwrap_err()), "zero is not welcome");
+    assert_eq!(pool.apply(&number, 7), Ok(7));
+    assert_eq!(support::pids(&pool), pids);
+}
+
+fn x14_closures_have_state_and_serve_all_workers(method: StartMethod) {
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = calls.clone();
+    let policy = echoes().function("acme:echo/echo#number", move |n: u64| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        n
+    });
+    let pool = pool(method, policy.clone()).build().unwrap();
+    let count = pool.func::<u64, u64>("count").unwrap();
+    assert_eq!(pool.map(&count, [10; 50]).unwrap(), [10; 50]);
+    assert_eq!(calls.load(Ordering::Relaxed), 500);
+    // A process of its own, with the same functions.
+    let target = Target::func("count").arg(7u64);
+    let process = Process::builder(&wat(FUNCTIONS)).target(target).policy(policy).start_method(method);
+    let mut process = process.build().unwrap();
+    process.start().unwrap();
+    assert_eq!(process.join().unwrap().exitcode, 0);
+    assert_eq!(process.result::<u64>(), Some(7));
+    assert_eq!(calls.load(Ordering::Relaxed), 507);
+}
+
+/// A function that tells of its beginning, and returns once it may.
+struct Gate {
+    begun: mpsc::Receiver<u64>,
+    open: mpsc::Sender<()>,
+}
+
+fn gate() -> (Policy, Gate) {
+    let (begin, begun) = mpsc::channel();
+    let (open, opened) = mpsc::channel();
+    let opened = Mutex::new(opened);
+    let policy = echoes().function("acme:echo/echo#number", move |n: u64| {
+        begin.send(n).unwrap();
+        // An end of the test opens it as well.
+        let _may_return = opened.lock().unwrap().recv();
+        n
+    });
+    (policy, Gate { begun, open })
+}
+
+fn x14_a_slow_function_is_under_the_tasks_time_limit_and_its_worker_lives_on(method: StartMethod) {
+    let (policy, gate) = gate();
+    let mut limits = Limits::default();
+    limits.time = Some(Duration::from_millis(100));
+    let pool = pool(method, policy).processes(1).limits(limits).build().unwrap();
+    let number = pool.func::<u64, u64>("number").unwrap();
+    let text = pool.func::<&str, String>("text").unwrap();
+    assert_eq!(pool.apply(&text, "a").as_deref(), Ok("a"));
+    let pids = support::pids(&pool);
+    let slow = pool.apply(&number, 1);
+    assert!(matches!(slow, Err(TaskError::Limit { limit: Limit::Time, .. })), "{slow:?}");
+    assert_eq!(gate.begun.recv(), Ok(1));
+    // What the function gives now belongs to no task.
+    gate.open.send(()).unwrap();
+    gate.open.send(()).unwrap();
+    assert_eq!(pool.apply(&number, 2), Ok(2));
+    assert_eq!(support::pids(&pool), pids);
+}
+
+fn x15_the_call_of_a_task_that_is_over_is_not_begun_and_its_answer_is_dropped(method: StartMethod) {
+    let (policy, gate) = gate();
+    let pool = pool(method, policy.function_threads(1)).build().unwrap();
+    let number = pool.func::<u64, u64>("number").unwrap();
+    let first = pool.apply_async(&number, 1);
+    assert_eq!(gate.begun.recv(), Ok(1));
+    // There is one thread, so that this call waits.
+    let second = pool.apply_async(&number, 2);
+    let are_both = |state: WorkerState| {
+        wait_until("both are so far", Duration::from_secs(30), || {
+            pool.workers().iter().filter(|w| w.state == state).count() == 2
+        });
+    };
+    are_both(WorkerState::Busy);
+    assert!(second.cancel() && first.cancel());
+    assert_eq!(second.get(), Err(TaskError::Cancelled));
+    assert_eq!(first.get(), Err(TaskError::Cancelled));
+    // A cancel is seen before the tasks have heard of it. Now they are over.
+    are_both(WorkerState::Idle);
+    gate.open.send(()).unwrap();
+    gate.open.send(()).unwrap();
+    assert_eq!(pool.apply(&number, 3), Ok(3));
+    assert_eq!(gate.begun.try_iter().collect::<Vec<_>>(), [3]);
+}
+
+fn x15_a_function_that_never_returns_keeps_no_pool_from_its_end(method: StartMethod) {
+    let (policy, gate) = gate();
+    let pool = pool(method, policy).build().unwrap();
+    let number = pool.func::<u64, u64>("number").unwrap();
+    let first = pool.apply_async(&number, 1);
+    assert_eq!(gate.begun.recv(), Ok(1));
+    pool.terminate();
+    pool.join().unwrap();
+    assert_eq!(first.get(), Err(TaskError::Cancelled));
+    drop(gate);
+}
+
+fn x14_others_trap_if_unknown_imports_do(method: StartMethod) {
+    let policy = Policy::sealed().function("price", |_: &str| 1.5).trap_unknown_imports();
+    let pool = pool(method, policy).build().unwrap();
+    let price = pool.func::<&str, f64>("price").unwrap();
+    assert_eq!(pool.apply(&price, "tea"), Ok(1.5));
+    let number = pool.func::<u64, u64>("number").unwrap();
+    let said = pool.apply(&number, 1).unwrap_err().to_string();
+    assert!(said.contains("it called acme:echo/echo@1.0.0#number, which is not provided"), "{said}");
+}
+
+#[test]
+fn x14_functions_work_in_a_dummy_pool() {
+    let pool = wpool::dummy::Pool::builder(&wat(FUNCTIONS)).policy(echoes()).build().unwrap();
+    let price = pool.func::<&str, f64>("price").unwrap();
+    assert_eq!(pool.apply(&price, "tea"), Ok(2.5));
 }

@@ -1,5 +1,5 @@
-//! The small pieces: values, loading a module from the cache, one task in a warm pool, and streams of
-//! records.
+//! The small pieces: values, loading a module from the cache, one task in a warm pool, calls of functions of
+//! the application, and streams of records.
 //!
 //!     cargo bench -p wpool --bench pieces
 //!     cargo bench -p wpool --bench pieces -- stream        # only those with `stream` in their name
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use criterion::{BatchSize, Criterion, Throughput};
 use wpool::target::Format;
 use wpool::value::{Type, Value};
-use wpool::{Isolation, Module, Pool, Target};
+use wpool::{Isolation, Module, Policy, Pool, Target};
 
 /// The number of records in one measurement of a stream. Enough for batches to reach their full size.
 const RECORDS: u64 = 20_000;
@@ -23,6 +23,7 @@ fn main() {
     values(&mut criterion);
     modules(&mut criterion);
     round_trips(&mut criterion);
+    functions(&mut criterion);
     streams(&mut criterion);
     criterion.final_summary();
 }
@@ -101,6 +102,21 @@ fn round_trips(criterion: &mut Criterion) {
     let add = pool.func::<(i32, i32), i32>("add").expect("the guest exports add");
     group.bench_function("two numbers, reuse", |b| {
         b.iter(|| pool.apply(&add, (20, 22)).expect("add returns"))
+    });
+    group.finish();
+}
+
+/// A guest calls a function of the application, many times in one task.
+fn functions(criterion: &mut Criterion) {
+    const CALLS: u64 = 1000;
+    let mut group = criterion.benchmark_group("function");
+    group.throughput(Throughput::Elements(CALLS)).sample_size(20);
+    let policy = Policy::sealed().function("acme:echo/echo#number", |n: u64| n).trap_unknown_imports();
+    let pool = Pool::builder(&load("tests/support/guests/functions.wat")).processes(1).policy(policy).build();
+    let pool = pool.expect("the guest has functions");
+    let count = pool.func::<u64, u64>("count").expect("the guest exports count");
+    group.bench_function("a number", |b| {
+        b.iter(|| pool.apply(&count, CALLS).expect("the guest counts the calls"));
     });
     group.finish();
 }
