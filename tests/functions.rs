@@ -11,6 +11,7 @@ use std::time::Duration;
 use support::command::{run, scratch, wpool};
 use support::{builder, wait_until, wat};
 use wpool::events::WorkerState;
+use wpool::ipc::Queue;
 use wpool::policy::Grant;
 use wpool::value::Value;
 use wpool::{BuildError, Limit, Limits, Policy, Pool, PoolBuilder, Process, StartMethod, Target, TaskError};
@@ -23,6 +24,7 @@ methods::over_all_start_methods! {
     x15_the_call_of_a_task_that_is_over_is_not_begun_and_its_answer_is_dropped
     x15_a_function_that_never_returns_keeps_no_pool_from_its_end
     x14_others_trap_if_unknown_imports_do
+    x13_x14_a_function_may_use_shared_objects
 }
 
 /// A component that imports functions of several types, and exports nothing.
@@ -309,6 +311,22 @@ fn x14_others_trap_if_unknown_imports_do(method: StartMethod) {
     let number = pool.func::<u64, u64>("number").unwrap();
     let said = pool.apply(&number, 1).unwrap_err().to_string();
     assert!(said.contains("it called acme:echo/echo@1.0.0#number, which is not provided"), "{said}");
+}
+
+fn x13_x14_a_function_may_use_shared_objects(method: StartMethod) {
+    let found = Queue::unbounded();
+    let queue = found.clone();
+    // The last handle inside of the closure may be dropped with it.
+    let policy = echoes().function("acme:echo/echo#number", move |n: u64| -> Result<u64, String> {
+        queue.put(&n).map_err(|error| error.to_string()).map(|()| n)
+    });
+    let pool = pool(method, policy).build().unwrap();
+    let number = pool.func::<u64, u64>("number").unwrap();
+    assert_eq!(pool.map(&number, 0..20).unwrap(), (0..20).collect::<Vec<_>>());
+    drop(pool);
+    let mut all: Vec<u64> = found.get_many(20).unwrap().into_iter().map(Result::unwrap).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..20).collect::<Vec<_>>());
 }
 
 #[test]

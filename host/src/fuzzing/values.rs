@@ -4,8 +4,8 @@ use super::choices::Choices;
 use super::{assert_plain, mixed, model};
 use crate::escape;
 use crate::value::{
-    Args, Integers, Param, Ret, Type, Value, from_json, from_json_many, parse_many, parse_wave,
-    parse_wave_of, to_json, to_wave,
+    Args, Integers, Param, Ret, Type, Value, args_from_wire, args_to_wire, from_json, from_json_many,
+    parse_many, parse_wave, parse_wave_of, result_from_wire, result_to_wire, to_json, to_wave,
 };
 
 /// The integer types and their ranges.
@@ -27,11 +27,16 @@ pub(super) fn values(data: &[u8]) {
     let ty = choices.ty(4);
     let value = choices.value(&ty);
     round_trips(&value, &ty);
+    crosses(&value, &ty);
     several(data);
     without_a_field(data);
     floats();
     let (near, digits) = (i128::from(choices.byte()) - 128, choices.byte() % 30);
     integers(near, 1 + usize::from(digits));
+    if let Ok(Some(value)) = result_from_wire(choices.0, Some(&ty)) {
+        assert!(value.is_of(&ty), "{value} is no {ty}");
+        crosses(&value, &ty);
+    }
     let Ok(text) = std::str::from_utf8(choices.0) else { return };
     match parse_wave(text, &ty) {
         Ok(value) => round_trips(&value, &ty),
@@ -41,6 +46,18 @@ pub(super) fn values(data: &[u8]) {
         Ok(value) => round_trips(&value, &ty),
         Err(why) => assert_plain(&escape::shortened(&why)),
     }
+}
+
+/// The value goes to a function of the application, as one argument of two and as a result, and arrives.
+fn crosses(value: &Value, ty: &Type) {
+    let wire = result_to_wire(Some(value.clone()), Some(ty)).expect("the value is of this type");
+    let back = result_from_wire(&wire, Some(ty)).expect("we read what we write");
+    assert_eq!(back.map(|back| to_wave(&back)), Some(to_wave(value)));
+    let param = |ty: &Type| Param { name: None, ty: ty.clone() };
+    let (params, args) = ([param(&Type::Bool), param(ty)], [Value::Bool(true), value.clone()]);
+    let wire = args_to_wire(args.to_vec(), &params).expect("the values are of these types");
+    let back = args_from_wire(&wire, &params).expect("we read what we write");
+    assert_eq!(to_wave(&back[1]), to_wave(value));
 }
 
 /// The floats whose texts are easily wrong.

@@ -34,7 +34,7 @@ pub use self::ty::{FuncType, Param, Type};
 pub(crate) use self::wave::parse_many;
 pub(crate) use self::wave::{parse_call, parse_wave, parse_wave_of, to_wave};
 pub(crate) use self::wire::{args_from_wire, result_to_wire};
-#[cfg(feature = "worker")]
+#[cfg(any(feature = "worker", feature = "fuzzing", test))]
 pub(crate) use self::wire::{args_to_wire, result_from_wire};
 
 /// A value of the component model.

@@ -15,7 +15,7 @@ const RAW: u8 = b'r';
 const RAW_OK: u8 = b'o';
 
 /// The bytes of the arguments of a function with these parameters. The values have the parameters' types.
-#[cfg(any(feature = "worker", test))]
+#[cfg(any(feature = "worker", feature = "fuzzing", test))]
 pub(crate) fn args_to_wire(mut args: Vec<Value>, params: &[Param]) -> Result<Vec<u8>, String> {
     match params {
         [] => Ok(Vec::new()),
@@ -51,7 +51,7 @@ pub(crate) fn result_to_wire(result: Option<Value>, ty: Option<&Type>) -> Result
 }
 
 /// The result that these bytes stand for.
-#[cfg(any(feature = "worker", test))]
+#[cfg(any(feature = "worker", feature = "fuzzing", test))]
 pub(crate) fn result_from_wire(bytes: &[u8], ty: Option<&Type>) -> Result<Option<Value>, String> {
     match ty {
         Some(ty) => from_wire(bytes, ty).map(Some),
