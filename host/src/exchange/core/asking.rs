@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event::{Action, Actor, CallId, MemberId, ObjectId, Ticket};
+use super::event::{Action, Actor, CallId, MemberId, ObjectId};
 use super::member::Handed;
 use super::refusal::{failed, word};
 use super::serve::Taken;
@@ -183,12 +183,6 @@ impl Exchange {
         let Some(wait) = self.calls.get(&call) else { return };
         if let Some(wait) = self.take_wait(*wait) {
             self.send(wait.asker, answer, actions);
-        }
-    }
-
-    pub(super) fn host_gave_up(&mut self, ticket: Ticket, actions: &mut Vec<Action>) {
-        if let Some(wait) = self.tickets.get(&ticket) {
-            self.withdraw(*wait, actions);
         }
     }
 

@@ -101,8 +101,6 @@ pub(crate) enum Event {
     HostAsked { ticket: Ticket, thread: u64, object: ObjectId, act: Act, timeout: Option<Duration> },
     /// The host waits for the first of several.
     HostWaits { ticket: Ticket, thread: u64, objects: Vec<ObjectId>, timeout: Option<Duration> },
-    /// The host does not wait any more, if it still does. There is no answer.
-    HostGaveUp { ticket: Ticket },
     /// A host function has returned.
     Returned { call: CallId, answer: Answer },
     /// Time has passed.

@@ -7,7 +7,7 @@
 //! ```text
 //! Request : asked --> answered
 //!           asked --> waiting --served | time-out | end of the task's time | cancel | close--> answered
-//!                     waiting --member gone | host gave up--> dropped
+//!                     waiting --member gone--> dropped
 //! Item    : put --> in the queue --> given to a member --acknowledged--> taken
 //!                                    given to a member --member gone--> in the queue, redelivered
 //! ```
@@ -107,7 +107,6 @@ impl Exchange {
             Event::HostWaits { ticket, thread, objects, timeout } => {
                 self.host_waits(wait::Asker::Host { ticket, thread }, objects, timeout, actions);
             }
-            Event::HostGaveUp { ticket } => self.host_gave_up(ticket, actions),
             Event::Returned { call, answer } => self.returned(call, answer, actions),
             Event::Tick => {}
         }

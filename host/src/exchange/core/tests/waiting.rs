@@ -83,13 +83,3 @@ fn x9_waiters_are_served_in_their_order() {
     ];
     assert_eq!(put, expected);
 }
-
-#[test]
-fn a_host_that_gives_up_has_no_answer() {
-    let mut play = Play::of(&[queue(None)]);
-    assert_eq!(play.host(1, get(), Some(5)), []);
-    assert_eq!(play.on(Event::HostGaveUp { ticket: 1 }), []);
-    assert_eq!(play.exchange.waits.next_due(), None);
-    assert_eq!(play.act(1, FIRST, put(&["a"])), [answer(1, Answer::Count(1))]);
-    assert_eq!(play.act(1, FIRST, Act::Status), [answer(1, status(1, None, 1))]);
-}

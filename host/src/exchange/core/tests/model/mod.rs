@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use self::op::{Does, Op};
 use self::reference::{Given, Items, Reference, Thing, Waiter, Wants};
 use crate::exchange::core::event::{
-    Action, Actor, CallId, Event, Granting, MemberId, ObjectId, ObjectSpec, SiteId, Ticket,
+    Action, Actor, CallId, Event, Granting, MemberId, ObjectId, ObjectSpec, SiteId,
 };
 use crate::exchange::core::wait::Asker;
 use crate::exchange::core::{Exchange, STALL_TIME};
@@ -169,7 +169,6 @@ impl Model {
             Op::NoHandles => (0..OBJECTS).for_each(|object| self.handles(object, false)),
             Op::Ask { member, does, timeout, left } => self.member_asks(member, does, timeout, left),
             Op::HostAsk { thread, does, timeout } => self.host_asks(thread, does, timeout),
-            Op::GiveUp { ticket } => self.give_up(ticket),
             Op::Return { call } => self.call_returns(call),
             Op::NextTask { member } => {
                 if let Some(member) = self.idle(member) {
@@ -342,19 +341,6 @@ impl Model {
                 Event::HostAsked { ticket, thread, object: object as ObjectId + 1, act, timeout }
             }
         });
-    }
-
-    fn give_up(&mut self, ticket: usize) {
-        let tickets: Vec<(usize, Ticket)> = (self.reference.waiters.iter().enumerate())
-            .filter_map(|(place, waiter)| match waiter.asker {
-                Asker::Host { ticket, .. } => Some((place, ticket)),
-                Asker::Task { .. } => None,
-            })
-            .collect();
-        if let Some((place, ticket)) = tickets.get(ticket % tickets.len().max(1)) {
-            self.withdraw(*place);
-            self.event(Event::HostGaveUp { ticket: *ticket });
-        }
     }
 
     /// A call of any time: most are over.

@@ -14,7 +14,6 @@ pub(super) enum Op {
     NoHandles,
     Ask { member: usize, does: Does, timeout: Option<u64>, left: Option<u64> },
     HostAsk { thread: u64, does: Does, timeout: Option<u64> },
-    GiveUp { ticket: usize },
     Return { call: usize },
     NextTask { member: usize },
     End { member: usize },
@@ -66,7 +65,6 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(member, does, timeout, left)| Op::Ask { member, does, timeout, left }),
         20 => (1u64..4, does(), time())
             .prop_map(|(thread, does, timeout)| Op::HostAsk { thread, does, timeout }),
-        2 => (0usize..4).prop_map(|ticket| Op::GiveUp { ticket }),
         3 => (0usize..8).prop_map(|call| Op::Return { call }),
         4 => member().prop_map(|member| Op::NextTask { member }),
         3 => member().prop_map(|member| Op::End { member }),
