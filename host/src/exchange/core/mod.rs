@@ -38,7 +38,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use self::event::{Action, CallId, Event, MemberId, ObjectId, SiteId, Ticket};
+use self::event::{Action, CallId, Event, MemberId, ObjectId, SiteId};
 use self::member::Member;
 use self::object::Object;
 use self::wait::{Due, WaitId, Waits};
@@ -78,8 +78,6 @@ pub(crate) struct Exchange {
     members: BTreeMap<MemberId, Member>,
     sites: BTreeMap<SiteId, Site>,
     waits: Waits,
-    /// The waits of the host.
-    tickets: BTreeMap<Ticket, WaitId>,
     /// The waits for host functions.
     calls: BTreeMap<CallId, WaitId>,
     last_call: CallId,
@@ -163,12 +161,7 @@ impl Exchange {
 
     #[cfg(test)]
     fn is_empty(&self) -> bool {
-        let Exchange { objects, members, sites, waits, tickets, calls, .. } = self;
-        objects.is_empty()
-            && members.is_empty()
-            && sites.is_empty()
-            && waits.is_empty()
-            && tickets.is_empty()
-            && calls.is_empty()
+        let Exchange { objects, members, sites, waits, calls, .. } = self;
+        objects.is_empty() && members.is_empty() && sites.is_empty() && waits.is_empty() && calls.is_empty()
     }
 }

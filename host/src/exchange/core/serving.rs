@@ -119,15 +119,8 @@ impl Exchange {
         if self.waits.get(wait).and_then(may_hang).is_some() {
             self.arm_deadlock_check();
         }
-        match asker {
-            Asker::Task { member, .. } => {
-                if let Some(member) = self.members.get_mut(&member) {
-                    member.wait = Some(wait);
-                }
-            }
-            Asker::Host { ticket, .. } => {
-                self.tickets.insert(ticket, wait);
-            }
+        if let Some(member) = asker.member().and_then(|member| self.members.get_mut(&member)) {
+            member.wait = Some(wait);
         }
     }
 
@@ -158,15 +151,8 @@ impl Exchange {
     /// Forgets a wait that is over. It is in no line of its object any more.
     pub(super) fn take_wait(&mut self, id: WaitId) -> Option<Wait> {
         let wait = self.waits.remove(id)?;
-        match wait.asker {
-            Asker::Task { member, .. } => {
-                if let Some(member) = self.members.get_mut(&member) {
-                    member.wait = None;
-                }
-            }
-            Asker::Host { ticket, .. } => {
-                self.tickets.remove(&ticket);
-            }
+        if let Some(member) = wait.asker.member().and_then(|member| self.members.get_mut(&member)) {
+            member.wait = None;
         }
         match &wait.awaited {
             Awaited::One { .. } => {}
