@@ -1,8 +1,12 @@
 //! `wpool:ipc`: queues, ends of pipes, values and dicts.
 
+use std::time::Instant;
+
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmList, WasmStr};
 
-use super::exchange::{Error, Given, Guest, Object, add_object, ask, check_len, count, done, flag, on, put};
+use super::exchange::{
+    Error, ErrorCode, Given, Guest, Object, add_object, ask, check_len, count, done, flag, on, put,
+};
 use crate::spec::exchange as spec;
 use crate::spec::exchange::{
     Act, Answer, Bytes, Code, ITEM_LEN_MAX, ITEMS_MAX, KEY_LEN_MAX, ObjectKind, Op, WAIT_MAX,
@@ -164,8 +168,10 @@ fn put_many(
     mut guest: Guest<'_>,
     (this, items, timeout): (Resource<Queue>, WasmList<WasmList<u8>>, Option<u64>),
 ) -> Given<u32> {
+    let begun = Instant::now();
     let mut total = 0;
     while total < items.len() {
+        let timeout = rest(timeout, begun);
         let some = match next_items(&mut guest, &items, total)? {
             Ok(some) => some,
             Err(_) if total > 0 => break,
@@ -186,6 +192,12 @@ fn put_many(
     }
     let total = u32::try_from(total).expect("the guest has told the number as a u32");
     Ok((Ok(total),))
+}
+
+/// What is left of the time-out of a call that makes several requests.
+fn rest(timeout: Option<u64>, begun: Instant) -> Option<u64> {
+    let passed = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    timeout.map(|timeout| timeout.saturating_sub(passed))
 }
 
 /// The items from `from` on that fit into one request. An error if the first of them does not.
@@ -217,10 +229,12 @@ fn get_many(
         return Ok((Err(Error::new(Code::Invalid, "0 items are asked for")),));
     }
     let most = most.min(u32::try_from(ITEMS_MAX).expect("the cap is small"));
+    let begun = Instant::now();
     let some = on(&guest, &this, timeout, Act::Get { most, longest: room(&guest) / 4 }, items)?;
     match some.0 {
-        Err(Error { code: super::exchange::ErrorCode::TooLarge, .. }) => {
-            on(&guest, &this, timeout, Act::Get { most: 1, longest: room(&guest) }, items)
+        Err(Error { code: ErrorCode::TooLarge, .. }) => {
+            let act = Act::Get { most: 1, longest: room(&guest) };
+            on(&guest, &this, rest(timeout, begun), act, items)
         }
         _ => Ok(some),
     }
