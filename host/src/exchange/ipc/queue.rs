@@ -8,7 +8,7 @@ use super::error::IpcError;
 use super::transfer::{Transfer, decode, encode};
 use crate::exchange::core::event::ObjectSpec;
 use crate::exchange::front::{AT_ONCE, Handle, Object, other_answer};
-use crate::exchange::host::{HostHandle, ObjectRef, make};
+use crate::exchange::host::{HostHandle, make};
 use crate::spec::exchange::{Act, Answer, Bytes, ITEMS_MAX, Item, QueueStatus};
 
 /// A queue that guests and this program share: `multiprocessing.Queue`. Its clones are the same queue, for
@@ -98,7 +98,8 @@ impl<T> Queue<T> {
     }
 
     /// The queue of an object that something else keeps alive.
-    pub(crate) fn of_object(object: &ObjectRef) -> Queue<T> {
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_object(object: &crate::exchange::host::ObjectRef) -> Queue<T> {
         Queue::of(HostHandle::new(object.clone()))
     }
 
