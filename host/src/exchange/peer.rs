@@ -12,7 +12,7 @@ use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, FRAME_LEN_MAX, Found, HEADER_LEN, Kind, Violation};
 use crate::protocol::outgoing::Outgoing;
 use crate::protocol::session::{FromMember, MemberSession};
-use crate::spec::exchange::{Answer, Code};
+use crate::spec::exchange::{Answer, Code, Granted};
 
 /// Bytes of one read. A long frame is read in larger steps, which never exceed what of it is missing.
 const READ_LEN: usize = 8 << 10;
@@ -45,6 +45,8 @@ pub(super) struct Peer {
     /// Bytes of the frame at the head that have not come.
     missing: usize,
     outgoing: Outgoing,
+    /// `outgoing` holds an answer, or its end.
+    is_answering: bool,
     /// The socket is watched for writing.
     wants_write: bool,
     notes: Arc<Notes>,
@@ -74,6 +76,7 @@ impl Peer {
             taken: 0,
             missing: 0,
             outgoing: Outgoing::default(),
+            is_answering: false,
             wants_write: false,
             notes: Arc::new(notes),
             calls,
@@ -139,7 +142,21 @@ impl Peer {
     pub(super) fn answer(&mut self, answer: &Answer) {
         let payload = encoded(answer);
         self.outgoing.frame(Kind::Answer, |outgoing| outgoing.buffer().extend_from_slice(&payload));
+        self.is_answering = true;
         self.flush();
+    }
+
+    /// Gives the member credit for a queue; takes all of it if that is zero. Credit goes with the answer that
+    /// follows.
+    pub(super) fn credit(&mut self, object: Granted, credit: u64) {
+        self.session.credit(object, credit);
+        self.outgoing.frame(Kind::Credit, |outgoing| {
+            outgoing.buffer().extend_from_slice(&object.to_le_bytes());
+            outgoing.buffer().extend_from_slice(&credit.to_le_bytes());
+        });
+        if credit == 0 {
+            self.flush();
+        }
     }
 
     /// Sends what waits, as far as the socket takes it.
@@ -149,7 +166,7 @@ impl Peer {
         }
         // After an error the member is dying; the end of its socket will tell.
         let _dying = self.outgoing.send(&self.socket);
-        if self.outgoing.is_empty() {
+        if self.outgoing.is_empty() && std::mem::take(&mut self.is_answering) {
             self.session.answered();
         }
     }

@@ -276,6 +276,12 @@ impl State {
                     self.watch(member);
                 }
             }
+            Action::Credit { member, object, credit } => {
+                if let Some(peer) = self.peers.get_mut(&member) {
+                    peer.credit(object, credit);
+                    self.watch(member);
+                }
+            }
             Action::AnswerHost { ticket, answer } => {
                 self.later.extend(self.tickets.remove(&ticket).map(|slot| Later::Answer(slot, answer)));
             }
@@ -382,6 +388,9 @@ impl State {
             match peer.next() {
                 Ok(None) => return,
                 Ok(Some(FromMember::Asked(ask))) => self.on(Event::Asked { member, ask }),
+                Ok(Some(FromMember::Posted { task, object, items })) => {
+                    self.on(Event::Posted { member, task, object, items });
+                }
                 Ok(Some(FromMember::Ended { task })) => self.on(Event::Ended { member, task }),
                 Err(violation) => return self.distrust(member, &violation),
             }

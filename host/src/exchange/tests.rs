@@ -52,9 +52,16 @@ impl Worker {
     }
 
     fn answer(&mut self) -> Answer {
-        let frame = self.connection.recv().unwrap();
-        assert_eq!(frame.kind, Kind::Answer);
-        postcard::from_bytes(frame.payload).unwrap()
+        loop {
+            let frame = self.connection.recv().unwrap();
+            match frame.kind {
+                Kind::Credit => {}
+                kind => {
+                    assert_eq!(kind, Kind::Answer);
+                    return postcard::from_bytes(frame.payload).unwrap();
+                }
+            }
+        }
     }
 
     fn does(&mut self, task: u64, act: Act) -> Answer {

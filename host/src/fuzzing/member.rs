@@ -1,11 +1,13 @@
 //! What a worker says through its second socket, and the answers that the coordinator gives.
 
+use std::collections::BTreeMap;
+
 use super::assert_plain;
 use super::choices::Choices;
 use crate::protocol::frame::{self, Caps, Found, Frame, Kind};
 use crate::protocol::session::{FromMember, MemberSession};
 use crate::spec::exchange::{
-    Act, Ask, Bytes, Content, ITEMS_MAX, KEY_LEN_MAX, NAME_LEN_MAX, ObjectKind, Op, WAIT_MAX,
+    Act, Ask, Bytes, Content, Granted, ITEMS_MAX, KEY_LEN_MAX, NAME_LEN_MAX, ObjectKind, Op, WAIT_MAX, cost,
 };
 
 const OBJECTS: usize = 3;
@@ -19,6 +21,11 @@ pub(super) fn member(data: &[u8]) {
     let mut model = Model::default();
     while !choices.0.is_empty() {
         if choices.byte().is_multiple_of(3) && model.waits {
+            if choices.byte().is_multiple_of(2) {
+                let (object, credit) = ((OBJECTS - 1) as u32, u64::from(choices.byte()));
+                session.credit(object, credit);
+                *model.credits.entry(object).or_default() += credit;
+            }
             session.answered();
             model.waits = false;
             model.asked = Some(model.latest);
@@ -27,6 +34,9 @@ pub(super) fn member(data: &[u8]) {
         let heard = session.on(Frame { kind, payload: &payload });
         match (heard, model.allows(&meant)) {
             (Ok(FromMember::Asked(ask)), true) => assert_eq!(Meant::Ask { ask, is_short: true }, meant),
+            (Ok(FromMember::Posted { task, object, items }), true) => {
+                assert_eq!(Meant::Post { task, object, items }, meant);
+            }
             (Ok(FromMember::Ended { task }), true) => assert_eq!(Meant::Ended(task), meant),
             (Err(violation), false) => return assert_plain(&violation.to_string()),
             (heard, may) => panic!("{heard:?} of {meant:?}, which may be said: {may}; {model:?}"),
@@ -50,6 +60,7 @@ fn any_bytes(data: &[u8]) {
                 assert_eq!(postcard::from_bytes(&again), Ok(ask));
                 session.answered();
             }
+            Ok(FromMember::Posted { .. }) => panic!("there was no credit"),
             Ok(FromMember::Ended { task }) => assert_eq!(task.to_le_bytes(), frame.payload),
             Err(violation) => return assert_plain(&violation.to_string()),
         }
@@ -63,6 +74,11 @@ enum Meant {
     Ask {
         ask: Ask,
         is_short: bool,
+    },
+    Post {
+        task: u64,
+        object: Granted,
+        items: Vec<Bytes>,
     },
     Ended(u64),
     /// Nothing that may be said.
@@ -78,6 +94,8 @@ struct Model {
     asked: Option<u64>,
     /// The task that has asked last.
     latest: u64,
+    /// What that task may still post.
+    credits: BTreeMap<Granted, u64>,
 }
 
 impl Model {
@@ -85,6 +103,10 @@ impl Model {
         !self.waits
             && match meant {
                 Meant::Ask { ask, is_short } => *is_short && ask.task >= self.latest,
+                Meant::Post { task, object, items } => {
+                    self.asked == Some(*task)
+                        && self.credits.get(object).is_some_and(|credit| *credit >= cost_of(items))
+                }
                 Meant::Ended(task) => self.asked == Some(*task),
                 Meant::Garbage => false,
             }
@@ -92,11 +114,26 @@ impl Model {
 
     fn note(&mut self, meant: &Meant) {
         match meant {
-            Meant::Ask { ask, .. } => (self.waits, self.latest) = (true, ask.task),
-            Meant::Ended(_) => self.asked = None,
+            Meant::Ask { ask, .. } => {
+                if ask.task > self.latest {
+                    self.credits.clear();
+                }
+                (self.waits, self.latest) = (true, ask.task);
+            }
+            Meant::Post { object, items, .. } => {
+                *self.credits.entry(*object).or_default() -= cost_of(items);
+            }
+            Meant::Ended(_) => {
+                self.asked = None;
+                self.credits.clear();
+            }
             Meant::Garbage => {}
         }
     }
+}
+
+fn cost_of(items: &[Bytes]) -> u64 {
+    items.iter().map(|data| cost(data.0.len())).sum()
 }
 
 fn word(choices: &mut Choices<'_>, model: &Model) -> (Kind, Vec<u8>, Meant) {
@@ -109,6 +146,14 @@ fn word(choices: &mut Choices<'_>, model: &Model) -> (Kind, Vec<u8>, Meant) {
     match choices.byte() % 8 {
         0 => (Kind::Control, b"{}".to_vec(), Meant::Garbage),
         1 => (Kind::Ended, task.to_le_bytes()[1..].to_vec(), Meant::Garbage),
+        4 => {
+            let object = (usize::from(choices.byte()) % (OBJECTS + 1)) as u32;
+            let items = vec![Bytes(choices.number::<9>().to_vec()); usize::from(choices.byte() % 3)];
+            let op = Op::On { object, act: Act::Put { items: items.clone() } };
+            let ask = Ask { task, timeout: None, left: None, op };
+            let payload = postcard::to_allocvec(&ask).expect("a request has a wire form");
+            (Kind::Post, payload, Meant::Post { task, object, items })
+        }
         2 | 3 => (Kind::Ended, task.to_le_bytes().to_vec(), Meant::Ended(task)),
         _ => {
             let (op, is_short) = op(choices);

@@ -15,7 +15,7 @@ pub(super) fn frames(result_max: usize, other_max: usize, stream: &[u8]) -> (Vec
         if len > 1 << 30 {
             return (frames, Next::TooLong(len));
         }
-        if ![1, 2, 3, 4, 16, 17, 18, 19, 20, 21, 22, 23, 24, 32, 33, 40].contains(&kind) {
+        if ![1, 2, 3, 4, 16, 17, 18, 19, 20, 21, 22, 23, 24, 32, 33, 34, 40, 41].contains(&kind) {
             return (frames, Next::Unknown(kind));
         }
         if len > if kind == 16 { result_max } else { other_max } {

@@ -52,8 +52,14 @@ pub(crate) enum Kind {
     Ask = 32,
     /// From a worker, through its second socket: the last task that has asked is over, `task: u64 LE`.
     Ended = 33,
+    /// From a worker, through its second socket: an [`Ask`](crate::spec::exchange::Ask) to put items, of which it
+    /// needs no answer, since it has credit for them.
+    Post = 34,
     /// To a worker, through its second socket: an [`Answer`](crate::spec::exchange::Answer).
     Answer = 40,
+    /// To a worker, through its second socket: what it may post to a queue from now on, `object: u32 LE,
+    /// credit: u64 LE`.
+    Credit = 41,
 }
 
 impl Kind {
@@ -75,7 +81,9 @@ impl Kind {
             24 => Kind::Profile,
             32 => Kind::Ask,
             33 => Kind::Ended,
+            34 => Kind::Post,
             40 => Kind::Answer,
+            41 => Kind::Credit,
             _ => return None,
         })
     }

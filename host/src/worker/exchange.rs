@@ -9,9 +9,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::protocol::connection::{Connection, RecvError};
+use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
-use crate::spec::exchange::{Act, Answer, Ask, Granted, ObjectKind, Op};
+use crate::spec::exchange::{Act, Answer, Ask, Granted, ObjectKind, Op, cost};
 
 /// Bytes of memory that are kept for the next request.
 const DRAFT_KEPT: usize = 1 << 20;
@@ -31,6 +31,8 @@ struct State {
     asked: Option<u64>,
     /// The objects that guests have opened. What is granted to a worker never changes.
     opened: HashMap<(ObjectKind, String), Granted>,
+    /// What the task may still put to each queue without an answer.
+    credits: HashMap<Granted, u64>,
 }
 
 /// Why there is no answer. The coordinator is gone, or is about to end this worker: the first socket tells.
@@ -71,6 +73,7 @@ impl Link {
             spins,
             asked: None,
             opened: HashMap::new(),
+            credits: HashMap::new(),
         }))
     }
 
@@ -95,15 +98,23 @@ impl Link {
         }
     }
 
-    /// Asks for a `Put` of items, and waits for the answer. Only here items are copied, into the request.
+    /// Asks for a `Put` of items, and waits for the answer unless there is credit for them. Only here items are
+    /// copied, into the request.
     ///
     /// `ask` has no items. Those of `items` take their place.
     pub(super) fn put<'b>(
         &self,
         ask: &Ask,
-        items: impl ExactSizeIterator<Item = &'b [u8]>,
+        items: impl ExactSizeIterator<Item = &'b [u8]> + Clone,
     ) -> Result<Answer, Unanswered> {
-        self.state().exchange(ask, |draft| serialize_put(ask, items, draft))
+        let mut state = self.state();
+        let write = |draft: &mut Vec<u8>| serialize_put(ask, items.clone(), draft);
+        if state.spend(&ask.op, items.clone().map(|item| cost(item.len())).sum())? {
+            state.draft(Kind::Post, write);
+            state.send_draft()?;
+            return Ok(Answer::Count(items.len() as u64));
+        }
+        state.exchange(ask, write)
     }
 
     /// The task is over. The coordinator hears of it if the task has asked something, before it can see the
@@ -111,6 +122,7 @@ impl Link {
     pub(super) fn end_task(&self) {
         let mut state = self.state();
         if let Some(task) = state.asked.take() {
+            state.credits.clear();
             let mut ended = Vec::with_capacity(frame::HEADER_LEN + 8);
             frame::write(&mut ended, Kind::Ended, |out| out.extend_from_slice(&task.to_le_bytes()));
             // A coordinator that is gone needs no message. The first socket ends the worker.
@@ -127,21 +139,71 @@ impl State {
     /// Sends the request, as `write` writes it, and waits for the answer.
     fn exchange(&mut self, ask: &Ask, write: impl FnOnce(&mut Vec<u8>)) -> Result<Answer, Unanswered> {
         self.asked = Some(ask.task);
-        self.draft.clear();
-        frame::write(&mut self.draft, Kind::Ask, write);
-        self.connection.send(&self.draft)?;
+        self.draft(Kind::Ask, write);
+        self.send_draft()?;
         if self.draft.capacity() > DRAFT_KEPT {
             self.draft = Vec::new();
         }
         if self.spins && crate::spin::is_quiet() {
             self.connection.spin();
         }
-        let frame = self.connection.recv()?;
-        if frame.kind != Kind::Answer {
-            return Err(Unanswered::Nonsense);
+        loop {
+            let frame = self.connection.recv()?;
+            match frame.kind {
+                Kind::Credit => {
+                    let (object, credit) = read_credit(frame.payload)?;
+                    self.note_credit(object, credit);
+                }
+                Kind::Answer => {
+                    return postcard::from_bytes(frame.payload).map_err(|_| Unanswered::Nonsense);
+                }
+                _ => return Err(Unanswered::Nonsense),
+            }
         }
-        postcard::from_bytes(frame.payload).map_err(|_| Unanswered::Nonsense)
     }
+
+    fn draft(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+        self.draft.clear();
+        frame::write(&mut self.draft, kind, write);
+    }
+
+    fn send_draft(&mut self) -> io::Result<()> {
+        self.connection.send(&self.draft)
+    }
+
+    /// Takes the cost of a put from the credit. `false`: there is too little, so that the put needs an answer.
+    fn spend(&mut self, op: &Op, cost: u64) -> Result<bool, Unanswered> {
+        let Op::On { object, .. } = op else { return Ok(false) };
+        if self.credits.get(object).is_none_or(|credit| *credit < cost) {
+            return Ok(false);
+        }
+        // The queue may have been closed. That is told before the call that closes it returns.
+        while self.connection.has_frame()? || self.connection.carrier().is_readable() {
+            let frame = self.connection.recv()?;
+            if frame.kind != Kind::Credit {
+                return Err(Unanswered::Nonsense);
+            }
+            let (object, credit) = read_credit(frame.payload)?;
+            self.note_credit(object, credit);
+        }
+        let Some(credit) = self.credits.get_mut(object).filter(|credit| **credit >= cost) else {
+            return Ok(false);
+        };
+        *credit -= cost;
+        Ok(true)
+    }
+
+    /// Zero: the queue takes nothing without an answer any more.
+    fn note_credit(&mut self, object: Granted, credit: u64) {
+        let all = self.credits.entry(object).or_default();
+        *all = if credit == 0 { 0 } else { *all + credit };
+    }
+}
+
+fn read_credit(payload: &[u8]) -> Result<(Granted, u64), Unanswered> {
+    let (object, credit) = payload.split_first_chunk().ok_or(Unanswered::Nonsense)?;
+    let credit = credit.try_into().map_err(|_| Unanswered::Nonsense)?;
+    Ok((Granted::from_le_bytes(*object), u64::from_le_bytes(credit)))
 }
 
 fn serialize(ask: &Ask, out: &mut Vec<u8>) {
@@ -250,6 +312,51 @@ mod tests {
         }
         drop(link);
         assert_eq!(exchange.join().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn x6_a_task_with_credit_puts_without_an_answer_until_the_queue_is_closed() {
+        let (ours, theirs) = connection::pair().unwrap();
+        let link = Link::new(Arc::new(theirs), false);
+        let closed = || Answer::Failed { code: Code::Closed, message: String::new() };
+        let say = |socket: &mut OwnedFd, kind, payload: &[u8]| {
+            let mut bytes = Vec::new();
+            frame::write(&mut bytes, kind, |out| out.extend_from_slice(payload));
+            socket.send(&bytes).unwrap();
+        };
+        let credit = |credit: u64| [&1u32.to_le_bytes()[..], &credit.to_le_bytes()].concat();
+        let answer = |answer: &Answer| postcard::to_allocvec(answer).unwrap();
+        let item = || [&b"item"[..]].into_iter();
+        let (revoke, revoked) = std::sync::mpsc::channel();
+        let exchange = std::thread::spawn(move || {
+            let mut sender = ours.try_clone().unwrap();
+            let mut connection = Connection::new(ours, Caps::IDLE);
+            let mut kinds = Vec::new();
+            while let Ok(frame) = connection.recv() {
+                kinds.push(frame.kind);
+                match kinds.len() {
+                    1 => {
+                        say(&mut sender, Kind::Credit, &credit(2 * cost(4)));
+                        say(&mut sender, Kind::Answer, &answer(&Answer::Count(1)));
+                    }
+                    2 => {
+                        say(&mut sender, Kind::Credit, &credit(0));
+                        revoke.send(()).unwrap();
+                    }
+                    3 => say(&mut sender, Kind::Answer, &answer(&closed())),
+                    _ => {}
+                }
+            }
+            kinds
+        });
+        for _ in 0..2 {
+            assert_eq!(link.put(&put(vec![]), item()).unwrap(), Answer::Count(1));
+        }
+        revoked.recv().unwrap();
+        assert_eq!(link.put(&put(vec![]), item()).unwrap(), closed(), "although there was credit");
+        link.end_task();
+        drop(link);
+        assert_eq!(exchange.join().unwrap(), [Kind::Ask, Kind::Post, Kind::Ask, Kind::Ended]);
     }
 
     #[test]

@@ -108,11 +108,16 @@ impl Exchange {
                 return self.send(asker, answer, actions);
             }
         };
-        let Some(slot) = self.objects.get_mut(&place) else {
+        if !self.objects.contains_key(&place) {
             let answer = failed(Code::Closed, "the object does not exist any more".to_owned());
             return self.send(asker, answer, actions);
-        };
-        let is_close = act == Act::Close;
+        }
+        let (is_close, is_put) = (act == Act::Close, matches!(act, Act::Put { .. }));
+        if is_close {
+            // Before the answer: from then on no member may believe that it can put.
+            self.revoke_credits(place, actions);
+        }
+        let Some(slot) = self.objects.get_mut(&place) else { return };
         match slot.object.as_mut().act(actor, act) {
             Taken::Now(Ok(answer)) => self.send(asker, answer, actions),
             Taken::Now(Err(refusal)) => {
@@ -120,7 +125,12 @@ impl Exchange {
                 return self.send(asker, answer, actions);
             }
             Taken::Needs(mut need) => match slot.object.as_mut().begin(actor, &mut need) {
-                Some(outcome) => self.reply(asker, name, place, outcome, actions),
+                Some(outcome) => {
+                    if is_put {
+                        self.give_credit(asker, name, place, actions);
+                    }
+                    self.reply(asker, name, place, outcome, actions);
+                }
                 None => self.enlist(request, place, need),
             },
         }
@@ -187,7 +197,7 @@ impl Exchange {
     }
 
     /// The member has taken what the last answer gave it.
-    fn acknowledged(&mut self, member: MemberId, actions: &mut Vec<Action>) {
+    pub(super) fn acknowledged(&mut self, member: MemberId, actions: &mut Vec<Action>) {
         let Some(known) = self.members.get_mut(&member) else { return };
         match known.handed.take() {
             Some(Handed::Items { object, items }) => {
@@ -201,10 +211,11 @@ impl Exchange {
     }
 
     /// The member is at this task. Tasks before it are over.
-    fn begin_task(&mut self, member: MemberId, task: u64, actions: &mut Vec<Action>) {
+    pub(super) fn begin_task(&mut self, member: MemberId, task: u64, actions: &mut Vec<Action>) {
         self.drop_wait(member, actions);
         let Some(known) = self.members.get_mut(&member) else { return };
         if task > known.task {
+            self.take_credits(member, actions);
             self.release_holds(member, actions);
         }
         if let Some(known) = self.members.get_mut(&member) {
@@ -217,6 +228,8 @@ impl Exchange {
         self.drop_wait(member, actions);
         let Some(known) = self.members.get_mut(&member) else { return };
         known.end(task);
+        self.take_credits(member, actions);
+        let Some(known) = self.members.get_mut(&member) else { return };
         if known.task <= task {
             self.release_holds(member, actions);
         }
@@ -239,6 +252,7 @@ impl Exchange {
             self.withdraw(wait, actions);
         }
         self.not_acknowledged(member, actions);
+        self.take_credits(member, actions);
         self.release_holds(member, actions);
         if let Some(known) = self.members.remove(&member) {
             if let Some(site) = self.sites.get_mut(&known.site) {

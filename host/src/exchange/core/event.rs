@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::spec::exchange::{Act, Answer, Ask, ObjectKind};
+use crate::spec::exchange::{Act, Answer, Ask, Bytes, Granted, ObjectKind};
 
 /// Names an object for the life of this program.
 pub(crate) type ObjectId = u64;
@@ -91,6 +91,9 @@ pub(crate) enum Event {
     /// A member asks. It has no other open request. This also says that it has taken what the last answer
     /// gave it.
     Asked { member: MemberId, ask: Ask },
+    /// A task puts items at the end of a queue, for which it has credit. There is no answer. As `Asked`, it says
+    /// that the member has taken what the last answer gave it.
+    Posted { member: MemberId, task: u64, object: Granted, items: Vec<Bytes> },
     /// The member has ended this task and all before it; it has taken what the last answer gave it.
     Ended { member: MemberId, task: u64 },
     /// The first `tasks` tasks of the member's life are not wanted any more.
@@ -112,6 +115,9 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Answer the member's open request.
     Answer { member: MemberId, answer: Answer },
+    /// Until its task ends the member may post this much to a queue, besides what it was told before. It may
+    /// post nothing more if it is zero.
+    Credit { member: MemberId, object: Granted, credit: u64 },
     /// Answer the host's request.
     AnswerHost { ticket: Ticket, answer: Answer },
     /// The member's task has waited for a millisecond: take back what its worker has not begun.

@@ -1,6 +1,6 @@
 //! What the exchange knows of a worker that uses objects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::{Granting, ObjectId, SiteId};
 use super::store::Stored;
@@ -34,6 +34,8 @@ pub(super) struct Member {
     pub(super) wait: Option<WaitId>,
     pub(super) handed: Option<Handed>,
     pub(super) holds: BTreeSet<ObjectId>,
+    /// What its task may still post, and under which name.
+    pub(super) credits: BTreeMap<ObjectId, (Granted, u64)>,
     /// The pool knows that this task waits.
     stalled: Option<u64>,
 }
@@ -50,6 +52,7 @@ impl Member {
             wait: None,
             handed: None,
             holds: BTreeSet::new(),
+            credits: BTreeMap::new(),
             stalled: None,
         }
     }

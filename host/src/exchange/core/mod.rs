@@ -16,6 +16,7 @@ mod asking;
 mod barrier;
 mod cell;
 mod condition;
+mod credit;
 mod dict;
 pub(crate) mod event;
 mod flag;
@@ -96,6 +97,9 @@ impl Exchange {
             Event::Joined { member, site, label, granted } => self.joined(member, site, label, granted),
             Event::Site { site, capacity, granted } => self.site(site, capacity, granted),
             Event::Asked { member, ask } => self.asked(member, ask, actions),
+            Event::Posted { member, task, object, items } => {
+                self.posted(member, task, object, items, actions);
+            }
             Event::Ended { member, task } => self.ended(member, task, actions),
             Event::Cancelled { member, tasks } => self.cancelled(member, tasks, actions),
             Event::Gone { member } => self.gone(member, actions),

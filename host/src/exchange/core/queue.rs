@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::serve::{Outcome, Serve, Taken};
 use super::store::Store;
 use super::wait::{Line, Need, WaitId};
-use crate::spec::exchange::{Act, Answer, Bytes, Code, QueueStatus};
+use crate::spec::exchange::{Act, Answer, Bytes, CREDIT_MAX, Code, QueueStatus};
 
 /// Bytes of all items that one answer gives, unless the first alone is longer: they must fit into a frame.
 const GET_BYTES_MAX: u64 = 16 << 20;
@@ -62,6 +62,22 @@ impl Queue {
             self.unfinished += put;
         }
         items.is_empty().then_some(Outcome::Answer(Answer::Count(*done)))
+    }
+
+    /// What a member may be given to post, if items need not wait: it cannot hear that the queue is full.
+    pub(super) fn credit(&self) -> u64 {
+        let is_fit = self.max_len.is_none() && !self.is_closed && self.putters.is_empty();
+        // A part of the room only: there may be hundreds of members.
+        if is_fit { CREDIT_MAX.min(self.store.free() / 16) } else { 0 }
+    }
+
+    /// Puts items for which a member had credit. A queue that was closed meanwhile takes them too: the member had
+    /// put them before it could know.
+    pub(super) fn post(&mut self, items: Vec<Bytes>) {
+        if self.is_joinable {
+            self.unfinished += items.len() as u64;
+        }
+        self.store.post(items);
     }
 
     fn task_done(&mut self, count: u32) -> Result<Answer, Refusal> {

@@ -26,13 +26,15 @@ pub(super) struct Store {
     items: VecDeque<Stored>,
     /// Those of `items`, and of the items that are given to members and not acknowledged: they may come back.
     bytes: u64,
+    /// What members may post. Nothing else takes its place.
+    reserved: u64,
     last: u64,
 }
 
 impl Store {
     pub(super) fn new(max_len: Option<u64>, max_bytes: u64) -> Store {
         let max_len = max_len.unwrap_or_else(|| (max_bytes / BYTES_PER_ITEM).max(UNLIMITED_ITEMS_MIN));
-        Store { max_len: max_len.max(1), max_bytes, items: VecDeque::new(), bytes: 0, last: 0 }
+        Store { max_len: max_len.max(1), max_bytes, items: VecDeque::new(), bytes: 0, reserved: 0, last: 0 }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -59,16 +61,40 @@ impl Store {
     pub(super) fn put(&mut self, items: &mut VecDeque<Bytes>) -> u64 {
         let mut done = 0;
         while let Some(data) = items.pop_front_if(|data| self.has_room(data)) {
-            self.bytes += data.0.len() as u64;
-            self.last += 1;
-            self.items.push_back(Stored { order: self.last, item: Item { data, redelivered: false } });
+            self.push(data);
             done += 1;
         }
         done
     }
 
     fn has_room(&self, data: &Bytes) -> bool {
-        self.len() < self.max_len && self.bytes + data.0.len() as u64 <= self.max_bytes
+        self.len() < self.max_len && self.bytes + self.reserved + data.0.len() as u64 <= self.max_bytes
+    }
+
+    /// What is not taken, and not reserved.
+    pub(super) fn free(&self) -> u64 {
+        self.max_bytes.saturating_sub(self.bytes + self.reserved)
+    }
+
+    pub(super) fn reserve(&mut self, credit: u64) {
+        self.reserved += credit;
+    }
+
+    pub(super) fn release(&mut self, credit: u64) {
+        self.reserved -= credit;
+    }
+
+    /// Puts items whose room was reserved.
+    pub(super) fn post(&mut self, items: Vec<Bytes>) {
+        for data in items {
+            self.push(data);
+        }
+    }
+
+    fn push(&mut self, data: Bytes) {
+        self.bytes += data.0.len() as u64;
+        self.last += 1;
+        self.items.push_back(Stored { order: self.last, item: Item { data, redelivered: false } });
     }
 
     pub(super) fn first(&self) -> Option<&Item> {

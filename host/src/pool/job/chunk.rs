@@ -220,7 +220,9 @@ pub(crate) fn parse_outcome(frames: &[u8]) -> Option<Parsed<'_>> {
             | Kind::Fixed
             | Kind::Ask
             | Kind::Ended
+            | Kind::Post
             | Kind::Answer
+            | Kind::Credit
             | Kind::BatchDone
             | Kind::Placed
             | Kind::Profile => return None,

@@ -1,8 +1,10 @@
 //! What a worker may say through its second socket.
 
+use std::collections::BTreeMap;
+
 use crate::protocol::frame::{Frame, Kind, Violation};
 use crate::spec::exchange::{
-    Act, Ask, Bytes, Content, Granted, ITEM_LEN_MAX, ITEMS_MAX, KEY_LEN_MAX, NAME_LEN_MAX, Op, WAIT_MAX,
+    Act, Ask, Bytes, Content, Granted, ITEM_LEN_MAX, ITEMS_MAX, KEY_LEN_MAX, NAME_LEN_MAX, Op, WAIT_MAX, cost,
 };
 
 /// The coordinator's side of the conversation through a worker's second socket.
@@ -15,6 +17,8 @@ pub(crate) struct MemberSession {
     turn: Turn,
     /// The task that has spoken last.
     task: u64,
+    /// What that task may still post to each queue.
+    credits: BTreeMap<Granted, u64>,
 }
 
 /// Whose turn it is.
@@ -32,6 +36,12 @@ enum Turn {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FromMember {
     Asked(Ask),
+    /// This task puts items, and needs no answer.
+    Posted {
+        task: u64,
+        object: Granted,
+        items: Vec<Bytes>,
+    },
     /// This task, and all before it, are over.
     Ended {
         task: u64,
@@ -44,7 +54,7 @@ impl MemberSession {
     pub(crate) const OUT_OF_TURN: Violation = Violation::Unexpected("it spoke before it had its answer");
 
     pub(crate) fn new(objects: usize, functions: usize) -> MemberSession {
-        MemberSession { objects, functions, turn: Turn::Rests, task: 0 }
+        MemberSession { objects, functions, turn: Turn::Rests, task: 0, credits: BTreeMap::new() }
     }
 
     /// Whether the worker waits for an answer.
@@ -57,6 +67,11 @@ impl MemberSession {
         self.turn = Turn::Runs;
     }
 
+    /// The worker may post this much more to a queue, until its task ends.
+    pub(crate) fn credit(&mut self, object: Granted, credit: u64) {
+        *self.credits.entry(object).or_default() += credit;
+    }
+
     /// Judges the next frame.
     pub(crate) fn on(&mut self, frame: Frame<'_>) -> Result<FromMember, Violation> {
         if self.is_waiting() {
@@ -64,26 +79,41 @@ impl MemberSession {
         }
         match frame.kind {
             Kind::Ask => self.ask(frame.payload),
+            Kind::Post => self.post(frame.payload),
             Kind::Ended => self.end(frame.payload),
             _ => Err(Violation::Unexpected("only requests come through a second socket")),
         }
     }
 
     fn ask(&mut self, payload: &[u8]) -> Result<FromMember, Violation> {
-        let ask: Ask = match postcard::take_from_bytes(payload) {
-            Ok((ask, [])) => ask,
-            Ok(_) => {
-                return Err(Violation::Malformed("a request that is followed by other bytes".to_owned()));
-            }
-            Err(error) => return Err(Violation::Malformed(error.to_string())),
-        };
+        let ask = read(payload)?;
         if ask.task < self.task {
             return Err(Violation::Unexpected("a task asked that was over"));
         }
         self.judge(&ask.op)?;
+        if ask.task > self.task {
+            self.credits.clear();
+        }
         self.task = ask.task;
         self.turn = Turn::Waits;
         Ok(FromMember::Asked(ask))
+    }
+
+    /// Only a task that has asked has credit.
+    fn post(&mut self, payload: &[u8]) -> Result<FromMember, Violation> {
+        let ask = read(payload)?;
+        if self.turn != Turn::Runs || ask.task != self.task {
+            return Err(Violation::Unexpected("a task posted that had asked for nothing"));
+        }
+        self.judge(&ask.op)?;
+        let Op::On { object, act: Act::Put { items } } = ask.op else {
+            return Err(Violation::Unexpected("only items can be posted"));
+        };
+        let cost = items.iter().map(|data| cost(data.0.len())).sum();
+        let left = self.credits.get(&object).and_then(|credit| credit.checked_sub(cost));
+        let left = left.ok_or(Violation::Unexpected("a task posted more than it has credit for"))?;
+        self.credits.insert(object, left);
+        Ok(FromMember::Posted { task: ask.task, object, items })
     }
 
     /// Only a task that has asked is told to be over, and once.
@@ -94,6 +124,7 @@ impl MemberSession {
             return Err(Violation::Unexpected("the end of a task that had asked for nothing"));
         }
         self.turn = Turn::Rests;
+        self.credits.clear();
         Ok(FromMember::Ended { task })
     }
 
@@ -110,6 +141,14 @@ impl MemberSession {
             }
         };
         if is_fine { Ok(()) } else { Err(Violation::Unexpected("a request that no guest can make")) }
+    }
+}
+
+fn read(payload: &[u8]) -> Result<Ask, Violation> {
+    match postcard::take_from_bytes(payload) {
+        Ok((ask, [])) => Ok(ask),
+        Ok(_) => Err(Violation::Malformed("a request that is followed by other bytes".to_owned())),
+        Err(error) => Err(Violation::Malformed(error.to_string())),
     }
 }
 
@@ -209,6 +248,37 @@ mod tests {
         for kind in [Kind::Control, Kind::Returned, Kind::Answer, Kind::Batch] {
             assert!(say(&mut fresh(), kind, &payload(0, load(0))).is_err(), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn x16_a_worker_posts_what_it_has_credit_for_and_no_more() {
+        let put = |len| Op::On { object: 0, act: Act::Put { items: vec![Bytes(vec![0; len])] } };
+        let post = |session: &mut MemberSession, task, op| say(session, Kind::Post, &payload(task, op));
+        let with_credit = || {
+            let mut session = MemberSession::new(2, 0);
+            ask(&mut session, 1, put(1)).unwrap();
+            session.credit(0, cost(5) + cost(6));
+            session.answered();
+            session
+        };
+        let mut session = with_credit();
+        let items = vec![Bytes(vec![0; 5])];
+        assert_eq!(post(&mut session, 1, put(5)), Ok(FromMember::Posted { task: 1, object: 0, items }));
+        assert!(post(&mut session, 1, put(7)).is_err(), "more than is left");
+        assert!(post(&mut session, 1, put(6)).is_ok());
+        assert!(post(&mut session, 1, put(0)).is_err(), "nothing is left");
+        assert!(post(&mut with_credit(), 2, put(1)).is_err(), "another task");
+        assert!(post(&mut with_credit(), 1, load(0)).is_err(), "something else than a put");
+        let other = Op::On { object: 1, act: Act::Put { items: vec![Bytes::default()] } };
+        assert!(post(&mut with_credit(), 1, other).is_err(), "another queue");
+        let mut ended = with_credit();
+        end(&mut ended, 1).unwrap();
+        assert!(post(&mut ended, 1, put(1)).is_err(), "after its end");
+        ask(&mut ended, 2, load(0)).unwrap();
+        assert!(post(&mut ended, 2, put(1)).is_err(), "while it waits");
+        ended.answered();
+        assert!(post(&mut ended, 2, put(1)).is_err(), "by the credit of the task before");
+        assert!(post(&mut MemberSession::new(1, 0), 0, put(1)).is_err(), "without any credit");
     }
 
     #[test]

@@ -170,7 +170,9 @@ impl Speaker for PoolWorkerRole {
             | Kind::Fixed
             | Kind::Ask
             | Kind::Ended
-            | Kind::Answer => Err(Self::OUT_OF_TURN),
+            | Kind::Post
+            | Kind::Answer
+            | Kind::Credit => Err(Self::OUT_OF_TURN),
         }
     }
 }

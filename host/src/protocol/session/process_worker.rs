@@ -165,7 +165,9 @@ impl Speaker for ProcessWorkerRole {
             | Kind::Fixed
             | Kind::Ask
             | Kind::Ended
-            | Kind::Answer => Err(Self::OUT_OF_TURN),
+            | Kind::Post
+            | Kind::Answer
+            | Kind::Credit => Err(Self::OUT_OF_TURN),
         }
     }
 }

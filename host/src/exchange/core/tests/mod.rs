@@ -1,5 +1,6 @@
 //! The exchange by its events and actions.
 
+mod credit;
 mod deadlocks;
 mod deaths;
 mod ipc;

@@ -161,7 +161,7 @@ pub(super) fn put<'b, K: Object, T>(
     guest: &Guest<'_>,
     object: &Resource<K>,
     timeout: Option<u64>,
-    items: impl ExactSizeIterator<Item = &'b [u8]>,
+    items: impl ExactSizeIterator<Item = &'b [u8]> + Clone,
     of: impl FnOnce(Answer) -> Option<T>,
 ) -> Given<T> {
     let op = Op::On { object: object.rep(), act: Act::Put { items: Vec::new() } };

@@ -66,6 +66,7 @@ impl Model {
                     assert!(answered.insert((None, Some(*ticket))), "it is answered twice");
                     (answer, None)
                 }
+                Action::Credit { .. } => panic!("these queues are too small for credit"),
                 Action::Stalled { .. } | Action::Call { .. } | Action::Forget { .. } => continue,
             };
             assert!(member.is_none() || answered.insert((member, None)), "it is answered twice");
