@@ -17,7 +17,10 @@ use wpool::events::PoolEvent;
 use wpool::{Fault, FaultAction, FaultPhase, Limits, Module, Pool, StartMethod, TaskError};
 
 use FaultAction::{Exit, Kill, Segv, Stop};
-use FaultPhase::{AfterWrite, BeforeWrite, GotTask, Handshake, Idle, MidTask, MidWrite, Start};
+use FaultPhase::{
+    AfterAsk, AfterPost, AfterWrite, Answered, BeforeAsk, BeforeEnded, BeforeWrite, GotTask, Handshake, Idle,
+    MidAsk, MidPost, MidTask, MidWrite, Start,
+};
 
 const PHASES: [FaultPhase; 8] = [Start, Handshake, Idle, GotTask, MidTask, BeforeWrite, MidWrite, AfterWrite];
 const ACTIONS: [FaultAction; 5] = [Kill, Segv, Exit(0), Exit(7), Stop];
@@ -44,6 +47,9 @@ fn cost(cell: Cell) -> std::ops::RangeInclusive<usize> {
         (Idle | GotTask | AfterWrite, _) => 0..=0,
         (MidTask | BeforeWrite | MidWrite, _) => 1..=1,
         (FaultPhase::Compile | FaultPhase::Unlisted, _) => unreachable!("see the test program `probe`"),
+        (BeforeAsk | MidAsk | AfterAsk | MidPost | AfterPost | Answered | BeforeEnded, _) => {
+            unreachable!("see the test program `asks`")
+        }
     }
 }
 

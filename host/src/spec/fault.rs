@@ -25,6 +25,18 @@ pub enum FaultPhase {
     BeforeWrite,
     MidWrite,
     AfterWrite,
+    /// Before a request to a shared object is sent, but not before one that opens the object.
+    BeforeAsk,
+    /// A part of the request is sent.
+    MidAsk,
+    AfterAsk,
+    /// The same for a put that needs no answer. It is never the first request of a task.
+    MidPost,
+    AfterPost,
+    /// The answer has come, and the guest has not seen it.
+    Answered,
+    /// The task has asked something and is over, and the coordinator has not been told.
+    BeforeEnded,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,8 +9,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[cfg(feature = "fault-points")]
+use super::fault;
+use super::fault::fault_point;
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
+#[cfg(feature = "fault-points")]
+use crate::spec::FaultPhase;
 use crate::spec::exchange::{Act, Answer, Ask, Granted, ObjectKind, Op, cost};
 
 /// Bytes of memory that are kept for the next request.
@@ -110,8 +115,7 @@ impl Link {
         let mut state = self.state();
         let write = |draft: &mut Vec<u8>| serialize_put(ask, items.clone(), draft);
         if state.spend(&ask.op, items.clone().map(|item| cost(item.len())).sum())? {
-            state.draft(Kind::Post, write);
-            state.send_draft()?;
+            state.send(Kind::Post, ask, write)?;
             return Ok(Answer::Count(items.len() as u64));
         }
         state.exchange(ask, write)
@@ -122,6 +126,7 @@ impl Link {
     pub(super) fn end_task(&self) {
         let mut state = self.state();
         if let Some(task) = state.asked.take() {
+            fault_point!(BeforeEnded);
             state.credits.clear();
             let mut ended = Vec::with_capacity(frame::HEADER_LEN + 8);
             frame::write(&mut ended, Kind::Ended, |out| out.extend_from_slice(&task.to_le_bytes()));
@@ -139,8 +144,7 @@ impl State {
     /// Sends the request, as `write` writes it, and waits for the answer.
     fn exchange(&mut self, ask: &Ask, write: impl FnOnce(&mut Vec<u8>)) -> Result<Answer, Unanswered> {
         self.asked = Some(ask.task);
-        self.draft(Kind::Ask, write);
-        self.send_draft()?;
+        self.send(Kind::Ask, ask, write)?;
         if self.draft.capacity() > DRAFT_KEPT {
             self.draft = Vec::new();
         }
@@ -155,6 +159,10 @@ impl State {
                     self.note_credit(object, credit);
                 }
                 Kind::Answer => {
+                    #[cfg(feature = "fault-points")]
+                    if !matches!(ask.op, Op::Open { .. }) {
+                        fault_point!(Answered);
+                    }
                     return postcard::from_bytes(frame.payload).map_err(|_| Unanswered::Nonsense);
                 }
                 _ => return Err(Unanswered::Nonsense),
@@ -162,13 +170,28 @@ impl State {
         }
     }
 
-    fn draft(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Sends the request, as `write` writes it.
+    fn send(&mut self, kind: Kind, ask: &Ask, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         self.draft.clear();
         frame::write(&mut self.draft, kind, write);
-    }
-
-    fn send_draft(&mut self) -> io::Result<()> {
-        self.connection.send(&self.draft)
+        // A test makes a worker die while the guest uses an object, not while it opens one.
+        if matches!(ask.op, Op::Open { .. }) {
+            return self.connection.send(&self.draft);
+        }
+        fault_point!(BeforeAsk);
+        #[cfg(feature = "fault-points")]
+        if fault::is_armed(FaultPhase::MidAsk) || kind == Kind::Post && fault::is_armed(FaultPhase::MidPost) {
+            self.connection.send(&self.draft[..self.draft.len() - 1])?;
+            fault_point!(MidAsk);
+            fault_point!(MidPost);
+        }
+        self.connection.send(&self.draft)?;
+        fault_point!(AfterAsk);
+        #[cfg(feature = "fault-points")]
+        if kind == Kind::Post {
+            fault_point!(AfterPost);
+        }
+        Ok(())
     }
 
     /// Takes the cost of a put from the credit. `false`: there is too little, so that the put needs an answer.
