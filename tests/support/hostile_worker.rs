@@ -29,6 +29,7 @@ fn main() {
     match std::env::args().nth(2).as_deref() {
         Some(role) if deed == "says" => say_as_told(role, dir, &mut socket),
         Some("zygote") => commit_as_zygote(&deed, dir, &mut socket),
+        Some(_) if deed.starts_with("exchange-") => commit_on_second_socket(&deed, &mut socket),
         _ => commit(&deed, &mut socket),
     }
     // Now it would be quiet for ever.
@@ -174,6 +175,56 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         }
         other => panic!("there is no deed {other}"),
     }
+}
+
+const ASK: u8 = 32;
+const ENDED: u8 = 33;
+
+/// What a worker could do on its second socket, once it has a task.
+fn commit_on_second_socket(deed: &str, socket: &mut std::fs::File) {
+    socket.write_all(&frame(CONTROL, br#"{"Hello":{"version":5}}"#)).expect("a coordinator");
+    let mut second = second_socket(socket);
+    socket.write_all(&frame(CONTROL, b"\"Ready\"")).expect("a coordinator");
+    let _batch = wait_for_batch(socket);
+    // Task 1, no time-out, no time limit; `On` object 0 or 99; `Get` one item of one byte at most.
+    let get = |object: u8| frame(ASK, &[1, 0, 0, 1, object, 1, 1, 1]);
+    let mut say = |bytes: &[u8]| second.write_all(bytes).is_ok();
+    match deed {
+        "exchange-garbage" => drop(say(b"HTTP/1.1 200 OK\r\n\r\n")),
+        "exchange-unknown-object" => drop(say(&get(99))),
+        "exchange-asks-twice" => drop(say(&get(0).repeat(200))),
+        "exchange-false-length" => drop(say(&[0xff, 0xff, 0xff, 0x3f, ASK])),
+        "exchange-endless-frame" => {
+            say(&[0, 0, 0, 0x02, ASK]);
+            while say(&[b'x'; 4096]) {}
+        }
+        "exchange-flood" => while say(&get(0)) {},
+        "exchange-end-unasked" => drop(say(&frame(ENDED, &[0; 8]))),
+        other => panic!("there is no deed {other} on a second socket"),
+    }
+    // It must not look like the end of the process.
+    std::mem::forget(second);
+}
+
+/// Receives the setup, and of its descriptors the third: behind the artefact and the status page.
+fn second_socket(socket: &std::fs::File) -> std::fs::File {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let mut head = [0; 5];
+    let mut bytes = [std::io::IoSliceMut::new(&mut head)];
+    recvmsg(socket, &mut bytes, &mut beside, RecvFlags::WAITALL).expect("a setup");
+    let fds = beside.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    let second = fds.flatten().nth(2).expect("three descriptors");
+    let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    let mut setup = vec![0; usize::try_from(len).expect("a short setup")];
+    let mut rest: &std::fs::File = socket;
+    rest.read_exact(&mut setup).expect("a whole setup");
+    second.into()
 }
 
 /// Says the bytes in the file `at-once`, and those in the file `then` when it has something to do.
