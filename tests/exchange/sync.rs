@@ -244,7 +244,8 @@ fn l13_a_barrier_lets_all_go_at_once_each_with_a_number() {
 #[test]
 fn l13_a_time_out_an_abort_and_a_reset_break_the_wait_for_all() {
     let _bound = time_bound();
-    let ends: [fn(&Barrier) -> Result<(), SyncError>; 3] = [
+    type End = fn(&Barrier) -> Result<(), SyncError>;
+    let ends: [End; 3] = [
         |barrier| barrier.wait_timeout(A_MOMENT).map(drop),
         |barrier| barrier.abort().and(Err(SyncError::Broken)),
         |barrier| barrier.reset().and(Err(SyncError::Broken)),

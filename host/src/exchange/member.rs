@@ -39,10 +39,6 @@ impl Shares {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Share> {
         self.objects.iter()
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.functions.is_none()
-    }
 }
 
 /// A pool or a `Process` whose workers are members.

@@ -8,8 +8,6 @@
 //!
 //! The lock is never held while a thread waits or while code of the application runs.
 
-#![allow(dead_code, reason = "not wired yet")]
-
 pub(crate) mod calls;
 pub(crate) mod core;
 mod front;

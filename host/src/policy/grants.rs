@@ -52,7 +52,6 @@ impl Granted {
     }
 
     /// What of this program is shared with guests.
-    #[allow(dead_code, reason = "not wired yet")]
     pub(crate) fn shares(&self) -> &Shares {
         &self.shares
     }

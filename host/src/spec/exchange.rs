@@ -4,8 +4,6 @@
 //! A worker has one open request at most: the guest waits in a call to the host. The names are those of
 //! `wit/ipc` and `wit/sync`.
 
-#![allow(dead_code, reason = "not wired yet")]
-
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;

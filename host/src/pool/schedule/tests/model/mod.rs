@@ -159,6 +159,10 @@ impl Model {
         if self.finished {
             return;
         }
+        // Only what is read at once may come between answers and their consequences.
+        if !matches!(op, Op::Return { .. } | Op::Fail { .. }) {
+            self.follow_up();
+        }
         match *op {
             Op::Submit { job, count, bytes } => self.submit(job, count, bytes),
             Op::EndInput { job } => self.end_input(job),
