@@ -26,7 +26,7 @@
 //! A method such as [`Queue::get`] waits as long as the task may run. While it waits, it uses no processor
 //! time; the task's time limit and a cancel end it. Its variants have a suffix and a prefix:
 //!
-//! - `get_timeout` waits for a [`Duration`](std::time::Duration). When that has passed, it returns an error
+//! - `get_timeout` waits for a [`Duration`]. When that has passed, it returns an error
 //!   with the kind [`ErrorKind::TimedOut`]: [`Error::is_timed_out`].
 //! - `try_get` does not wait. If it would have to, it returns the same error.
 
