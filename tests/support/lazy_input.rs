@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         count += 1;
     }
     assert_eq!(count, 500_000);
-    println!("{}", peak_mib() - before);
+    println!("{}", peak_mib().saturating_sub(before));
     Ok(())
 }
 
