@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use methods::over_all_start_methods;
 use support::exchange_guest;
+use wpool::events::WorkerState;
 use wpool::ipc::Queue;
 use wpool::sync::{Event, Lock};
 use wpool::{Func, Limit, Limits, Policy, Pool, PoolBuilder, StartMethod, TaskError};
@@ -98,6 +99,10 @@ fn x3_a_wait_ends_when_its_task_is_cancelled(method: StartMethod) {
     begun.wait();
     waiting.cancel();
     assert!(matches!(waiting.get(), Err(TaskError::Cancelled)));
+    // A cancel is seen before the task has heard of it. Now the task is over.
+    support::wait_until("the worker is idle", Duration::from_secs(60), || {
+        pool.workers().iter().all(|worker| worker.state == WorkerState::Idle)
+    });
     queue.put(&"later".to_owned()).unwrap();
     assert_eq!(all(&pool, &["g"]), ["later"], "the cancelled task has taken nothing");
     assert_eq!(worker_pids(&pool), before);
