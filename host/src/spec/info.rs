@@ -65,7 +65,7 @@ pub struct Import {
     pub kind: ImportKind,
     /// The functions of it, if wpool has nothing of that name: an application can give them, by
     /// [`Policy::function`](crate::Policy::function). Empty for a core module.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub functions: Vec<ImportedFunction>,
 }
 

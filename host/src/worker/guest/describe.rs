@@ -1,5 +1,6 @@
 //! The work of the compiler process: machine code, and a description of the module.
 
+use serde::Serialize;
 use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::{CodeBuilder, Engine, ExternType, Module};
@@ -49,6 +50,7 @@ pub(crate) fn compile(
     let refused = |reason: String| refusal(&binary, reason);
     let (kind, imports) =
         survey::imports(&binary, codegen.wasm).map_err(|e| refused(one_line(&e.to_string())))?;
+    check_len("imports", &imports)?;
     tell(kind, &imports);
     let described = |exports, memory_min| ModuleInfo {
         kind,
@@ -168,13 +170,18 @@ fn one_line(text: &str) -> String {
 /// The description, if the coordinator will accept it.
 fn admitted(info: ModuleInfo) -> Result<ModuleInfo, String> {
     info.check().map_err(|what| format!("it has {what}"))?;
-    // Measured on this side, where the reason can be told. The coordinator would only see too long a frame.
-    let len = serde_json::to_vec(&info).map_err(|e| e.to_string())?.len();
+    check_len("imports and exports", &info)?;
+    Ok(info)
+}
+
+/// Measured on this side, where the reason can be told. The coordinator would only see too long a frame.
+fn check_len(what: &str, description: &impl Serialize) -> Result<(), String> {
+    let len = serde_json::to_vec(description).map_err(|e| e.to_string())?.len();
     if len > ModuleInfo::LEN_MAX {
         let most = ModuleInfo::LEN_MAX;
-        return Err(format!("the description of its exports takes {len} bytes, and the most is {most}"));
+        return Err(format!("the description of its {what} takes {len} bytes, and the most is {most}"));
     }
-    Ok(info)
+    Ok(())
 }
 
 fn exports_of_component(engine: &Engine, component: &Component) -> Vec<Export> {
