@@ -3,8 +3,8 @@
 //!     cargo bench -p wpool --bench exchange              # all rows, about a minute
 //!     cargo bench -p wpool --bench exchange -- --quick
 //!
-//! The guest `shuttle` (guest/examples) uses an object again and again inside of one task, and measures itself.
-//! `exchange.py` does the same with processes of CPython. Items have 100 bytes, the walls are on.
+//! The guest `shuttle` (guest/examples) uses an object again and again inside of one task, and measures
+//! itself. `exchange.py` does the same with processes of CPython. Items have 100 bytes, the walls are on.
 
 #[path = "../peers/machine.rs"]
 #[expect(dead_code, reason = "a part of it is for the benchmark `peers`")]

@@ -190,7 +190,8 @@ fn session_of_child(pid: Pid, pidfd: &OwnedFd) -> io::Result<Pid> {
     let look = || rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), LOOK);
     look()?;
     let session = rustix::process::getsid(Some(pid))?;
-    // If the child is still not reaped here, `pid` named the descriptor's process when `getsid` read its session.
+    // If the child is still not reaped here, `pid` named the descriptor's process when `getsid` read its
+    // session.
     look()?;
     Ok(session)
 }

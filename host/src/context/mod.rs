@@ -228,8 +228,8 @@ impl Program {
     }
 }
 
-/// Not `Stdio::null()`: if this program has closed its standard streams, the standard library's descriptor would
-/// get one of their numbers.
+/// Not `Stdio::null()`: if this program has closed its standard streams, the standard library's descriptor
+/// would get one of their numbers.
 fn dev_null() -> std::io::Result<Stdio> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     Ok(Stdio::from(sys::above_stdio(null)?))

@@ -341,7 +341,7 @@ impl State {
     /// the thread that has seen the result.
     pub(super) fn hear_all(&mut self) {
         let Some(ears) = self.ears.clone() else { return };
-        // One look gives so many members; the kernel gives others at the next.
+        // One look gives `EVENTS` members at most. The kernel gives the others at the next look.
         for _ in 0..=self.peers.len() / EVENTS {
             let Ok(tokens) = ears.look(Some(&Timespec::default())) else { return };
             self.hear(&tokens);

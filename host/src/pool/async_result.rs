@@ -366,8 +366,8 @@ impl<T, E> AsyncResult<T, E> {
     /// [`TaskError::Cancelled`]. `false`: the result was there already.
     ///
     /// The instance of a stopped task is not used again: with [`Isolation::Reuse`](crate::Isolation::Reuse)
-    /// its worker makes a new one, without the old state. [`get`](Self::get) does not wait for the stop: until
-    /// then a task that waits for a queue may still take an item from it, which is lost with the task.
+    /// its worker makes a new one, without the old state. [`get`](Self::get) does not wait for the stop:
+    /// until then a task that waits for a queue may still take an item from it, which is lost with the task.
     /// Callbacks are called after it, at the latest after [`Limits::grace`](crate::Limits::grace).
     pub fn cancel(&self) -> bool {
         let was_ready = self.ready();

@@ -52,8 +52,8 @@ pub(crate) enum Kind {
     Ask = 32,
     /// From a worker, through its second socket: the last task that has asked is over, `task: u64 LE`.
     Ended = 33,
-    /// From a worker, through its second socket: an [`Ask`](crate::spec::exchange::Ask) to put items, of which it
-    /// needs no answer, since it has credit for them.
+    /// From a worker, through its second socket: an [`Ask`](crate::spec::exchange::Ask) to put items, of
+    /// which it needs no answer, since it has credit for them.
     Post = 34,
     /// To a worker, through its second socket: an [`Answer`](crate::spec::exchange::Answer).
     Answer = 40,

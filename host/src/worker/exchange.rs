@@ -103,8 +103,8 @@ impl Link {
         }
     }
 
-    /// Asks for a `Put` of items, and waits for the answer unless there is credit for them. Only here items are
-    /// copied, into the request.
+    /// Asks for a `Put` of items, and waits for the answer unless there is credit for them. Only here items
+    /// are copied, into the request.
     ///
     /// `ask` has no items. Those of `items` take their place.
     pub(super) fn put<'b>(
@@ -194,7 +194,8 @@ impl State {
         Ok(())
     }
 
-    /// Takes the cost of a put from the credit. `false`: there is too little, so that the put needs an answer.
+    /// Takes the cost of a put from the credit. `false`: there is too little, so that the put needs an
+    /// answer.
     fn spend(&mut self, op: &Op, cost: u64) -> Result<bool, Unanswered> {
         let Op::On { object, .. } = op else { return Ok(false) };
         if self.credits.get(object).is_none_or(|credit| *credit < cost) {

@@ -91,8 +91,8 @@ pub(crate) enum Event {
     /// A member asks. It has no other open request. This also says that it has taken what the last answer
     /// gave it.
     Asked { member: MemberId, ask: Ask },
-    /// A task puts items at the end of a queue, for which it has credit. There is no answer. As `Asked`, it says
-    /// that the member has taken what the last answer gave it.
+    /// A task puts items at the end of a queue, for which it has credit. There is no answer. As `Asked`, it
+    /// says that the member has taken what the last answer gave it.
     Posted { member: MemberId, task: u64, object: Granted, items: Vec<Bytes> },
     /// The member has ended this task and all before it; it has taken what the last answer gave it.
     Ended { member: MemberId, task: u64 },

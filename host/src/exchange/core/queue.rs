@@ -71,8 +71,8 @@ impl Queue {
         if is_fit { CREDIT_MAX.min(self.store.free() / 16) } else { 0 }
     }
 
-    /// Puts items for which a member had credit. A queue that was closed meanwhile takes them too: the member had
-    /// put them before it could know.
+    /// Puts items for which a member had credit. A queue that was closed meanwhile takes them too: the member
+    /// had put them before it could know.
     pub(super) fn post(&mut self, items: Vec<Bytes>) {
         if self.is_joinable {
             self.unfinished += items.len() as u64;

@@ -46,8 +46,8 @@ impl Dispatcher {
     }
 
     /// Asks the schedule about a worker's answers. `deliver` gets the tasks that it assigns to the next
-    /// answers, and their number; `None`: these answers do not count. [`Dispatcher::follow_up`] comes after the
-    /// last of the answers that were read at once.
+    /// answers, and their number; `None`: these answers do not count. [`Dispatcher::follow_up`] comes after
+    /// the last of the answers that were read at once.
     pub(super) fn on_answer(
         &mut self,
         returned: Returned,

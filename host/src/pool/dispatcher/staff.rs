@@ -289,7 +289,8 @@ impl Dispatcher {
     /// Forgets a worker that has ended, or that is given up for `reason`.
     fn let_go(&mut self, worker: WorkerId, exit: Exit, reason: Option<String>) {
         let Some(mut link) = self.links.remove(&worker) else { return };
-        // Before a task has its outcome: what the worker held is then free, and what it had not taken is back.
+        // Before a task has its outcome: what the worker held is then free, and what it had not taken is
+        // back.
         drop(link.member.take());
         self.disconnected.remove(&worker);
         let _gone = epoll::delete(&self.epoll.sockets, &link.socket);

@@ -178,8 +178,8 @@ impl Schedule {
         self.try_again(now, worker, actions)
     }
 
-    /// What follows every event, and the answers that a worker has sent at once: tasks are handed out, workers
-    /// hired and let go.
+    /// What follows every event, and the answers that a worker has sent at once: tasks are handed out,
+    /// workers hired and let go.
     pub(crate) fn follow_up(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if matches!(self.state, PoolState::Run | PoolState::Close) {
             self.release(now, actions);

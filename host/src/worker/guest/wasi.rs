@@ -26,8 +26,8 @@ pub(super) struct WasiGrants {
     sockets: WasiSocketsCtx,
 }
 
-/// Grants a directory through the descriptor that the coordinator opened and checked, not by the path: that may
-/// lead elsewhere by now.
+/// Grants a directory through the descriptor that the coordinator opened and checked, not by the path: that
+/// may lead elsewhere by now.
 fn preopen(builder: &mut WasiCtxBuilder, dir: &DirGrant, fd: BorrowedFd<'_>) -> wasmtime::Result<()> {
     let perms = match dir.access {
         DirAccess::ReadOnly => FsPerms::ReadOnly,

@@ -43,8 +43,8 @@ impl Model {
         self.follow_up_sometimes();
     }
 
-    /// Every third time the consequences of answers come with the next event, as if more answers had been read
-    /// at once.
+    /// Every third time the consequences of answers come with the next event, as if more answers had been
+    /// read at once.
     fn follow_up_sometimes(&mut self) {
         self.answered += 1;
         if !self.answered.is_multiple_of(3) {
