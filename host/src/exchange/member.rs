@@ -11,6 +11,7 @@ pub(crate) use super::peer::Notes;
 use super::peer::Peer;
 use super::shared::Shared;
 use super::thread;
+use crate::sys::ExchangePage;
 
 /// What a policy grants of this program: objects, each under a name, and functions. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
@@ -72,9 +73,15 @@ impl Site {
         let _in_fork = self.shared.with(|state| state.on(Event::Site { site, capacity, granted }));
     }
 
-    /// A worker becomes a member. `socket`: the coordinator's end of its second socket. `label`: how messages
-    /// name the worker.
-    pub(crate) fn join(&self, socket: OwnedFd, label: &str, notes: Notes) -> io::Result<Member> {
+    /// A worker becomes a member. `socket`: the coordinator's end of its second socket. `page`: a part of its
+    /// status page. `label`: how messages name the worker.
+    pub(crate) fn join(
+        &self,
+        socket: OwnedFd,
+        page: ExchangePage,
+        label: &str,
+        notes: Notes,
+    ) -> io::Result<Member> {
         let member = self.shared.new_id();
         // The member's own end keeps waiting: that setting belongs to each end.
         rustix::io::ioctl_fionbio(&socket, true)?;
@@ -85,7 +92,7 @@ impl Site {
             object: share.object.id(),
         });
         let granted: Vec<Granting> = granted.collect();
-        let peer = Peer::new(socket, granted.len(), self.calls.clone(), notes);
+        let peer = Peer::new(socket, page, granted.len(), self.calls.clone(), notes);
         let (site, label) = (self.id, label.to_owned());
         let joined = self.shared.with(|state| {
             state.join(member, peer, |ears| thread::start(self.shared, ears))?;

@@ -13,6 +13,7 @@ use crate::protocol::frame::{self, Caps, FRAME_LEN_MAX, Found, HEADER_LEN, Kind,
 use crate::protocol::outgoing::Outgoing;
 use crate::protocol::session::{FromMember, MemberSession};
 use crate::spec::exchange::{Answer, Code, Granted};
+use crate::sys::ExchangePage;
 
 /// Bytes of one read. A long frame is read in larger steps, which never exceed what of it is missing.
 const READ_LEN: usize = 8 << 10;
@@ -38,6 +39,7 @@ impl fmt::Debug for Notes {
 #[derive(Debug)]
 pub(super) struct Peer {
     socket: OwnedFd,
+    page: ExchangePage,
     session: MemberSession,
     incoming: Vec<u8>,
     /// Bytes of `incoming` that were taken.
@@ -67,10 +69,17 @@ pub(super) enum Received {
 
 impl Peer {
     /// `objects`: how many the member may name.
-    pub(super) fn new(socket: OwnedFd, objects: usize, calls: Option<Arc<Calls>>, notes: Notes) -> Peer {
+    pub(super) fn new(
+        socket: OwnedFd,
+        page: ExchangePage,
+        objects: usize,
+        calls: Option<Arc<Calls>>,
+        notes: Notes,
+    ) -> Peer {
         let functions = calls.as_ref().map_or(0, |calls| calls.count());
         Peer {
             socket,
+            page,
             session: MemberSession::new(objects, functions),
             incoming: Vec::new(),
             taken: 0,
@@ -155,6 +164,7 @@ impl Peer {
             outgoing.buffer().extend_from_slice(&credit.to_le_bytes());
         });
         if credit == 0 {
+            self.page.notify();
             self.flush();
         }
     }

@@ -10,6 +10,7 @@ use super::member::{Member, Notes, Share, Shares, Site};
 use crate::protocol::connection::{self, Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind};
 use crate::spec::exchange::{Act, Answer, Ask, Bytes, Code, Op};
+use crate::sys::CoordinatorPage;
 
 /// A worker's end of its second socket.
 struct Worker {
@@ -30,7 +31,8 @@ impl Worker {
             on_fault: Box::new(move |reason| fault.send(reason).unwrap_or(())),
         };
         let (ours, theirs) = connection::pair().unwrap();
-        let member = Some(site.join(ours, "Worker-1", notes).unwrap());
+        let (page, _its_own) = CoordinatorPage::create().unwrap();
+        let member = Some(site.join(ours, page.exchange(), "Worker-1", notes).unwrap());
         let connection = Connection::new(theirs, Caps { result: usize::MAX, other: usize::MAX });
         Worker { connection, member, stalls, faults, _site: site }
     }

@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[cfg(feature = "fault-points")]
 use super::fault;
 use super::fault::fault_point;
-use crate::protocol::connection::{Carrier, Connection, RecvError};
+use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
 #[cfg(feature = "fault-points")]
 use crate::spec::FaultPhase;
 use crate::spec::exchange::{Act, Answer, Ask, Granted, ObjectKind, Op, cost};
+use crate::sys::WorkerPage;
 
 /// Bytes of memory that are kept for the next request.
 const DRAFT_KEPT: usize = 1 << 20;
@@ -28,6 +29,9 @@ pub(super) struct Link(Mutex<State>);
 #[derive(Debug)]
 struct State {
     connection: Connection<Arc<OwnedFd>>,
+    page: Arc<WorkerPage>,
+    /// How many messages have come for which this worker has not asked.
+    notices: u32,
     /// The buffer in which a request is put together.
     draft: Vec<u8>,
     /// Whether to look for an answer for a moment before the worker sleeps.
@@ -71,9 +75,11 @@ impl From<RecvError> for Unanswered {
 }
 
 impl Link {
-    pub(super) fn new(socket: Arc<OwnedFd>, spins: bool) -> Link {
+    pub(super) fn new(socket: Arc<OwnedFd>, page: Arc<WorkerPage>, spins: bool) -> Link {
         Link(Mutex::new(State {
             connection: Connection::new(socket, Caps::COORDINATOR),
+            page,
+            notices: 0,
             draft: Vec::new(),
             spins,
             asked: None,
@@ -202,7 +208,7 @@ impl State {
             return Ok(false);
         }
         // The queue may have been closed. That is told before the call that closes it returns.
-        while self.connection.has_frame()? || self.connection.carrier().is_readable() {
+        while self.notices != self.page.notices() {
             let frame = self.connection.recv()?;
             if frame.kind != Kind::Credit {
                 return Err(Unanswered::Nonsense);
@@ -220,7 +226,12 @@ impl State {
     /// Zero: the queue takes nothing without an answer any more.
     fn note_credit(&mut self, object: Granted, credit: u64) {
         let all = self.credits.entry(object).or_default();
-        *all = if credit == 0 { 0 } else { *all + credit };
+        if credit == 0 {
+            *all = 0;
+            self.notices = self.notices.wrapping_add(1);
+        } else {
+            *all += credit;
+        }
     }
 }
 
@@ -267,6 +278,7 @@ mod tests {
     use super::*;
     use crate::protocol::connection::{self, Carrier};
     use crate::spec::exchange::{Bytes, Code};
+    use crate::sys::{CoordinatorPage, ExchangePage};
 
     fn ask(op: Op) -> Ask {
         ask_in(300, op)
@@ -294,6 +306,13 @@ mod tests {
         }
     }
 
+    /// A link with a page of its own.
+    fn link_on(socket: OwnedFd, spins: bool) -> (Link, ExchangePage) {
+        let (page, fd) = CoordinatorPage::create().unwrap();
+        let its_own = Arc::new(WorkerPage::open(fd).unwrap());
+        (Link::new(Arc::new(socket), its_own, spins), page.exchange())
+    }
+
     /// A link, and what answers it with these answers in turn. It gives what was asked.
     fn answered(answers: Vec<Answer>) -> (Link, std::thread::JoinHandle<Vec<String>>) {
         let (ours, theirs) = connection::pair().unwrap();
@@ -316,7 +335,7 @@ mod tests {
             }
             heard
         });
-        (Link::new(Arc::new(theirs), true), exchange)
+        (link_on(theirs, true).0, exchange)
     }
 
     fn open(task: u64, name: &str) -> Ask {
@@ -341,7 +360,7 @@ mod tests {
     #[test]
     fn x6_a_task_with_credit_puts_without_an_answer_until_the_queue_is_closed() {
         let (ours, theirs) = connection::pair().unwrap();
-        let link = Link::new(Arc::new(theirs), false);
+        let (link, page) = link_on(theirs, false);
         let closed = || Answer::Failed { code: Code::Closed, message: String::new() };
         let say = |socket: &mut OwnedFd, kind, payload: &[u8]| {
             let mut bytes = Vec::new();
@@ -364,6 +383,7 @@ mod tests {
                         say(&mut sender, Kind::Answer, &answer(&Answer::Count(1)));
                     }
                     2 => {
+                        page.notify();
                         say(&mut sender, Kind::Credit, &credit(0));
                         revoke.send(()).unwrap();
                     }
@@ -414,7 +434,7 @@ mod tests {
             let mut bytes = Vec::new();
             frame::write(&mut bytes, kind, |out| out.extend_from_slice(payload));
             ours.send(&bytes).unwrap();
-            let link = Link::new(Arc::new(theirs), false);
+            let (link, _page) = link_on(theirs, false);
             assert!(matches!(link.ask(open(2, "a")), Err(Unanswered::Nonsense)));
         }
     }

@@ -93,7 +93,7 @@ pub(super) fn become_worker(
     }
     let stream = if setup.once { connection.carrier().socket().try_clone().ok() } else { None };
     // The page before the first line of a guest: the initializer may ask for its name, and can be cancelled.
-    let link = fds.exchange.map(|socket| Link::new(Arc::new(socket), setup.spins));
+    let link = fds.exchange.map(|socket| Link::new(Arc::new(socket), page.clone(), setup.spins));
     let process = CurrentProcess::new(identity, page, Box::new(|| ticker.notice())).with_link(link);
     guest.enter(process, stream.map(Arc::new));
     // Landlock holds for the thread that asks for it and for its later children only.

@@ -59,7 +59,7 @@ fn run(
         Err(e) => return refuse(connection, format!("cannot start a thread: {e}")),
     };
     let identity = setup.identity.clone().unwrap_or(Identity { name: "worker".to_owned(), index: 0 });
-    let link = life.exchange().map(|socket| Link::new(socket.clone(), setup.spins));
+    let link = life.exchange().map(|socket| Link::new(socket.clone(), life.page().clone(), setup.spins));
     let process = CurrentProcess::new(identity, life.page().clone(), ticks.notice()).with_link(link);
     guest.enter(process, setup.once.then(|| life.socket().clone()));
     serve(connection, life.socket().clone(), &mut guest, &ticks, status())

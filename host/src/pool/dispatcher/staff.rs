@@ -92,13 +92,18 @@ impl Dispatcher {
         rustix::io::ioctl_fionbio(&socket, true)
             .map_err(|e| with_limit("cannot watch the worker", &e.into()))?;
         let member =
-            self.join(worker, exchange).map_err(|e| with_limit("cannot listen to the worker", &e))?;
+            self.join(worker, exchange, &page).map_err(|e| with_limit("cannot listen to the worker", &e))?;
         self.links.insert(worker, Link::new(socket, page, member, &self.spec));
         Ok(())
     }
 
     /// Makes a worker with a second socket known to the exchange.
-    fn join(&self, worker: WorkerId, socket: Option<OwnedFd>) -> io::Result<Option<Member>> {
+    fn join(
+        &self,
+        worker: WorkerId,
+        socket: Option<OwnedFd>,
+        page: &CoordinatorPage,
+    ) -> io::Result<Option<Member>> {
         let Some((site, socket)) = self.site.as_ref().zip(socket) else { return Ok(None) };
         // Any thread calls these: they only leave a note.
         let (of_stall, of_fault) = (self.waker.clone(), self.waker.clone());
@@ -106,7 +111,7 @@ impl Dispatcher {
             on_stall: Box::new(move || of_stall.leave_note(MemberNote::Stalled(worker))),
             on_fault: Box::new(move |reason| of_fault.leave_note(MemberNote::Fault(worker, reason))),
         };
-        site.join(socket, &self.identity(worker).name, notes).map(Some)
+        site.join(socket, page.exchange(), &self.identity(worker).name, notes).map(Some)
     }
 
     /// Takes the notes of the exchange.

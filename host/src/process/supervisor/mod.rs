@@ -234,7 +234,7 @@ impl Born {
                 running.upgrade().iter().for_each(|it| it.blame(reason.clone()))
             }),
         };
-        Ok((site.join(socket, name, notes)?, site))
+        Ok((site.join(socket, self.running.page.exchange(), name, notes)?, site))
     }
 
     /// Makes the start known: from now on the process counts as running. The module is dropped here, as

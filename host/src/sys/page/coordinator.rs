@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::{Resource, getrlimit};
 
-use super::{ARENA_LEN, FROZEN, Mapping, PAGE_LEN};
+use super::{ARENA_LEN, ExchangePage, FROZEN, Mapping, PAGE_LEN};
 
 /// The status page of one worker, as the coordinator uses it.
 ///
@@ -16,7 +17,7 @@ use super::{ARENA_LEN, FROZEN, Mapping, PAGE_LEN};
 /// time changes no memory of the coordinator.
 #[derive(Debug)]
 pub(crate) struct CoordinatorPage {
-    page: Mapping,
+    page: Arc<Mapping>,
     /// The file behind the arena, if this machine allows a file of that length.
     file: Option<OwnedFd>,
 }
@@ -34,10 +35,15 @@ impl CoordinatorPage {
         rustix::fs::ftruncate(&fd, PAGE_LEN as u64 + arena)?;
         // The worker cannot shrink the file under our mapping, which would be a SIGBUS.
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        let page = Mapping::new(&fd)?;
+        let page = Arc::new(Mapping::new(&fd)?);
         // A descriptor of its own, since the caller sends the first one to the worker and closes it.
         let file = if arena > 0 { Some(fd.try_clone()?) } else { None };
         Ok((CoordinatorPage { page, file }, fd))
+    }
+
+    /// The part of the page that belongs to the exchange.
+    pub(crate) fn exchange(&self) -> ExchangePage {
+        ExchangePage(self.page.clone())
     }
 
     /// The number of tasks that the worker has started in its life. The worker may lie.

@@ -8,6 +8,7 @@
 //! Each side has a type of its own with only its own operations: [`CoordinatorPage`] and [`WorkerPage`].
 
 mod coordinator;
+mod exchange;
 #[cfg(feature = "worker")]
 mod worker;
 
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rustix::mm::{MapFlags, ProtFlags};
 
 pub(crate) use self::coordinator::CoordinatorPage;
+pub(crate) use self::exchange::ExchangePage;
 #[cfg(feature = "worker")]
 pub(crate) use self::worker::{ResultWriter, WorkerPage};
 
@@ -37,6 +39,8 @@ const FROZEN: u64 = 1 << 63;
 /// The bytes of the status page. The page size of every platform is a multiple.
 const PAGE_LEN: usize = 4096;
 
+const _: () = assert!(size_of::<Layout>() <= PAGE_LEN);
+
 #[repr(C)]
 struct Layout {
     started: AtomicU64,
@@ -47,6 +51,7 @@ struct Layout {
     /// The number of results that the coordinator has copied out of the arena.
     taken: AtomicU64,
     beats: AtomicU32,
+    exchange: exchange::Words,
 }
 
 /// The status page, mapped into this process.

@@ -18,7 +18,7 @@ use super::{ARENA_BYTES, ARENA_LEN, FROZEN, HALF_LEN, Mapping, PAGE_LEN, RESULTS
 /// [`ResultWriter`] writes into the arena.
 #[derive(Debug)]
 pub(crate) struct WorkerPage {
-    page: Mapping,
+    pub(super) page: Mapping,
     /// `None`: the coordinator has made none, or this process has no addresses for it.
     arena: Option<Arena>,
     writer_is_taken: AtomicBool,

@@ -78,7 +78,7 @@ fn log_of(programs: &[&[u8]], answers: &[Answer], change: impl FnOnce(&mut Setup
     let (_page, fd) = CoordinatorPage::create().unwrap();
     let page = Arc::new(WorkerPage::open(fd).unwrap());
     let identity = Identity { name: "PoolWorker-7".to_owned(), index: 7 };
-    let link = Link::new(Arc::new(theirs), false);
+    let link = Link::new(Arc::new(theirs), page.clone(), false);
     guest.enter(CurrentProcess::new(identity, page, Box::new(|| ())).with_link(Some(link)), None);
 
     let script = programs
