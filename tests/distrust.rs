@@ -159,9 +159,9 @@ fn f110_no_process_gives_the_coordinator_descriptors() {
     flat("compiler");
 }
 
-/// The kernel lets an ordinary user have so many descriptors under way, in all of its processes together, and
-/// gives them back some time after a flood of them. What matters is that the coordinator keeps none: that it
-/// cannot send its own meanwhile is an end of the attacker's process too.
+/// The kernel bounds the descriptors that an ordinary user has under way, in all of its processes together,
+/// and gives them back some time after a flood of them. What matters is that the coordinator keeps none: that
+/// it cannot send its own meanwhile is an end of the attacker's process too.
 fn is_of_the_limit(error: &str) -> bool {
     !rustix::process::geteuid().is_root() && error.contains("Too many references")
 }

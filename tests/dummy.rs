@@ -226,7 +226,7 @@ fn d5_terminate_does_not_wait_for_the_running_task() {
 }
 
 #[test]
-fn d6_a_process_is_started_once_by_whoever_owns_it() {
+fn d6_a_process_is_started_once_by_any_owner() {
     let _bound = time_bound();
     // There is one owner at a time, so that a start by anyone else cannot be written; a second start can.
     let mut process = std::thread::spawn(|| started(process("failing", "good"))).join().unwrap();

@@ -202,7 +202,7 @@ fn exchange_text() -> PathBuf {
 }
 
 #[test]
-fn x16_a_worker_that_is_hostile_on_its_second_socket_ends_and_nobody_else() {
+fn x16_a_worker_that_is_hostile_on_its_second_socket_ends_and_no_other() {
     let (_alone, _bound) = (alone(), time_bound_of(Duration::from_secs(120)));
     let deeds = [
         ("exchange-garbage", "a frame of 1347703880 bytes, more than are allowed"),

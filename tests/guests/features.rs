@@ -102,7 +102,7 @@ fn f142_a_function_that_an_interface_of_wpool_does_not_have_counts_as_not_provid
             ends(&run(wpool(args(&trap, &["loud"]))), 1, &told);
         }
     }
-    // Beside an interface that nobody provides.
+    // Beside an interface that is not provided.
     let both = r#"(component
         (import "acme:log/log" (instance (export "log" (func (param "n" u32)))))
         (import "wasi:cli/stdout@0.2.0" (instance (export "nonsense" (func (param "n" u32)))))

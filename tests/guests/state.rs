@@ -54,7 +54,7 @@ fn f118_a_pool_keeps_state_for_those_only_who_make_it() {
 }
 
 #[test]
-fn f118_an_init_is_called_in_each_instance_whoever_runs_it() {
+fn f118_an_init_is_called_in_each_instance_however_it_is_run() {
     // 7 if it has been called.
     let text = r#"(component
         (core module $m (memory (export "memory") 1) (global $n (mut i32) (i32.const 0))

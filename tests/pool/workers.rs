@@ -10,7 +10,7 @@ over_all_start_methods! {
     o42_close_with_one_task_per_child_finishes_all
     fresh_instances_know_nothing_of_each_other_and_reused_ones_do
     a_failed_task_is_tried_again_as_often_as_was_asked_for
-    f126_whoever_comes_while_the_pool_breaks_is_told_why
+    f126_a_caller_that_comes_while_the_pool_breaks_is_told_why
 }
 
 fn o37_the_initializer_runs_before_any_task(method: StartMethod) {
@@ -57,7 +57,7 @@ fn o38_a_failing_initializer_breaks_the_pool_once(method: StartMethod) {
 }
 
 /// Before, a stream that came a moment too late was told that the pool was not running.
-fn f126_whoever_comes_while_the_pool_breaks_is_told_why(method: StartMethod) {
+fn f126_a_caller_that_comes_while_the_pool_breaks_is_told_why(method: StartMethod) {
     let is_reason = |reason: &str| reason.starts_with("the initializer failed: ");
     let is_why = |why: &TaskError| matches!(why, TaskError::Broken { reason } if is_reason(reason));
     for _ in 0..10 {

@@ -117,7 +117,7 @@ fn commit(deed: &str, socket: &mut std::fs::File) {
         "profile-unasked" => drop(say(&frame(PROFILE, b"{}"))),
         "fixed-arguments" => drop(say(&frame(FIXED, b"x"))),
         "a-batch" => drop(say(&frame(BATCH, b"x"))),
-        // It may hold a few by now, but not so many.
+        // It may hold a few by now, but not all of them.
         "too-many-results" => drop(say(&frame(RETURNED, b"FIRST").repeat(200))),
         "result-of-nothing" => {
             say(&frame(RETURNED, b"FIRST"));

@@ -198,15 +198,15 @@ pub(super) struct Splitter {
 
 /// Why a stream was not read to its end.
 #[derive(Debug)]
-pub(super) enum Stopped {
+pub(super) enum StoppedReading {
     Read(io::Error),
     /// The sink takes no more records.
     Closed,
 }
 
-impl From<crate::error::Closed> for Stopped {
+impl From<crate::error::Closed> for StoppedReading {
     fn from(_: crate::error::Closed) -> Self {
-        Stopped::Closed
+        StoppedReading::Closed
     }
 }
 
@@ -234,7 +234,7 @@ impl Splitter {
         &mut self,
         mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
         sink: &mut impl RecordSink,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), StoppedReading> {
         loop {
             self.make_room();
             match read(&mut self.buf[self.held..]) {
@@ -248,7 +248,7 @@ impl Splitter {
                 }
                 Err(e) => {
                     self.finish(sink)?;
-                    return Err(Stopped::Read(e));
+                    return Err(StoppedReading::Read(e));
                 }
             }
         }
@@ -272,7 +272,7 @@ impl Splitter {
     }
 
     /// Passes on the whole records in `buf[..filled]`, and keeps the rest.
-    fn scan(&mut self, filled: usize, sink: &mut impl RecordSink) -> Result<(), Stopped> {
+    fn scan(&mut self, filled: usize, sink: &mut impl RecordSink) -> Result<(), StoppedReading> {
         let mut buf = std::mem::take(&mut self.buf);
         let passed = self.pass_whole(&buf[..filled], sink);
         if let Ok(end) = &passed {
@@ -284,7 +284,7 @@ impl Splitter {
     }
 
     /// Passes on the whole records in `bytes`, and returns the end of the last one.
-    fn pass_whole(&mut self, bytes: &[u8], sink: &mut impl RecordSink) -> Result<usize, Stopped> {
+    fn pass_whole(&mut self, bytes: &[u8], sink: &mut impl RecordSink) -> Result<usize, StoppedReading> {
         let (most, held) = (self.record_max.saturating_add(1), self.held);
         let mut start = 0;
         for end in memchr::memchr_iter(self.delimiter, &bytes[held..]).map(|at| held + at) {
@@ -304,7 +304,7 @@ impl Splitter {
         Ok(start)
     }
 
-    fn finish(&mut self, sink: &mut impl RecordSink) -> Result<(), Stopped> {
+    fn finish(&mut self, sink: &mut impl RecordSink) -> Result<(), StoppedReading> {
         let held = std::mem::take(&mut self.held);
         let buf = std::mem::take(&mut self.buf);
         if !std::mem::take(&mut self.skipping) && held > 0 {
@@ -322,7 +322,7 @@ impl Splitter {
         bytes: &[u8],
         record: Range<usize>,
         sink: &mut impl RecordSink,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), StoppedReading> {
         if let Some(blank) = self.blank {
             if is_blank(&bytes[record.clone()]) {
                 self.blank = Some(blank + 1);
@@ -341,7 +341,7 @@ impl Splitter {
         Ok(())
     }
 
-    fn pass(&mut self, bytes: &[u8], sink: &mut impl RecordSink) -> Result<(), Stopped> {
+    fn pass(&mut self, bytes: &[u8], sink: &mut impl RecordSink) -> Result<(), StoppedReading> {
         let passed = if self.bounds.is_empty() { Ok(()) } else { sink.records(bytes, &self.bounds) };
         self.bounds.clear();
         Ok(passed?)
@@ -458,7 +458,7 @@ mod tests {
             len => Ok(len),
         };
         let stopped = Splitter::new(b'\n', 10).split(read, &mut records);
-        assert!(matches!(stopped, Err(Stopped::Read(_))));
+        assert!(matches!(stopped, Err(StoppedReading::Read(_))));
         assert_eq!(records, [b"a", b"b"]);
     }
 

@@ -96,7 +96,7 @@ impl ForkServer {
         let serve = move || {
             while let Ok(Start { launch, setup, granted, reply }) = wanted.recv() {
                 let started = Zygote::start(&launch, setup, &granted);
-                // Before the answer: who has asked may rely on it that nothing holds the module open any more.
+                // Before the answer: the caller relies on it that nothing else holds the module open.
                 drop((launch, granted));
                 // If the request was given up, its zygote is dropped, and thereby ended, here.
                 let _dropped = reply.send(started);

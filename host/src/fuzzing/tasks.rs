@@ -2,7 +2,7 @@
 
 use super::{assert_plain, lengthened, model};
 use crate::pool::{TaskEnd, parse_outcome};
-use crate::protocol::batch::{Batch, Entry, Record};
+use crate::protocol::batch::{Batch, BatchEntry, Record};
 use crate::protocol::message::{self, Used};
 
 /// The records of a batch: those of the definition, in every length.
@@ -44,9 +44,9 @@ fn compare_batch(data: &[u8]) {
     for record in batch {
         assert!(ended.is_ok(), "a task behind what is none");
         match record {
-            Ok(Entry::Here(Record::Bytes(bytes))) => found.push(model::Task::Bytes(bytes)),
-            Ok(Entry::Here(Record::Misfit(why))) => found.push(model::Task::Misfit(why)),
-            Ok(Entry::Placed { offset, len }) => found.push(model::Task::Placed(offset, len)),
+            Ok(BatchEntry::Here(Record::Bytes(bytes))) => found.push(model::Task::Bytes(bytes)),
+            Ok(BatchEntry::Here(Record::Misfit(why))) => found.push(model::Task::Misfit(why)),
+            Ok(BatchEntry::Placed { offset, len }) => found.push(model::Task::Placed(offset, len)),
             Err(violation) => {
                 assert_plain(&violation.to_string());
                 ended = Err(());

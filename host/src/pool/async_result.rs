@@ -51,7 +51,7 @@ use crate::error::{TaskError, TimedOut};
 /// # }
 /// ```
 pub struct AsyncResult<T, E = TaskError> {
-    slot: Arc<Slot<T, E>>,
+    slot: Arc<ResultSlot<T, E>>,
     job: Arc<Job>,
     callbacks: Callbacks,
     /// The error of a copy in a forked child, where no result comes.
@@ -59,7 +59,7 @@ pub struct AsyncResult<T, E = TaskError> {
 }
 
 /// The place of the result.
-pub(super) struct Slot<T, E> {
+pub(super) struct ResultSlot<T, E> {
     state: Mutex<ResultState<T, E>>,
     changed: Condition,
     /// The task of an executor that awaits the result.
@@ -70,7 +70,7 @@ enum ResultState<T, E> {
     /// The first caller that wants the result makes it, once the job is ready.
     Lazy(Settle<T, E>),
     /// Another thread brings the result, and calls these first.
-    Coming(Listeners<T, E>),
+    Coming(ResultListeners<T, E>),
     Ready(Result<T, E>),
     /// The iterator of the items panicked. `get` panics too.
     Panicked(Panic),
@@ -79,33 +79,33 @@ enum ResultState<T, E> {
 
 type Settle<T, E> = Box<dyn FnOnce() -> Result<T, E> + Send>;
 type Callback<T, E> = Box<dyn FnOnce(&Result<T, E>) + Send>;
-type Done<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
+type DoneFn<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
 
 /// What is called with a result. Joining the pool waits for all of it.
-struct Listeners<T, E> {
+struct ResultListeners<T, E> {
     callbacks: Vec<(Callback<T, E>, Promise)>,
     /// Takes the result, behind the callbacks.
-    done: Option<(Done<T, E>, Promise)>,
+    done: Option<(DoneFn<T, E>, Promise)>,
 }
 
-impl<T, E> Default for Listeners<T, E> {
+impl<T, E> Default for ResultListeners<T, E> {
     fn default() -> Self {
-        Listeners { callbacks: Vec::new(), done: None }
+        ResultListeners { callbacks: Vec::new(), done: None }
     }
 }
 
-impl<T, E> Listeners<T, E> {
-    fn add(&mut self, listener: Listener<T, E>, promise: Promise) {
+impl<T, E> ResultListeners<T, E> {
+    fn add(&mut self, listener: ResultListener<T, E>, promise: Promise) {
         match listener {
-            Listener::Callback(callback) => self.callbacks.push((callback, promise)),
-            Listener::Done(done) => self.done = Some((done, promise)),
+            ResultListener::Callback(callback) => self.callbacks.push((callback, promise)),
+            ResultListener::Done(done) => self.done = Some((done, promise)),
         }
     }
 }
 
-enum Listener<T, E> {
+enum ResultListener<T, E> {
     Callback(Callback<T, E>),
-    Done(Done<T, E>),
+    Done(DoneFn<T, E>),
 }
 
 /// Runs a callback. A panic of it must not skip the drop of its promise: `join` waits for that.
@@ -115,7 +115,7 @@ fn guarded(call: impl FnOnce()) {
     }
 }
 
-impl<T, E> Slot<T, E> {
+impl<T, E> ResultSlot<T, E> {
     fn lock(&self) -> MutexGuard<'_, ResultState<T, E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +125,7 @@ impl<T, E> Slot<T, E> {
         let mut state = self.lock();
         // A loop, because a callback may be added while the others run. The last look and the result are
         // under one lock.
-        while let ResultState::Coming(Listeners { callbacks, .. }) = &mut *state
+        while let ResultState::Coming(ResultListeners { callbacks, .. }) = &mut *state
             && !callbacks.is_empty()
         {
             let callbacks = std::mem::take(callbacks);
@@ -153,12 +153,12 @@ impl<T, E> Slot<T, E> {
     /// Whether a thread of the application's code is to be called with the result.
     fn has_listeners(&self) -> bool {
         let is_heard =
-            |listeners: &Listeners<T, E>| !listeners.callbacks.is_empty() || listeners.done.is_some();
+            |listeners: &ResultListeners<T, E>| !listeners.callbacks.is_empty() || listeners.done.is_some();
         matches!(&*self.lock(), ResultState::Coming(listeners) if is_heard(listeners))
     }
 
     /// Makes `get` panic. Gives the listeners back, which will not be called.
-    fn panicked(&self, panic: Panic) -> Option<Listeners<T, E>> {
+    fn panicked(&self, panic: Panic) -> Option<ResultListeners<T, E>> {
         let before = std::mem::replace(&mut *self.lock(), ResultState::Panicked(panic));
         self.changed.announce();
         match before {
@@ -182,7 +182,7 @@ impl<T, E> Slot<T, E> {
 
 /// Brings the result of an [`AsyncResult`] from another thread. Joining the pool waits for it.
 pub(super) struct Bringer<T, E> {
-    slot: Arc<Slot<T, E>>,
+    slot: Arc<ResultSlot<T, E>>,
     callbacks: Callbacks,
     promise: Promise,
 }
@@ -224,7 +224,8 @@ impl<T, E> AsyncResult<T, E> {
         callbacks: Callbacks,
         in_fork: fn() -> E,
     ) -> AsyncResult<T, E> {
-        let slot = Slot { state: Mutex::new(state), changed: Condition::default(), waker: Mutex::default() };
+        let slot =
+            ResultSlot { state: Mutex::new(state), changed: Condition::default(), waker: Mutex::default() };
         AsyncResult { slot: Arc::new(slot), job, callbacks, in_fork }
     }
 
@@ -244,7 +245,7 @@ impl<T, E> AsyncResult<T, E> {
         callbacks: Callbacks,
         in_fork: fn() -> E,
     ) -> (AsyncResult<T, E>, Bringer<T, E>) {
-        let result = Self::with(ResultState::Coming(Listeners::default()), job, callbacks, in_fork);
+        let result = Self::with(ResultState::Coming(ResultListeners::default()), job, callbacks, in_fork);
         let (callbacks, promise) = (result.callbacks.clone(), result.callbacks.promise());
         let bringer = Bringer { slot: result.slot.clone(), callbacks, promise };
         (result, bringer)
@@ -402,7 +403,7 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
     }
 
     fn when_ready(self, callback: impl FnOnce(&Result<T, E>) + Send + 'static) -> Self {
-        self.listen(Listener::Callback(Box::new(callback)));
+        self.listen(ResultListener::Callback(Box::new(callback)));
         self
     }
 
@@ -414,10 +415,10 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
         if self.job.is_in_fork() {
             return done(Err((self.in_fork)()));
         }
-        self.listen(Listener::Done(Box::new(done)));
+        self.listen(ResultListener::Done(Box::new(done)));
     }
 
-    fn listen(&self, listener: Listener<T, E>) {
+    fn listen(&self, listener: ResultListener<T, E>) {
         if self.job.is_in_fork() {
             return;
         }
@@ -431,7 +432,7 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
                 drop(promise);
             }
             ResultState::Lazy(_) | ResultState::Ready(_) => {
-                let mut listeners = Listeners::default();
+                let mut listeners = ResultListeners::default();
                 listeners.add(listener, promise);
                 self.bring_by_callbacks(state, listeners);
             }
@@ -439,7 +440,11 @@ impl<T: Send + 'static, E: Send + 'static> AsyncResult<T, E> {
     }
 
     /// Makes the thread of the callbacks bring a result that no other thread brings.
-    fn bring_by_callbacks(&self, mut state: MutexGuard<'_, ResultState<T, E>>, listeners: Listeners<T, E>) {
+    fn bring_by_callbacks(
+        &self,
+        mut state: MutexGuard<'_, ResultState<T, E>>,
+        listeners: ResultListeners<T, E>,
+    ) {
         let (slot, callbacks) = (self.slot.clone(), self.callbacks.clone());
         let thread = callbacks.clone();
         let bring = move |result| {
@@ -479,7 +484,7 @@ impl<T: Send + 'static, E: Send + 'static> Future for AsyncResult<T, E> {
         }
         let state = self.slot.lock();
         if matches!(&*state, ResultState::Lazy(_)) {
-            self.bring_by_callbacks(state, Listeners::default());
+            self.bring_by_callbacks(state, ResultListeners::default());
         }
         Poll::Pending
     }

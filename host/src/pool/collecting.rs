@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::async_result::Bringer;
 use super::func::Decode;
-use super::handlers::{Chore, Handlers, Step};
+use super::handlers::{Chore, ChoreStep, Handlers};
 use super::job::Panic;
 use super::map::all_or_first;
 use super::stream::Outcomes;
@@ -31,16 +31,16 @@ impl<R: Ret + Send + 'static> Collecting<R> {
     }
 
     /// `Some`: these are all results.
-    fn collect(&mut self, until: Instant) -> Result<Result<Vec<R>, MapError>, Step> {
+    fn collect(&mut self, until: Instant) -> Result<Result<Vec<R>, MapError>, ChoreStep> {
         let Collecting { outcomes, decode, results, .. } = self;
         loop {
             let now = Instant::now();
             if now >= until {
-                return Err(Step::Again);
+                return Err(ChoreStep::Again);
             }
             let taken = outcomes
                 .take_until(Some(now), &mut |outcome| results.push(decode.decode(outcome.result())))
-                .map_err(|_| Step::Wait)?;
+                .map_err(|_| ChoreStep::Wait)?;
             if !taken {
                 break;
             }
@@ -53,9 +53,9 @@ impl<R: Ret + Send + 'static> Collecting<R> {
 }
 
 impl<R: Ret + Send + 'static> Chore for Collecting<R> {
-    fn turn(&mut self, until: Instant) -> Step {
+    fn turn(&mut self, until: Instant) -> ChoreStep {
         let collected = catch_unwind(AssertUnwindSafe(|| self.collect(until)));
-        let Some(bringer) = self.bringer.take() else { return Step::Over };
+        let Some(bringer) = self.bringer.take() else { return ChoreStep::Over };
         match collected {
             Ok(Ok(results)) => bringer.bring(results),
             Ok(Err(step)) => {
@@ -65,7 +65,7 @@ impl<R: Ret + Send + 'static> Chore for Collecting<R> {
             // The iterator of the items has panicked.
             Err(payload) => bringer.panicked(Panic(payload)),
         }
-        Step::Over
+        ChoreStep::Over
     }
 
     fn wait(self: Box<Self>, handlers: &Handlers) {

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::handlers::{Chore, Handlers, Step};
+use super::handlers::{Chore, ChoreStep, Handlers};
 use super::stream::Inputs;
 use crate::target::Resolved;
 use crate::value::Args;
@@ -32,39 +32,39 @@ impl<I> Drawing<I> {
 }
 
 impl<I: Iterator<Item: Args>> Drawing<I> {
-    fn draw(&mut self, until: Instant) -> Step {
-        let Drawing { inputs: Some(inputs), resolved, record, items } = self else { return Step::Over };
+    fn draw(&mut self, until: Instant) -> ChoreStep {
+        let Drawing { inputs: Some(inputs), resolved, record, items } = self else { return ChoreStep::Over };
         let free = resolved.free();
         loop {
             for _ in 0..ITEMS_PER_LOOK {
                 // Room first: an item is not drawn before it can be pushed.
                 match inputs.room() {
                     Ok(true) => {}
-                    Ok(false) => return Step::Wait,
-                    Err(_closed) => return Step::Over,
+                    Ok(false) => return ChoreStep::Wait,
+                    Err(_closed) => return ChoreStep::Over,
                 }
-                let Some(args) = items.next() else { return Step::Over };
+                let Some(args) = items.next() else { return ChoreStep::Over };
                 record.clear();
                 let encoded = args.encode(&free, record);
                 if inputs.push_item(encoded.map(|()| &record[..])).is_err() {
-                    return Step::Over;
+                    return ChoreStep::Over;
                 }
             }
             if Instant::now() >= until {
-                return Step::Again;
+                return ChoreStep::Again;
             }
         }
     }
 }
 
 impl<I: Iterator<Item: Args> + Send + 'static> Chore for Drawing<I> {
-    fn turn(&mut self, until: Instant) -> Step {
+    fn turn(&mut self, until: Instant) -> ChoreStep {
         let step = catch_unwind(AssertUnwindSafe(|| self.draw(until)));
         step.unwrap_or_else(|payload| {
             if let Some(inputs) = self.inputs.take() {
                 inputs.panicked(payload);
             }
-            Step::Over
+            ChoreStep::Over
         })
     }
 

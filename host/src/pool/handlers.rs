@@ -28,7 +28,7 @@ const TURN_TIME: Duration = Duration::from_millis(1);
 /// The work of one job on a set of threads.
 pub(super) trait Chore: Send {
     /// Works until there is nothing to do now, or until `until`.
-    fn turn(&mut self, until: Instant) -> Step;
+    fn turn(&mut self, until: Instant) -> ChoreStep;
 
     /// Gives the chore back to the handlers once there is something to do for it.
     fn wait(self: Box<Self>, handlers: &Handlers);
@@ -36,7 +36,7 @@ pub(super) trait Chore: Send {
 
 /// What follows a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ChoreStep {
     /// There is more to do now.
     Again,
     /// There is nothing to do until the job changes.
@@ -150,22 +150,23 @@ impl Handlers {
                 self.provide(&mut state);
             }
             drop(state);
-            let step = catch_unwind(AssertUnwindSafe(|| chore.turn(begun + TURN_TIME))).unwrap_or(Step::Over);
+            let step =
+                catch_unwind(AssertUnwindSafe(|| chore.turn(begun + TURN_TIME))).unwrap_or(ChoreStep::Over);
             state = self.end_turn(turn, chore, step);
         }
         state.threads -= 1;
     }
 
-    fn end_turn(&self, turn: u64, chore: Box<dyn Chore>, step: Step) -> MutexGuard<'_, HandlersState> {
+    fn end_turn(&self, turn: u64, chore: Box<dyn Chore>, step: ChoreStep) -> MutexGuard<'_, HandlersState> {
         // This may take long: a job gets its results, and an iterator may even block in its drop.
         match step {
-            Step::Over => drop(catch_unwind(AssertUnwindSafe(|| drop(chore)))),
-            Step::Wait => chore.wait(self),
-            Step::Again => self.lock().queue.push_back(chore),
+            ChoreStep::Over => drop(catch_unwind(AssertUnwindSafe(|| drop(chore)))),
+            ChoreStep::Wait => chore.wait(self),
+            ChoreStep::Again => self.lock().queue.push_back(chore),
         }
         let mut state = self.lock();
         state.turns.remove(&turn);
-        if step == Step::Over {
+        if step == ChoreStep::Over {
             state.chores -= 1;
             if state.chores == 0 {
                 self.0.queued.notify_all();
@@ -221,16 +222,16 @@ mod tests {
     }
 
     impl Chore for Counting {
-        fn turn(&mut self, _until: Instant) -> Step {
+        fn turn(&mut self, _until: Instant) -> ChoreStep {
             self.begun.fetch_add(1, Ordering::SeqCst);
             if let Some(gate) = &self.gate {
                 let _opened = gate.recv();
             }
             self.turns -= 1;
             match self.turns {
-                0 => Step::Over,
-                odd if odd % 2 == 1 => Step::Wait,
-                _ => Step::Again,
+                0 => ChoreStep::Over,
+                odd if odd % 2 == 1 => ChoreStep::Wait,
+                _ => ChoreStep::Again,
             }
         }
 
@@ -305,9 +306,9 @@ mod tests {
     fn a_panic_ends_its_chore_only() {
         struct Panicking(bool);
         impl Chore for Panicking {
-            fn turn(&mut self, _until: Instant) -> Step {
+            fn turn(&mut self, _until: Instant) -> ChoreStep {
                 assert!(self.0, "this panic is part of a test");
-                Step::Over
+                ChoreStep::Over
             }
             fn wait(self: Box<Self>, _handlers: &Handlers) {}
         }

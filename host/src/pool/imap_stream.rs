@@ -56,7 +56,7 @@ pub struct ImapStream<A, R, S> {
 }
 
 /// What stopped the drawing of items.
-enum Stopped {
+enum StoppedDrawing {
     /// There is no room for another record.
     Full,
     /// The stream of the items has no item now, or has ended.
@@ -99,15 +99,15 @@ impl<A, R, S> ImapStream<A, R, S> {
 
 impl<A: Args, R: Ret, S: Stream<Item = A>> ImapStream<A, R, S> {
     /// Pushes items while there are some and there is room.
-    fn draw(&mut self, cx: &mut Context<'_>) -> Stopped {
+    fn draw(&mut self, cx: &mut Context<'_>) -> StoppedDrawing {
         for _ in 0..ITEMS_PER_POLL {
             let (Some(inputs), Some(items)) = (&mut self.inputs, &mut self.items) else {
-                return Stopped::NoItem;
+                return StoppedDrawing::NoItem;
             };
             let is_over = match inputs.room() {
-                Ok(false) => return Stopped::Full,
+                Ok(false) => return StoppedDrawing::Full,
                 Ok(true) => match items.as_mut().poll_next(cx) {
-                    Poll::Pending => return Stopped::NoItem,
+                    Poll::Pending => return StoppedDrawing::NoItem,
                     Poll::Ready(None) => true,
                     Poll::Ready(Some(args)) => {
                         self.record.clear();
@@ -121,7 +121,7 @@ impl<A: Args, R: Ret, S: Stream<Item = A>> ImapStream<A, R, S> {
                 (self.inputs, self.items) = (None, None);
             }
         }
-        Stopped::Turn
+        StoppedDrawing::Turn
     }
 }
 
@@ -142,9 +142,9 @@ impl<A: Args, R: Ret, S: Stream<Item = A>> Stream for ImapStream<A, R, S> {
         *this.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         this.outcomes.job().when_ready(this.wake());
         match stopped {
-            Stopped::Full => this.outcomes.job().when_room(this.wake()),
-            Stopped::NoItem => {}
-            Stopped::Turn => cx.waker().wake_by_ref(),
+            StoppedDrawing::Full => this.outcomes.job().when_room(this.wake()),
+            StoppedDrawing::NoItem => {}
+            StoppedDrawing::Turn => cx.waker().wake_by_ref(),
         }
         Poll::Pending
     }

@@ -22,11 +22,11 @@ pub(super) struct Plans(Arc<PlanState>);
 #[derive(Debug)]
 struct PlanState {
     waker: Waker,
-    known: Mutex<Known>,
+    known: Mutex<KnownPlans>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownPlans {
     last: u32,
     by_call: HashMap<Call, Weak<Plan>>,
 }
@@ -50,7 +50,7 @@ impl Plans {
 }
 
 impl PlanState {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, KnownPlans> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use self::builder::ProcessBuilder;
 pub use self::children::{ProcessInfo, active_children, current_process, parent_process};
-use self::state::{Known, OutputFn, OutputFns, Pending, ProcessState, Running, Supervised};
+use self::state::{OutputFn, OutputFns, Pending, ProcessReport, ProcessState, Running, Supervised};
 pub use self::status::{AlreadyStarted, ExitReason, ExitStatus, NotStarted};
 use self::supervisor::StartedProcess;
 #[cfg(any(test, feature = "fuzzing"))]

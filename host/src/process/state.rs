@@ -46,14 +46,14 @@ pub(super) struct OutputFns {
 pub(super) struct Supervised {
     pub(super) name: String,
     pub(super) daemon: AtomicBool,
-    pub(super) known: Mutex<Known>,
+    pub(super) known: Mutex<ProcessReport>,
     pub(super) changed: Condition,
     /// The pid of the program that made this. A forked child has a copy of the handle, and must not use it.
     pub(super) home: u32,
 }
 
 /// What is known of the process so far.
-pub(super) struct Known {
+pub(super) struct ProcessReport {
     pub(super) state: ProcessState,
     pub(super) result: Option<Vec<u8>>,
     pub(super) stdout: Vec<u8>,
@@ -92,7 +92,7 @@ impl Running {
     }
 
     /// The exchange does not trust the process any more. The supervisor is to end it.
-    pub(super) fn blame(&self, reason: String) {
+    pub(super) fn report_fault(&self, reason: String) {
         let _first_reason = self.fault.set(reason);
         self.wake_supervisor();
     }
@@ -128,7 +128,7 @@ impl Supervised {
         Supervised {
             name,
             daemon: daemon.into(),
-            known: Mutex::new(Known {
+            known: Mutex::new(ProcessReport {
                 state: ProcessState::Initial,
                 result: None,
                 stdout: Vec::new(),
@@ -140,7 +140,7 @@ impl Supervised {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ProcessReport> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -153,14 +153,14 @@ impl Supervised {
     }
 
     /// The state. `None` in a forked child, where another thread's lock may be held for ever.
-    pub(super) fn known(&self) -> Option<MutexGuard<'_, Known>> {
+    pub(super) fn known(&self) -> Option<MutexGuard<'_, ProcessReport>> {
         (!self.is_in_fork()).then(|| self.lock())
     }
 
     /// Waits for the end of the process. `None`: the deadline came first.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>, NotStarted> {
         let state = self.known().ok_or(NotStarted)?;
-        let runs = |known: &Known| matches!(known.state, ProcessState::Started(_));
+        let runs = |known: &ProcessReport| matches!(known.state, ProcessState::Started(_));
         match &self.changed.wait_while(state, deadline, runs).state {
             ProcessState::Initial => Err(NotStarted),
             ProcessState::Stopped(status) => Ok(Some(status.clone())),

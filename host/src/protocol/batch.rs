@@ -87,7 +87,7 @@ pub(crate) enum Record<'b> {
 
 /// One of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry<'b> {
+pub(crate) enum BatchEntry<'b> {
     Here(Record<'b>),
     /// The record is in the arena.
     Placed {
@@ -97,7 +97,7 @@ pub(crate) enum Entry<'b> {
 }
 
 impl<'b> Iterator for Batch<'b> {
-    type Item = Result<Entry<'b>, Violation>;
+    type Item = Result<BatchEntry<'b>, Violation>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.records.is_empty() {
@@ -107,12 +107,12 @@ impl<'b> Iterator for Batch<'b> {
             let len = u32::from_le_bytes(*len);
             let (bytes, rest) = rest.split_at_checked((len & !(MISFIT | PLACED)) as usize)?;
             let record = match (len & MISFIT != 0, len & PLACED != 0) {
-                (false, false) => Entry::Here(Record::Bytes(bytes)),
-                (true, false) => Entry::Here(Record::Misfit(bytes)),
+                (false, false) => BatchEntry::Here(Record::Bytes(bytes)),
+                (true, false) => BatchEntry::Here(Record::Misfit(bytes)),
                 (true, true) => return None,
                 (false, true) => {
                     let (offset, len) = bytes.split_first_chunk()?;
-                    Entry::Placed {
+                    BatchEntry::Placed {
                         offset: u64::from_le_bytes(*offset),
                         len: u64::from_le_bytes(len.try_into().ok()?),
                     }
@@ -153,11 +153,11 @@ mod tests {
             }
             let batch = Batch::parse(&payload).unwrap();
             prop_assert_eq!((batch.plan, batch.attempt), (3, 2));
-            let read: Result<Vec<Entry>, _> = batch.collect();
-            let placed = |r: &[u8]| Entry::Placed { offset: 7, len: r.len() as u64 };
-            let here = Entry::Here;
+            let read: Result<Vec<BatchEntry>, _> = batch.collect();
+            let placed = |r: &[u8]| BatchEntry::Placed { offset: 7, len: r.len() as u64 };
+            let here = BatchEntry::Here;
             let entries = |r| [here(Record::Bytes(r)), here(Record::Misfit(b"why")), placed(r)];
-            let written: Vec<Entry> = records.iter().flat_map(|r| entries(r)).collect();
+            let written: Vec<BatchEntry> = records.iter().flat_map(|r| entries(r)).collect();
             prop_assert_eq!(read.unwrap(), written);
         }
 
@@ -167,8 +167,8 @@ mod tests {
         ) {
             if let Ok(batch) = Batch::parse(&payload) {
                 let len = |record| match record {
-                    Ok(Entry::Here(Record::Bytes(bytes) | Record::Misfit(bytes))) => bytes.len(),
-                    Ok(Entry::Placed { .. }) => 16,
+                    Ok(BatchEntry::Here(Record::Bytes(bytes) | Record::Misfit(bytes))) => bytes.len(),
+                    Ok(BatchEntry::Placed { .. }) => 16,
                     Err(_) => 0,
                 };
                 prop_assert!(batch.map(len).sum::<usize>() <= payload.len());

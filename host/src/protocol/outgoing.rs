@@ -25,12 +25,12 @@ pub(crate) struct Outgoing {
     /// How much of `buffer` is sent.
     sent: usize,
     /// Bytes that are sent when `sent` has come to their place in `buffer`. In the order of these places.
-    shared: VecDeque<Shared>,
+    shared: VecDeque<SharedBytes>,
 }
 
 /// Bytes that belong to the application's call or record.
 #[derive(Debug)]
-struct Shared {
+struct SharedBytes {
     /// The place in `buffer` before which these bytes are sent.
     at: usize,
     bytes: Arc<Vec<u8>>,
@@ -51,7 +51,7 @@ impl Outgoing {
     /// Appends a part of `bytes` without copying it.
     pub(crate) fn share(&mut self, bytes: &Arc<Vec<u8>>, part: Range<usize>) {
         if !part.is_empty() {
-            self.shared.push_back(Shared { at: self.buffer.len(), bytes: bytes.clone(), left: part });
+            self.shared.push_back(SharedBytes { at: self.buffer.len(), bytes: bytes.clone(), left: part });
         }
     }
 
@@ -150,7 +150,7 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::batch::{Entry, Record};
+    use super::super::batch::{BatchEntry, Record};
     use super::*;
 
     /// What is sent if the socket takes at most `most` bytes at once.
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!((frame.kind, frame.len()), (Kind::Batch, bytes.len() - 6));
         let mut batch = Batch::parse(frame.payload).unwrap();
         assert_eq!((batch.plan, batch.attempt), (7, 1));
-        assert_eq!(batch.next(), Some(Ok(Entry::Here(Record::Bytes(b"record")))));
+        assert_eq!(batch.next(), Some(Ok(BatchEntry::Here(Record::Bytes(b"record")))));
         assert_eq!(batch.next(), None);
     }
 }

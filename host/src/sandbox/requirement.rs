@@ -163,7 +163,7 @@ impl Requirement {
     }
 
     /// The walls that ensure it. One wall is enough, and a wall stands if all of its layers do.
-    fn walls(self, granted: GrantKinds) -> &'static [&'static [Layer]] {
+    fn sufficient_layers(self, granted: GrantKinds) -> &'static [&'static [Layer]] {
         use Layer::*;
         match self {
             // With a directory, the list allows calls that open any file: landlock must restrict them. No
@@ -210,7 +210,7 @@ fn property(requirement: Requirement, steps: &[Step], role: ProcessRole, granted
         |wall: &&[Layer]| -> Vec<String> { wall.iter().filter_map(|layer| lack(*layer, steps)).collect() };
     // Every whole wall is named, not the first: a reader sees whether a property hangs on one layer.
     let (whole, broken): (Vec<_>, Vec<_>) = requirement
-        .walls(granted)
+        .sufficient_layers(granted)
         .iter()
         .map(|wall| (wall, lacks(wall)))
         .partition(|(_, lacks)| lacks.is_empty());

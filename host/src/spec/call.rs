@@ -29,18 +29,18 @@ pub(crate) const ARGUMENT_BYTES_MAX: usize = 32 << 20;
 impl Call {
     /// The result of a function whose arguments are one or two of bytes or strings. `None`: the function has
     /// other arguments or another result, so that each byte becomes a value of its own.
-    pub(crate) fn unconverted(&self, ty: &FuncType) -> Option<Given> {
+    pub(crate) fn unconverted(&self, ty: &FuncType) -> Option<DirectResult> {
         let takes_bytes = self.input == Input::Raw
             && matches!(ty.params.len(), 1 | 2)
             && ty.params.iter().all(|param| param.ty.is_bytes_or_string());
-        let given = Given::of(ty.result.as_ref()).filter(|_| takes_bytes)?;
+        let given = DirectResult::of(ty.result.as_ref()).filter(|_| takes_bytes)?;
         (!given.is_bytes_or_text() || self.output == Output::Raw).then_some(given)
     }
 }
 
 /// The results that the engine gives without a tree of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Given {
+pub(crate) enum DirectResult {
     Nothing,
     Bytes,
     Text,
@@ -62,35 +62,38 @@ pub(crate) enum Given {
     Char,
 }
 
-impl Given {
-    fn of(result: Option<&Type>) -> Option<Given> {
+impl DirectResult {
+    fn of(result: Option<&Type>) -> Option<DirectResult> {
         Some(match result {
-            None => Given::Nothing,
-            Some(Type::String) => Given::Text,
-            Some(ty) if ty.is_bytes() => Given::Bytes,
+            None => DirectResult::Nothing,
+            Some(Type::String) => DirectResult::Text,
+            Some(ty) if ty.is_bytes() => DirectResult::Bytes,
             Some(Type::Result(Some(ok), Some(err))) if **err == Type::String => match &**ok {
-                Type::String => Given::TextOr,
-                ok if ok.is_bytes() => Given::BytesOr,
+                Type::String => DirectResult::TextOr,
+                ok if ok.is_bytes() => DirectResult::BytesOr,
                 _ => return None,
             },
-            Some(Type::Bool) => Given::Bool,
-            Some(Type::S8) => Given::S8,
-            Some(Type::U8) => Given::U8,
-            Some(Type::S16) => Given::S16,
-            Some(Type::U16) => Given::U16,
-            Some(Type::S32) => Given::S32,
-            Some(Type::U32) => Given::U32,
-            Some(Type::S64) => Given::S64,
-            Some(Type::U64) => Given::U64,
-            Some(Type::F32) => Given::F32,
-            Some(Type::F64) => Given::F64,
-            Some(Type::Char) => Given::Char,
+            Some(Type::Bool) => DirectResult::Bool,
+            Some(Type::S8) => DirectResult::S8,
+            Some(Type::U8) => DirectResult::U8,
+            Some(Type::S16) => DirectResult::S16,
+            Some(Type::U16) => DirectResult::U16,
+            Some(Type::S32) => DirectResult::S32,
+            Some(Type::U32) => DirectResult::U32,
+            Some(Type::S64) => DirectResult::S64,
+            Some(Type::U64) => DirectResult::U64,
+            Some(Type::F32) => DirectResult::F32,
+            Some(Type::F64) => DirectResult::F64,
+            Some(Type::Char) => DirectResult::Char,
             Some(_) => return None,
         })
     }
 
     fn is_bytes_or_text(self) -> bool {
-        matches!(self, Given::Bytes | Given::Text | Given::BytesOr | Given::TextOr)
+        matches!(
+            self,
+            DirectResult::Bytes | DirectResult::Text | DirectResult::BytesOr | DirectResult::TextOr
+        )
     }
 }
 

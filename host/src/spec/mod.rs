@@ -16,7 +16,7 @@ mod property;
 mod sandbox;
 
 #[cfg(feature = "worker")]
-pub(crate) use self::call::Given;
+pub(crate) use self::call::DirectResult;
 pub(crate) use self::call::{ARGUMENT_BYTES_MAX, Call, Input, Output};
 pub use self::codegen::WasmFeature;
 pub(crate) use self::codegen::{Codegen, Features};

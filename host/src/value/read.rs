@@ -64,7 +64,7 @@ impl Integers {
 const LEFT_OUT_MAX: usize = 64 << 20;
 /// Bytes of memory that such an option takes while values are built, with its name.
 const LEFT_OUT_LEN: usize = 96;
-/// A long text may take so many times its length, if that is more. With the values beside the options, it
+/// A long text may take this many times its length, if that is more. With the values beside the options, it
 /// takes less than 32 times its length.
 const LEFT_OUT_TIMES: usize = 24;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[cfg(feature = "fault-points")]
 use super::fault;
 use super::fault::fault_point;
-use super::guest::{self, Refusal};
+use super::guest::{self, NotCompiled};
 use super::send::{EXIT_SOFTWARE, hello, refuse, say};
 use super::setup::may_go_on;
 use crate::protocol::connection::{Connection, TakesFds};
@@ -80,8 +80,8 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
             Ok(()) => FromWorker::Compiled(Box::new(info)),
             Err(e) => FromWorker::Refused { reason: format!("cannot keep its machine code: {e}") },
         },
-        Err(Refusal::Needs { features, reason }) => FromWorker::Needs { features, reason },
-        Err(Refusal::Reason(reason)) => FromWorker::Refused { reason },
+        Err(NotCompiled::Needs { features, reason }) => FromWorker::Needs { features, reason },
+        Err(NotCompiled::Reason(reason)) => FromWorker::Refused { reason },
     };
     say(connection, &answer);
     0

@@ -17,10 +17,10 @@ pub(super) const OUTBOX_LEN: usize = 64 << 10;
 /// The results that are ready. The tick shares it and may send some of them at any time, so that a slow task
 /// never holds back finished ones.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Outbox(Arc<Mutex<Ready>>);
+pub(super) struct Outbox(Arc<Mutex<ReadyResults>>);
 
 #[derive(Debug, Default)]
-struct Ready {
+struct ReadyResults {
     bytes: Vec<u8>,
     /// The number of `bytes` that a tick has sent already.
     sent: usize,
@@ -78,7 +78,7 @@ impl Outbox {
     }
 
     #[inline]
-    fn ready(&self) -> MutexGuard<'_, Ready> {
+    fn ready(&self) -> MutexGuard<'_, ReadyResults> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

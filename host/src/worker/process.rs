@@ -39,11 +39,11 @@ pub(super) fn run(connection: &mut Connection<TakesFds>, mut confinement: Confin
     become_worker(connection, guest, &setup, identity, WorkerFds { page, exchange }, confinement)
 }
 
-type Received = (Setup, [OwnedFd; 2], Option<OwnedFd>, Vec<OwnedFd>);
+type ReceivedSetup = (Setup, [OwnedFd; 2], Option<OwnedFd>, Vec<OwnedFd>);
 
 /// Receives the setup, the artefact and the status page, the second socket if there is one, and the granted
 /// directories. `Err`: the exit code.
-fn receive(connection: &mut Connection<TakesFds>) -> Result<Received, i32> {
+fn receive(connection: &mut Connection<TakesFds>) -> Result<ReceivedSetup, i32> {
     let (setup, fds) = receive_setup(connection)?;
     let exchange = take_exchange(connection, &setup)?;
     let dirs = take_dirs(connection, &setup)?;

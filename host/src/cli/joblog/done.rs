@@ -47,7 +47,7 @@ pub(in crate::cli) enum RecordVerdict {
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Done {
     /// In the order of their records: for each record at most one entry of each kind.
-    tasks: Vec<Entry>,
+    tasks: Vec<DoneEntry>,
     /// The place in `tasks` of the first entry of each bucket, and the end of the last. The first bits of a
     /// digest, all of which are equally likely, choose its bucket.
     starts: Vec<u32>,
@@ -55,7 +55,7 @@ pub(in crate::cli) struct Done {
 
 /// A line of a log; once the log is read, the tasks of one kind of all equal records.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct DoneEntry {
     record: InputDigest,
     /// The lowest bit: whether the task has failed. Of a line, the next one: whether it was run again. The
     /// others: the number of the line, or how many tasks no record has used up.
@@ -67,7 +67,7 @@ const RERUN: u32 = 2;
 /// Lines of a log whose order counts. It matters only for a record that was run again.
 const LINES_MAX: u32 = u32::MAX >> 2;
 
-impl Entry {
+impl DoneEntry {
     fn is_failed(self) -> bool {
         self.number & FAILED != 0
     }
@@ -81,7 +81,7 @@ impl Entry {
 /// Collects the lines of a log.
 #[derive(Debug, Default)]
 struct DoneBuilder {
-    lines: Vec<Entry>,
+    lines: Vec<DoneEntry>,
 }
 
 impl DoneBuilder {
@@ -89,7 +89,7 @@ impl DoneBuilder {
         let at = u32::try_from(self.lines.len()).map_or(LINES_MAX, |at| at.min(LINES_MAX));
         let failed = if line.is_ok() { 0 } else { FAILED };
         let rerun = if line.rerun { RERUN } else { 0 };
-        self.lines.push(Entry { record: line.input, number: at << 2 | rerun | failed });
+        self.lines.push(DoneEntry { record: line.input, number: at << 2 | rerun | failed });
     }
 
     /// Counts the tasks of each record, in the memory of the lines.
@@ -97,7 +97,7 @@ impl DoneBuilder {
         let DoneBuilder { lines: mut tasks } = self;
         tasks.sort_unstable_by_key(|entry| (entry.record, entry.number));
         let (mut kept, mut at) = (0, 0);
-        while let Some(&Entry { record, .. }) = tasks.get(at) {
+        while let Some(&DoneEntry { record, .. }) = tasks.get(at) {
             let [mut ok, mut failed] = [0u32; 2];
             while let Some(line) = tasks.get(at).filter(|line| line.record == record) {
                 // A second attempt of the same record replaces its failure, and does not count as another
@@ -112,7 +112,7 @@ impl DoneBuilder {
             // A record has at least as many lines as it gets entries.
             for (count, kind) in [(ok, 0), (failed, FAILED)] {
                 if count > 0 {
-                    tasks[kept] = Entry { record, number: count << 1 | kind };
+                    tasks[kept] = DoneEntry { record, number: count << 1 | kind };
                     kept += 1;
                 }
             }
@@ -124,7 +124,7 @@ impl DoneBuilder {
 }
 
 /// The index of sorted entries: a bucket for sixteen of them.
-fn starts(tasks: &[Entry]) -> Vec<u32> {
+fn starts(tasks: &[DoneEntry]) -> Vec<u32> {
     let buckets = (tasks.len() / 16).next_power_of_two();
     let place = |bucket| tasks.partition_point(|entry| bucket_of(entry.record, buckets) < bucket);
     (0..=buckets).map(|bucket| u32::try_from(place(bucket)).unwrap_or(u32::MAX)).collect()
@@ -164,7 +164,7 @@ impl Done {
     /// Uses up one task of the record and kind, if there is one.
     fn take(&mut self, record: InputDigest, kind: u32) -> bool {
         let range = self.range(record);
-        let is_it = |entry: &&mut Entry| entry.record == record && entry.number & FAILED == kind;
+        let is_it = |entry: &&mut DoneEntry| entry.record == record && entry.number & FAILED == kind;
         match self.tasks[range].iter_mut().find(is_it) {
             Some(entry) if entry.count() > 0 => {
                 entry.number -= 1 << 1;
@@ -255,9 +255,9 @@ mod tests {
     fn a_line_takes_at_most_24_bytes() {
         let mut done = DoneBuilder::default();
         let records = (0..10_000u32).map(|n| InputDigest::of(&n.to_le_bytes()));
-        done.lines.extend(records.clone().map(|record| Entry { record, number: 0 }));
+        done.lines.extend(records.clone().map(|record| DoneEntry { record, number: 0 }));
         let done = done.build();
-        assert!(size_of::<Entry>() * done.tasks.len() + 4 * done.starts.len() < 24 * 10_000);
+        assert!(size_of::<DoneEntry>() * done.tasks.len() + 4 * done.starts.len() < 24 * 10_000);
         assert!(records.clone().all(|record| done.contains(record)) && done.left() == 10_000);
         // A bucket is looked through from its beginning.
         assert!(records.map(|record| done.range(record).len()).max().unwrap() < 64);
@@ -303,7 +303,7 @@ mod tests {
             let mut done = DoneBuilder::default();
             for (at, (record, is_failed, rerun)) in lines.iter().enumerate() {
                 let number = u32::try_from(at).unwrap() << 2 | u32::from(*rerun) << 1 | u32::from(*is_failed);
-                done.lines.push(Entry { record: InputDigest::of(&[*record]), number });
+                done.lines.push(DoneEntry { record: InputDigest::of(&[*record]), number });
             }
             let mut done = done.build();
             for record in 0..40 {

@@ -48,7 +48,7 @@ pub(super) fn end(
     let is_good = written.is_ok() && logged.is_ok() && received.get().is_none();
     let (stats, profiled, shared) = end_threads(threads, is_good, state, &mut report);
 
-    let run = Ended { settings, report, state, log_path, started, stats, writing };
+    let run = EndedRun { settings, report, state, log_path, started, stats, writing };
     if let Some(signal) = received.get() {
         return Ok(run.interrupted(signal, logged));
     }
@@ -92,7 +92,7 @@ fn end_threads(
 }
 
 /// A run whose threads have ended.
-struct Ended<'a> {
+struct EndedRun<'a> {
     settings: &'a MapSettings,
     report: Report,
     state: &'a RunState,
@@ -103,7 +103,7 @@ struct Ended<'a> {
     writing: Duration,
 }
 
-impl Ended<'_> {
+impl EndedRun<'_> {
     /// A signal ended the run.
     fn interrupted(&self, signal: i32, logged: Result<(), CliError>) -> WpoolExit {
         let (done, not_done) = (self.state.tally.done(), self.state.not_done());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::state::{InputState, RunState};
 use super::threads::start_detached;
 use crate::cli::exit::CliError;
-use crate::cli::input::{InputSource, RecordSink, Splitter, Stopped};
+use crate::cli::input::{InputSource, RecordSink, Splitter, StoppedReading};
 use crate::cli::joblog::{Chosen, RecordFilter};
 use crate::cli::record::RecordFact;
 use crate::cli::stdio;
@@ -144,8 +144,8 @@ fn read_all(source: InputSource, mut splitter: Splitter, feed: &mut Feed) -> Res
                 let cannot = |e: io::Error| format!("cannot read {name}: {}", stdio::words(&e));
                 match splitter.split(stream.reader().map_err(&cannot)?, feed) {
                     Ok(()) => {}
-                    Err(Stopped::Closed) => break,
-                    Err(Stopped::Read(e)) => return Err(cannot(e)),
+                    Err(StoppedReading::Closed) => break,
+                    Err(StoppedReading::Read(e)) => return Err(cannot(e)),
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::file::{RecordForm, StreamUse, cannot, place};
 use crate::cli::choices::QueueFile;
 use crate::cli::exit::{CliError, OrExit, WpoolExit};
-use crate::cli::input::{RecordSink, Splitter, Stopped, is_stdin, readable_stdin};
+use crate::cli::input::{RecordSink, Splitter, StoppedReading, is_stdin, readable_stdin};
 use crate::cli::report::Report;
 use crate::cli::stdio;
 use crate::error::Closed;
@@ -93,8 +93,8 @@ impl OpenFill {
         };
         match splitter.split(read, &mut Lines(&self.queue)) {
             Ok(()) => FillState::Read,
-            Err(Stopped::Closed) => FillState::Closed,
-            Err(Stopped::Read(e)) => FillState::Failed(e),
+            Err(StoppedReading::Closed) => FillState::Closed,
+            Err(StoppedReading::Read(e)) => FillState::Failed(e),
         }
     }
 }

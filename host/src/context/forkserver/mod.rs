@@ -220,7 +220,7 @@ impl Zygote {
             }
             Err(NotTaken::Foreign(what)) => {
                 // The worker is still owed: it must be among the lost ones when the zygote is ended for this.
-                self.session.disbelieve(worker);
+                self.session.ask_again(worker);
                 Err(Violation::Unexpected(what))
             }
         }

@@ -174,7 +174,7 @@ pub(crate) fn session(data: &[u8]) {
     while !choices.0.is_empty() {
         if choices.byte() % 4 == 0 {
             let deed = deed(&mut choices);
-            if session.obey(deed) {
+            if session.apply_deed(deed) {
                 past.push(Happened::Done(deed));
             }
             continue;
@@ -230,7 +230,7 @@ pub(crate) fn word(choices: &mut Choices<'_>, start: Conditions, past: &[Happene
 }
 
 /// Whether there is such a deed to a pool's worker.
-pub(crate) fn obey(session: &mut Session<PoolWorkerRole>, deed: Deed) -> bool {
+pub(crate) fn apply_deed(session: &mut Session<PoolWorkerRole>, deed: Deed) -> bool {
     match deed {
         Deed::SendBatch(count) => session.sent_batch(count),
         Deed::CancelUntil(until) => session.cancel_until(until),
@@ -342,9 +342,9 @@ impl AnySession {
     }
 
     /// Whether there is such a deed in this role.
-    fn obey(&mut self, deed: Deed) -> bool {
+    fn apply_deed(&mut self, deed: Deed) -> bool {
         match (self, deed) {
-            (AnySession::PoolWorker(session), deed) => return obey(session, deed),
+            (AnySession::PoolWorker(session), deed) => return apply_deed(session, deed),
             (AnySession::Zygote(session), Deed::Ask(worker)) => session.ask(worker),
             (AnySession::ProcessWorker(session), Deed::Feed) => session.fed(),
             (AnySession::Reporter(session), Deed::AskForReport) => session.ask_for_report(),
@@ -462,7 +462,7 @@ mod tests {
             for event in past.iter() {
                 match *event {
                     Happened::Said(word) => drop(session.hear(word).expect("it may be said")),
-                    Happened::Done(deed) => assert!(session.obey(deed)),
+                    Happened::Done(deed) => assert!(session.apply_deed(deed)),
                 }
             }
             if compare(start, past, &mut session, word) && depth > 0 {

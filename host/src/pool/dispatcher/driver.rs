@@ -95,8 +95,8 @@ impl Driver {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
         loop {
             let timeout = match self.with(|dispatcher| self.take_turns(dispatcher, &mut events)) {
-                Pause::Over => break,
-                Pause::Sleep { timeout } => timeout,
+                NextStep::Over => break,
+                NextStep::Sleep { timeout } => timeout,
             };
             events.clear();
             let waited = clock::nap(timeout, |timeout| {
@@ -127,11 +127,11 @@ impl Driver {
     }
 
     /// Takes turns until there is nothing to do now. `events`: what has happened.
-    fn take_turns(&self, dispatcher: &mut Dispatcher, events: &mut Vec<Event>) -> Pause {
+    fn take_turns(&self, dispatcher: &mut Dispatcher, events: &mut Vec<Event>) -> NextStep {
         loop {
             dispatcher.turn(events);
             if dispatcher.is_finished() {
-                return Pause::Over;
+                return NextStep::Over;
             }
             events.clear();
             let busy = dispatcher.schedule.busy();
@@ -146,7 +146,7 @@ impl Driver {
                 continue;
             }
             if self.waker.may_sleep() {
-                return Pause::Sleep { timeout: dispatcher.lie_down() };
+                return NextStep::Sleep { timeout: dispatcher.lie_down() };
             }
             dispatcher.look(events);
             self.waker.wake_up();
@@ -231,7 +231,7 @@ fn is_traced() -> bool {
 }
 
 /// What the dispatcher's thread does next.
-enum Pause {
+enum NextStep {
     Sleep {
         timeout: Option<Duration>,
     },

@@ -119,7 +119,7 @@ impl Dispatcher {
         for note in self.waker.take_notes() {
             match note {
                 MemberNote::Stalled(worker) => self.on(Event::Stalled { worker }),
-                MemberNote::Fault(worker, reason) => self.blame(worker, reason),
+                MemberNote::Fault(worker, reason) => self.end_distrusted(worker, reason),
             }
         }
     }
@@ -202,7 +202,7 @@ impl Dispatcher {
         }
     }
 
-    /// Tells whoever waits for it that all workers are ready, if they are.
+    /// Tells the callers that wait for it that all workers are ready, if they are.
     pub(super) fn tell_ready(&mut self) {
         if !self.awaiting.is_empty() && self.schedule.is_staffed() {
             for complete in self.awaiting.drain(..) {

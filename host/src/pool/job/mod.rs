@@ -15,8 +15,8 @@ use self::chunk::CHUNK_LEN;
 pub(crate) use self::chunk::{By, InputChunk, Parsed, ResultChunk, Size};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::chunk::{TaskEnd, parse_outcome};
-use self::state::{JobInput, JobState, Later, Listing, TakeOrder};
-pub(crate) use self::state::{Panic, Taken, Undelivered};
+use self::state::{JobInput, JobState, LaterCall, Listing, TakeOrder};
+pub(crate) use self::state::{Panic, TakenRecords, Undelivered};
 use super::schedule::JobId;
 use super::waker::Waker;
 use crate::condition::Condition;
@@ -253,7 +253,7 @@ impl Job {
     }
 
     /// Takes the records that have come.
-    pub(crate) fn take_input(&self) -> Taken {
+    pub(crate) fn take_input(&self) -> TakenRecords {
         let mut inner = self.lock();
         let mut chunks: Vec<InputChunk> = inner.full.drain(..).collect();
         if !inner.filling.starts.is_empty() {
@@ -266,7 +266,7 @@ impl Job {
         // Records that come later than this get their outcome in `finish`, since the schedule has not heard
         // of them.
         inner.first_left = inner.pushed;
-        Taken { chunks, ended: !inner.input.is_open() }
+        TakenRecords { chunks, ended: !inner.input.is_open() }
     }
 
     /// Lets the next record put the job on the dispatcher's list. `false`: there are records already.
@@ -349,7 +349,7 @@ impl Job {
         let when_done = inner.when_done.take();
         self.tell(inner);
         // Without the lock: the call may use this job.
-        if let Some(Later(call)) = when_done {
+        if let Some(LaterCall(call)) = when_done {
             call();
         }
     }
@@ -358,7 +358,7 @@ impl Job {
     pub(crate) fn when_done(&self, call: impl FnOnce() + Send + 'static) {
         let mut inner = self.lock();
         if !inner.progress.is_done() {
-            inner.when_done = Some(Later(Box::new(call)));
+            inner.when_done = Some(LaterCall(Box::new(call)));
             return;
         }
         drop(inner);
@@ -369,7 +369,7 @@ impl Job {
     /// block.
     pub(crate) fn when_room(&self, call: impl FnOnce() + Send + 'static) {
         let mut inner = self.lock();
-        inner.when_room = Some(Later(Box::new(call)));
+        inner.when_room = Some(LaterCall(Box::new(call)));
         self.tell(inner);
     }
 
@@ -377,7 +377,7 @@ impl Job {
     /// block.
     pub(crate) fn when_ready(&self, call: impl FnOnce() + Send + 'static) {
         let mut inner = self.lock();
-        inner.when_ready = Some(Later(Box::new(call)));
+        inner.when_ready = Some(LaterCall(Box::new(call)));
         self.tell(inner);
     }
 
@@ -390,7 +390,7 @@ impl Job {
     /// `call` must not block.
     pub(crate) fn when_settled(&self, call: impl FnOnce() + Send + 'static) {
         let mut inner = self.lock();
-        inner.when_settled = Some(Later(Box::new(call)));
+        inner.when_settled = Some(LaterCall(Box::new(call)));
         self.tell(inner);
     }
 
@@ -405,7 +405,7 @@ impl Job {
             self.room.announce();
         }
         self.ready.announce();
-        for Later(call) in [when_room, when_ready, when_settled].into_iter().flatten() {
+        for LaterCall(call) in [when_room, when_ready, when_settled].into_iter().flatten() {
             call();
         }
     }

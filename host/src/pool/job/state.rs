@@ -155,13 +155,13 @@ pub(super) struct JobState {
     /// The panic of the iterator that records were drawn from.
     pub(super) panic: Option<Panic>,
     /// Called once every outcome is there.
-    pub(super) when_done: Option<Later>,
+    pub(super) when_done: Option<LaterCall>,
     /// Called once there is room for many records, or no more are taken.
-    pub(super) when_room: Option<Later>,
+    pub(super) when_room: Option<LaterCall>,
     /// Called once there are outcomes, or there will be no more.
-    pub(super) when_ready: Option<Later>,
+    pub(super) when_ready: Option<LaterCall>,
     /// Called once no task is under way, or no more records are taken.
-    pub(super) when_settled: Option<Later>,
+    pub(super) when_settled: Option<LaterCall>,
 }
 
 impl JobState {
@@ -224,16 +224,16 @@ impl fmt::Debug for Panic {
 }
 
 /// A call for later. It must not block.
-pub(super) struct Later(pub(super) Box<dyn FnOnce() + Send>);
+pub(super) struct LaterCall(pub(super) Box<dyn FnOnce() + Send>);
 
-impl fmt::Debug for Later {
+impl fmt::Debug for LaterCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a call")
     }
 }
 
 /// The records that the dispatcher takes, and whether no more will come.
-pub(crate) struct Taken {
+pub(crate) struct TakenRecords {
     pub(crate) chunks: Vec<InputChunk>,
     pub(crate) ended: bool,
 }

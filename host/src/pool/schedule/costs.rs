@@ -98,7 +98,7 @@ impl Costs {
         if let Some(usual) = self.usual
             && let Some(account) = self.accounts.get_mut(&worker)
         {
-            account.earn(usual);
+            account.add_credit(usual);
         }
     }
 
@@ -169,7 +169,7 @@ impl Default for Account {
 }
 
 impl Account {
-    fn earn(&mut self, usual: Duration) {
+    fn add_credit(&mut self, usual: Duration) {
         let held = std::mem::take(&mut self.held);
         let earned = held.as_nanos() * EARNED / usual.as_nanos().max(1);
         let credit = self.credit.saturating_add(i64::try_from(earned).unwrap_or(i64::MAX));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::costs::Costs;
 use super::span::Span;
-use super::turns::Turn;
+use super::turns::JobTurn;
 use super::{BATCH_BYTES, BATCH_GROWTH, BATCH_LEN_MAX, BATCH_TIME, BATCH_TIME_MIN};
 use crate::pool::policy::{Halt, HaltOn, HaltWhen};
 use crate::target::Priority;
@@ -24,7 +24,7 @@ pub(super) enum Wanted {
 /// A job, by the numbers of its tasks.
 #[derive(Debug)]
 pub(super) struct ScheduledJob {
-    pub(super) turn: Turn,
+    pub(super) turn: JobTurn,
     pub(super) queue: VecDeque<Span>,
     /// Tasks in `queue`.
     pub(super) queued: u64,
@@ -58,7 +58,7 @@ pub(super) struct ScheduledJob {
 impl ScheduledJob {
     pub(super) fn new(priority: Priority) -> ScheduledJob {
         ScheduledJob {
-            turn: Turn::new(priority),
+            turn: JobTurn::new(priority),
             queue: VecDeque::new(),
             queued: 0,
             pauses: BTreeSet::new(),

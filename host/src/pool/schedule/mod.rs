@@ -79,7 +79,7 @@ pub(crate) struct Schedule {
     turns: Turns,
     workers: Workers,
     /// A job was cancelled or may not be gone on with: any worker may hold tasks that it must not begin.
-    is_any_concerned: bool,
+    must_check_all: bool,
     next_worker: WorkerId,
     /// Workers that died before they began a task, since a task was last done.
     futile_deaths: u32,
@@ -109,7 +109,7 @@ impl Schedule {
             queued: 0,
             turns: Turns::default(),
             workers: Workers::new(Deadlines::of(&config)),
-            is_any_concerned: false,
+            must_check_all: false,
             next_worker: 1,
             futile_deaths: 0,
             futile_rounds: 0,
@@ -129,7 +129,7 @@ impl Schedule {
             }
             Event::Submitted { job, count, bytes } => self.submitted(job, count, bytes, actions),
             Event::InputEnded { job } => self.input_ended(job, actions),
-            Event::Cancelled { job } => self.unwant(job, Wanted::No, actions),
+            Event::Cancelled { job } => self.cancel_queued(job, Wanted::No, actions),
             Event::Undelivered { job, bytes, waits_for } => self.undelivered(job, bytes, waits_for),
             Event::Paused { worker } => self.paused(worker),
             Event::Resumed { worker } => self.resumed(now, worker),
@@ -191,7 +191,7 @@ impl Schedule {
         }
         self.finish(actions);
         self.workers.settle();
-        self.is_any_concerned = false;
+        self.must_check_all = false;
     }
 
     /// The number of tasks that the worker holds. A worker that answers more than these is lying.
@@ -308,7 +308,7 @@ impl Schedule {
         self.close();
         for job in self.jobs.keys().copied().collect::<Vec<_>>() {
             actions.push(Action::Halted { job });
-            self.unwant(job, Wanted::Running, actions);
+            self.cancel_queued(job, Wanted::Running, actions);
         }
     }
 

@@ -22,14 +22,14 @@ pub(super) struct Turns {
 
 /// A job's place in the order.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Turn {
+pub(super) struct JobTurn {
     at: u64,
     priority: Priority,
 }
 
-impl Turn {
-    pub(super) fn new(priority: Priority) -> Turn {
-        Turn { at: 0, priority }
+impl JobTurn {
+    pub(super) fn new(priority: Priority) -> JobTurn {
+        JobTurn { at: 0, priority }
     }
 
     /// How far a batch moves the job back.
@@ -44,18 +44,18 @@ impl Turn {
 
 impl Turns {
     /// The job has tasks to hand out from now on.
-    pub(super) fn join(&mut self, id: JobId, turn: &mut Turn) {
+    pub(super) fn join(&mut self, id: JobId, turn: &mut JobTurn) {
         turn.at = turn.at.max(self.now + turn.stride());
         self.waiting.insert((turn.at, id));
     }
 
     /// The job has no more tasks to hand out.
-    pub(super) fn leave(&mut self, id: JobId, turn: Turn) {
+    pub(super) fn leave(&mut self, id: JobId, turn: JobTurn) {
         self.waiting.remove(&(turn.at, id));
     }
 
     /// The job, which waits, gets a batch.
-    pub(super) fn served(&mut self, id: JobId, turn: &mut Turn) {
+    pub(super) fn served(&mut self, id: JobId, turn: &mut JobTurn) {
         self.waiting.remove(&(turn.at, id));
         // A job that may not be served now, and keeps its place, does not hold back the time.
         self.now = self.now.max(turn.at);

@@ -39,11 +39,11 @@ impl Schedule {
     }
 
     /// Cancels what is queued. What workers hold runs to its end, or they drop it (see `drop_unwanted`).
-    pub(super) fn unwant(&mut self, id: JobId, wanted: Wanted, actions: &mut Vec<Action>) {
+    pub(super) fn cancel_queued(&mut self, id: JobId, wanted: Wanted, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.wanted != Wanted::No) else { return };
         let was_held_back = job.is_held_back();
         job.wanted = wanted;
-        self.is_any_concerned = true;
+        self.must_check_all = true;
         self.held_back = self.held_back - usize::from(was_held_back) + usize::from(job.is_held_back());
         self.unwanted += usize::from(wanted == Wanted::No);
         job.queued = 0;
@@ -59,8 +59,8 @@ impl Schedule {
     }
 
     /// The workers of which it may have changed which tasks they must not begin.
-    fn concerned(&self) -> Vec<WorkerId> {
-        if self.is_any_concerned { self.workers.ids() } else { self.workers.changed() }
+    fn workers_to_check(&self) -> Vec<WorkerId> {
+        if self.must_check_all { self.workers.ids() } else { self.workers.changed() }
     }
 
     /// Tells workers which tasks at the head of what they hold are cancelled.
@@ -68,7 +68,7 @@ impl Schedule {
         if self.unwanted == 0 {
             return;
         }
-        for id in self.concerned() {
+        for id in self.workers_to_check() {
             let until = self.workers.get(id).and_then(|worker| self.to_drop(worker));
             let Some((until, mut worker)) = until.zip(self.workers.get_mut(id)) else { continue };
             worker.dropped = until;
@@ -219,7 +219,7 @@ impl Schedule {
             Some(when) => {
                 job.discards = when == HaltWhen::Now;
                 actions.push(Action::Halted { job: id });
-                self.unwant(id, when.into(), actions);
+                self.cancel_queued(id, when.into(), actions);
             }
             None => self.recount(id),
         }
@@ -268,7 +268,7 @@ impl Schedule {
         let was_held_back = job.is_held_back();
         job.is_full = bytes >= if job.is_full { max - max / 4 } else { max };
         self.held_back = self.held_back - usize::from(was_held_back) + usize::from(job.is_held_back());
-        self.is_any_concerned |= job.is_held_back() && !was_held_back;
+        self.must_check_all |= job.is_held_back() && !was_held_back;
         job.waits_for = waits_for;
         if !self.is_terminated() {
             self.recount(id);
@@ -377,7 +377,7 @@ impl Schedule {
     /// Takes tasks back from workers that must not begin them; and, for each idle worker, from a worker that
     /// has been at its batch for long.
     pub(super) fn take_back(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let concerned = if self.held_back > 0 { self.concerned() } else { Vec::new() };
+        let concerned = if self.held_back > 0 { self.workers_to_check() } else { Vec::new() };
         for id in concerned {
             if self.workers.get(id).is_some_and(|worker| self.is_too_far_ahead(worker)) {
                 self.freeze(now, id, actions);

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::context::StartMethod;
 use crate::error::TaskError;
 use crate::process::feeder::{self, Feeder};
-use crate::process::{ExitReason, ExitStatus, Known, OutputFn, OutputFns, Running, Supervised};
+use crate::process::{ExitReason, ExitStatus, OutputFn, OutputFns, ProcessReport, Running, Supervised};
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
 use crate::protocol::outgoing::Outgoing;
@@ -118,7 +118,7 @@ impl Listener<'_> {
             match self.hear(&mut connection) {
                 Ok(()) => {}
                 Err(RecvError::Closed | RecvError::Io(_)) => return,
-                Err(RecvError::Violation(violation)) => return self.punish(&violation),
+                Err(RecvError::Violation(violation)) => return self.end_for_violation(&violation),
             }
             match self.wait(&connection, !outgoing.is_empty()) {
                 Woken::Socket => {
@@ -130,7 +130,7 @@ impl Listener<'_> {
                         // The socket was ready for sending only.
                         Err(RecvError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {}
                         Err(RecvError::Closed | RecvError::Io(_)) => return,
-                        Err(RecvError::Violation(violation)) => return self.punish(&violation),
+                        Err(RecvError::Violation(violation)) => return self.end_for_violation(&violation),
                     }
                 }
                 // Returning closes the connection, and that ends the process.
@@ -139,7 +139,7 @@ impl Listener<'_> {
                     return;
                 }
                 Woken::Interrupt => match self.running.fault.get() {
-                    Some(fault) => return self.distrust(fault.clone()),
+                    Some(fault) => return self.end_distrusted(fault.clone()),
                     None => self.interrupt(),
                 },
                 Woken::Fed => {
@@ -185,7 +185,7 @@ impl Listener<'_> {
     }
 
     /// Sets the reason of the end: nothing that the process has said counts any more.
-    pub(super) fn blame(&mut self, reason: &str) {
+    pub(super) fn set_reason(&mut self, reason: &str) {
         self.reason = Some(reason.to_owned());
     }
 
@@ -199,11 +199,11 @@ impl Listener<'_> {
 
     /// The process broke the protocol: an attacker may have taken it over, and nothing more that it says
     /// counts.
-    fn punish(&mut self, violation: &Violation) {
-        self.distrust(format!("protocol error: {violation}"));
+    fn end_for_violation(&mut self, violation: &Violation) {
+        self.end_distrusted(format!("protocol error: {violation}"));
     }
 
-    fn distrust(&mut self, reason: String) {
+    fn end_distrusted(&mut self, reason: String) {
         self.reason = Some(reason);
         self.running.child.kill();
     }
@@ -421,8 +421,8 @@ fn drain(connection: &mut Connection<OwnedFd>) {
 fn pass<'s>(
     bytes: &[u8],
     sink: &mut Option<OutputFn>,
-    lock: impl FnOnce() -> MutexGuard<'s, Known>,
-    kept: impl FnOnce(&mut Known) -> &mut Vec<u8>,
+    lock: impl FnOnce() -> MutexGuard<'s, ProcessReport>,
+    kept: impl FnOnce(&mut ProcessReport) -> &mut Vec<u8>,
 ) {
     match sink {
         Some(sink) => sink(bytes),

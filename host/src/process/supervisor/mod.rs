@@ -51,8 +51,8 @@ pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<S
         children::supervise();
         let (task, born) = match given.recv() {
             Err(mpsc::RecvError) => return,
-            Ok(Given::Forked(forked)) => *forked,
-            Ok(Given::ToSpawn(pending)) => match Born::spawn(&supervised.name, &pending) {
+            Ok(ToSupervise::Forked(forked)) => *forked,
+            Ok(ToSupervise::ToSpawn(pending)) => match Born::spawn(&supervised.name, &pending) {
                 Ok((born, started)) => {
                     let task = born.announce(&supervised, *pending);
                     let _caller_gone = tell.send(Ok(started));
@@ -76,11 +76,11 @@ pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<S
     match forked {
         Some((born, started)) => {
             let task = born.announce(shared, *pending);
-            let _it_waits_for_this = give.send(Given::Forked(Box::new((task, born))));
+            let _it_waits_for_this = give.send(ToSupervise::Forked(Box::new((task, born))));
             Ok(started)
         }
         None => {
-            let _it_waits_for_this = give.send(Given::ToSpawn(pending));
+            let _it_waits_for_this = give.send(ToSupervise::ToSpawn(pending));
             told.recv().unwrap_or_else(|gone| Err((no_thread(std::io::Error::other(gone)), None)))
         }
     }
@@ -90,7 +90,7 @@ pub(super) fn start(shared: &Arc<Supervised>, pending: Box<Pending>) -> Result<S
 pub(super) type FailedStart = (StartError, Option<Box<Pending>>);
 
 /// What the thread begins with.
-enum Given {
+enum ToSupervise {
     Forked(Box<(Task, Born)>),
     ToSpawn(Box<Pending>),
 }
@@ -112,7 +112,7 @@ fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<
     let listened = std::panic::catch_unwind(AssertUnwindSafe(|| listener.listen(socket, request)));
     let _panicked = std::panic::catch_unwind(AssertUnwindSafe(|| listener.drop_sinks()));
     if listened.is_err() {
-        listener.blame("the function that takes its output panicked");
+        listener.set_reason("the function that takes its output panicked");
         running.child.kill();
     }
     await_end(&running.child, &mut listener);
@@ -134,7 +134,7 @@ fn supervise(shared: &Arc<Supervised>, task: Task, born: Born, ready_by: Option<
 fn await_end(child: &Child, listener: &mut Listener) {
     if !clock::await_readable(child, clock::now() + LAST_BREATH) {
         // A process that goes on all the same is no worker of ours any more.
-        listener.blame("it closed its connection and went on");
+        listener.set_reason("it closed its connection and went on");
         child.kill();
         // The closed connection ends the process where this program may not kill it.
         clock::await_readable(child, clock::now() + END_TIME);
@@ -231,7 +231,7 @@ impl Born {
             // It has no other task that could wait with it.
             on_stall: Box::new(|| {}),
             on_fault: Box::new(move |reason| {
-                running.upgrade().iter().for_each(|it| it.blame(reason.clone()))
+                running.upgrade().iter().for_each(|it| it.report_fault(reason.clone()))
             }),
         };
         Ok((site.join(socket, self.running.page.exchange(), name, notes)?, site))

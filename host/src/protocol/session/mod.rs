@@ -141,7 +141,7 @@ impl<R: Speaker> Session<R> {
         }
         match message::read_control(frame)? {
             FromWorker::Hello { version } => self.greet(version),
-            FromWorker::Unconfined { missing } => self.confess(missing),
+            FromWorker::Unconfined { missing } => self.report_missing(missing),
             FromWorker::Refused { reason } => self.refuse(&reason),
             message => self.role.on_message(&mut self.stage, message).map(Heard::Said),
         }
@@ -160,7 +160,7 @@ impl<R: Speaker> Session<R> {
     }
 
     /// Later than the start it could be the guest's word.
-    fn confess<S>(&mut self, missing: Vec<Property>) -> Result<Heard<S>, Violation> {
+    fn report_missing<S>(&mut self, missing: Vec<Property>) -> Result<Heard<S>, Violation> {
         if self.stage != Stage::Greeted {
             return Err(R::OUT_OF_TURN);
         }

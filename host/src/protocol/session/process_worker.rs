@@ -13,13 +13,13 @@ pub(crate) struct ProcessWorkerRole {
     owed: Owed,
     /// The figures that have come. Output has no place among them: it comes as the guest writes it.
     attached: Attached,
-    input: InputState,
+    input: StdinState,
     profile: ProfileLen,
 }
 
 /// How the process gets its standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InputState {
+enum StdinState {
     /// It has none that it could ask for.
     None,
     /// It may ask for the next piece.
@@ -65,15 +65,15 @@ impl Session<ProcessWorkerRole> {
             terms: Terms::new(limits),
             owed,
             attached: Attached::default(),
-            input: if reads_input { InputState::Idle } else { InputState::None },
+            input: if reads_input { StdinState::Idle } else { StdinState::None },
             profile: ProfileLen::new(is_profiled),
         })
     }
 
     /// The process was given the piece of its standard input that it had asked for.
     pub(crate) fn fed(&mut self) {
-        if self.role.input == InputState::Asked {
-            self.role.input = InputState::Idle;
+        if self.role.input == StdinState::Asked {
+            self.role.input = StdinState::Idle;
         }
     }
 
@@ -104,8 +104,8 @@ impl Speaker for ProcessWorkerRole {
                     _ => Err(NOT_ITS_TO_TELL),
                 }
             }
-            FromWorker::WantsInput if *stage == Stage::Ready && self.input == InputState::Idle => {
-                self.input = InputState::Asked;
+            FromWorker::WantsInput if *stage == Stage::Ready && self.input == StdinState::Idle => {
+                self.input = StdinState::Asked;
                 Ok(FromProcessWorker::WantsInput)
             }
             // Named apart from other words out of turn: an honest worker of another build could do this, and

@@ -46,7 +46,7 @@ impl Session<ZygoteRole> {
     }
 
     /// What the zygote said of this worker, its last answer, was a lie: the answer is still to come.
-    pub(crate) fn disbelieve(&mut self, worker: u32) {
+    pub(crate) fn ask_again(&mut self, worker: u32) {
         self.role.asked.push_front(worker);
     }
 

@@ -11,7 +11,7 @@ use wasmtime::{Engine, GuestProfiler, Store};
 
 use super::failure::{classify, failed, is_too_much, unprovided, values_limit};
 use super::instances::{BinaryFormat, LiveInstance};
-use super::plan::{FastPath, Plan, utf8, write_returned};
+use super::plan::{FastPath, ResolvedPlan, utf8, write_returned};
 use super::stdin::GuestStdin;
 use super::store::{Ctx, copy_max};
 use super::template::StoreTemplate;
@@ -19,7 +19,7 @@ use super::wasi::WasiGrants;
 use super::{host, many, values};
 use crate::policy::{BATCH, IN_INTERFACE, PROCESS, is_provided};
 use crate::protocol::message::Failure;
-use crate::spec::{Given, Grants, Import, ImportKind, ModuleInfo, ModuleKind};
+use crate::spec::{DirectResult, Grants, Import, ImportKind, ModuleInfo, ModuleKind};
 use crate::value::{NameTables, Value};
 
 pub(super) struct ComponentFormat {
@@ -52,7 +52,7 @@ impl ComponentFormat {
     }
 
     /// Looks up the function of a plan, once for all records.
-    pub(super) fn prepare(&self, mut plan: Plan, info: &ModuleInfo) -> Result<Plan, String> {
+    pub(super) fn prepare(&self, mut plan: ResolvedPlan, info: &ModuleInfo) -> Result<ResolvedPlan, String> {
         let path = &plan.call.path;
         let index = match path.rsplit_once('#') {
             Some((interface, name)) => {
@@ -267,7 +267,7 @@ impl BinaryFormat for ComponentFormat {
     fn call(
         &self,
         live: &mut LiveInstance<Instance>,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         record: &[u8],
         template: &StoreTemplate,
         out: &mut Vec<u8>,
@@ -278,7 +278,7 @@ impl BinaryFormat for ComponentFormat {
     fn call_many(
         &self,
         live: &mut LiveInstance<Instance>,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         records: &[&[u8]],
     ) -> wasmtime::Result<()> {
         let index =
@@ -297,7 +297,7 @@ impl BinaryFormat for ComponentFormat {
 }
 
 /// What a typed call gives.
-enum Returned {
+enum TypedResult {
     Bytes(Vec<u8>),
     Value(Option<Value>),
 }
@@ -305,7 +305,7 @@ enum Returned {
 impl LiveInstance<Instance> {
     fn call(
         &mut self,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         record: &[u8],
         template: &StoreTemplate,
         out: &mut Vec<u8>,
@@ -324,7 +324,7 @@ impl LiveInstance<Instance> {
     fn call_fast(
         &mut self,
         func: Func,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         fast: FastPath,
         record: &[u8],
         template: &StoreTemplate,
@@ -344,49 +344,51 @@ impl LiveInstance<Instance> {
             }
         };
         match returned? {
-            Returned::Bytes(bytes) => write_returned(&bytes, template, out),
-            Returned::Value(value) => plan.write_result(value, template, out),
+            TypedResult::Bytes(bytes) => write_returned(&bytes, template, out),
+            TypedResult::Value(value) => plan.write_result(value, template, out),
         }
     }
 
     fn call_with<P: ComponentNamedList + Lower + Send + Sync>(
         &mut self,
         func: Func,
-        gives: Given,
+        gives: DirectResult,
         input: P,
         template: &StoreTemplate,
-    ) -> Result<Returned, Failure> {
+    ) -> Result<TypedResult, Failure> {
         macro_rules! typed {
             ($ty:ty) => {
                 self.typed::<P, ($ty,)>(func, input, template)?.0
             };
         }
         let value = match gives {
-            Given::Bytes => return Ok(Returned::Bytes(typed!(Vec<u8>))),
-            Given::Text => return Ok(Returned::Bytes(typed!(String).into_bytes())),
-            Given::BytesOr => return typed!(Result<Vec<u8>, String>).map(Returned::Bytes).map_err(failed),
-            Given::TextOr => {
+            DirectResult::Bytes => return Ok(TypedResult::Bytes(typed!(Vec<u8>))),
+            DirectResult::Text => return Ok(TypedResult::Bytes(typed!(String).into_bytes())),
+            DirectResult::BytesOr => {
+                return typed!(Result<Vec<u8>, String>).map(TypedResult::Bytes).map_err(failed);
+            }
+            DirectResult::TextOr => {
                 let text = typed!(Result<String, String>).map_err(failed)?;
-                return Ok(Returned::Bytes(text.into_bytes()));
+                return Ok(TypedResult::Bytes(text.into_bytes()));
             }
-            Given::Nothing => {
+            DirectResult::Nothing => {
                 self.typed::<P, ()>(func, input, template)?;
-                return Ok(Returned::Value(None));
+                return Ok(TypedResult::Value(None));
             }
-            Given::Bool => Value::Bool(typed!(bool)),
-            Given::S8 => Value::S8(typed!(i8)),
-            Given::U8 => Value::U8(typed!(u8)),
-            Given::S16 => Value::S16(typed!(i16)),
-            Given::U16 => Value::U16(typed!(u16)),
-            Given::S32 => Value::S32(typed!(i32)),
-            Given::U32 => Value::U32(typed!(u32)),
-            Given::S64 => Value::S64(typed!(i64)),
-            Given::U64 => Value::U64(typed!(u64)),
-            Given::F32 => Value::F32(typed!(f32)),
-            Given::F64 => Value::F64(typed!(f64)),
-            Given::Char => Value::Char(typed!(char)),
+            DirectResult::Bool => Value::Bool(typed!(bool)),
+            DirectResult::S8 => Value::S8(typed!(i8)),
+            DirectResult::U8 => Value::U8(typed!(u8)),
+            DirectResult::S16 => Value::S16(typed!(i16)),
+            DirectResult::U16 => Value::U16(typed!(u16)),
+            DirectResult::S32 => Value::S32(typed!(i32)),
+            DirectResult::U32 => Value::U32(typed!(u32)),
+            DirectResult::S64 => Value::S64(typed!(i64)),
+            DirectResult::U64 => Value::U64(typed!(u64)),
+            DirectResult::F32 => Value::F32(typed!(f32)),
+            DirectResult::F64 => Value::F64(typed!(f64)),
+            DirectResult::Char => Value::Char(typed!(char)),
         };
-        Ok(Returned::Value(Some(value)))
+        Ok(TypedResult::Value(Some(value)))
     }
 
     fn typed<P, R>(&mut self, func: Func, input: P, template: &StoreTemplate) -> Result<R, Failure>
@@ -401,7 +403,7 @@ impl LiveInstance<Instance> {
     fn call_dynamic(
         &mut self,
         func: Func,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         record: &[u8],
         template: &StoreTemplate,
         out: &mut Vec<u8>,

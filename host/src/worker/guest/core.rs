@@ -9,7 +9,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::failure::{classify, unprovided};
 use super::instances::{BinaryFormat, LiveInstance};
-use super::plan::Plan;
+use super::plan::ResolvedPlan;
 use super::stdin::GuestStdin;
 use super::store::Ctx;
 use super::template::StoreTemplate;
@@ -116,7 +116,7 @@ impl BinaryFormat for CoreFormat {
     fn call(
         &self,
         live: &mut LiveInstance<Instance>,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         record: &[u8],
         template: &StoreTemplate,
         out: &mut Vec<u8>,
@@ -150,7 +150,7 @@ impl BinaryFormat for CoreFormat {
     fn call_many(
         &self,
         _live: &mut LiveInstance<Instance>,
-        _plan: &Plan,
+        _plan: &ResolvedPlan,
         _records: &[&[u8]],
     ) -> wasmtime::Result<()> {
         Err(wasmtime::Error::msg("a core module has no function for many records"))

@@ -15,7 +15,7 @@ use crate::value::{FuncType, Param, Type};
 
 /// Why there is no machine code.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum NotCompiled {
     Reason(String),
     /// There would be if these were allowed.
     Needs {
@@ -24,9 +24,9 @@ pub(crate) enum Refusal {
     },
 }
 
-impl From<String> for Refusal {
+impl From<String> for NotCompiled {
     fn from(reason: String) -> Self {
-        Refusal::Reason(reason)
+        NotCompiled::Reason(reason)
     }
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn compile(
     limits: &Limits,
     codegen: Codegen,
     tell: impl FnOnce(ModuleKind, &[Import]),
-) -> Result<(ModuleInfo, Vec<u8>), Refusal> {
+) -> Result<(ModuleInfo, Vec<u8>), NotCompiled> {
     let engine = engine::compiling(limits, codegen)?;
     let binary = if text {
         wat::parse_bytes(bytes).map_err(|e| format!("the text is not valid: {}", one_line(&e.to_string())))?
@@ -144,13 +144,13 @@ fn wrong_type(error: wasmtime::Error) -> String {
 }
 
 /// Why the binary is not compiled: the features that it lacks, if they are known, else `reason`.
-fn refusal(binary: &[u8], reason: String) -> Refusal {
+fn refusal(binary: &[u8], reason: String) -> NotCompiled {
     match survey::lack(binary) {
-        Some(Lack::Features(features)) => Refusal::Needs { features, reason },
+        Some(Lack::Features(features)) => NotCompiled::Needs { features, reason },
         Some(Lack::Unsupported(what)) => {
-            Refusal::Reason(format!("it uses {what}, which is not supported: {reason}"))
+            NotCompiled::Reason(format!("it uses {what}, which is not supported: {reason}"))
         }
-        None => Refusal::Reason(reason),
+        None => NotCompiled::Reason(reason),
     }
 }
 

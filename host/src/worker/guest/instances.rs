@@ -9,7 +9,7 @@ use super::capture::{Capture, OutputStreams};
 use super::failure::{classify, output_limit, reached, without_instance};
 use super::limiter::RefusedGrowth;
 use super::many::{ManyCall, NextRecord, Progress};
-use super::plan::{Plan, write_returned};
+use super::plan::{ResolvedPlan, write_returned};
 use super::stdin::{AskedInput, GuestStdin};
 use super::store::{Ctx, is_out_of_fuel, refuel, used};
 use super::template::StoreTemplate;
@@ -35,7 +35,7 @@ pub(super) trait BinaryFormat {
     fn call(
         &self,
         live: &mut LiveInstance<Self::Instance>,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         record: &[u8],
         template: &StoreTemplate,
         out: &mut Vec<u8>,
@@ -45,7 +45,7 @@ pub(super) trait BinaryFormat {
     fn call_many(
         &self,
         live: &mut LiveInstance<Self::Instance>,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         records: &[&[u8]],
     ) -> wasmtime::Result<()>;
 
@@ -76,7 +76,7 @@ impl<I> LiveInstance<I> {
 /// A linked module and, in reuse mode, its live instance.
 pub(super) struct Instances<F: BinaryFormat> {
     pub(super) format: F,
-    initializer: Option<Plan>,
+    initializer: Option<ResolvedPlan>,
     live: Option<LiveInstance<F::Instance>>,
     /// The usage of the last task, until it is taken.
     pub(super) used: Option<Used>,
@@ -94,7 +94,7 @@ impl<F: BinaryFormat> Instances<F> {
         &mut self,
         engine: &Engine,
         template: &StoreTemplate,
-        plan: Plan,
+        plan: ResolvedPlan,
     ) -> Result<(), Failure> {
         self.initializer = Some(plan);
         let live = self.instantiate(engine, template, &[], GuestStdin::EMPTY, template.output())?;
@@ -150,7 +150,7 @@ impl<F: BinaryFormat> Instances<F> {
         &mut self,
         engine: &Engine,
         template: &StoreTemplate,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         record: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
@@ -219,7 +219,7 @@ impl<F: BinaryFormat> Instances<F> {
     pub(super) fn run_many(
         &mut self,
         template: &StoreTemplate,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         records: &[&[u8]],
         outbox: &Outbox,
     ) -> Progress {
@@ -245,7 +245,7 @@ impl<F: BinaryFormat> Instances<F> {
         &mut self,
         engine: &Engine,
         template: &StoreTemplate,
-        plan: &Plan,
+        plan: &ResolvedPlan,
         record: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {

@@ -32,12 +32,12 @@ use wasmtime::Engine;
 use self::component::ComponentFormat;
 use self::core::CoreFormat;
 pub(super) use self::current_process::{CurrentProcess, NoticeTick};
-pub(super) use self::describe::{Refusal, compile};
+pub(super) use self::describe::{NotCompiled, compile};
 pub(super) use self::engine::TABLE_ELEMENT_LEN;
 use self::instances::{BinaryFormat, Instances};
 pub(super) use self::many::Progress;
 use self::placement::Placement;
-use self::plan::Plan;
+use self::plan::ResolvedPlan;
 use self::profile::Profile;
 pub(super) use self::task::{TaskExit, TaskStart};
 use self::template::StoreTemplate;
@@ -63,9 +63,9 @@ impl EngineTick {
 /// The module, loaded and linked; in reuse mode with its live instance.
 pub(super) struct Guest {
     engine: Engine,
-    code: Code,
+    code: LinkedCode,
     template: StoreTemplate,
-    plans: HashMap<u32, Result<Plan, String>>,
+    plans: HashMap<u32, Result<ResolvedPlan, String>>,
     /// What has come of the fixed arguments of the next plan.
     fixed: FixedPieces,
     initializer: Option<Call>,
@@ -78,7 +78,7 @@ pub(super) struct Guest {
 }
 
 /// The two binary formats.
-enum Code {
+enum LinkedCode {
     Component(Instances<ComponentFormat>),
     Core(Instances<CoreFormat>),
 }
@@ -141,13 +141,16 @@ impl Guest {
         info: &ModuleInfo,
         grants: &WasiGrants,
         path: &str,
-    ) -> Result<(Engine, Code), String> {
+    ) -> Result<(Engine, LinkedCode), String> {
         let code = match kind {
-            ModuleKind::Component => {
-                Code::Component(Instances::new(ComponentFormat::load(&engine, info, grants.spec(), path)?))
-            }
+            ModuleKind::Component => LinkedCode::Component(Instances::new(ComponentFormat::load(
+                &engine,
+                info,
+                grants.spec(),
+                path,
+            )?)),
             ModuleKind::Core => {
-                Code::Core(Instances::new(CoreFormat::load(&engine, info, grants.spec(), path)?))
+                LinkedCode::Core(Instances::new(CoreFormat::load(&engine, info, grants.spec(), path)?))
             }
         };
         Ok((engine, code))
@@ -157,10 +160,12 @@ impl Guest {
     pub(super) fn enter(&mut self, mut process: CurrentProcess, stream: Option<Arc<OwnedFd>>) {
         if let Some(interval) = self.interval {
             let profiler = match &self.code {
-                Code::Component(instances) => {
+                LinkedCode::Component(instances) => {
                     instances.format.profiler(&self.engine, &process.name, interval)
                 }
-                Code::Core(instances) => instances.format.profiler(&self.engine, &process.name, interval),
+                LinkedCode::Core(instances) => {
+                    instances.format.profiler(&self.engine, &process.name, interval)
+                }
             };
             // An engine that debugs has no profiler. Ours never does.
             // A profile is made of the worker's own ticks, so that each worker has one.
@@ -228,11 +233,11 @@ impl Guest {
         self.plans.remove(&id);
     }
 
-    fn prepare(&self, call: Call) -> Result<Plan, String> {
-        let plan = Plan::new(call, &self.template.info)?;
+    fn prepare(&self, call: Call) -> Result<ResolvedPlan, String> {
+        let plan = ResolvedPlan::new(call, &self.template.info)?;
         match &self.code {
-            Code::Component(instances) => instances.format.prepare(plan, &self.template.info),
-            Code::Core(_) => Ok(plan),
+            LinkedCode::Component(instances) => instances.format.prepare(plan, &self.template.info),
+            LinkedCode::Core(_) => Ok(plan),
         }
     }
 
@@ -243,16 +248,16 @@ impl Guest {
     /// The time spent on making and dropping instances since the last call of this.
     pub(super) fn take_making(&mut self) -> Duration {
         match &mut self.code {
-            Code::Component(instances) => instances.take_making(),
-            Code::Core(instances) => instances.take_making(),
+            LinkedCode::Component(instances) => instances.take_making(),
+            LinkedCode::Core(instances) => instances.take_making(),
         }
     }
 
     /// Takes the usage of the last task, if its plan is timed and the task had an instance.
     pub(super) fn take_used(&mut self) -> Option<Used> {
         match &mut self.code {
-            Code::Component(instances) => instances.used.take(),
-            Code::Core(instances) => instances.used.take(),
+            LinkedCode::Component(instances) => instances.used.take(),
+            LinkedCode::Core(instances) => instances.used.take(),
         }
     }
 
@@ -280,8 +285,8 @@ impl Guest {
         let Some(call) = self.initializer.clone() else { return Ok(()) };
         let plan = self.prepare(call).map_err(|message| Failure::BadRecord { message })?;
         let initialized = match &mut self.code {
-            Code::Component(guest) => guest.initialize(&self.engine, &self.template, plan),
-            Code::Core(guest) => guest.initialize(&self.engine, &self.template, plan),
+            LinkedCode::Component(guest) => guest.initialize(&self.engine, &self.template, plan),
+            LinkedCode::Core(guest) => guest.initialize(&self.engine, &self.template, plan),
         };
         self.template.process.end_task();
         initialized.map_err(|failure| self.template.explain_stack(failure).shortened())
@@ -300,8 +305,8 @@ impl Guest {
                 Err(failure::reached(Limit::Input, &self.template.limits))
             }
             Some(Ok(plan)) => match &mut self.code {
-                Code::Component(guest) => guest.run(&self.engine, &self.template, plan, record, out),
-                Code::Core(guest) => guest.run(&self.engine, &self.template, plan, record, out),
+                LinkedCode::Component(guest) => guest.run(&self.engine, &self.template, plan, record, out),
+                LinkedCode::Core(guest) => guest.run(&self.engine, &self.template, plan, record, out),
             },
             Some(Err(message)) => Err(Failure::BadRecord { message: message.clone() }),
             None => Err(Failure::BadRecord { message: "the coordinator named an unknown plan".to_owned() }),
@@ -326,10 +331,10 @@ impl Guest {
     /// many records, and there is a live instance.
     pub(super) fn takes_many(&self, plan: u32) -> bool {
         match &self.code {
-            Code::Component(guest) => {
+            LinkedCode::Component(guest) => {
                 guest.is_live() && matches!(self.plans.get(&plan), Some(Ok(plan)) if plan.many.is_some())
             }
-            Code::Core(_) => false,
+            LinkedCode::Core(_) => false,
         }
     }
 
@@ -352,7 +357,9 @@ impl Guest {
     ) -> Progress {
         self.template.process.set_attempt(attempt);
         match (&mut self.code, self.plans.get(&plan)) {
-            (Code::Component(guest), Some(Ok(plan))) => guest.run_many(&self.template, plan, records, outbox),
+            (LinkedCode::Component(guest), Some(Ok(plan))) => {
+                guest.run_many(&self.template, plan, records, outbox)
+            }
             _ => unreachable!("callers ask `takes_many` before"),
         }
     }
@@ -367,8 +374,8 @@ impl Guest {
         // This counts as one more task: a cancel of the last one must not end it.
         self.start_one();
         match &mut self.code {
-            Code::Component(guest) => guest.shutdown(&self.template),
-            Code::Core(guest) => guest.shutdown(&self.template),
+            LinkedCode::Component(guest) => guest.shutdown(&self.template),
+            LinkedCode::Core(guest) => guest.shutdown(&self.template),
         }
         self.template.process.end_task();
     }

@@ -7,14 +7,14 @@ use super::template::StoreTemplate;
 use super::values::{BYTES_MAX, VALUES_MAX};
 use crate::protocol::frame::{self, Kind};
 use crate::protocol::message::{self, Failure};
-use crate::spec::{ARGUMENT_BYTES_MAX, Call, FixedForm, Given, Input, ModuleInfo, Output, Role, size};
+use crate::spec::{ARGUMENT_BYTES_MAX, Call, DirectResult, FixedForm, Input, ModuleInfo, Output, Role, size};
 use crate::value::{
     FuncType, Integers, Param, Type, Value, from_json, from_json_many, parse_many, parse_wave, parse_wave_of,
     to_json, to_wave,
 };
 
 /// A call, resolved against the module's types.
-pub(super) struct Plan {
+pub(super) struct ResolvedPlan {
     pub(super) call: Call,
     pub(super) ty: FuncType,
     pub(super) is_command: bool,
@@ -36,11 +36,11 @@ pub(super) struct Plan {
 pub(super) struct FastPath {
     /// Of the one or two parameters.
     pub(super) takes_string: [bool; 2],
-    pub(super) gives: Given,
+    pub(super) gives: DirectResult,
 }
 
-impl Plan {
-    pub(super) fn new(call: Call, info: &ModuleInfo) -> Result<Plan, String> {
+impl ResolvedPlan {
+    pub(super) fn new(call: Call, info: &ModuleInfo) -> Result<ResolvedPlan, String> {
         let export =
             info.exports.iter().find(|e| e.path == call.path).ok_or("the function is not exported")?;
         let ty = export.ty.clone();
@@ -49,7 +49,7 @@ impl Plan {
         let fast = FastPath::of(&call, &ty);
         let fixed = if fast.is_some() { Vec::new() } else { fixed_values(&call, &ty)? };
         let (is_command, integers) = (export.role == Role::Command, info.kind.integers());
-        Ok(Plan { is_command, call, ty, fixed, free, integers, fast, index: None, many: None })
+        Ok(ResolvedPlan { is_command, call, ty, fixed, free, integers, fast, index: None, many: None })
     }
 
     /// Whether the result is bytes that are not converted.

@@ -14,7 +14,7 @@ use super::fault::fault_point;
 use super::guest::{EngineTick, Guest, TaskExit, TaskStart};
 use super::outbox::Outbox;
 use super::send::{EXIT_SOFTWARE, say};
-use crate::protocol::batch::{Batch, Entry, Record};
+use crate::protocol::batch::{Batch, BatchEntry, Record};
 use crate::protocol::connection::{Carrier, Connection, RecvError};
 use crate::protocol::frame::{self, Kind, Violation};
 use crate::protocol::message::{self, Failure, FromWorker, ToWorker};
@@ -335,8 +335,8 @@ fn run_batch<S: Carrier>(
         }
         has_begun = true;
         let record = match entry {
-            Entry::Here(record) => record,
-            Entry::Placed { offset, len } => {
+            BatchEntry::Here(record) => record,
+            BatchEntry::Placed { offset, len } => {
                 let nowhere = || Violation::Malformed("a record at no place".to_owned());
                 Record::Bytes(arena.as_ref().and_then(|arena| arena.record(offset, len)).ok_or_else(nowhere)?)
             }
@@ -404,7 +404,7 @@ fn run_many<S: Carrier>(
 fn next_records<'b>(batch: &Batch<'b>, count: usize, longest: usize) -> Vec<&'b [u8]> {
     let mut room = MANY_BYTES_MAX;
     let fit = |record| match record {
-        Ok(Entry::Here(Record::Bytes(record))) if record.len() <= longest => {
+        Ok(BatchEntry::Here(Record::Bytes(record))) if record.len() <= longest => {
             room = room.checked_sub(record.len())?;
             Some(record)
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::inbox::{Inbox, NextFrame, READ_LEN, Run, len_of_outcomes};
+use super::inbox::{Inbox, NextFrame, OutcomeRun, READ_LEN, len_of_outcomes};
 use crate::fuzzing::choices::Choices;
 use crate::fuzzing::session::{self, Conditions, Deed, Happened, Word};
 use crate::pool::dispatcher::arena::Parked;
@@ -35,7 +35,7 @@ pub(crate) fn link(data: &[u8]) {
         let before = reader.feed(&bytes[..cut]);
         if choices.byte() % 2 == 0 {
             let deed = session::deed(&mut choices);
-            if reader.obey(deed) {
+            if reader.apply_deed(deed) {
                 past.push(Happened::Done(deed));
             }
         }
@@ -69,8 +69,8 @@ impl Reader {
         Reader { inbox, page: Arc::new(page), has_arena, tells_apart, passed_on: Vec::new() }
     }
 
-    fn obey(&mut self, deed: Deed) -> bool {
-        session::obey(&mut self.inbox.session, deed)
+    fn apply_deed(&mut self, deed: Deed) -> bool {
+        session::apply_deed(&mut self.inbox.session, deed)
     }
 
     /// As the dispatcher reads, at most what the inbox wants at once.
@@ -88,7 +88,7 @@ impl Reader {
         Ok(())
     }
 
-    fn hear_all(&mut self, bytes: &[u8], run: &mut Run) -> Result<Option<(usize, usize)>, Violation> {
+    fn hear_all(&mut self, bytes: &[u8], run: &mut OutcomeRun) -> Result<Option<(usize, usize)>, Violation> {
         loop {
             let (heard, frame) = match self.inbox.next(bytes, run, self.tells_apart)? {
                 NextFrame::Nothing { begun } => return Ok(begun),
@@ -127,7 +127,7 @@ impl Reader {
         }
     }
 
-    fn pass_on(&mut self, bytes: &[u8], run: &mut Run) {
+    fn pass_on(&mut self, bytes: &[u8], run: &mut OutcomeRun) {
         let mut rest = &bytes[run.from..run.to];
         for left in (0..run.count).rev() {
             let len = len_of_outcomes(rest, 1);

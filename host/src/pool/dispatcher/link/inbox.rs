@@ -37,7 +37,7 @@ pub(super) struct Begun {
 
 /// A run of outcomes within bytes that are being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Run {
+pub(super) struct OutcomeRun {
     /// Where the run begins: behind what was passed on.
     pub(super) from: usize,
     /// The end of its last whole outcome. Frames behind that belong to the next one.
@@ -52,7 +52,7 @@ pub(super) struct Run {
     granted: Option<usize>,
 }
 
-impl Run {
+impl OutcomeRun {
     /// The frame up to `end` is the next outcome of the run.
     pub(super) fn add(&mut self, end: usize, is_failure: bool) {
         (self.to, self.at) = (end, end);
@@ -62,19 +62,25 @@ impl Run {
 
     /// A new run begins at `at`.
     pub(super) fn begin(&mut self, at: usize) {
-        *self = Run { from: at, to: at, at, granted: self.granted, ..Run::default() };
+        *self = OutcomeRun { from: at, to: at, at, granted: self.granted, ..OutcomeRun::default() };
     }
 
     /// The outcomes were passed on: a new run begins behind them.
     pub(super) fn clear(&mut self) {
-        *self = Run { from: self.to, to: self.to, at: self.at, granted: self.granted, ..Run::default() };
+        *self = OutcomeRun {
+            from: self.to,
+            to: self.to,
+            at: self.at,
+            granted: self.granted,
+            ..OutcomeRun::default()
+        };
     }
 }
 
 /// What comes next in the bytes.
 #[derive(Debug)]
 pub(super) enum NextFrame<'b> {
-    /// Something that is no more of the run, and its frame, which begins at [`Run::at`].
+    /// Something that is no more of the run, and its frame, which begins at [`OutcomeRun::at`].
     Heard(Heard<FromPoolWorker>, Frame<'b>),
     /// No more whole frames.
     Nothing {
@@ -112,19 +118,19 @@ impl Inbox {
     ///
     /// Nothing of the bytes is remembered here meanwhile: a buffer that is one large outcome goes to its job
     /// as it is, and is never put back.
-    pub(super) fn take(&mut self) -> (Vec<u8>, Run) {
+    pub(super) fn take(&mut self) -> (Vec<u8>, OutcomeRun) {
         let granted = self.begun.take().filter(|begun| begun.is_granted).map(|begun| begun.at);
-        let run = Run { at: std::mem::take(&mut self.judged), granted, ..Run::default() };
+        let run = OutcomeRun { at: std::mem::take(&mut self.judged), granted, ..OutcomeRun::default() };
         (std::mem::take(&mut self.bytes), run)
     }
 
-    /// Goes on in `bytes` at [`Run::at`]. Results and their attachments are added to the run here, because
-    /// there may be thousands of them. `tells_apart`: no result is added to a run with failures.
+    /// Goes on in `bytes` at [`OutcomeRun::at`]. Results and their attachments are added to the run here,
+    /// because there may be thousands of them. `tells_apart`: no result is added to a run with failures.
     #[inline]
     pub(super) fn next<'b>(
         &mut self,
         bytes: &'b [u8],
-        run: &mut Run,
+        run: &mut OutcomeRun,
         tells_apart: bool,
     ) -> Result<NextFrame<'b>, Violation> {
         loop {
@@ -147,7 +153,7 @@ impl Inbox {
 
     /// Puts back what is left of the bytes behind `run`, which was passed on. `begun`: the payload's length
     /// of the frame that has begun at their end, and how much of it is missing.
-    pub(super) fn put_back(&mut self, mut bytes: Vec<u8>, run: Run, begun: Option<(usize, usize)>) {
+    pub(super) fn put_back(&mut self, mut bytes: Vec<u8>, run: OutcomeRun, begun: Option<(usize, usize)>) {
         self.judged = run.at - run.from;
         self.begun = begun.filter(|(len, _)| *len > READ_LEN).map(|(_, missing)| Begun {
             at: self.judged,
@@ -200,7 +206,7 @@ mod tests {
     fn a_result_joins_a_run_with_failures_only_where_they_are_not_told_apart() {
         let bytes = [said(Word::Failed), said(Word::Returned)].concat();
         for tells_apart in [false, true] {
-            let (mut inbox, mut run) = (ready(2), Run::default());
+            let (mut inbox, mut run) = (ready(2), OutcomeRun::default());
             let Ok(NextFrame::Heard(Heard::Said(FromPoolWorker::Failed(_)), failed)) =
                 inbox.next(&bytes, &mut run, tells_apart)
             else {
@@ -221,7 +227,7 @@ mod tests {
         let large = Some((READ_LEN + 1, 5));
         let is_granted = |inbox: &Inbox| inbox.begun.unwrap().is_granted;
 
-        inbox.put_back(vec![0; 50], Run::default(), large);
+        inbox.put_back(vec![0; 50], OutcomeRun::default(), large);
         assert!(!is_granted(&inbox));
         inbox.begun.as_mut().unwrap().is_granted = true;
         // More of the same frame.

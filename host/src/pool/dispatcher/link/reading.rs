@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::event::epoll;
 
-use super::inbox::{NextFrame, READ_LEN, Run, len_of_outcomes};
+use super::inbox::{NextFrame, OutcomeRun, READ_LEN, len_of_outcomes};
 use super::instances::{InstancesSeen, NO_INSTANCE_MAX};
 use super::{LAST_ROUNDS, Link, Listening};
 use crate::context::Child;
@@ -56,7 +56,7 @@ impl Dispatcher {
                 Err(RecvError::Violation(violation)) => Err(violation),
             };
             if let Err(violation) = read {
-                return self.punish(worker, &violation);
+                return self.end_for_violation(worker, &violation);
             }
             if is_all {
                 return;
@@ -75,12 +75,12 @@ impl Dispatcher {
     }
 
     /// The worker broke the protocol: an attacker may have taken it over.
-    fn punish(&mut self, worker: WorkerId, violation: &Violation) {
-        self.blame(worker, format!("protocol error: {violation}"));
+    fn end_for_violation(&mut self, worker: WorkerId, violation: &Violation) {
+        self.end_distrusted(worker, format!("protocol error: {violation}"));
     }
 
     /// Ends a worker that is not trusted any more. Nothing further that it says counts.
-    pub(in crate::pool::dispatcher) fn blame(&mut self, worker: WorkerId, reason: String) {
+    pub(in crate::pool::dispatcher) fn end_distrusted(&mut self, worker: WorkerId, reason: String) {
         if let Some(link) = self.links.get_mut(&worker) {
             let _gone = epoll::delete(&self.epoll.sockets, &link.socket);
             link.inbox.clear();
@@ -106,7 +106,7 @@ impl Dispatcher {
         heard
     }
 
-    fn read_bytes(&mut self, worker: WorkerId, bytes: Vec<u8>, mut run: Run) -> Result<(), Violation> {
+    fn read_bytes(&mut self, worker: WorkerId, bytes: Vec<u8>, mut run: OutcomeRun) -> Result<(), Violation> {
         let begun = self.hear_all(worker, &bytes, &mut run);
         // A single large result is given away with its buffer. A copy of it would be the largest cost of its
         // way.
@@ -129,7 +129,7 @@ impl Dispatcher {
         &mut self,
         worker: WorkerId,
         bytes: &[u8],
-        run: &mut Run,
+        run: &mut OutcomeRun,
     ) -> Result<Option<(usize, usize)>, Violation> {
         loop {
             let Some(link) = self.links.get_mut(&worker) else { return Ok(None) };
@@ -162,7 +162,7 @@ impl Dispatcher {
         said: FromPoolWorker,
         frame: Frame<'_>,
         bytes: &[u8],
-        run: &mut Run,
+        run: &mut OutcomeRun,
     ) -> Result<(), Violation> {
         let end = run.at + frame.len();
         match said {
@@ -184,7 +184,14 @@ impl Dispatcher {
     }
 
     /// A task failed. `end`: of its frame in `bytes`.
-    fn take_failure(&mut self, worker: WorkerId, failure: Failure, bytes: &[u8], end: usize, run: &mut Run) {
+    fn take_failure(
+        &mut self,
+        worker: WorkerId,
+        failure: Failure,
+        bytes: &[u8],
+        end: usize,
+        run: &mut OutcomeRun,
+    ) {
         // Counted even if the task is tried again: otherwise a pool with endless retries would never notice
         // that no instance can be made.
         let never = self.instances.note(&failure).then(|| failure.clone());
@@ -264,7 +271,7 @@ impl Dispatcher {
         if !is_busy {
             self.reports.set_state(worker, WorkerState::Idle);
         }
-        self.weigh(worker);
+        self.check_memory(worker);
     }
 
     /// Passes one outcome on without a copy, because it may be large.
@@ -280,7 +287,7 @@ impl Dispatcher {
     }
 
     /// Passes the outcomes of the run on.
-    fn pass_on(&mut self, worker: WorkerId, bytes: &[u8], run: &mut Run) {
+    fn pass_on(&mut self, worker: WorkerId, bytes: &[u8], run: &mut OutcomeRun) {
         if run.count == 0 {
             return;
         }
@@ -342,7 +349,7 @@ impl Dispatcher {
 
     /// Measures the worker's memory, if that is limited. This is between its batches, so that no task's
     /// memory counts.
-    fn weigh(&mut self, worker: WorkerId) {
+    fn check_memory(&mut self, worker: WorkerId) {
         let Some(max) = self.spec.memory_max else { return };
         let is_due = |link: &&mut Link| link.weighed.elapsed() >= WEIGH_PERIOD;
         // Not after each batch: a look into /proc is several system calls.
