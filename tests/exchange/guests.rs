@@ -13,17 +13,17 @@ use crate::FOR_EVER;
 use crate::support::{guest, pids, signal, wait_until};
 
 /// A pool whose tasks are scripts.
-struct Scripts {
-    pool: Pool,
+pub(crate) struct Scripts {
+    pub(crate) pool: Pool,
     run: Func<String, String>,
 }
 
 impl Scripts {
-    fn new(policy: Policy, method: StartMethod) -> Scripts {
+    pub(crate) fn new(policy: Policy, method: StartMethod) -> Scripts {
         Scripts::with(policy, method, |builder| builder)
     }
 
-    fn with(
+    pub(crate) fn with(
         policy: Policy,
         method: StartMethod,
         more: impl FnOnce(wpool::PoolBuilder) -> wpool::PoolBuilder,
@@ -35,16 +35,16 @@ impl Scripts {
     }
 
     #[track_caller]
-    fn gives(&self, script: &str, result: &str) {
+    pub(crate) fn gives(&self, script: &str, result: &str) {
         assert_eq!(self.pool.apply(&self.run, script.to_owned()).unwrap(), result, "{script}");
     }
 
-    fn start(&self, script: &str) -> AsyncResult<String> {
+    pub(crate) fn start(&self, script: &str) -> AsyncResult<String> {
         self.pool.apply_async(&self.run, script.to_owned())
     }
 }
 
-fn sealed() -> Policy {
+pub(crate) fn sealed() -> Policy {
     Policy::sealed()
 }
 
@@ -57,7 +57,7 @@ fn process(script: &str, policy: Policy, method: StartMethod) -> Process {
 }
 
 /// Tasks that loop end by this.
-fn limited() -> Limits {
+pub(crate) fn limited() -> Limits {
     let mut limits = Limits::default();
     limits.time = Some(Duration::from_millis(300));
     limits
@@ -65,9 +65,9 @@ fn limited() -> Limits {
 
 macro_rules! over_start_methods {
     (every { $($every:ident)* } processes { $($process:ident)* }) => {
-        over_start_methods!(@ forkserver Forkserver $($every)* $($process)*);
-        over_start_methods!(@ spawn Spawn $($every)* $($process)*);
-        over_start_methods!(@ thread Thread $($every)*);
+        $crate::guests::over_start_methods!(@ forkserver Forkserver $($every)* $($process)*);
+        $crate::guests::over_start_methods!(@ spawn Spawn $($every)* $($process)*);
+        $crate::guests::over_start_methods!(@ thread Thread $($every)*);
     };
     (@ $module:ident $method:ident $($name:ident)*) => {
         mod $module {
@@ -79,6 +79,7 @@ macro_rules! over_start_methods {
         }
     };
 }
+pub(crate) use over_start_methods;
 
 over_start_methods! {
     every {

@@ -5,6 +5,7 @@
 mod support;
 
 mod guests;
+mod leases;
 mod pipes;
 mod queues;
 mod shared;

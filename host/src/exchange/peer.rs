@@ -96,6 +96,10 @@ impl Peer {
         &self.socket
     }
 
+    pub(super) fn page(&self) -> &ExchangePage {
+        &self.page
+    }
+
     pub(super) fn notes(&self) -> &Arc<Notes> {
         &self.notes
     }

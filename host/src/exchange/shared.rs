@@ -15,10 +15,12 @@ use super::calls::Calls;
 use super::core::Exchange;
 use super::core::event::{Action, CallId, Event, MemberId, Ticket};
 use super::peer::{Notes, Peer, Received};
+use crate::clock;
 use crate::protocol::frame::Violation;
 use crate::protocol::session::FromMember;
 use crate::spec::exchange::{Answer, Code};
-use crate::{clock, sys};
+use crate::spec::lease::Lease;
+use crate::sys::{self, ExchangePage};
 
 /// Events of one look at the sockets.
 const EVENTS: usize = 64;
@@ -50,6 +52,8 @@ pub(super) struct State {
     /// The latest time that the core was told.
     now: Duration,
     peers: HashMap<MemberId, Peer>,
+    /// The status pages of the members, for their leases. One that is lost has it until the core knows.
+    pages: HashMap<MemberId, ExchangePage>,
     tickets: HashMap<Ticket, Arc<Slot>>,
     /// The calls of functions whose answers are wanted.
     calls: HashMap<CallId, Arc<Calls>>,
@@ -226,6 +230,7 @@ impl Shared {
                 state.later.push(Later::Fault(peer.notes().clone(), reason));
                 std::mem::forget(peer);
                 state.on(Event::Gone { member });
+                state.pages.remove(&member);
             }
         });
     }
@@ -262,6 +267,10 @@ impl State {
 
     /// Tells the core of an event, and carries out what it decides.
     pub(super) fn on(&mut self, event: Event) {
+        while let Some(lessee) = self.core.lease_before(&event) {
+            let word = self.pages.get(&lessee.member).map_or(0, |page| page.take_lease(lessee.object));
+            self.core.recalled(lessee, Lease::from_word(word));
+        }
         let mut actions = std::mem::take(&mut self.actions);
         self.core.on(self.now, event, &mut actions);
         actions.drain(..).for_each(|action| self.act(action));
@@ -280,6 +289,11 @@ impl State {
                 if let Some(peer) = self.peers.get_mut(&member) {
                     peer.credit(object, credit);
                     self.watch(member);
+                }
+            }
+            Action::Lease { lessee, lease } => {
+                if let (Some(page), Some(word)) = (self.pages.get(&lessee.member), lease.to_word()) {
+                    page.give_lease(lessee.object, word);
                 }
             }
             Action::AnswerHost { ticket, answer } => {
@@ -333,6 +347,7 @@ impl State {
             }
         };
         epoll::add(&ears.epoll, peer.socket(), EventData::new_u64(member), EventFlags::IN)?;
+        self.pages.insert(member, peer.page().clone());
         self.peers.insert(member, peer);
         Ok(())
     }
@@ -422,6 +437,7 @@ impl State {
             }
             self.later.push(Later::Drop(Box::new(peer)));
             self.on(Event::Gone { member });
+            self.pages.remove(&member);
         }
     }
 

@@ -10,11 +10,13 @@ use super::member::{Member, Notes, Share, Shares, Site};
 use crate::protocol::connection::{self, Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind};
 use crate::spec::exchange::{Act, Answer, Ask, Bytes, Code, Op};
-use crate::sys::CoordinatorPage;
+use crate::spec::lease::Lease;
+use crate::sys::{CoordinatorPage, ExchangePage};
 
 /// A worker's end of its second socket.
 struct Worker {
     connection: Connection<OwnedFd>,
+    page: ExchangePage,
     member: Option<Member>,
     stalls: Receiver<()>,
     faults: Receiver<String>,
@@ -34,7 +36,7 @@ impl Worker {
         let (page, _its_own) = CoordinatorPage::create().unwrap();
         let member = Some(site.join(ours, page.exchange(), "Worker-1", notes).unwrap());
         let connection = Connection::new(theirs, Caps { result: usize::MAX, other: usize::MAX });
-        Worker { connection, member, stalls, faults, _site: site }
+        Worker { connection, page: page.exchange(), member, stalls, faults, _site: site }
     }
 
     fn say(&mut self, kind: Kind, payload: &[u8]) {
@@ -49,7 +51,22 @@ impl Worker {
         self.say(Kind::Ask, &postcard::to_allocvec(&ask).unwrap());
     }
 
+    /// What the lease says that it has of its first object.
+    fn lease(&mut self) -> Lease {
+        let word = self.page.take_lease(0);
+        self.page.give_lease(0, word);
+        Lease::from_word(word)
+    }
+
+    /// Makes a step with its first object.
+    fn step(&mut self, lease: Lease) {
+        self.page.give_lease(0, lease.to_word().unwrap());
+    }
+
     fn end(&mut self, task: u64) {
+        if let Lease::Held { .. } = self.lease() {
+            self.step(Lease::Died);
+        }
         self.say(Kind::Ended, &task.to_le_bytes());
     }
 
@@ -166,6 +183,75 @@ fn the_end_of_a_task_is_heard_by_the_thread_that_asks_next() {
         worker.end(task);
         assert_eq!(lock.call(Act::Acquire, AT_ONCE), Answer::Acquired { owner_died: true });
         assert_eq!(lock.call(Act::Release { count: 1 }, None), Answer::Done);
+    }
+}
+
+#[test]
+fn l4_a_leased_lock_is_taken_back_by_a_thread_that_asks_about_it() {
+    let lock = make(ObjectSpec::Lock);
+    let (release, clean) = (Act::Release { count: 1 }, Answer::Acquired { owner_died: false });
+    let mut worker = Worker::new(&[&lock]);
+    for task in 1..100 {
+        assert_eq!(worker.lease(), Lease::None);
+        assert_eq!(worker.does(task, Act::Acquire), clean);
+        assert_eq!(worker.lease(), Lease::Held { task, count: 1 });
+        worker.step(Lease::Free);
+        assert_eq!(lock.call(Act::Status, AT_ONCE), Answer::Flag(false));
+        assert_eq!(worker.does(task, Act::Acquire), clean);
+        assert_eq!(lock.call(Act::Status, AT_ONCE), Answer::Flag(true));
+        assert_eq!(worker.lease(), Lease::None);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| lock.call(Act::Acquire, None));
+            assert_eq!(worker.does(task, release.clone()), Answer::Done);
+            assert_eq!(waiting.join().unwrap(), clean);
+        });
+        assert_eq!(lock.call(release.clone(), None), Answer::Done);
+    }
+}
+
+#[test]
+fn l8_the_state_of_a_lease_counts_when_its_worker_is_gone() {
+    let lock = make(ObjectSpec::RLock);
+    let cases = [(Lease::Free, false), (Lease::Died, true), (Lease::Held { task: 7, count: 3 }, true)];
+    for (lease, owner_died) in cases {
+        for is_told in [false, true] {
+            let mut worker = Worker::new(&[&lock]);
+            worker.does(1, Act::Acquire);
+            worker.step(lease);
+            if is_told {
+                worker.say(Kind::Control, b"");
+                worker.faults.recv().unwrap();
+            } else {
+                worker.member = None;
+            }
+            assert_eq!(lock.call(Act::Acquire, AT_ONCE), Answer::Acquired { owner_died }, "{lease:?}");
+            assert_eq!(lock.call(Act::Release { count: 1 }, None), Answer::Done);
+        }
+    }
+}
+
+#[test]
+fn x16_whatever_a_worker_writes_over_its_leases_two_others_never_hold_one_lock() {
+    let lock = make(ObjectSpec::Lock);
+    let release = || Act::Release { count: 1 };
+    let mut others = [Worker::new(&[&lock]), Worker::new(&[&lock])];
+    for seed in 0..200u64 {
+        let mut worker = Worker::new(&[&lock]);
+        worker.does(1, Act::Acquire);
+        let word = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(seed as u32 % 64);
+        (0..70).for_each(|place| worker.page.give_lease(place, word));
+        for other in &mut others {
+            other.ask(seed + 1, Act::Acquire);
+        }
+        // It may hold the lock as long as it lives, and no longer.
+        worker.member = None;
+        let [first, second] = &mut others;
+        let at_once = matches!(lock.call(Act::Acquire, AT_ONCE), Answer::Failed { code: Code::TimedOut, .. });
+        assert!(at_once, "another holds it");
+        assert!(matches!(first.answer(), Answer::Acquired { .. }));
+        assert_eq!(first.does(seed + 1, release()), Answer::Done);
+        assert_eq!(second.answer(), Answer::Acquired { owner_died: false });
+        second.step(Lease::Free);
     }
 }
 

@@ -10,6 +10,7 @@ mod fault;
 mod fixed;
 mod grants;
 mod info;
+pub(crate) mod lease;
 mod limits;
 mod profiling;
 mod property;

@@ -35,7 +35,7 @@ pub(crate) use self::heap::HEAP_KEPT_LEN;
 pub(crate) use self::heap::keep_freed_memory;
 pub(crate) use self::home::home;
 pub(crate) use self::limit::{limit_behind, with_limit};
-pub(crate) use self::page::{CoordinatorPage, ExchangePage, HALF_LEN, RESULTS_LEN};
+pub(crate) use self::page::{CoordinatorPage, ExchangePage, HALF_LEN, LEASE_WORDS, RESULTS_LEN};
 #[cfg(feature = "worker")]
 pub(crate) use self::page::{ResultWriter, WorkerPage};
 #[cfg(feature = "worker")]

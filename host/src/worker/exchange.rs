@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[cfg(feature = "fault-points")]
 use super::fault;
 use super::fault::fault_point;
+use super::leases::Leases;
 use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
 #[cfg(feature = "fault-points")]
@@ -30,6 +31,9 @@ pub(super) struct Link(Mutex<State>);
 struct State {
     connection: Connection<Arc<OwnedFd>>,
     page: Arc<WorkerPage>,
+    leases: Leases,
+    /// Something was sent without an answer since the last answer: the coordinator may not know it yet.
+    is_unheard: bool,
     /// How many messages have come for which this worker has not asked.
     notices: u32,
     /// The buffer in which a request is put together.
@@ -78,7 +82,9 @@ impl Link {
     pub(super) fn new(socket: Arc<OwnedFd>, page: Arc<WorkerPage>, spins: bool) -> Link {
         Link(Mutex::new(State {
             connection: Connection::new(socket, Caps::COORDINATOR),
+            leases: Leases::new(page.clone()),
             page,
+            is_unheard: false,
             notices: 0,
             draft: Vec::new(),
             spins,
@@ -103,10 +109,34 @@ impl Link {
                 }
                 Ok(answer)
             }
-            Op::On { .. } | Op::Wait { .. } | Op::Call { .. } => {
-                state.exchange(&ask, |draft| serialize(&ask, draft))
+            Op::On { object, .. } => {
+                let answer = state.exchange(&ask, |draft| serialize(&ask, draft))?;
+                if let Answer::Acquired { .. } = answer {
+                    state.leases.acquired_by_message(object, ask.task);
+                }
+                Ok(answer)
             }
+            Op::Wait { .. } | Op::Call { .. } => state.exchange(&ask, |draft| serialize(&ask, draft)),
         }
+    }
+
+    /// Acquires a lock that is leased to this worker. Gives whether the last owner died. `None`: the
+    /// coordinator must be asked.
+    pub(super) fn acquire(&self, object: Granted, task: u64, is_recursive: bool) -> Option<bool> {
+        self.state().leases.acquire(object, task, is_recursive)
+    }
+
+    /// Releases a lock that is leased to this worker. `false`: the coordinator must be asked.
+    pub(super) fn release(&self, object: Granted, task: u64) -> bool {
+        let mut state = self.state();
+        // The next owner must find what this task has put before. The coordinator reads that first if the
+        // release comes by the same way.
+        !state.is_unheard && state.leases.release(object, task)
+    }
+
+    /// Whether a lock is locked that is leased to this worker. `None`: the coordinator must be asked.
+    pub(super) fn is_locked(&self, object: Granted) -> Option<bool> {
+        self.state().leases.is_locked(object)
     }
 
     /// Asks for a `Put` of items, and waits for the answer unless there is credit for them. Only here items
@@ -131,6 +161,7 @@ impl Link {
     /// task's outcome: what the task still holds is then released.
     pub(super) fn end_task(&self) {
         let mut state = self.state();
+        state.end_leases();
         if let Some(task) = state.asked.take() {
             fault_point!(BeforeEnded);
             state.credits.clear();
@@ -169,6 +200,7 @@ impl State {
                     if !matches!(ask.op, Op::Open { .. }) {
                         fault_point!(Answered);
                     }
+                    self.is_unheard = false;
                     return postcard::from_bytes(frame.payload).map_err(|_| Unanswered::Nonsense);
                 }
                 _ => return Err(Unanswered::Nonsense),
@@ -176,10 +208,33 @@ impl State {
         }
     }
 
+    /// The task is over, with what it holds by leases.
+    fn end_leases(&mut self) {
+        if self.is_unheard
+            && let Some(held) = self.leases.first_held()
+        {
+            self.be_heard(held);
+        }
+        if let Some(held) = self.leases.end_task()
+            && self.asked.is_none()
+        {
+            self.be_heard(held);
+        }
+    }
+
+    /// Lets the coordinator know of the task, and of all that it has sent. The end of a task that is unknown
+    /// could not be told.
+    fn be_heard(&mut self, (object, task): (Granted, u64)) {
+        let ask = Ask { task, timeout: None, left: None, op: Op::On { object, act: Act::Status } };
+        // What it answers does not count. A coordinator that is gone knows the end by that.
+        let _flag = self.exchange(&ask, |draft| serialize(&ask, draft));
+    }
+
     /// Sends the request, as `write` writes it.
     fn send(&mut self, kind: Kind, ask: &Ask, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         self.draft.clear();
         frame::write(&mut self.draft, kind, write);
+        self.is_unheard |= kind != Kind::Ask;
         // A test makes a worker die while the guest uses an object, not while it opens one.
         if matches!(ask.op, Op::Open { .. }) {
             return self.connection.send(&self.draft);
@@ -278,6 +333,7 @@ mod tests {
     use super::*;
     use crate::protocol::connection::{self, Carrier};
     use crate::spec::exchange::{Bytes, Code};
+    use crate::spec::lease::Lease;
     use crate::sys::{CoordinatorPage, ExchangePage};
 
     fn ask(op: Op) -> Ask {
@@ -316,7 +372,11 @@ mod tests {
     /// A link, and what answers it with these answers in turn. It gives what was asked.
     fn answered(answers: Vec<Answer>) -> (Link, std::thread::JoinHandle<Vec<String>>) {
         let (ours, theirs) = connection::pair().unwrap();
-        let exchange = std::thread::spawn(move || {
+        (link_on(theirs, true).0, answering(ours, answers))
+    }
+
+    fn answering(ours: OwnedFd, answers: Vec<Answer>) -> std::thread::JoinHandle<Vec<String>> {
+        std::thread::spawn(move || {
             let mut connection = Connection::new(ours, Caps::IDLE);
             let mut heard = Vec::new();
             let mut answers = answers.into_iter();
@@ -334,8 +394,7 @@ mod tests {
                 connection.send(&bytes).unwrap();
             }
             heard
-        });
-        (link_on(theirs, true).0, exchange)
+        })
     }
 
     fn open(task: u64, name: &str) -> Ask {
@@ -401,6 +460,80 @@ mod tests {
         link.end_task();
         drop(link);
         assert_eq!(exchange.join().unwrap(), [Kind::Ask, Kind::Post, Kind::Ask, Kind::Ended]);
+    }
+
+    /// A link to which object 1 is leased, and its page.
+    fn leased(answers: Vec<Answer>) -> (Link, ExchangePage, std::thread::JoinHandle<Vec<String>>) {
+        let (ours, theirs) = connection::pair().unwrap();
+        let (link, page) = link_on(theirs, false);
+        page.give_lease(1, Lease::Free.to_word().unwrap());
+        (link, page, answering(ours, answers))
+    }
+
+    #[test]
+    fn l1_l6_what_is_leased_needs_no_message_until_it_is_taken_back() {
+        let (link, page, exchange) = leased(vec![]);
+        for is_recursive in [false, true] {
+            assert_eq!(link.is_locked(1), Some(false));
+            assert_eq!(link.acquire(1, 7, is_recursive), Some(false));
+            assert_eq!(link.is_locked(1), Some(true));
+            assert_eq!(link.acquire(1, 7, is_recursive), is_recursive.then_some(false));
+            assert!(!is_recursive || link.release(1, 7));
+            assert!(link.release(1, 7) && !link.release(1, 7));
+        }
+        link.acquire(1, 8, false);
+        link.end_task();
+        assert_eq!(link.acquire(1, 9, false), Some(true), "the owner before has not released it");
+        assert!(link.release(1, 9));
+        assert_eq!(Lease::from_word(page.take_lease(1)), Lease::Free);
+        let asks = (link.acquire(1, 9, false), link.release(1, 9), link.is_locked(1));
+        assert_eq!(asks, (None, false, None));
+        for object in [0, 2, 63, 64, u32::MAX] {
+            assert_eq!(link.acquire(object, 9, false), None);
+        }
+        link.end_task();
+        drop(link);
+        assert!(exchange.join().unwrap().is_empty());
+    }
+
+    #[test]
+    fn l9_a_task_that_held_a_lock_when_its_lease_was_taken_back_tells_its_end() {
+        let (link, page, exchange) = leased(vec![Answer::Flag(true)]);
+        link.acquire(1, 7, false);
+        assert_eq!(Lease::from_word(page.take_lease(1)), Lease::Held { task: 7, count: 1 });
+        link.end_task();
+        // One that has released it before has nothing to tell.
+        page.give_lease(1, Lease::Free.to_word().unwrap());
+        link.acquire(1, 8, false);
+        link.release(1, 8);
+        page.take_lease(1);
+        link.end_task();
+        drop(link);
+        let heard = exchange.join().unwrap();
+        let ended = format!("ended {:?}", 7u64.to_le_bytes());
+        assert_eq!((heard.len(), heard[0].contains("Status"), &heard[1]), (2, true, &ended));
+    }
+
+    #[test]
+    fn x6_what_a_task_puts_before_it_releases_a_leased_lock_is_read_before_the_release() {
+        let (mut ours, theirs) = connection::pair().unwrap();
+        let (link, page) = link_on(theirs, false);
+        page.give_lease(1, Lease::Free.to_word().unwrap());
+        let mut credit = Vec::new();
+        frame::write(&mut credit, Kind::Credit, |out| {
+            out.extend([&1u32.to_le_bytes()[..], &1000u64.to_le_bytes()].concat());
+        });
+        Carrier::send(&mut ours, &credit).unwrap();
+        let exchange = answering(ours, vec![Answer::Count(1)]);
+        let item = || [&b"item"[..]].into_iter();
+        link.put(&put(vec![]), item()).unwrap();
+        link.acquire(1, 300, false);
+        assert!(link.release(1, 300), "the put was answered");
+        link.acquire(1, 300, false);
+        link.put(&put(vec![]), item()).unwrap();
+        assert!(!link.release(1, 300), "this one was not");
+        drop(link);
+        assert_eq!(exchange.join().unwrap().len(), 2);
     }
 
     #[test]

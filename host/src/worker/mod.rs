@@ -9,6 +9,7 @@ mod compiler;
 mod exchange;
 mod fault;
 mod guest;
+mod leases;
 mod life;
 mod outbox;
 mod process;

@@ -129,6 +129,7 @@ impl Exchange {
                     if is_put {
                         self.give_credit(asker, name, place, actions);
                     }
+                    self.give_lease(asker, name, place, actions);
                     self.reply(asker, name, place, outcome, actions);
                 }
                 None => self.enlist(request, place, need),
@@ -216,7 +217,7 @@ impl Exchange {
         let Some(known) = self.members.get_mut(&member) else { return };
         if task > known.task {
             self.take_credits(member, actions);
-            self.release_holds(member, actions);
+            self.release_holds(member, task - 1, actions);
         }
         if let Some(known) = self.members.get_mut(&member) {
             known.task = known.task.max(task);
@@ -229,10 +230,7 @@ impl Exchange {
         let Some(known) = self.members.get_mut(&member) else { return };
         known.end(task);
         self.take_credits(member, actions);
-        let Some(known) = self.members.get_mut(&member) else { return };
-        if known.task <= task {
-            self.release_holds(member, actions);
-        }
+        self.release_holds(member, task, actions);
     }
 
     pub(super) fn cancelled(&mut self, member: MemberId, tasks: u64, actions: &mut Vec<Action>) {
@@ -253,7 +251,7 @@ impl Exchange {
         }
         self.not_acknowledged(member, actions);
         self.take_credits(member, actions);
-        self.release_holds(member, actions);
+        self.release_holds(member, u64::MAX, actions);
         if let Some(known) = self.members.remove(&member) {
             if let Some(site) = self.sites.get_mut(&known.site) {
                 site.members -= 1;
@@ -293,13 +291,13 @@ impl Exchange {
         }
     }
 
-    /// The member's task is over. The next owners of what it holds are told.
-    fn release_holds(&mut self, member: MemberId, actions: &mut Vec<Action>) {
+    /// The member's tasks up to `last` are over. The next owners of what they hold are told.
+    fn release_holds(&mut self, member: MemberId, last: u64, actions: &mut Vec<Action>) {
         let Some(known) = self.members.get_mut(&member) else { return };
-        let actor = Actor::Task { member, task: known.task };
-        for object in std::mem::take(&mut known.holds) {
+        let over: Vec<(ObjectId, u64)> = known.holds.extract_if(.., |_, task| *task <= last).collect();
+        for (object, task) in over {
             if let Some(served) = self.object(object) {
-                served.release_of(actor);
+                served.release_of(Actor::Task { member, task });
                 self.settle(object, actions);
             }
         }

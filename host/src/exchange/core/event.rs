@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::spec::exchange::{Act, Answer, Ask, Bytes, Granted, ObjectKind};
+use crate::spec::lease::Lease;
 
 /// Names an object for the life of this program.
 pub(crate) type ObjectId = u64;
@@ -72,6 +73,13 @@ pub(crate) struct Granting {
     pub(crate) object: ObjectId,
 }
 
+/// The member to which a lock is leased, and what it calls the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Lessee {
+    pub(crate) member: MemberId,
+    pub(crate) object: Granted,
+}
+
 /// Something has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -118,6 +126,9 @@ pub(crate) enum Action {
     /// Until its task ends the member may post this much to a queue, besides what it was told before. It may
     /// post nothing more if it is zero.
     Credit { member: MemberId, object: Granted, credit: u64 },
+    /// Leave a lock to the member that acquires it by the answer that follows. `lease` is what its word says
+    /// first.
+    Lease { lessee: Lessee, lease: Lease },
     /// Answer the host's request.
     AnswerHost { ticket: Ticket, answer: Answer },
     /// The member's task has waited for a millisecond: take back what its worker has not begun.

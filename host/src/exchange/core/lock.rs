@@ -1,10 +1,11 @@
 //! A lock that one actor holds at a time, once or several times.
 
-use super::event::Actor;
+use super::event::{Actor, Lessee};
 use super::refusal::Refusal;
 use super::serve::{Outcome, Serve, Taken};
 use super::wait::{Line, Need, WaitId};
 use crate::spec::exchange::{Act, Answer};
+use crate::spec::lease::Lease;
 
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -14,12 +15,14 @@ pub(super) struct Lock {
     count: u32,
     /// The last owner ended without a release, and the next is not told yet.
     owner_died: bool,
+    /// The lock is leased. It has no owner here then, and nothing waits for it.
+    lessee: Option<Lessee>,
     line: Line,
 }
 
 impl Lock {
     pub(super) fn new(is_recursive: bool) -> Lock {
-        Lock { is_recursive, owner: None, count: 0, owner_died: false, line: Line::new() }
+        Lock { is_recursive, owner: None, count: 0, owner_died: false, lessee: None, line: Line::new() }
     }
 
     pub(super) fn is_recursive(&self) -> bool {
@@ -42,6 +45,7 @@ impl Lock {
 
     /// The actor holds the lock `count` times, if it is free.
     pub(super) fn take(&mut self, actor: Actor, count: u32) -> bool {
+        debug_assert!(self.lessee.is_none(), "a lease is taken back before anything wants the lock");
         let is_free = self.owner.is_none();
         if is_free {
             self.owner = Some(actor);
@@ -63,6 +67,37 @@ impl Lock {
     pub(super) fn release_all(&mut self) -> u32 {
         self.owner = None;
         std::mem::take(&mut self.count)
+    }
+
+    pub(super) fn lessee(&self) -> Option<Lessee> {
+        self.lessee
+    }
+
+    /// Leases the lock to the member whose task owns it, if nothing waits for it. Gives what the word of the
+    /// lease says first.
+    pub(super) fn lease_to(&mut self, lessee: Lessee) -> Option<Lease> {
+        let Some(Actor::Task { member, task }) = self.owner else { return None };
+        let lease = Lease::Held { task, count: self.count };
+        if member != lessee.member || !self.line.is_empty() || lease.to_word().is_none() {
+            return None;
+        }
+        self.release_all();
+        self.lessee = Some(lessee);
+        Some(lease)
+    }
+
+    /// The lease was taken back. `lease`: what it was.
+    pub(super) fn recalled(&mut self, lease: Lease) {
+        let Some(lessee) = self.lessee.take() else { return };
+        match lease {
+            Lease::Free => {}
+            // A worker that has overwritten the word may have changed what the lock protects.
+            Lease::Died | Lease::None => self.owner_died = true,
+            Lease::Held { task, count } => {
+                self.owner = Some(Actor::Task { member: lessee.member, task });
+                self.count = count;
+            }
+        }
     }
 
     pub(super) fn check_held_by(&self, actor: Actor) -> Result<(), Refusal> {

@@ -1,6 +1,6 @@
 //! What the exchange knows of a worker that uses objects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::event::{Granting, ObjectId, SiteId};
 use super::store::Stored;
@@ -25,7 +25,7 @@ pub(super) struct Member {
     pub(super) site: SiteId,
     pub(super) label: String,
     granted: Vec<Granting>,
-    /// The task that has asked last. What is held is held by this task.
+    /// The task that has asked last.
     pub(super) task: u64,
     /// The last task that was said to be over.
     ended: Option<u64>,
@@ -33,7 +33,9 @@ pub(super) struct Member {
     cancelled: u64,
     pub(super) wait: Option<WaitId>,
     pub(super) handed: Option<Handed>,
-    pub(super) holds: BTreeSet<ObjectId>,
+    /// What its tasks hold, and which of them. That may be a later one than `task`: it has not asked, and its
+    /// lease was taken back.
+    pub(super) holds: BTreeMap<ObjectId, u64>,
     /// What its task may still post, and under which name.
     pub(super) credits: BTreeMap<ObjectId, (Granted, u64)>,
     /// The pool knows that this task waits.
@@ -51,7 +53,7 @@ impl Member {
             cancelled: 0,
             wait: None,
             handed: None,
-            holds: BTreeSet::new(),
+            holds: BTreeMap::new(),
             credits: BTreeMap::new(),
             stalled: None,
         }

@@ -21,6 +21,7 @@ mod dict;
 pub(crate) mod event;
 mod flag;
 mod graph;
+mod lease;
 mod lock;
 mod member;
 mod object;

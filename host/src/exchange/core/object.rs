@@ -107,6 +107,34 @@ impl Object {
         }
     }
 
+    pub(super) fn as_lock(&self) -> Option<&Lock> {
+        match self {
+            Object::Lock(lock) => Some(lock),
+            Object::Queue(_)
+            | Object::Connection(_)
+            | Object::Semaphore(_)
+            | Object::Event(_)
+            | Object::Condition(_)
+            | Object::Barrier(_)
+            | Object::Value(_)
+            | Object::Dict(_) => None,
+        }
+    }
+
+    pub(super) fn as_lock_mut(&mut self) -> Option<&mut Lock> {
+        match self {
+            Object::Lock(lock) => Some(lock),
+            Object::Queue(_)
+            | Object::Connection(_)
+            | Object::Semaphore(_)
+            | Object::Event(_)
+            | Object::Condition(_)
+            | Object::Barrier(_)
+            | Object::Value(_)
+            | Object::Dict(_) => None,
+        }
+    }
+
     pub(super) fn as_connection(&mut self) -> Option<&mut Connection> {
         match self {
             Object::Connection(connection) => Some(connection),

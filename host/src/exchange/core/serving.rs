@@ -31,6 +31,7 @@ impl Exchange {
         let Some(wait) = self.take_wait(wait) else { return };
         match wait.awaited {
             Awaited::One { object, .. } => {
+                self.give_lease(wait.asker, wait.name, object, actions);
                 self.reply(wait.asker, wait.name, object, outcome, actions);
                 self.note_hold(wait.asker, object);
             }
@@ -139,11 +140,13 @@ impl Exchange {
     pub(super) fn note_hold(&mut self, asker: Asker, object: ObjectId) {
         let held = self.objects.get(&object).and_then(|slot| slot.object.as_ref().is_held_by(asker.actor()));
         let Some(is_held) = held else { return };
-        if let Some(member) = asker.member().and_then(|member| self.members.get_mut(&member)) {
+        if let Asker::Task { member, task } = asker
+            && let Some(known) = self.members.get_mut(&member)
+        {
             if is_held {
-                member.holds.insert(object);
+                known.holds.insert(object, task);
             } else {
-                member.holds.remove(&object);
+                known.holds.remove(&object);
             }
         }
     }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rustix::mm::{MapFlags, ProtFlags};
 
 pub(crate) use self::coordinator::CoordinatorPage;
-pub(crate) use self::exchange::ExchangePage;
+pub(crate) use self::exchange::{ExchangePage, LEASE_WORDS};
 #[cfg(feature = "worker")]
 pub(crate) use self::worker::{ResultWriter, WorkerPage};
 

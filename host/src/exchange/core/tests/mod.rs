@@ -4,17 +4,20 @@ mod credit;
 mod deadlocks;
 mod deaths;
 mod ipc;
+mod leases;
 mod model;
 mod sync;
 mod waiting;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Exchange;
-use super::event::{Action, Event, Granting, MemberId, ObjectId, ObjectSpec};
+use super::event::{Action, Event, Granting, Lessee, MemberId, ObjectId, ObjectSpec};
 use crate::spec::exchange::{
     Act, Answer, Ask, Bytes, Code, Content, Granted, Item, ObjectKind, Op, QueueStatus,
 };
+use crate::spec::lease::Lease;
 
 /// The first object that a test makes is also the first that each member is granted.
 const FIRST: Granted = 0;
@@ -25,6 +28,8 @@ struct Play {
     now: Duration,
     granted: Vec<Granting>,
     last_ticket: u64,
+    /// What the words of the leases say.
+    leases: BTreeMap<Lessee, Lease>,
 }
 
 /// How a member's next task asks.
@@ -36,8 +41,13 @@ struct Times {
 
 impl Play {
     fn of(specs: &[ObjectSpec]) -> Play {
-        let mut play =
-            Play { exchange: Exchange::default(), now: Duration::ZERO, granted: Vec::new(), last_ticket: 0 };
+        let mut play = Play {
+            exchange: Exchange::default(),
+            now: Duration::ZERO,
+            granted: Vec::new(),
+            last_ticket: 0,
+            leases: BTreeMap::new(),
+        };
         for spec in specs {
             play.make(spec.clone());
         }
@@ -85,15 +95,40 @@ impl Play {
         self.on(Event::Made { object, spec });
         for object in object..object + ends {
             self.on(Event::Handles { object, count: 1 });
-            let name = char::from(b"abcdefgh"[self.granted.len()]).to_string();
+            let name = char::from(b"abcdefgh"[self.granted.len() % 8]).to_string();
             self.granted.push(Granting { name, kind, object });
         }
     }
 
     fn on(&mut self, event: Event) -> Vec<Action> {
+        match &event {
+            Event::Asked { member, ask } if ask.task > 0 => self.end_leases(*member, ask.task - 1),
+            Event::Ended { member, task } => self.end_leases(*member, *task),
+            _ => {}
+        }
+        while let Some(lessee) = self.exchange.lease_before(&event) {
+            let lease = self.leases.remove(&lessee).unwrap_or(Lease::None);
+            self.exchange.recalled(lessee, lease);
+        }
         let mut actions = Vec::new();
         self.exchange.on(self.now, event, &mut actions);
+        actions.retain(|action| match action {
+            Action::Lease { lessee, lease } => {
+                assert_eq!(self.leases.insert(*lessee, *lease), None);
+                false
+            }
+            _ => true,
+        });
         actions
+    }
+
+    /// The member's worker ends tasks.
+    fn end_leases(&mut self, of: MemberId, last: u64) {
+        for (_, lease) in self.leases.iter_mut().filter(|(lessee, _)| lessee.member == of) {
+            if matches!(lease, Lease::Held { task, .. } if *task <= last) {
+                *lease = Lease::Died;
+            }
+        }
     }
 
     fn ask(&mut self, member: MemberId, task: u64, times: Times, op: Op) -> Vec<Action> {

@@ -170,7 +170,7 @@ pub(super) fn put<'b, K: Object, T>(
     given(guest, answer, of)
 }
 
-fn link<'g>(guest: &'g Guest<'_>) -> wasmtime::Result<&'g Link> {
+pub(super) fn link<'g>(guest: &'g Guest<'_>) -> wasmtime::Result<&'g Link> {
     let link = guest.data().process.link();
     link.ok_or_else(|| wasmtime::Error::msg("this worker cannot reach any shared object"))
 }

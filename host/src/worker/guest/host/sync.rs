@@ -2,7 +2,7 @@
 
 use wasmtime::component::{ComponentType, Linker, LinkerInstance, Lower, Resource};
 
-use super::exchange::{Object, add_object, count, done, flag, on};
+use super::exchange::{Given, Guest, Object, add_object, count, done, flag, link, on};
 use crate::spec::exchange as spec;
 use crate::spec::exchange::{Act, Answer, ObjectKind};
 use crate::worker::guest::store::Ctx;
@@ -66,6 +66,12 @@ enum Acquired {
     OwnerDied,
 }
 
+impl Acquired {
+    fn from_owner(owner_died: bool) -> Acquired {
+        if owner_died { Acquired::OwnerDied } else { Acquired::Clean }
+    }
+}
+
 /// `barriers.status`.
 #[derive(ComponentType, Lower)]
 #[component(record)]
@@ -96,20 +102,35 @@ fn add_owned<K: Object>(interface: &mut LinkerInstance<'_, Ctx>) -> wasmtime::Re
     add_object::<K>(interface)?;
     interface.func_wrap(
         &format!("[method]{}.acquire", K::NAME),
-        |guest, (this, timeout): (Resource<K>, Option<u64>)| {
-            on(&guest, &this, timeout, Act::Acquire, acquired)
-        },
+        |guest, (this, timeout): (Resource<K>, Option<u64>)| acquire(&guest, &this, timeout),
     )?;
     interface.func_wrap(&format!("[method]{}.release", K::NAME), |guest, (this,): (Resource<K>,)| {
-        on(&guest, &this, None, Act::Release { count: 1 }, done)
+        release(&guest, &this)
     })
+}
+
+/// By the lease of the lock, or by a request. Only locks are leased.
+fn acquire<K: Object>(guest: &Guest<'_>, this: &Resource<K>, timeout: Option<u64>) -> Given<Acquired> {
+    let process = &guest.data().process;
+    // The coordinator ends a task that is cancelled.
+    if !process.is_cancelled()
+        && let Some(died) = link(guest)?.acquire(this.rep(), process.task(), K::KIND == ObjectKind::RLock)
+    {
+        return Ok((Ok(Acquired::from_owner(died)),));
+    }
+    on(guest, this, timeout, Act::Acquire, acquired)
+}
+
+fn release<K: Object>(guest: &Guest<'_>, this: &Resource<K>) -> Given<()> {
+    if link(guest)?.release(this.rep(), guest.data().process.task()) {
+        return Ok((Ok(()),));
+    }
+    on(guest, this, None, Act::Release { count: 1 }, done)
 }
 
 fn acquired(answer: Answer) -> Option<Acquired> {
     match answer {
-        Answer::Acquired { owner_died } => {
-            Some(if owner_died { Acquired::OwnerDied } else { Acquired::Clean })
-        }
+        Answer::Acquired { owner_died } => Some(Acquired::from_owner(owner_died)),
         _ => None,
     }
 }
@@ -117,7 +138,10 @@ fn acquired(answer: Answer) -> Option<Acquired> {
 fn add_lock<K: Object>(locks: &mut LinkerInstance<'_, Ctx>) -> wasmtime::Result<()> {
     add_owned::<K>(locks)?;
     locks.func_wrap(&format!("[method]{}.locked", K::NAME), |guest, (this,): (Resource<K>,)| {
-        on(&guest, &this, None, Act::Status, flag)
+        match link(&guest)?.is_locked(this.rep()) {
+            Some(is_locked) => Ok((Ok(is_locked),)),
+            None => on(&guest, &this, None, Act::Status, flag),
+        }
     })
 }
 

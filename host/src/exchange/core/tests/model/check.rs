@@ -67,6 +67,7 @@ impl Model {
                     (answer, None)
                 }
                 Action::Credit { .. } => panic!("these queues are too small for credit"),
+                Action::Lease { .. } => panic!("a lock is leased twice"),
                 Action::Stalled { .. } | Action::Call { .. } | Action::Forget { .. } => continue,
             };
             assert!(member.is_none() || answered.insert((member, None)), "it is answered twice");
@@ -87,6 +88,7 @@ impl Model {
         self.check_waits();
         self.check_items();
         self.check_holds();
+        self.check_leases();
     }
 
     /// The exchange waits for what the reference waits for. No wait is left that could be served.
@@ -137,8 +139,21 @@ impl Model {
         for slot in self.exchange.objects.values() {
             let owner = slot.object.as_ref().owner();
             if let Some(crate::exchange::core::event::Actor::Task { member, task }) = owner {
-                assert_eq!(self.members.get(&member).map(|member| member.known), Some(task));
+                let member = &self.members[&member];
+                assert!([member.known, member.task].contains(&task), "{member:?} holds something");
             }
+        }
+    }
+
+    /// A lock that is leased is leased to one member, which is there, and nothing waits for it.
+    fn check_leases(&self) {
+        let mut objects = BTreeSet::new();
+        for lessee in self.leases.keys() {
+            assert!(self.members.contains_key(&lessee.member));
+            assert!(objects.insert(lessee.object), "object {} is leased twice", lessee.object);
+            let object = lessee.object as usize;
+            let waits = self.reference.waiters.iter().any(|waiter| waiter.wants.is_about(object));
+            assert!(!waits, "something waits for object {object}, which is leased");
         }
     }
 

@@ -75,8 +75,12 @@ impl Model {
         let few_or_all = |site| (0..super::granted_of(site).len()).collect::<Vec<_>>();
         let members = self.members.iter().filter(|(member, _)| !left.contains(member));
         let mut actors: Vec<(Asker, Vec<usize>)> = members
-            .map(|(member, model)| {
-                (Asker::Task { member: *member, task: model.known }, few_or_all(model.site))
+            .flat_map(|(member, model)| {
+                // Its task may hold a lock that was leased, and have asked nothing.
+                let tasks =
+                    if model.task == model.known { vec![model.task] } else { vec![model.known, model.task] };
+                let of_task = |task| (Asker::Task { member: *member, task }, few_or_all(model.site));
+                tasks.into_iter().map(of_task).collect::<Vec<_>>()
             })
             .collect();
         for (site, capacity) in &self.capacities {

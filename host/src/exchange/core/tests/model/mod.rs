@@ -16,11 +16,12 @@ use proptest::prelude::*;
 use self::op::{Does, Op};
 use self::reference::{Given, Items, Reference, Thing, Waiter, Wants};
 use crate::exchange::core::event::{
-    Action, Actor, CallId, Event, Granting, MemberId, ObjectId, ObjectSpec, SiteId,
+    Action, Actor, CallId, Event, Granting, Lessee, MemberId, ObjectId, ObjectSpec, SiteId,
 };
 use crate::exchange::core::wait::Asker;
 use crate::exchange::core::{Exchange, STALL_TIME};
 use crate::spec::exchange::{self, Act, Answer, Ask, Bytes, Granted, Item, ObjectKind};
+use crate::spec::lease::Lease;
 
 /// The objects by their positions. An id is one more.
 const QUEUE: usize = 0;
@@ -52,6 +53,8 @@ struct ModelMember {
     stalled: Option<u64>,
     /// The last task that is over.
     ended: Option<u64>,
+    /// What its task has acquired by a lease and not released by it.
+    by_lease: BTreeSet<Granted>,
 }
 
 /// Where an item is.
@@ -73,6 +76,8 @@ struct Model {
     reference: Reference,
     now: Duration,
     members: BTreeMap<MemberId, ModelMember>,
+    /// What the words of the leases say.
+    leases: BTreeMap<Lessee, Lease>,
     joined: u64,
     tickets: u64,
     calls: u64,
@@ -96,6 +101,7 @@ impl Model {
             reference: Reference::default(),
             now: Duration::ZERO,
             members: BTreeMap::new(),
+            leases: BTreeMap::new(),
             joined: 0,
             tickets: 0,
             calls: 0,
@@ -148,7 +154,18 @@ impl Model {
     /// Tells the exchange. The reference knows already.
     fn event(&mut self, event: Event) {
         let mut actions = Vec::new();
+        while let Some(lessee) = self.exchange.lease_before(&event) {
+            let lease = self.leases.remove(&lessee).expect("only a lease that was given is taken back");
+            self.exchange.recalled(lessee, lease);
+        }
         self.exchange.on(self.now, event.clone(), &mut actions);
+        actions.retain(|action| match action {
+            Action::Lease { lessee, lease } => {
+                self.members.get_mut(&lessee.member).unwrap().by_lease.insert(lessee.object);
+                self.leases.insert(*lessee, *lease).is_some()
+            }
+            _ => true,
+        });
         self.expire();
         self.check_deadlocks(&actions);
         self.check_answers(&actions);
@@ -170,11 +187,7 @@ impl Model {
             Op::Ask { member, does, timeout, left } => self.member_asks(member, does, timeout, left),
             Op::HostAsk { thread, does, timeout } => self.host_asks(thread, does, timeout),
             Op::Return { call } => self.call_returns(call),
-            Op::NextTask { member } => {
-                if let Some(member) = self.idle(member) {
-                    self.members.get_mut(&member).unwrap().task += 1;
-                }
-            }
+            Op::NextTask { member } => self.next_task(member),
             Op::End { member } => self.end(member),
             Op::Cancel { member, ahead } => self.cancel(member, ahead),
             Op::Die { member } => self.die(member),
@@ -257,11 +270,80 @@ impl Model {
         }
     }
 
+    /// What the member's worker does without a message. `false`: it must ask.
+    fn acts_by_lease(&mut self, member: MemberId, object: Granted, act: &Act) -> bool {
+        let model = &self.members[&member];
+        let (task, is_cancelled) = (model.task, model.cancelled >= model.task);
+        let lessee = Lessee { member, object };
+        let Some(lease) = self.leases.get(&lessee).copied() else { return false };
+        let (next, answer) = match act {
+            Act::Acquire if !is_cancelled => match lease.acquired(task, object == granted(RLOCK)) {
+                Some((next, owner_died)) => (next, Answer::Acquired { owner_died }),
+                None => return false,
+            },
+            Act::Release { .. } => match lease.released(task) {
+                Some(next) => (next, Answer::Done),
+                None => return false,
+            },
+            Act::Status => (lease, Answer::Flag(lease.is_locked().unwrap())),
+            _ => return false,
+        };
+        self.leases.insert(lessee, next);
+        let by_lease = &mut self.members.get_mut(&member).unwrap().by_lease;
+        match next {
+            Lease::Held { .. } => by_lease.insert(object),
+            Lease::None | Lease::Free | Lease::Died => by_lease.remove(&object),
+        };
+        let asker = Asker::Task { member, task };
+        let wants = Wants::Call { call: 0 };
+        let waiter = Waiter { asker, wants, until: None, limit: None, stall: None };
+        self.reference.ask(waiter, (object as usize, act.clone()));
+        let expected = std::mem::take(&mut self.reference.expected);
+        assert_eq!(expected, [Action::Answer { member, answer }], "by a lease");
+        true
+    }
+
+    /// What the member's worker does at the end of a task. `false`: the coordinator must be told of the end,
+    /// since it knows what the task holds.
+    fn end_leases(&mut self, member: MemberId) -> bool {
+        let model = self.members.get_mut(&member).unwrap();
+        let mut is_all = true;
+        for object in std::mem::take(&mut model.by_lease) {
+            match self.leases.get_mut(&Lessee { member, object }) {
+                Some(lease @ Lease::Held { .. }) => {
+                    *lease = Lease::Died;
+                    let Thing::Lock { owner, died, .. } = &mut self.reference.things[object as usize] else {
+                        panic!("not a lock")
+                    };
+                    (*owner, *died) = (None, true);
+                }
+                Some(_) => {}
+                None => is_all = false,
+            }
+        }
+        self.reference.serve();
+        is_all
+    }
+
+    fn next_task(&mut self, number: usize) {
+        let Some(member) = self.idle(number) else { return };
+        if self.end_leases(member) {
+            self.members.get_mut(&member).unwrap().task += 1;
+        } else {
+            self.end(number);
+        }
+    }
+
     fn member_asks(&mut self, member: usize, does: Does, timeout: Option<u64>, left: Option<u64>) {
         let Some(member) = self.idle(member) else { return };
         let model = &self.members[&member];
         let (task, granted_count) = (model.task, granted_of(model.site).len());
         if does.objects().iter().any(|object| *object >= granted_count) {
+            return;
+        }
+        if let Does::Act { object, act } = &does
+            && self.acts_by_lease(member, granted(*object), act)
+        {
             return;
         }
         let act = self.act(&does, member);
@@ -357,11 +439,14 @@ impl Model {
     fn end(&mut self, member: usize) {
         let Some(member) = self.idle(member) else { return };
         self.acknowledge(member);
+        self.end_leases(member);
         let model = self.members.get_mut(&member).unwrap();
         let (task, known) = (model.task, model.known);
         model.ended = Some(task);
         model.task += 1;
-        self.reference.release_of(Actor::Task { member, task: known });
+        for task in [known, task] {
+            self.reference.release_of(Actor::Task { member, task });
+        }
         self.event(Event::Ended { member, task });
     }
 
@@ -403,7 +488,9 @@ impl Model {
         }
         self.reference.serve();
         let model = self.members.remove(&member).unwrap();
-        self.reference.release_of(Actor::Task { member, task: model.known });
+        for task in [model.known, model.task] {
+            self.reference.release_of(Actor::Task { member, task });
+        }
         self.event(Event::Gone { member });
     }
 
