@@ -10,7 +10,7 @@ use wpool::ipc::Queue;
 use wpool::sync::Lock;
 use wpool::{Fault, FaultAction, FaultPhase, Func, Policy, Pool, StartMethod, TaskError};
 
-use FaultPhase::{AfterAsk, AfterPost, Answered, BeforeAsk, BeforeEnded, MidAsk, MidPost};
+use FaultPhase::{AfterAsk, AfterPost, Answered, BeforeAsk, BeforeEnded, MidAsk, MidPost, TakenAhead};
 
 /// The moments of a request, and whether the whole request has left the worker.
 const MOMENTS: [(FaultPhase, bool); 5] =
@@ -18,6 +18,17 @@ const MOMENTS: [(FaultPhase, bool); 5] =
 
 /// The moments of a put that needs no answer.
 const MOMENTS_OF_POST: [(FaultPhase, bool); 2] = [(MidPost, false), (AfterPost, true)];
+
+/// The task has an item ahead by the third get in a row.
+#[test]
+fn x7_an_item_that_a_dead_task_had_ahead_is_given_again_if_it_was_taken() {
+    at_each(&[(TakenAhead, true)], |phase, _, method| {
+        let queue = Queue::<String>::unbounded();
+        queue.put_many(&["a", "b", "c", "d", "e"].map(str::to_owned)).unwrap();
+        let policy = Policy::sealed().share("q0", &queue);
+        assert_eq!(after_death(&policy, phase, method, ["gggg", "ggg"]), "!cde");
+    });
+}
 
 /// Runs a program whose worker dies at the moment, then another program in the worker that follows. Gives
 /// what that one gives.

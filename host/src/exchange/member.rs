@@ -92,11 +92,13 @@ impl Site {
             object: share.object.id(),
         });
         let granted: Vec<Granting> = granted.collect();
+        let hand = Box::new(page.clone());
         let peer = Peer::new(socket, page, granted.len(), self.calls.clone(), notes);
         let (site, label) = (self.id, label.to_owned());
         let joined = self.shared.with(|state| {
             state.join(member, peer, |ears| thread::start(self.shared, ears))?;
             state.on(Event::Joined { member, site, label, granted });
+            state.give_hand(member, hand);
             io::Result::Ok(())
         });
         joined.unwrap_or_else(|| Err(io::Error::other("the exchange has ended")))?;

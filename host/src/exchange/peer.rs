@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::event::epoll::EventFlags;
 
 use super::calls::Calls;
+use super::core::Hand;
 use crate::protocol::connection::{self, RecvError};
 use crate::protocol::frame::{self, Caps, FRAME_LEN_MAX, Found, HEADER_LEN, Kind, Violation};
 use crate::protocol::outgoing::Outgoing;
@@ -49,8 +50,14 @@ pub(super) struct Peer {
     outgoing: Outgoing,
     /// `outgoing` holds an answer, or its end.
     is_answering: bool,
-    /// The socket is watched for writing.
-    wants_write: bool,
+    /// What the socket is watched for.
+    flags: EventFlags,
+    /// In how many turns in a row it has posted, and asked for nothing.
+    pub(super) posting: u32,
+    /// It has posted in this turn.
+    pub(super) has_posted: bool,
+    /// The socket is not watched for what it posts. It is read now and then.
+    pub(super) is_muted: bool,
     notes: Arc<Notes>,
     /// The functions that it may call.
     calls: Option<Arc<Calls>>,
@@ -65,6 +72,21 @@ pub(super) enum Received {
     Nothing,
     /// The member says nothing more.
     End,
+}
+
+/// The worker takes its items ahead by a word of its status page.
+impl Hand for ExchangePage {
+    fn lay(&self, count: u32) {
+        self.set_ahead(count);
+    }
+
+    fn left(&self) -> u32 {
+        self.ahead()
+    }
+
+    fn take_back(&self) -> u32 {
+        self.take_ahead()
+    }
 }
 
 impl Peer {
@@ -86,7 +108,10 @@ impl Peer {
             missing: 0,
             outgoing: Outgoing::default(),
             is_answering: false,
-            wants_write: false,
+            flags: EventFlags::IN,
+            posting: 0,
+            has_posted: false,
+            is_muted: false,
             notes: Arc::new(notes),
             calls,
         }
@@ -187,10 +212,10 @@ impl Peer {
 
     /// What the socket is to be watched for, if that has changed.
     pub(super) fn new_flags(&mut self) -> Option<EventFlags> {
-        let wants_write = !self.outgoing.is_empty();
-        let has_changed = std::mem::replace(&mut self.wants_write, wants_write) != wants_write;
-        let flags = if wants_write { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-        has_changed.then_some(flags)
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, !self.is_muted);
+        flags.set(EventFlags::OUT, !self.outgoing.is_empty());
+        (std::mem::replace(&mut self.flags, flags) != flags).then_some(flags)
     }
 }
 

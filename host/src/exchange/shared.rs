@@ -12,8 +12,8 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
 
 use super::calls::Calls;
-use super::core::Exchange;
 use super::core::event::{Action, CallId, Event, MemberId, Ticket};
+use super::core::{Exchange, Hand};
 use super::peer::{Notes, Peer, Received};
 use crate::clock;
 use crate::protocol::frame::Violation;
@@ -28,6 +28,11 @@ const EVENTS: usize = 64;
 const ROUNDS: usize = 4;
 /// Reads of a member that is gone. Its socket holds some hundred KiB at most.
 const LAST_ROUNDS: usize = 64;
+/// A member that has posted in this many turns in a row, and asked for nothing, will go on. The number is
+/// larger than that of the items that a task has ahead: one that gets and puts in turns asks in between.
+const POSTING_TURNS: u32 = 100;
+/// How often the posts of such a member are read, if nothing waits for them.
+const MUTED_TIME: Duration = Duration::from_micros(100);
 /// The token of the eventfd that wakes the thread. No member has this number.
 const TOKEN_WAKER: u64 = 0;
 
@@ -54,6 +59,10 @@ pub(super) struct State {
     peers: HashMap<MemberId, Peer>,
     /// The status pages of the members, for their leases. One that is lost has it until the core knows.
     pages: HashMap<MemberId, ExchangePage>,
+    /// Those that have posted in this turn.
+    posters: Vec<MemberId>,
+    /// Those whose sockets are not watched for posts.
+    muted: Vec<MemberId>,
     tickets: HashMap<Ticket, Arc<Slot>>,
     /// The calls of functions whose answers are wanted.
     calls: HashMap<CallId, Arc<Calls>>,
@@ -330,6 +339,11 @@ impl State {
 
     // Members.
 
+    /// The member may be given items ahead.
+    pub(super) fn give_hand(&mut self, member: MemberId, hand: Box<dyn Hand>) {
+        self.core.give_hand(member, hand);
+    }
+
     /// A worker becomes a member. `start` starts the thread, for the first of them. `Err`: its socket cannot
     /// be listened to.
     pub(super) fn join(
@@ -356,6 +370,7 @@ impl State {
     /// the thread that has seen the result.
     pub(super) fn hear_all(&mut self) {
         let Some(ears) = self.ears.clone() else { return };
+        self.hear_muted();
         // One look gives `EVENTS` members at most. The kernel gives the others at the next look.
         for _ in 0..=self.peers.len() / EVENTS {
             let Ok(tokens) = ears.look(Some(&Timespec::default())) else { return };
@@ -374,42 +389,66 @@ impl State {
                     let waker = self.ears.as_ref().map(|ears| &ears.waker);
                     let _empty = waker.map(|waker| rustix::io::read(waker, &mut [0; 8]));
                 }
-                member => self.serve(member, ROUNDS),
+                member => {
+                    self.serve(member, ROUNDS);
+                }
             }
         }
     }
 
-    fn serve(&mut self, member: MemberId, rounds: usize) {
+    /// Reads what a member has sent. Gives whether there was anything.
+    fn serve(&mut self, member: MemberId, rounds: usize) -> bool {
         if let Some(peer) = self.peers.get_mut(&member) {
             peer.flush();
             self.watch(member);
         }
-        for _ in 0..rounds {
-            let Some(peer) = self.peers.get_mut(&member) else { return };
+        for round in 0..rounds {
+            let Some(peer) = self.peers.get_mut(&member) else { return true };
             match peer.receive() {
-                Ok(Received::Nothing) => return,
-                // Usually there is no more: another read would be a system call for nothing.
-                Ok(Received::Some) if rounds < LAST_ROUNDS => return self.obey(member),
-                Ok(Received::Some | Received::Full) => self.obey(member),
-                Ok(Received::End) => return self.lose(member),
+                Ok(Received::Nothing) => return round > 0,
+                Ok(Received::Some) => {
+                    self.obey(member);
+                    // Usually there is no more: another read would be a system call for nothing.
+                    if rounds < LAST_ROUNDS {
+                        return true;
+                    }
+                }
+                Ok(Received::Full) => self.obey(member),
+                Ok(Received::End) => self.lose(member),
+                Err(violation) => self.distrust(member, &violation),
+            }
+        }
+        true
+    }
+
+    /// Tells the core what the member has said.
+    fn obey(&mut self, member: MemberId) {
+        let mut last: Option<FromMember> = None;
+        while let Some(peer) = self.peers.get_mut(&member) {
+            let mut said = peer.next();
+            if let (Some(last), Ok(next)) = (&mut last, &mut said)
+                && last.absorb(next)
+            {
+                continue;
+            }
+            last.take().into_iter().for_each(|said| self.tell(member, said));
+            match said {
+                Ok(None) => return,
+                Ok(next) => last = next,
                 Err(violation) => return self.distrust(member, &violation),
             }
         }
     }
 
-    /// Tells the core what the member has said.
-    fn obey(&mut self, member: MemberId) {
-        while let Some(peer) = self.peers.get_mut(&member) {
-            match peer.next() {
-                Ok(None) => return,
-                Ok(Some(FromMember::Asked(ask))) => self.on(Event::Asked { member, ask }),
-                Ok(Some(FromMember::Posted { task, object, items })) => {
-                    self.on(Event::Posted { member, task, object, items });
-                }
-                Ok(Some(FromMember::Ended { task })) => self.on(Event::Ended { member, task }),
-                Err(violation) => return self.distrust(member, &violation),
+    fn tell(&mut self, member: MemberId, said: FromMember) {
+        self.note_posting(member, &said);
+        self.on(match said {
+            FromMember::Asked(ask) => Event::Asked { member, ask },
+            FromMember::Posted { task, taken, object, items } => {
+                Event::Posted { member, task, taken, object, items }
             }
-        }
+            FromMember::Ended { task } => Event::Ended { member, task },
+        });
     }
 
     /// Listens to the socket for what is wanted of it.
@@ -458,8 +497,66 @@ impl State {
         }
     }
 
+    // A post that wakes the thread costs the member that posts more than the post itself. Posts for which
+    // nothing waits are read together.
+
+    fn note_posting(&mut self, member: MemberId, said: &FromMember) {
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        match said {
+            FromMember::Posted { .. } => {
+                if !std::mem::replace(&mut peer.has_posted, true) {
+                    self.posters.push(member);
+                }
+            }
+            FromMember::Asked(_) | FromMember::Ended { .. } => peer.posting = 0,
+        }
+    }
+
+    /// Reads what the muted members have posted. One that has said nothing is watched again.
+    fn hear_muted(&mut self) {
+        for member in std::mem::take(&mut self.muted) {
+            let goes_on = self.serve(member, ROUNDS);
+            if goes_on && self.peers.get(&member).is_some_and(|peer| peer.posting > 0) {
+                self.muted.push(member);
+            } else {
+                self.mute(member, false);
+            }
+        }
+    }
+
+    /// The end of a turn: chooses the members whose posts can wait a moment.
+    fn choose_muted(&mut self) {
+        let mut posters = std::mem::take(&mut self.posters);
+        for member in posters.drain(..) {
+            let Some(peer) = self.peers.get_mut(&member) else { continue };
+            peer.has_posted = false;
+            peer.posting = peer.posting.saturating_add(1);
+            if peer.posting >= POSTING_TURNS && !peer.is_muted && !self.core.is_awaited(member) {
+                self.mute(member, true);
+                self.muted.push(member);
+            }
+        }
+        self.posters = posters;
+        for member in std::mem::take(&mut self.muted) {
+            if self.core.is_awaited(member) {
+                self.mute(member, false);
+            } else {
+                self.muted.push(member);
+            }
+        }
+    }
+
+    fn mute(&mut self, member: MemberId, is_muted: bool) {
+        if let Some(peer) = self.peers.get_mut(&member) {
+            peer.is_muted = is_muted;
+            self.watch(member);
+        }
+    }
+
     /// A turn of the thread. `tokens`: what has happened. Gives how long it may sleep.
     pub(super) fn turn(&mut self, tokens: &[u64]) -> Pause {
+        // First: another member may want what these have put.
+        self.hear_muted();
         self.hear(tokens);
         if self.next_due().is_some_and(|due| due <= self.now) {
             self.on(Event::Tick);
@@ -469,7 +566,9 @@ impl State {
             (self.ears, self.sleep) = (None, Sleep::Awake);
             return Pause::Over;
         }
-        let due = self.next_due();
+        self.choose_muted();
+        let look = (!self.muted.is_empty()).then(|| self.now.saturating_add(MUTED_TIME));
+        let due = self.next_due().into_iter().chain(look).min();
         self.sleep = Sleep::Until(due);
         Pause::Sleep(due.map(|due| due.saturating_sub(self.now)))
     }

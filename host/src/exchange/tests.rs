@@ -350,3 +350,42 @@ fn threads_and_members_in_great_numbers_lose_nothing() {
     });
     assert!(matches!(queue.call(GET, AT_ONCE), Answer::Failed { code: Code::TimedOut, .. }));
 }
+
+/// Many turns of the thread, so that it does not watch the socket any more.
+#[test]
+fn posts_that_do_not_wake_the_thread_are_heard_before_anything_else_is_done() {
+    let queue = queue();
+    let [mut producer, mut other] = [Worker::new(&[&queue]), Worker::new(&[&queue])];
+    assert_eq!(producer.does(1, put(b"first")), Answer::Count(1));
+    let post = |producer: &mut Worker, number: u32| {
+        let op = Op::On { object: 0, act: put(&number.to_le_bytes()) };
+        let ask = Ask { task: 1, timeout: None, left: None, op };
+        let payload = [0u64.to_le_bytes().to_vec(), postcard::to_allocvec(&ask).unwrap()].concat();
+        producer.say(Kind::Post, &payload);
+    };
+    assert_eq!(items(queue.call(GET, AT_ONCE)), [b"first"]);
+    for number in 0..300 {
+        post(&mut producer, number);
+        // Each third is read by the host, each third by another member, each third by the thread.
+        match number % 3 {
+            0 => assert_eq!(items(queue.call(GET, AT_ONCE)), [number.to_le_bytes()]),
+            1 => assert_eq!(items(other.does(1, GET)), [number.to_le_bytes()]),
+            _ => {
+                let status = queue.call(Act::Status, None);
+                assert!(matches!(status, Answer::Queue(status) if status.len == 1));
+                assert_eq!(items(queue.call(GET, None)), [number.to_le_bytes()]);
+            }
+        }
+    }
+    (0..300).for_each(|number| post(&mut producer, number));
+    for number in 0u32..300 {
+        assert_eq!(items(other.does(1, GET))[0], number.to_le_bytes());
+        // What came ahead goes back.
+        assert!(matches!(queue.call(Act::Status, None), Answer::Queue(_)));
+    }
+    (0..10).for_each(|number| post(&mut producer, number));
+    drop(producer);
+    for number in 0u32..10 {
+        assert_eq!(items(queue.call(GET, AT_ONCE)), [number.to_le_bytes()]);
+    }
+}

@@ -34,7 +34,7 @@ pub(super) fn member(data: &[u8]) {
         let heard = session.on(Frame { kind, payload: &payload });
         match (heard, model.allows(&meant)) {
             (Ok(FromMember::Asked(ask)), true) => assert_eq!(Meant::Ask { ask, is_short: true }, meant),
-            (Ok(FromMember::Posted { task, object, items }), true) => {
+            (Ok(FromMember::Posted { task, object, items, .. }), true) => {
                 assert_eq!(Meant::Post { task, object, items }, meant);
             }
             (Ok(FromMember::Ended { task }), true) => assert_eq!(Meant::Ended(task), meant),

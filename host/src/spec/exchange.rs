@@ -266,7 +266,7 @@ where
 /// Bytes of a request.
 pub(crate) const ASK_LEN_MAX: usize = ITEM_LEN_MAX + (1 << 20);
 /// The credit that a worker is given at most: what it may post to a queue before it asks again.
-pub(crate) const CREDIT_MAX: u64 = 64 << 10;
+pub(crate) const CREDIT_MAX: u64 = 256 << 10;
 
 /// The credit that a posted item takes. Short items take memory beside their bytes.
 pub(crate) fn cost(len: usize) -> u64 {

@@ -35,6 +35,8 @@ pub enum FaultPhase {
     AfterPost,
     /// The answer has come, and the guest has not seen it.
     Answered,
+    /// The guest has taken an item that it was given ahead, and has not seen it.
+    TakenAhead,
     /// The task has asked something and is over, and the coordinator has not been told.
     BeforeEnded,
 }

@@ -4,7 +4,7 @@
 //! There is one request at a time. A wait needs no ticks and takes no processor time: the worker sleeps in a
 //! receive, and the coordinator answers in time if the task's time ends or the task is cancelled.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::protocol::connection::{Connection, RecvError};
 use crate::protocol::frame::{self, Caps, Kind, Violation};
 #[cfg(feature = "fault-points")]
 use crate::spec::FaultPhase;
-use crate::spec::exchange::{Act, Answer, Ask, Granted, ObjectKind, Op, cost};
+use crate::spec::exchange::{Act, Answer, Ask, Granted, Item, ObjectKind, Op, cost};
 use crate::sys::WorkerPage;
 
 /// Bytes of memory that are kept for the next request.
@@ -46,6 +46,29 @@ struct State {
     opened: HashMap<(ObjectKind, String), Granted>,
     /// What the task may still put to each queue without an answer.
     credits: HashMap<Granted, u64>,
+    /// What the task was given ahead.
+    ahead: Ahead,
+}
+
+/// Items behind one that the task has got. It takes them without asking, as long as the coordinator does not
+/// take them back.
+#[derive(Debug, Default)]
+struct Ahead {
+    object: Granted,
+    items: VecDeque<Item>,
+    /// How many were taken in the life of this worker.
+    taken: u64,
+}
+
+impl Ahead {
+    /// The next item, if it is one of this object.
+    fn first(&self, object: Granted) -> Option<&Item> {
+        self.items.front().filter(|_| self.object == object)
+    }
+
+    fn len(&self) -> u32 {
+        u32::try_from(self.items.len()).unwrap_or(0)
+    }
 }
 
 /// Why there is no answer. The coordinator is gone, or is about to end this worker: the first socket tells.
@@ -91,6 +114,7 @@ impl Link {
             asked: None,
             opened: HashMap::new(),
             credits: HashMap::new(),
+            ahead: Ahead::default(),
         }))
     }
 
@@ -109,6 +133,14 @@ impl Link {
                 }
                 Ok(answer)
             }
+            Op::On { object, act: Act::Get { most: 1, longest } } => {
+                if let Some(item) = state.take_ahead(object, longest) {
+                    return Ok(Answer::Items { items: vec![item] });
+                }
+                let answer = state.exchange(&ask, |draft| serialize(&ask, draft))?;
+                Ok(state.keep_ahead(object, answer))
+            }
+            Op::On { object, act: Act::Poll } if state.has_ahead(object) => Ok(Answer::Flag(true)),
             Op::On { object, .. } => {
                 let answer = state.exchange(&ask, |draft| serialize(&ask, draft))?;
                 if let Answer::Acquired { .. } = answer {
@@ -151,7 +183,11 @@ impl Link {
         let mut state = self.state();
         let write = |draft: &mut Vec<u8>| serialize_put(ask, items.clone(), draft);
         if state.spend(&ask.op, items.clone().map(|item| cost(item.len())).sum())? {
-            state.send(Kind::Post, ask, write)?;
+            let taken = state.ahead.taken.to_le_bytes();
+            state.send(Kind::Post, ask, |draft| {
+                draft.extend_from_slice(&taken);
+                write(draft);
+            })?;
             return Ok(Answer::Count(items.len() as u64));
         }
         state.exchange(ask, write)
@@ -165,6 +201,7 @@ impl Link {
         if let Some(task) = state.asked.take() {
             fault_point!(BeforeEnded);
             state.credits.clear();
+            state.ahead.items.clear();
             let mut ended = Vec::with_capacity(frame::HEADER_LEN + 8);
             frame::write(&mut ended, Kind::Ended, |out| out.extend_from_slice(&task.to_le_bytes()));
             // A coordinator that is gone needs no message. The first socket ends the worker.
@@ -253,6 +290,33 @@ impl State {
             fault_point!(AfterPost);
         }
         Ok(())
+    }
+
+    /// Takes the next item that the task was given ahead. `None`: it must ask.
+    fn take_ahead(&mut self, object: Granted, longest: u64) -> Option<Item> {
+        self.ahead.first(object).filter(|item| item.data.0.len() as u64 <= longest)?;
+        if !self.page.take_one_ahead(self.ahead.len()) {
+            self.ahead.items.clear();
+            return None;
+        }
+        self.ahead.taken += 1;
+        fault_point!(TakenAhead);
+        self.ahead.items.pop_front()
+    }
+
+    fn has_ahead(&self, object: Granted) -> bool {
+        self.ahead.first(object).is_some() && self.page.has_ahead(self.ahead.len())
+    }
+
+    /// Keeps the items behind the first, which were given ahead. What there was before was taken back.
+    fn keep_ahead(&mut self, object: Granted, mut answer: Answer) -> Answer {
+        if let Answer::Items { items } = &mut answer
+            && items.len() > 1
+        {
+            self.ahead.object = object;
+            self.ahead.items = items.drain(1..).collect();
+        }
+        answer
     }
 
     /// Takes the cost of a put from the credit. `false`: there is too little, so that the put needs an
@@ -534,6 +598,54 @@ mod tests {
         assert!(!link.release(1, 300), "this one was not");
         drop(link);
         assert_eq!(exchange.join().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn x7_items_that_came_ahead_are_taken_without_asking_until_they_are_taken_back() {
+        let (mut ours, theirs) = connection::pair().unwrap();
+        let (link, page) = link_on(theirs, false);
+        let item = |text: &str| Item { data: Bytes(text.as_bytes().to_vec()), redelivered: false };
+        let items = |texts: &[&str]| Answer::Items { items: texts.iter().map(|text| item(text)).collect() };
+        let mut say = |answer: &Answer| {
+            let mut bytes = Vec::new();
+            let answer = postcard::to_allocvec(answer).unwrap();
+            frame::write(&mut bytes, Kind::Answer, |out| out.extend_from_slice(&answer));
+            ours.send(&bytes).unwrap();
+        };
+        let on = |object, act| link.ask(ask(Op::On { object, act })).unwrap();
+        let get = |most, longest| on(1, Act::Get { most, longest });
+        say(&items(&["a", "b", "c", "longer", "d"]));
+        page.set_ahead(4);
+        assert_eq!(get(1, 9), items(&["a"]));
+        assert_eq!((get(1, 9), get(1, 9)), (items(&["b"]), items(&["c"])));
+        assert_eq!(page.ahead(), 2);
+        // Another object, several items, or an item that is too long for the caller: these need an answer.
+        for (answer, act) in [(&items(&["e"]), Act::Get { most: 2, longest: 9 }), (&Answer::Done, Act::Join)]
+        {
+            say(answer);
+            assert_eq!(&on(1, act), answer);
+        }
+        assert_eq!(on(1, Act::Poll), Answer::Flag(true), "without asking");
+        say(&items(&["f"]));
+        assert_eq!(on(2, Act::Get { most: 1, longest: 9 }), items(&["f"]));
+        say(&items(&["g"]));
+        assert_eq!(get(1, 3), items(&["g"]));
+        assert_eq!(page.take_ahead(), 2, "none of these has taken one");
+        say(&items(&["longer"]));
+        assert_eq!(get(1, 9), items(&["longer"]), "it asks again");
+        say(&items(&["h", "i"]));
+        page.set_ahead(1);
+        assert_eq!(get(1, 9), items(&["h"]));
+        link.end_task();
+        say(&items(&["j"]));
+        assert_eq!(get(1, 9), items(&["j"]), "the next task has nothing ahead");
+        drop(link);
+        let mut heard = Connection::new(ours, Caps::IDLE);
+        let mut kinds = Vec::new();
+        while let Ok(frame) = heard.recv() {
+            kinds.push(frame.kind);
+        }
+        assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Ask).count(), 8);
     }
 
     #[test]

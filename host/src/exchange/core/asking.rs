@@ -113,6 +113,10 @@ impl Exchange {
             return self.send(asker, answer, actions);
         }
         let (is_close, is_put) = (act == Act::Close, matches!(act, Act::Put { .. }));
+        // Other acts do not see the items.
+        if matches!(act, Act::Get { .. } | Act::Poll | Act::Status | Act::Close) {
+            self.recall(place, actions);
+        }
         if is_close {
             // Before the answer: from then on no member may believe that it can put.
             self.revoke_credits(place, actions);
@@ -132,7 +136,7 @@ impl Exchange {
                     self.give_lease(asker, name, place, actions);
                     self.reply(asker, name, place, outcome, actions);
                 }
-                None => self.enlist(request, place, need),
+                None => self.enlist(request, place, need, actions),
             },
         }
         self.note_hold(asker, place);
@@ -142,9 +146,17 @@ impl Exchange {
         self.settle(place, actions);
     }
 
-    fn enlist(&mut self, request: Request, object: ObjectId, need: super::wait::Need) {
+    fn enlist(
+        &mut self,
+        request: Request,
+        object: ObjectId,
+        need: super::wait::Need,
+        actions: &mut Vec<Action>,
+    ) {
         let wait = self.begin_wait(request, Awaited::One { object, need });
         self.enter_line(wait);
+        // A put that waits for room may have it now. Nothing is given ahead while it waits.
+        self.recall(object, actions);
     }
 
     fn begin_wait(&mut self, request: Request, awaited: Awaited) -> super::wait::WaitId {
@@ -157,6 +169,7 @@ impl Exchange {
     fn request_several(&mut self, request: Request, objects: Vec<ObjectId>, actions: &mut Vec<Action>) {
         let asker = request.asker;
         for object in &objects {
+            self.recall(*object, actions);
             if let Err(refusal) = self.check_watchable(*object) {
                 let answer = refusal.answer(&self.subject(asker, None, *object));
                 return self.send(asker, answer, actions);
@@ -199,8 +212,13 @@ impl Exchange {
 
     /// The member has taken what the last answer gave it.
     pub(super) fn acknowledged(&mut self, member: MemberId, actions: &mut Vec<Action>) {
-        let Some(known) = self.members.get_mut(&member) else { return };
-        match known.handed.take() {
+        self.note_taken(member, actions);
+        let handed = self.members.get_mut(&member).and_then(|known| known.handed.take());
+        self.settle_acknowledged(handed, actions);
+    }
+
+    pub(super) fn settle_acknowledged(&mut self, handed: Option<Handed>, actions: &mut Vec<Action>) {
+        match handed {
             Some(Handed::Items { object, items }) => {
                 if let Some(store) = self.object(object).and_then(|served| served.store()) {
                     store.acknowledge(&items);
@@ -216,6 +234,7 @@ impl Exchange {
         self.drop_wait(member, actions);
         let Some(known) = self.members.get_mut(&member) else { return };
         if task > known.task {
+            self.recall_from(member, actions);
             self.take_credits(member, actions);
             self.release_holds(member, task - 1, actions);
         }
@@ -229,6 +248,7 @@ impl Exchange {
         self.drop_wait(member, actions);
         let Some(known) = self.members.get_mut(&member) else { return };
         known.end(task);
+        self.recall_from(member, actions);
         self.take_credits(member, actions);
         self.release_holds(member, task, actions);
     }
@@ -236,8 +256,12 @@ impl Exchange {
     pub(super) fn cancelled(&mut self, member: MemberId, tasks: u64, actions: &mut Vec<Action>) {
         let Some(known) = self.members.get_mut(&member) else { return };
         known.cancel(tasks);
-        if known.is_cancelled(known.task)
-            && let Some(wait) = known.wait
+        if !known.is_cancelled(known.task) {
+            return;
+        }
+        // Its next get is then told.
+        self.recall_from(member, actions);
+        if let Some(wait) = self.members.get(&member).and_then(|known| known.wait)
             && let Some(asker) = self.withdraw(wait, actions)
         {
             self.send(asker, Answer::Cancelled, actions);
@@ -263,9 +287,12 @@ impl Exchange {
 
     /// What the last answer gave to the member was not taken.
     fn not_acknowledged(&mut self, member: MemberId, actions: &mut Vec<Action>) {
+        self.recall_from(member, actions);
         let handed = self.members.get_mut(&member).and_then(|member| member.handed.take());
         let object = match handed {
             Some(Handed::Items { object, items }) => {
+                // They come before what another member has ahead.
+                self.recall(object, actions);
                 if let Some(store) = self.object(object).and_then(|served| served.store()) {
                     store.give_back(items);
                 }

@@ -1,20 +1,24 @@
-//! Credit: a task that puts to a queue again and again need not wait for an answer each time.
+//! Credit: a task that puts to a queue, or sends, again and again need not wait for an answer each time.
 
 use super::Exchange;
 use super::event::{Action, MemberId, ObjectId};
-use super::queue::Queue;
 use super::wait::Asker;
 use crate::spec::exchange::{Bytes, Granted, cost};
 
 /// Less credit than this saves nothing.
 const CREDIT_MIN: u64 = 4 << 10;
 
-impl Exchange {
-    fn queue(&mut self, object: ObjectId) -> Option<&mut Queue> {
-        self.objects.get_mut(&object)?.object.as_queue()
-    }
+/// What a task puts without an answer.
+pub(super) struct Post {
+    pub(super) task: u64,
+    /// How many items that it had ahead the member had taken in its life.
+    pub(super) taken: u64,
+    pub(super) object: Granted,
+    pub(super) items: Vec<Bytes>,
+}
 
-    /// Gives the asker credit for a queue that it has just put to.
+impl Exchange {
+    /// Gives the asker credit for a queue or an end of a pipe, to which it has just put by this name.
     pub(super) fn give_credit(
         &mut self,
         asker: Asker,
@@ -23,48 +27,58 @@ impl Exchange {
         actions: &mut Vec<Action>,
     ) {
         let (Asker::Task { member, .. }, Some(name)) = (asker, name) else { return };
-        let credit = self.queue(object).map_or(0, |queue| queue.credit());
+        let credit = self.object(object).map_or(0, |served| served.credit());
         let Some(known) = self.members.get_mut(&member) else { return };
-        let held = known.credits.get(&object).map_or(0, |(_, credit)| *credit);
+        let held = known.credits.get(&name).map_or(0, |(_, credit)| *credit);
         let more = credit.saturating_sub(held);
         if more < CREDIT_MIN {
             return;
         }
-        known.credits.insert(object, (name, held + more));
+        known.credits.insert(name, (object, held + more));
         if let Some(store) = self.object(object).and_then(|served| served.store()) {
             store.reserve(more);
         }
         actions.push(Action::Credit { member, object: name, credit: more });
     }
 
-    pub(super) fn posted(
-        &mut self,
-        member: MemberId,
-        task: u64,
-        object: Granted,
-        items: Vec<Bytes>,
-        actions: &mut Vec<Action>,
-    ) {
-        self.acknowledged(member, actions);
+    /// Whether anything waits for an object to which the member may post.
+    pub(crate) fn is_awaited(&mut self, member: MemberId) -> bool {
+        let Some(known) = self.members.get(&member) else { return false };
+        known.credits.values().any(|(object, _)| {
+            self.objects.get_mut(object).is_some_and(|slot| {
+                let served = slot.object.as_mut();
+                let is_watched = served.watchers().is_some_and(|watchers| !watchers.is_empty());
+                is_watched || served.heads().iter().any(Option::is_some)
+            })
+        })
+    }
+
+    pub(super) fn posted(&mut self, member: MemberId, post: Post, actions: &mut Vec<Action>) {
+        let Post { task, taken, object, items } = post;
+        // What it has taken since it said this, it may still lose.
+        self.note_taken(member, actions);
+        if self.members.get(&member).is_some_and(|known| taken >= known.ahead.taken()) {
+            self.acknowledged(member, actions);
+        }
         self.begin_task(member, task, actions);
         let Some(known) = self.members.get_mut(&member) else { return };
-        let Some(id) = known.granting(object).map(|granting| granting.object) else { return };
         // The judge of the socket has counted the credit, too.
-        let Some((_, credit)) = known.credits.get_mut(&id) else { return };
+        let Some((place, credit)) = known.credits.get_mut(&object) else { return };
+        let place = *place;
         let taken = items.iter().map(|data| cost(data.0.len())).sum::<u64>().min(*credit);
         *credit -= taken;
-        let Some(queue) = self.queue(id) else { return };
-        queue.post(items);
-        if let Some(store) = self.object(id).and_then(|served| served.store()) {
+        let Some(served) = self.object(place) else { return };
+        if let Some(store) = served.store() {
             store.release(taken);
         }
-        self.settle(id, actions);
+        served.post(items);
+        self.settle(place, actions);
     }
 
     /// The member's task is over, and its credit with it.
     pub(super) fn take_credits(&mut self, member: MemberId, actions: &mut Vec<Action>) {
         let Some(known) = self.members.get_mut(&member) else { return };
-        for (object, (_, credit)) in std::mem::take(&mut known.credits) {
+        for (object, credit) in std::mem::take(&mut known.credits).into_values() {
             if let Some(store) = self.object(object).and_then(|served| served.store()) {
                 store.release(credit);
                 self.settle(object, actions);
@@ -72,12 +86,15 @@ impl Exchange {
         }
     }
 
-    /// The queue is closed: no member may post to it without being told.
+    /// The object is closed: no member may post to it, or by it, without being told.
     pub(super) fn revoke_credits(&mut self, object: ObjectId, actions: &mut Vec<Action>) {
         for (member, known) in &self.members {
-            // The credit itself stays until the task ends: items may be on their way.
-            if let Some((name, _)) = known.credits.get(&object) {
-                actions.push(Action::Credit { member: *member, object: *name, credit: 0 });
+            let is_by = |name| known.granting(name).is_some_and(|granting| granting.object == object);
+            for (name, (place, _)) in &known.credits {
+                // The credit itself stays until the task ends: items may be on their way.
+                if *place == object || is_by(*name) {
+                    actions.push(Action::Credit { member: *member, object: *name, credit: 0 });
+                }
             }
         }
     }

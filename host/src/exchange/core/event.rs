@@ -99,9 +99,10 @@ pub(crate) enum Event {
     /// A member asks. It has no other open request. This also says that it has taken what the last answer
     /// gave it.
     Asked { member: MemberId, ask: Ask },
-    /// A task puts items at the end of a queue, for which it has credit. There is no answer. As `Asked`, it
-    /// says that the member has taken what the last answer gave it.
-    Posted { member: MemberId, task: u64, object: Granted, items: Vec<Bytes> },
+    /// A task puts items at the end of a queue, or sends messages, for which it has credit. There is no
+    /// answer. As `Asked`, it says that the member has taken what the last answer gave it.
+    /// `taken`: how many items that it had ahead it had taken in its life when it said this.
+    Posted { member: MemberId, task: u64, taken: u64, object: Granted, items: Vec<Bytes> },
     /// The member has ended this task and all before it; it has taken what the last answer gave it.
     Ended { member: MemberId, task: u64 },
     /// The first `tasks` tasks of the member's life are not wanted any more.
@@ -123,8 +124,8 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Answer the member's open request.
     Answer { member: MemberId, answer: Answer },
-    /// Until its task ends the member may post this much to a queue, besides what it was told before. It may
-    /// post nothing more if it is zero.
+    /// Until its task ends the member may post this much to a queue or a connection, besides what it was told
+    /// before. It may post nothing more if it is zero.
     Credit { member: MemberId, object: Granted, credit: u64 },
     /// Leave a lock to the member that acquires it by the answer that follows. `lease` is what its word says
     /// first.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::event::{Granting, ObjectId, SiteId};
+use super::hand::Ahead;
 use super::store::Stored;
 use super::wait::WaitId;
 use crate::spec::exchange::{Granted, ObjectKind};
@@ -33,11 +34,12 @@ pub(super) struct Member {
     cancelled: u64,
     pub(super) wait: Option<WaitId>,
     pub(super) handed: Option<Handed>,
+    pub(super) ahead: Ahead,
     /// What its tasks hold, and which of them. That may be a later one than `task`: it has not asked, and its
     /// lease was taken back.
     pub(super) holds: BTreeMap<ObjectId, u64>,
-    /// What its task may still post, and under which name.
-    pub(super) credits: BTreeMap<ObjectId, (Granted, u64)>,
+    /// What its task may still post under each name, and to which queue or end of a pipe.
+    pub(super) credits: BTreeMap<Granted, (ObjectId, u64)>,
     /// The pool knows that this task waits.
     stalled: Option<u64>,
 }
@@ -53,6 +55,7 @@ impl Member {
             cancelled: 0,
             wait: None,
             handed: None,
+            ahead: Ahead::default(),
             holds: BTreeMap::new(),
             credits: BTreeMap::new(),
             stalled: None,

@@ -10,8 +10,11 @@
 //!                     waiting --member gone--> dropped
 //! Item    : put --> in the queue --> given to a member --acknowledged--> taken
 //!                                    given to a member --member gone--> in the queue, redelivered
+//!                      in the queue --> ahead in the hands of a member --taken--> given to it
+//!                                                                      --recalled--> in the queue
 //! ```
 
+mod ahead;
 mod asking;
 mod barrier;
 mod cell;
@@ -21,6 +24,7 @@ mod dict;
 pub(crate) mod event;
 mod flag;
 mod graph;
+mod hand;
 mod lease;
 mod lock;
 mod member;
@@ -40,7 +44,9 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::credit::Post;
 use self::event::{Action, CallId, Event, MemberId, ObjectId, SiteId};
+pub(crate) use self::hand::Hand;
 use self::member::Member;
 use self::object::Object;
 use self::wait::{Due, WaitId, Waits};
@@ -83,6 +89,8 @@ pub(crate) struct Exchange {
     /// The waits for host functions.
     calls: BTreeMap<CallId, WaitId>,
     last_call: CallId,
+    /// Of which object which member has items ahead.
+    in_hands: BTreeMap<ObjectId, MemberId>,
     /// When waits are looked at that may have no end.
     deadlock_check: Option<Duration>,
 }
@@ -98,8 +106,8 @@ impl Exchange {
             Event::Joined { member, site, label, granted } => self.joined(member, site, label, granted),
             Event::Site { site, capacity, granted } => self.site(site, capacity, granted),
             Event::Asked { member, ask } => self.asked(member, ask, actions),
-            Event::Posted { member, task, object, items } => {
-                self.posted(member, task, object, items, actions);
+            Event::Posted { member, task, taken, object, items } => {
+                self.posted(member, Post { task, taken, object, items }, actions);
             }
             Event::Ended { member, task } => self.ended(member, task, actions),
             Event::Cancelled { member, tasks } => self.cancelled(member, tasks, actions),
@@ -166,7 +174,8 @@ impl Exchange {
 
     #[cfg(test)]
     fn is_empty(&self) -> bool {
-        let Exchange { objects, members, sites, waits, calls, .. } = self;
-        objects.is_empty() && members.is_empty() && sites.is_empty() && waits.is_empty() && calls.is_empty()
+        let Exchange { objects, members, sites, waits, calls, in_hands, .. } = self;
+        let is_unused = waits.is_empty() && calls.is_empty() && in_hands.is_empty();
+        objects.is_empty() && members.is_empty() && sites.is_empty() && is_unused
     }
 }

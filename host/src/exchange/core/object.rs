@@ -93,20 +93,6 @@ impl Object {
         }
     }
 
-    pub(super) fn as_queue(&mut self) -> Option<&mut Queue> {
-        match self {
-            Object::Queue(queue) => Some(queue),
-            Object::Connection(_)
-            | Object::Lock(_)
-            | Object::Semaphore(_)
-            | Object::Event(_)
-            | Object::Condition(_)
-            | Object::Barrier(_)
-            | Object::Value(_)
-            | Object::Dict(_) => None,
-        }
-    }
-
     pub(super) fn as_lock(&self) -> Option<&Lock> {
         match self {
             Object::Lock(lock) => Some(lock),

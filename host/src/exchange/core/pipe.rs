@@ -6,9 +6,9 @@
 use super::event::{Actor, ObjectId};
 use super::refusal::Refusal;
 use super::serve::{Outcome, Serve, Taken};
-use super::store::Store;
+use super::store::{Store, Stored};
 use super::wait::{Line, Need, WaitId};
-use crate::spec::exchange::{Act, Answer, Code};
+use crate::spec::exchange::{Act, Answer, Bytes, Code};
 
 /// Whether an end can still be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Connection {
                 let why = format!("had a message of {len} bytes, which is dropped");
                 Some(Outcome::Refused(Refusal::new(Code::TooLarge, why)))
             }
-            Some(_) => Some(Outcome::Items(self.store.take(1, u64::MAX))),
+            Some(_) => self.store.take_first().map(Outcome::Item),
             None => self
                 .is_last
                 .then(|| Outcome::Refused(Refusal::new(Code::Eof, "is at its end: the other end is closed"))),
@@ -184,6 +184,25 @@ impl Serve for Connection {
 
     fn partner(&self) -> Option<ObjectId> {
         Some(self.other)
+    }
+
+    /// `self` is the end that receives. `check_sends` has asked the other.
+    fn credit(&self) -> u64 {
+        let is_fit = !self.is_closed() && !self.is_last && self.senders.is_empty();
+        if is_fit { self.store.credit() } else { 0 }
+    }
+
+    /// What comes to a closed end is dropped.
+    fn post(&mut self, items: Vec<Bytes>) {
+        if !self.is_closed() {
+            self.store.post(items);
+        }
+    }
+
+    fn ahead(&mut self, most: usize, bytes: u64) -> Vec<Stored> {
+        let lines = [&self.receivers, &self.senders, &self.pollers, &self.watchers];
+        let is_fit = !self.is_closed() && lines.iter().all(|line| line.is_empty());
+        if is_fit { self.store.take(most, bytes) } else { Vec::new() }
     }
 
     /// What comes back to a closed end is dropped.

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use super::event::Actor;
 use super::refusal::Refusal;
 use super::serve::{Outcome, Serve, Taken};
-use super::store::Store;
+use super::store::{Store, Stored};
 use super::wait::{Line, Need, WaitId};
-use crate::spec::exchange::{Act, Answer, Bytes, CREDIT_MAX, Code, QueueStatus};
+use crate::spec::exchange::{Act, Answer, Bytes, Code, QueueStatus};
 
 /// Bytes of all items that one answer gives, unless the first alone is longer: they must fit into a frame.
 const GET_BYTES_MAX: u64 = 16 << 20;
@@ -47,6 +47,9 @@ impl Queue {
             let why = format!("has an item of {len} bytes, which is too long for the caller");
             return Some(Outcome::Refused(Refusal::new(Code::TooLarge, why)));
         }
+        if most == 1 {
+            return self.store.take_first().map(Outcome::Item);
+        }
         Some(Outcome::Items(self.store.take(most, longest.min(GET_BYTES_MAX.max(len)))))
     }
 
@@ -62,22 +65,6 @@ impl Queue {
             self.unfinished += put;
         }
         items.is_empty().then_some(Outcome::Answer(Answer::Count(*done)))
-    }
-
-    /// What a member may be given to post, if items need not wait: it cannot hear that the queue is full.
-    pub(super) fn credit(&self) -> u64 {
-        let is_fit = self.max_len.is_none() && !self.is_closed && self.putters.is_empty();
-        // A part of the room only: there may be hundreds of members.
-        if is_fit { CREDIT_MAX.min(self.store.free() / 16) } else { 0 }
-    }
-
-    /// Puts items for which a member had credit. A queue that was closed meanwhile takes them too: the member
-    /// had put them before it could know.
-    pub(super) fn post(&mut self, items: Vec<Bytes>) {
-        if self.is_joinable {
-            self.unfinished += items.len() as u64;
-        }
-        self.store.post(items);
     }
 
     fn task_done(&mut self, count: u32) -> Result<Answer, Refusal> {
@@ -161,6 +148,27 @@ impl Serve for Queue {
 
     fn store(&mut self) -> Option<&mut Store> {
         Some(&mut self.store)
+    }
+
+    /// None if items may have to wait: the member cannot hear that the queue is full.
+    fn credit(&self) -> u64 {
+        let is_fit = self.max_len.is_none() && !self.is_closed && self.putters.is_empty();
+        if is_fit { self.store.credit() } else { 0 }
+    }
+
+    /// A queue that was closed meanwhile takes them too: the member had put them before it could know.
+    fn post(&mut self, items: Vec<Bytes>) {
+        if self.is_joinable {
+            self.unfinished += items.len() as u64;
+        }
+        self.store.post(items);
+    }
+
+    /// Of a queue with a limit of items none: more than the limit could be put and not be taken.
+    fn ahead(&mut self, most: usize, bytes: u64) -> Vec<Stored> {
+        let lines = [&self.getters, &self.putters, &self.watchers];
+        let is_fit = self.max_len.is_none() && lines.iter().all(|line| line.is_empty());
+        if is_fit { self.store.take(most, bytes) } else { Vec::new() }
     }
 }
 

@@ -4,7 +4,7 @@ use super::event::{Actor, ObjectId};
 use super::refusal::Refusal;
 use super::store::Stored;
 use super::wait::{Line, Need, WaitId, Waits};
-use crate::spec::exchange::{Act, Answer};
+use crate::spec::exchange::{Act, Answer, Bytes};
 
 /// What an object makes of an act.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) enum Outcome {
     Answer(Answer),
     /// They are the asker's once it has acknowledged them.
     Items(Vec<Stored>),
+    /// The same, of one that was asked for alone. More can be given ahead.
+    Item(Stored),
     /// A waiter for a notification holds the lock again.
     Woken {
         notified: bool,
@@ -96,6 +98,19 @@ pub(super) trait Serve {
     fn store(&mut self) -> Option<&mut super::store::Store> {
         None
     }
+
+    /// Takes items for a member that is given the one before them, if nothing else wants any.
+    fn ahead(&mut self, _most: usize, _bytes: u64) -> Vec<Stored> {
+        Vec::new()
+    }
+
+    /// What a member may be given to post here.
+    fn credit(&self) -> u64 {
+        0
+    }
+
+    /// Puts items for which a member had credit.
+    fn post(&mut self, _items: Vec<Bytes>) {}
 
     /// A notification was not received.
     fn pass_on(&mut self) {}

@@ -1,10 +1,11 @@
 //! How waits end: served, or withdrawn.
 
-use super::event::{Action, ObjectId};
+use super::event::{Action, MemberId, ObjectId};
 use super::graph::may_hang;
 use super::member::Handed;
 use super::refusal::{Refusal, failed, word};
 use super::serve::{Next, Outcome, Serve};
+use super::store::Stored;
 use super::wait::{Asker, Awaited, Need, Wait, WaitId};
 use super::{Exchange, Slot};
 use crate::spec::exchange::{Act, Answer, Code, Granted};
@@ -55,6 +56,7 @@ impl Exchange {
         let answer = match outcome {
             Outcome::Answer(answer) => answer,
             Outcome::Items(items) => return self.hand_items(asker, object, items, actions),
+            Outcome::Item(item) => return self.hand_item(asker, object, item, actions),
             Outcome::Woken { notified } => {
                 if notified {
                     self.hand(asker, Handed::Notification { object });
@@ -67,15 +69,31 @@ impl Exchange {
         self.send(asker, answer, actions);
     }
 
-    fn hand_items(
-        &mut self,
-        asker: Asker,
-        object: ObjectId,
-        stored: Vec<super::store::Stored>,
-        actions: &mut Vec<Action>,
-    ) {
+    /// Gives the asker an item. A member may be given the next ones ahead.
+    fn hand_item(&mut self, asker: Asker, object: ObjectId, stored: Stored, actions: &mut Vec<Action>) {
+        let Asker::Task { member, .. } = asker else {
+            return self.hand_items(asker, object, vec![stored], actions);
+        };
+        self.recall_other(member, object, actions);
+        let mut items = vec![stored.item.clone()];
+        self.hand(asker, Handed::Items { object, items: vec![stored] });
+        items.extend(self.lay_ahead(member, object));
+        self.send(asker, Answer::Items { items }, actions);
+    }
+
+    /// What a task has ahead of one object must not outlive what it is given of another. The taking of the
+    /// one would acknowledge the other, and nothing would know.
+    fn recall_other(&mut self, member: MemberId, object: ObjectId, actions: &mut Vec<Action>) {
+        let ahead = self.members.get(&member).and_then(|known| known.ahead.object());
+        if ahead.is_some_and(|other| other != object) {
+            self.recall_from(member, actions);
+        }
+    }
+
+    fn hand_items(&mut self, asker: Asker, object: ObjectId, stored: Vec<Stored>, actions: &mut Vec<Action>) {
         let items = match asker {
-            Asker::Task { .. } => {
+            Asker::Task { member, .. } => {
+                self.recall_other(member, object, actions);
                 let items = stored.iter().map(|stored| stored.item.clone()).collect();
                 self.hand(asker, Handed::Items { object, items: stored });
                 items
@@ -288,6 +306,8 @@ impl Exchange {
 
     /// Nothing can reach the object any more.
     pub(super) fn abandoned(&mut self, object: ObjectId, actions: &mut Vec<Action>) {
+        self.recall(object, actions);
+        self.revoke_credits(object, actions);
         let Some(slot) = self.objects.get_mut(&object) else { return };
         let Some(connection) = slot.object.as_connection() else {
             self.objects.remove(&object);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::refusal::Refusal;
-use crate::spec::exchange::{Bytes, Code, Item};
+use crate::spec::exchange::{Bytes, CREDIT_MAX, Code, Item};
 
 /// In a store without a limit of items: one item for this many of its bytes. Otherwise short items would take
 /// much more memory than their bytes.
@@ -71,9 +71,9 @@ impl Store {
         self.len() < self.max_len && self.bytes + self.reserved + data.0.len() as u64 <= self.max_bytes
     }
 
-    /// What is not taken, and not reserved.
-    pub(super) fn free(&self) -> u64 {
-        self.max_bytes.saturating_sub(self.bytes + self.reserved)
+    /// What a member may be given to post. It is a part of the room only: there may be hundreds of members.
+    pub(super) fn credit(&self) -> u64 {
+        CREDIT_MAX.min(self.max_bytes.saturating_sub(self.bytes + self.reserved) / 16)
     }
 
     pub(super) fn reserve(&mut self, credit: u64) {
@@ -112,15 +112,25 @@ impl Store {
         self.items.drain(..count).collect()
     }
 
+    /// Takes the first item.
+    pub(super) fn take_first(&mut self) -> Option<Stored> {
+        self.items.pop_front()
+    }
+
     /// Items that were taken will not come back.
     pub(super) fn acknowledge(&mut self, items: &[Stored]) {
         self.bytes -= items.iter().map(|stored| stored.item.data.0.len() as u64).sum::<u64>();
     }
 
-    /// Items come back to where they were.
-    pub(super) fn give_back(&mut self, items: Vec<Stored>) {
-        for mut stored in items {
-            stored.item.redelivered = true;
+    /// Items that were given come back to where they were.
+    pub(super) fn give_back(&mut self, mut items: Vec<Stored>) {
+        items.iter_mut().for_each(|stored| stored.item.redelivered = true);
+        self.put_back(items);
+    }
+
+    /// The same, of items that were given to nothing.
+    pub(super) fn put_back(&mut self, items: Vec<Stored>) {
+        for stored in items {
             let place = self.items.partition_point(|other| other.order < stored.order);
             self.items.insert(place, stored);
         }

@@ -39,6 +39,8 @@ pub(crate) enum FromMember {
     /// This task puts items, and needs no answer.
     Posted {
         task: u64,
+        /// How many items that it was given ahead the worker has taken in its life.
+        taken: u64,
         object: Granted,
         items: Vec<Bytes>,
     },
@@ -46,6 +48,25 @@ pub(crate) enum FromMember {
     Ended {
         task: u64,
     },
+}
+
+impl FromMember {
+    /// Takes what `next` puts, if both put to one queue: what waits for items is then given several at once.
+    pub(crate) fn absorb(&mut self, next: &mut Option<FromMember>) -> bool {
+        let (
+            FromMember::Posted { task, taken, object, items },
+            Some(FromMember::Posted { task: next_task, taken: next_taken, object: next_object, items: more }),
+        ) = (self, next)
+        else {
+            return false;
+        };
+        let is_same = task == next_task && object == next_object;
+        if is_same {
+            *taken = *next_taken;
+            items.append(more);
+        }
+        is_same
+    }
 }
 
 impl MemberSession {
@@ -101,7 +122,10 @@ impl MemberSession {
 
     /// Only a task that has asked has credit.
     fn post(&mut self, payload: &[u8]) -> Result<FromMember, Violation> {
-        let ask = read(payload)?;
+        let (taken, ask) = payload
+            .split_first_chunk()
+            .ok_or_else(|| Violation::Malformed("a post that is too short".to_owned()))?;
+        let (taken, ask) = (u64::from_le_bytes(*taken), read(ask)?);
         if self.turn != Turn::Runs || ask.task != self.task {
             return Err(Violation::Unexpected("a task posted that had asked for nothing"));
         }
@@ -113,7 +137,7 @@ impl MemberSession {
         let left = self.credits.get(&object).and_then(|credit| credit.checked_sub(cost));
         let left = left.ok_or(Violation::Unexpected("a task posted more than it has credit for"))?;
         self.credits.insert(object, left);
-        Ok(FromMember::Posted { task: ask.task, object, items })
+        Ok(FromMember::Posted { task: ask.task, taken, object, items })
     }
 
     /// Only a task that has asked is told to be over, and once.
@@ -253,7 +277,9 @@ mod tests {
     #[test]
     fn x16_a_worker_posts_what_it_has_credit_for_and_no_more() {
         let put = |len| Op::On { object: 0, act: Act::Put { items: vec![Bytes(vec![0; len])] } };
-        let post = |session: &mut MemberSession, task, op| say(session, Kind::Post, &payload(task, op));
+        let post = |session: &mut MemberSession, task, op| {
+            say(session, Kind::Post, &[&7u64.to_le_bytes()[..], &payload(task, op)].concat())
+        };
         let with_credit = || {
             let mut session = MemberSession::new(2, 0);
             ask(&mut session, 1, put(1)).unwrap();
@@ -263,7 +289,9 @@ mod tests {
         };
         let mut session = with_credit();
         let items = vec![Bytes(vec![0; 5])];
-        assert_eq!(post(&mut session, 1, put(5)), Ok(FromMember::Posted { task: 1, object: 0, items }));
+        let posted = FromMember::Posted { task: 1, taken: 7, object: 0, items };
+        assert_eq!(post(&mut session, 1, put(5)), Ok(posted));
+        assert!(say(&mut with_credit(), Kind::Post, &[0; 7]).is_err(), "a short number");
         assert!(post(&mut session, 1, put(7)).is_err(), "more than is left");
         assert!(post(&mut session, 1, put(6)).is_ok());
         assert!(post(&mut session, 1, put(0)).is_err(), "nothing is left");

@@ -10,6 +10,8 @@ use super::Mapping;
 pub(super) struct Words {
     /// How many messages the exchange has sent for which the worker has not asked.
     notices: AtomicU32,
+    /// How many of the items that the worker was given ahead are left.
+    ahead: AtomicU32,
     leases: Leases,
 }
 
@@ -52,6 +54,22 @@ impl ExchangePage {
         // it, and fails.
         self.words().leases.word(place).map_or(0, |it| it.swap(0, Ordering::AcqRel))
     }
+
+    /// Gives the worker this many items ahead.
+    pub(crate) fn set_ahead(&self, count: u32) {
+        self.words().ahead.store(count, Ordering::Release);
+    }
+
+    /// How many of the items that the worker was given ahead are left.
+    pub(crate) fn ahead(&self) -> u32 {
+        self.words().ahead.load(Ordering::Acquire)
+    }
+
+    /// Takes back what is left. Gives how many items that were.
+    pub(crate) fn take_ahead(&self) -> u32 {
+        // One operation: an item that the worker takes meanwhile is taken before it, and seen, or not at all.
+        self.words().ahead.swap(0, Ordering::AcqRel)
+    }
 }
 
 /// The worker's side.
@@ -72,5 +90,16 @@ impl super::WorkerPage {
     pub(crate) fn change_lease(&self, place: u32, old: u64, new: u64) -> bool {
         let word = self.page.layout().exchange.leases.word(place);
         word.is_some_and(|it| it.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+    }
+
+    /// Whether this many items are still there that the exchange has given ahead.
+    pub(crate) fn has_ahead(&self, left: u32) -> bool {
+        left > 0 && self.page.layout().exchange.ahead.load(Ordering::Acquire) == left
+    }
+
+    /// Takes one of the last `left` items that the exchange has given ahead. `false`: it has taken them back.
+    pub(crate) fn take_one_ahead(&self, left: u32) -> bool {
+        let ahead = &self.page.layout().exchange.ahead;
+        left > 0 && ahead.compare_exchange(left, left - 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }

@@ -3,9 +3,77 @@
 use super::*;
 use crate::spec::exchange::{CREDIT_MAX, cost};
 
+#[test]
+fn what_waits_for_items_that_a_member_may_post_is_known() {
+    let mut play = Play::of(&[large_queue(), queue(None)]);
+    play.act(3, FIRST + 1, get());
+    assert!(!play.exchange.is_awaited(1), "it has no credit");
+    play.act(1, FIRST, put(&["a"]));
+    assert!(!play.exchange.is_awaited(1) && !play.exchange.is_awaited(9));
+    play.act(2, FIRST, get());
+    play.act(2, FIRST, get());
+    assert!(play.exchange.is_awaited(1), "a get waits");
+    post(&mut play, 1, &["b"]);
+    assert!(!play.exchange.is_awaited(1));
+    play.act(2, FIRST, get());
+    play.gone(2);
+    assert!(!play.exchange.is_awaited(1));
+    play.on(Event::HostWaits { ticket: 99, thread: 1, objects: vec![1, 2], timeout: None });
+    assert!(play.exchange.is_awaited(1), "a wait for several");
+}
+
 /// A queue of which a member gets a credit of `CREDIT_MAX` as long as it is nearly empty.
 fn large_queue() -> ObjectSpec {
     ObjectSpec::Queue { max_len: None, max_bytes: 17 * CREDIT_MAX, joinable: true }
+}
+
+fn large_pipe() -> ObjectSpec {
+    ObjectSpec::Pipe { ends: [0, 0], duplex: false, max_bytes: 17 * CREDIT_MAX }
+}
+
+/// Member 1 has sent `a` by the second end, and has credit. Member 2 has received it by the first.
+fn sending() -> Play {
+    let mut play = Play::of(&[large_pipe()]);
+    let credit = Action::Credit { member: 1, object: FIRST + 1, credit: CREDIT_MAX };
+    assert_eq!(play.act(1, FIRST + 1, put(&["a"])), [credit, answer(1, Answer::Count(1))]);
+    assert_eq!(play.act(2, FIRST, get()), [answer(2, items(&["a"]))]);
+    play
+}
+
+fn send(play: &mut Play, text: &str) -> Vec<Action> {
+    let items = vec![bytes(text)];
+    play.on(Event::Posted { member: 1, task: 1, taken: 0, object: FIRST + 1, items })
+}
+
+#[test]
+fn c14_a_task_that_has_sent_may_send_more_without_an_answer() {
+    let mut play = sending();
+    assert_eq!(play.act(2, FIRST, get()), []);
+    assert_eq!(send(&mut play, "b"), [answer(2, items(&["b"]))], "a waiting recv is served");
+    assert_eq!(send(&mut play, "c"), []);
+    play.ended(1, 1);
+    assert_eq!(send(&mut play, "late"), [], "without credit nothing is sent");
+    assert_eq!(play.act(2, FIRST, get()), [answer(2, items(&["c"]))]);
+    assert_eq!(play.act_for(2, FIRST, Act::Poll, 0), [answer(2, Answer::Flag(false))]);
+}
+
+#[test]
+fn c5_closing_either_end_takes_the_credit_back() {
+    let revoked = || Action::Credit { member: 1, object: FIRST + 1, credit: 0 };
+    for end in [1, 2] {
+        let mut play = sending();
+        let closed = play.host(end, Act::Close, None);
+        assert_eq!(closed, [revoked(), answer_host(play.last_ticket, Answer::Done)]);
+        send(&mut play, "on its way");
+        let received = play.act(2, FIRST, get());
+        match end {
+            // The first end is that of the receiver.
+            1 => assert_eq!(received, [answer(2, failed(Code::Closed, "connection a is closed"))]),
+            _ => assert_eq!(received, [answer(2, items(&["on its way"]))]),
+        }
+    }
+    let mut play = sending();
+    assert_eq!(play.on(Event::Abandoned { object: 1 }), [revoked()], "nothing receives any more");
 }
 
 fn credit(member: MemberId, credit: u64) -> Action {
@@ -14,7 +82,7 @@ fn credit(member: MemberId, credit: u64) -> Action {
 
 fn post(play: &mut Play, member: MemberId, texts: &[&str]) -> Vec<Action> {
     let items = texts.iter().map(|text| bytes(text)).collect();
-    play.on(Event::Posted { member, task: 1, object: FIRST, items })
+    play.on(Event::Posted { member, task: 1, taken: 0, object: FIRST, items })
 }
 
 /// Whether an item of this length has room now.

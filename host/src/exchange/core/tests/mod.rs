@@ -1,5 +1,6 @@
 //! The exchange by its events and actions.
 
+mod ahead;
 mod credit;
 mod deadlocks;
 mod deaths;
@@ -10,14 +11,40 @@ mod sync;
 mod waiting;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::Exchange;
 use super::event::{Action, Event, Granting, Lessee, MemberId, ObjectId, ObjectSpec};
+use super::{Exchange, Hand};
 use crate::spec::exchange::{
     Act, Answer, Ask, Bytes, Code, Content, Granted, Item, ObjectKind, Op, QueueStatus,
 };
 use crate::spec::lease::Lease;
+
+/// The word of a worker's status page.
+#[derive(Debug, Clone, Default)]
+struct Word(Arc<AtomicU32>);
+
+impl Word {
+    fn set(&self, count: u32) {
+        self.0.store(count, Ordering::Relaxed);
+    }
+}
+
+impl Hand for Word {
+    fn lay(&self, count: u32) {
+        self.set(count);
+    }
+
+    fn left(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn take_back(&self) -> u32 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
 
 /// The first object that a test makes is also the first that each member is granted.
 const FIRST: Granted = 0;

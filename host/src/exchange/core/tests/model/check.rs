@@ -1,10 +1,10 @@
 //! What must hold after each event, and at the end.
 
 use super::reference::{Given, Wants, failed};
-use super::{Fate, MAX_BYTES, Model, OBJECTS, PIPE, QUEUE, SMALL_LEN, SMALL_QUEUE, number_of};
+use super::{Fate, MAX_BYTES, Model, OBJECTS, PIPE, QUEUE, QUEUE_BYTES, SMALL_LEN, SMALL_QUEUE, number_of};
 use crate::exchange::core::event::{Action, Event, ObjectId};
 use crate::exchange::core::wait::{Asker, Due};
-use crate::spec::exchange::{Answer, Code};
+use crate::spec::exchange::{Answer, Code, Item};
 use std::collections::BTreeSet;
 
 impl Model {
@@ -66,9 +66,11 @@ impl Model {
                     assert!(answered.insert((None, Some(*ticket))), "it is answered twice");
                     (answer, None)
                 }
-                Action::Credit { .. } => panic!("these queues are too small for credit"),
                 Action::Lease { .. } => panic!("a lock is leased twice"),
-                Action::Stalled { .. } | Action::Call { .. } | Action::Forget { .. } => continue,
+                Action::Credit { .. }
+                | Action::Stalled { .. }
+                | Action::Call { .. }
+                | Action::Forget { .. } => continue,
             };
             assert!(member.is_none() || answered.insert((member, None)), "it is answered twice");
             let Answer::Items { items } = answer else { continue };
@@ -116,9 +118,18 @@ impl Model {
             let id = object as ObjectId + 1;
             let Some(served) = self.exchange.object(id) else { continue };
             let Some(store) = served.store() else { continue };
-            assert!(store.items().eq(list.iter().map(|(_, item)| item)), "object {object}");
-            assert_eq!(store.bytes(), bytes as u64 + handed);
-            assert!(store.bytes() <= MAX_BYTES);
+            let mut items: Vec<Item> = store.items().cloned().collect();
+            let bytes_there = store.bytes();
+            match self.exchange.in_hands.get(&id) {
+                Some(member) => {
+                    items.splice(0..0, self.exchange.members[member].ahead.items().cloned());
+                    // What was taken since the last look counts on.
+                    assert!(bytes_there >= bytes as u64 + handed);
+                }
+                None => assert_eq!(bytes_there, bytes as u64 + handed),
+            }
+            assert!(items.iter().eq(list.iter().map(|(_, item)| item)), "object {object}");
+            assert!(bytes_there <= if object == QUEUE { QUEUE_BYTES } else { MAX_BYTES });
             let kept = list.iter().filter(|(_, item)| !item.redelivered).count() as u64;
             assert!(object != SMALL_QUEUE || kept <= SMALL_LEN);
             there.extend(list.iter().map(|(_, item)| number_of(item)));

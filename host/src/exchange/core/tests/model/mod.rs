@@ -1,14 +1,15 @@
 //! The exchange does what simple lists do, through anything that can happen in any order.
 //!
 //! [`op`] makes up what happens. [`reference`] says what follows. `check` has what must always hold, whatever
-//! the reference says.
+//! the reference says, and `flow` what a worker does without asking.
 
 mod check;
+mod flow;
 mod hopeless;
 mod op;
 mod reference;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -18,6 +19,7 @@ use self::reference::{Given, Items, Reference, Thing, Waiter, Wants};
 use crate::exchange::core::event::{
     Action, Actor, CallId, Event, Granting, Lessee, MemberId, ObjectId, ObjectSpec, SiteId,
 };
+use crate::exchange::core::tests::Word;
 use crate::exchange::core::wait::Asker;
 use crate::exchange::core::{Exchange, STALL_TIME};
 use crate::spec::exchange::{self, Act, Answer, Ask, Bytes, Granted, Item, ObjectKind};
@@ -40,6 +42,8 @@ const FEW_OBJECTS: usize = RLOCK + 1;
 /// Few, so that they are often reached.
 const SMALL_LEN: u64 = 3;
 const MAX_BYTES: u64 = 40;
+/// So many that members are given credit.
+const QUEUE_BYTES: u64 = 1 << 20;
 
 /// A worker as it knows itself.
 #[derive(Debug, Default)]
@@ -55,6 +59,16 @@ struct ModelMember {
     ended: Option<u64>,
     /// What its task has acquired by a lease and not released by it.
     by_lease: BTreeSet<Granted>,
+    /// The object of the last request, if that was for one item.
+    got_one_of: Option<usize>,
+    /// The items that its worker has ahead, and their object.
+    ahead: VecDeque<Item>,
+    ahead_of: usize,
+    word: Word,
+    /// How many items it has taken from there.
+    taken: u64,
+    /// What its task may post.
+    credits: BTreeMap<Granted, u64>,
 }
 
 /// Where an item is.
@@ -115,7 +129,7 @@ impl Model {
         let lock = |is_recursive| Thing::Lock { is_recursive, owner: None, died: false };
         let end = |other| Thing::End { items: Items::new(4096, MAX_BYTES), other, is_last: false };
         model.reference.things = vec![
-            Thing::Queue(Items::new(4096, MAX_BYTES)),
+            Thing::Queue(Items::new(4096, QUEUE_BYTES)),
             Thing::Queue(Items::new(SMALL_LEN, MAX_BYTES)),
             end(PIPE + 1),
             end(PIPE),
@@ -127,11 +141,11 @@ impl Model {
             Thing::Barrier { parties: 3, is_broken: false },
         ];
         let id = |place: usize| place as ObjectId + 1;
-        let queue = |max_len| ObjectSpec::Queue { max_len, max_bytes: MAX_BYTES, joinable: true };
+        let queue = |max_len, max_bytes| ObjectSpec::Queue { max_len, max_bytes, joinable: true };
         let ends = [id(PIPE), id(PIPE + 1)];
         let specs = [
-            (QUEUE, queue(None)),
-            (SMALL_QUEUE, queue(Some(SMALL_LEN))),
+            (QUEUE, queue(None, QUEUE_BYTES)),
+            (SMALL_QUEUE, queue(Some(SMALL_LEN), MAX_BYTES)),
             (PIPE, ObjectSpec::Pipe { ends, duplex: true, max_bytes: MAX_BYTES }),
             (LOCK, ObjectSpec::Lock),
             (RLOCK, ObjectSpec::RLock),
@@ -168,6 +182,8 @@ impl Model {
         });
         self.expire();
         self.check_deadlocks(&actions);
+        actions.iter_mut().for_each(|action| self.keep_ahead(action));
+        actions.retain(|action| !self.keep_credit(action));
         self.check_answers(&actions);
         let mut actions: Vec<Action> = actions.into_iter().map(without_message).collect();
         let mut expected = std::mem::take(&mut self.reference.expected);
@@ -211,6 +227,8 @@ impl Model {
         let granted = granted_of(site).into_iter().map(granting).collect();
         self.members.insert(member, ModelMember { site, task: 1, ..ModelMember::default() });
         self.event(Event::Joined { member, site, label: format!("PoolWorker-{member}"), granted });
+        let word = self.members[&member].word.clone();
+        self.exchange.give_hand(member, Box::new(word));
     }
 
     fn resize(&mut self, site: SiteId, capacity: u64) {
@@ -328,7 +346,10 @@ impl Model {
     fn next_task(&mut self, number: usize) {
         let Some(member) = self.idle(number) else { return };
         if self.end_leases(member) {
-            self.members.get_mut(&member).unwrap().task += 1;
+            let model = self.members.get_mut(&member).unwrap();
+            model.task += 1;
+            model.ahead.clear();
+            model.credits.clear();
         } else {
             self.end(number);
         }
@@ -347,6 +368,18 @@ impl Model {
             return;
         }
         let act = self.act(&does, member);
+        let needs_no_answer = match &act {
+            Some((object, Act::Get { most: 1, longest })) => self.takes_ahead(member, *object, *longest),
+            Some((object, Act::Put { items })) => self.posts(member, *object, items),
+            _ => false,
+        };
+        if needs_no_answer {
+            return;
+        }
+        self.members.get_mut(&member).unwrap().got_one_of = match act {
+            Some((object, Act::Get { most, .. })) if most == 1 || object >= PIPE => Some(object),
+            _ => None,
+        };
         let op = match (&does, &act) {
             (_, Some((object, act))) => exchange::Op::On { object: granted(*object), act: act.clone() },
             (Does::Wait { objects }, _) => {
@@ -444,6 +477,8 @@ impl Model {
         let (task, known) = (model.task, model.known);
         model.ended = Some(task);
         model.task += 1;
+        model.ahead.clear();
+        model.credits.clear();
         for task in [known, task] {
             self.reference.release_of(Actor::Task { member, task });
         }
@@ -569,6 +604,13 @@ proptest! {
 
     #[test]
     fn the_exchange_does_what_simple_lists_do(ops in proptest::collection::vec(op::op(), 1..120)) {
+        run(ops);
+    }
+
+    #[test]
+    fn x7_items_that_are_given_ahead_are_never_missed_nor_lost_nor_given_twice(
+        ops in proptest::collection::vec(op::flowing_op(), 1..120),
+    ) {
         run(ops);
     }
 

@@ -76,6 +76,37 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What happens where items are got one by one.
+pub(super) fn flowing_op() -> impl Strategy<Value = Op> {
+    let get = (QUEUE..LOCK).prop_map(|object| (object, Act::Get { most: 1, longest: u64::MAX }));
+    let gets = (0usize..3, get).prop_map(|(member, (object, act))| Op::Ask {
+        member,
+        does: Does::Act { object, act },
+        timeout: Some(3),
+        left: None,
+    });
+    let lens = || proptest::collection::vec(4usize..7, 1..4);
+    let puts = prop_oneof![2 => Just((QUEUE, 3)), 1 => Just((PIPE, 1)), 1 => Just((PIPE + 1, 1))];
+    let puts = (1u64..3, puts, lens()).prop_map(|(thread, (object, most), mut lens)| {
+        lens.truncate(most);
+        Op::HostAsk { thread, does: Does::Put { object, lens }, timeout: Some(1) }
+    });
+    let own = (0usize..3, lens()).prop_map(|(member, lens)| Op::Ask {
+        member,
+        does: Does::Put { object: QUEUE, lens },
+        timeout: None,
+        left: None,
+    });
+    prop_oneof![
+        2 => op(),
+        3 => (1u64..3).prop_map(|site| Op::Join { site }),
+        12 => puts,
+        4 => own,
+        16 => gets,
+        2 => (0u64..5).prop_map(|millis| Op::Pass { millis }),
+    ]
+}
+
 /// What happens where most waits have no end of their own.
 pub(super) fn hanging_op() -> impl Strategy<Value = Op> {
     let ask = |member, does| Op::Ask { member, does, timeout: None, left: None };
