@@ -1,5 +1,5 @@
 //! Write guests for wpool, which is Python's `multiprocessing` for code you do not trust. A guest is a
-//! function of one record, compiled to a WebAssembly component. wpool runs it in a pool of sandboxed worker
+//! few functions, compiled to a WebAssembly component. wpool runs them in a pool of sandboxed worker
 //! processes.
 //!
 //! ```
@@ -20,26 +20,59 @@
 //! hello Grace from PoolWorker-2 (process 4712)
 //! ```
 //!
-//! # Records and results
+//! # Functions
 //!
-//! A task takes one argument or none. The argument is read from the bytes of the task's record (for
-//! `wpool map`, one line without its line ending). The returned value is written as the result.
+//! A crate has any number of tasks. Each is an export of its own name, with the WIT types of its parameters
+//! and its result:
+//!
+//! ```
+//! /// `scale: func(x: f64, factor: f64) -> f64`
+//! #[wpool_guest::task]
+//! fn scale(x: f64, factor: f64) -> f64 {
+//!     x * factor
+//! }
+//!
+//! /// `divide: func(dividend: s64, divisor: s64) -> result<s64, string>`
+//! #[wpool_guest::task]
+//! fn divide(dividend: i64, divisor: i64) -> Result<i64, String> {
+//!     dividend.checked_div(divisor).ok_or_else(|| format!("{dividend} / {divisor} has no result"))
+//! }
+//! ```
+//!
+//! ```text
+//! $ wpool call numbers.wasm 'scale(7, 2.5)'
+//! 17.5
+//! $ wpool map numbers.wasm --func scale --kw factor=2.5 --items 1 2
+//! 2.5
+//! 5
+//! ```
+//!
+//! A library calls it as `pool.func::<(f64, f64), f64>("scale")`. Names are those of the source in
+//! kebab-case: `count_words` is `count-words`. The names of parameters are those of `--kw`. `map` calls the
+//! function `run` if no other is named, or the only one.
+//!
+//! [`ComponentType`] lists the types; its derive adds structs and enums of your own.
+//!
+//! A task may return `Result<U, E>`. An `Err` corresponds to an exception in Python: the task fails, and the
+//! worker goes on with the next task. An `E` with a WIT type is passed as it is; of any other one the host
+//! gets the message, as [`Display`](std::fmt::Display) writes it. A panic fails the task, too; its message
+//! goes to stderr.
+//!
+//! # JSON
+//!
+//! A task with the word `json` takes a record of bytes, and reads it as its one argument. It returns bytes.
 //!
 //! | type | as the argument | as the result |
 //! |---|---|---|
 //! | [`String`], `&str` | the record, which must be UTF-8 | as it is |
 //! | `Vec<u8>`, `&[u8]` | the record | as it is |
 //! | `[u8; N]` | the record, which must have N bytes | as it is |
-//! | integers, floats, [`bool`], [`char`] | parsed from the record, without white space around it | as `{}` shows it |
+//! | integers, floats, [`bool`], [`char`] | parsed, without white space around it | as `{}` shows it |
 //! | `()` | | empty |
 //! | other serde types: structs, enums, tuples, `Vec<T>`, `Option<T>`, maps | JSON | JSON |
 //!
 //! If a record does not fit the argument's type, the task fails with a message, and the function is not
 //! called.
-//!
-//! A task may return `Result<U, E>`, where `E` implements [`Display`](std::fmt::Display). An `Err`
-//! corresponds to an exception in Python: the task fails with that message, and the worker goes on with the
-//! next task. A panic fails the task, too; its message goes to stderr.
 //!
 //! ```
 //! #[derive(serde::Deserialize)]
@@ -48,7 +81,7 @@
 //! #[derive(serde::Serialize)]
 //! struct Landing { distance: f64 }
 //!
-//! #[wpool_guest::task]
+//! #[wpool_guest::task(json)]
 //! fn shoot(shot: Shot) -> Result<Landing, String> {
 //!     if !(0.0..=90.0).contains(&shot.angle) {
 //!         return Err(format!("{}° is not an elevation", shot.angle));
@@ -88,10 +121,11 @@
 //!
 //! # Many records in one call
 //!
-//! A call from the host costs more than a short task. So [`task`] exports a second function beside `run`:
-//! `run-many` of the world `wpool:task/batch-task`. It runs the task for many records, and reports each
-//! outcome before it begins the next record. The host may use it if one instance serves all tasks of a
-//! worker. Results and errors are the same.
+//! A call from the host costs more than a short task. So [`task`] exports a second function beside one whose
+//! parameter and result are a string or bytes: `shout-many` for `shout`, and for `run` that of the world
+//! `wpool:task/batch-task`. It runs the task for many records, and reports each outcome before it begins the
+//! next record. The host may use it if one instance serves all tasks of a worker. Results and errors are the
+//! same.
 //!
 //! # Queues, locks and the rest
 //!
@@ -156,6 +190,8 @@ mod record;
 pub mod sync;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+#[doc(hidden)]
+pub mod typed;
 
 /// The interfaces of shared objects: the host's, or in a unit test those of this process.
 mod host {
@@ -165,10 +201,9 @@ mod host {
     pub(crate) use crate::local::{ipc, sync};
 }
 
-/// Makes a function the task of this component: exports it as `run` of the world `wpool:task/task`.
+/// Makes a function a task: exports it under its name, with the WIT types of its parameters and its result.
 ///
-/// The function is `fn(T) -> U` or `fn() -> U`; `U` may be a `Result`. The page of the [crate] has the types
-/// for arguments and results. A component has one task.
+/// The page of the [crate] has the rules. `#[task(json)]` is for types of serde.
 ///
 /// ```
 /// #[wpool_guest::task]
@@ -191,7 +226,17 @@ mod host {
 /// ```
 /// ```compile_fail
 /// #[wpool_guest::task]
+/// fn init(a: u32) -> u32 { a } // the name of the initializer
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// #[wpool_guest::task(json)]
 /// fn two(a: u32, b: u32) -> u32 { a + b }
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// #[wpool_guest::task]
+/// fn changes(list: &mut Vec<u8>) { list.clear(); }
 /// # fn main() {}
 /// ```
 /// ```compile_fail
@@ -221,11 +266,61 @@ mod host {
 /// }
 /// mod b {
 ///     #[wpool_guest::task]
-///     fn another() {}
+///     fn one() {}
 /// }
 /// # fn main() {}
 /// ```
 pub use wpool_guest_macro::task;
+
+/// Gives a struct or an enum a WIT type, so that a task can take and return it.
+///
+/// | Rust | WIT |
+/// |---|---|
+/// | a struct with named fields | a record |
+/// | a struct of `bool` with `#[component(flags)]` | flags |
+/// | an enum whose cases have no values | an enum |
+/// | another enum; several values of a case are a tuple | a variant |
+///
+/// ```
+/// use wpool_guest::ComponentType;
+///
+/// #[derive(ComponentType)]
+/// struct Point { x: f64, y: f64 }
+///
+/// #[derive(ComponentType)]
+/// enum Shape { Empty, Circle(Point, f64), Polygon(Vec<Point>) }
+///
+/// #[derive(ComponentType)]
+/// #[component(flags)]
+/// struct Sides { left: bool, right: bool }
+///
+/// #[wpool_guest::task]
+/// fn area(shape: Shape) -> Result<f64, String> {
+///     match shape {
+///         Shape::Empty => Ok(0.0),
+///         Shape::Circle(_, radius) => Ok(std::f64::consts::PI * radius.powi(2)),
+///         Shape::Polygon(points) => Err(format!("{} points", points.len())),
+///     }
+/// }
+/// ```
+/// ```compile_fail
+/// #[derive(wpool_guest::ComponentType)]
+/// struct Pair(f64, f64);
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// #[derive(wpool_guest::ComponentType)]
+/// struct Any<T> { value: T }
+/// # fn main() {}
+/// ```
+/// ```compile_fail
+/// #[derive(wpool_guest::ComponentType)]
+/// struct Holder { file: std::fs::File }
+/// # fn main() {}
+/// ```
+pub use wpool_guest_macro::ComponentType;
+
+pub use typed::ComponentType;
 
 /// Makes a function the initializer of this component: exports it as `init` of the world `wpool:task/init`.
 ///
@@ -288,15 +383,20 @@ pub use wpool_guest_macro::shutdown;
 /// The items that the attributes expand to. Not for use.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::__wpool_export as export;
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::__wpool_export_many as export_many;
     pub use crate::bindings;
     #[cfg(target_arch = "wasm32")]
     pub use crate::many;
-    pub use crate::record::{Argument, Hook, Outcome, Value};
+    pub use crate::record::{Argument, FromRecord, Hook, Outcome, Value};
     #[cfg(feature = "json")]
     pub use crate::record::{JsonArgument, JsonValue};
     pub use crate::record::{
         OtherArgument, OtherValue, PlainOutcome, RecordArgument, RecordValue, ResultOutcome,
     };
+    pub use crate::typed;
 
     /// The traits whose methods the expansion calls: one `use` brings all of them into scope.
     pub mod traits {

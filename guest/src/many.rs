@@ -9,9 +9,8 @@
 
 use std::alloc::{Layout, dealloc};
 
-pub use crate::bindings::many::export_many;
 use crate::bindings::many::wpool::task::batch::report;
-use crate::bindings::task::Guest;
+use crate::typed::{Function, Named, Type};
 
 /// A `list<u8>` as an element of a list, in the layout of the canonical ABI.
 #[repr(C)]
@@ -25,7 +24,7 @@ struct Record {
 ///
 /// # Safety
 /// `records` and `count` are the arguments of a call of the export `run-many`, and of no other call before.
-pub unsafe fn run_many<T: Guest>(records: *mut u8, count: usize) {
+pub unsafe fn run_many(records: *mut u8, count: usize, run: fn(Vec<u8>) -> Result<Vec<u8>, String>) {
     wit_bindgen::rt::run_ctors_once();
     let records = records.cast::<Record>();
     let mut goes_on = true;
@@ -37,7 +36,7 @@ pub unsafe fn run_many<T: Guest>(records: *mut u8, count: usize) {
         let record = unsafe { Vec::from_raw_parts(bytes, len, len) };
         // Once `report` has given `false`, the remaining records are not run. They are only freed.
         if goes_on {
-            let outcome = T::run(record);
+            let outcome = run(record);
             goes_on = report(match &outcome {
                 Ok(result) => Ok(result),
                 Err(message) => Err(message),
@@ -56,18 +55,29 @@ pub unsafe fn run_many<T: Guest>(records: *mut u8, count: usize) {
     }
 }
 
-/// Replaces the generated macro that `export_many` expands to, and exports [`run_many`].
+/// The export for many records with this name.
+pub const fn function(name: &'static str) -> Function {
+    const INPUTS: &Type = &Type::List(&Type::List(&Type::U8));
+    Function { name, params: &[Named { name: "inputs", ty: INPUTS }], result: &Type::Unit }
+}
+
+/// Exports [`run_many`] for a function of one record.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __export_run_many {
-    ($task:ident with_types_in $($path:tt)*) => {
+macro_rules! __wpool_export_many {
+    ($run:ident, $name:literal, $symbol:literal, $section:literal) => {
         const _: () = {
-            #[unsafe(export_name = "run-many")]
-            unsafe extern "C" fn export_run_many(records: *mut u8, count: usize) {
-                unsafe { $($path)*::run_many::<$task>(records, count) }
+            use $crate::__private::{many, typed};
+            const FUNCTION: typed::Function = many::function($name);
+
+            #[unsafe(export_name = $symbol)]
+            unsafe extern "C" fn export(records: *mut u8, count: usize) {
+                unsafe { many::run_many(records, count, $run) }
             }
+
+            #[unsafe(link_section = $section)]
+            #[used]
+            static SECTION: [u8; typed::section_len(&FUNCTION)] = typed::section(&FUNCTION);
         };
     };
 }
-#[doc(hidden)]
-pub use __export_run_many as __export_world_many_cabi;

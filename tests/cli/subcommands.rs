@@ -106,9 +106,14 @@ fn a_process_streams_its_output_and_ends_with_signals() {
 fn inspect_describes_a_module() {
     let output = run(wpool(["inspect", &prebuilt("hello")]));
     ends(&output, 0, "");
-    for said in
-        ["component, ", "sha256 ", "wasi:cli/stdout@", "granted", "run: func(input: list<u8>)", "(default)"]
-    {
+    for said in [
+        "component, ",
+        "sha256 ",
+        "wasi:cli/stdout@",
+        "granted",
+        "run: func(record: string) -> ",
+        "(default)",
+    ] {
         assert!(out(&output).contains(said), "no {said:?} in {}", out(&output));
     }
     let output = run(wpool(["inspect", &example("add"), "--json"]));

@@ -9,6 +9,7 @@ mod features;
 mod imports;
 mod input;
 mod state;
+mod typed;
 
 use std::io::Write;
 use std::process::Stdio;

@@ -29,8 +29,7 @@ const TASK: &[&str] = &["wit/task"];
 /// The errors of the package `wpool:ipc`, which `wpool:sync` has as well.
 const ERRORS: (&str, &str) = ("wpool:ipc/errors@0.1.0", "crate::bindings::communicating::wpool::ipc::errors");
 
-const ALL: [Bindings; 7] = [
-    Bindings { packages: TASK, world: "task", export_macro: Some("export_task"), with: &[] },
+const ALL: [Bindings; 6] = [
     Bindings { packages: TASK, world: "many", export_macro: Some("export_many"), with: &[] },
     Bindings { packages: TASK, world: "init", export_macro: Some("export_init"), with: &[] },
     Bindings { packages: TASK, world: "shutdown", export_macro: Some("export_shutdown"), with: &[] },

@@ -5,66 +5,15 @@ use proc_macro::{Group, Span, TokenStream, TokenTree};
 
 use crate::signature::Signature;
 
-/// The exports `run`, from the bytes of a record to those of its result, and `run-many`, for many records.
-pub(crate) fn task(signature: &Signature) -> TokenStream {
-    let name = TokenStream::from(TokenTree::Ident(signature.name.clone()));
-    // The number of `&` ranks the ways to read and to write a type: see wpool-guest's module `record`. Each
-    // text gets the place of the type in the source, so that the compiler points at the type that it cannot
-    // read or write.
-    let read = signature.arguments.first().map(|argument| {
-        at(
-            *argument,
-            "let __argument = match (&&&__wpool::Argument::of(__task)).decode(&mut __record) {
-                 __wpool::Result::Ok(argument) => argument,
-                 __wpool::Result::Err(message) => return __wpool::Result::Err(message),
-             };",
-        )
-    });
-    let call = match read {
-        Some(_) => "let __returned = __task(__argument);",
-        None => "let __returned = __task();",
-    };
-    let write = at(
-        signature.result.unwrap_or(signature.name.span()),
-        "match (&&__wpool::Outcome::of(&__returned)).split(__returned) {
-             __wpool::Result::Ok(value) => (&&&__wpool::Value::of(&value)).encode(value),
-             __wpool::Result::Err(message) => __wpool::Result::Err(message),
-         }",
-    );
-    let body = [read.unwrap_or_default(), here(call), write].into_iter().collect();
-    // `__run` is there for every target: types are checked in an ordinary `cargo check`, too. Only the export
-    // itself needs WebAssembly.
-    let export = template(
-        "fn __run(mut __record: __wpool::Vec<u8>) -> __wpool::Result<__wpool::Vec<u8>, __wpool::String> {
-             use __wpool::traits::*;
-             __body
-         }
-         #[cfg(target_arch = \"wasm32\")]
-         const _: () = {
-             struct Task;
-             impl __wpool::bindings::task::Guest for Task {
-                 fn run(input: __wpool::Vec<u8>) -> __wpool::Result<__wpool::Vec<u8>, __wpool::String> {
-                     __run(input)
-                 }
-             }
-             __wpool::bindings::task::export_task!(Task with_types_in __wpool::bindings::task);
-             __wpool::many::export_many!(Task with_types_in __wpool::many);
-         };",
-        "__body",
-        body,
-    );
-    wrap(signature, "a_component_has_one_task", substitute(export, "__task", &name))
-}
-
 /// The export `init`. Its function takes the arguments, or none.
 pub(crate) fn init(signature: &Signature) -> TokenStream {
     let name = TokenStream::from(TokenTree::Ident(signature.name.clone()));
     let call = match signature.arguments.first() {
-        Some(argument) => at(*argument, "let __returned = __init(__arguments);"),
+        Some(argument) => at(argument.ty.span, "let __returned = __init(__arguments);"),
         None => here("let __returned = __init();"),
     };
     // The trait `Hook` accepts `()` and `Result<(), E>`, and reports any other type at its place.
-    let result = at(signature.result.unwrap_or(signature.name.span()), "__wpool::Hook::outcome(__returned)");
+    let result = at(signature.result_span(), "__wpool::Hook::outcome(__returned)");
     let export = template(
         "fn __run(__arguments: __wpool::Vec<__wpool::String>) -> __wpool::Result<(), __wpool::String> {
              __body
@@ -108,10 +57,10 @@ pub(crate) fn shutdown(signature: &Signature) -> TokenStream {
 
 /// Puts an export into a `const _`, and adds a macro with the name `once` beside it.
 ///
-/// Nothing uses the macro. An exported macro's name is taken in the whole crate, so a second task in another
-/// module is an error with this name in its message. Without it, that task would be a duplicate symbol when
-/// the component is linked.
-fn wrap(signature: &Signature, once: &str, export: TokenStream) -> TokenStream {
+/// Nothing uses the macro. An exported macro's name is taken in the whole crate, so a second export with the
+/// same name in another module is an error with this name in its message. Without it, that export would be a
+/// duplicate symbol when the component is linked.
+pub(crate) fn wrap(signature: &Signature, once: &str, export: TokenStream) -> TokenStream {
     let mut tokens = template(
         "#[allow(dead_code, unused, clippy::all, clippy::pedantic)]
          const _: () = {
@@ -132,7 +81,7 @@ fn wrap(signature: &Signature, once: &str, export: TokenStream) -> TokenStream {
 }
 
 /// The tokens of this text. The compiler shows errors in them at the attribute.
-fn here(text: &str) -> TokenStream {
+pub(crate) fn here(text: &str) -> TokenStream {
     text.parse().expect("all texts of this file are valid tokens")
 }
 
@@ -155,11 +104,11 @@ fn respan(tokens: TokenStream, span: Span) -> TokenStream {
 }
 
 /// The tokens of this text, with `others` in place of the name `name`.
-fn template(text: &str, name: &str, others: TokenStream) -> TokenStream {
+pub(crate) fn template(text: &str, name: &str, others: TokenStream) -> TokenStream {
     substitute(here(text), name, &others)
 }
 
-fn substitute(tokens: TokenStream, name: &str, others: &TokenStream) -> TokenStream {
+pub(crate) fn substitute(tokens: TokenStream, name: &str, others: &TokenStream) -> TokenStream {
     let each = tokens.into_iter().map(|token| match token {
         TokenTree::Ident(ident) if ident.to_string() == name => others.clone(),
         TokenTree::Group(group) => {

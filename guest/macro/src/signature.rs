@@ -1,5 +1,5 @@
-//! Reads the head of a function: its name, the number of its arguments, and the places of its types in the
-//! source.
+//! Reads the head of a function: its name, the names and the types of its arguments, and the type of its
+//! result.
 
 use std::iter::Peekable;
 
@@ -9,10 +9,21 @@ use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 /// The parts of a function's head that its export needs.
 pub(crate) struct Signature {
     pub(crate) name: Ident,
-    /// The place of each argument's type.
-    pub(crate) arguments: Vec<Span>,
-    /// The place of the result's type; `None` for a function without `->`.
-    pub(crate) result: Option<Span>,
+    pub(crate) arguments: Vec<Argument>,
+    /// `None` for a function without `->`.
+    pub(crate) result: Option<Type>,
+}
+
+pub(crate) struct Argument {
+    /// `None` for a pattern of several names, and for `_`.
+    pub(crate) name: Option<Ident>,
+    pub(crate) ty: Type,
+}
+
+/// The text of a type, and its place in the source.
+pub(crate) struct Type {
+    pub(crate) tokens: Vec<TokenTree>,
+    pub(crate) span: Span,
 }
 
 /// A mistake and its place.
@@ -36,22 +47,50 @@ impl Signature {
         };
         let arguments = split_at_commas(list.stream())
             .into_iter()
-            .map(|argument| argument_type(attribute, argument))
+            .map(|argument| parse_argument(attribute, argument))
             .collect::<Result<_, Error>>()?;
-        let result = result_type(tokens);
+        let result = result_type(attribute, tokens)?;
         Ok(Signature { name, arguments, result })
     }
 
+    /// The place of the result's type, or of the name of a function without one.
+    pub(crate) fn result_span(&self) -> Span {
+        self.result.as_ref().map_or_else(|| self.name.span(), |result| result.span)
+    }
+
     pub(crate) fn at_most_one_argument(&self, otherwise: &str) -> Result<(), Error> {
-        self.arguments.get(1).map_or(Ok(()), |second| Err(Error::new(otherwise, *second)))
+        self.arguments.get(1).map_or(Ok(()), |second| Err(Error::new(otherwise, second.ty.span)))
     }
 
     pub(crate) fn no_argument(&self, otherwise: &str) -> Result<(), Error> {
-        self.arguments.first().map_or(Ok(()), |first| Err(Error::new(otherwise, *first)))
+        self.arguments.first().map_or(Ok(()), |first| Err(Error::new(otherwise, first.ty.span)))
     }
 
     pub(crate) fn no_result(&self, otherwise: &str) -> Result<(), Error> {
-        self.result.map_or(Ok(()), |result| Err(Error::new(otherwise, result)))
+        self.result.as_ref().map_or(Ok(()), |result| Err(Error::new(otherwise, result.span)))
+    }
+}
+
+/// How the values of a task are passed.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Form {
+    /// With their WIT types.
+    Typed,
+    /// As the bytes of a record: JSON, for types of serde.
+    Json,
+}
+
+impl Form {
+    /// From the arguments of the attribute.
+    pub(crate) fn parse(arguments: TokenStream) -> Result<Self, Error> {
+        let arguments: Vec<TokenTree> = arguments.into_iter().collect();
+        match &arguments[..] {
+            [] => Ok(Form::Typed),
+            [word] if is_word(word, "json") => Ok(Form::Json),
+            [first, ..] => {
+                Err(Error::new("#[task] takes no arguments but `json`: `#[task(json)]`", first.span()))
+            }
+        }
     }
 }
 
@@ -76,7 +115,10 @@ fn skip_to_fn(attribute: &str, tokens: &mut Tokens) -> Result<(), Error> {
             "fn" => return Ok(()),
             // A `const fn` is called like any other.
             "pub" | "const" => continue,
-            "async" => "cannot be async: the host waits for its result",
+            "async" => {
+                "cannot be async: the host waits for its result. Leave out `async`; many tasks run at the \
+                 same time in the workers of a pool"
+            }
             "unsafe" => "cannot be unsafe: the host calls it with any record",
             "extern" => "cannot be extern: the export is made by the attribute",
             _ => return Err(not_a_function(attribute, last)),
@@ -117,12 +159,15 @@ fn refuse_generics(attribute: &str, name: &Ident, tokens: &mut Tokens) -> Result
 
 fn generic(attribute: &str, span: Span) -> Error {
     Error::new(
-        format!("the function of #[{attribute}] cannot be generic: it is exported as one function"),
+        format!(
+            "the function of #[{attribute}] cannot be generic: it is exported as one function. Name a type, \
+             or write a function for each"
+        ),
         span,
     )
 }
 
-fn split_at_commas(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
+pub(crate) fn split_at_commas(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
     let mut parts = vec![vec![]];
     let mut depth = 0;
     let mut after_dash = false;
@@ -145,17 +190,37 @@ fn split_at_commas(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
     parts
 }
 
-/// The place of an argument's type: its first token.
-fn argument_type(attribute: &str, argument: Vec<TokenTree>) -> Result<Span, Error> {
+fn parse_argument(attribute: &str, argument: Vec<TokenTree>) -> Result<Argument, Error> {
     if let Some(receiver) = receiver(&argument) {
-        let message = format!("#[{attribute}] goes on a function, not on a method");
+        let message = format!(
+            "#[{attribute}] goes on a function, not on a method: write a function beside the `impl`, which \
+             may call the method"
+        );
         return Err(Error::new(message, receiver));
     }
-    let ty = argument.get(colon(&argument).map_or(0, |colon| colon + 1)..).unwrap_or_default();
+    let (pattern, ty) = match colon(&argument) {
+        Some(colon) => (&argument[..colon], &argument[colon + 1..]),
+        None => (&argument[..0], &argument[..]),
+    };
+    Ok(Argument { name: bound_name(pattern), ty: parse_type(attribute, ty)? })
+}
+
+/// The name in `name`, `mut name` or `#[..] name`.
+fn bound_name(pattern: &[TokenTree]) -> Option<Ident> {
+    match pattern {
+        [TokenTree::Ident(name)] if name.to_string() != "_" => Some(name.clone()),
+        [TokenTree::Ident(word), rest @ ..] if word.to_string() == "mut" => bound_name(rest),
+        [TokenTree::Punct(hash), TokenTree::Group(_), rest @ ..] if hash.as_char() == '#' => bound_name(rest),
+        _ => None,
+    }
+}
+
+fn parse_type(attribute: &str, ty: &[TokenTree]) -> Result<Type, Error> {
     if let Some(word) = find_impl(ty) {
         return Err(generic(attribute, word));
     }
-    Ok(ty.first().map_or_else(Span::call_site, TokenTree::span))
+    let span = ty.first().map_or_else(Span::call_site, TokenTree::span);
+    Ok(Type { tokens: ty.to_vec(), span })
 }
 
 /// The place of `self` in `self`, `&self`, `&'a mut self` or `self: ..`.
@@ -184,26 +249,105 @@ fn contents(group: &Group) -> Vec<TokenTree> {
     group.stream().into_iter().collect()
 }
 
-/// The place of the type after `->`, if the function has one.
-fn result_type(tokens: &mut Tokens) -> Option<Span> {
+/// The type after `->`, if the function has one.
+fn result_type(attribute: &str, tokens: &mut Tokens) -> Result<Option<Type>, Error> {
     // An arrow is two tokens.
-    tokens.next_if(|token| is_punct(token, '-'))?;
-    tokens.next_if(|token| is_punct(token, '>'))?;
+    let has_arrow = tokens.next_if(|token| is_punct(token, '-')).is_some()
+        && tokens.next_if(|token| is_punct(token, '>')).is_some();
+    if !has_arrow {
+        return Ok(None);
+    }
     let is_body =
         |token: &TokenTree| matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
-    tokens.next_if(|token| !is_body(token)).map(|token| token.span())
+    let mut ty = Vec::new();
+    while let Some(token) = tokens.next_if(|token| !is_body(token) && !is_word(token, "where")) {
+        ty.push(token);
+    }
+    parse_type(attribute, &ty).map(Some)
 }
 
-fn is_punct(token: &TokenTree, character: char) -> bool {
+impl Type {
+    /// The type with `'_` for each lifetime of the function. `'static` stays.
+    pub(crate) fn anonymous(&self) -> TokenStream {
+        without_lifetimes(&self.tokens)
+    }
+
+    /// The type behind `&`, if it is a reference, and whether the reference is `&mut`.
+    pub(crate) fn referent(&self) -> Option<(TokenStream, bool)> {
+        let mut rest = match &self.tokens[..] {
+            [first, rest @ ..] if is_punct(first, '&') => rest,
+            _ => return None,
+        };
+        if let [quote, _, after @ ..] = rest
+            && is_punct(quote, '\'')
+        {
+            rest = after;
+        }
+        let is_mut = rest.first().is_some_and(|token| is_word(token, "mut"));
+        Some((without_lifetimes(&rest[usize::from(is_mut)..]), is_mut))
+    }
+
+    /// Whether this may be a `Result`: by its name, since only the compiler knows what it is.
+    pub(crate) fn is_named_result(&self) -> bool {
+        let generics = self.tokens.iter().position(|token| is_punct(token, '<')).unwrap_or(self.tokens.len());
+        let name = generics.checked_sub(1).map(|last| self.tokens[last].to_string());
+        name.is_some_and(|name| name.ends_with("Result"))
+    }
+
+    /// Whether the type reads as a string or bytes.
+    pub(crate) fn is_record(&self) -> bool {
+        is_record(&self.text())
+    }
+
+    /// Whether the type reads as a string or bytes, or as a `Result` of these.
+    pub(crate) fn is_record_result(&self) -> bool {
+        let text = self.text();
+        let ok = text.split_once("Result<").map_or(&*text, |(_, inside)| {
+            inside.split_once(',').map_or(inside.trim_end_matches('>'), |(ok, _)| ok)
+        });
+        is_record(ok)
+    }
+
+    /// The type without white space and lifetimes.
+    fn text(&self) -> String {
+        let text = self.anonymous().to_string().replace("'_", "").replace("'static", "");
+        text.split_whitespace().collect()
+    }
+}
+
+fn is_record(text: &str) -> bool {
+    matches!(text, "String" | "&str" | "Vec<u8>" | "&[u8]")
+}
+
+fn without_lifetimes(tokens: &[TokenTree]) -> TokenStream {
+    let mut after_quote = false;
+    let each = tokens.iter().map(|token| {
+        let is_lifetime = std::mem::replace(&mut after_quote, is_punct(token, '\''));
+        match token {
+            TokenTree::Ident(name) if is_lifetime && name.to_string() != "static" => {
+                TokenTree::Ident(Ident::new("_", name.span()))
+            }
+            TokenTree::Group(group) => {
+                let mut inner = Group::new(group.delimiter(), without_lifetimes(&contents(group)));
+                inner.set_span(group.span());
+                inner.into()
+            }
+            token => token.clone(),
+        }
+    });
+    each.collect()
+}
+
+pub(crate) fn is_punct(token: &TokenTree, character: char) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == character)
 }
 
-fn is_word(token: &TokenTree, word: &str) -> bool {
+pub(crate) fn is_word(token: &TokenTree, word: &str) -> bool {
     matches!(token, TokenTree::Ident(ident) if ident.to_string() == word)
 }
 
 impl Error {
-    fn new(message: impl Into<String>, span: Span) -> Self {
+    pub(crate) fn new(message: impl Into<String>, span: Span) -> Self {
         Error { message: message.into(), span }
     }
 

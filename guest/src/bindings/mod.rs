@@ -29,5 +29,3 @@ pub mod shutdown;
 #[cfg(target_arch = "wasm32")]
 #[rustfmt::skip]
 pub mod synchronizing;
-#[rustfmt::skip]
-pub mod task;

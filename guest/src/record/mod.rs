@@ -16,7 +16,7 @@ mod tests;
 
 #[cfg(feature = "json")]
 pub use argument::JsonArgument;
-pub use argument::{Argument, OtherArgument, RecordArgument};
+pub use argument::{Argument, FromRecord, OtherArgument, RecordArgument};
 #[cfg(feature = "json")]
 pub use outcome::JsonValue;
 pub use outcome::{Hook, OtherValue, Outcome, PlainOutcome, RecordValue, ResultOutcome, Value};

@@ -26,8 +26,8 @@ fn init(args: Vec<String>) -> Result<(), String> {
 }
 
 #[wpool_guest::task]
-fn count() -> u64 {
-    COUNT.fetch_add(1, Ordering::Relaxed) + 1
+fn run(_record: &str) -> String {
+    (COUNT.fetch_add(1, Ordering::Relaxed) + 1).to_string()
 }
 
 #[wpool_guest::shutdown]

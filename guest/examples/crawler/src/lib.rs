@@ -23,7 +23,7 @@
 use wpool_guest::ipc::{Dict, Queue};
 
 #[wpool_guest::task]
-fn crawl(page: &str) -> Result<String, Box<dyn std::error::Error>> {
+fn run(page: &str) -> Result<String, Box<dyn std::error::Error>> {
     let (found, seen) = (Queue::<String>::open("found")?, Dict::<String>::open("seen")?);
     // The page itself is seen, too: the first one was never found.
     first_to_see(&seen, page, page)?;

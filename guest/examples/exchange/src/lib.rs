@@ -76,7 +76,7 @@ fn unknown(what: &str) -> Failure {
 }
 
 #[wpool_guest::task]
-fn exchange(record: String) -> Result<String, String> {
+fn run(record: String) -> Result<String, String> {
     let mut held = Held::default();
     let mut results = Vec::new();
     for step in record.split(';').map(str::trim).filter(|step| !step.is_empty()) {
@@ -91,12 +91,12 @@ fn exchange(record: String) -> Result<String, String> {
 
 fn perform(step: &str, held: &mut Held) -> Result<String, Failure> {
     match step.strip_prefix("catch ") {
-        Some(step) => run(&Step::parse(step)?, held).or_else(|failure| Ok(failure.kind)),
-        None => run(&Step::parse(step)?, held),
+        Some(step) => run_step(&Step::parse(step)?, held).or_else(|failure| Ok(failure.kind)),
+        None => run_step(&Step::parse(step)?, held),
     }
 }
 
-fn run(step: &Step<'_>, held: &mut Held) -> Result<String, Failure> {
+fn run_step(step: &Step<'_>, held: &mut Held) -> Result<String, Failure> {
     match step.command {
         "acquire" | "release" | "forget" | "locked" | "wait-on" | "notify" | "notify-all" => held.run(step),
         "say" => Ok(step.rest.into()),

@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 #[wpool_guest::task]
-fn fail(record: String) -> Result<String, String> {
+fn run(record: String) -> Result<String, String> {
     match record.as_str() {
         bad if bad.starts_with("bad") => Err(format!("{bad} is bad")),
         panic if panic.starts_with("panic") => panic!("{panic}, as told"),

@@ -11,7 +11,7 @@ use wpool_guest::process;
 const PAUSE_MS: u64 = 100;
 
 #[wpool_guest::task]
-fn hello(record: &str) -> Result<String, String> {
+fn run(record: &str) -> Result<String, String> {
     let (name, pause) = name_and_pause(record)?;
     let whoami = format!("{} (process {})", process::name(), process::id());
     println!("{whoami}");

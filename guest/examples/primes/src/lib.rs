@@ -1,8 +1,9 @@
 //! Counts the primes below each number by trial division: a task that only computes.
 #![forbid(unsafe_code)]
 
-#[wpool_guest::task]
-fn primes_below(limit: u64) -> usize {
+// As JSON, so from record to record: the host may call once for many records.
+#[wpool_guest::task(json)]
+fn run(limit: u64) -> usize {
     (2..limit).filter(|&number| is_prime(number)).count()
 }
 

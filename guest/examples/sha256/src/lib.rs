@@ -4,7 +4,7 @@
 use sha2::{Digest, Sha256};
 
 #[wpool_guest::task]
-fn digest(record: &[u8]) -> String {
+fn run(record: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digest = Sha256::digest(record);
     let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);

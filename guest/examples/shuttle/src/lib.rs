@@ -13,7 +13,7 @@ const LEN: usize = 100;
 const BULK: usize = 256;
 
 #[wpool_guest::task]
-fn shuttle(record: String) -> Result<String, String> {
+fn run(record: String) -> Result<String, String> {
     let (command, count) = record.split_once(' ').ok_or("a record is a command and a number")?;
     let count: u32 = count.parse().map_err(|_| "how often is not a number")?;
     let took = perform(command, count).map_err(|error| error.to_string())?;

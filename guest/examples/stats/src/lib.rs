@@ -22,8 +22,8 @@ struct Stats {
     deviation: f64,
 }
 
-#[wpool_guest::task]
-fn stats(Sample { name, values }: Sample) -> Result<Stats, &'static str> {
+#[wpool_guest::task(json)]
+fn run(Sample { name, values }: Sample) -> Result<Stats, &'static str> {
     if values.is_empty() {
         return Err("there are no values");
     }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 #[wpool_guest::task]
-fn upper(mut record: Vec<u8>) -> Vec<u8> {
-    record.make_ascii_uppercase();
-    record
+fn run(mut input: Vec<u8>) -> Vec<u8> {
+    input.make_ascii_uppercase();
+    input
 }

@@ -1,7 +1,8 @@
 //! Counts the words of each record.
 #![forbid(unsafe_code)]
 
-#[wpool_guest::task]
-fn count(line: &str) -> usize {
+// As JSON, so from record to record: the host may call once for many records.
+#[wpool_guest::task(json)]
+fn run(line: &str) -> usize {
     line.split_whitespace().count()
 }

@@ -11,7 +11,7 @@ use wpool_guest::sync::{Lock, RLock};
 const WORDS: [&str; 6] = ["Process", "Pool", "Queue", "Pipe", "Lock", "RLock"];
 
 #[wpool_guest::task]
-fn words(role: &str) -> Result<(), String> {
+fn run(role: &str) -> Result<(), String> {
     let result = match role {
         "writer" => write(),
         "reader" => read(),

@@ -67,7 +67,7 @@ impl ComponentFormat {
             && plan.call.fixed.is_empty()
             && many::is_provided(info, &plan.call, self.uses_exchange)
         {
-            plan.many = self.component.get_export_index(None, many::RUN_MANY);
+            plan.many = self.component.get_export_index(None, many::companion(&plan.call.path));
         }
         Ok(plan)
     }

@@ -1,4 +1,5 @@
-//! `run-many`: many records in one call of the guest, which reports each outcome as soon as it has one.
+//! `run-many`: many records in one call of the guest, which reports each outcome as soon as it has one. Any
+//! function from a record to a result may have such a companion: `shout-many` for `shout`.
 //!
 //! The coordinator and the user see no difference to one call for each record. The host knows which record is
 //! running, so that the time limit, a cancel, a death and the printed output belong to that record. An
@@ -16,15 +17,20 @@ use crate::worker::outbox::Outbox;
 
 /// The interface by which a guest reports.
 pub(super) const BATCH_NOW: &str = "wpool:task/batch@0.1.0";
-/// The function that takes many records.
-pub(super) const RUN_MANY: &str = "run-many";
-/// The function of one record in whose place [`RUN_MANY`] is called.
-const RUN: &str = "run";
+/// The name of the function that takes many records is that of the function of one record, with this at its
+/// end.
+const MANY: &str = "-many";
 
-/// Whether this export can be called in place of [`RUN`]: by its name and its exact type.
+/// Whether this export can be called in place of another function: by its name and its exact type.
 pub(super) fn is_run_many(path: &str, ty: &FuncType) -> bool {
     let is_records = |ty: &Type| matches!(ty, Type::List(each) if each.is_bytes());
-    path == RUN_MANY && ty.result.is_none() && matches!(&ty.params[..], [param] if is_records(&param.ty))
+    let is_companion = path.strip_suffix(MANY).is_some_and(|of| !of.is_empty() && !of.contains('#'));
+    is_companion && ty.result.is_none() && matches!(&ty.params[..], [param] if is_records(&param.ty))
+}
+
+/// The name of the function that takes many records for this one.
+pub(super) fn companion(path: &str) -> String {
+    format!("{path}{MANY}")
 }
 
 /// Whether the guest can take many records of `call` at once.
@@ -33,17 +39,23 @@ pub(super) fn is_run_many(path: &str, ty: &FuncType) -> bool {
 /// asks the coordinator in mid-task: what a record holds is released at its end, and a record may wait for
 /// what a later one puts.
 pub(super) fn is_provided(info: &ModuleInfo, call: &Call, uses_exchange: bool) -> bool {
-    let run = |ty: &FuncType| {
-        let result =
-            Type::Result(Some(Box::new(Type::List(Box::new(Type::U8)))), Some(Box::new(Type::String)));
-        matches!(&ty.params[..], [param] if param.ty.is_bytes()) && ty.result.as_ref() == Some(&result)
-    };
-    call.path == RUN
-        && !info.codegen.fuel
+    let companion = companion(&call.path);
+    !info.codegen.fuel
         && !uses_exchange
         && info.imports.iter().any(|import| import.name == BATCH_NOW)
-        && info.exports.iter().any(|export| is_run_many(&export.path, &export.ty))
-        && info.exports.iter().any(|export| export.path == RUN && run(&export.ty))
+        && info.exports.iter().any(|export| export.path == companion && is_run_many(&companion, &export.ty))
+        && info.exports.iter().any(|export| export.path == call.path && is_of_records(&export.ty))
+}
+
+/// Whether this is the type of a function from a record to a result: each is bytes or a string, and an error
+/// is a message.
+fn is_of_records(ty: &FuncType) -> bool {
+    let is_record = |ty: &Type| ty.is_bytes() || *ty == Type::String;
+    let is_result = |ty: &Type| match ty {
+        Type::Result(Some(ok), Some(err)) => is_record(ok) && **err == Type::String,
+        plain => is_record(plain),
+    };
+    matches!(&ty.params[..], [param] if is_record(&param.ty)) && ty.result.as_ref().is_some_and(is_result)
 }
 
 /// How far a call for many records has come.
@@ -55,7 +67,7 @@ pub(crate) struct Progress {
     pub(crate) begun: bool,
 }
 
-/// A call of [`RUN_MANY`] while it lasts.
+/// A call for many records while it lasts.
 pub(super) struct ManyCall {
     /// The number of records that have outcomes, from the first on.
     answered: usize,

@@ -338,6 +338,14 @@ impl Guest {
         }
     }
 
+    /// Whether a record of this plan is a string.
+    pub(super) fn takes_string(&self, plan: u32) -> bool {
+        match self.plans.get(&plan) {
+            Some(Ok(plan)) => plan.fast.is_some_and(|fast| fast.takes_string[0]),
+            _ => false,
+        }
+    }
+
     /// The most bytes of a record.
     pub(super) fn longest_record(&self) -> usize {
         self.template.limits.input

@@ -381,7 +381,7 @@ fn run_many<S: Carrier>(
     results: &mut Results<S>,
     guest: &mut Guest,
 ) -> Result<Many, Stop> {
-    let records = next_records(batch, *many, guest.longest_record());
+    let records = next_records(batch, *many, guest.longest_record(), guest.takes_string(batch.plan));
     if records.len() < 2 {
         return Ok(Many::NotTried);
     }
@@ -400,11 +400,13 @@ fn run_many<S: Carrier>(
     Ok(Many::Run(progress.begun.then_some(start)))
 }
 
-/// The next records that fit into one call, `count` of them at most.
-fn next_records<'b>(batch: &Batch<'b>, count: usize, longest: usize) -> Vec<&'b [u8]> {
+/// The next records that fit into one call, `count` of them at most. A record that is not UTF-8 does not fit a
+/// function of a string: alone, it gets the message for that.
+fn next_records<'b>(batch: &Batch<'b>, count: usize, longest: usize, is_text: bool) -> Vec<&'b [u8]> {
     let mut room = MANY_BYTES_MAX;
+    let fits = |record: &[u8]| record.len() <= longest && (!is_text || std::str::from_utf8(record).is_ok());
     let fit = |record| match record {
-        Ok(BatchEntry::Here(Record::Bytes(record))) if record.len() <= longest => {
+        Ok(BatchEntry::Here(Record::Bytes(record))) if fits(record) => {
             room = room.checked_sub(record.len())?;
             Some(record)
         }
