@@ -60,7 +60,11 @@ impl Lease {
             (_, count) => Lease::Held { task: word >> (STATE_BITS + COUNT_BITS), count },
         }
     }
+}
 
+/// The steps of a worker.
+#[cfg(any(test, feature = "worker"))]
+impl Lease {
     /// The lock after `task` has acquired it, and whether the task is told that the last owner died. `None`:
     /// the task must ask.
     pub(crate) fn acquired(self, task: u64, is_recursive: bool) -> Option<(Lease, bool)> {
