@@ -11,12 +11,13 @@ mod check;
 mod examples;
 mod json;
 mod prebuilt;
+mod python;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::examples::Examples;
 use crate::toolchain::Toolchain;
@@ -25,6 +26,8 @@ const HELP: &str = "\
 usage: cargo guests COMMAND
 
   build                compile the guests of guest/examples to components
+  build python         make the guest of `wpool python`, a whole CPython, in target/python; needs python3
+                       with venv, and downloads componentize-py (17 MB) into target/python
   update               build, then copy the components to guest/prebuilt
   check --wpool PATH   build, then compare with the components of guest/prebuilt: their exports, and their
                        results when this wpool maps them over each guest's samples.txt
@@ -58,6 +61,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
     let root = root();
     match arguments {
         ["build"] => build(&root, Lock::MayChange).map(|_| true),
+        ["build", "python"] => build_python(&root).map(|()| true),
         // Only `check` insists on the lock file as it is: it must build the dependencies that the components
         // were made of.
         ["update"] => prebuilt::update(&root, &build(&root, Lock::MayChange)?).map(|()| true),
@@ -112,6 +116,13 @@ fn build(root: &Path, lock: Lock) -> Result<Build> {
         println!("{:>9}  {}", examples.size(example)?, path.display());
     }
     Ok(Build { examples, toolchain })
+}
+
+fn build_python(root: &Path) -> Result<()> {
+    let path = python::build(root)?;
+    let size = std::fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
+    println!("{size:>9}  {}", path.strip_prefix(root).unwrap_or(&path).display());
+    Ok(())
 }
 
 #[cfg(feature = "bindings")]

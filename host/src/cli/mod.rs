@@ -4,6 +4,7 @@
 //! A module uses the modules below it, and no others:
 //!
 //! ```text
+//!   python                                               map or run, with the guest `python`
 //!   map  call  run  inspect  compile  cache  doctor      the subcommands
 //!   settings                                             what the flags mean together
 //!   shares                                               the objects that guests share, and their files
@@ -34,6 +35,7 @@ mod map;
 mod output;
 mod parse;
 mod profile;
+mod python;
 mod record;
 mod report;
 mod run;
@@ -135,6 +137,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 fn dispatch(command: CliCommand, report: &Report) -> Result<WpoolExit, CliError> {
     match command {
         CliCommand::Map(args) => map::run(&MapSettings::resolve(*args)?, report),
+        CliCommand::Python(args) => python::run(*args, report),
         CliCommand::Call(args) => call::run(&args, report),
         CliCommand::Run(args) => run::run(&args, report),
         CliCommand::Inspect(args) => inspect::run(&args, report),
@@ -191,7 +194,8 @@ fn color_choice(args: &[OsString]) -> ColorChoice {
 /// Whether the exit code is a number of failed tasks. A wrong command line has an exit code too, so this
 /// looks at the arguments before they are parsed.
 fn counts_failures(args: &[OsString]) -> bool {
-    args.get(1).is_some_and(|command| command == "map") && last_given(args, "--exit-code") == Some("count")
+    args.get(1).is_some_and(|command| command == "map" || command == "python")
+        && last_given(args, "--exit-code") == Some("count")
 }
 
 /// The value of an option as it is typed: `--option value` or `--option=value`. The last one counts.

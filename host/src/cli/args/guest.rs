@@ -21,7 +21,7 @@ pub(super) const SHARED: &str = "What guests share with each other";
 const GRANTS: &str = "What guests are given (nothing by default)";
 
 // The function, and the arguments that every task gets.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(in crate::cli) struct TargetArgs {
     /// The function, by its name or its path `ns:pkg/interface#name`
     ///

@@ -62,6 +62,13 @@ pub(in crate::cli) struct MapArgs {
     #[command(flatten)]
     pub(in crate::cli) module: ModuleArgs,
 
+    #[command(flatten)]
+    pub(in crate::cli) options: MapOptions,
+}
+
+// What is mapped over which records, and how: all but the module.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct MapOptions {
     /// Files of records, read one after the other; `-` is standard input
     ///
     /// A record is a line without its newline. Everything else passes unchanged, also a carriage return and

@@ -6,6 +6,7 @@ mod guest;
 mod map;
 mod module;
 mod one;
+mod python;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,9 +15,10 @@ use clap::{Args, Parser, Subcommand};
 
 use self::guest::MESSAGES;
 pub(super) use self::guest::{GrantArgs, LimitArgs, ShareArgs, TargetArgs};
-pub(super) use self::map::{FailureArgs, LogArgs, MapArgs};
+pub(super) use self::map::{FailureArgs, LogArgs, MapArgs, MapOptions};
 pub(super) use self::module::{CachePlaceArgs, CompilerArgs, LoadArgs, ModuleArgs, SandboxArgs};
 pub(super) use self::one::{CallArgs, RunArgs};
+pub(super) use self::python::PythonArgs;
 use super::choices::{Generate, UseColor};
 use super::parse::{duration, size};
 
@@ -26,6 +28,7 @@ Examples:
   wpool map module.wasm --items a b c           the same for three words
   wpool call module.wasm 'scale(7, 2.5)'        one call
   wpool run command.wasm one two                a command with two arguments
+  wpool python script.py inputs.txt --func f    each line through a Python function
   wpool inspect module.wasm                     what it imports and exports
 
 Exit codes: 0 all done, 1 some tasks failed, 2 nothing could be run, 3 the pool is broken,
@@ -83,6 +86,12 @@ pub(super) enum CliCommand {
     /// Run a function for every record of the inputs, in a pool of worker processes
     #[command(after_long_help = map::EXAMPLES)]
     Map(Box<MapArgs>),
+    /// Run a Python script in the sandbox, or map one of its functions over records
+    #[command(
+        after_long_help = python::EXAMPLES,
+        override_usage = "wpool python [OPTIONS] <SCRIPT.py|-c CODE> [INPUTS]..."
+    )]
+    Python(Box<PythonArgs>),
     /// Call a function once, with arguments in WAVE, and print its result
     Call(CallArgs),
     /// Run a command with arguments, or a function, in one worker process

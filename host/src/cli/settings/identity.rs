@@ -9,7 +9,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
-use crate::cli::args::{GrantArgs, MapArgs};
+use crate::cli::args::{GrantArgs, MapOptions};
 use crate::cli::choices::{AsArgs, UnknownImports, ValueForm};
 use crate::spec::{Clock, DirAccess, Random};
 
@@ -56,7 +56,7 @@ impl IdentityBytes {
     }
 }
 
-pub(super) fn bytes(args: &MapArgs) -> Vec<u8> {
+pub(super) fn bytes(args: &MapOptions) -> Vec<u8> {
     let mut fields = IdentityBytes(vec![VERSION]);
     fields.add(Tag::InputFormat, form(args.input_format));
     fields.add(Tag::OutputFormat, form(args.target.output_format));
@@ -162,7 +162,7 @@ mod tests {
     fn of(flags: &[&str]) -> Vec<u8> {
         let flags = ["wpool", "map", "module.wasm", "inputs.txt"].iter().chain(flags);
         match Cli::try_parse_from(flags).unwrap().command {
-            Some(CliCommand::Map(args)) => bytes(&args),
+            Some(CliCommand::Map(args)) => bytes(&args.options),
             _ => panic!("not `map`"),
         }
     }

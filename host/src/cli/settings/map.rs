@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::guest::{format, given, is_command, limits, policy, target, warn_of_grants};
 use super::module::loader;
 use super::{identity, workers};
-use crate::cli::args::{FailureArgs, LogArgs, MapArgs, TargetArgs};
+use crate::cli::args::{FailureArgs, LoadArgs, LogArgs, MapArgs, MapOptions, TargetArgs};
 use crate::cli::choices::{
     AsArgs, ExitRule, Growth, JobCount, NoInput, OutputForm, ProfileArg, ProgressForm, Show, StartChoice,
     ValueForm,
@@ -104,15 +104,24 @@ struct RetrySettings {
 
 impl MapSettings {
     pub(in crate::cli) fn resolve(args: MapArgs) -> Result<MapSettings, CliError> {
+        MapSettings::of(args.module.module, &args.module.load, args.options)
+    }
+
+    /// The settings for the module at `path`.
+    pub(in crate::cli) fn of(
+        path: PathBuf,
+        load: &LoadArgs,
+        args: MapOptions,
+    ) -> Result<MapSettings, CliError> {
         let identity = identity::bytes(&args);
         let pool = pool_settings(&args);
         let shared = SharedObjects::new(&args.shared, policy(&args.grants))?;
         let feed = args.feed.as_deref().map(|queue| shared.fed(queue)).transpose()?;
-        let loader = loader(&args.module.load).policy(shared.policy());
+        let loader = loader(load).policy(shared.policy());
         let needs_log = args.log.joblog.is_some();
         Ok(MapSettings {
             loader: if forks(&args) { loader.start_early() } else { loader },
-            path: args.module.module,
+            path,
             target: TargetSettings {
                 args: args.target,
                 input_format: args.input_format,
@@ -279,12 +288,12 @@ impl TargetSettings {
 
 /// Whether the workers are forked. A dry run starts none, and a profile that workers write themselves needs
 /// processes that are executed.
-fn forks(args: &MapArgs) -> bool {
+fn forks(args: &MapOptions) -> bool {
     let writes_file = args.profile.how.as_ref().is_some_and(|how| how.strategy().writes_file());
     args.start_method == StartChoice::Forkserver && !(args.worker.threads || args.dry_run || writes_file)
 }
 
-fn pool_settings(args: &MapArgs) -> PoolSettings {
+fn pool_settings(args: &MapOptions) -> PoolSettings {
     let or_none = |time: Duration| if time.is_zero() { TIME_MAX } else { time };
     PoolSettings {
         start_method: match args.start_method {
