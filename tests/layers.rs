@@ -31,6 +31,18 @@ const LAYERS: &[&[&str]] = &[
     &["escape", "clock", "condition"],
 ];
 
+/// The names of upper layers that a lower one gives as its own with `pub use`: the file, and the paths. The
+/// page of `wpool::sandbox` lists `doctor`, which starts processes.
+const PUBLIC_NAMES: (&str, &[&str]) = (
+    "sandbox",
+    &[
+        "crate::context::unenforced",
+        "crate::doctor::doctor",
+        "crate::doctor::doctor_of",
+        "crate::doctor::doctor_with",
+    ],
+);
+
 /// The place of a layer in the table, 0 for the top row.
 fn row(layer: &str) -> Option<usize> {
     LAYERS.iter().position(|row| row.contains(&layer))
@@ -43,8 +55,19 @@ struct Use {
     /// The name by which the file knows the item.
     name: String,
     line: usize,
-    /// `pub use`, `pub(crate) use self::..`: the file passes the item on, and does not use it.
+    /// `pub use self::..`, `pub(crate) use self::..`: the file passes the item of a file below it on, and
+    /// does not use it.
     passes_on: bool,
+    /// A plain `pub use`.
+    is_public: bool,
+}
+
+impl Use {
+    /// Whether the table of public names has it.
+    fn is_public_name_of(&self, module: &str) -> bool {
+        let (page, names) = PUBLIC_NAMES;
+        self.is_public && module == page && names.contains(&self.path.as_str())
+    }
 }
 
 /// The files by their module's path, the crate's root being the empty one.
@@ -85,7 +108,8 @@ impl Sources {
     fn arrows(&self) -> Vec<(&str, String, usize)> {
         let mut arrows = Vec::new();
         for (module, source) in &self.0 {
-            for used in source.uses.iter().filter(|used| !used.passes_on) {
+            let is_arrow = |used: &&Use| !used.passes_on && !used.is_public_name_of(module);
+            for used in source.uses.iter().filter(is_arrow) {
                 match self.definition(module, &used.path, 8) {
                     Some(other) if other != *module => arrows.push((module.as_str(), other, used.line)),
                     _ => {}
@@ -139,10 +163,8 @@ fn read_folder(folder: &Path, below: &str, sources: &mut BTreeMap<String, Source
     for found in std::fs::read_dir(folder).unwrap() {
         let path = found.unwrap().path();
         let file = format!("{below}{}", path.file_name().unwrap().to_str().unwrap());
-        if file.contains("fuzzing")
-            || file.split('/').any(|part| part.starts_with("tests"))
-            || file == "main.rs"
-        {
+        let is_exempt = |part: &str| part.starts_with("tests") || part.trim_end_matches(".rs") == "fuzzing";
+        if file.split('/').any(is_exempt) || file == "main.rs" {
             continue;
         }
         if path.is_dir() {
@@ -185,16 +207,7 @@ fn absolute(module: &str, path: &str) -> Vec<String> {
 
 /// The paths in a file that begin with `crate`, `super` or `self`, in `use` lines and elsewhere.
 fn uses(text: &str) -> Vec<Use> {
-    // Unit tests stand last.
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    let mut code = Vec::new();
-    let mut is_for_docs = false;
-    for line in text.lines() {
-        // What only the documentation names is not used.
-        code.push(if is_for_docs { "" } else { line.split("//").next().unwrap_or_default() });
-        is_for_docs = line == "#[cfg(doc)]";
-    }
-    let text = code.join("\n");
+    let text = code(text);
     let mut found = Vec::new();
     for (at, _) in text.match_indices("::") {
         let before = &text[..at];
@@ -208,17 +221,33 @@ fn uses(text: &str) -> Vec<Use> {
         }
         let is_use = ends_in_word(head, "use");
         let visibility = head.strip_suffix("use").unwrap_or_default().trim_end_matches(' ');
-        // A plain `pub use` gives an item its public name, at the front door.
-        let passes_on =
-            is_use && (ends_in_word(visibility, "pub") || visibility.ends_with(')') && *begin == "self");
+        let is_public = is_use && ends_in_word(visibility, "pub");
+        let passes_on = is_use && *begin == "self" && (is_public || visibility.ends_with(')'));
         let line = before.matches('\n').count() + 1;
         let mut paths = Vec::new();
         tree(&text[at + 2..], &format!("{begin}::"), &mut paths);
         // Outside of `use` a path gives the file no name for the item.
         let name = |name: String| if is_use { name } else { String::new() };
-        found.extend(paths.into_iter().map(|(path, last)| Use { path, name: name(last), line, passes_on }));
+        let used = |(path, last)| Use { path, name: name(last), line, passes_on, is_public };
+        found.extend(paths.into_iter().map(used));
     }
     found
+}
+
+/// The lines that count, the others being empty: without comments, and without the modules of unit tests.
+fn code(text: &str) -> String {
+    let mut lines = Vec::new();
+    let (mut before, mut is_in_tests) = ("", false);
+    for line in text.lines() {
+        // `mod tests;` names another file, and what stands behind it counts.
+        is_in_tests |= before == "#[cfg(test)]" && line.contains("mod ") && line.ends_with('{');
+        // What only the documentation names is not used.
+        let counts = !is_in_tests && before != "#[cfg(doc)]";
+        lines.push(if counts { line.split("//").next().unwrap_or_default() } else { "" });
+        is_in_tests &= line != "}";
+        before = line;
+    }
+    lines.join("\n")
 }
 
 fn ends_in_word(text: &str, word: &str) -> bool {
@@ -314,6 +343,15 @@ fn an_arrow_that_goes_up_is_told_with_its_file_and_line() {
     assert_eq!(up("process/a.rs", "use crate::pool::job::Job;"), ["host/src/process/a.rs:1 uses pool::job"]);
     assert_eq!(up("target.rs", "use crate::{error::X, module::Y};"), [""; 0]);
     assert_eq!(up("spec/a.rs", "#[cfg(test)]\nmod tests {\n    use crate::error::X;\n}"), [""; 0]);
+    // Behind unit tests, in another file or in this one.
+    let told = ["host/src/spec/a.rs:4 uses error"];
+    assert_eq!(up("spec/a.rs", "#[cfg(test)]\nmod tests;\n\nuse crate::error::X;"), told);
+    assert_eq!(up("spec/a.rs", "#[cfg(test)]\nmod tests {\n}\nuse crate::error::X;"), told);
+    // A public name of an upper layer is an arrow, but for those in the table.
+    assert_eq!(up("spec/a.rs", "pub use crate::error::X;"), ["host/src/spec/a.rs:1 uses error"]);
+    assert_eq!(up("spec/a.rs", "pub use super::super::error::X;"), ["host/src/spec/a.rs:1 uses error"]);
+    assert_eq!(up("sandbox/mod.rs", "pub use crate::error::X;"), ["host/src/sandbox/mod.rs:1 uses error"]);
+    assert_eq!(up("sandbox/mod.rs", "pub use crate::doctor::doctor;"), [""; 0]);
 }
 
 #[test]

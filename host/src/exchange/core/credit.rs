@@ -1,21 +1,12 @@
 //! Credit: a task that puts to a queue, or sends, again and again need not wait for an answer each time.
 
 use super::Exchange;
-use super::event::{Action, MemberId, ObjectId};
+use super::event::{Action, MemberId, ObjectId, Post};
 use super::wait::Asker;
-use crate::spec::exchange::{Bytes, Granted, cost};
+use crate::spec::exchange::{Granted, cost};
 
 /// Less credit than this saves nothing.
 const CREDIT_MIN: u64 = 4 << 10;
-
-/// What a task puts without an answer.
-pub(super) struct Post {
-    pub(super) task: u64,
-    /// How many items that it had ahead the member had taken in its life.
-    pub(super) taken: u64,
-    pub(super) object: Granted,
-    pub(super) items: Vec<Bytes>,
-}
 
 impl Exchange {
     /// Gives the asker credit for a queue or an end of a pipe, to which it has just put by this name.

@@ -139,3 +139,12 @@ pub(crate) enum Action {
     /// The task that has called this is over. The function's answer is not needed any more.
     Forget { call: CallId },
 }
+
+/// What a task puts without an answer.
+pub(super) struct Post {
+    pub(super) task: u64,
+    /// How many items that it had ahead the member had taken in its life.
+    pub(super) taken: u64,
+    pub(super) object: Granted,
+    pub(super) items: Vec<Bytes>,
+}

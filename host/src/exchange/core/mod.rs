@@ -44,8 +44,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use self::credit::Post;
-use self::event::{Action, CallId, Event, MemberId, ObjectId, SiteId};
+use self::event::{Action, CallId, Event, MemberId, ObjectId, Post, SiteId};
 pub(crate) use self::hand::Hand;
 use self::member::Member;
 use self::object::Object;
