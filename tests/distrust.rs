@@ -509,6 +509,26 @@ fn f113_a_failed_start_is_judged_as_a_failed_task() {
     }
 }
 
+/// It held its place and its tasks for ever, because its end was all that was waited for.
+#[test]
+fn f160_a_worker_that_gives_up_and_stays_is_ended() {
+    let (_alone, _bound) = (alone(), time_bound());
+    let refused = control(r#"{"Refused":{"reason":"I give up"}}"#);
+    let ready = [control(HELLO), control(READY)].concat();
+    for (at_once, then) in [
+        ([&ready[..], &refused].concat(), vec![]),
+        // While it holds tasks.
+        (ready.clone(), refused.clone()),
+        // Before it is ready, long before its start takes too long.
+        ([&control(HELLO)[..], &refused].concat(), vec![]),
+    ] {
+        let hostile = Hostile::saying("worker", &at_once, &then).only_the_first();
+        let reasons = hostile.reasons_in_a_pool();
+        assert!(reasons.iter().any(|reason| reason == "I give up"), "{reasons:?}");
+        assert_eq!(support::running(&hostile.program), [] as [u32; 0]);
+    }
+}
+
 /// The bytes of a control message.
 fn control(json: &str) -> Vec<u8> {
     frame(1, json.as_bytes())

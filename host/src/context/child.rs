@@ -213,6 +213,10 @@ pub(super) fn end_all(children: &[Child], until: Instant) {
 // server that is gone. No caller should wait for that.
 pub(crate) const END_TIME: Duration = Duration::from_secs(5);
 
+/// How long a process may take to end by itself that has said that it gives up, or has closed its connection.
+/// Nothing is left for it to do.
+pub(crate) const LAST_BREATH: Duration = Duration::from_secs(5);
+
 /// Why a process that a zygote has named is not taken over.
 #[derive(Debug)]
 pub(crate) enum NotTaken {

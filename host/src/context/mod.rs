@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Mode, OFlags};
 
 pub use self::child::while_stopped;
-pub(crate) use self::child::{Child, END_TIME, NotTaken};
+pub(crate) use self::child::{Child, END_TIME, LAST_BREATH, NotTaken};
 pub(crate) use self::early::Early;
 pub(crate) use self::error::IN_FORK;
 pub use self::error::StartError;

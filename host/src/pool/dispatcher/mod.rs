@@ -65,6 +65,8 @@ pub(super) struct Dispatcher {
     paused: HashSet<WorkerId>,
     /// Workers that this program may not kill, and since when their sockets are shut.
     disconnected: HashMap<WorkerId, Instant>,
+    /// Workers that have said that they give up, and when each is killed unless it has ended.
+    given_up: HashMap<WorkerId, Duration>,
     zygote: Option<Zygote>,
     instances: InstancesSeen,
     /// Who waits until all workers are ready.
@@ -106,6 +108,7 @@ impl Dispatcher {
             links: HashMap::new(),
             paused: HashSet::new(),
             disconnected: HashMap::new(),
+            given_up: HashMap::new(),
             zygote: None,
             instances: InstancesSeen::None { failures: 0 },
             awaiting: Vec::new(),
@@ -178,6 +181,7 @@ impl Dispatcher {
         }
         self.check_heartbeats();
         self.abandon_survivors();
+        self.end_given_up();
         self.feed();
         self.jobs.announce();
     }
@@ -196,7 +200,8 @@ impl Dispatcher {
         }
         self.turn.drive.is_on = false;
         let Drive { has_company, starts, .. } = &self.turn.drive;
-        let is_over = *has_company || !starts.is_empty() || self.is_finished();
+        // A worker that gives up has a deadline, which the dispatcher's thread keeps.
+        let is_over = *has_company || !starts.is_empty() || !self.given_up.is_empty() || self.is_finished();
         if is_over { AfterTurn::Leave } else { AfterTurn::GoOn }
     }
 
@@ -240,7 +245,8 @@ impl Dispatcher {
     }
 
     fn next_due(&self) -> Option<Duration> {
-        self.schedule.next_tick().into_iter().chain(self.heartbeats_due()).min()
+        let given_up = self.given_up.values().copied();
+        self.schedule.next_tick().into_iter().chain(self.heartbeats_due()).chain(given_up).min()
     }
 
     /// Looks for what has happened, without waiting. `false`: nothing has.

@@ -12,7 +12,7 @@ use super::Dispatcher;
 use super::epolls::{TOKEN_ZYGOTE, child_token};
 use super::link::{LAST_ROUNDS, Link};
 use crate::context::forkserver::{Answer, Requested, Unfit, Zygote};
-use crate::context::{Child, END_TIME, StartMethod, spawn, thread};
+use crate::context::{Child, END_TIME, LAST_BREATH, StartMethod, spawn, thread};
 use crate::error::TaskError;
 use crate::exchange::member::{Member, Notes};
 use crate::pool::events::PoolEvent;
@@ -279,6 +279,25 @@ impl Dispatcher {
         }
     }
 
+    /// The worker has said that it gives up. It only has to end, for which it has little time: in an attacker's
+    /// hands it would hold its place and its tasks for ever.
+    pub(super) fn give_up(&mut self, worker: WorkerId) {
+        self.given_up.insert(worker, self.now().saturating_add(LAST_BREATH));
+    }
+
+    /// Kills the workers that have given up and have not ended in time.
+    pub(super) fn end_given_up(&mut self) {
+        if self.given_up.is_empty() {
+            return;
+        }
+        let now = self.now();
+        let overdue: Vec<WorkerId> =
+            self.given_up.extract_if(|_, until| *until <= now).map(|(worker, _)| worker).collect();
+        for worker in overdue {
+            self.kill(worker);
+        }
+    }
+
     /// The worker's process has ended. What is still in its socket counts.
     pub(super) fn reap(&mut self, worker: WorkerId) {
         let Some(exit) = self.links.get(&worker).and_then(|l| l.child.as_ref()).and_then(Child::try_wait)
@@ -298,6 +317,7 @@ impl Dispatcher {
         // back.
         drop(link.member.take());
         self.disconnected.remove(&worker);
+        self.given_up.remove(&worker);
         let _gone = epoll::delete(&self.epoll.sockets, &link.socket);
         // The profile of a killed worker is not complete.
         // The event before `WorkerExited`, which is a worker's last one.

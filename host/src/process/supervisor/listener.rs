@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 
 use crate::clock;
-use crate::context::StartMethod;
+use crate::context::{LAST_BREATH, StartMethod};
 use crate::error::TaskError;
 use crate::process::feeder::{self, Feeder};
 use crate::process::{ExitReason, ExitStatus, OutputFn, OutputFns, ProcessReport, Running, Supervised};
@@ -18,9 +18,6 @@ use crate::protocol::frame::{self, Caps, Kind, Violation};
 use crate::protocol::outgoing::Outgoing;
 use crate::protocol::session::{FromProcessWorker, Heard, ProcessWorkerRole, Session};
 use crate::spec::{Exit, Limit, Limits, Sandbox};
-
-/// A process that has closed its connection has this long to end: there is nothing left for it to do.
-pub(super) const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// The most bytes of a process's output that are kept, where no function takes them as they come.
 const KEPT_OUTPUT: usize = 1 << 20;

@@ -17,10 +17,10 @@ use std::time::Instant;
 use rustix::event::EventfdFlags;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
-use self::listener::{LAST_BREATH, Listener, Rules};
+use self::listener::{Listener, Rules};
 use super::{Pending, ProcessState, Running, Supervised, children};
 use crate::context::server::{ForkServer, NotForked};
-use crate::context::{Child, END_TIME, StartError, StartMethod, spawn, thread};
+use crate::context::{Child, END_TIME, LAST_BREATH, StartError, StartMethod, spawn, thread};
 use crate::exchange::member::{Member, Notes, Site};
 use crate::policy::Granted;
 use crate::protocol::message::{Identity, Setup, ToWorker};

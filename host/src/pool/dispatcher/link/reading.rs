@@ -225,8 +225,11 @@ impl Dispatcher {
                     self.on(Event::Broke { reason });
                 }
             }
-            // No more than a reason: the worker ends by itself, and its end has the consequences.
-            Heard::Refused(why) => link.fault = Some(why.into_reason()),
+            // No more than a reason: its end has the consequences.
+            Heard::Refused(why) => {
+                link.fault = Some(why.into_reason());
+                self.give_up(worker);
+            }
             Heard::Said(FromPoolWorker::Ready) => self.is_ready(worker),
             Heard::Said(FromPoolWorker::InitFailed(failure)) => {
                 let error = TaskError::from(failure);
