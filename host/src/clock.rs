@@ -103,6 +103,19 @@ pub(crate) fn poll(fds: &mut [PollFd<'_>], left: Option<Duration>) -> Result<usi
     }
 }
 
+/// Sleeps until `deadline`, by [`now`], however long this program is stopped meanwhile.
+#[cfg(feature = "cli")]
+pub(crate) fn sleep_until(deadline: Instant) {
+    loop {
+        let left = deadline.saturating_duration_since(now());
+        if left.is_zero() {
+            return;
+        }
+        // One long sleep would end in a pause of this program, before the pause is counted.
+        let _no_files = poll(&mut [], Some(left));
+    }
+}
+
 /// Waits until `file` is readable. `false`: the deadline, by [`now`], came first. A file that cannot be
 /// polled, since this program has closed it, counts as readable: a wait would not end.
 pub(crate) fn await_readable(file: &impl AsFd, deadline: Instant) -> bool {

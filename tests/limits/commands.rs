@@ -188,6 +188,12 @@ fn a_whole_run_has_a_time_limit() {
     );
     assert_eq!(out, "good\ngood\n");
 
+    // The time that went by is no reason for fewer workers.
+    let output = wpool(&["map", &failing, "--items", "loop", "-j1", "--global-timeout", "1s"]);
+    ends(&output, 124, "0 done, 1 not");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!told.contains("fewer workers"), "{told}");
+
     // An input that never ends, and says nothing more.
     let begun = Instant::now();
     let mut child = command(program(), &["map", &failing, "--global-timeout", "3s"])

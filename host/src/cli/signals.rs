@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::exit::WpoolExit;
-use crate::sys;
+use crate::{clock, sys};
 
 /// How long the end in good order may take. Output that is stuck in a pipe must not keep a terminated program
 /// alive.
@@ -98,8 +98,9 @@ pub(super) fn watch(
 fn end_later(signal: i32) -> Arc<AtomicBool> {
     let is_off = Arc::new(AtomicBool::new(false));
     let to_look = is_off.clone();
+    let until = clock::now() + GRACE;
     let end = move || {
-        std::thread::sleep(GRACE);
+        clock::sleep_until(until);
         if !to_look.load(Ordering::SeqCst) {
             die_of(signal);
         }

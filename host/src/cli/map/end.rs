@@ -193,7 +193,9 @@ impl EndedRun<'_> {
     fn say_epilogue(&self) {
         let tally = &self.state.tally;
         self.report.note(&summary(self.state, self.started.elapsed().as_secs_f64()));
-        let had_trouble = tally.timeouts() > 0 || tally.died() > 0;
+        // A run that was cut short or halted has stopped tasks too.
+        let was_stopped = self.state.is_late() || tally.is_halted();
+        let had_trouble = was_stopped || tally.timeouts() > 0 || tally.died() > 0;
         let where_it_went = if self.settings.stats {
             Some(time::table(&self.stats, self.writing))
         } else {

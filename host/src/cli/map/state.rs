@@ -97,9 +97,14 @@ impl RunState {
         self.is_late.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the time of the whole run was over.
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::SeqCst)
+    }
+
     /// Whether the clock thread has cut the run short. It may also fire when all is done already.
     pub(super) fn is_cut_off(&self, input: &InputState) -> bool {
         let is_whole = matches!(input, InputState::Read { .. }) && self.not_done() == 0;
-        self.is_late.load(Ordering::SeqCst) && !is_whole
+        self.is_late() && !is_whole
     }
 }

@@ -67,10 +67,7 @@ pub(super) fn lost_file(pool: &Arc<Pool>, state: &Arc<RunState>) -> impl Fn() + 
 pub(super) fn clock(end: Instant, pool: &Arc<Pool>, state: &Arc<RunState>) -> Result<(), CliError> {
     let (pool, state) = (Arc::downgrade(pool), state.clone());
     start_detached("wpool-clock", move || {
-        // `clock::now` leaves out the time in which wpool was stopped, so a sleep may end too early.
-        while let Some(left) = end.checked_duration_since(clock::now()).filter(|left| !left.is_zero()) {
-            std::thread::sleep(left);
-        }
+        clock::sleep_until(end);
         if let Some(pool) = pool.upgrade() {
             state.set_late();
             state.tally.end();
