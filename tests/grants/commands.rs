@@ -149,7 +149,7 @@ fn f116_what_is_wpools_own_is_not_granted_for_writing() {
     let _bound = time_bound();
     let dir = temp_dir();
     let path = |name: &str| dir.path().join(name);
-    for made in ["home/.cache/wpool/below", "home/work", "bin", "links"] {
+    for made in ["home/.cache/wpool/below", "home/work", "bin", "links", "named", "deep/below", "hard"] {
         fs::create_dir_all(path(made)).unwrap();
     }
     let cache = path("home/.cache/wpool");
@@ -171,6 +171,16 @@ fn f116_what_is_wpools_own_is_not_granted_for_writing() {
     is_refused(&through_a_link, "links", "wpool's cache");
     is_refused(&through_a_link, "home", "wpool's cache");
     is_refused(&cache, "bin", "the running program");
+    // A link to it, which a guest could replace: beside others in the directory, or below it if the program
+    // was started by that name.
+    symlink(path("bin/wpool"), path("named/wpool")).unwrap();
+    is_refused(&cache, "named", "the running program");
+    symlink(path("bin/wpool"), path("deep/below/wpool")).unwrap();
+    let by_link = map_with_cache(&cache, &path("deep/below/wpool"), &["--dir", &grant("deep", "")]);
+    assert_eq!(by_link.status.code(), Some(2), "{}", text_of(&by_link.stderr));
+    assert!(text_of(&by_link.stderr).contains("the running program"), "{}", text_of(&by_link.stderr));
+    fs::hard_link(path("bin/wpool"), path("hard/any")).unwrap();
+    is_refused(&cache, "hard", "the running program");
     // A cache that is not there yet would be made there.
     is_refused(&path("home/none/yet/wpool"), "home", "wpool's cache");
 

@@ -1,5 +1,7 @@
 //! Resolves a policy for a module: a guest may not write where wpool keeps its own files.
 
+use std::path::PathBuf;
+
 use super::{CacheChoice, Module, cache};
 use crate::context::StartMethod;
 use crate::policy::{Granted, OwnPlaces, Policy, PolicyError};
@@ -39,6 +41,20 @@ fn own_places(module: &Module) -> OwnPlaces {
     };
     OwnPlaces {
         caches: [cache::default_dir(), cache::users_dir(), chosen].into_iter().flatten().collect(),
-        programs: std::env::current_exe().into_iter().chain(module.inner.loader.program.clone()).collect(),
+        programs: [std::env::current_exe().ok(), name_at_start(), module.inner.loader.program.clone()]
+            .into_iter()
+            .flatten()
+            .collect(),
     }
+}
+
+/// The name by which this program was started, as a shell finds it. It may be a link, which the kernel's name
+/// of the running program does not show, and the next run would start what is there by then.
+fn name_at_start() -> Option<PathBuf> {
+    let name = PathBuf::from(std::env::args_os().next()?);
+    if name.components().count() > 1 {
+        return Some(name);
+    }
+    let found = |dir: PathBuf| Some(dir.join(&name)).filter(|path| path.is_file());
+    std::env::split_paths(&std::env::var_os("PATH")?).find_map(found)
 }

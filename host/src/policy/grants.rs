@@ -60,9 +60,9 @@ impl Granted {
     pub(crate) fn check_kernel(&self, landlock: i32) -> Result<(), PolicyError> {
         // Without a grant the list of system calls alone keeps files and sockets away, so that no landlock is
         // needed.
-        let what = match (self.grants.dirs.first(), self.grants.addresses().next()) {
+        let what = match (self.places.first(), self.grants.addresses().next()) {
             (_, _) if landlock > 0 => return Ok(()),
-            (Some(dir), _) => format!("the directory {:?}", dir.guest),
+            (Some(place), _) => format!("the directory {:?}", place.path()),
             (None, Some(address)) => format!("a connection to {address}"),
             (None, None) => return Ok(()),
         };
@@ -85,7 +85,9 @@ impl Granted {
                         let of = format!("guests could write wpool's cache {} and its key", cache.display());
                         return Err(refused(what(), format!("{of} (:ro, or a directory beside it)")));
                     }
-                    if let Some(program) = own.programs.iter().find(|it| place.contains(it)) {
+                    if let Some(program) =
+                        own.programs.iter().find(|it| place.contains(it) || place.names(it))
+                    {
                         let of = format!("guests could write the running program {}", program.display());
                         return Err(refused(what(), format!("{of} (:ro, or a directory beside it)")));
                     }
@@ -365,6 +367,8 @@ mod tests {
             let PolicyError { what, reason } = check(policy.clone(), 0).unwrap_err();
             let refused = format!("{what} cannot be granted: {reason}");
             assert!(refused.contains("no landlock") && refused.contains("--sandbox off"), "{refused}");
+            // By the name that its user knows, not by that of the guest.
+            assert!(refused.contains("\"/etc\"") || refused.contains("127.0.0.1:80"), "{refused}");
             assert!(check(policy, 1).is_ok());
         }
         assert!(check(Policy::sealed().refuse_net().env("A", "1"), 0).is_ok());

@@ -48,6 +48,9 @@ fn special(name: &[u8]) -> Option<&'static str> {
     SPECIAL.iter().map(|(special, _)| *special).find(|special| special.as_bytes() == name)
 }
 
+/// The most names of a granted directory that are compared with the program.
+const NAMES_MAX: usize = 10_000;
+
 /// Identifies a directory independently of its name: device and inode number.
 type Id = (u64, u64);
 
@@ -107,6 +110,14 @@ impl Place {
     /// Whether `other` is below this place, by any of its names.
     pub(super) fn contains(&self, other: &Path) -> bool {
         above(other).any(|path| id(&path).is_some_and(|id| self.roots.contains(&id)))
+    }
+
+    /// Whether the directory itself has a name of the file `other`: a symbolic link to it, or another name of
+    /// the same file. Names in directories below it are not looked for, since that could take for ever.
+    pub(super) fn names(&self, other: &Path) -> bool {
+        let Some(other) = id(other) else { return false };
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.take(NAMES_MAX).any(|entry| id(&entry.path()) == Some(other))
     }
 
     /// Whether this place is `other`, or below it.
@@ -212,6 +223,25 @@ mod tests {
         }
         assert_eq!(unescape(b"a\\0"), b"a\\0");
         assert_eq!(unescape(b"\\999\\1234"), b"\\999S4");
+    }
+
+    #[test]
+    fn f161_a_file_is_found_by_a_link_in_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for made in ["real", "soft/below", "hard", "other"] {
+            fs::create_dir_all(path(made)).unwrap();
+        }
+        fs::write(path("real/program"), "x").unwrap();
+        fs::write(path("other/program"), "x").unwrap();
+        std::os::unix::fs::symlink(path("real/program"), path("soft/any")).unwrap();
+        fs::hard_link(path("real/program"), path("hard/any")).unwrap();
+        let names = |place: &str| of(path(place)).unwrap().names(&path("real/program"));
+        assert_eq!(
+            ["real", "soft", "hard", "other", "soft/below"].map(names),
+            [true, true, true, false, false]
+        );
+        assert!(!of(path("real")).unwrap().names(&path("none")));
     }
 
     #[test]
