@@ -81,7 +81,7 @@ pub enum BuildError {
         reason: String,
     },
     /// There are more arguments than parameters.
-    #[error("{} takes {expected} arguments, {given} are given", shortened(.func))]
+    #[error("{} takes {}, {} given", shortened(.func), arguments(*.expected), is_or_are(*.given))]
     TooManyArguments {
         /// The function.
         func: String,
@@ -409,3 +409,13 @@ pub struct Closed;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the pool is still running")]
 pub struct StillRunning;
+
+/// `1 argument`, `2 arguments`.
+fn arguments(count: usize) -> String {
+    if count == 1 { "1 argument".to_owned() } else { format!("{count} arguments") }
+}
+
+/// `1 is`, `2 are`.
+fn is_or_are(count: usize) -> String {
+    if count == 1 { "1 is".to_owned() } else { format!("{count} are") }
+}

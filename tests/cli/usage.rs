@@ -35,6 +35,7 @@ fn what_cannot_be_run_is_told_in_one_line() {
         (&["call", &add, "add(1)"], "add needs a value for argument 2 (s32)"),
         (&["call", &add, "add(1"], "is not a call"),
         (&["call", &add, "add(1, 2, 3)"], "add takes 2 arguments, 3 are given"),
+        (&["call", &upper, "run(\"a\", \"b\")"], "run takes 1 argument, 2 are given"),
         (&["inspect", &empty], "it is empty"),
         (&["compile", &random], "not a WebAssembly module"),
     ] {
@@ -179,4 +180,16 @@ fn items_may_begin_with_a_dash() {
     let output = run(wpool(["map", &prebuilt("upper"), "--items=-x", "--items=--help", "--items", "y"]));
     ends(&output, 0, "3 tasks");
     assert_eq!(out(&output), "-X\n--HELP\nY\n");
+}
+
+#[test]
+fn an_unknown_option_is_told_with_the_whole_usage_of_its_command() {
+    for (args, usage) in [
+        (&["doctor", "--random", "seed=1", "--nope"][..], "Usage: wpool doctor [OPTIONS]\n"),
+        (&["map", "--cache"], "Usage: wpool map [OPTIONS] <MODULE> [INPUTS]...\n"),
+        (&["-q", "call", "--nope"], "Usage: wpool call [OPTIONS] <MODULE> [CALL]\n"),
+        (&["--nope"], "Usage: wpool "),
+    ] {
+        ends(&run(wpool(args)), 2, usage);
+    }
 }

@@ -1,5 +1,7 @@
 //! Odd file systems, variables and applications around wpool.
 
+use rustix::process::Signal;
+
 use super::*;
 
 /// In a mount namespace with a file system of its own at a new directory, mounted with `options`. `None`:
@@ -203,6 +205,7 @@ fn f126_frozen_time_counts_for_no_limit() {
     let script = format!("echo $$ >{}/cgroup.procs && exec \"$0\" \"$@\"", path_text(&group.0));
     let calls = [
         vec!["map", &hello, "-j", "1", "--timeout", "2s", "--items", "first:0", "second:1000"],
+        vec!["map", &hello, "-j", "1", "--global-timeout", "3s", "--items", "first:0", "second:1000"],
         vec!["run", "--timeout", "2s", "--func", "run", "--arg", "first:1000", &hello],
     ];
     for call in calls {
@@ -221,6 +224,33 @@ fn f126_frozen_time_counts_for_no_limit() {
         let (status, stderr) = running.end();
         assert!(status.success(), "{call:?}: {stderr}");
     }
+}
+
+/// The same without a group of processes, and for the limit of the whole run: a signal that no program sees.
+#[test]
+fn f126_a_stop_by_sigstop_does_not_count_for_the_limit_of_the_whole_run() {
+    let hello = prebuilt("hello");
+    let call = ["map", &hello, "-j", "1", "--global-timeout", "3s", "--items", "first:0", "second:1000"];
+    let mut running = Running::start(wpool(call));
+    assert!(running.line().starts_with("hello first"));
+    running.signal(Signal::STOP);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    running.signal(Signal::CONT);
+    let (status, stderr) = running.end();
+    assert!(status.success(), "{stderr}");
+}
+
+#[test]
+fn f162_a_stack_that_is_too_small_is_named() {
+    let upper = prebuilt("upper");
+    for call in [&["doctor"][..], &["map", &upper, "--items", "a"]] {
+        let output = run(by_shell("ulimit -s 120 && exec \"$0\" \"$@\"", call));
+        ends(&output, 3, "wpool: the stack may have 120 KiB (ulimit -s), and 256 KiB are needed");
+    }
+    // What may be raised is raised.
+    let output = run(by_shell("ulimit -S -s 120 && exec \"$0\" \"$@\"", &["map", &upper, "--items", "a"]));
+    ends(&output, 0, "1 ok");
+    assert_eq!(out(&output), "A\n");
 }
 
 #[test]

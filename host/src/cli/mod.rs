@@ -49,6 +49,7 @@ mod time;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
 use self::args::{Cli, CliCommand};
@@ -58,6 +59,12 @@ use self::report::Report;
 use self::settings::MapSettings;
 use crate::escape::{ForTerminal, is_plain, list};
 
+/// Bytes to which the stack of the first thread may grow: what Linux gives by default.
+const STACK: u64 = 8 << 20;
+
+/// The least that the program and the guests of its workers need.
+const STACK_MIN: u64 = 256 << 10;
+
 /// The `wpool` program, after [`init`](crate::init).
 ///
 /// Descriptors 0 to 2 are open here even if the caller had closed them. Rust's start-up code opens
@@ -65,6 +72,22 @@ use crate::escape::{ForTerminal, is_plain, list};
 /// [`stdio::close_again`].
 #[doc(hidden)]
 pub fn main() -> ExitCode {
+    // Before the calls with large frames: a stack that cannot grow ends the program without a word.
+    match crate::sys::raise_stack_limit(STACK) {
+        Some(has) if has < STACK_MIN => {
+            let (has, needed) = (has >> 10, STACK_MIN >> 10);
+            let text =
+                format!("wpool: the stack may have {has} KiB (ulimit -s), and {needed} KiB are needed\n");
+            stdio::say(text.as_bytes());
+            ExitCode::from(WpoolExit::Broken.code())
+        }
+        Some(_) | None => with_stack(),
+    }
+}
+
+/// As [`main`], with a stack that is large enough. Not part of it, because its frame needs that stack.
+#[inline(never)]
+fn with_stack() -> ExitCode {
     crate::sys::keep_freed_memory();
     std::panic::set_hook(Box::new(|panic| {
         let text = format!(
@@ -101,7 +124,7 @@ fn run_with(args: &[OsString]) -> WpoolExit {
     let matches = without_empty_variables(Cli::command()).color(color).try_get_matches_from(args);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(e) => return exit_of_clap(&e, args),
+        Err(e) => return exit_of_clap(&with_whole_usage(e, args), args),
     };
     let report = Report::new(cli.talk.quiet, cli.talk.verbose, cli.talk.color);
     let done = match (cli.generate, cli.command) {
@@ -179,6 +202,21 @@ fn exit_of_clap(error: &clap::Error, args: &[OsString]) -> WpoolExit {
         (Ok(()), 0) => WpoolExit::Success,
         _ => WpoolExit::Usage,
     }
+}
+
+/// An unknown argument with the whole usage of its command. clap shows the options that it guesses or that were
+/// given, as if they were required.
+fn with_whole_usage(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    if error.kind() == ErrorKind::UnknownArgument {
+        let mut command = Cli::command();
+        command.build();
+        let name = args.iter().skip(1).find(|arg| command.find_subcommand(arg).is_some());
+        if let Some(command) = name.and_then(|name| command.find_subcommand_mut(name)) {
+            let usage = ContextValue::StyledStr(command.render_usage());
+            error.insert(ContextKind::Usage, usage);
+        }
+    }
+    error
 }
 
 /// The value of `--color` for clap, which needs it before it parses. Its `Auto` follows `NO_COLOR`,

@@ -2,6 +2,9 @@
 
 use std::io;
 
+#[cfg(any(feature = "worker", feature = "cli"))]
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Which limit of the system an error comes from, for the end of a message.
 pub(crate) fn limit_behind(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
@@ -17,4 +20,18 @@ pub(crate) fn limit_behind(error: &io::Error) -> &'static str {
 /// What cannot be done, why, and the limit of the system that is behind it, if one is.
 pub(crate) fn with_limit(what: &str, error: &io::Error) -> String {
     format!("{what}: {error}{}", limit_behind(error))
+}
+
+/// Lets the stack of the first thread grow to `wanted` bytes, as far as this process may. Gives how far it may
+/// grow then. `None`: without a limit. The kernel reads the limit at each growth of the stack, so that it can be
+/// raised while the thread runs.
+#[cfg(any(feature = "worker", feature = "cli"))]
+pub(crate) fn raise_stack_limit(wanted: u64) -> Option<u64> {
+    let now = getrlimit(Resource::Stack);
+    if now.current.is_some_and(|current| current < wanted) {
+        let current = Some(now.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+        // A failure changes nothing. The limit is read again below, and counts as it is.
+        let _as_it_was = setrlimit(Resource::Stack, Rlimit { current, maximum: now.maximum });
+    }
+    getrlimit(Resource::Stack).current
 }

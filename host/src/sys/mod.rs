@@ -34,6 +34,8 @@ pub(crate) use self::heap::HEAP_KEPT_LEN;
 #[cfg(any(feature = "worker", feature = "cli"))]
 pub(crate) use self::heap::keep_freed_memory;
 pub(crate) use self::home::home;
+#[cfg(any(feature = "worker", feature = "cli"))]
+pub(crate) use self::limit::raise_stack_limit;
 pub(crate) use self::limit::{limit_behind, with_limit};
 pub(crate) use self::page::{CoordinatorPage, ExchangePage, HALF_LEN, LEASE_WORDS, RESULTS_LEN};
 #[cfg(feature = "worker")]

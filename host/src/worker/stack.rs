@@ -4,9 +4,8 @@
 //! The engine is told the size of the stack, and ends a guest that reaches it. It does not ask whether the
 //! stack can grow so large. If it cannot, the kernel ends the process.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::spec::Limits;
+use crate::sys;
 
 /// Bytes of stack for the host's own functions, beside those of the guest: far more than any call needs.
 const HOST_STACK_MIN: u64 = 128 << 10;
@@ -17,15 +16,7 @@ const HOST_STACK: u64 = 1 << 20;
 /// as much.
 pub(super) fn within_process(limits: &Limits) -> Limits {
     let wanted = limits.stack as u64 + HOST_STACK;
-    let now = getrlimit(Resource::Stack);
-    // The limit of the first thread can be raised while it runs: the kernel reads it at each growth of the
-    // stack.
-    if now.current.is_some_and(|current| current < wanted) {
-        let current = Some(now.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-        // A failure changes nothing. The limit is read again below, and counts as it is.
-        let _as_it_was = setrlimit(Resource::Stack, Rlimit { current, maximum: now.maximum });
-    }
-    let has = getrlimit(Resource::Stack).current;
+    let has = sys::raise_stack_limit(wanted);
     Limits { stack: usable(limits.stack, has), ..limits.clone() }
 }
 
