@@ -110,6 +110,26 @@ fn f108_a_reader_that_sleeps_keeps_results_with_their_workers() {
     }
 }
 
+/// What the page on security promises beside the results: two records under way, and one that is read. With
+/// `--tag`, each of them twice.
+#[test]
+fn f108_large_records_count_beside_the_results_and_with_tag_twice() {
+    let _bound = time_bound();
+    let scene = Scene::new();
+    let len = 16 * MIB;
+    let record = ["a".repeat(usize::try_from(len).unwrap()), "\n".to_owned()].concat();
+    let input = scene.file("records", record.repeat(5));
+    let upper = prebuilt("upper");
+    let limits = ["--max-input", "20M", "--max-output", "20M", "--buffer-bytes", "8M"];
+    for (tag, copies) in [(None, 1), (Some("--tag"), 2)] {
+        let args = ["map", &upper, input.to_str().unwrap(), "-j", "2"].into_iter().chain(limits).chain(tag);
+        let ended = run_in(&scene, scene.command(&args.collect::<Vec<_>>()), b"");
+        ended.with(0, "5 tasks: 5 ok");
+        let most = 8 + 20 + 32 + copies * 3 * (len / MIB);
+        assert!(ended.peak_mib < most, "{tag:?}: {} MiB, not {most}", ended.peak_mib);
+    }
+}
+
 #[test]
 fn f108_large_results_are_written_in_their_order_with_all_that_belongs_to_them() {
     let _bound = time_bound();

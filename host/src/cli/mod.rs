@@ -204,8 +204,8 @@ fn exit_of_clap(error: &clap::Error, args: &[OsString]) -> WpoolExit {
     }
 }
 
-/// An unknown argument with the whole usage of its command. clap shows the options that it guesses or that were
-/// given, as if they were required.
+/// An unknown argument with the whole usage of its command. clap shows the options that it guesses or that
+/// were given, as if they were required.
 fn with_whole_usage(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     if error.kind() == ErrorKind::UnknownArgument {
         let mut command = Cli::command();

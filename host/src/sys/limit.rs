@@ -22,9 +22,9 @@ pub(crate) fn with_limit(what: &str, error: &io::Error) -> String {
     format!("{what}: {error}{}", limit_behind(error))
 }
 
-/// Lets the stack of the first thread grow to `wanted` bytes, as far as this process may. Gives how far it may
-/// grow then. `None`: without a limit. The kernel reads the limit at each growth of the stack, so that it can be
-/// raised while the thread runs.
+/// Lets the stack of the first thread grow to `wanted` bytes, as far as this process may. Gives how far it
+/// may grow then. `None`: without a limit. The kernel reads the limit at each growth of the stack, so that it
+/// can be raised while the thread runs.
 #[cfg(any(feature = "worker", feature = "cli"))]
 pub(crate) fn raise_stack_limit(wanted: u64) -> Option<u64> {
     let now = getrlimit(Resource::Stack);

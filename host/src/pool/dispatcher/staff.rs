@@ -279,8 +279,8 @@ impl Dispatcher {
         }
     }
 
-    /// The worker has said that it gives up. It only has to end, for which it has little time: in an attacker's
-    /// hands it would hold its place and its tasks for ever.
+    /// The worker has said that it gives up. It only has to end, for which it has little time: in an
+    /// attacker's hands it would hold its place and its tasks for ever.
     pub(super) fn give_up(&mut self, worker: WorkerId) {
         self.given_up.insert(worker, self.now().saturating_add(LAST_BREATH));
     }
