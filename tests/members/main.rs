@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use methods::over_all_start_methods;
 use support::exchange_guest;
-use wpool::events::WorkerState;
 use wpool::ipc::Queue;
 use wpool::sync::{Event, Lock};
 use wpool::{Func, Limit, Limits, Policy, Pool, PoolBuilder, StartMethod, TaskError};
+
+/// For what comes at once.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Run = Func<Vec<u8>, Vec<u8>>;
 
@@ -47,6 +49,9 @@ over_all_start_methods! {
     x3_a_wait_ends_at_its_own_time_out
     x3_a_wait_ends_when_its_task_is_cancelled
     x3_a_wait_ends_when_its_queue_is_closed
+    x7_a_cancelled_task_is_given_nothing
+    x7_the_last_item_of_a_task_that_is_ended_goes_to_another
+    x7_the_last_item_of_a_terminated_task_goes_to_another
     what_a_task_has_done_is_seen_by_a_thread_that_has_seen_its_result
     a_long_item_comes_whole
 }
@@ -99,13 +104,71 @@ fn x3_a_wait_ends_when_its_task_is_cancelled(method: StartMethod) {
     begun.wait();
     waiting.cancel();
     assert!(matches!(waiting.get(), Err(TaskError::Cancelled)));
-    // A cancel is seen before the task has heard of it. Now the task is over.
-    support::wait_until("the worker is idle", Duration::from_secs(60), || {
-        pool.workers().iter().all(|worker| worker.state == WorkerState::Idle)
-    });
     queue.put(&"later".to_owned()).unwrap();
     assert_eq!(all(&pool, &["g"]), ["later"], "the cancelled task has taken nothing");
     assert_eq!(worker_pids(&pool), before);
+}
+
+/// The cancel returns before the task has heard of it.
+fn x7_a_cancelled_task_is_given_nothing(method: StartMethod) {
+    let (queue, begun) = (Queue::<u32>::unbounded(), Event::new());
+    let policy = Policy::sealed().share("q0", &queue).share("e0", &begun);
+    let pool = pool(policy, method, 2).build().unwrap();
+    let run = run(&pool);
+    for round in 0..200 {
+        begun.clear();
+        let waiting = pool.apply_async(&run, b"sg".to_vec());
+        // At any moment of its life.
+        if round % 2 == 0 {
+            begun.wait();
+        }
+        waiting.cancel();
+        queue.put(&round).unwrap();
+        assert_eq!(queue.try_get(), Ok(round));
+    }
+}
+
+fn x7_the_last_item_of_a_task_that_is_ended_goes_to_another(method: StartMethod) {
+    let queue = Queue::<String>::unbounded();
+    let limits = Limits::default().time(Duration::from_secs(2));
+    let builder = pool(Policy::sealed().share("q0", &queue), method, 1).limits(limits);
+    let pool = builder.build().unwrap();
+    let run = run(&pool);
+    let put = || queue.put_many(&["first".to_owned(), "last".to_owned()]).unwrap();
+    let is_back = |how: &str| {
+        let last = queue.get_delivery(Some(PATIENCE)).unwrap();
+        assert_eq!((last.item.as_str(), last.redelivered), ("last", true), "{how}");
+    };
+    put();
+    let trap = pool.apply(&run, b"ggz".to_vec()).unwrap_err();
+    assert!(matches!(trap, TaskError::Trap { .. }), "{trap}");
+    is_back("a trap");
+    put();
+    let slow = pool.apply(&run, b"ggo".to_vec()).unwrap_err();
+    assert!(matches!(slow, TaskError::Limit { limit: Limit::Time, .. }), "{slow}");
+    is_back("the time limit");
+    put();
+    let cancelled = pool.apply_async(&run, b"ggo".to_vec());
+    support::wait_until("both are taken", PATIENCE, || queue.is_empty());
+    cancelled.cancel();
+    is_back("a cancel");
+    put();
+    // The guest's own error: it had seen the items.
+    let failed = pool.apply(&run, b"ggr".to_vec()).unwrap_err();
+    assert!(matches!(failed, TaskError::Failed { .. }), "{failed}");
+    assert!(queue.is_empty());
+}
+
+fn x7_the_last_item_of_a_terminated_task_goes_to_another(method: StartMethod) {
+    let queue = Queue::<String>::unbounded();
+    let pool = pool(Policy::sealed().share("q0", &queue), method, 1).build().unwrap();
+    queue.put(&"an item".to_owned()).unwrap();
+    let endless = pool.apply_async(&run(&pool), b"go".to_vec());
+    support::wait_until("it is taken", PATIENCE, || queue.is_empty());
+    pool.terminate();
+    assert!(endless.get().is_err());
+    let back = queue.get_delivery(Some(PATIENCE)).unwrap();
+    assert!(back.redelivered);
 }
 
 fn x3_a_wait_ends_when_its_queue_is_closed(method: StartMethod) {

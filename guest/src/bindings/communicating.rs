@@ -108,7 +108,8 @@ pub mod wpool {
             #[derive(Clone)]
             pub struct Item {
                 pub data: _rt::Vec<u8>,
-                /// A task that got this item before died before it had taken it.
+                /// A task that got this item before did not take it: it died, trapped, reached a limit or was cancelled,
+                /// and had not used another object since.
                 pub redelivered: bool,
             }
             impl ::core::fmt::Debug for Item {

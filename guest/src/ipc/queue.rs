@@ -18,7 +18,8 @@ const CALL_BYTES: usize = 1 << 20;
 /// A queue: first in, first out, for any number of tasks and for the host.
 ///
 /// Once [`put`](Queue::put) has returned, the host has the item. It is not lost if the task or its worker
-/// dies. An item that was given to a task which died before it had taken it goes to another task, with
+/// dies. A task takes an item by its next use of any object, or by its return. If it does neither, since it
+/// dies, traps, reaches a limit or is cancelled, the item goes to another task, with
 /// [`Delivery::redelivered`] set.
 ///
 /// ```no_run
@@ -45,7 +46,7 @@ pub struct Queue<T> {
 pub struct Delivery<T> {
     /// The item.
     pub item: T,
-    /// The item was given to a task before, which died before it had taken it.
+    /// The item was given to a task before, which did not take it.
     pub redelivered: bool,
 }
 

@@ -1,11 +1,12 @@
 //! Workers that use objects, and the pools and `Process`es that start them.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::calls::{Calls, Functions};
-use super::core::event::{Event, Granting, MemberId, SiteId};
+use super::core::event::{Event, Granting, JobId, MemberId, SiteId};
 use super::host::ObjectRef;
 pub(crate) use super::peer::Notes;
 use super::peer::Peer;
@@ -66,6 +67,20 @@ impl Site {
         site
     }
 
+    /// No outcome of any task is wanted any more.
+    pub(crate) fn drop_all_jobs(&self) {
+        let site = self.id;
+        let _in_fork = self.shared.with(|state| {
+            state.hear_all();
+            state.on(Event::Unwanted { site, job: None });
+        });
+    }
+
+    /// By which other threads than its owner's tell the exchange of its jobs.
+    pub(crate) fn name(&self) -> SiteName {
+        SiteName { shared: self.shared, id: self.id }
+    }
+
     pub(crate) fn resize(&self, capacity: usize) {
         self.calls.iter().for_each(|calls| calls.resize(capacity));
         let (site, capacity) = (self.id, capacity as u64);
@@ -112,6 +127,25 @@ impl Drop for Site {
     }
 }
 
+/// A pool, for threads that cancel what it does. It may be gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SiteName {
+    shared: &'static Shared,
+    id: SiteId,
+}
+
+impl SiteName {
+    /// From the return of this on, the tasks of the job are given nothing more.
+    pub(crate) fn drop_job(&self, job: JobId) {
+        let site = self.id;
+        let _in_fork = self.shared.with(|state| {
+            // What the tasks have said until now was before.
+            state.hear_all();
+            state.on(Event::Unwanted { site, job: Some(job) });
+        });
+    }
+}
+
 /// A worker that may use objects. Its drop says that the worker is gone: what is still in its socket counts.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -122,6 +156,25 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// The worker is about to be sent these tasks of a job, by their numbers in its life. It has answered the
+    /// first `answered` of its tasks. `is_wanted`: asked under the lock, so that [`SiteName::drop_job`] comes
+    /// before or behind this.
+    pub(crate) fn assign(
+        &self,
+        tasks: Range<u64>,
+        job: JobId,
+        answered: u64,
+        is_wanted: impl FnOnce() -> bool,
+    ) {
+        let member = self.id;
+        let _in_fork = self.shared.with(|state| {
+            // What the answered tasks have said was before their answers.
+            state.hear_of(member);
+            let is_wanted = is_wanted();
+            state.on(Event::Assigned { member, tasks, job, is_wanted, answered });
+        });
+    }
+
     /// The first `tasks` tasks of the worker's life are not wanted any more.
     pub(crate) fn cancel_until(&self, tasks: u64) {
         let member = self.id;

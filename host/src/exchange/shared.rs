@@ -381,6 +381,11 @@ impl State {
         }
     }
 
+    /// Reads what a member has sent, without waiting.
+    pub(super) fn hear_of(&mut self, member: MemberId) {
+        self.serve(member, ROUNDS);
+    }
+
     /// Serves these members' sockets.
     pub(super) fn hear(&mut self, tokens: &[u64]) {
         for token in tokens {
@@ -447,7 +452,7 @@ impl State {
             FromMember::Posted { task, taken, object, items } => {
                 Event::Posted { member, task, taken, object, items }
             }
-            FromMember::Ended { task } => Event::Ended { member, task },
+            FromMember::Ended { task, has_returned } => Event::Ended { member, task, has_returned },
         });
     }
 

@@ -67,7 +67,13 @@ impl Worker {
         if let Lease::Held { .. } = self.lease() {
             self.step(Lease::Died);
         }
-        self.say(Kind::Ended, &task.to_le_bytes());
+        self.end_as(task, true);
+    }
+
+    fn end_as(&mut self, task: u64, has_returned: bool) {
+        let mut payload = task.to_le_bytes().to_vec();
+        payload.push(u8::from(has_returned));
+        self.say(Kind::Ended, &payload);
     }
 
     fn answer(&mut self) -> Answer {

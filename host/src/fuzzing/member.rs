@@ -37,7 +37,9 @@ pub(super) fn member(data: &[u8]) {
             (Ok(FromMember::Posted { task, object, items, .. }), true) => {
                 assert_eq!(Meant::Post { task, object, items }, meant);
             }
-            (Ok(FromMember::Ended { task }), true) => assert_eq!(Meant::Ended(task), meant),
+            (Ok(FromMember::Ended { task, has_returned }), true) => {
+                assert_eq!(Meant::Ended(task, has_returned), meant);
+            }
             (Err(violation), false) => return assert_plain(&violation.to_string()),
             (heard, may) => panic!("{heard:?} of {meant:?}, which may be said: {may}; {model:?}"),
         }
@@ -61,7 +63,9 @@ fn any_bytes(data: &[u8]) {
                 session.answered();
             }
             Ok(FromMember::Posted { .. }) => panic!("there was no credit"),
-            Ok(FromMember::Ended { task }) => assert_eq!(task.to_le_bytes(), frame.payload),
+            Ok(FromMember::Ended { task, has_returned }) => {
+                assert_eq!(end_of(task, u8::from(has_returned)), frame.payload);
+            }
             Err(violation) => return assert_plain(&violation.to_string()),
         }
     }
@@ -80,7 +84,7 @@ enum Meant {
         object: Granted,
         items: Vec<Bytes>,
     },
-    Ended(u64),
+    Ended(u64, bool),
     /// Nothing that may be said.
     Garbage,
 }
@@ -107,7 +111,7 @@ impl Model {
                     self.asked == Some(*task)
                         && self.credits.get(object).is_some_and(|credit| *credit >= cost_of(items))
                 }
-                Meant::Ended(task) => self.asked == Some(*task),
+                Meant::Ended(task, _) => self.asked == Some(*task),
                 Meant::Garbage => false,
             }
     }
@@ -123,7 +127,7 @@ impl Model {
             Meant::Post { object, items, .. } => {
                 *self.credits.entry(*object).or_default() -= cost_of(items);
             }
-            Meant::Ended(_) => {
+            Meant::Ended(..) => {
                 self.asked = None;
                 self.credits.clear();
             }
@@ -136,6 +140,12 @@ fn cost_of(items: &[Bytes]) -> u64 {
     items.iter().map(|data| cost(data.0.len())).sum()
 }
 
+fn end_of(task: u64, has_returned: u8) -> Vec<u8> {
+    let mut payload = task.to_le_bytes().to_vec();
+    payload.push(has_returned);
+    payload
+}
+
 fn word(choices: &mut Choices<'_>, model: &Model) -> (Kind, Vec<u8>, Meant) {
     let task = match choices.byte() % 8 {
         0 => model.latest.wrapping_sub(1),
@@ -145,7 +155,10 @@ fn word(choices: &mut Choices<'_>, model: &Model) -> (Kind, Vec<u8>, Meant) {
     };
     match choices.byte() % 8 {
         0 => (Kind::Control, b"{}".to_vec(), Meant::Garbage),
-        1 => (Kind::Ended, task.to_le_bytes()[1..].to_vec(), Meant::Garbage),
+        1 => match choices.byte() % 2 {
+            0 => (Kind::Ended, task.to_le_bytes().to_vec(), Meant::Garbage),
+            _ => (Kind::Ended, end_of(task, choices.byte().max(2)), Meant::Garbage),
+        },
         4 => {
             let object = (usize::from(choices.byte()) % (OBJECTS + 1)) as u32;
             let items = vec![Bytes(choices.number::<9>().to_vec()); usize::from(choices.byte() % 3)];
@@ -154,7 +167,10 @@ fn word(choices: &mut Choices<'_>, model: &Model) -> (Kind, Vec<u8>, Meant) {
             let payload = postcard::to_allocvec(&ask).expect("a request has a wire form");
             (Kind::Post, payload, Meant::Post { task, object, items })
         }
-        2 | 3 => (Kind::Ended, task.to_le_bytes().to_vec(), Meant::Ended(task)),
+        2 | 3 => {
+            let has_returned = choices.byte() % 2;
+            (Kind::Ended, end_of(task, has_returned), Meant::Ended(task, has_returned == 1))
+        }
         _ => {
             let (op, is_short) = op(choices);
             let ask = Ask { task, timeout: None, left: None, op };

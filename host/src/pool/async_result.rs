@@ -367,9 +367,12 @@ impl<T, E> AsyncResult<T, E> {
     /// [`TaskError::Cancelled`]. `false`: the result was there already.
     ///
     /// The instance of a stopped task is not used again: with [`Isolation::Reuse`](crate::Isolation::Reuse)
-    /// its worker makes a new one, without the old state. [`get`](Self::get) does not wait for the stop:
-    /// until then a task that waits for a queue may still take an item from it, which is lost with the task.
+    /// its worker makes a new one, without the old state. [`get`](Self::get) does not wait for the stop.
     /// Callbacks are called after it, at the latest after [`Limits::grace`](crate::Limits::grace).
+    ///
+    /// Once this returns, the tasks are given nothing more by shared objects: a task that waits for an item of
+    /// a queue takes none. An item that a task was given last, before the cancel, is back in its queue once
+    /// the task has stopped, and is told as redelivered. Items before that one are lost with the task.
     pub fn cancel(&self) -> bool {
         let was_ready = self.ready();
         if !was_ready {

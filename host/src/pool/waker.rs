@@ -3,11 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::event::EventfdFlags;
 
 use super::schedule::{JobId, WorkerId};
+use crate::exchange::member::SiteName;
 use crate::sys;
 
 /// A plan with this many bytes of arguments is forgotten at once.
@@ -33,6 +34,8 @@ struct WakerState {
     forgotten: Mutex<Vec<u32>>,
     /// What the exchange says of workers.
     notes: Mutex<Vec<MemberNote>>,
+    /// The pool, as the exchange knows it. Set once, if its guests share objects.
+    site: OnceLock<SiteName>,
     /// The process of the dispatcher. A fork of this process has a copy of the waker, and no dispatcher.
     home: u32,
 }
@@ -64,7 +67,8 @@ impl Waker {
         let (pending, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
         let home = sys::home();
         let (changes, forgotten, notes) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Waker(Arc::new(WakerState { eventfd, pending, asleep, changes, forgotten, notes, home })))
+        let site = OnceLock::new();
+        Ok(Waker(Arc::new(WakerState { eventfd, pending, asleep, changes, forgotten, notes, site, home })))
     }
 
     /// Whether this is a forked child of the dispatcher's process: a wake-up has no receiver here, and a lock
@@ -119,6 +123,19 @@ impl Waker {
     pub(crate) fn list(&self, job: JobId) {
         self.changes().changed.push(job);
         self.wake();
+    }
+
+    /// The guests of the pool share objects.
+    pub(super) fn set_site(&self, site: SiteName) {
+        self.0.site.get_or_init(|| site);
+    }
+
+    /// Tells the exchange, at once, that the outcomes of this job are not wanted any more. The dispatcher may
+    /// be busy.
+    pub(crate) fn drop_job(&self, job: JobId) {
+        if let Some(site) = self.0.site.get() {
+            site.drop_job(job);
+        }
     }
 
     /// Tells the dispatcher that the outcomes of this job are not wanted any more.

@@ -215,6 +215,18 @@ const FRAMES_MAX: usize = 64;
 const FRAME_NAME_MAX: usize = 200;
 
 impl Failure {
+    /// Whether the guest has come to its own end: it knew all that it had been given.
+    pub(crate) fn is_returned(&self) -> bool {
+        match self {
+            Failure::Failed { .. } | Failure::Exited { .. } | Failure::BadResult { .. } => true,
+            Failure::Trap { .. }
+            | Failure::Limit { .. }
+            | Failure::BadRecord { .. }
+            | Failure::NoInstance { .. }
+            | Failure::Cancelled => false,
+        }
+    }
+
     /// Cuts long texts and lists. The worker does it, and the coordinator again, since a worker may be taken
     /// over.
     pub(crate) fn shortened(mut self) -> Failure {

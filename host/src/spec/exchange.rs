@@ -200,7 +200,7 @@ pub(crate) enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Item {
     pub(crate) data: Bytes,
-    /// It was given to a task that died before it had taken it.
+    /// It was given to a task that did not take it.
     pub(crate) redelivered: bool,
 }
 

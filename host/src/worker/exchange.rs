@@ -194,16 +194,20 @@ impl Link {
     }
 
     /// The task is over. The coordinator hears of it if the task has asked something, before it can see the
-    /// task's outcome: what the task still holds is then released.
-    pub(super) fn end_task(&self) {
+    /// task's outcome: what the task still holds is then released. `has_returned`: by itself; otherwise it
+    /// may not have seen what the last answer gave it, which goes to another task.
+    pub(super) fn end_task(&self, has_returned: bool) {
         let mut state = self.state();
         state.end_leases();
         if let Some(task) = state.asked.take() {
             fault_point!(BeforeEnded);
             state.credits.clear();
             state.ahead.items.clear();
-            let mut ended = Vec::with_capacity(frame::HEADER_LEN + 8);
-            frame::write(&mut ended, Kind::Ended, |out| out.extend_from_slice(&task.to_le_bytes()));
+            let mut ended = Vec::with_capacity(frame::HEADER_LEN + 9);
+            frame::write(&mut ended, Kind::Ended, |out| {
+                out.extend_from_slice(&task.to_le_bytes());
+                out.push(u8::from(has_returned));
+            });
             // A coordinator that is gone needs no message. The first socket ends the worker.
             let _gone = state.connection.send(&ended);
         }
@@ -521,7 +525,7 @@ mod tests {
         }
         revoked.recv().unwrap();
         assert_eq!(link.put(&put(vec![]), item()).unwrap(), closed(), "although there was credit");
-        link.end_task();
+        link.end_task(true);
         drop(link);
         assert_eq!(exchange.join().unwrap(), [Kind::Ask, Kind::Post, Kind::Ask, Kind::Ended]);
     }
@@ -546,7 +550,7 @@ mod tests {
             assert!(link.release(1, 7) && !link.release(1, 7));
         }
         link.acquire(1, 8, false);
-        link.end_task();
+        link.end_task(true);
         assert_eq!(link.acquire(1, 9, false), Some(true), "the owner before has not released it");
         assert!(link.release(1, 9));
         assert_eq!(Lease::from_word(page.take_lease(1)), Lease::Free);
@@ -555,7 +559,7 @@ mod tests {
         for object in [0, 2, 63, 64, u32::MAX] {
             assert_eq!(link.acquire(object, 9, false), None);
         }
-        link.end_task();
+        link.end_task(true);
         drop(link);
         assert!(exchange.join().unwrap().is_empty());
     }
@@ -565,16 +569,16 @@ mod tests {
         let (link, page, exchange) = leased(vec![Answer::Flag(true)]);
         link.acquire(1, 7, false);
         assert_eq!(Lease::from_word(page.take_lease(1)), Lease::Held { task: 7, count: 1 });
-        link.end_task();
+        link.end_task(true);
         // One that has released it before has nothing to tell.
         page.give_lease(1, Lease::Free.to_word().unwrap());
         link.acquire(1, 8, false);
         link.release(1, 8);
         page.take_lease(1);
-        link.end_task();
+        link.end_task(true);
         drop(link);
         let heard = exchange.join().unwrap();
-        let ended = format!("ended {:?}", 7u64.to_le_bytes());
+        let ended = format!("ended {:?}", [7, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!((heard.len(), heard[0].contains("Status"), &heard[1]), (2, true, &ended));
     }
 
@@ -636,7 +640,7 @@ mod tests {
         say(&items(&["h", "i"]));
         page.set_ahead(1);
         assert_eq!(get(1, 9), items(&["h"]));
-        link.end_task();
+        link.end_task(true);
         say(&items(&["j"]));
         assert_eq!(get(1, 9), items(&["j"]), "the next task has nothing ahead");
         drop(link);
@@ -651,19 +655,23 @@ mod tests {
     #[test]
     fn the_end_is_told_of_a_task_that_has_asked_and_of_no_other() {
         let (link, exchange) = answered(vec![Answer::Opened { object: 0 }, Answer::Count(1)]);
-        link.end_task();
+        link.end_task(true);
         link.ask(open(2, "a")).unwrap();
-        link.end_task();
+        link.end_task(true);
         // This one uses what the worker knows already.
         link.ask(open(3, "a")).unwrap();
-        link.end_task();
+        link.end_task(true);
         link.put(&put(vec![]), [&b"x"[..]].into_iter()).unwrap();
-        link.end_task();
-        link.end_task();
+        link.end_task(false);
+        link.end_task(false);
         drop(link);
         let heard = exchange.join().unwrap();
-        let ended = |task: u64| format!("ended {:?}", task.to_le_bytes());
-        assert_eq!((heard.len(), &heard[1], &heard[3]), (4, &ended(2), &ended(300)));
+        let ended = |task: u64, has_returned: u8| {
+            let mut payload = task.to_le_bytes().to_vec();
+            payload.push(has_returned);
+            format!("ended {payload:?}")
+        };
+        assert_eq!((heard.len(), &heard[1], &heard[3]), (4, &ended(2, 1), &ended(300, 0)));
     }
 
     #[test]
@@ -672,7 +680,7 @@ mod tests {
         assert!(matches!(link.ask(open(2, "a")), Err(Unanswered::Gone)));
         assert_eq!(exchange.join().unwrap().len(), 1);
         assert!(matches!(link.ask(open(2, "a")), Err(Unanswered::Gone)));
-        link.end_task();
+        link.end_task(true);
 
         for (kind, payload) in [(Kind::Control, &[0][..]), (Kind::Answer, &[0xff])] {
             let (mut ours, theirs) = connection::pair().unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event::{Action, Actor, CallId, MemberId, ObjectId};
+use super::event::{Action, Actor, CallId, JobId, MemberId, ObjectId, SiteId};
 use super::member::Handed;
 use super::refusal::{failed, word};
 use super::serve::Taken;
@@ -20,13 +20,17 @@ struct Request {
 
 impl Exchange {
     pub(super) fn asked(&mut self, member: MemberId, ask: Ask, actions: &mut Vec<Action>) {
-        self.acknowledged(member, actions);
-        self.begin_task(member, ask.task, actions);
         let Some(known) = self.members.get(&member) else { return };
         if known.is_cancelled(ask.task) {
+            // What it does with the last item, it will not do any more.
+            self.not_acknowledged(member, actions);
+            self.begin_task(member, ask.task, actions);
             actions.push(Action::Answer { member, answer: Answer::Cancelled });
             return;
         }
+        self.acknowledged(member, actions);
+        self.begin_task(member, ask.task, actions);
+        let Some(known) = self.members.get(&member) else { return };
         let at = |time: Duration| self.now.saturating_add(time);
         let times = Times {
             until: ask.timeout.map(at),
@@ -243,8 +247,19 @@ impl Exchange {
         }
     }
 
-    pub(super) fn ended(&mut self, member: MemberId, task: u64, actions: &mut Vec<Action>) {
-        self.acknowledged(member, actions);
+    pub(super) fn ended(
+        &mut self,
+        member: MemberId,
+        task: u64,
+        has_returned: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let is_unwanted = self.members.get(&member).is_some_and(|member| member.is_unwanted(task));
+        if has_returned && !is_unwanted {
+            self.acknowledged(member, actions);
+        } else {
+            self.not_acknowledged(member, actions);
+        }
         self.drop_wait(member, actions);
         let Some(known) = self.members.get_mut(&member) else { return };
         known.end(task);
@@ -254,8 +269,22 @@ impl Exchange {
     }
 
     pub(super) fn cancelled(&mut self, member: MemberId, tasks: u64, actions: &mut Vec<Action>) {
-        let Some(known) = self.members.get_mut(&member) else { return };
-        known.cancel(tasks);
+        if let Some(known) = self.members.get_mut(&member) {
+            known.cancel(tasks);
+            self.end_cancelled_wait(member, actions);
+        }
+    }
+
+    pub(super) fn unwanted(&mut self, site: SiteId, job: Option<JobId>, actions: &mut Vec<Action>) {
+        let of_site = self.members.iter_mut().filter(|(_, member)| member.site == site);
+        let concerned = of_site.filter_map(|(id, member)| member.drop_job(job).then_some(*id));
+        for member in concerned.collect::<Vec<_>>() {
+            self.end_cancelled_wait(member, actions);
+        }
+    }
+
+    fn end_cancelled_wait(&mut self, member: MemberId, actions: &mut Vec<Action>) {
+        let Some(known) = self.members.get(&member) else { return };
         if !known.is_cancelled(known.task) {
             return;
         }

@@ -1,5 +1,6 @@
 //! What the core of the exchange hears, and what it answers.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::spec::exchange::{Act, Answer, Ask, Bytes, Granted, ObjectKind};
@@ -13,6 +14,8 @@ pub(crate) type MemberId = u64;
 pub(crate) type SiteId = u64;
 /// Names one request of the host.
 pub(crate) type Ticket = u64;
+/// Names a job of a pool: the tasks of one call of it.
+pub(crate) type JobId = u64;
 /// Names a call of a host function.
 pub(crate) type CallId = u64;
 
@@ -97,14 +100,20 @@ pub(crate) enum Event {
     /// may use the objects of `granted`.
     Site { site: SiteId, capacity: u64, granted: Vec<ObjectId> },
     /// A member asks. It has no other open request. This also says that it has taken what the last answer
-    /// gave it.
+    /// gave it, unless its task is cancelled: nothing that such a task asks is done.
     Asked { member: MemberId, ask: Ask },
     /// A task puts items at the end of a queue, or sends messages, for which it has credit. There is no
     /// answer. As `Asked`, it says that the member has taken what the last answer gave it.
     /// `taken`: how many items that it had ahead it had taken in its life when it said this.
     Posted { member: MemberId, task: u64, taken: u64, object: Granted, items: Vec<Bytes> },
-    /// The member has ended this task and all before it; it has taken what the last answer gave it.
-    Ended { member: MemberId, task: u64 },
+    /// The member has ended this task and all before it. `has_returned`: by itself, so that it has taken what
+    /// the last answer gave it. Otherwise it was ended, and may not have seen that answer.
+    Ended { member: MemberId, task: u64, has_returned: bool },
+    /// The member is sent these tasks of a job, by their numbers in its life. Those that it was sent before
+    /// with the same numbers were taken back. Of the first `answered` tasks it says nothing more.
+    Assigned { member: MemberId, tasks: Range<u64>, job: JobId, is_wanted: bool, answered: u64 },
+    /// No outcome of this job is wanted any more, also of a task that returns. `None`: of no job of the site.
+    Unwanted { site: SiteId, job: Option<JobId> },
     /// The first `tasks` tasks of the member's life are not wanted any more.
     Cancelled { member: MemberId, tasks: u64 },
     /// The member is gone. What it was given by the last answer, and has not acknowledged, was not taken.

@@ -28,6 +28,8 @@ impl Exchange {
             | Event::Site { .. }
             | Event::Posted { .. }
             | Event::Ended { .. }
+            | Event::Assigned { .. }
+            | Event::Unwanted { .. }
             | Event::Cancelled { .. }
             | Event::HostWaits { .. }
             | Event::Returned { .. }

@@ -9,7 +9,8 @@
 //!           asked --> waiting --served | time-out | end of the task's time | cancel | close--> answered
 //!                     waiting --member gone--> dropped
 //! Item    : put --> in the queue --> given to a member --acknowledged--> taken
-//!                                    given to a member --member gone--> in the queue, redelivered
+//!                                    given to a member --member gone, task ended or cancelled-->
+//!                                                                          in the queue, redelivered
 //!                      in the queue --> ahead in the hands of a member --taken--> given to it
 //!                                                                      --recalled--> in the queue
 //! ```
@@ -46,7 +47,7 @@ use std::time::Duration;
 
 use self::event::{Action, CallId, Event, MemberId, ObjectId, Post, SiteId};
 pub(crate) use self::hand::Hand;
-use self::member::Member;
+use self::member::{Assigned, Member};
 use self::object::Object;
 use self::wait::{Due, WaitId, Waits};
 
@@ -108,7 +109,15 @@ impl Exchange {
             Event::Posted { member, task, taken, object, items } => {
                 self.posted(member, Post { task, taken, object, items }, actions);
             }
-            Event::Ended { member, task } => self.ended(member, task, actions),
+            Event::Ended { member, task, has_returned } => {
+                self.ended(member, task, has_returned, actions);
+            }
+            Event::Assigned { member, tasks, job, is_wanted, answered } => {
+                if let Some(known) = self.members.get_mut(&member) {
+                    known.assign(Assigned { tasks, job, is_wanted }, answered);
+                }
+            }
+            Event::Unwanted { site, job } => self.unwanted(site, job, actions),
             Event::Cancelled { member, tasks } => self.cancelled(member, tasks, actions),
             Event::Gone { member } => self.gone(member, actions),
             Event::HostAsked { ticket, thread, object, act, timeout } => {

@@ -43,8 +43,8 @@ use crate::spec::exchange::{Act, Answer, Bytes, ITEMS_MAX, Item, QueueStatus};
 /// - `put` gives the error of an item that cannot be sent; in Python a thread prints it later.
 /// - `close` closes the queue for everyone. What is in it can still be taken, and then `get` is
 ///   [`IpcError::Closed`], which ends [`iter`](Self::iter).
-/// - An item that was given to a task which died before it had taken it is the first of the queue again, and
-///   says so ([`get_delivery`](Self::get_delivery)).
+/// - An item that was given to a task which did not take it (it died, or was cancelled ..: [`Delivery`]) is the
+///   first of the queue again, and says so ([`get_delivery`](Self::get_delivery)).
 pub struct Queue<T> {
     handle: HostHandle,
     items: PhantomData<fn(T) -> T>,
@@ -66,7 +66,9 @@ pub struct Queue<T> {
 pub struct Delivery<T> {
     /// The item.
     pub item: T,
-    /// The item was given to a task before, which died before it had taken it.
+    /// The item was given to a task before, which did not take it. A task takes an item by its next use of
+    /// any object, or by its return. A task that dies, traps, reaches a limit or is cancelled does not
+    /// return. An item that makes each task fail comes again and again: let the guest put it aside.
     pub redelivered: bool,
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::jobs::Intake;
 use super::link::Link;
 use super::{Command, Dispatcher};
+use crate::exchange::member::Site;
 use crate::pool::job::{ResultChunk, Undelivered};
 use crate::pool::schedule::{Event, JobId, WorkerId};
 
@@ -59,7 +60,11 @@ impl Dispatcher {
                 }
                 Command::Close => self.on(Event::Close),
                 Command::CloseQueued => self.on(Event::CloseQueued),
-                Command::Terminate => self.on(Event::Terminate),
+                Command::Terminate => {
+                    // Before the first outcome that tells of it.
+                    self.site.iter().for_each(Site::drop_all_jobs);
+                    self.on(Event::Terminate);
+                }
             }
         }
     }

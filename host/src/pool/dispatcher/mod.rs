@@ -93,6 +93,7 @@ impl Dispatcher {
         let epoll = Epolls::new()?;
         epoll::add(&epoll.all, &waker, EventData::new_u64(TOKEN_WAKER), EventFlags::IN)?;
         let site = spec.setup.exchange.then(|| Site::new(spec.granted.shares().clone(), config.processes));
+        site.iter().for_each(|site| waker.set_site(site.name()));
         Ok(Dispatcher {
             site,
             reports: Reports::new(spec.sink.clone(), directory, ledger),

@@ -8,6 +8,7 @@
 mod chunk;
 mod state;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -49,6 +50,8 @@ pub(crate) struct Job {
     pub(crate) priority: Priority,
     window: Window,
     waker: Waker,
+    /// Its outcomes are wanted. Read under the lock of the exchange, where no other lock is taken.
+    is_wanted: AtomicBool,
     state: Mutex<JobState>,
     /// Announced when there is room for records, or the job is over.
     room: Condition,
@@ -64,6 +67,7 @@ impl Job {
             priority,
             window,
             waker,
+            is_wanted: AtomicBool::new(true),
             state: Mutex::new(state),
             room: Condition::default(),
             ready: Condition::default(),
@@ -517,11 +521,19 @@ impl Job {
         self.state.try_lock().is_ok_and(|inner| inner.is_ready())
     }
 
+    /// Whether its outcomes are wanted.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Acquire)
+    }
+
     /// Cancels the job: outcomes are dropped, and queued tasks are not run.
     pub(crate) fn cancel(&self) {
         if self.is_in_fork() {
             return;
         }
+        // Before the cancel can be seen: from then on no task of the job is given anything of a shared object.
+        self.is_wanted.store(false, Ordering::Release);
+        self.waker.drop_job(self.id);
         let mut inner = self.lock();
         inner.progress.cancel();
         inner.input.end();

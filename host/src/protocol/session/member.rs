@@ -44,9 +44,10 @@ pub(crate) enum FromMember {
         object: Granted,
         items: Vec<Bytes>,
     },
-    /// This task, and all before it, are over.
+    /// This task, and all before it, are over. `has_returned`: by itself.
     Ended {
         task: u64,
+        has_returned: bool,
     },
 }
 
@@ -142,14 +143,13 @@ impl MemberSession {
 
     /// Only a task that has asked is told to be over, and once.
     fn end(&mut self, payload: &[u8]) -> Result<FromMember, Violation> {
-        let task = payload.try_into().map(u64::from_le_bytes);
-        let task = task.map_err(|_| Violation::Malformed("a task number that is not 8 bytes".to_owned()))?;
+        let (task, has_returned) = read_end(payload)?;
         if self.turn != Turn::Runs || task != self.task {
             return Err(Violation::Unexpected("the end of a task that had asked for nothing"));
         }
         self.turn = Turn::Rests;
         self.credits.clear();
-        Ok(FromMember::Ended { task })
+        Ok(FromMember::Ended { task, has_returned })
     }
 
     /// The worker checks what its guest passes, so that a guest alone breaks none of these rules. Whether an
@@ -165,6 +165,14 @@ impl MemberSession {
             }
         };
         if is_fine { Ok(()) } else { Err(Violation::Unexpected("a request that no guest can make")) }
+    }
+}
+
+/// The number of the task, and whether it has returned.
+fn read_end(payload: &[u8]) -> Result<(u64, bool), Violation> {
+    match payload.split_first_chunk() {
+        Some((task, [has_returned @ (0 | 1)])) => Ok((u64::from_le_bytes(*task), *has_returned == 1)),
+        _ => Err(Violation::Malformed("the end of a task that is not a number and a flag".to_owned())),
     }
 }
 
@@ -234,7 +242,9 @@ mod tests {
     }
 
     fn end(session: &mut MemberSession, task: u64) -> Result<FromMember, Violation> {
-        say(session, Kind::Ended, &task.to_le_bytes())
+        let mut payload = task.to_le_bytes().to_vec();
+        payload.push(1);
+        say(session, Kind::Ended, &payload)
     }
 
     #[test]
@@ -245,7 +255,7 @@ mod tests {
             session.answered();
             ask(&mut session, task, load(0)).unwrap();
             session.answered();
-            assert_eq!(end(&mut session, task), Ok(FromMember::Ended { task }));
+            assert_eq!(end(&mut session, task), Ok(FromMember::Ended { task, has_returned: true }));
         }
     }
 
@@ -268,7 +278,9 @@ mod tests {
         let mut ended = runs(2);
         end(&mut ended, 2).unwrap();
         assert!(end(&mut ended, 2).is_err(), "a second end");
-        assert!(say(&mut runs(2), Kind::Ended, &[0; 7]).is_err(), "a short number");
+        for payload in [&[2, 0, 0, 0, 0, 0, 0, 0][..], &[2, 0, 0, 0, 0, 0, 0, 0, 2], &[0; 7], &[0; 10]] {
+            assert!(say(&mut runs(2), Kind::Ended, payload).is_err(), "{payload:?}");
+        }
         for kind in [Kind::Control, Kind::Returned, Kind::Answer, Kind::Batch] {
             assert!(say(&mut fresh(), kind, &payload(0, load(0))).is_err(), "{kind:?}");
         }

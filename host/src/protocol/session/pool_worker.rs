@@ -1,6 +1,7 @@
 //! What a worker of a pool may say.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::{Session, Speaker, Stage};
@@ -67,9 +68,21 @@ impl Session<PoolWorkerRole> {
         self.role.owed.sent_batch(count);
     }
 
+    /// The tasks that the worker was sent in its life, without those that were taken back, and the tasks that
+    /// it has answered.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        (self.role.owed.sent, self.role.owed.answered)
+    }
+
     /// The worker may answer that it has dropped the task, for the first `until` tasks of its life.
     pub(crate) fn cancel_until(&mut self, until: u64) {
         self.role.owed.cancelled = self.role.owed.cancelled.max(until);
+    }
+
+    /// The worker may also answer that it has dropped one of these tasks, by their numbers in its life. Replaces
+    /// what was told before.
+    pub(crate) fn may_drop(&mut self, tasks: Vec<Range<u64>>) {
+        self.role.owed.may_drop = tasks;
     }
 
     /// All tasks that the worker has not begun are taken back. `started`: how many it says that it has begun.
@@ -190,6 +203,8 @@ pub(super) struct Owed {
     answered: u64,
     /// The worker was told that its first tasks, this many, are cancelled.
     cancelled: u64,
+    /// Tasks whose guests the exchange may have told that they are not wanted.
+    may_drop: Vec<Range<u64>>,
     /// The tasks of each batch whose end the worker has not told, oldest first.
     batches: VecDeque<u64>,
 }
@@ -207,7 +222,8 @@ impl Owed {
 
     /// Whether the next answer may be that the worker has dropped the task.
     fn may_cancel(&self) -> bool {
-        self.answered < self.cancelled
+        let next = self.answered + 1;
+        next <= self.cancelled || self.may_drop.iter().any(|tasks| tasks.contains(&next))
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::profile::Profile;
-use crate::protocol::message::Identity;
+use crate::protocol::message::{Failure, Identity};
 use crate::sys::WorkerPage;
 use crate::worker::exchange::Link;
 
@@ -63,10 +63,10 @@ impl CurrentProcess {
         self.page.as_ref().map_or(0, |page| page.started())
     }
 
-    /// The task is over. Called before its outcome can be seen.
-    pub(super) fn end_task(&self) {
+    /// The task is over: with this result, or this failure. Called before its outcome can be seen.
+    pub(super) fn end_task(&self, outcome: &Result<(), Failure>) {
         if let Some(link) = &self.link {
-            link.end_task();
+            link.end_task(outcome.as_ref().map_or_else(Failure::is_returned, |()| true));
         }
     }
 

@@ -288,7 +288,7 @@ impl Guest {
             LinkedCode::Component(guest) => guest.initialize(&self.engine, &self.template, plan),
             LinkedCode::Core(guest) => guest.initialize(&self.engine, &self.template, plan),
         };
-        self.template.process.end_task();
+        self.template.process.end_task(&initialized);
         initialized.map_err(|failure| self.template.explain_stack(failure).shortened())
     }
 
@@ -311,7 +311,7 @@ impl Guest {
             Some(Err(message)) => Err(Failure::BadRecord { message: message.clone() }),
             None => Err(Failure::BadRecord { message: "the coordinator named an unknown plan".to_owned() }),
         };
-        self.template.process.end_task();
+        self.template.process.end_task(&outcome);
         let failure = match outcome {
             Ok(()) => return TaskExit { code: 0 },
             Err(failure) => self.template.explain_stack(failure).shortened(),
@@ -385,7 +385,8 @@ impl Guest {
             LinkedCode::Component(guest) => guest.shutdown(&self.template),
             LinkedCode::Core(guest) => guest.shutdown(&self.template),
         }
-        self.template.process.end_task();
+        // A `shutdown` that fails has no consequences.
+        self.template.process.end_task(&Ok(()));
     }
 }
 

@@ -135,7 +135,7 @@ fn a_queue_that_may_be_full_or_is_small_gives_no_credit_and_neither_does_the_hos
 #[test]
 fn x10_credit_is_room_that_nothing_else_takes_and_that_comes_back_with_the_end_of_the_task() {
     let all = 17 * CREDIT_MAX;
-    for end in [Event::Ended { member: 1, task: 1 }, Event::Gone { member: 1 }] {
+    for end in [Event::Ended { member: 1, task: 1, has_returned: true }, Event::Gone { member: 1 }] {
         let mut play = Play::of(&[large_queue()]);
         assert!(has_room(&mut play, all));
         play.act(1, FIRST, put(&["a"]));

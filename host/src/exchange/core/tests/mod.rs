@@ -130,7 +130,7 @@ impl Play {
     fn on(&mut self, event: Event) -> Vec<Action> {
         match &event {
             Event::Asked { member, ask } if ask.task > 0 => self.end_leases(*member, ask.task - 1),
-            Event::Ended { member, task } => self.end_leases(*member, *task),
+            Event::Ended { member, task, .. } => self.end_leases(*member, *task),
             _ => {}
         }
         while let Some(lessee) = self.exchange.lease_before(&event) {
@@ -195,7 +195,12 @@ impl Play {
     }
 
     fn ended(&mut self, member: MemberId, task: u64) -> Vec<Action> {
-        self.on(Event::Ended { member, task })
+        self.on(Event::Ended { member, task, has_returned: true })
+    }
+
+    /// The task is ended: by a trap, a limit or a cancel.
+    fn was_ended(&mut self, member: MemberId, task: u64) -> Vec<Action> {
+        self.on(Event::Ended { member, task, has_returned: false })
     }
 
     fn gone(&mut self, member: MemberId) -> Vec<Action> {

@@ -11,8 +11,9 @@ mod plans;
 mod reading;
 mod sending;
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use self::inbox::Inbox;
@@ -21,9 +22,10 @@ use self::plans::KnownPlans;
 use super::arena::Halves;
 use super::command::Spec;
 use super::heartbeat::Heartbeat;
+use super::jobs::OpenJob;
 use crate::context::Child;
 use crate::exchange::member::Member;
-use crate::pool::job::Reserved;
+use crate::pool::job::{Job, Reserved};
 use crate::protocol::outgoing::Outgoing;
 use crate::protocol::session::{PoolWorkerRole, Session};
 use crate::sys::CoordinatorPage;
@@ -42,6 +44,8 @@ pub(super) struct Link {
     pub(super) child: Option<Child>,
     /// What the worker is to the exchange, if its guest may use shared objects.
     pub(super) member: Option<Member>,
+    /// The jobs of its tasks, by the numbers of the tasks in its life. Only of a member.
+    assigned: Vec<(Range<u64>, Weak<Job>)>,
     inbox: Inbox,
     /// The room that its task's outcome has been given in advance.
     reserved: Option<Reserved>,
@@ -98,6 +102,7 @@ impl Link {
             page: Arc::new(page),
             child: None,
             member,
+            assigned: Vec::new(),
             inbox: Inbox::new(&spec.limits, is_profiled),
             reserved: None,
             outgoing: Outgoing::default(),
@@ -115,6 +120,32 @@ impl Link {
     /// What the worker may say.
     fn session(&mut self) -> &mut Session<PoolWorkerRole> {
         &mut self.inbox.session
+    }
+
+    /// The worker is about to be sent tasks of a job. The exchange must know which: from the moment in which
+    /// they are cancelled they are given nothing more.
+    pub(super) fn assign(&mut self, count: u64, open: &OpenJob) {
+        let (sent, answered) = self.session().progress();
+        let Some(member) = &self.member else { return };
+        let tasks = sent + 1..sent + 1 + count;
+        member.assign(tasks.clone(), open.job.id, answered, || open.job.is_wanted());
+        // Those that were taken back had the same numbers.
+        self.assigned.retain(|(of, _)| of.end > answered + 1 && of.start < tasks.start);
+        if let Some((last, _)) = self.assigned.last_mut() {
+            last.end = last.end.min(tasks.start);
+        }
+        self.assigned.push((tasks, Arc::downgrade(&open.job)));
+    }
+
+    /// Called before answers are judged. The exchange may have ended tasks of jobs whose cancel is not known
+    /// here yet.
+    pub(super) fn note_unwanted(&mut self) {
+        if self.member.is_some() {
+            let is_unwanted = |job: &Weak<Job>| job.upgrade().is_some_and(|job| !job.is_wanted());
+            let unwanted = self.assigned.iter().filter(|(_, job)| is_unwanted(job));
+            let unwanted = unwanted.map(|(tasks, _)| tasks.clone()).collect();
+            self.session().may_drop(unwanted);
+        }
     }
 
     /// Lets the worker drop the first `until` tasks of its life.

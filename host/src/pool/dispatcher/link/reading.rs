@@ -97,6 +97,7 @@ impl Dispatcher {
     /// Handles the whole frames that have come from a worker.
     fn read(&mut self, worker: WorkerId) -> Result<(), Violation> {
         let Some(link) = self.links.get_mut(&worker) else { return Ok(()) };
+        link.note_unwanted();
         let (bytes, run) = link.inbox.take();
         self.turn.read_at = Some(self.now());
         let heard = self.read_bytes(worker, bytes, run);

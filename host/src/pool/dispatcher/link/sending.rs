@@ -35,7 +35,9 @@ impl Dispatcher {
             }
             link.outgoing.say(&ToWorker::Plan { id: plan, call: open.plan.call.clone() });
         }
-        link.session().sent_batch(tasks.iter().map(|span| span.end - span.start).sum());
+        let count = tasks.iter().map(|span| span.end - span.start).sum();
+        link.assign(count, open);
+        link.session().sent_batch(count);
         let Link { outgoing, halves, page, .. } = link;
         halves.begin();
         outgoing.frame(Kind::Batch, |outgoing| {

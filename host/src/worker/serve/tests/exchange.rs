@@ -33,7 +33,7 @@ impl Sender {
         while self.exchange.carrier().is_readable() && self.exchange.fill().is_ok_and(|len| len > 0) {
             while let Some(frame) = self.exchange.next().unwrap() {
                 let note = match frame.kind {
-                    Kind::Ended => format!("ended {}", u64::from_le_bytes(frame.payload.try_into().unwrap())),
+                    Kind::Ended => ended(frame.payload),
                     Kind::Ask => asked(&postcard::from_bytes(frame.payload).unwrap()),
                     kind => panic!("{kind:?}"),
                 };
@@ -41,6 +41,12 @@ impl Sender {
             }
         }
     }
+}
+
+fn ended(payload: &[u8]) -> String {
+    let (task, has_returned) = payload.split_first_chunk().unwrap();
+    let how = if has_returned == [1] { "ended" } else { "was ended" };
+    format!("{how} {}", u64::from_le_bytes(*task))
 }
 
 fn asked(ask: &Ask) -> String {
@@ -264,7 +270,8 @@ fn the_end_of_a_task_is_told_before_its_outcome_however_the_task_ends() {
         let mut log = log_of(&[program.as_bytes()], &[&held[..], more].concat(), change);
         assert_eq!(log[1], "1: On { object: 0, act: Acquire }");
         let outcome = log.pop().unwrap();
-        assert_eq!(log.pop().unwrap(), "ended 1");
+        let has_returned = outcome.starts_with('+') || outcome.starts_with("-Failed");
+        assert_eq!(log.pop().unwrap(), if has_returned { "ended 1" } else { "was ended 1" });
         outcome
     };
     assert_eq!(end_of("a", &[], PLAIN), "+c");
@@ -317,7 +324,7 @@ fn handles_are_counted() {
     let opened = [Answer::Opened { object: 0 }];
     let flood = b"xOOOOOOOOOOO";
     let log = log_of(&[flood, b"xOOOOOOOOO"], &opened, PLAIN);
-    assert_eq!(log[1], "ended 1");
+    assert_eq!(log[1], "was ended 1");
     assert!(log[2].contains("limit of 10000 handles of a task reached"), "{log:?}");
     // Another task begins without any.
     assert_eq!(log[3..], ["+"]);

@@ -53,6 +53,8 @@ struct ModelMember {
     /// The task that has asked last.
     known: u64,
     cancelled: u64,
+    /// The jobs of its tasks, and whether they are wanted.
+    jobs: BTreeMap<u64, (u64, bool)>,
     /// The pool was told that this task waits.
     stalled: Option<u64>,
     /// The last task that is over.
@@ -69,6 +71,16 @@ struct ModelMember {
     taken: u64,
     /// What its task may post.
     credits: BTreeMap<Granted, u64>,
+}
+
+impl ModelMember {
+    fn is_unwanted(&self, task: u64) -> bool {
+        self.jobs.get(&task).is_some_and(|(_, is_wanted)| !is_wanted)
+    }
+
+    fn is_cancelled(&self, task: u64) -> bool {
+        (task <= self.cancelled || self.is_unwanted(task)) && self.ended.is_none_or(|ended| ended < task)
+    }
 }
 
 /// Where an item is.
@@ -204,7 +216,9 @@ impl Model {
             Op::HostAsk { thread, does, timeout } => self.host_asks(thread, does, timeout),
             Op::Return { call } => self.call_returns(call),
             Op::NextTask { member } => self.next_task(member),
-            Op::End { member } => self.end(member),
+            Op::End { member, has_returned } => self.end(member, has_returned),
+            Op::Assign { member, count, job, is_wanted } => self.assign(member, count, job, is_wanted),
+            Op::Unwant { site, job } => self.unwant(site, job),
             Op::Cancel { member, ahead } => self.cancel(member, ahead),
             Op::Die { member } => self.die(member),
             Op::Pass { millis } => {
@@ -351,7 +365,7 @@ impl Model {
             model.ahead.clear();
             model.credits.clear();
         } else {
-            self.end(number);
+            self.end(number, true);
         }
     }
 
@@ -390,7 +404,12 @@ impl Model {
         };
         let millis = Duration::from_millis;
         let ask = Ask { task, timeout: timeout.map(millis), left: left.map(millis), op };
-        self.acknowledge(member);
+        let is_cancelled = self.members[&member].is_cancelled(task);
+        if is_cancelled {
+            self.give_back(member);
+        } else {
+            self.acknowledge(member);
+        }
         let model = self.members.get_mut(&member).unwrap();
         if task > model.known {
             let actor = Actor::Task { member, task: model.known };
@@ -399,7 +418,7 @@ impl Model {
         }
         let asker = Asker::Task { member, task };
         let model = &self.members[&member];
-        if task <= model.cancelled && model.ended.is_none_or(|ended| ended < task) {
+        if is_cancelled {
             self.reference.answer(asker, Answer::Cancelled);
         } else {
             let stall = (model.stalled != Some(task)).then_some(self.now + STALL_TIME);
@@ -469,9 +488,14 @@ impl Model {
         self.event(Event::Returned { call, answer: Answer::Done });
     }
 
-    fn end(&mut self, member: usize) {
+    fn end(&mut self, member: usize, has_returned: bool) {
         let Some(member) = self.idle(member) else { return };
-        self.acknowledge(member);
+        let model = &self.members[&member];
+        if has_returned && !model.is_unwanted(model.task) {
+            self.acknowledge(member);
+        } else {
+            self.give_back(member);
+        }
         self.end_leases(member);
         let model = self.members.get_mut(&member).unwrap();
         let (task, known) = (model.task, model.known);
@@ -482,7 +506,7 @@ impl Model {
         for task in [known, task] {
             self.reference.release_of(Actor::Task { member, task });
         }
-        self.event(Event::Ended { member, task });
+        self.event(Event::Ended { member, task, has_returned });
     }
 
     fn cancel(&mut self, member: usize, ahead: u64) {
@@ -490,13 +514,42 @@ impl Model {
         let model = self.members.get_mut(&member).unwrap();
         let tasks = model.task + ahead - 1;
         model.cancelled = model.cancelled.max(tasks);
-        let is_cancelled =
-            model.known <= model.cancelled && model.ended.is_none_or(|ended| ended < model.known);
+        self.end_cancelled_wait(member);
+        self.event(Event::Cancelled { member, tasks });
+    }
+
+    fn end_cancelled_wait(&mut self, member: MemberId) {
+        let model = &self.members[&member];
+        let is_cancelled = model.is_cancelled(model.known);
         if let Some(place) = self.waiter_of(member).filter(|_| is_cancelled) {
             let asker = self.withdraw(place);
             self.reference.answer(asker, Answer::Cancelled);
         }
-        self.event(Event::Cancelled { member, tasks });
+    }
+
+    /// The member is sent tasks behind those that it has; or instead of those that it has not begun, which
+    /// were taken back.
+    fn assign(&mut self, member: usize, count: u64, job: u64, is_wanted: bool) {
+        let Some(member) = self.any(member) else { return };
+        let model = self.members.get_mut(&member).unwrap();
+        let last = model.jobs.keys().next_back().map_or(model.task, |last| (*last).max(model.task));
+        let first = if count == 1 { model.task + 1 } else { last + 1 };
+        model.jobs.split_off(&first);
+        model.jobs.extend((first..first + count).map(|task| (task, (job, is_wanted))));
+        let (tasks, answered) = (first..first + count, model.ended.unwrap_or(0));
+        self.event(Event::Assigned { member, tasks, job, is_wanted, answered });
+    }
+
+    fn unwant(&mut self, site: u64, job: Option<u64>) {
+        let of_site = self.members.iter_mut().filter(|(_, member)| member.site == site);
+        let mut members = Vec::new();
+        for (member, model) in of_site {
+            let of_job = model.jobs.values_mut().filter(|(of, _)| job.is_none_or(|job| job == *of));
+            of_job.for_each(|(_, is_wanted)| *is_wanted = false);
+            members.push(*member);
+        }
+        members.into_iter().for_each(|member| self.end_cancelled_wait(member));
+        self.event(Event::Unwanted { site, job });
     }
 
     fn die(&mut self, member: usize) {
@@ -504,6 +557,16 @@ impl Model {
         if let Some(place) = self.waiter_of(member) {
             self.withdraw(place);
         }
+        self.give_back(member);
+        let model = self.members.remove(&member).unwrap();
+        for task in [model.known, model.task] {
+            self.reference.release_of(Actor::Task { member, task });
+        }
+        self.event(Event::Gone { member });
+    }
+
+    /// The member has not taken what it was given.
+    fn give_back(&mut self, member: MemberId) {
         match self.reference.given.remove(&member) {
             Some(Given::Items(of, items)) => {
                 let store = self.reference.items(of);
@@ -519,14 +582,9 @@ impl Model {
                 store.list.sort_by_key(|(number, _)| *number);
             }
             Some(Given::Notification(of)) => self.reference.notify(of, 1),
-            None => {}
+            None => return,
         }
         self.reference.serve();
-        let model = self.members.remove(&member).unwrap();
-        for task in [model.known, model.task] {
-            self.reference.release_of(Actor::Task { member, task });
-        }
-        self.event(Event::Gone { member });
     }
 
     fn abandon(&mut self, end: usize) {

@@ -16,7 +16,9 @@ pub(super) enum Op {
     HostAsk { thread: u64, does: Does, timeout: Option<u64> },
     Return { call: usize },
     NextTask { member: usize },
-    End { member: usize },
+    End { member: usize, has_returned: bool },
+    Assign { member: usize, count: u64, job: u64, is_wanted: bool },
+    Unwant { site: u64, job: Option<u64> },
     Cancel { member: usize, ahead: u64 },
     Die { member: usize },
     Pass { millis: u64 },
@@ -67,7 +69,12 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(thread, does, timeout)| Op::HostAsk { thread, does, timeout }),
         3 => (0usize..8).prop_map(|call| Op::Return { call }),
         4 => member().prop_map(|member| Op::NextTask { member }),
-        3 => member().prop_map(|member| Op::End { member }),
+        4 => (member(), any::<bool>()).prop_map(|(member, has_returned)| Op::End { member, has_returned }),
+        3 => (member(), 1u64..4, 1u64..3, prop_oneof![5 => Just(true), 1 => Just(false)]).prop_map(
+            |(member, count, job, is_wanted)| Op::Assign { member, count, job, is_wanted }
+        ),
+        2 => (1u64..3, prop_oneof![5 => (1u64..3).prop_map(Some), 1 => Just(None)])
+            .prop_map(|(site, job)| Op::Unwant { site, job }),
         2 => (member(), 0u64..3).prop_map(|(member, ahead)| Op::Cancel { member, ahead }),
         4 => member().prop_map(|member| Op::Die { member }),
         6 => (0u64..5).prop_map(|millis| Op::Pass { millis }),
