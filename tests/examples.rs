@@ -164,6 +164,11 @@ the queue is closed: true
 }
 
 #[test]
+fn two_pools() {
+    check("two_pools", "taken: 100, sum: 4950\n");
+}
+
+#[test]
 fn rate_limiter() {
     check(
         "rate_limiter",
@@ -192,6 +197,7 @@ fn no_example_is_forgotten() {
         "rate_limiter",
         // By tests/consumer/tests/service.rs, where the web framework is.
         "service",
+        "two_pools",
         "words",
     ];
     let files = std::fs::read_dir(repo("host/examples")).unwrap().map(|entry| entry.unwrap().path());

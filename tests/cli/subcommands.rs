@@ -116,6 +116,9 @@ fn inspect_describes_a_module() {
     ] {
         assert!(out(&output).contains(said), "no {said:?} in {}", out(&output));
     }
+    let crawler = prebuilt("crawler");
+    let output = out(&run(wpool(["inspect", &crawler, "--share", "queue:found", "--dir", ".:ro"])));
+    assert!(output.contains("queue found") && output.contains("no dict is shared"), "{output}");
     let output = run(wpool(["inspect", &example("add"), "--json"]));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let bytes = std::fs::read(example("add")).unwrap();

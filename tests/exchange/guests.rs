@@ -107,6 +107,7 @@ over_start_methods! {
         c14_a_killed_sender_leaves_whole_messages
         l8_a_killed_owner_leaves_nothing_locked
         q7_a_killed_feeder_takes_nothing_with_it
+        x18_a_feed_ends_though_its_workers_are_killed
     }
 }
 
@@ -425,4 +426,31 @@ fn x18_a_feed_ends_though_tasks_fail_and_are_tried_again(method: StartMethod) {
     assert!(endless.next_timeout(Duration::ZERO).is_err());
     drop(endless);
     scripts.gives("say on", "on");
+}
+
+/// What a task puts before its worker dies is fed, for each attempt.
+fn x18_a_feed_ends_though_its_workers_are_killed(method: StartMethod) {
+    for retries in [0, 1] {
+        let (found, begun, go) = (Queue::<String>::unbounded(), Event::new(), Event::new());
+        let policy = sealed().share("found", &found).share("begun", &begun).share("go", &go);
+        let scripts = Scripts::with(policy, method, |builder| builder.retries(retries));
+        let mother = "put found say child; set begun; await go".to_owned();
+        let results: Vec<Result<String, TaskError>> = std::thread::scope(|scope| {
+            let feed = scope.spawn(|| scripts.pool.imap_feed(&scripts.run, [mother], &found).collect());
+            begun.wait();
+            pids(&scripts.pool).into_iter().for_each(|pid| signal(pid, Signal::KILL));
+            go.set();
+            feed.join().unwrap()
+        });
+        let children = results.iter().flatten().filter(|given| *given == "child").count();
+        // A child's worker may have been killed, too.
+        let lost =
+            results.iter().filter(|result| matches!(result, Err(TaskError::WorkerLost { .. }))).count();
+        if retries == 0 {
+            assert_eq!((results.len(), children + lost), (2, 2), "{results:?}");
+        } else {
+            assert_eq!((results.len(), children, lost), (3, 2, 0), "{results:?}");
+        }
+        assert!(found.is_empty());
+    }
 }

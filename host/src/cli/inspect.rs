@@ -4,11 +4,12 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::args::InspectArgs;
+use super::args::{InspectArgs, ShareArgs};
 use super::exit::{CliError, WpoolExit};
 use super::output::print;
 use super::report::Report;
 use super::settings;
+use super::shares::SharedObjects;
 use crate::error::BuildError;
 use crate::escape::{OneLine, shortened, write_json};
 use crate::module::Module;
@@ -51,7 +52,8 @@ struct ExportFields<'a> {
 
 pub(super) fn run(args: &InspectArgs, report: &Report) -> Result<WpoolExit, CliError> {
     let module = settings::load_to_inspect(&args.module.module, &args.module.load, report)?;
-    let policy = settings::policy(&args.grants);
+    let shared = ShareArgs { shares: args.shares.clone(), drains: Vec::new(), fills: Vec::new() };
+    let policy = SharedObjects::new(&shared, settings::policy(&args.grants))?.policy();
     // Finds grants of what does not exist.
     policy.resolve().map_err(BuildError::from)?;
     print(&if args.json { json(&module, &policy) } else { text(&module, &policy).into_bytes() })

@@ -3,6 +3,7 @@
 use super::function::{self, FromApplication, IN_INTERFACE};
 use super::{Policy, Variable};
 use crate::escape::list;
+use crate::spec::exchange::ObjectKind;
 use crate::spec::{Clock, DirAccess, Import, ImportKind, ModuleInfo, ModuleKind, Random};
 
 /// The module name that WASI preview 1 guests import from.
@@ -27,19 +28,19 @@ pub(crate) const PROCESS: &str = "wpool:process/current";
 /// The interface through which a guest reports the outcomes of many records, in any compatible version.
 pub(crate) const BATCH: &str = "wpool:task/batch";
 
-/// The interfaces of the objects that workers share.
-const SHARED: [&str; 11] = [
-    "wpool:ipc/errors",
-    "wpool:ipc/queues",
-    "wpool:ipc/connections",
-    "wpool:ipc/waiting",
-    "wpool:ipc/values",
-    "wpool:ipc/dicts",
-    "wpool:sync/locks",
-    "wpool:sync/semaphores",
-    "wpool:sync/events",
-    "wpool:sync/conditions",
-    "wpool:sync/barriers",
+/// The interfaces of the objects that workers share, and the kinds of these objects.
+const SHARED: [(&str, &[ObjectKind]); 11] = [
+    ("wpool:ipc/errors", &[]),
+    ("wpool:ipc/queues", &[ObjectKind::Queue]),
+    ("wpool:ipc/connections", &[ObjectKind::Connection]),
+    ("wpool:ipc/waiting", &[ObjectKind::Queue, ObjectKind::Connection]),
+    ("wpool:ipc/values", &[ObjectKind::Value]),
+    ("wpool:ipc/dicts", &[ObjectKind::Dict]),
+    ("wpool:sync/locks", &[ObjectKind::Lock, ObjectKind::RLock]),
+    ("wpool:sync/semaphores", &[ObjectKind::Semaphore]),
+    ("wpool:sync/events", &[ObjectKind::Event]),
+    ("wpool:sync/conditions", &[ObjectKind::Condition]),
+    ("wpool:sync/barriers", &[ObjectKind::Barrier]),
 ];
 
 /// How a worker provides an import under its policy.
@@ -114,6 +115,23 @@ pub(crate) fn grant(policy: &Policy, kind: ModuleKind, import: &Import) -> Grant
         }
         (grant, _) => grant,
     }
+}
+
+/// What guests can open by an interface of shared objects.
+fn shared(policy: &Policy, kinds: &[ObjectKind]) -> Grant {
+    if kinds.is_empty() {
+        return Grant::Default("names of types".to_owned());
+    }
+    let of_kind = policy.shares.iter().filter(|share| kinds.contains(&share.object.kind()));
+    let names: Vec<String> = of_kind.map(|share| format!("{} {}", share.object.kind(), share.name)).collect();
+    if names.is_empty() {
+        let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+        let kinds = list(&kinds, " or ");
+        return Grant::Default(format!(
+            "no {kinds} is shared: a guest can open none (--share, Policy::share)"
+        ));
+    }
+    Grant::Granted(list(&names, ", "))
 }
 
 /// How functions are provided that wpool does not have: by the application, or as functions that trap.
@@ -197,9 +215,9 @@ fn of_component(policy: &Policy, name: &str) -> Grant {
             _ => not_there("only version 0.1.0 is known"),
         };
     }
-    if SHARED.contains(&interface) {
+    if let Some((_, kinds)) = SHARED.iter().find(|(name, _)| *name == interface) {
         return match version {
-            "0.1.0" => Grant::Default("the objects that are shared with it (--share)".to_owned()),
+            "0.1.0" => shared(policy, kinds),
             _ => not_there("only version 0.1.0 is known"),
         };
     }
@@ -361,17 +379,34 @@ mod tests {
     #[test]
     fn x1_shared_objects_are_always_provided_to_a_component_in_the_version_that_is_known() {
         let of = |name: &str| grant(&Policy::sealed(), ModuleKind::Component, &import(name));
-        for interface in SHARED {
-            assert!(
-                matches!(of(&format!("{interface}@0.1.0")), Grant::Default(note) if note.contains("--share"))
-            );
+        for (interface, kinds) in SHARED {
+            let grant = of(&format!("{interface}@0.1.0"));
+            assert!(matches!(&grant, Grant::Default(_)), "{grant:?}");
+            assert_eq!(grant.note().contains("--share"), !kinds.is_empty(), "{interface}");
             assert!(matches!(of(&format!("{interface}@0.2.0")), Grant::Missing(_)));
             assert!(matches!(of(&format!("{interface}@0.1.0#teleport")), Grant::Missing(_)));
-            let of_core =
-                grant(&Policy::sealed(), ModuleKind::Core, &import(&format!("{interface}@0.1.0 open")));
+            let of_core = super::grant(
+                &Policy::sealed(),
+                ModuleKind::Core,
+                &import(&format!("{interface}@0.1.0 open")),
+            );
             assert!(matches!(of_core, Grant::Missing(_)), "{interface}");
         }
         assert!(matches!(of("wpool:ipc/pipes@0.1.0"), Grant::Missing(_)));
+    }
+
+    #[test]
+    fn x2_the_grant_of_an_interface_names_what_the_policy_shares_by_it() {
+        let queue = crate::ipc::Queue::<String>::unbounded();
+        let policy = Policy::sealed().share("found", &queue).share("db", &crate::sync::RLock::new());
+        let policy = policy.share("jobs", &queue);
+        let of = |name: &str| grant(&policy, ModuleKind::Component, &import(name));
+        let granted = |note: &str| Grant::Granted(note.to_owned());
+        assert_eq!(of("wpool:ipc/queues@0.1.0"), granted("queue found, queue jobs"));
+        assert_eq!(of("wpool:ipc/waiting@0.1.0"), granted("queue found, queue jobs"));
+        assert_eq!(of("wpool:sync/locks@0.1.0"), granted("rlock db"));
+        let none = "no event is shared: a guest can open none (--share, Policy::share)";
+        assert_eq!(of("wpool:sync/events@0.1.0"), Grant::Default(none.to_owned()));
     }
 
     #[test]

@@ -248,7 +248,8 @@ pub(in crate::cli) struct MapOptions {
     ///
     /// The run ends when the inputs, the tasks and the queue are at their end, also when tasks fail, are
     /// tried again or die. Results come in the order in which records were taken: from the queue first, else
-    /// from the inputs. A queue with a small limit may fill up while all tasks wait to put more into it.
+    /// from the inputs. A queue with a small limit may fill up while all tasks wait to put more into it,
+    /// until their time limit: leave the limit of items out.
     #[arg(
         long,
         value_name = "NAME",

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use self::guest::MESSAGES;
 pub(super) use self::guest::{GrantArgs, LimitArgs, ShareArgs, TargetArgs};
+use self::guest::{MESSAGES, SHARED};
 pub(super) use self::map::{FailureArgs, LogArgs, MapArgs, MapOptions};
 pub(super) use self::module::{CachePlaceArgs, CompilerArgs, LoadArgs, ModuleArgs, SandboxArgs};
 pub(super) use self::one::{CallArgs, RunArgs};
 pub(super) use self::python::PythonArgs;
-use super::choices::{Generate, UseColor};
-use super::parse::{duration, size};
+use super::choices::{Generate, ShareArg, UseColor};
+use super::parse::{duration, share, size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -121,6 +121,10 @@ pub(super) struct InspectArgs {
 
     #[command(flatten)]
     pub(super) grants: GrantArgs,
+
+    /// Say which of these objects guests could open, as --share of map, run and call gives them
+    #[arg(long = "share", value_name = "KIND:NAME[=N]", value_parser = share, help_heading = SHARED)]
+    pub(super) shares: Vec<ShareArg>,
 
     /// Print one JSON object: {kind, digest, size, needs: [FEATURE], imports: [{name, granted, note}],
     /// exports: [{path, name, wit, role}]}
