@@ -36,8 +36,8 @@ impl InputDigest {
     #[inline]
     pub(super) fn hex(self) -> [u8; 32] {
         let mut digits = [0; 32];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
-            pair.copy_from_slice(&hex_digits(byte));
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *pair = hex_digits(byte);
         }
         digits
     }
@@ -66,8 +66,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 #[inline]
 fn hex_digits(byte: u8) -> [u8; 2] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+    // Without a table and without checks: then the compiler writes all digits of a digest at once. No sum is
+    // over 255.
+    let digit = |n: u8| n.wrapping_add(if n < 10 { b'0' } else { b'a' - 10 });
+    [digit(byte >> 4), digit(byte & 15)]
 }
 
 #[cfg(test)]

@@ -59,12 +59,11 @@ pub(in crate::cli) struct RecordFilter {
     chosen: Chosen,
 }
 
-/// Records to run: the bounds, the number and the fact of each.
+/// Records to run: the bounds of each, and its number and fact.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Chosen {
     pub(in crate::cli) bounds: Vec<Range<usize>>,
-    pub(in crate::cli) numbers: Vec<u64>,
-    pub(in crate::cli) facts: Vec<RecordFact>,
+    pub(in crate::cli) logged: Vec<(u64, RecordFact)>,
 }
 
 /// The log does not have any of the first records of the input, or any at all.
@@ -148,10 +147,9 @@ impl RecordFilter {
         bounds: &[Range<usize>],
         run: &mut impl FnMut(&[u8], &Chosen) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Chosen { bounds: kept, numbers, facts } = &mut self.chosen;
+        let Chosen { bounds: kept, logged } = &mut self.chosen;
         kept.clear();
-        numbers.clear();
-        facts.clear();
+        logged.clear();
         for bound in bounds {
             let record = &bytes[bound.clone()];
             let digest = InputDigest::of(record);
@@ -165,9 +163,8 @@ impl RecordFilter {
                 }
                 RecordVerdict::Run | RecordVerdict::RunAgain => {
                     kept.push(bound.clone());
-                    numbers.push(self.number);
                     let is_rerun = verdict == RecordVerdict::RunAgain;
-                    facts.push(RecordFact { digest, len: record.len() as u64, is_rerun });
+                    logged.push((self.number, RecordFact { digest, len: record.len() as u64, is_rerun }));
                 }
             }
             self.number += 1;
@@ -194,7 +191,7 @@ mod tests {
         let mut ran = Vec::new();
         for record in records {
             let mut each = |bytes: &[u8], chosen: &Chosen| {
-                for (bound, number) in chosen.bounds.iter().zip(&chosen.numbers) {
+                for (bound, (number, _)) in chosen.bounds.iter().zip(&chosen.logged) {
                     ran.push((*number, String::from_utf8(bytes[bound.clone()].to_vec()).unwrap()));
                 }
                 Ok::<(), std::convert::Infallible>(())

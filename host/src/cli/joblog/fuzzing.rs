@@ -200,7 +200,7 @@ impl Runs {
         let (first, second) = bounds.split_at(split % (bounds.len() + 1));
         for bounds in [first, second] {
             let mut run = |bytes: &[u8], found: &Chosen| {
-                for ((bound, number), fact) in found.bounds.iter().zip(&found.numbers).zip(&found.facts) {
+                for (bound, (number, fact)) in found.bounds.iter().zip(&found.logged) {
                     let record = &bytes[bound.clone()];
                     assert_eq!((fact.digest, fact.len), (InputDigest::of(record), record.len() as u64));
                     let number = usize::try_from(*number).expect("there are a few");

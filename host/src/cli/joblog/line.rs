@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::place::Mark;
+use super::row::{Row, UNKNOWN};
 use crate::cli::record::InputDigest;
 use crate::escape::{OneLine, is_visible_ascii};
 
@@ -63,9 +64,6 @@ pub(super) fn is_log(start: &[u8]) -> bool {
     let headers = [HEADER_START, HEADER_BEFORE].map(str::as_bytes);
     headers.iter().any(|header| start.starts_with(header) || header.starts_with(start))
 }
-
-/// The text of a column without a value.
-const UNKNOWN: &str = "-";
 
 /// What was run: the same in every line of a run. A resumed run must have the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,16 +148,13 @@ impl<'a> LogLine<'a> {
         self.kind == OK
     }
 
-    /// Formatted by hand, because a million short tasks a second have a line each. `identity`: see
-    /// [`RunIdentity::columns`].
+    /// Appends the line. `identity`: see [`RunIdentity::columns`].
     pub(super) fn write(&self, identity: &str, version: LogVersion, to: &mut Vec<u8>) {
-        let mut row = Row(to);
-        // Once for all columns, so that none has to make the room grow.
-        row.0.reserve(ROW_LEN + self.command.len() + identity.len());
+        let mut row = Row::begin(to, self.command.len() + self.kind.len() + identity.len());
         row.number(self.seq);
         row.text(":");
-        row.seconds(self.started.as_secs(), self.started.subsec_millis(), 3);
-        row.seconds(self.took.as_secs(), self.took.subsec_micros(), 6);
+        row.time(self.started.as_secs(), self.started.subsec_millis());
+        row.duration(self.took.as_secs(), self.took.subsec_micros());
         row.number(self.sent);
         row.number(self.received);
         row.number(self.exitval.into());
@@ -233,66 +228,6 @@ impl<'a> LogLine<'a> {
             output,
         };
         Ok((line, RunIdentity { module, export, settings }))
-    }
-}
-
-/// The most bytes of a line beside its texts from outside.
-const ROW_LEN: usize = 320;
-
-/// Writes the columns of a line, with a tab behind each.
-struct Row<'a>(&'a mut Vec<u8>);
-
-impl Row<'_> {
-    #[inline]
-    fn text(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
-        self.0.push(b'\t');
-    }
-
-    #[inline]
-    fn number(&mut self, number: u64) {
-        self.digits(number, 1);
-        self.0.push(b'\t');
-    }
-
-    /// `whole.part`, where `part` has `places` digits.
-    fn seconds(&mut self, whole: u64, part: u32, places: usize) {
-        self.digits(whole, 1);
-        self.0.push(b'.');
-        self.digits(part.into(), places);
-        self.0.push(b'\t');
-    }
-
-    fn known(&mut self, number: Option<u64>) {
-        match number {
-            Some(number) => self.number(number),
-            None => self.text(UNKNOWN),
-        }
-    }
-
-    fn digest(&mut self, digest: InputDigest) {
-        self.0.extend_from_slice(&digest.hex());
-        self.0.push(b'\t');
-    }
-
-    /// A number of at least `least` digits, with zeros in front.
-    #[inline]
-    fn digits(&mut self, number: u64, least: usize) {
-        match u8::try_from(number) {
-            // Half of a line's numbers have one digit.
-            Ok(digit @ 0..=9) if least == 1 => self.0.push(b'0' + digit),
-            _ => {
-                let mut buffer = itoa::Buffer::new();
-                let digits = buffer.format(number).as_bytes();
-                self.0.resize(self.0.len() + least.saturating_sub(digits.len()), b'0');
-                self.0.extend_from_slice(digits);
-            }
-        }
-    }
-
-    fn end(&mut self) {
-        self.0.pop();
-        self.0.push(b'\n');
     }
 }
 

@@ -19,6 +19,7 @@ mod line;
 mod open;
 mod place;
 mod read;
+mod row;
 mod summary;
 mod writer;
 

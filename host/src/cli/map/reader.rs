@@ -86,10 +86,7 @@ impl Feed {
     fn take(&mut self, bytes: &[u8], bounds: &[Range<usize>]) -> Result<(), Closed> {
         // Taken out while it calls back into `self`.
         let Some(mut ledger) = self.ledger.take() else { return self.push(bytes, bounds, Vec::new()) };
-        let mut run = |bytes: &[u8], chosen: &Chosen| {
-            let logged = chosen.numbers.iter().copied().zip(chosen.facts.iter().copied()).collect();
-            self.push(bytes, &chosen.bounds, logged)
-        };
+        let mut run = |bytes: &[u8], chosen: &Chosen| self.push(bytes, &chosen.bounds, chosen.logged.clone());
         let taken = ledger.take(bytes, bounds, &mut run);
         self.state.set_skipped(ledger.skipped, ledger.skipped_failed);
         self.ledger = Some(ledger);
