@@ -9,18 +9,18 @@ use super::profile::Profiles;
 use super::report::Report;
 use super::shares::{RecordForm, SharedObjects, StreamUse};
 use super::{settings, signals};
-use crate::context::StartMethod;
+use crate::context::{Early, StartMethod};
 use crate::error::TaskError;
 use crate::module::Module;
 use crate::pool::{Outcome, Pool, PoolBuilder};
 use crate::target::{Target, resolve};
 
-pub(super) fn run(args: &CallArgs, report: &Report) -> Result<WpoolExit, CliError> {
+pub(super) fn run(args: &CallArgs, early: Option<Early>, report: &Report) -> Result<WpoolExit, CliError> {
     let forks = !args.worker.threads && args.profile.how.is_none();
     let shared = SharedObjects::new(&args.shared, settings::policy(&args.grants))?;
     let policy = shared.policy();
     let loader = settings::loader(&args.module.load).policy(policy.clone());
-    let loader = if forks { loader.start_early() } else { loader };
+    let loader = if forks { loader.start_early(early) } else { loader };
     let module = settings::load(&args.module.module, &loader, report)?;
     let target = target(args, &module)?;
     // No record fills a parameter here, so the arguments must be complete.

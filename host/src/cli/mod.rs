@@ -14,6 +14,7 @@
 //!   args                                                 the flags as they are typed
 //!   exit  parse  record                                  exit codes; values of flags; a logged record
 //!   choices  stdio  decimal                              the values of flags as types; the standard streams
+//!   early                                                a process that is started before the flags are read
 //! ```
 
 mod args;
@@ -22,6 +23,7 @@ mod call;
 mod choices;
 mod compile;
 mod doctor;
+mod early;
 mod exit;
 mod failures;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -57,6 +59,7 @@ use self::choices::Generate;
 use self::exit::{CliError, WpoolExit};
 use self::report::Report;
 use self::settings::MapSettings;
+use crate::context::Early;
 use crate::escape::{ForTerminal, is_plain, list};
 
 /// Bytes to which the stack of the first thread may grow: what Linux gives by default.
@@ -120,6 +123,7 @@ fn run() -> WpoolExit {
 }
 
 fn run_with(args: &[OsString]) -> WpoolExit {
+    let early = early::start(args);
     let color = color_choice(args);
     let matches = without_empty_variables(Cli::command()).color(color).try_get_matches_from(args);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -130,7 +134,7 @@ fn run_with(args: &[OsString]) -> WpoolExit {
     let done = match (cli.generate, cli.command) {
         (Some(kind), _) => generate(kind),
         (None, Some(command)) => {
-            let done = dispatch(command, &report);
+            let done = dispatch(command, early, &report);
             // At the end, when all processes have reported, and no progress bar is drawn any more.
             warn_of_unenforced(&report);
             done
@@ -157,11 +161,11 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_args(unset).mut_subcommands(without_empty_variables)
 }
 
-fn dispatch(command: CliCommand, report: &Report) -> Result<WpoolExit, CliError> {
+fn dispatch(command: CliCommand, early: Option<Early>, report: &Report) -> Result<WpoolExit, CliError> {
     match command {
-        CliCommand::Map(args) => map::run(&MapSettings::resolve(*args)?, report),
+        CliCommand::Map(args) => map::run(&MapSettings::resolve(*args, early)?, report),
         CliCommand::Python(args) => python::run(*args, report),
-        CliCommand::Call(args) => call::run(&args, report),
+        CliCommand::Call(args) => call::run(&args, early, report),
         CliCommand::Run(args) => run::run(&args, report),
         CliCommand::Inspect(args) => inspect::run(&args, report),
         CliCommand::Compile(args) => compile::run(&args, report),

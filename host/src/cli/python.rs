@@ -47,7 +47,7 @@ pub(super) fn run(args: PythonArgs, report: &Report) -> Result<WpoolExit, CliErr
     let job = serde_json::to_string(&job).or_exit(WpoolExit::Own, || "cannot write the job".to_owned())?;
     options.target = TargetArgs { func: Some("apply".to_owned()), args: vec![job], ..TargetArgs::default() };
     options.input_format = ValueForm::Auto;
-    map::run(&MapSettings::of(guest, &load, options)?, report)
+    map::run(&MapSettings::of(guest, &load, options, None)?, report)
 }
 
 /// What the guest's function `apply` gets beside each record; see wit/python/python.wit.

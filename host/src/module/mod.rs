@@ -251,11 +251,12 @@ pub struct ModuleLoader {
 
 impl ModuleLoader {
     /// Starts the zygote of the first pool now, while the module is loaded. For a program that runs one pool,
-    /// and whose main thread calls this.
+    /// and whose main thread calls this. `begun`: one that was started even before, and is used if it is
+    /// confined as this loader says.
     #[cfg(feature = "cli")]
-    pub(crate) fn start_early(mut self) -> Self {
-        let program = Program::choose(self.program.as_deref(), self.sandbox);
-        self.early = program.ok().map(|program| Arc::new(Early::start(&program)));
+    pub(crate) fn start_early(mut self, begun: Option<Early>) -> Self {
+        let begun = begun.filter(|early| early.sandbox() == self.sandbox);
+        self.early = begun.or_else(|| Early::start_with(self.sandbox)).map(Arc::new);
         self
     }
 

@@ -21,7 +21,7 @@ use crate::cli::output::OutputSettings;
 use crate::cli::parse::TIME_MAX;
 use crate::cli::report::Report;
 use crate::cli::shares::{OpenShares, RecordForm, SharedObjects, StreamUse};
-use crate::context::StartMethod;
+use crate::context::{Early, StartMethod};
 use crate::error::BuildError;
 use crate::exchange::ipc::Queue;
 use crate::module::{Module, ModuleLoader};
@@ -103,15 +103,17 @@ struct RetrySettings {
 }
 
 impl MapSettings {
-    pub(in crate::cli) fn resolve(args: MapArgs) -> Result<MapSettings, CliError> {
-        MapSettings::of(args.module.module, &args.module.load, args.options)
+    /// `early`: a fork server that may be the right one.
+    pub(in crate::cli) fn resolve(args: MapArgs, early: Option<Early>) -> Result<MapSettings, CliError> {
+        MapSettings::of(args.module.module, &args.module.load, args.options, early)
     }
 
-    /// The settings for the module at `path`.
+    /// The settings for the module at `path`. `early`: a fork server that may be the right one.
     pub(in crate::cli) fn of(
         path: PathBuf,
         load: &LoadArgs,
         args: MapOptions,
+        early: Option<Early>,
     ) -> Result<MapSettings, CliError> {
         let identity = identity::bytes(&args);
         let pool = pool_settings(&args);
@@ -120,7 +122,7 @@ impl MapSettings {
         let loader = loader(load).policy(shared.policy());
         let needs_log = args.log.joblog.is_some();
         Ok(MapSettings {
-            loader: if forks(&args) { loader.start_early() } else { loader },
+            loader: if forks(&args) { loader.start_early(early) } else { loader },
             path,
             target: TargetSettings {
                 args: args.target,
