@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::core::event::CallId;
 use crate::spec::exchange::Answer;
+use crate::spin;
 
 /// Runs the function of this number with these arguments.
 type Run = dyn Fn(u32, &[u8]) -> Answer + Send + Sync;
@@ -29,11 +30,19 @@ impl fmt::Debug for Functions {
     }
 }
 
+/// Where calls come from, and where their answers go.
+pub(super) trait Callers: Send + Sync {
+    /// A function has returned.
+    fn returned(&self, call: CallId, answer: Answer);
+
+    /// Reads what members have sent, without waiting: there may be the next call.
+    fn hear(&self);
+}
+
 /// The calls of a site.
 pub(super) struct Calls {
     functions: Functions,
-    /// Called with the answer of a function, by the thread that has run it.
-    returned: Box<dyn Fn(CallId, Answer) + Send + Sync>,
+    callers: Box<dyn Callers>,
     state: Mutex<State>,
     has_changed: Condvar,
 }
@@ -47,6 +56,8 @@ struct State {
     threads: usize,
     /// The threads that wait for a call.
     idle: usize,
+    /// One of them looks for a call, and does not sleep.
+    looks: bool,
     /// The site is gone: the threads end.
     is_over: bool,
 }
@@ -65,12 +76,9 @@ impl fmt::Debug for Calls {
 }
 
 impl Calls {
-    pub(super) fn new(
-        functions: Functions,
-        returned: impl Fn(CallId, Answer) + Send + Sync + 'static,
-    ) -> Arc<Calls> {
+    pub(super) fn new(functions: Functions, callers: impl Callers + 'static) -> Arc<Calls> {
         let (state, has_changed) = (Mutex::default(), Condvar::new());
-        Arc::new(Calls { functions, returned: Box::new(returned), state, has_changed })
+        Arc::new(Calls { functions, callers: Box::new(callers), state, has_changed })
     }
 
     /// How many functions there are.
@@ -125,7 +133,7 @@ impl Calls {
         drop(state);
         for call in lost {
             let message = format!("no thread can be started to call a function: {error}");
-            (self.returned)(call.id, Answer::Trapped { message });
+            self.callers.returned(call.id, Answer::Trapped { message });
         }
     }
 
@@ -133,8 +141,31 @@ impl Calls {
     fn serve(&self) {
         while let Some(call) = self.next() {
             let answer = (self.functions.call)(call.function, &call.args);
-            (self.returned)(call.id, answer);
+            self.callers.returned(call.id, answer);
+            self.look();
         }
+    }
+
+    /// Looks for the next call for a moment: a guest often calls again at once. This thread hears of it
+    /// itself then, which saves two wake-ups of threads.
+    fn look(&self) {
+        // The guest that may call runs on another processor.
+        if !spin::pays(1) {
+            return;
+        }
+        let mut state = self.state();
+        if std::mem::replace(&mut state.looks, true) {
+            return;
+        }
+        // A call that comes now needs no other thread.
+        state.idle += 1;
+        drop(state);
+        spin::until(|| {
+            self.callers.hear();
+            !self.state().queue.is_empty()
+        });
+        let mut state = self.state();
+        (state.idle, state.looks) = (state.idle - 1, false);
     }
 
     /// Waits for a call. `None`: the site is gone.
@@ -165,6 +196,14 @@ mod tests {
     use super::*;
     use crate::spec::exchange::Bytes;
 
+    impl Callers for mpsc::Sender<CallId> {
+        fn returned(&self, call: CallId, _: Answer) {
+            self.send(call).unwrap();
+        }
+
+        fn hear(&self) {}
+    }
+
     /// Calls of a function that tells of its beginning, and waits until it may return its argument.
     struct Scene {
         calls: Arc<Calls>,
@@ -185,7 +224,7 @@ mod tests {
                 Answer::Returned(Bytes(args.to_vec()))
             };
             let functions = Functions { count: 9, threads, call: Arc::new(call) };
-            let calls = Calls::new(functions, move |id, _| give.send(id).unwrap());
+            let calls = Calls::new(functions, give);
             calls.resize(capacity);
             Scene { calls, begun, go, returned }
         }

@@ -56,12 +56,7 @@ impl Site {
     /// `capacity`: the most members that it will have at a time.
     pub(crate) fn new(shares: Shares, capacity: usize) -> Site {
         let shared = Shared::here();
-        let calls = |functions: &Functions| {
-            Calls::new(functions.clone(), move |call, answer| {
-                let _in_fork = shared.with(|state| state.returned(call, answer));
-            })
-        };
-        let calls = shares.functions.as_ref().map(calls);
+        let calls = shares.functions.as_ref().map(|functions| Calls::new(functions.clone(), shared));
         let site = Site { shared, id: shared.new_id(), shares, calls };
         site.resize(capacity);
         site

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
 
-use super::calls::Calls;
+use super::calls::{self, Calls};
 use super::core::event::{Action, CallId, Event, MemberId, Ticket};
 use super::core::{Exchange, Hand};
 use super::peer::{Notes, Peer, Received};
@@ -255,6 +255,16 @@ impl Shared {
             (peer.notes().on_fault)("its second socket is closed after a bug of wpool".to_owned());
         }
         tickets.into_values().for_each(|slot| slot.fill(gone()));
+    }
+}
+
+impl calls::Callers for &'static Shared {
+    fn returned(&self, call: CallId, answer: Answer) {
+        let _in_fork = self.with(|state| state.returned(call, answer));
+    }
+
+    fn hear(&self) {
+        let _in_fork = self.with(State::hear_all);
     }
 }
 
