@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use crate::context::Early;
 use crate::spec::Sandbox;
 
-/// Arguments by which a command may start no fork server, or one with other confinement. An argument that only looks
-/// like one costs the time that would be saved.
+/// Arguments by which a command may start no fork server, or one with other confinement. An argument that only
+/// looks like one costs the time that would be saved.
 const OTHERS: [&str; 8] =
     ["-h", "--help", "--sandbox", "--start-method", "--threads", "--profile", "--dry-run", "--version"];
 

@@ -17,7 +17,7 @@ use super::filter::{Resumed, way_out};
 use super::line::{HEADER_LEN, LogVersion, RunIdentity, escaped, header, is_log};
 use super::place::{OutputPlace, SettledOutput, UnsettledOutput, reopen};
 use super::read::{Extent, LogRefused, lines};
-use super::writer::{Synced, Writer};
+use super::writer::{LastTime, Synced, Writer};
 use crate::cli::choices::LogMatch;
 use crate::cli::exit::{CliError, OrExit, WpoolExit};
 use crate::cli::input::InputSource;
@@ -122,6 +122,7 @@ impl JobLog {
             buffer: Vec::new(),
             error: None,
             synced: Synced::new(),
+            ended: LastTime::default(),
         };
         if self.is_file {
             let cut = writer.file.set_len(extent.whole).and_then(|()| writer.file.seek(SeekFrom::End(0)));

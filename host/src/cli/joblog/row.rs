@@ -4,12 +4,14 @@ use crate::cli::record::InputDigest;
 
 /// The most bytes of a line beside its texts from outside.
 const ROW_LEN: usize = 320;
+/// Eight digits `0`.
+const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
 /// The text of a column without a value.
 pub(super) const UNKNOWN: &str = "-";
 
 /// Writes the columns of a line, with a tab behind each.
-// The room for the whole line is made at once. Then a short column is a copy of fixed length, where an append to
-// the vector would be a call and a look at its room.
+// The room for the whole line is made at once. Then a short column is a copy of fixed length, where an append
+// to the vector would be a call and a look at its room.
 pub(super) struct Row<'a> {
     log: &'a mut Vec<u8>,
     /// The offset of the next column.
@@ -86,9 +88,20 @@ impl<'a> Row<'a> {
 
     #[inline]
     fn long_number(&mut self, number: u64) {
-        let len = 1 + number.checked_ilog10().unwrap_or(0) as usize;
-        write_digits(number, &mut self.log[self.at..][..len]);
-        self.at += len;
+        match u32::try_from(number) {
+            // Eight digits at once, without the zeros in front: no branch depends on how many there are.
+            Ok(number @ 0..=99_999_999) => {
+                let digits = u64::from_le_bytes(digits::<8>(number.into()));
+                let zeros = ((digits ^ ZEROS).trailing_zeros() / 8).min(7);
+                self.push((digits >> (8 * zeros)).to_le_bytes());
+                self.at -= zeros as usize;
+            }
+            _ => {
+                let len = 1 + number.checked_ilog10().unwrap_or(0) as usize;
+                write_digits(number, &mut self.log[self.at..][..len]);
+                self.at += len;
+            }
+        }
     }
 
     pub(super) fn end(self) {

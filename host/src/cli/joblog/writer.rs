@@ -45,6 +45,30 @@ pub(in crate::cli) struct Writer {
     /// The first error. Nothing is written after it.
     pub(super) error: Option<io::Error>,
     pub(super) synced: Synced,
+    pub(super) ended: LastTime,
+}
+
+/// A time, and the same since 1970. The outcomes of short tasks come many at once, with one time.
+#[derive(Debug)]
+pub(super) struct LastTime {
+    at: SystemTime,
+    since_epoch: Duration,
+}
+
+impl Default for LastTime {
+    fn default() -> LastTime {
+        LastTime { at: SystemTime::UNIX_EPOCH, since_epoch: Duration::ZERO }
+    }
+}
+
+impl LastTime {
+    fn since_epoch(&mut self, at: SystemTime) -> Duration {
+        if at != self.at {
+            let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            *self = LastTime { at, since_epoch };
+        }
+        self.since_epoch
+    }
 }
 
 /// The last sync to the disk.
@@ -79,7 +103,7 @@ impl Writer {
         // The clock of the wall is read once, at the end: the beginning follows from the worker's own
         // measure.
         let took = outcome.took().unwrap_or_default();
-        let ended = outcome.ended().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let ended = self.ended.since_epoch(outcome.ended());
         let (exitval, signal) = ended_with(result.as_ref().err());
         let shown = label.short();
         let line = LogLine {
