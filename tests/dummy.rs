@@ -512,7 +512,7 @@ fn threads_are_a_flag_of_the_command_line() {
     let (code, out, _) = wpool(&["run", "--threads", "MODULE", "one"], &["args"]);
     assert_eq!((code, out.as_str()), (0, "one\n"));
     let (code, _, said) = wpool(&["run", "--threads", "--func", "run", "--arg", "panic"], &["failing"]);
-    assert!(code == 134 && said.contains("trap: unreachable"), "{code}: {said}");
+    assert!(code == 134 && said.contains("trap: panicked at failing"), "{code}: {said}");
 
     // The guest sees that its process is the program itself: no other was started.
     let args = ["map", "--threads", "--format", "jsonl", "--items", "a:0", "b:0"];

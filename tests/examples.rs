@@ -138,7 +138,7 @@ fn embedding_in_a_server() {
 good: 200 good
 loop: 504 timeout after 1s (--timeout, Limits::time)
 bad luck: 400 bad luck is bad
-panic: 500 trap: unreachable
+panic: 500 trap: panicked at failing/src/lib.rs:15:48: panic, as told
 good again: 200 good again
 ",
     );

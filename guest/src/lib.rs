@@ -127,6 +127,29 @@
 //! next record. The host may use it if one instance serves all tasks of a worker. Results and errors are the
 //! same.
 //!
+//! # Other worlds
+//!
+//! A guest that implements a WIT world uses wit-bindgen, also beside tasks: the linker merges
+//! what the guest exports. The guest then depends on `wit-bindgen` with its default features, whose generator
+//! makes a cold build a minute longer.
+//!
+//! ```text
+//! wit_bindgen::generate!({
+//!     inline: "package acme:plugin;
+//!              world plugin { export transform: func(text: string) -> string; }",
+//! });
+//!
+//! struct Plugin;
+//!
+//! impl Guest for Plugin {
+//!     fn transform(text: String) -> String {
+//!         text.to_uppercase()
+//!     }
+//! }
+//!
+//! export!(Plugin);
+//! ```
+//!
 //! # Queues, locks and the rest
 //!
 //! A task that needs another one, or the host, uses shared objects, as in Python's `multiprocessing`: see

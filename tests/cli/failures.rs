@@ -11,7 +11,7 @@ fn a_failed_task_is_named_with_its_input_and_the_others_are_delivered() {
     let stderr = err(&output);
     for said in [
         "wpool: task 2: bad \\x1b[31m luck is bad (input \"bad \\x1b[31m luck\")\n",
-        "wpool: task 3: trap: unreachable (input \"panic\")\n    ",
+        "wpool: task 3: trap: panicked at failing/src/lib.rs:15:48: panic, as told (input \"panic\")\n    ",
         "[task 3 stderr] panic, as told\n",
         "wpool: task 4: exit: guest called exit(",
     ] {

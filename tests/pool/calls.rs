@@ -181,7 +181,7 @@ fn o23_map_reports_the_first_failure_once_all_are_done(method: StartMethod) {
     let run = pool.func::<&str, String>("run").unwrap();
     let error = pool.map(&run, ["a", "panic", "b", "bad", "c"]).unwrap_err();
     assert_eq!((error.index, error.failed), (1, 2));
-    assert_eq!(error.to_string(), "task 1: trap: unreachable");
+    assert_eq!(error.to_string(), "task 1: trap: panicked at failing/src/lib.rs:15:48: panic, as told");
     assert_eq!(pool.map(&run, ["a", "b"]).unwrap(), ["a", "b"]);
 }
 

@@ -16,6 +16,9 @@ use crate::worker::send::send_now;
 
 /// Bytes that a guest may write at once.
 const WRITE_LEN: usize = 64 << 10;
+/// Bytes at the end of a stream that can be looked at afterwards, for the text of a panic, which a guest
+/// chooses.
+pub(super) const TAIL_MAX: usize = 4 << 10;
 
 /// One output stream of a guest. Clones share it.
 #[derive(Clone)]
@@ -25,6 +28,8 @@ struct CaptureState {
     destination: Destination,
     /// Bytes written since the last [`Capture::take`].
     written: u64,
+    /// The last bytes of what was sent at once: see [`Capture::tail`].
+    sent: Vec<u8>,
 }
 
 enum Destination {
@@ -51,7 +56,7 @@ impl Capture {
     }
 
     fn new(destination: Destination) -> Capture {
-        Capture(Arc::new(Mutex::new(CaptureState { destination, written: 0 })))
+        Capture(Arc::new(Mutex::new(CaptureState { destination, written: 0, sent: Vec::new() })))
     }
 
     /// The bytes kept since the last call, and the number of bytes dropped since then.
@@ -72,7 +77,7 @@ impl Capture {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accept(&self, new: &[u8]) {
+    pub(super) fn accept(&self, new: &[u8]) {
         let mut state = self.lock();
         state.written += new.len() as u64;
         match &mut state.destination {
@@ -85,6 +90,35 @@ impl Capture {
             // Waits while the socket is full, so that a guest which prints without end is as fast as its
             // reader.
             Destination::Stream { socket, kind } => send_now(socket.as_fd(), *kind, new),
+        }
+        if matches!(state.destination, Destination::Stream { .. }) {
+            let sent = &mut state.sent;
+            sent.extend_from_slice(&new[new.len().saturating_sub(TAIL_MAX)..]);
+            let cut = sent.len().saturating_sub(TAIL_MAX);
+            sent.drain(..cut);
+        }
+    }
+
+    /// The last bytes written, `most` of them at most, without those that were dropped. Of what is sent at
+    /// once, [`TAIL_MAX`] are kept.
+    pub(super) fn tail(&self, most: usize) -> Vec<u8> {
+        let state = self.lock();
+        let bytes = match &state.destination {
+            Destination::Keep { bytes, .. } => bytes,
+            Destination::Stream { .. } => &state.sent,
+        };
+        bytes[bytes.len().saturating_sub(most)..].to_vec()
+    }
+
+    /// Removes these bytes from the end of what is kept, if they are there.
+    pub(super) fn take_back(&self, end: &[u8]) {
+        let mut state = self.lock();
+        if let Destination::Keep { bytes, .. } = &mut state.destination
+            && bytes.ends_with(end)
+        {
+            let kept = bytes.len() - end.len();
+            bytes.truncate(kept);
+            state.written -= end.len() as u64;
         }
     }
 

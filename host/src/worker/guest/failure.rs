@@ -155,12 +155,15 @@ pub(super) fn reached(limit: Limit, limits: &Limits) -> Failure {
     Failure::Limit { limit, message: limits.reached(limit) }
 }
 
+/// The name of the trap in which a guest's panic ends.
+pub(super) const UNREACHABLE: &str = "unreachable";
+
 /// The engine's name of a trap, without its prefix: our message says "trap" already.
 fn trap_name(trap: &Trap) -> String {
     let text = trap.to_string();
     let name = text.strip_prefix("wasm trap: ").unwrap_or(&text);
     if name.starts_with("wasm `unreachable` instruction executed") {
-        "unreachable".to_owned()
+        UNREACHABLE.to_owned()
     } else {
         name.to_owned()
     }
@@ -168,10 +171,18 @@ fn trap_name(trap: &Trap) -> String {
 
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => name.to_owned(),
+        Some(name) => readable(name),
         None => format!("function {}", frame.func_index()),
     };
     backtrace.frames().iter().map(name).collect()
+}
+
+/// The name of a function as its source has it. Exports of the standard name mangling begin with `cm32p2`.
+fn readable(name: &str) -> String {
+    match name.strip_prefix("cm32p2||") {
+        Some(export) => export.to_owned(),
+        None => format!("{:#}", rustc_demangle::demangle(name)),
+    }
 }
 
 /// The failure of a task whose function returned an error.

@@ -9,6 +9,7 @@ use super::capture::{Capture, OutputStreams};
 use super::failure::{classify, output_limit, reached, without_instance};
 use super::limiter::RefusedGrowth;
 use super::many::{ManyCall, NextRecord, Progress};
+use super::panicking;
 use super::plan::{ResolvedPlan, write_returned};
 use super::stdin::{AskedInput, GuestStdin};
 use super::store::{Ctx, is_out_of_fuel, refuel, used};
@@ -184,6 +185,7 @@ impl<F: BinaryFormat> Instances<F> {
         let (called, note) = match called {
             Ok(()) => (Ok(()), None),
             Err(failure) => {
+                let failure = panicking::explain(failure, &live.store.data().output);
                 let (failure, note) = live.store.data().limiter.refusals().beside(failure);
                 (Err(failure), note)
             }
@@ -298,7 +300,7 @@ impl<F: BinaryFormat> Instances<F> {
                     let kept = &stdout[..stdout.len().min(template.limits.stdout)];
                     frame::write(out, Kind::Stdout, |out| out.extend_from_slice(kept));
                 }
-                let (failure, note) = refused.beside(failure);
+                let (failure, note) = refused.beside(panicking::explain(failure, &output));
                 output.report(out, note.as_deref());
                 Err(failure)
             }
@@ -346,6 +348,7 @@ fn end_many(
             match classify(&e, limiter, &template.limits) {
                 Failure::Limit { limit: Limit::Memory | Limit::Stack, .. } if is_unseen => true,
                 failure => {
+                    let failure = panicking::explain(failure, output);
                     let (failure, _in_its_message) = limiter.refusals().beside(failure);
                     many.fail(output, memory, template.explain_stack(failure));
                     false

@@ -11,6 +11,7 @@ mod host;
 mod instances;
 mod limiter;
 mod many;
+mod panicking;
 mod placement;
 mod plan;
 mod profile;
