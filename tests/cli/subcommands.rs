@@ -280,3 +280,35 @@ fn ctrl_c_lets_a_process_that_looks_return_what_it_has() {
     assert_eq!(running.line(), "7");
     assert_eq!(running.end().0.signal(), Some(libc::SIGINT));
 }
+
+/// From an empty folder to a result: `wpool new`, and the two commands that it prints.
+#[test]
+fn a_new_project_builds_and_runs_with_the_two_commands_that_are_printed() {
+    let dir = scratch();
+    let project = path_text(&dir.path().join("greeter"));
+    for (world, results) in
+        [("task", "hello Ada\nhello Grace\n"), ("typed", "17.5\n"), ("command", "ADA\nGRACE\n")]
+    {
+        let project = format!("{project}-{world}");
+        let made = run(wpool(["new", "--lang", "rust", "--world", world, &project]));
+        ends(&made, 0, "");
+        let commands = out(&made);
+        let [build, call] = commands.lines().collect::<Vec<_>>()[..] else { panic!("{commands}") };
+        assert_eq!(build, format!("wpool build {project}"));
+        let again = run(wpool(["new", "--lang", "rust", &project]));
+        ends(&again, 2, "exists and is not empty");
+
+        let built = run(wpool(["build", &project]));
+        // What a machine without the target is told.
+        if built.status.code() == Some(2) && err(&built).contains("rustup target add wasm32-wasip2") {
+            continue;
+        }
+        ends(&built, 0, "");
+        let module = call.split(' ').nth(2).unwrap();
+        assert_eq!(out(&built), format!("{module}\n"));
+        let words = by_shell(&call.replacen("wpool", "\"$0\"", 1), &[]);
+        assert_eq!(out(&run(words)), results);
+    }
+    ends(&run(wpool(["build", &path_text(dir.path())])), 2, "has no Cargo.toml");
+    ends(&run(wpool(["new", "--lang", "rust", "7up"])), 2, "is no name for a project");
+}

@@ -19,6 +19,21 @@ pub(super) enum Generate {
     CompleteFish,
 }
 
+/// `--lang`: the language of a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Language {
+    Rust,
+}
+
+/// `--world`: what a project exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum World {
+    #[default]
+    Task,
+    Typed,
+    Command,
+}
+
 /// `--color`: whether stderr is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum UseColor {

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   python                                               map or run, with the guest `python`
-//!   map  call  run  inspect  compile  cache  doctor      the subcommands
+//!   map  call  run  inspect  project  compile  cache  doctor   the subcommands
 //!   settings                                             what the flags mean together
 //!   shares                                               the objects that guests share, and their files
 //!   joblog  failures  tally  profile                     what a run keeps and reports
@@ -37,6 +37,7 @@ mod map;
 mod output;
 mod parse;
 mod profile;
+mod project;
 mod python;
 mod record;
 mod report;
@@ -168,6 +169,8 @@ fn dispatch(command: CliCommand, early: Option<Early>, report: &Report) -> Resul
         CliCommand::Call(args) => call::run(&args, early, report),
         CliCommand::Run(args) => run::run(&args, report),
         CliCommand::Inspect(args) => inspect::run(&args, report),
+        CliCommand::New(args) => project::new(&args),
+        CliCommand::Build(args) => project::build(&args, report),
         CliCommand::Compile(args) => compile::run(&args, report),
         CliCommand::Cache(args) => cache::run(&args, report),
         CliCommand::Report(args) => joblog::report(&args.log),

@@ -6,6 +6,7 @@ mod guest;
 mod map;
 mod module;
 mod one;
+mod project;
 mod python;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use self::guest::{MESSAGES, SHARED};
 pub(super) use self::map::{FailureArgs, LogArgs, MapArgs, MapOptions};
 pub(super) use self::module::{CachePlaceArgs, CompilerArgs, LoadArgs, ModuleArgs, SandboxArgs};
 pub(super) use self::one::{CallArgs, RunArgs};
+pub(super) use self::project::{BuildArgs, NewArgs};
 pub(super) use self::python::PythonArgs;
 use super::choices::{Generate, ShareArg, UseColor};
 use super::parse::{duration, share, size};
@@ -102,6 +104,10 @@ pub(super) enum CliCommand {
     Run(RunArgs),
     /// Show what a module imports and exports, without running it
     Inspect(InspectArgs),
+    /// Write a project for a guest, and print the two commands that build and run it
+    New(NewArgs),
+    /// Build the module of a project with the tools that are installed, and print its path
+    Build(BuildArgs),
     /// Compile modules into the cache and print the paths of the entries
     Compile(CompileArgs),
     /// List the modules in the cache, remove them, or print the path of the cache
