@@ -47,8 +47,8 @@ macro_rules! core_types {
 }
 core_types! {
     NONE (), |_own| 0, |_bits| ();
-    I32 i32, |value| value.cast_unsigned().into(), |bits| bits as i32;
-    I64 i64, |value| value.cast_unsigned(), |bits| bits.cast_signed();
+    I32 i32, |value| u32::from_ne_bytes(value.to_ne_bytes()).into(), |bits| bits as i32;
+    I64 i64, |value| u64::from_ne_bytes(value.to_ne_bytes()), |bits| i64::from_ne_bytes(bits.to_ne_bytes());
     F32 f32, |value| value.to_bits().into(), |bits| f32::from_bits(bits as u32);
     F64 f64, |value| value.to_bits(), |bits| f64::from_bits(bits);
 }

@@ -9,7 +9,7 @@
 //! a task `pow` or `read` would take the place of the C library's function in the guest.
 
 #![cfg_attr(
-    not(any(target_arch = "wasm32", test)),
+    not(target_arch = "wasm32"),
     allow(dead_code, reason = "only a guest's exports read and write values")
 )]
 

@@ -70,7 +70,7 @@ pub enum Type {
     Flags {
         /// In kebab-case.
         name: &'static str,
-        /// At most [`FLAGS_MAX`].
+        /// At most 32.
         flags: &'static [&'static str],
     },
 }

@@ -244,7 +244,9 @@ fn x16_whatever_a_worker_writes_over_its_leases_two_others_never_hold_one_lock()
     for seed in 0..200u64 {
         let mut worker = Worker::new(&[&lock]);
         worker.does(1, Act::Acquire);
-        let word = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(seed as u32 % 64);
+        let word = seed
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left((seed % 64).try_into().expect("it is below 64"));
         (0..70).for_each(|place| worker.page.give_lease(place, word));
         for other in &mut others {
             other.ask(seed + 1, Act::Acquire);

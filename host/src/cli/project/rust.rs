@@ -139,8 +139,8 @@ fn module_of(messages: &[u8]) -> Option<PathBuf> {
         Value::Array(files) => Some(files.clone()),
         _ => None,
     });
-    let modules = files.flatten().filter_map(|file| file.as_str().map(PathBuf::from));
-    modules.filter(|path| path.extension().is_some_and(|extension| extension == "wasm")).last()
+    let mut modules = files.flatten().filter_map(|file| file.as_str().map(PathBuf::from));
+    modules.rfind(|path| path.extension().is_some_and(|extension| extension == "wasm"))
 }
 
 /// What compiles a guest.
