@@ -511,7 +511,7 @@ fn f113_a_failed_start_is_judged_as_a_failed_task() {
 
 /// It held its place and its tasks for ever, because its end was all that was waited for.
 #[test]
-fn f160_a_worker_that_gives_up_and_stays_is_ended() {
+fn f151_a_worker_that_gives_up_and_stays_is_ended() {
     let (_alone, _bound) = (alone(), time_bound());
     let refused = control(r#"{"Refused":{"reason":"I give up"}}"#);
     let ready = [control(HELLO), control(READY)].concat();

@@ -241,7 +241,7 @@ fn f126_a_stop_by_sigstop_does_not_count_for_the_limit_of_the_whole_run() {
 }
 
 #[test]
-fn f162_a_stack_that_is_too_small_is_named() {
+fn f153_a_stack_that_is_too_small_is_named() {
     let upper = prebuilt("upper");
     for call in [&["doctor"][..], &["map", &upper, "--items", "a"]] {
         let output = run(by_shell("ulimit -s 120 && exec \"$0\" \"$@\"", call));

@@ -199,7 +199,7 @@ fn commit_on_second_socket(deed: &str, socket: &mut std::fs::File) {
             while say(&[b'x'; 4096]) {}
         }
         "exchange-flood" => while say(&get(0)) {},
-        "exchange-end-unasked" => drop(say(&frame(ENDED, &[0; 8]))),
+        "exchange-end-unasked" => drop(say(&frame(ENDED, &[0; 9]))),
         other => panic!("there is no deed {other} on a second socket"),
     }
     // It must not look like the end of the process.

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn f161_a_file_is_found_by_a_link_in_the_directory() {
+    fn f152_a_file_is_found_by_a_link_in_the_directory() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         for made in ["real", "soft/below", "hard", "other"] {
