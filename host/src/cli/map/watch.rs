@@ -65,13 +65,22 @@ pub(super) fn lost_file(pool: &Arc<Pool>, state: &Arc<RunState>) -> impl Fn() + 
 
 /// Starts a thread that ends the pool at `end`. The main thread may be waiting for the reader of the results.
 pub(super) fn clock(end: Instant, pool: &Arc<Pool>, state: &Arc<RunState>) -> Result<(), CliError> {
+    if clock::now() >= end {
+        // Here: the run could be over before a thread is.
+        end_late(pool, state);
+        return Ok(());
+    }
     let (pool, state) = (Arc::downgrade(pool), state.clone());
     start_detached("wpool-clock", move || {
         clock::sleep_until(end);
         if let Some(pool) = pool.upgrade() {
-            state.set_late();
-            state.tally.end();
-            pool.terminate();
+            end_late(&pool, &state);
         }
     })
+}
+
+fn end_late(pool: &Pool, state: &RunState) {
+    state.set_late();
+    state.tally.end();
+    pool.terminate();
 }
