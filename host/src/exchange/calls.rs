@@ -12,7 +12,7 @@ use crate::spec::exchange::Answer;
 use crate::spin;
 
 /// Runs the function of this number with these arguments.
-type Run = dyn Fn(u32, &[u8]) -> Answer + Send + Sync;
+type RunFunction = dyn Fn(u32, &[u8]) -> Answer + Send + Sync;
 
 /// The functions that the members of a site may call. Cloning is cheap.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub(crate) struct Functions {
     pub(crate) count: usize,
     /// The most threads that run them. `None`: as many as the site has members.
     pub(crate) threads: Option<usize>,
-    pub(crate) call: Arc<Run>,
+    pub(crate) call: Arc<RunFunction>,
 }
 
 impl fmt::Debug for Functions {
@@ -43,14 +43,14 @@ pub(super) trait Callers: Send + Sync {
 pub(super) struct Calls {
     functions: Functions,
     callers: Box<dyn Callers>,
-    state: Mutex<State>,
+    state: Mutex<CallsState>,
     has_changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CallsState {
     /// The calls that have not begun, in the order of their coming.
-    queue: VecDeque<Call>,
+    queue: VecDeque<QueuedCall>,
     /// The most threads.
     most: usize,
     threads: usize,
@@ -63,7 +63,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Call {
+struct QueuedCall {
     id: CallId,
     function: u32,
     args: Vec<u8>,
@@ -98,7 +98,7 @@ impl Calls {
 
     /// Queues a call. [`run`](Self::run) begins it.
     pub(super) fn push(&self, id: CallId, function: u32, args: Vec<u8>) {
-        self.state().queue.push_back(Call { id, function, args });
+        self.state().queue.push_back(QueuedCall { id, function, args });
     }
 
     /// The task that has called is over. A call that has not begun never does.
@@ -169,7 +169,7 @@ impl Calls {
     }
 
     /// Waits for a call. `None`: the site is gone.
-    fn next(&self) -> Option<Call> {
+    fn next(&self) -> Option<QueuedCall> {
         let mut state = self.state();
         loop {
             if let Some(call) = state.queue.pop_front() {
@@ -184,7 +184,7 @@ impl Calls {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, CallsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -65,7 +65,7 @@ pub(super) struct Peer {
 
 /// What a read has given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Received {
+pub(super) enum ReadResult {
     /// As much as there was room for.
     Full,
     Some,
@@ -135,14 +135,14 @@ impl Peer {
     }
 
     /// Reads once, without waiting.
-    pub(super) fn receive(&mut self) -> Result<Received, Violation> {
+    pub(super) fn receive(&mut self) -> Result<ReadResult, Violation> {
         let most = self.missing.clamp(READ_LEN, READ_LEN_MAX);
         match connection::recv_onto(&self.socket, &mut self.incoming, most) {
-            Ok(0) => Ok(Received::End),
-            Ok(len) if len == most => Ok(Received::Full),
-            Ok(_) => Ok(Received::Some),
-            Err(RecvError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
-            Err(RecvError::Closed | RecvError::Io(_)) => Ok(Received::End),
+            Ok(0) => Ok(ReadResult::End),
+            Ok(len) if len == most => Ok(ReadResult::Full),
+            Ok(_) => Ok(ReadResult::Some),
+            Err(RecvError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => Ok(ReadResult::Nothing),
+            Err(RecvError::Closed | RecvError::Io(_)) => Ok(ReadResult::End),
             Err(RecvError::Violation(violation)) => Err(violation),
         }
     }

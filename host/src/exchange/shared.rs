@@ -14,7 +14,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
 use super::calls::{self, Calls};
 use super::core::event::{Action, CallId, Event, MemberId, Ticket};
 use super::core::{Exchange, Hand};
-use super::peer::{Notes, Peer, Received};
+use super::peer::{Notes, Peer, ReadResult};
 use crate::clock;
 use crate::protocol::frame::Violation;
 use crate::protocol::session::FromMember;
@@ -45,14 +45,14 @@ pub(super) struct Shared {
     /// The beginning of the core's time.
     epoch: Instant,
     last_id: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<ExchangeState>,
     /// That of a process that is a fork of `home`.
     of_fork: OnceLock<Box<Shared>>,
 }
 
 /// What lies behind the lock.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct ExchangeState {
     core: Exchange,
     /// The latest time that the core was told.
     now: Duration,
@@ -63,14 +63,14 @@ pub(super) struct State {
     posters: Vec<MemberId>,
     /// Those whose sockets are not watched for posts.
     muted: Vec<MemberId>,
-    tickets: HashMap<Ticket, Arc<Slot>>,
+    tickets: HashMap<Ticket, Arc<AnswerSlot>>,
     /// The calls of functions whose answers are wanted.
     calls: HashMap<CallId, Arc<Calls>>,
     /// `None`: there are no members, and no thread.
     ears: Option<Arc<Ears>>,
     sleep: Sleep,
     /// What is to be done without the lock.
-    later: Vec<Later>,
+    later: Vec<AfterUnlock>,
     /// A buffer, kept for its memory.
     actions: Vec<Action>,
 }
@@ -128,8 +128,8 @@ impl Ears {
 
 /// What is done once the lock is free.
 #[derive(Debug)]
-enum Later {
-    Answer(Arc<Slot>, Answer),
+enum AfterUnlock {
+    Answer(Arc<AnswerSlot>, Answer),
     Stalled(Arc<Notes>),
     Fault(Arc<Notes>, String),
     /// A member that is gone. What its pool or its functions have of the application may be dropped with it.
@@ -138,26 +138,26 @@ enum Later {
     Run(Arc<Calls>),
 }
 
-impl Later {
+impl AfterUnlock {
     fn run(self) {
         match self {
-            Later::Answer(slot, answer) => slot.fill(answer),
-            Later::Stalled(notes) => (notes.on_stall)(),
-            Later::Fault(notes, reason) => (notes.on_fault)(reason),
-            Later::Drop(peer) => drop(peer),
-            Later::Run(calls) => calls.run(),
+            AfterUnlock::Answer(slot, answer) => slot.fill(answer),
+            AfterUnlock::Stalled(notes) => (notes.on_stall)(),
+            AfterUnlock::Fault(notes, reason) => (notes.on_fault)(reason),
+            AfterUnlock::Drop(peer) => drop(peer),
+            AfterUnlock::Run(calls) => calls.run(),
         }
     }
 }
 
 /// Where the answer to a request of the host comes to.
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct AnswerSlot {
     answer: Mutex<Option<Answer>>,
     has_come: Condvar,
 }
 
-impl Slot {
+impl AnswerSlot {
     fn fill(&self, answer: Answer) {
         *self.lock() = Some(answer);
         self.has_come.notify_one();
@@ -221,7 +221,7 @@ impl Shared {
 
     /// Calls `act` with the state, and then does without the lock what is to be done. `None`: this is a fork,
     /// or the exchange has met a bug of wpool.
-    pub(super) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> Option<R> {
+    pub(super) fn with<R>(&self, act: impl FnOnce(&mut ExchangeState) -> R) -> Option<R> {
         if !self.is_home() {
             return None;
         }
@@ -232,7 +232,7 @@ impl Shared {
         state.wake_thread();
         let later = std::mem::take(&mut state.later);
         drop(state);
-        later.into_iter().for_each(Later::run);
+        later.into_iter().for_each(AfterUnlock::run);
         Some(given)
     }
 
@@ -243,7 +243,7 @@ impl Shared {
             std::mem::forget(state.ears.take());
             for (member, peer) in std::mem::take(&mut state.peers) {
                 let reason = "this program has closed the descriptor of its second socket".to_owned();
-                state.later.push(Later::Fault(peer.notes().clone(), reason));
+                state.later.push(AfterUnlock::Fault(peer.notes().clone(), reason));
                 std::mem::forget(peer);
                 state.on(Event::Gone { member });
                 state.pages.remove(&member);
@@ -254,7 +254,7 @@ impl Shared {
     /// The exchange has met a bug of wpool. No worker and no thread waits on.
     pub(super) fn give_up(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { peers, tickets, ears, .. } = &mut *state;
+        let ExchangeState { peers, tickets, ears, .. } = &mut *state;
         let (peers, tickets) = (std::mem::take(peers), std::mem::take(tickets));
         ears.take();
         drop(state);
@@ -271,7 +271,7 @@ impl calls::Callers for &'static Shared {
     }
 
     fn hear(&self) {
-        let _in_fork = self.with(State::hear_all);
+        let _in_fork = self.with(ExchangeState::hear_all);
     }
 }
 
@@ -281,7 +281,7 @@ pub(super) fn gone() -> Answer {
     Answer::Failed { code: Code::Closed, message }
 }
 
-impl State {
+impl ExchangeState {
     pub(super) fn now(&self) -> Duration {
         self.now
     }
@@ -323,16 +323,17 @@ impl State {
                 }
             }
             Action::AnswerHost { ticket, answer } => {
-                self.later.extend(self.tickets.remove(&ticket).map(|slot| Later::Answer(slot, answer)));
+                self.later.extend(self.tickets.remove(&ticket).map(|slot| AfterUnlock::Answer(slot, answer)));
             }
             Action::Stalled { member } => {
-                self.later.extend(self.peers.get(&member).map(|peer| Later::Stalled(peer.notes().clone())));
+                self.later
+                    .extend(self.peers.get(&member).map(|peer| AfterUnlock::Stalled(peer.notes().clone())));
             }
             Action::Call { call, member, function, args } => {
                 if let Some(calls) = self.peers.get(&member).and_then(Peer::calls) {
                     // Queued under the lock: a `Forget` that follows must find it.
                     calls.push(call, function, args);
-                    self.later.push(Later::Run(calls.clone()));
+                    self.later.push(AfterUnlock::Run(calls.clone()));
                     self.calls.insert(call, calls.clone());
                 }
             }
@@ -350,7 +351,7 @@ impl State {
     }
 
     /// A thread of the program waits for the answer to this request.
-    pub(super) fn expect(&mut self, ticket: Ticket) -> Arc<Slot> {
+    pub(super) fn expect(&mut self, ticket: Ticket) -> Arc<AnswerSlot> {
         self.tickets.entry(ticket).or_default().clone()
     }
 
@@ -427,24 +428,24 @@ impl State {
         for round in 0..rounds {
             let Some(peer) = self.peers.get_mut(&member) else { return true };
             match peer.receive() {
-                Ok(Received::Nothing) => return round > 0,
-                Ok(Received::Some) => {
-                    self.obey(member);
+                Ok(ReadResult::Nothing) => return round > 0,
+                Ok(ReadResult::Some) => {
+                    self.handle_messages(member);
                     // Usually there is no more: another read would be a system call for nothing.
                     if rounds < LAST_ROUNDS {
                         return true;
                     }
                 }
-                Ok(Received::Full) => self.obey(member),
-                Ok(Received::End) => self.lose(member),
-                Err(violation) => self.distrust(member, &violation),
+                Ok(ReadResult::Full) => self.handle_messages(member),
+                Ok(ReadResult::End) => self.lose(member),
+                Err(violation) => self.lose_for_violation(member, &violation),
             }
         }
         true
     }
 
     /// Tells the core what the member has said.
-    fn obey(&mut self, member: MemberId) {
+    fn handle_messages(&mut self, member: MemberId) {
         let mut last: Option<FromMember> = None;
         while let Some(peer) = self.peers.get_mut(&member) {
             let mut said = peer.next();
@@ -457,7 +458,7 @@ impl State {
             match said {
                 Ok(None) => return,
                 Ok(next) => last = next,
-                Err(violation) => return self.distrust(member, &violation),
+                Err(violation) => return self.lose_for_violation(member, &violation),
             }
         }
     }
@@ -482,10 +483,10 @@ impl State {
     }
 
     /// The member breaks the protocol. Nothing more is heard of it.
-    fn distrust(&mut self, member: MemberId, violation: &Violation) {
+    fn lose_for_violation(&mut self, member: MemberId, violation: &Violation) {
         if let Some(peer) = self.peers.get(&member) {
             let reason = format!("protocol error on its second socket: {violation}");
-            self.later.push(Later::Fault(peer.notes().clone(), reason));
+            self.later.push(AfterUnlock::Fault(peer.notes().clone(), reason));
         }
         self.lose(member);
     }
@@ -496,7 +497,7 @@ impl State {
             if let Some(ears) = &self.ears {
                 let _gone = epoll::delete(&ears.epoll, peer.socket());
             }
-            self.later.push(Later::Drop(Box::new(peer)));
+            self.later.push(AfterUnlock::Drop(Box::new(peer)));
             self.on(Event::Gone { member });
             self.pages.remove(&member);
         }
@@ -576,7 +577,7 @@ impl State {
     }
 
     /// A turn of the thread. `tokens`: what has happened. Gives how long it may sleep.
-    pub(super) fn turn(&mut self, tokens: &[u64]) -> Pause {
+    pub(super) fn turn(&mut self, tokens: &[u64]) -> ThreadStep {
         // First: another member may want what these have put.
         self.hear_muted();
         self.hear(tokens);
@@ -586,19 +587,19 @@ impl State {
         if self.peers.is_empty() {
             // A member that joins later starts another thread.
             (self.ears, self.sleep) = (None, Sleep::Awake);
-            return Pause::Over;
+            return ThreadStep::Over;
         }
         self.choose_muted();
         let look = (!self.muted.is_empty()).then(|| self.now.saturating_add(MUTED_TIME));
         let due = self.next_due().into_iter().chain(look).min();
         self.sleep = Sleep::Until(due);
-        Pause::Sleep(due.map(|due| due.saturating_sub(self.now)))
+        ThreadStep::Sleep(due.map(|due| due.saturating_sub(self.now)))
     }
 }
 
 /// What the thread does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pause {
+pub(super) enum ThreadStep {
     /// It sleeps, for that long at most.
     Sleep(Option<Duration>),
     /// There are no members.

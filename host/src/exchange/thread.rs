@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::shared::{Ears, Pause, Shared};
+use super::shared::{Ears, Shared, ThreadStep};
 
 /// Starts the thread.
 pub(super) fn start(shared: &'static Shared, ears: Arc<Ears>) -> io::Result<()> {
@@ -36,11 +36,11 @@ fn run(shared: &Shared, ears: &Ears) -> Ended {
     let mut tokens = Vec::new();
     loop {
         match shared.with(|state| state.turn(&tokens)) {
-            Some(Pause::Sleep(left)) => match ears.wait(left) {
+            Some(ThreadStep::Sleep(left)) => match ears.wait(left) {
                 Ok(happened) => tokens = happened,
                 Err(_) => return Ended::Deaf,
             },
-            Some(Pause::Over) => return Ended::NoMembers,
+            Some(ThreadStep::Over) => return Ended::NoMembers,
             None => return Ended::Bug,
         }
     }

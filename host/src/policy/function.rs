@@ -13,7 +13,7 @@ pub(crate) const IN_INTERFACE: char = '#';
 
 /// What a call gives: the result, or the message of a trap.
 pub(super) type Called = Result<Option<Value>, String>;
-pub(super) type Call = dyn Fn(Vec<Value>, Option<&Type>) -> Called + Send + Sync;
+pub(super) type FunctionBody = dyn Fn(Vec<Value>, Option<&Type>) -> Called + Send + Sync;
 
 /// A function as the caller gave it.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub(super) struct Function {
     /// Its Rust type, for messages.
     pub(super) rust: &'static str,
     pub(super) fits: fn(&FuncType) -> bool,
-    pub(super) call: Arc<Call>,
+    pub(super) call: Arc<FunctionBody>,
 }
 
 impl Function {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Policy;
 use super::error::PolicyError;
-use super::function::{Call, Function, IN_INTERFACE, Path, find};
+use super::function::{Function, FunctionBody, IN_INTERFACE, Path, find};
 use super::imports::is_provided;
 use crate::escape::shortened;
 use crate::exchange::calls::Functions;
@@ -80,7 +80,7 @@ pub(super) struct FunctionTable(Vec<Bound>);
 struct Bound {
     path: String,
     ty: FuncType,
-    call: Arc<Call>,
+    call: Arc<FunctionBody>,
 }
 
 impl FunctionTable {

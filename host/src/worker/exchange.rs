@@ -25,10 +25,10 @@ const DRAFT_KEPT: usize = 1 << 20;
 
 /// The worker's end of the second socket.
 #[derive(Debug)]
-pub(super) struct Link(Mutex<State>);
+pub(super) struct Link(Mutex<LinkState>);
 
 #[derive(Debug)]
-struct State {
+struct LinkState {
     connection: Connection<Arc<OwnedFd>>,
     page: Arc<WorkerPage>,
     leases: Leases,
@@ -103,7 +103,7 @@ impl From<RecvError> for Unanswered {
 
 impl Link {
     pub(super) fn new(socket: Arc<OwnedFd>, page: Arc<WorkerPage>, spins: bool) -> Link {
-        Link(Mutex::new(State {
+        Link(Mutex::new(LinkState {
             connection: Connection::new(socket, Caps::COORDINATOR),
             leases: Leases::new(page.clone()),
             page,
@@ -213,12 +213,12 @@ impl Link {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, LinkState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl LinkState {
     /// Sends the request, as `write` writes it, and waits for the answer.
     fn exchange(&mut self, ask: &Ask, write: impl FnOnce(&mut Vec<u8>)) -> Result<Answer, Unanswered> {
         self.asked = Some(ask.task);

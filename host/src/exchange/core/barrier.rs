@@ -8,7 +8,7 @@ use crate::spec::exchange::{Act, Answer, BarrierStatus, Code};
 
 /// What becomes of those that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum BarrierState {
     /// They wait for more.
     Filling,
     /// All parties are there. The next to leave has this number.
@@ -22,30 +22,30 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Barrier {
     parties: u32,
-    state: State,
+    state: BarrierState,
     line: Line,
 }
 
 impl Barrier {
     pub(super) fn new(parties: u32) -> Barrier {
-        Barrier { parties: parties.max(1), state: State::Filling, line: Line::new() }
+        Barrier { parties: parties.max(1), state: BarrierState::Filling, line: Line::new() }
     }
 
     fn status(&self) -> BarrierStatus {
         BarrierStatus {
             parties: self.parties,
             waiting: u32::try_from(self.line.len()).unwrap_or(u32::MAX),
-            is_broken: self.state == State::Broken,
+            is_broken: self.state == BarrierState::Broken,
         }
     }
 
     fn reset(&mut self) {
-        self.state = if self.line.is_empty() { State::Filling } else { State::Resetting };
+        self.state = if self.line.is_empty() { BarrierState::Filling } else { BarrierState::Resetting };
     }
 
     /// The wait at the head is over. The last to leave closes the door.
-    fn leave(&mut self, next: State) {
-        self.state = if self.line.len() > 1 { next } else { State::Filling };
+    fn leave(&mut self, next: BarrierState) {
+        self.state = if self.line.len() > 1 { next } else { BarrierState::Filling };
     }
 }
 
@@ -54,7 +54,7 @@ impl Serve for Barrier {
         Taken::Now(match act {
             Act::Wait => return Taken::Needs(Need::Parties),
             Act::Abort => {
-                self.state = State::Broken;
+                self.state = BarrierState::Broken;
                 Ok(Answer::Done)
             }
             Act::Reset => {
@@ -69,18 +69,18 @@ impl Serve for Barrier {
     fn attempt(&mut self, _actor: Actor, _need: &mut Need) -> Option<Outcome> {
         let broken = || Outcome::Refused(Refusal::new(Code::Broken, "is broken"));
         match self.state {
-            State::Broken => Some(broken()),
-            State::Resetting => {
-                self.leave(State::Resetting);
+            BarrierState::Broken => Some(broken()),
+            BarrierState::Resetting => {
+                self.leave(BarrierState::Resetting);
                 Some(broken())
             }
-            State::Filling if self.line.len() < self.parties as usize => None,
-            State::Filling => {
-                self.leave(State::Draining { next: 1 });
+            BarrierState::Filling if self.line.len() < self.parties as usize => None,
+            BarrierState::Filling => {
+                self.leave(BarrierState::Draining { next: 1 });
                 Some(Outcome::Answer(Answer::Count(0)))
             }
-            State::Draining { next } => {
-                self.leave(State::Draining { next: next + 1 });
+            BarrierState::Draining { next } => {
+                self.leave(BarrierState::Draining { next: next + 1 });
                 Some(Outcome::Answer(Answer::Count(u64::from(next))))
             }
         }
@@ -97,6 +97,6 @@ impl Serve for Barrier {
     /// A party that does not wait any more breaks the barrier.
     fn withdraw(&mut self, _need: &Need, wait: WaitId) {
         self.line.remove(&wait);
-        self.state = State::Broken;
+        self.state = BarrierState::Broken;
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::event::{Action, Actor, MemberId, ObjectId, SiteId};
 use super::refusal::failed;
 use super::wait::{Awaited, Need, Wait, WaitId};
-use super::{Exchange, Slot};
+use super::{Exchange, ObjectSlot};
 use crate::spec::exchange::Code;
 
 /// A wait is looked at after this time. A wait that another worker would end may begin before that worker
@@ -205,7 +205,7 @@ impl Exchange {
     }
 
     fn is_owned(&self, object: ObjectId) -> bool {
-        self.objects.get(&object).is_some_and(|Slot { object, .. }| object.as_ref().owner().is_some())
+        self.objects.get(&object).is_some_and(|ObjectSlot { object, .. }| object.as_ref().owner().is_some())
     }
 
     /// The deadlock in words, for the wait that fails.

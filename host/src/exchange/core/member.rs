@@ -31,7 +31,7 @@ pub(super) struct Assigned {
 }
 
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct KnownMember {
     pub(super) site: SiteId,
     pub(super) label: String,
     granted: Vec<Granting>,
@@ -55,9 +55,9 @@ pub(super) struct Member {
     stalled: Option<u64>,
 }
 
-impl Member {
-    pub(super) fn new(site: SiteId, label: String, granted: Vec<Granting>) -> Member {
-        Member {
+impl KnownMember {
+    pub(super) fn new(site: SiteId, label: String, granted: Vec<Granting>) -> KnownMember {
+        KnownMember {
             site,
             label,
             granted,

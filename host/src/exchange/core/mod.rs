@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use self::event::{Action, CallId, Event, MemberId, ObjectId, Post, SiteId};
 pub(crate) use self::hand::Hand;
-use self::member::{Assigned, Member};
+use self::member::{Assigned, KnownMember};
 use self::object::Object;
 use self::wait::{Due, WaitId, Waits};
 
@@ -55,7 +55,7 @@ use self::wait::{Due, WaitId, Waits};
 const STALL_TIME: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
-struct Slot {
+struct ObjectSlot {
     object: Object,
     /// How many handles the host's code has.
     handles: u64,
@@ -63,7 +63,7 @@ struct Slot {
 
 /// A pool or a `Process`.
 #[derive(Debug, Default)]
-struct Site {
+struct KnownSite {
     /// `None`: not known yet.
     capacity: Option<u64>,
     members: u64,
@@ -71,7 +71,7 @@ struct Site {
     granted: Vec<ObjectId>,
 }
 
-impl Site {
+impl KnownSite {
     /// Whether it may have another member.
     fn has_room(&self) -> bool {
         self.capacity.is_none_or(|capacity| self.members < capacity)
@@ -82,9 +82,9 @@ impl Site {
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
     now: Duration,
-    objects: BTreeMap<ObjectId, Slot>,
-    members: BTreeMap<MemberId, Member>,
-    sites: BTreeMap<SiteId, Site>,
+    objects: BTreeMap<ObjectId, ObjectSlot>,
+    members: BTreeMap<MemberId, KnownMember>,
+    sites: BTreeMap<SiteId, KnownSite>,
     waits: Waits,
     /// The waits for host functions.
     calls: BTreeMap<CallId, WaitId>,
@@ -151,7 +151,7 @@ impl Exchange {
 
     fn made(&mut self, object: ObjectId, spec: event::ObjectSpec) {
         let made = Object::make(object, spec).into_iter();
-        self.objects.extend(made.map(|(id, object)| (id, Slot { object, handles: 0 })));
+        self.objects.extend(made.map(|(id, object)| (id, ObjectSlot { object, handles: 0 })));
     }
 
     fn handles(&mut self, object: ObjectId, count: u64) {
@@ -163,7 +163,7 @@ impl Exchange {
 
     fn joined(&mut self, member: MemberId, site: SiteId, label: String, granted: Vec<event::Granting>) {
         self.sites.entry(site).or_default().members += 1;
-        self.members.insert(member, Member::new(site, label, granted));
+        self.members.insert(member, KnownMember::new(site, label, granted));
     }
 
     fn site(&mut self, site: SiteId, capacity: u64, granted: Vec<ObjectId>) {

@@ -12,7 +12,7 @@ use crate::spec::exchange::{Act, Answer, Bytes, Code};
 
 /// Whether an end can still be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum PipeState {
     Open,
     Closed,
     /// Closed, and nothing can reach it any more.
@@ -22,7 +22,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) other: ObjectId,
-    state: State,
+    state: PipeState,
     /// The other end is closed.
     is_last: bool,
     receives: bool,
@@ -38,7 +38,7 @@ impl Connection {
     pub(super) fn new(other: ObjectId, receives: bool, sends: bool, max_bytes: u64) -> Connection {
         Connection {
             other,
-            state: State::Open,
+            state: PipeState::Open,
             is_last: false,
             receives,
             sends,
@@ -53,36 +53,36 @@ impl Connection {
     /// Whether something can be sent by this end. It is then put at the other end.
     pub(super) fn check_sends(&self) -> Result<(), Refusal> {
         match self.state {
-            State::Open if self.sends => Ok(()),
-            State::Open => Err(Refusal::invalid("only receives")),
-            State::Closed | State::Abandoned => Err(closed()),
+            PipeState::Open if self.sends => Ok(()),
+            PipeState::Open => Err(Refusal::invalid("only receives")),
+            PipeState::Closed | PipeState::Abandoned => Err(closed()),
         }
     }
 
     pub(super) fn check_receives(&self) -> Result<(), Refusal> {
         match self.state {
-            State::Open if self.receives => Ok(()),
-            State::Open => Err(Refusal::invalid("only sends")),
-            State::Closed | State::Abandoned => Err(closed()),
+            PipeState::Open if self.receives => Ok(()),
+            PipeState::Open => Err(Refusal::invalid("only sends")),
+            PipeState::Closed | PipeState::Abandoned => Err(closed()),
         }
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.state != State::Open
+        self.state != PipeState::Open
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
-        self.state == State::Abandoned
+        self.state == PipeState::Abandoned
     }
 
     pub(super) fn abandon(&mut self) {
         self.close();
-        self.state = State::Abandoned;
+        self.state = PipeState::Abandoned;
     }
 
     fn close(&mut self) {
-        if self.state == State::Open {
-            self.state = State::Closed;
+        if self.state == PipeState::Open {
+            self.state = PipeState::Closed;
             self.store.clear();
         }
     }

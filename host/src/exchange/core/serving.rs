@@ -7,7 +7,7 @@ use super::refusal::{Refusal, failed, word};
 use super::serve::{Next, Outcome, Serve};
 use super::store::Stored;
 use super::wait::{Asker, Awaited, Need, Wait, WaitId};
-use super::{Exchange, Slot};
+use super::{Exchange, ObjectSlot};
 use crate::spec::exchange::{Act, Answer, Code, Granted};
 
 impl Exchange {
@@ -318,7 +318,7 @@ impl Exchange {
         self.tell_other_end(object, actions);
         self.settle(object, actions);
         let is_abandoned =
-            |slot: &mut Slot| slot.object.as_connection().is_some_and(|end| end.is_abandoned());
+            |slot: &mut ObjectSlot| slot.object.as_connection().is_some_and(|end| end.is_abandoned());
         if self.objects.get_mut(&other).is_none_or(is_abandoned) {
             self.objects.remove(&object);
             self.objects.remove(&other);

@@ -14,7 +14,7 @@ pub(crate) struct MemberSession {
     objects: usize,
     /// How many functions of the application it may call.
     functions: usize,
-    turn: Turn,
+    turn: MemberTurn,
     /// The task that has spoken last.
     task: u64,
     /// What that task may still post to each queue.
@@ -23,7 +23,7 @@ pub(crate) struct MemberSession {
 
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum MemberTurn {
     /// No task has asked since the last one that has ended.
     Rests,
     /// The worker waits for an answer.
@@ -76,17 +76,17 @@ impl MemberSession {
     pub(crate) const OUT_OF_TURN: Violation = Violation::Unexpected("it spoke before it had its answer");
 
     pub(crate) fn new(objects: usize, functions: usize) -> MemberSession {
-        MemberSession { objects, functions, turn: Turn::Rests, task: 0, credits: BTreeMap::new() }
+        MemberSession { objects, functions, turn: MemberTurn::Rests, task: 0, credits: BTreeMap::new() }
     }
 
     /// Whether the worker waits for an answer.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.turn == Turn::Waits
+        self.turn == MemberTurn::Waits
     }
 
     /// The worker has been sent the whole answer.
     pub(crate) fn answered(&mut self) {
-        self.turn = Turn::Runs;
+        self.turn = MemberTurn::Runs;
     }
 
     /// The worker may post this much more to a queue, until its task ends.
@@ -117,7 +117,7 @@ impl MemberSession {
             self.credits.clear();
         }
         self.task = ask.task;
-        self.turn = Turn::Waits;
+        self.turn = MemberTurn::Waits;
         Ok(FromMember::Asked(ask))
     }
 
@@ -127,7 +127,7 @@ impl MemberSession {
             .split_first_chunk()
             .ok_or_else(|| Violation::Malformed("a post that is too short".to_owned()))?;
         let (taken, ask) = (u64::from_le_bytes(*taken), read(ask)?);
-        if self.turn != Turn::Runs || ask.task != self.task {
+        if self.turn != MemberTurn::Runs || ask.task != self.task {
             return Err(Violation::Unexpected("a task posted that had asked for nothing"));
         }
         self.judge(&ask.op)?;
@@ -144,10 +144,10 @@ impl MemberSession {
     /// Only a task that has asked is told to be over, and once.
     fn end(&mut self, payload: &[u8]) -> Result<FromMember, Violation> {
         let (task, has_returned) = read_end(payload)?;
-        if self.turn != Turn::Runs || task != self.task {
+        if self.turn != MemberTurn::Runs || task != self.task {
             return Err(Violation::Unexpected("the end of a task that had asked for nothing"));
         }
-        self.turn = Turn::Rests;
+        self.turn = MemberTurn::Rests;
         self.credits.clear();
         Ok(FromMember::Ended { task, has_returned })
     }

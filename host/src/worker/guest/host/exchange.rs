@@ -24,7 +24,7 @@ use crate::worker::guest::store::Ctx;
 pub(super) type Guest<'s> = StoreContextMut<'s, Ctx>;
 
 /// What a host function gives to the guest, or the error that ends the guest.
-pub(super) type Given<T> = wasmtime::Result<(Result<T, Error>,)>;
+pub(super) type HostResult<T> = wasmtime::Result<(Result<T, Error>,)>;
 
 /// `wpool:ipc/errors.code`.
 #[derive(Clone, Copy, ComponentType, Lower)]
@@ -105,7 +105,7 @@ pub(super) fn add_object<K: Object>(interface: &mut LinkerInstance<'_, Ctx>) -> 
     interface.func_wrap(&format!("[static]{}.open", K::NAME), open::<K>)
 }
 
-fn open<K: Object>(mut guest: Guest<'_>, (name,): (WasmStr,)) -> Given<Resource<K>> {
+fn open<K: Object>(mut guest: Guest<'_>, (name,): (WasmStr,)) -> HostResult<Resource<K>> {
     // Each handle is memory of the host, which the limiter does not count.
     if guest.data().handles >= RESOURCES_MAX {
         return Err(ResourceTableError::Full.into());
@@ -131,7 +131,7 @@ pub(super) fn on<K: Object, T>(
     timeout: Option<u64>,
     act: Act,
     of: impl FnOnce(Answer) -> Option<T>,
-) -> Given<T> {
+) -> HostResult<T> {
     ask(guest, timeout, Op::On { object: object.rep(), act }, of)
 }
 
@@ -141,7 +141,7 @@ pub(super) fn ask<T>(
     timeout: Option<u64>,
     op: Op,
     of: impl FnOnce(Answer) -> Option<T>,
-) -> Given<T> {
+) -> HostResult<T> {
     let ask = request(guest, timeout, op)?;
     let answer = link(guest)?.ask(ask);
     given(guest, answer, of)
@@ -163,7 +163,7 @@ pub(super) fn put<'b, K: Object, T>(
     timeout: Option<u64>,
     items: impl ExactSizeIterator<Item = &'b [u8]> + Clone,
     of: impl FnOnce(Answer) -> Option<T>,
-) -> Given<T> {
+) -> HostResult<T> {
     let op = Op::On { object: object.rep(), act: Act::Put { items: Vec::new() } };
     let ask = request(guest, timeout, op)?;
     let answer = link(guest)?.put(&ask, items);
@@ -186,7 +186,7 @@ fn given<T>(
     guest: &Guest<'_>,
     answer: Result<Answer, Unanswered>,
     of: impl FnOnce(Answer) -> Option<T>,
-) -> Given<T> {
+) -> HostResult<T> {
     // The guest is about to run its own code. After a long wait the ticks are rare.
     guest.data().process.runs();
     match answer? {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmList, WasmStr};
 
 use super::exchange::{
-    Error, ErrorCode, Given, Guest, Object, add_object, ask, check_len, count, done, flag, on, put,
+    Error, ErrorCode, Guest, HostResult, Object, add_object, ask, check_len, count, done, flag, on, put,
 };
 use crate::spec::exchange as spec;
 use crate::spec::exchange::{
@@ -154,7 +154,7 @@ fn queue_status(answer: Answer) -> Option<QueueStatus> {
 fn put_one(
     guest: Guest<'_>,
     (this, data, timeout): (Resource<Queue>, WasmList<u8>, Option<u64>),
-) -> Given<()> {
+) -> HostResult<()> {
     if let Err(error) = check_len("an item", data.len()) {
         return Ok((Err(error),));
     }
@@ -167,7 +167,7 @@ fn put_one(
 fn put_many(
     mut guest: Guest<'_>,
     (this, items, timeout): (Resource<Queue>, WasmList<WasmList<u8>>, Option<u64>),
-) -> Given<u32> {
+) -> HostResult<u32> {
     let begun = Instant::now();
     let mut total = 0;
     while total < items.len() {
@@ -224,7 +224,7 @@ fn next_items(
 fn get_many(
     guest: Guest<'_>,
     (this, most, timeout): (Resource<Queue>, u32, Option<u64>),
-) -> Given<Vec<Item>> {
+) -> HostResult<Vec<Item>> {
     if most == 0 {
         return Ok((Err(Error::new(Code::Invalid, "0 items are asked for")),));
     }
@@ -263,7 +263,7 @@ fn add_connections(linker: &mut Linker<Ctx>) -> wasmtime::Result<()> {
 fn send(
     guest: Guest<'_>,
     (this, data, timeout): (Resource<Connection>, WasmList<u8>, Option<u64>),
-) -> Given<()> {
+) -> HostResult<()> {
     if let Err(error) = check_len("a message", data.len()) {
         return Ok((Err(error),));
     }
@@ -271,7 +271,7 @@ fn send(
     put(&guest, &this, timeout, [data.as_le_slice(&guest)].into_iter(), one)
 }
 
-fn wait(mut guest: Guest<'_>, (objects, timeout): (WasmList<Waitable>, Option<u64>)) -> Given<Vec<u32>> {
+fn wait(mut guest: Guest<'_>, (objects, timeout): (WasmList<Waitable>, Option<u64>)) -> HostResult<Vec<u32>> {
     if !(1..=WAIT_MAX).contains(&objects.len()) {
         let message = format!("a wait for {} objects: it can be for 1 to {WAIT_MAX}", objects.len());
         return Ok((Err(Error::new(Code::Invalid, message)),));
@@ -387,7 +387,7 @@ fn on_key(
     key: &WasmStr,
     lens: &[usize],
     act: impl FnOnce(String) -> Act,
-) -> Given<Option<Vec<u8>>> {
+) -> HostResult<Option<Vec<u8>>> {
     let key = key.to_str(guest)?;
     if key.len() > KEY_LEN_MAX {
         return Ok((Err(Error::too_large("a key", key.len(), KEY_LEN_MAX)),));

@@ -2,7 +2,7 @@
 
 use wasmtime::component::{ComponentType, Linker, LinkerInstance, Lower, Resource};
 
-use super::exchange::{Given, Guest, Object, add_object, count, done, flag, link, on};
+use super::exchange::{Guest, HostResult, Object, add_object, count, done, flag, link, on};
 use crate::spec::exchange as spec;
 use crate::spec::exchange::{Act, Answer, ObjectKind};
 use crate::worker::guest::store::Ctx;
@@ -110,7 +110,7 @@ fn add_owned<K: Object>(interface: &mut LinkerInstance<'_, Ctx>) -> wasmtime::Re
 }
 
 /// By the lease of the lock, or by a request. Only locks are leased.
-fn acquire<K: Object>(guest: &Guest<'_>, this: &Resource<K>, timeout: Option<u64>) -> Given<Acquired> {
+fn acquire<K: Object>(guest: &Guest<'_>, this: &Resource<K>, timeout: Option<u64>) -> HostResult<Acquired> {
     let process = &guest.data().process;
     // The coordinator ends a task that is cancelled.
     if !process.is_cancelled()
@@ -121,7 +121,7 @@ fn acquire<K: Object>(guest: &Guest<'_>, this: &Resource<K>, timeout: Option<u64
     on(guest, this, timeout, Act::Acquire, acquired)
 }
 
-fn release<K: Object>(guest: &Guest<'_>, this: &Resource<K>) -> Given<()> {
+fn release<K: Object>(guest: &Guest<'_>, this: &Resource<K>) -> HostResult<()> {
     if link(guest)?.release(this.rep(), guest.data().process.task()) {
         return Ok((Ok(()),));
     }
