@@ -19,7 +19,7 @@ use wpool::{Fault, FaultAction, FaultPhase, Limits, Module, Pool, StartMethod, T
 use FaultAction::{Exit, Kill, Segv, Stop};
 use FaultPhase::{
     AfterAsk, AfterPost, AfterWrite, Answered, BeforeAsk, BeforeEnded, BeforeWrite, GotTask, Handshake, Idle,
-    MidAsk, MidPost, MidTask, MidWrite, Start,
+    MidAsk, MidPost, MidTask, MidWrite, Start, TakenAhead,
 };
 
 const PHASES: [FaultPhase; 8] = [Start, Handshake, Idle, GotTask, MidTask, BeforeWrite, MidWrite, AfterWrite];
@@ -47,7 +47,7 @@ fn cost(cell: Cell) -> std::ops::RangeInclusive<usize> {
         (Idle | GotTask | AfterWrite, _) => 0..=0,
         (MidTask | BeforeWrite | MidWrite, _) => 1..=1,
         (FaultPhase::Compile | FaultPhase::Unlisted, _) => unreachable!("see the test program `probe`"),
-        (BeforeAsk | MidAsk | AfterAsk | MidPost | AfterPost | Answered | BeforeEnded, _) => {
+        (BeforeAsk | MidAsk | AfterAsk | MidPost | AfterPost | Answered | TakenAhead | BeforeEnded, _) => {
             unreachable!("see the test program `asks`")
         }
     }
