@@ -91,7 +91,7 @@ pub unsafe fn enter(
         return call(&mut Source::flat(values), sink);
     };
     let start = std::ptr::with_exposed_provenance_mut(values[0] as usize);
-    // SAFETY: so many parameters are passed in memory, which the host has allocated and written.
+    // SAFETY: these parameters are passed in memory, which the host has allocated and written.
     let returned = call(&mut unsafe { Source::memory(start) }, sink);
     super::memory::free(start, layout.size, layout.align);
     returned

@@ -22,7 +22,7 @@ pub(crate) enum Lease {
     Free,
     /// As `Free`. The last owner ended without a release, and the next is not told yet.
     Died,
-    /// This task holds the lock, so many times. The number counts the tasks of the worker's life.
+    /// This task holds the lock `count` times. The number counts the tasks of the worker's life.
     Held { task: u64, count: u32 },
 }
 
